@@ -1,0 +1,56 @@
+# What people run. `make help` lists it; CI runs `make ci`.
+# Everything also works with plain cargo: `cargo run --release -- demo`, `cargo test --workspace`.
+
+CARGO ?= cargo
+# One runner for both: nextest where it is installed, else cargo's own.
+RUNNER = scripts/run-tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-tools check ci lint docs tidy bench fmt fuzz soak
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## The whole thing on this machine for ten seconds, nothing else needed
+	$(CARGO) run --release -- demo --for 10s
+
+test: test-tools ## All tests, with a real PostgreSQL and a real mosquitto
+	$(RUNNER)
+
+test-tools: ## Install what the tests run against, where it is missing
+	scripts/install-test-tools
+
+check: fmt-check lint docs tidy test ## Everything that CI checks
+.PHONY: fmt-check
+fmt-check:
+	$(CARGO) fmt --all --check
+
+lint: ## clippy with warnings denied; shellcheck and cargo-deny where installed
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/* .ci/run; \
+	else echo 'shellcheck is not installed: the shell scripts were not checked'; fi
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
+	else echo 'cargo-deny is not installed: licences and duplicate versions were not checked'; fi
+
+docs: ## The API documentation, with warnings denied
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+tidy: ## Rules about the source that no compiler knows
+	scripts/tidy
+
+ci: ## What a submission must pass: `check`, then the release demo
+	scripts/install-test-tools --with-linters
+	$(MAKE) check
+	scripts/demo-agrees
+
+bench: ## Benchmarks of the codec, the rules and the topic index
+	$(CARGO) bench --workspace
+
+fmt: ## Format everything
+	$(CARGO) fmt --all
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz
+	scripts/fuzz
+
+soak: test-tools ## The long version of the fault tests: 100,000 messages, database away for 10 s
+	WEIR_SOAK=1 $(CARGO) test --release -p weir --test faults -- --nocapture

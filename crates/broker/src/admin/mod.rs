@@ -1,0 +1,164 @@
+//! HTTP on loopback: health, metrics and reload (user-experience §5 and §7; the rest of the API comes later).
+//!
+//! A browser page on another host must not reach it through the user's own machine: the Host header has to be a
+//! loopback name, and what changes something takes POST.
+
+mod exposition;
+mod metrics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::broker::Broker;
+use crate::pipeline::Pipeline;
+use crate::reload::Reloader;
+
+/// What the HTTP side may look at.
+#[derive(Clone)]
+pub struct Admin {
+    /// The MQTT server.
+    pub broker: Broker,
+    /// The live rules.
+    pub pipeline: Arc<Pipeline>,
+    /// Files to live rules.
+    pub reloader: Arc<Reloader>,
+    /// When the process started: seconds since the Unix epoch.
+    pub started_s: i64,
+}
+
+/// Serves until `shutdown` resolves.
+pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Output = ()> + Send + 'static) {
+    let app = Router::new()
+        .route("/health/live", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics_text))
+        .route("/weir/v1/health/live", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/weir/v1/health/ready", get(ready))
+        .route("/weir/v1/status", get(status))
+        .route("/weir/v1/rules", get(rules))
+        .route("/weir/v1/sinks", get(sinks))
+        .route("/weir/v1/connectors", get(connectors))
+        .route("/weir/v1/reload", post(reload))
+        .layer(middleware::from_fn(only_by_a_loopback_name))
+        .with_state(admin);
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(shutdown).await {
+        tracing::error!(%error, "the HTTP side has ended");
+    }
+}
+
+/// Refuses a request whose Host is no loopback name: a page elsewhere could have made it by DNS rebinding.
+async fn only_by_a_loopback_name(headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    if is_loopback_name(host) {
+        return next.run(request).await;
+    }
+    problem(StatusCode::FORBIDDEN, "E1403", "Host is not a loopback name", "ask for http://127.0.0.1 or http://localhost")
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name == "localhost"
+        || name == "[::1]"
+        || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        || host.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// An error as RFC 9457 describes it.
+fn problem(status: StatusCode, code: &str, title: &str, detail: &str) -> Response {
+    let body = json!({ "type": format!("urn:weir:{code}"), "title": title, "status": status.as_u16(), "detail": detail, "code": code });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    let stale = admin.reloader.stale();
+    let down = admin.reloader.connectors_down();
+    let status = if stale.is_empty() && down.is_empty() { "ok" } else { "degraded" };
+    Json(json!({ "status": status, "stale": stale, "connectors_down": down })).into_response()
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render(&admin)).into_response()
+}
+
+async fn status(State(admin): State<Admin>) -> Response {
+    let stats = admin.broker.stats();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_s": admin.started_s,
+        "generation": admin.pipeline.generation(),
+        "rules": admin.pipeline.rules().len(),
+        "connections": stats.connections_size.get(),
+        "sessions": stats.sessions.get(),
+        "stale": admin.reloader.stale(),
+    }))
+    .into_response()
+}
+
+async fn rules(State(admin): State<Admin>) -> Response {
+    use std::sync::atomic::Ordering::Relaxed;
+    let items: Vec<_> = admin
+        .pipeline
+        .rules()
+        .iter()
+        .map(|rule| {
+            let counters = &rule.counters;
+            json!({
+                "id": rule.id,
+                "sinks": rule.sinks.iter().map(|sink| &sink.id).collect::<Vec<_>>(),
+                "matched": counters.matched.load(Relaxed),
+                "passed": counters.passed.load(Relaxed),
+                "no_result": counters.no_result.load(Relaxed),
+                "errors": counters.failed(),
+                "last_errors": counters.last_errors(),
+            })
+        })
+        .collect();
+    Json(json!({ "items": items, "next": null })).into_response()
+}
+
+async fn sinks(State(admin): State<Admin>) -> Response {
+    Json(json!({ "items": admin.reloader.sinks_json(), "next": null })).into_response()
+}
+
+async fn connectors(State(admin): State<Admin>) -> Response {
+    Json(json!({ "items": admin.reloader.connectors_json(), "next": null })).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn reload(State(admin): State<Admin>, Query(query): Query<ReloadQuery>) -> Response {
+    Json(admin.reloader.reload(query.dry_run).await).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_hosts_of_this_side() {
+        for host in ["127.0.0.1:18083", "localhost", "localhost:1", "[::1]:18083", "127.5.0.1"] {
+            assert!(is_loopback_name(host), "{host}");
+        }
+        for host in ["", "example.net", "127.0.0.1.example.net:80", "10.0.0.1", "localhost.evil:80"] {
+            assert!(!is_loopback_name(host), "{host}");
+        }
+    }
+}

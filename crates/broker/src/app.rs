@@ -1,0 +1,242 @@
+//! A running weir: files checked, sinks open, listeners bound, everything stopped in order again.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin};
+use crate::auth::Authenticator;
+use crate::broker::{Broker, BrokerSettings, ListenerSettings};
+use crate::config::{Config, StartPolicy};
+use crate::pipeline::world::{World, now_ms};
+use crate::pipeline::Pipeline;
+use crate::problem::Problem;
+use crate::project::watch::Changes;
+use crate::reload::{Project, ReloadReport, Reloader};
+
+/// How long clients and sinks get to finish at the end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why a broker cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration is not valid; exit code 5.
+    #[error("the configuration is not valid")]
+    Config(Vec<Problem>),
+    /// A port or the data folder cannot be used; exit code 6.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// A running weir.
+pub struct App {
+    /// The MQTT server.
+    pub broker: Broker,
+    /// The live rules.
+    pub pipeline: Arc<Pipeline>,
+    /// Files to live rules.
+    pub reloader: Arc<Reloader>,
+    /// Where MQTT clients connect.
+    pub mqtt: Vec<SocketAddr>,
+    /// Where health, metrics and reload are.
+    pub http: SocketAddr,
+    /// What the first load of the files gave.
+    pub first_load: ReloadReport,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    /// Held as long as the broker runs: two brokers on one data folder would mix their dead letters.
+    _lock: File,
+}
+
+impl App {
+    /// Starts a broker as configured. Must be called inside a multi-thread tokio runtime.
+    ///
+    /// # Errors
+    /// When the configuration, a port or the data folder cannot be used.
+    pub async fn start(config: &Config, project: Project, authenticator: Arc<dyn Authenticator>) -> Result<Self, StartError> {
+        let data_dir = config.data_dir();
+        let lock = lock(&data_dir)?;
+        let pipeline = Arc::new(Pipeline::new(World::new(&config.node(), time_zone(&config.rules.timezone)?)));
+        let reloader = Arc::new(Reloader::new(project, config, &data_dir, Arc::clone(&pipeline)));
+        // Before any listener opens: the first publish meets every rule.
+        let first_load = reloader.reload(false).await;
+        if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
+            return Err(StartError::Config(first_load.problems().cloned().collect()));
+        }
+        let broker = Broker::start(settings(config), Arc::clone(&pipeline), authenticator);
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut mqtt = Vec::new();
+        for listener in config.listeners() {
+            let socket = bind(listener.bind, "an MQTT listener").await?;
+            let address = local(&socket)?;
+            mqtt.push(address);
+            let settings = ListenerSettings {
+                name: format!("tcp:{address}").into(),
+                max_connections: listener.max_connections,
+                allow_anonymous: allow_anonymous(config, address),
+            };
+            let (broker, stopped) = (broker.clone(), ended(stopped.clone()));
+            tasks.spawn(async move { broker.serve(socket, settings, stopped).await });
+        }
+        let socket = bind(config.http.bind, "http.bind").await?;
+        let http = local(&socket)?;
+        let admin = Admin {
+            broker: broker.clone(),
+            pipeline: Arc::clone(&pipeline),
+            reloader: Arc::clone(&reloader),
+            started_s: now_ms() / 1000,
+        };
+        tasks.spawn(admin::serve(socket, admin, ended(stopped.clone())));
+        if config.rules.watch && reloader.has_folders() {
+            tasks.spawn(watch_files(Arc::clone(&reloader), ended(stopped)));
+        }
+        Ok(Self { broker, pipeline, reloader, mqtt, http, first_load, stop, tasks, _lock: lock })
+    }
+
+    /// Stops: no new connections, clients say good-bye, sinks deliver what they have within a grace period.
+    ///
+    /// Returns how many rows could not be delivered in time.
+    pub async fn stop(mut self) -> u64 {
+        // Nobody may be left to hear it; that is fine too.
+        let _ = self.stop.send(true);
+        self.broker.shutdown(GRACE).await;
+        let left = self.reloader.close(GRACE).await;
+        while self.tasks.join_next().await.is_some() {}
+        left
+    }
+}
+
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // A dropped sender means the same as `true`.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn watch_files(reloader: Arc<Reloader>, stopped: impl Future<Output = ()>) {
+    let folders = reloader.folders();
+    let paths: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+    let mut changes = Changes::of(&paths);
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            () = changes.next() => {
+                if let Some(report) = reloader.reload_if_changed().await {
+                    report.log();
+                }
+            }
+        }
+    }
+}
+
+fn settings(config: &Config) -> BrokerSettings {
+    let mqtt = &config.mqtt;
+    BrokerSettings {
+        max_packet_size: mqtt.max_packet_size.bytes(),
+        max_client_id: mqtt.max_client_id,
+        max_topic_levels: mqtt.max_topic_levels,
+        max_inflight: mqtt.max_inflight,
+        max_queued: mqtt.max_queued,
+        max_queued_bytes: mqtt.max_queued_bytes.bytes(),
+        session_expiry_max: mqtt.session_expiry_max.0,
+        keepalive_factor: mqtt.keepalive_factor,
+        max_subscriptions_per_client: mqtt.max_subscriptions_per_client,
+        ..BrokerSettings::default()
+    }
+}
+
+/// Whether a listener admits clients without credentials: as configured, else on loopback without a password file.
+fn allow_anonymous(config: &Config, address: SocketAddr) -> bool {
+    config.auth.allow_anonymous.unwrap_or(address.ip().is_loopback() && config.auth.password_file.is_none())
+}
+
+async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        StartError::Unusable(format!("[E1601] {what} cannot use {address}: {error}; is another broker running? Choose another port, or 0 for a free one"))
+    })
+}
+
+fn local(socket: &TcpListener) -> Result<SocketAddr, StartError> {
+    socket.local_addr().map_err(|error| StartError::Unusable(format!("[E1601] no local address: {error}")))
+}
+
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let unusable = |error: std::io::Error| StartError::Unusable(format!("[E1602] data_dir {}: {error}", data_dir.display()));
+    make_private(data_dir).map_err(unusable)?;
+    let file = File::create(data_dir.join("lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(StartError::Unusable(format!(
+            "[E1602] data_dir {} is in use by another weir; give this one its own with --set data_dir=…",
+            data_dir.display()
+        ))),
+    }
+}
+
+/// The data folder holds payloads: nobody else may read it.
+fn make_private(data_dir: &Path) -> std::io::Result<()> {
+    if data_dir.is_dir() {
+        return Ok(());
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(data_dir)
+}
+
+/// `system`, an IANA name, or an offset such as `+08:00`.
+///
+/// # Errors
+/// E1006 when it is none of these.
+pub fn time_zone(name: &str) -> Result<TimeZone, StartError> {
+    if name == "system" {
+        return Ok(TimeZone::system());
+    }
+    TimeZone::get(name).or_else(|_| TimeZone::posix(&posix_offset(name))).map_err(|_| {
+        StartError::Config(vec![
+            Problem::whole("weir.toml", "E1006", format!("rules.timezone `{name}` is not known"))
+                .help("write an IANA name such as Asia/Shanghai, an offset such as +08:00, or system"),
+        ])
+    })
+}
+
+/// `+08:00` as POSIX writes it, with the sign the other way round.
+fn posix_offset(offset: &str) -> String {
+    let flipped = match offset.split_at_checked(1) {
+        Some(("+", rest)) => format!("-{rest}"),
+        Some(("-", rest)) => format!("+{rest}"),
+        _ => return String::new(),
+    };
+    format!("<{offset}>{flipped}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_names_or_offsets() {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        assert_eq!(time_zone("Asia/Shanghai").unwrap().to_offset(at).seconds(), 8 * 3600);
+        assert_eq!(time_zone("-03:30").unwrap().to_offset(at).seconds(), -(3 * 3600 + 1800));
+        assert!(time_zone("Mars/Olympus").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_data_folder_serves_one_broker_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock(dir.path()).unwrap();
+        assert!(lock(dir.path()).is_err());
+        drop(first);
+        assert!(lock(dir.path()).is_ok());
+    }
+}

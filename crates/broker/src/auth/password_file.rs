@@ -1,0 +1,222 @@
+//! Users and argon2id hashes in a file of `user:hash` lines.
+//!
+//! Hashing is slow by design: it runs apart from the network tasks, a few at a time, and takes as long for a user
+//! who does not exist. The file can be read again while the broker runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ahash::HashMap;
+use arc_swap::ArcSwap;
+use argon2::Argon2;
+use argon2::password_hash::rand_core::OsRng;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use weir_mqtt::ReasonCode;
+
+use super::{Authenticator, ConnectRequest, Decision, Identity};
+
+/// Passwords that are being checked at once; each takes some 20 MiB and a core for a moment.
+const MAX_CHECKS: usize = 2;
+
+/// Why a password file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordFileError {
+    /// It cannot be read.
+    #[error("cannot read password file {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line is not `user:hash`.
+    #[error("{}:{line}: {problem}", path.display())]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A password cannot be hashed.
+    #[error("cannot hash the password: {0}")]
+    Hash(argon2::password_hash::Error),
+}
+
+/// Users and their password hashes.
+type Users = HashMap<String, String>;
+
+/// Admits the users of a password file.
+pub struct PasswordFile {
+    path: PathBuf,
+    users: ArcSwap<Users>,
+    /// Checked in place of a user who does not exist.
+    nobody: Arc<str>,
+    checks: Semaphore,
+}
+
+impl PasswordFile {
+    /// Reads the file.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, PasswordFileError> {
+        let path = path.into();
+        let users = read(&path)?;
+        let nobody = hash_password("a user who does not exist")?;
+        Ok(Self {
+            path,
+            users: ArcSwap::from_pointee(users),
+            nobody: nobody.into(),
+            checks: Semaphore::new(MAX_CHECKS),
+        })
+    }
+
+    /// Reads the file again. On an error the users stay as they were.
+    pub fn reload(&self) -> Result<(), PasswordFileError> {
+        self.users.store(Arc::new(read(&self.path)?));
+        Ok(())
+    }
+
+    async fn decide(&self, request: &ConnectRequest) -> Decision {
+        let Some(username) = &request.username else {
+            return if request.allow_anonymous {
+                Decision::Allow(Identity::default())
+            } else {
+                Decision::Deny(ReasonCode::NotAuthorized)
+            };
+        };
+        let known = self.users.load().get(&**username).map(|hash| Arc::from(hash.as_str()));
+        let exists = known.is_some();
+        let hash = known.unwrap_or_else(|| Arc::clone(&self.nobody));
+        let password = request.password.clone().unwrap_or_default();
+        if self.verify(hash, password).await && exists {
+            Decision::Allow(Identity { username: Some(username.clone()) })
+        } else {
+            Decision::Deny(ReasonCode::BadUserNameOrPassword)
+        }
+    }
+
+    async fn verify(&self, hash: Arc<str>, password: Bytes) -> bool {
+        // Closed never: the semaphore lives as long as `self`.
+        let Ok(_check) = self.checks.acquire().await else { return false };
+        let check = move || {
+            PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
+        };
+        tokio::task::spawn_blocking(check).await.unwrap_or(false)
+    }
+}
+
+impl Authenticator for PasswordFile {
+    fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
+        self.decide(request).boxed()
+    }
+}
+
+/// The argon2id hash of a password in PHC form, as it stands in the file.
+pub fn hash_password(password: &str) -> Result<String, PasswordFileError> {
+    let salt = SaltString::generate(&mut OsRng);
+    let hash = Argon2::default().hash_password(password.as_bytes(), &salt);
+    hash.map(|hash| hash.to_string()).map_err(PasswordFileError::Hash)
+}
+
+/// Whether `password` is the one that `hash` was made of.
+pub fn verify_password(password: &str, hash: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}
+
+/// Whether a name can stand in a password file.
+pub fn is_user_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('#') && !name.contains([':', '\n', '\r'])
+}
+
+fn read(path: &Path) -> Result<Users, PasswordFileError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| PasswordFileError::Read { path: path.to_owned(), source })?;
+    parse(&text).map_err(|(line, problem)| PasswordFileError::Line { path: path.to_owned(), line, problem })
+}
+
+fn parse(text: &str) -> Result<Users, (usize, &'static str)> {
+    let mut users = Users::default();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (user, hash) = line.split_once(':').ok_or((number, "expected `user:hash`"))?;
+        if !is_user_name(user) {
+            return Err((number, "the user name is empty"));
+        }
+        let parsed = PasswordHash::new(hash).map_err(|_| (number, "the hash is not in PHC form; use `weir passwd`"))?;
+        if parsed.algorithm != argon2::ARGON2ID_IDENT {
+            return Err((number, "the hash is not argon2id; use `weir passwd`"));
+        }
+        if users.insert(user.to_owned(), hash.to_owned()).is_some() {
+            return Err((number, "the user stands twice in the file"));
+        }
+    }
+    Ok(users)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_mqtt::{ProtocolVersion, Utf8};
+
+    use super::*;
+
+    fn request(username: Option<&'static str>, password: &'static str, allow_anonymous: bool) -> ConnectRequest {
+        ConnectRequest {
+            client_id: Utf8::from("c"),
+            username: username.map(Utf8::from),
+            password: Some(Bytes::from_static(password.as_bytes())),
+            peer: "127.0.0.1:1".parse().unwrap(),
+            version: ProtocolVersion::V5,
+            allow_anonymous,
+        }
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_known_user_is_admitted() {
+        let text = format!("# users\n\nalice:{}\n", hash_password("secret").unwrap());
+        let file = file(&text);
+        let auth = PasswordFile::open(file.path()).unwrap();
+        let alice = Decision::Allow(Identity { username: Some(Utf8::from("alice")) });
+        let bad = Decision::Deny(ReasonCode::BadUserNameOrPassword);
+        assert_eq!(auth.authenticate(&request(Some("alice"), "secret", false)).await, alice);
+        assert_eq!(auth.authenticate(&request(Some("alice"), "wrong", true)).await, bad);
+        assert_eq!(auth.authenticate(&request(Some("bob"), "a user who does not exist", true)).await, bad);
+        let denied = Decision::Deny(ReasonCode::NotAuthorized);
+        assert_eq!(auth.authenticate(&request(None, "", false)).await, denied);
+        assert_eq!(auth.authenticate(&request(None, "", true)).await, Decision::Allow(Identity::default()));
+    }
+
+    #[tokio::test]
+    async fn a_reload_takes_effect_and_a_broken_file_changes_nothing() {
+        let file = file(&format!("alice:{}\n", hash_password("one").unwrap()));
+        let auth = PasswordFile::open(file.path()).unwrap();
+        std::fs::write(file.path(), format!("alice:{}\n", hash_password("two").unwrap())).unwrap();
+        auth.reload().unwrap();
+        let allowed = async |password| {
+            matches!(auth.authenticate(&request(Some("alice"), password, false)).await, Decision::Allow(_))
+        };
+        assert!(allowed("two").await && !allowed("one").await);
+        std::fs::write(file.path(), "alice two\n").unwrap();
+        let error = auth.reload().unwrap_err().to_string();
+        assert!(error.ends_with(":1: expected `user:hash`"), "{error}");
+        assert!(allowed("two").await);
+    }
+
+    #[test]
+    fn hashes_of_other_kinds_are_refused_by_line() {
+        assert_eq!(parse("\na:secret").unwrap_err().0, 2);
+        assert!(parse("a:$5$rounds=1$x$y").is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! The MQTT server as one value: settings in, listeners served, messages published from inside.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::auth::Authenticator;
+use crate::core::message::Message;
+use crate::driver::Shared;
+use crate::driver::router::{Routed, Router};
+use crate::net::listener;
+use crate::pipeline::Pipeline;
+use crate::stats::{BrokerStats, CloseReason, DropReason};
+
+/// Limits of the MQTT server; the names are those of `[mqtt]` in `weir.toml`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerSettings {
+    /// The largest packet that is read, in bytes with its fixed header.
+    pub max_packet_size: usize,
+    /// The longest client identifier, in bytes.
+    pub max_client_id: usize,
+    /// The most levels of a topic name or filter.
+    pub max_topic_levels: usize,
+    /// The receive maximum in both directions.
+    pub max_inflight: u16,
+    /// The most messages that wait in one session.
+    pub max_queued: usize,
+    /// The most bytes that wait in one session.
+    pub max_queued_bytes: usize,
+    /// The longest time that a session outlives its connection.
+    pub session_expiry_max: Duration,
+    /// A client is given up after its keep-alive times this.
+    pub keepalive_factor: f64,
+    /// The longest keep-alive; MQTT 5 clients that ask for more or for none are told this one. `None`: theirs counts.
+    pub keepalive_max_s: Option<u16>,
+    /// The most subscriptions of one session.
+    pub max_subscriptions_per_client: usize,
+    /// How many bytes may wait to be written to one client.
+    pub max_outbox_bytes: usize,
+    /// The highest topic alias that an MQTT 5 client may use.
+    pub topic_alias_maximum: u16,
+    /// How long a connection may take to send CONNECT.
+    pub connect_timeout: Duration,
+    /// The most retained messages.
+    pub max_retained: usize,
+    /// The most bytes of retained messages.
+    pub max_retained_bytes: usize,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            max_packet_size: 1 << 20,
+            max_client_id: 256,
+            max_topic_levels: 64,
+            max_inflight: 32,
+            max_queued: 1000,
+            max_queued_bytes: 16 << 20,
+            session_expiry_max: Duration::from_secs(2 * 60 * 60),
+            keepalive_factor: 1.5,
+            keepalive_max_s: None,
+            max_subscriptions_per_client: 1000,
+            max_outbox_bytes: 1 << 20,
+            topic_alias_maximum: 16,
+            connect_timeout: Duration::from_secs(10),
+            max_retained: 1_000_000,
+            max_retained_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What one listener decides for itself.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// The name in logs.
+    pub name: Arc<str>,
+    /// The most connections that are open at once.
+    pub max_connections: usize,
+    /// Whether clients without credentials are admitted.
+    pub allow_anonymous: bool,
+}
+
+/// The MQTT server. Cheap to clone; all clones are one broker.
+#[derive(Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+impl Broker {
+    /// A broker that has no listener yet. Must be called inside a tokio runtime.
+    pub fn start(
+        settings: BrokerSettings,
+        pipeline: Arc<Pipeline>,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> Self {
+        let shared = Shared::new(settings, pipeline, authenticator);
+        tokio::spawn(Arc::clone(&shared).keep_time());
+        Self { shared }
+    }
+
+    /// Accepts connections until `shutdown` resolves or the broker is shut down.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        settings: ListenerSettings,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        listener::serve(Arc::clone(&self.shared), listener, settings, shutdown).await;
+    }
+
+    /// Publishes from inside: rules, retained messages, subscribers and sessions see it like any other message.
+    ///
+    /// There is nobody to wait: what a sink that blocks has no room for is dropped and counted.
+    pub fn publish(&self, mut message: Message) {
+        let now = self.shared.clock.now();
+        let mut router = Router::new(&self.shared);
+        message.id = router.message_id(now);
+        message.accepted_at = now;
+        if let Routed::NoRoom(_, message) = router.publish(now, message) {
+            router.drop_message(DropReason::SinkFull, &message);
+        }
+        drop(router.finish(now));
+    }
+
+    /// What the broker counts.
+    pub fn stats(&self) -> &Arc<BrokerStats> {
+        &self.shared.stats
+    }
+
+    /// Ends the listeners and asks every client to leave; waits at most `grace` for the connections to end.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.shared.ending.send_replace(true);
+        self.shared.close_all(CloseReason::ServerShutdown);
+        let all_closed = async {
+            while self.shared.stats.sessions_connected.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                // Those that were admitted meanwhile.
+                self.shared.close_all(CloseReason::ServerShutdown);
+            }
+        };
+        // Whoever has not left by then is cut off with the process.
+        drop(tokio::time::timeout(grace, all_closed).await);
+    }
+}

@@ -1,0 +1,99 @@
+//! `weir check`: configuration, connectors, functions and rules, complete and offline.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::{Common, Exit, count, out_json, out_line, print_problems};
+use crate::config::toml_file::Process;
+use crate::problem::{Problem, Severity};
+use crate::project::check::{FileReport, Verdict, check};
+use crate::project::files::{Files, Folders, Kind};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Only these files (or files below these folders); everything is read all the same, as files need each other
+    paths: Vec<PathBuf>,
+    /// Let warnings fail the check too
+    #[arg(long)]
+    deny_warnings: bool,
+    /// How findings are printed
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// As annotations of GitHub Actions
+    Github,
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Exit {
+    let loaded = match crate::config::Config::load(common.config.as_deref(), &common.set) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            if common.json {
+                out_json(&json!({ "v": 1, "files": [{ "path": problems[0].file, "ok": false, "diagnostics": problems }] }));
+            } else {
+                print_problems(&problems);
+            }
+            return Exit::Problems;
+        }
+    };
+    let (files, unreadable) = Folders::of(&loaded.config.rules).scan();
+    let checked = check(&files, &Files::default(), &Process);
+    let mut reports: Vec<FileReport> = checked.reports;
+    reports.retain(|report| is_wanted(&report.path, &args.paths));
+    let unreadable: Vec<Problem> = unreadable.into_iter().filter(|problem| is_wanted(&problem.file, &args.paths)).collect();
+    if reports.is_empty() && unreadable.is_empty() {
+        // A check of nothing must not pass.
+        let dir = &loaded.config.rules.dir;
+        print_problems(&[Problem::whole(dir, "E1000", "there is no file to check").help("`weir init DIR` writes a first rule")]);
+        return Exit::Problems;
+    }
+    let errors = unreadable.len() + reports.iter().filter(|report| report.verdict != Verdict::Ok).count();
+    let warnings = reports.iter().flat_map(|report| &report.problems).filter(|problem| problem.severity == Severity::Warning).count();
+    print(common, args, &reports, &unreadable, errors, warnings);
+    if errors > 0 || (args.deny_warnings && warnings > 0) { Exit::Problems } else { Exit::Ok }
+}
+
+fn is_wanted(path: &Path, wanted: &[PathBuf]) -> bool {
+    let clean = |path: &Path| path.strip_prefix(".").unwrap_or(path).to_path_buf();
+    wanted.is_empty() || wanted.iter().any(|wanted| clean(path).starts_with(clean(wanted)))
+}
+
+fn print(common: &Common, args: &Args, reports: &[FileReport], unreadable: &[Problem], errors: usize, warnings: usize) {
+    if common.json {
+        let files: Vec<_> = reports
+            .iter()
+            .map(|report| json!({ "path": report.path, "ok": report.verdict == Verdict::Ok, "diagnostics": report.problems }))
+            .chain(unreadable.iter().map(|problem| json!({ "path": problem.file, "ok": false, "diagnostics": [problem] })))
+            .collect();
+        out_json(&json!({ "v": 1, "files": files, "errors": errors, "warnings": warnings }));
+        return;
+    }
+    let problems = || reports.iter().flat_map(|report| &report.problems).chain(unreadable);
+    if args.format == Format::Github {
+        for problem in problems() {
+            let kind = if problem.is_error() { "error" } else { "warning" };
+            out_line(&format!("::{kind} file={},line={},col={},title={}::{}", problem.file.display(), problem.line, problem.column, problem.code, problem.message));
+        }
+    } else {
+        let width = reports.iter().map(|report| report.path.display().to_string().len()).max().unwrap_or(0);
+        for report in reports.iter().filter(|report| !common.quiet || report.verdict != Verdict::Ok) {
+            let word = if report.verdict == Verdict::Ok { common.good("ok") } else { common.bad("error") };
+            let path = report.path.display().to_string();
+            let untested = report.file.kind == Kind::Rule && report.verdict == Verdict::Ok && report.summary.ends_with(" 0 tests");
+            let note = if untested { "   note: no test shows what it does" } else { "" };
+            out_line(format!("{path:<width$}  {word}  {}{note}", report.summary).trim_end());
+        }
+        for problem in problems() {
+            out_line(&format!("\n{problem}"));
+        }
+    }
+    let total = reports.len() + unreadable.len();
+    out_line(&format!("{}{}  {} ok  {}  {}", if args.format == Format::Text && problems().next().is_some() { "\n" } else { "" }, count(total, "file"), total - errors, count(errors, "error"), count(warnings, "warning")));
+}

@@ -1,0 +1,94 @@
+//! `weir passwd FILE USER`: adds a user to a password file, or changes one.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+
+use super::{Common, Exit, out_json, out_line, say};
+use crate::auth::password_file;
+use crate::project::files::write_whole;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The password file; made when it is not there
+    file: PathBuf,
+    /// The user name
+    user: String,
+    /// Remove the user instead
+    #[arg(long)]
+    delete: bool,
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Exit {
+    if !password_file::is_user_name(&args.user) {
+        say("weir: a user name is not empty and has no `:`");
+        return Exit::Usage;
+    }
+    let mut lines: Vec<String> = match std::fs::read_to_string(&args.file) {
+        Ok(text) => text.lines().map(str::to_owned).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            say(&format!("weir: cannot read {}: {error}", args.file.display()));
+            return Exit::Unusable;
+        }
+    };
+    let before = lines.len();
+    lines.retain(|line| line.split_once(':').is_none_or(|(user, _)| user != args.user));
+    let known = lines.len() < before;
+    if args.delete && !known {
+        say(&format!("weir: there is no user `{}` in {}", args.user, args.file.display()));
+        return Exit::Problems;
+    }
+    if !args.delete {
+        let password = match read_password() {
+            Ok(password) => password,
+            Err(message) => {
+                say(&format!("weir: {message}"));
+                return Exit::Usage;
+            }
+        };
+        match password_file::hash_password(&password) {
+            Ok(hash) => lines.push(format!("{}:{hash}", args.user)),
+            Err(error) => {
+                say(&format!("weir: {error}"));
+                return Exit::Problems;
+            }
+        }
+    }
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    if let Err(error) = write_whole(&args.file, text.as_bytes()) {
+        say(&format!("weir: cannot write {}: {error}", args.file.display()));
+        return Exit::Unusable;
+    }
+    let done = match (args.delete, known) {
+        (true, _) => "removed",
+        (false, true) => "changed",
+        (false, false) => "added",
+    };
+    if common.json {
+        out_json(&serde_json::json!({ "v": 1, "user": args.user, "outcome": done }));
+    } else {
+        out_line(&format!("{done} {}; a running broker takes it over on SIGHUP", args.user));
+    }
+    Exit::Ok
+}
+
+/// The password's line from stdin; a terminal is asked twice.
+fn read_password() -> Result<String, String> {
+    let stdin = std::io::stdin();
+    let ask = |prompt: &str| -> Result<String, String> {
+        if stdin.is_terminal() {
+            say(prompt);
+        }
+        let mut line = String::new();
+        stdin.lock().read_line(&mut line).map_err(|error| format!("cannot read the password: {error}"))?;
+        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let password = ask("password (it is shown; a pipe or `read -s` hides it):")?;
+    if password.is_empty() {
+        return Err("the password is empty".to_owned());
+    }
+    if stdin.is_terminal() && ask("again:")? != password {
+        return Err("the two passwords differ".to_owned());
+    }
+    Ok(password)
+}

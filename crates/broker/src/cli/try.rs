@@ -1,0 +1,265 @@
+//! `weir try`: one message through a statement or a rule, stage by stage; sends nothing.
+
+use std::io::{BufRead, Read};
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use weir_rules::event::{Event, What};
+use weir_rules::script::{ScriptLimits, Scripts};
+use weir_rules::value::Value;
+use weir_rules::{Catalog, Input, Origin, Rule, compile};
+use weir_sinks::render;
+
+use super::{Common, Exit, out_json, out_line, say};
+use crate::app::time_zone;
+use crate::config::Config;
+use crate::pipeline::world::{World, now_ms};
+use crate::project::check::CheckedSink;
+use crate::project::files::{Folders, Kind};
+use crate::project::rule_file::Given;
+use crate::project::run_test::{event, to_json};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The statement
+    #[arg(required_unless_present = "rule", conflicts_with = "rule")]
+    sql: Option<String>,
+    /// A rule of the project instead of a statement
+    #[arg(long, short)]
+    rule: Option<String>,
+    /// The message's topic; one that the statement's first source matches unless given
+    #[arg(long, short)]
+    topic: Option<String>,
+    /// The payload: text, @file, or - for one JSON payload a line from stdin (answers are lines of JSON)
+    #[arg(long, short, default_value = "")]
+    payload: String,
+    /// The publisher's client id
+    #[arg(long, default_value = "try")]
+    clientid: String,
+    /// The publisher's user name
+    #[arg(long)]
+    username: Option<String>,
+    /// The message's QoS
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+}
+
+/// What is tried: a rule with its sinks, or a statement alone.
+struct Subject {
+    id: String,
+    rule: Arc<Rule>,
+    sinks: Vec<CheckedSink>,
+}
+
+pub(super) fn run(common: &Common, args: &Args) -> Exit {
+    let config = match common.load() {
+        Ok(loaded) => loaded.config,
+        Err(exit) => return exit,
+    };
+    let subject = match &args.rule {
+        Some(id) => match super::explain::find(common, id) {
+            Ok((rule, _)) => Subject { id: rule.id.to_string(), rule: rule.rule, sinks: rule.sinks },
+            Err(exit) => return exit,
+        },
+        None => match statement(&config, args.sql.as_deref().unwrap_or_default()) {
+            Ok(rule) => Subject { id: "try".to_owned(), rule: Arc::new(rule), sinks: Vec::new() },
+            Err(exit) => return exit,
+        },
+    };
+    let Ok(zone) = time_zone(&config.rules.timezone) else {
+        say(&format!("weir: rules.timezone `{}` is not known", config.rules.timezone));
+        return Exit::ConfigInvalid;
+    };
+    let world = World::new(&config.node(), zone);
+    if args.payload == "-" {
+        return each_line(&subject, args, &world);
+    }
+    let payload = match payload(&args.payload) {
+        Ok(payload) => payload,
+        Err(error) => {
+            say(&format!("weir: cannot read the payload: {error}"));
+            return Exit::Usage;
+        }
+    };
+    let tried = tried(&subject, args, payload, &world);
+    if common.json {
+        out_json(&tried.json);
+    } else {
+        out_line(&tried.text);
+    }
+    if tried.passed { Exit::Ok } else { Exit::Problems }
+}
+
+/// Compiles a statement with the project's user functions.
+fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
+    let (files, _) = Folders::of(&config.rules).scan();
+    let (scripts, _) = Scripts::load_each(files.of(Kind::Script).map(|(name, source)| (name, &source.text)), ScriptLimits::default());
+    let (result, diagnostics) = match compile(sql, &Catalog { scripts: Arc::new(scripts) }) {
+        Ok((rule, warnings)) => (Ok(rule), warnings),
+        Err(errors) => (Err(Exit::Problems), errors),
+    };
+    for diagnostic in &diagnostics {
+        say(&diagnostic.render(sql, &Origin::default()));
+    }
+    result
+}
+
+fn payload(text: &str) -> std::io::Result<Vec<u8>> {
+    match text.strip_prefix('@') {
+        Some("-") => {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes)?;
+            Ok(bytes)
+        }
+        Some(path) => std::fs::read(path),
+        None => Ok(text.as_bytes().to_vec()),
+    }
+}
+
+/// NDJSON in, NDJSON out; exit 1 when none passes.
+fn each_line(subject: &Subject, args: &Args, world: &World) -> Exit {
+    let mut passed = false;
+    for line in std::io::stdin().lock().lines() {
+        match line {
+            Ok(line) if line.trim().is_empty() => {}
+            Ok(line) => {
+                let tried = tried(subject, args, line.into_bytes(), world);
+                passed |= tried.passed;
+                out_json(&tried.json);
+            }
+            Err(error) => {
+                say(&format!("weir: cannot read stdin: {error}"));
+                return Exit::Usage;
+            }
+        }
+    }
+    if passed { Exit::Ok } else { Exit::Problems }
+}
+
+struct Tried {
+    passed: bool,
+    text: String,
+    json: Json,
+}
+
+/// The stages of one message, gathered for people and for tools.
+struct Stages {
+    lines: Vec<String>,
+    json: Vec<Json>,
+}
+
+impl Stages {
+    fn add(&mut self, stage: &str, ok: bool, text: &str, value: Json) {
+        let word = if ok { "ok" } else { "NO" };
+        self.lines.push(format!("{stage:<8} {word}   {text}"));
+        self.json.push(json!({ "stage": stage, "ok": ok, "value": value }));
+    }
+
+    fn end(self, passed: bool) -> Tried {
+        let verdict = if passed { "passed" } else { "not passed" };
+        let text = format!("{}\n{verdict}", self.lines.join("\n"));
+        Tried { passed, text, json: json!({ "v": 1, "passed": passed, "stages": self.json }) }
+    }
+}
+
+fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tried {
+    let mut stages = Stages { lines: Vec::new(), json: Vec::new() };
+    let sources = &subject.rule.explain().sources;
+    let event = message(args, sources, payload);
+    let topic = event.trigger().as_str().unwrap_or_default().to_owned();
+    let matched = subject.rule.matches(&event);
+    stages.add("match", matched, &format!("{topic}   {}", sources.join(", ")), json!({ "topic": topic, "sources": sources }));
+    if !matched {
+        return stages.end(false);
+    }
+    let input = Input::new(&event, subject.rule.needs());
+    let staged = subject.rule.evaluate_staged(&input, &subject.id, &mut world.moment());
+    match input.decoded() {
+        None => {}
+        Some(Ok(value)) => {
+            let value = to_json(value).unwrap_or(Json::Null);
+            stages.add("decode", true, &value.to_string(), value.clone());
+        }
+        Some(Err(kind)) => stages.add("decode", false, kind.name(), json!(kind.name())),
+    }
+    for term in &staged.terms {
+        let (ok, outcome) = match &term.held {
+            Ok(Some(held)) => (*held, held.to_string()),
+            Ok(None) => (false, "unknown".to_owned()),
+            Err(error) => (false, error.to_string()),
+        };
+        let values: serde_json::Map<String, Json> =
+            term.values.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
+        let text = format!("{}  ->  {} is {outcome}", term.text, term.with_values);
+        stages.add("where", ok, &text, json!({ "term": term.text, "values": values, "held": outcome }));
+    }
+    let rows = match &staged.result {
+        Ok(rows) if rows.is_empty() => {
+            if subject.rule.explain().foreach.is_some() {
+                stages.add("foreach", false, "no element made a row", json!([]));
+            }
+            return stages.end(false);
+        }
+        Ok(rows) => rows,
+        Err(error) => {
+            stages.add("select", false, &error.to_string(), json!({ "kind": error.kind.name(), "error": error.to_string() }));
+            return stages.end(false);
+        }
+    };
+    let mut passed = true;
+    for row in rows {
+        let value = shown(row);
+        stages.add("select", true, &value.to_string(), value.clone());
+        for sink in &subject.sinks {
+            match render(&sink.plan, row, event.timestamp_ms) {
+                Ok(rendered) => {
+                    let rendered = rendered.to_json();
+                    stages.add(&sink.id, true, &rendered.to_string(), rendered.clone());
+                }
+                Err(error) => {
+                    passed = false;
+                    stages.add(&sink.id, false, &format!("[{}] {error}", error.code), json!({ "code": error.code, "error": error.message }));
+                }
+            }
+        }
+    }
+    stages.end(passed)
+}
+
+/// A value as shown; undefined is a word of its own, never null.
+fn shown(value: &Value) -> Json {
+    match value {
+        Value::Undefined => json!("(undefined)"),
+        value => to_json(value).unwrap_or_else(|error| json!(format!("({error})"))),
+    }
+}
+
+fn message(args: &Args, sources: &[String], payload: Vec<u8>) -> Event {
+    let topic = args.topic.clone().unwrap_or_else(|| example_topic(sources.first().map_or("", String::as_str)));
+    let given = Given { topic, qos: args.qos, clientid: Some(args.clientid.clone()), username: args.username.clone(), ..Given::default() };
+    let now = now_ms();
+    let mut event = event(&given, now).unwrap_or_else(|_| Event::publish(&given.topic, Vec::new()));
+    if let What::Publish(publish) = &mut event.what {
+        publish.payload = payload.into();
+    }
+    event
+}
+
+/// A topic that a filter matches: `/dev/+/up` gives `/dev/x/up`.
+fn example_topic(filter: &str) -> String {
+    let filter = filter.trim_matches('"');
+    let levels: Vec<&str> = filter.split('/').map(|level| if matches!(level, "+" | "#") { "x" } else { level }).collect();
+    levels.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_example_topic_is_one_that_the_filter_matches() {
+        for filter in ["/dev/+/up", "#", "a/b", "+/x/#"] {
+            assert!(weir_mqtt::TopicFilter::parse(filter).unwrap().matches(&example_topic(filter)), "{filter}");
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! `weir.toml`, the environment and `--set`, merged into one checked configuration (user-experience §3).
+//!
+//! Precedence, low to high: built in, file, `WEIR_SECTION__KEY`, `--set section.key=value`. An unknown key is an
+//! error wherever it stands.
+
+pub mod toml_file;
+mod units;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use units::{ByteSize, Span};
+
+use crate::problem::{Problem, Source, shown};
+use toml_file::{Process, TomlFile};
+
+/// The whole configuration of a broker.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Sessions, dead letters and last good rules; `./data` unless set.
+    pub data_dir: Option<PathBuf>,
+    /// The name that rules see as `node` and that bridges use in client ids.
+    pub node: Option<String>,
+    /// What is logged and how.
+    pub log: Log,
+    /// Where MQTT clients connect; one TCP listener on loopback unless set.
+    pub listeners: Option<Vec<Listener>>,
+    /// Limits of the protocol.
+    pub mqtt: Mqtt,
+    /// Who may connect.
+    pub auth: Auth,
+    /// Health, metrics and reload over HTTP.
+    pub http: Http,
+    /// Rules, connectors and user functions.
+    pub rules: Rules,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// A level, or levels by target: `info,weir::reload=debug`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// Always text.
+    Text,
+    /// Always JSON.
+    Json,
+}
+
+/// One of `[[listeners]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// The transport.
+    #[serde(default = "tcp")]
+    pub kind: ListenerKind,
+    /// Address and port; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Connections beyond this are refused.
+    #[serde(default = "max_connections")]
+    pub max_connections: usize,
+}
+
+/// Transports that this version speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListenerKind {
+    /// Plain TCP.
+    Tcp,
+}
+
+const fn tcp() -> ListenerKind {
+    ListenerKind::Tcp
+}
+
+const fn max_connections() -> usize {
+    100_000
+}
+
+/// `[mqtt]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mqtt {
+    /// The largest packet that is taken: 1KiB to 256MiB.
+    pub max_packet_size: ByteSize,
+    /// The longest client id in bytes: 1 to 65535.
+    pub max_client_id: usize,
+    /// The most levels of a topic name or filter.
+    pub max_topic_levels: usize,
+    /// Receive maximum: unacknowledged QoS 1 and 2 publishes per client and direction.
+    pub max_inflight: u16,
+    /// Messages that wait for one session beyond its window.
+    pub max_queued: usize,
+    /// Bytes that wait for one session beyond its window.
+    pub max_queued_bytes: ByteSize,
+    /// The longest that a session outlives its connection.
+    pub session_expiry_max: Span,
+    /// A client is gone after this many keep-alive intervals without a packet.
+    pub keepalive_factor: f64,
+    /// Subscriptions of one client.
+    pub max_subscriptions_per_client: usize,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Lets clients in without a user name. Counts as true on loopback while no `password_file` is set.
+    pub allow_anonymous: Option<bool>,
+    /// `user:hash` lines as `weir passwd` writes them.
+    pub password_file: Option<PathBuf>,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address and port; port 0 takes a free one. Loopback only in this version.
+    pub bind: SocketAddr,
+}
+
+/// `[rules]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// One rule a file, below this folder.
+    pub dir: PathBuf,
+    /// One connector a file.
+    pub connectors_dir: PathBuf,
+    /// User functions.
+    pub udf_dir: PathBuf,
+    /// Reload when a file changes.
+    pub watch: bool,
+    /// What a bad file does to the others.
+    pub policy: Policy,
+    /// What a bad file does at start.
+    pub start_policy: StartPolicy,
+    /// The most rules.
+    pub max_rules: usize,
+    /// IANA name, offset or `system`, for the date functions.
+    pub timezone: String,
+}
+
+/// What a bad file does to the others at a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// It is refused alone.
+    PerFile,
+    /// Nothing is taken over.
+    AllOrNothing,
+}
+
+/// What a bad file does at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartPolicy {
+    /// Its last good version runs.
+    LastGood,
+    /// It is left out.
+    SkipBad,
+    /// The broker does not start.
+    Strict,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self {
+            max_packet_size: ByteSize::mib(1),
+            max_client_id: 256,
+            max_topic_levels: 64,
+            max_inflight: 32,
+            max_queued: 1000,
+            max_queued_bytes: ByteSize::mib(8),
+            session_expiry_max: Span(Duration::from_secs(2 * 3600)),
+            keepalive_factor: 1.5,
+            max_subscriptions_per_client: 1000,
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 18083)) }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            dir: "rules".into(),
+            connectors_dir: "connectors".into(),
+            udf_dir: "udf".into(),
+            watch: true,
+            policy: Policy::PerFile,
+            start_policy: StartPolicy::LastGood,
+            max_rules: 10_000,
+            timezone: "system".to_owned(),
+        }
+    }
+}
+
+/// A configuration with what it was read from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The file, when there was one.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads `file` (or `./weir.toml` where it exists), the environment and `--set` pairs.
+    ///
+    /// # Errors
+    /// Every problem that was found, each with its place.
+    pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Loaded, Vec<Problem>> {
+        let file = match file {
+            Some(path) => Some(path.to_path_buf()),
+            None => Some(PathBuf::from("weir.toml")).filter(|path| path.exists()),
+        };
+        let overrides = overrides(std::env::vars(), sets)?;
+        let source = match &file {
+            Some(path) => Some(read(path)?),
+            None => None,
+        };
+        let config = Self::from_parts(source.as_ref(), overrides)?;
+        Ok(Loaded { config, file })
+    }
+
+    fn from_parts(source: Option<&Source>, overrides: toml::Table) -> Result<Self, Vec<Problem>> {
+        let mut merged = toml::Table::new();
+        if let Some(source) = source {
+            let mut problems = Vec::new();
+            let mut parsed = TomlFile::parse(source)?;
+            parsed.fill_in(&Process, &mut problems);
+            // Read once by itself, so that an error points into the file.
+            if let Err(problem) = parsed.read::<Self>() {
+                problems.push(problem);
+            }
+            if !problems.is_empty() {
+                return Err(problems);
+            }
+            merged = parsed.read().map_err(|problem| vec![problem])?;
+        }
+        merge(&mut merged, overrides);
+        let config: Self =
+            toml::Value::Table(merged).try_into().map_err(|error: toml::de::Error| vec![from_override(&error)])?;
+        let problems = config.check(source.map_or(Path::new("weir.toml"), |source| &source.path));
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    fn check(&self, path: &Path) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut refuse = |message: String, help: &str| {
+            problems.push(Problem::whole(path, "E1006", message).help(help));
+        };
+        let packet = self.mqtt.max_packet_size.bytes();
+        if !(1024..=256 * 1024 * 1024).contains(&packet) {
+            refuse(format!("mqtt.max_packet_size is {packet} bytes"), "it must lie between 1KiB and 256MiB");
+        }
+        if !(1..=65_535).contains(&self.mqtt.max_client_id) {
+            refuse(format!("mqtt.max_client_id is {}", self.mqtt.max_client_id), "it must lie between 1 and 65535");
+        }
+        if self.mqtt.max_inflight == 0 {
+            refuse("mqtt.max_inflight is 0".to_owned(), "it must be at least 1 [MQTT-3.1.2-26]");
+        }
+        if !(1.0..=10.0).contains(&self.mqtt.keepalive_factor) {
+            refuse(
+                format!("mqtt.keepalive_factor is {}", self.mqtt.keepalive_factor),
+                "it must lie between 1 and 10; the protocol asks for 1.5 [MQTT-3.1.2-22]",
+            );
+        }
+        for listener in self.listeners() {
+            if !listener.bind.ip().is_loopback() && self.auth.password_file.is_none() && self.auth.allow_anonymous != Some(true) {
+                refuse(
+                    format!("the listener on {} is open to the network and nobody has to log in", listener.bind),
+                    "set `password_file` under [auth] (`weir passwd FILE USER` writes it), or `allow_anonymous = true`",
+                );
+            }
+        }
+        if !self.http.bind.ip().is_loopback() {
+            refuse(
+                format!("http.bind {} is not a loopback address", self.http.bind),
+                "the HTTP side has no access control in this version: bind it to 127.0.0.1",
+            );
+        }
+        problems
+    }
+
+    /// Where MQTT clients connect.
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.listeners.clone().unwrap_or_else(|| {
+            vec![Listener {
+                kind: ListenerKind::Tcp,
+                bind: SocketAddr::from(([127, 0, 0, 1], 1883)),
+                max_connections: max_connections(),
+            }]
+        })
+    }
+
+    /// The folder for what must be kept.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| "data".into())
+    }
+
+    /// This broker's name.
+    pub fn node(&self) -> String {
+        self.node.clone().unwrap_or_else(|| "weir".to_owned())
+    }
+}
+
+/// Reads a file as a source.
+///
+/// # Errors
+/// E1000 when it cannot be read, with the reason.
+pub fn read(path: &Path) -> Result<Source, Vec<Problem>> {
+    match std::fs::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Source::new(shown(path), text)),
+            Err(error) => Err(vec![Problem::whole(
+                shown(path),
+                "E1001",
+                format!("not UTF-8 text: byte {} is not part of a character", error.utf8_error().valid_up_to()),
+            )]),
+        },
+        Err(error) => Err(vec![Problem::whole(shown(path), "E1000", format!("cannot be read: {error}"))]),
+    }
+}
+
+/// `WEIR_A__B=c` and `--set a.b=c` as one table; `--set` wins.
+fn overrides(env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<toml::Table, Vec<Problem>> {
+    let mut table = toml::Table::new();
+    let mut problems = Vec::new();
+    for (name, value) in env {
+        if let Some(path) = name.strip_prefix("WEIR_").filter(|path| path.contains("__") || is_top_level(path)) {
+            let steps: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+            put(&mut table, &steps, literal(&value));
+        }
+    }
+    for set in sets {
+        match set.split_once('=') {
+            Some((path, value)) if !path.trim().is_empty() => {
+                let steps: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
+                put(&mut table, &steps, literal(value.trim()));
+            }
+            _ => problems.push(Problem::whole("--set", "E1002", format!("`{set}` is not of the form key=value"))),
+        }
+    }
+    if problems.is_empty() { Ok(table) } else { Err(problems) }
+}
+
+fn is_top_level(name: &str) -> bool {
+    matches!(name, "DATA_DIR" | "NODE")
+}
+
+/// A value as TOML where it reads as TOML, else as text, so that `--set data_dir=/tmp/x` needs no quotes.
+fn literal(text: &str) -> toml::Value {
+    format!("v = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+fn put(table: &mut toml::Table, steps: &[String], value: toml::Value) {
+    let Some((first, rest)) = steps.split_first() else { return };
+    if rest.is_empty() {
+        table.insert(first.clone(), value);
+        return;
+    }
+    let below = table.entry(first.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    if !below.is_table() {
+        *below = toml::Value::Table(toml::Table::new());
+    }
+    if let Some(below) = below.as_table_mut() {
+        put(below, rest, value);
+    }
+}
+
+fn merge(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(over)) => merge(below, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+fn from_override(error: &toml::de::Error) -> Problem {
+    let source = Source::new("--set or WEIR_… variable", "");
+    let mut problem = toml_file::describe(&source, error, 0..0);
+    (problem.line, problem.column) = (0, 0);
+    let whole = error.to_string();
+    if let Some(place) = whole.lines().find_map(|line| line.trim().strip_prefix("in ")) {
+        problem.message = format!("{} in {place}", problem.message);
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, sets: &[&str]) -> Result<Config, Vec<Problem>> {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let source = Source::new("weir.toml", text);
+        Config::from_parts(Some(&source), overrides(std::iter::empty(), &sets).unwrap())
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.mqtt.max_packet_size.bytes(), 1024 * 1024);
+        assert_eq!(config.listeners()[0].bind.port(), 1883);
+        assert_eq!(config.rules.policy, Policy::PerFile);
+    }
+
+    #[test]
+    fn a_set_wins_over_the_environment_and_the_environment_over_the_file() {
+        let env = [("WEIR_MQTT__MAX_QUEUED".to_owned(), "7".to_owned()), ("WEIR_MQTT__MAX_INFLIGHT".to_owned(), "8".to_owned())];
+        let over = overrides(env.into_iter(), &["mqtt.max_inflight=9".to_owned()]).unwrap();
+        let source = Source::new("weir.toml", "[mqtt]\nmax_queued = 1\nmax_inflight = 2\nmax_topic_levels = 3\n");
+        let config = Config::from_parts(Some(&source), over).unwrap();
+        assert_eq!((config.mqtt.max_queued, config.mqtt.max_inflight, config.mqtt.max_topic_levels), (7, 9, 3));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant() {
+        let problems = load("[mqtt]\nmax_infligt = 2\n", &[]).unwrap_err();
+        assert_eq!((problems[0].code.as_str(), problems[0].line), ("E1002", 2));
+        assert_eq!(problems[0].label, "did you mean `max_inflight`?");
+    }
+
+    #[test]
+    fn an_unknown_environment_key_is_an_error_too() {
+        let over = overrides([("WEIR_MQTT__MAX_QUEUE".to_owned(), "7".to_owned())].into_iter(), &[]).unwrap();
+        assert_eq!(Config::from_parts(None, over).unwrap_err()[0].code, "E1002");
+    }
+
+    #[test]
+    fn a_size_needs_its_unit() {
+        let problems = load("[mqtt]\nmax_packet_size = 100\n", &[]).unwrap_err();
+        assert_eq!(problems[0].line, 2);
+        assert!(problems[0].message.contains("unit"), "{}", problems[0].message);
+    }
+
+    #[test]
+    fn a_listener_on_the_network_needs_a_login_or_an_explicit_yes() {
+        let open = "[[listeners]]\nbind = '0.0.0.0:1883'\n";
+        assert_eq!(load(open, &[]).unwrap_err()[0].code, "E1006");
+        assert!(load(open, &["auth.allow_anonymous=true"]).is_ok());
+    }
+
+    #[test]
+    fn lists_are_replaced_whole() {
+        let config = load("[[listeners]]\nbind = '127.0.0.1:1'\n", &[r#"listeners=[{bind="127.0.0.1:2"}]"#]).unwrap();
+        assert_eq!(config.listeners().iter().map(|l| l.bind.port()).collect::<Vec<_>>(), [2]);
+    }
+}

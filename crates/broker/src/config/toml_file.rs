@@ -1,0 +1,216 @@
+//! TOML text to checked structs, keeping every value's place in the file.
+//!
+//! `${env:NAME}` and its kin are filled in after parsing, so a secret can never inject keys (user-experience §2.2).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::problem::{Problem, Source, nearest};
+
+/// A parsed file: the tree of values with their spans.
+#[derive(Clone)]
+pub struct TomlFile<'s> {
+    /// Where it came from.
+    pub source: &'s Source,
+    root: Spanned<DeTable<'s>>,
+}
+
+/// Where `${kind:name}` values come from.
+pub trait Outside {
+    /// The value of `${kind:name}`; the error says what is missing and how to give it.
+    ///
+    /// # Errors
+    /// A sentence for the user when there is no such value.
+    fn value(&self, kind: &str, name: &str) -> Result<String, String>;
+}
+
+/// The process' environment and files.
+pub struct Process;
+
+impl Outside for Process {
+    fn value(&self, kind: &str, name: &str) -> Result<String, String> {
+        match kind {
+            "env" => std::env::var(name).map_err(|_| format!("the environment variable `{name}` is not set")),
+            "file" => std::fs::read_to_string(name)
+                .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
+                .map_err(|error| format!("cannot read `{name}`: {error}")),
+            "cred" => {
+                let folder = std::env::var("CREDENTIALS_DIRECTORY")
+                    .map_err(|_| "`CREDENTIALS_DIRECTORY` is not set; systemd sets it for LoadCredential=".to_owned())?;
+                let path = std::path::Path::new(&folder).join(name);
+                std::fs::read_to_string(&path)
+                    .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
+                    .map_err(|error| format!("cannot read the credential `{name}`: {error}"))
+            }
+            _ => Err(format!("`{kind}:` is not known; there are env, file, cred and conn")),
+        }
+    }
+}
+
+/// Stands in for secrets where nothing is sent: every value is its own name.
+pub struct Names;
+
+impl Outside for Names {
+    fn value(&self, kind: &str, name: &str) -> Result<String, String> {
+        Ok(format!("${{{kind}:{name}}}"))
+    }
+}
+
+impl<'s> TomlFile<'s> {
+    /// Parses the text.
+    ///
+    /// # Errors
+    /// Every syntax error of the file (E1001), not just the first.
+    pub fn parse(source: &'s Source) -> Result<Self, Vec<Problem>> {
+        let (root, errors) = DeTable::parse_recoverable(&source.text);
+        if errors.is_empty() {
+            return Ok(Self { source, root });
+        }
+        Err(errors
+            .iter()
+            .map(|error| {
+                Problem::at(source, error.span().unwrap_or(0..0), "E1001", format!("not valid TOML: {}", error.message()))
+            })
+            .collect())
+    }
+
+    /// The value under a dotted path, with array indexes as numbers.
+    pub fn get(&self, path: &[&str]) -> Option<&Spanned<DeValue<'s>>> {
+        let (first, rest) = path.split_first()?;
+        let mut at = self.root.get_ref().get(*first)?;
+        for step in rest {
+            at = match at.get_ref() {
+                DeValue::Table(table) => table.get(*step)?,
+                DeValue::Array(array) => array.get(step.parse::<usize>().ok()?)?,
+                _ => return None,
+            };
+        }
+        Some(at)
+    }
+
+    /// Removes a top-level key.
+    pub fn take(&mut self, key: &str) -> Option<Spanned<DeValue<'s>>> {
+        self.root.get_mut().remove(key)
+    }
+
+    /// The top-level keys that are left.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        self.root.get_ref().keys().map(|key| (key.get_ref().as_ref(), key.span()))
+    }
+
+    /// Fills in every `${kind:name}` of the file.
+    pub fn fill_in(&mut self, outside: &dyn Outside, problems: &mut Vec<Problem>) {
+        for (_, value) in self.root.get_mut().iter_mut() {
+            fill_in(self.source, value, outside, problems);
+        }
+    }
+
+    /// Reads what is left of the file as `T`.
+    ///
+    /// # Errors
+    /// E1002 for an unknown key, E1003 for a value that does not fit.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        T::deserialize(toml::de::Deserializer::from(self.root.clone()))
+            .map_err(|error| describe(self.source, &error, self.root.span()))
+    }
+
+    /// Reads one value of the file as `T`.
+    ///
+    /// # Errors
+    /// As [`TomlFile::read`].
+    pub fn read_value<T: DeserializeOwned>(&self, value: Spanned<DeValue<'s>>) -> Result<T, Problem> {
+        let span = value.span();
+        T::deserialize(toml::de::ValueDeserializer::from(value)).map_err(|error| describe(self.source, &error, span))
+    }
+}
+
+/// Turns serde's sentence into ours, with a code and the next step.
+pub fn describe(source: &Source, error: &toml::de::Error, whole: Range<usize>) -> Problem {
+    let span = error.span().unwrap_or(whole);
+    let message = error.message();
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if message.starts_with("unknown field") && !quoted.is_empty() {
+        let (written, known) = (quoted[0], &quoted[1..]);
+        let problem = Problem::at(source, span, "E1002", format!("unknown key `{written}`"));
+        let problem = match nearest(written, known.iter().copied()) {
+            Some(near) => problem.label(format!("did you mean `{near}`?")),
+            None => problem,
+        };
+        return if known.is_empty() { problem } else { problem.help(format!("known keys: {}", known.join(", "))) };
+    }
+    if message.starts_with("unknown variant") && !quoted.is_empty() {
+        let (written, known) = (quoted[0], &quoted[1..]);
+        let problem = Problem::at(source, span, "E1003", format!("`{written}` is not one of: {}", known.join(", ")));
+        return match nearest(written, known.iter().copied()) {
+            Some(near) => problem.label(format!("did you mean `{near}`?")),
+            None => problem,
+        };
+    }
+    if message.starts_with("missing field") && !quoted.is_empty() {
+        return Problem::at(source, span, "E1003", format!("the key `{}` is missing", quoted[0]));
+    }
+    Problem::at(source, span, "E1003", message.to_owned())
+}
+
+/// Fills in `${kind:name}` and `${kind:name:-default}` in every string below `value`.
+///
+/// Places whose kind is none of `env`, `file`, `cred`, `conn` are left for the message templates.
+pub fn fill_in(source: &Source, value: &mut Spanned<DeValue<'_>>, outside: &dyn Outside, problems: &mut Vec<Problem>) {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::String(text) => {
+            if text.contains("${") {
+                match filled(text, outside) {
+                    Ok(new) => *text = Cow::Owned(new),
+                    Err(message) => problems.push(Problem::at(source, span, "E1005", message)),
+                }
+            }
+        }
+        DeValue::Array(array) => {
+            for item in array.iter_mut() {
+                fill_in(source, item, outside, problems);
+            }
+        }
+        DeValue::Table(table) => {
+            for (_, item) in table.iter_mut() {
+                fill_in(source, item, outside, problems);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn filled(text: &str, outside: &dyn Outside) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let (before, place) = rest.split_at(start);
+        out.push_str(before);
+        let Some(end) = place.find('}') else {
+            out.push_str(place);
+            return Ok(out);
+        };
+        let inner = &place[2..end];
+        match inner.split_once(':') {
+            Some((kind @ ("env" | "file" | "cred" | "conn"), name)) => {
+                let (name, default) = match name.split_once(":-") {
+                    Some((name, default)) => (name, Some(default)),
+                    None => (name, None),
+                };
+                match (outside.value(kind, name), default) {
+                    (Ok(value), _) => out.push_str(&value),
+                    (Err(_), Some(default)) => out.push_str(default),
+                    (Err(message), None) => return Err(message),
+                }
+            }
+            _ => out.push_str(&place[..=end]),
+        }
+        rest = &place[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}

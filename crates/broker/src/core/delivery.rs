@@ -1,0 +1,361 @@
+//! Sending to a client: what goes out now, what waits, what is settled by an acknowledgement.
+
+use std::sync::Arc;
+
+use weir_mqtt::{Delivery as Wire, PacketId, PubRel, PublishFrame, QoS, SubscriptionId};
+
+use super::in_flight::{Awaiting, Entry, Settled};
+use super::message::{Fanout, Message};
+use super::outbox::Outbox;
+use super::persist::Persist;
+use super::queue::{Pushed, Waiting};
+use super::retained::Retained;
+use super::session::{Link, Retrieved, Session};
+use super::subscriptions::{SubscriptionOptions, Terms};
+use super::{Effects, Millis};
+use crate::stats::DropReason;
+
+/// Payloads from here on are not copied into an outbox but shared.
+const SHARED_PAYLOAD: usize = 4096;
+
+/// What became of a message that was handed to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is in the outbox.
+    Sent,
+    /// It waits in the session.
+    Queued,
+    /// It will not reach the client.
+    Dropped(DropReason),
+}
+
+/// Why a frame was not put into the outbox.
+enum Unsent {
+    /// Not now.
+    NoRoom,
+    /// Never: the client does not take packets of this size.
+    TooLarge,
+}
+
+impl Session {
+    /// Hands a message to the session: into the outbox, into the queue, or dropped with a reason.
+    pub fn deliver(&mut self, fanout: &mut Fanout, terms: &Terms, effects: &mut Effects) -> Delivery {
+        let qos = fanout.message().qos.min(terms.qos);
+        // [MQTT-3.3.1-12] [MQTT-3.3.1-13] Only retain-as-published keeps the flag on a live message.
+        let retain = fanout.message().retain && terms.retain_as_published;
+        if qos == QoS::AtMostOnce {
+            return self.deliver_qos0(fanout, retain, ids(&terms.subscription_ids));
+        }
+        let waiting = Waiting {
+            message: Arc::clone(fanout.kept()),
+            qos,
+            retain,
+            subscription_ids: terms.subscription_ids.clone(),
+            number: self.next_number,
+        };
+        self.next_number += 1;
+        match self.send_at_once(fanout, &waiting) {
+            Ok(id) => {
+                self.note_owed(&waiting, effects);
+                self.note_in_flight(waiting.number, id, effects);
+                Delivery::Sent
+            }
+            Err(Unsent::TooLarge) => Delivery::Dropped(DropReason::TooLarge),
+            Err(Unsent::NoRoom) => self.enqueue(waiting, effects),
+        }
+    }
+
+    fn deliver_qos0(&mut self, fanout: &mut Fanout, retain: bool, ids: &[SubscriptionId]) -> Delivery {
+        let Some(link) = self.link else { return Delivery::Dropped(DropReason::OfflineQos0) };
+        let Ok(frame) = fanout.frame(link.version) else { return Delivery::Dropped(DropReason::TooLarge) };
+        let fits = self.check_room(frame, link, QoS::AtMostOnce, ids);
+        match fits.and_then(|()| put(frame, Wire::AtMostOnce, retain, ids, &mut self.outbox)) {
+            Ok(()) => Delivery::Sent,
+            Err(Unsent::NoRoom) => Delivery::Dropped(DropReason::OutboxFull),
+            Err(Unsent::TooLarge) => Delivery::Dropped(DropReason::TooLarge),
+        }
+    }
+
+    /// Sends a QoS 1 or 2 message if nothing stands before it and the client has room for it.
+    fn send_at_once(&mut self, fanout: &mut Fanout, waiting: &Waiting) -> Result<PacketId, Unsent> {
+        let link = self.link.ok_or(Unsent::NoRoom)?;
+        if !self.queue.is_empty() || !self.backlog.is_empty() {
+            return Err(Unsent::NoRoom);
+        }
+        let frame = fanout.frame(link.version).map_err(|_| Unsent::TooLarge)?;
+        self.start(frame, link, waiting)
+    }
+
+    /// Takes a packet identifier and sends.
+    fn start(&mut self, frame: &PublishFrame, link: Link, waiting: &Waiting) -> Result<PacketId, Unsent> {
+        if !self.in_flight.has_room(link.receive_maximum) {
+            return Err(Unsent::NoRoom);
+        }
+        let ids = ids(&waiting.subscription_ids);
+        self.check_room(frame, link, waiting.qos, ids)?;
+        let Waiting { message, qos, retain, subscription_ids, number } = waiting.clone();
+        let id = self.in_flight.start(message, qos, retain, subscription_ids, number);
+        // What cannot be encoded was refused above.
+        put(frame, wire(qos, id, false), retain, ids, &mut self.outbox).map(|()| id)
+    }
+
+    fn check_room(
+        &self,
+        frame: &PublishFrame,
+        link: Link,
+        qos: QoS,
+        ids: &[SubscriptionId],
+    ) -> Result<(), Unsent> {
+        let len = frame.len(qos, ids);
+        // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+        if len > link.max_packet_size {
+            return Err(Unsent::TooLarge);
+        }
+        let room = self.outbox.has_room(len, self.limits.outbox_bytes);
+        if room { Ok(()) } else { Err(Unsent::NoRoom) }
+    }
+
+    fn enqueue(&mut self, waiting: Waiting, effects: &mut Effects) -> Delivery {
+        match self.queue.push(waiting.clone(), self.limits.queue) {
+            Pushed::Full => Delivery::Dropped(DropReason::QueueFull),
+            Pushed::Kept { evicted } => {
+                let evicted = evicted.into_iter().map(|message| (DropReason::QueueFull, message));
+                effects.dropped.extend(evicted);
+                self.note_owed(&waiting, effects);
+                Delivery::Queued
+            }
+        }
+    }
+
+    fn note_owed(&self, waiting: &Waiting, effects: &mut Effects) {
+        if self.is_durable() {
+            let (client_id, waiting) = (self.client_id.clone(), waiting.clone());
+            effects.persist.push(Persist::Owed { client_id, waiting });
+        }
+    }
+
+    fn note_in_flight(&self, number: u64, packet_id: PacketId, effects: &mut Effects) {
+        if self.is_durable() {
+            let client_id = self.client_id.clone();
+            effects.persist.push(Persist::InFlight { client_id, number, packet_id });
+        }
+    }
+
+    fn note_settled(&self, number: u64, effects: &mut Effects) {
+        if self.is_durable() {
+            effects.persist.push(Persist::Settled { client_id: self.client_id.clone(), number });
+        }
+    }
+
+    /// Notes a retained message to be sent to a new subscription; false when too many wait already.
+    pub fn retrieve(&mut self, message: &Arc<Message>, options: SubscriptionOptions) -> bool {
+        let room = self.backlog.len() < self.limits.backlog;
+        if room {
+            self.backlog.push_back(Retrieved { message: Arc::clone(message), options });
+        }
+        room
+    }
+
+    /// Whether retained messages wait, which `refill` can only send with a look at what is retained now.
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Whether `refill` could send something as soon as the outbox is taken.
+    pub fn has_sendable(&self) -> bool {
+        let Some(link) = self.link else { return false };
+        self.in_flight.next_unsent(link.receive_maximum).is_some()
+            || self.has_backlog()
+            || (!self.queue.is_empty() && self.in_flight.has_room(link.receive_maximum))
+    }
+
+    /// Sends what waits, as far as the receive maximum and the outbox allow: first what a lost connection left
+    /// unacknowledged, then retained messages for new subscriptions, then the queue.
+    pub fn refill(&mut self, now: Millis, retained: Option<&Retained>, effects: &mut Effects) {
+        let Some(link) = self.link else { return };
+        if !self.send_again(now, link, effects) {
+            return;
+        }
+        if let Some(retained) = retained {
+            self.send_backlog(now, link, retained, effects);
+        }
+        if self.backlog.is_empty() {
+            self.send_queue(now, link, effects);
+        }
+    }
+
+    /// `[MQTT-4.4.0-1]` The same packets with their identifiers, in their order; false when some still wait.
+    fn send_again(&mut self, now: Millis, link: Link, effects: &mut Effects) -> bool {
+        while let Some(entry) = self.in_flight.next_unsent(link.receive_maximum).cloned() {
+            match self.repeat(now, link, &entry) {
+                Ok(()) => self.in_flight.mark_sent(),
+                Err(Unsent::NoRoom) => return false,
+                Err(Unsent::TooLarge) => self.give_up_unsent(effects),
+            }
+        }
+        self.in_flight.all_sent()
+    }
+
+    fn repeat(&mut self, now: Millis, link: Link, entry: &Entry) -> Result<(), Unsent> {
+        let (Awaiting::Ack(message) | Awaiting::Rec(message)) = &entry.awaiting else {
+            return pubrel(entry.id, link, &mut self.outbox);
+        };
+        let (qos, ids) = (entry.qos(), ids(&entry.subscription_ids));
+        let frame = frame_of(message, now, link)?;
+        self.check_room(&frame, link, qos, ids)?;
+        // [MQTT-3.3.1-1]
+        put(&frame, wire(qos, entry.id, true), entry.retain, ids, &mut self.outbox)
+    }
+
+    fn give_up_unsent(&mut self, effects: &mut Effects) {
+        if let Some(Entry { awaiting: Awaiting::Ack(message) | Awaiting::Rec(message), number, .. }) =
+            self.in_flight.drop_unsent()
+        {
+            effects.dropped.push((DropReason::TooLarge, message));
+            self.note_settled(number, effects);
+        }
+    }
+
+    fn send_backlog(&mut self, now: Millis, link: Link, retained: &Retained, effects: &mut Effects) {
+        while let Some(Retrieved { message, options }) = self.backlog.front().cloned() {
+            // Replaced since: the newer one was delivered as it came.
+            if retained.is_current(&message) && !message.is_expired(now) {
+                let waiting = Waiting {
+                    qos: message.qos.min(options.qos),
+                    message,
+                    retain: true,
+                    subscription_ids: options.id.map(|id| Arc::from([id])),
+                    number: self.next_number,
+                };
+                match self.send_waiting(now, link, &waiting) {
+                    Ok(id) => {
+                        self.next_number += 1;
+                        if let Some(id) = id {
+                            self.note_owed(&waiting, effects);
+                            self.note_in_flight(waiting.number, id, effects);
+                        }
+                        effects.note_delivered(waiting.message);
+                    }
+                    Err(Unsent::NoRoom) => return,
+                    Err(Unsent::TooLarge) => effects.dropped.push((DropReason::TooLarge, waiting.message)),
+                }
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    fn send_queue(&mut self, now: Millis, link: Link, effects: &mut Effects) {
+        while let Some(waiting) = self.queue.front().cloned() {
+            // [MQTT-3.3.2-5]
+            let expired = waiting.message.is_expired(now);
+            let sent = if expired { Err(Unsent::TooLarge) } else { self.send_waiting(now, link, &waiting) };
+            match sent {
+                Err(Unsent::NoRoom) => return,
+                Err(Unsent::TooLarge) => {
+                    let reason = if expired { DropReason::Expired } else { DropReason::TooLarge };
+                    effects.dropped.push((reason, waiting.message));
+                    self.note_settled(waiting.number, effects);
+                }
+                Ok(id) => {
+                    if let Some(id) = id {
+                        self.note_in_flight(waiting.number, id, effects);
+                    }
+                    effects.note_delivered(waiting.message);
+                }
+            }
+            self.queue.pop();
+        }
+    }
+
+    fn send_waiting(&mut self, now: Millis, link: Link, waiting: &Waiting) -> Result<Option<PacketId>, Unsent> {
+        if waiting.qos > QoS::AtMostOnce && !self.in_flight.has_room(link.receive_maximum) {
+            return Err(Unsent::NoRoom);
+        }
+        let frame = frame_of(&waiting.message, now, link)?;
+        if waiting.qos > QoS::AtMostOnce {
+            return self.start(&frame, link, waiting).map(Some);
+        }
+        let ids = ids(&waiting.subscription_ids);
+        self.check_room(&frame, link, QoS::AtMostOnce, ids)?;
+        put(&frame, Wire::AtMostOnce, waiting.retain, ids, &mut self.outbox).map(|()| None)
+    }
+
+    /// PUBACK came. Gives the message that has arrived; `None` when none is in flight under this identifier.
+    pub fn puback(&mut self, id: PacketId, effects: &mut Effects) -> Option<Arc<Message>> {
+        match self.in_flight.acknowledged(id) {
+            Settled::Done(entry) => {
+                self.note_settled(entry.number, effects);
+                entry.into_message()
+            }
+            Settled::Release(_) | Settled::Unknown => None,
+        }
+    }
+
+    /// PUBREC came. Gives whether PUBREL is due, and the message that has arrived now.
+    pub fn pubrec(&mut self, id: PacketId, refused: bool, effects: &mut Effects) -> (bool, Option<Arc<Message>>) {
+        match self.in_flight.received(id, refused) {
+            Settled::Release(entry) => {
+                if self.is_durable() {
+                    let (client_id, number) = (self.client_id.clone(), entry.number);
+                    effects.persist.push(Persist::Released { client_id, number });
+                }
+                (true, entry.into_message())
+            }
+            Settled::Done(entry) => {
+                self.note_settled(entry.number, effects);
+                (false, None)
+            }
+            Settled::Unknown => (false, None),
+        }
+    }
+
+    /// PUBCOMP came; false when no exchange waits for it.
+    pub fn pubcomp(&mut self, id: PacketId, effects: &mut Effects) -> bool {
+        match self.in_flight.completed(id) {
+            Settled::Done(entry) => {
+                self.note_settled(entry.number, effects);
+                true
+            }
+            Settled::Release(_) | Settled::Unknown => false,
+        }
+    }
+}
+
+fn ids(subscription_ids: &Option<Arc<[SubscriptionId]>>) -> &[SubscriptionId] {
+    subscription_ids.as_deref().unwrap_or(&[])
+}
+
+fn wire(qos: QoS, packet_id: PacketId, dup: bool) -> Wire {
+    match qos {
+        QoS::AtMostOnce => Wire::AtMostOnce,
+        QoS::AtLeastOnce => Wire::AtLeastOnce { packet_id, dup },
+        QoS::ExactlyOnce => Wire::ExactlyOnce { packet_id, dup },
+    }
+}
+
+/// The frame of a message that has waited: what it says of its expiry is of now.
+fn frame_of(message: &Message, now: Millis, link: Link) -> Result<PublishFrame, Unsent> {
+    let properties = if link.version.is_v5() { message.properties_at(now) } else { None };
+    PublishFrame::new(&message.topic, properties.as_deref(), &message.payload, link.version)
+        .map_err(|_| Unsent::TooLarge)
+}
+
+fn put(
+    frame: &PublishFrame,
+    wire: Wire,
+    retain: bool,
+    ids: &[SubscriptionId],
+    outbox: &mut Outbox,
+) -> Result<(), Unsent> {
+    let written = if frame.payload().len() < SHARED_PAYLOAD {
+        frame.write(wire, retain, ids, outbox.publish(wire.qos()))
+    } else {
+        let head = frame.write_head(wire, retain, ids, outbox.publish(wire.qos()));
+        head.map(|()| outbox.share(frame.payload().clone()))
+    };
+    written.map_err(|_| Unsent::TooLarge)
+}
+
+fn pubrel(id: PacketId, link: Link, outbox: &mut Outbox) -> Result<(), Unsent> {
+    PubRel::success(id).encode(link.version, outbox.control()).map_err(|_| Unsent::TooLarge)
+}

@@ -1,0 +1,98 @@
+//! What the state machines say must outlive a crash. One list of these per socket read is one batch of the store.
+//!
+//! Only sessions that outlive their connection produce records; retained messages always do.
+
+use std::sync::Arc;
+
+use weir_mqtt::{PacketId, SubscriptionFilter, Utf8};
+
+use super::message::Message;
+use super::queue::Waiting;
+use super::subscriptions::SubscriptionOptions;
+
+/// One change of durable state. Applying all of them in order to nothing gives the state back.
+#[derive(Clone, Debug)]
+pub enum Persist {
+    /// A session begins, or its expiry interval changes.
+    Session {
+        /// Whose.
+        client_id: Utf8,
+        /// Seconds it outlives its connection.
+        expiry_interval_s: u32,
+    },
+    /// A session and all that belongs to it ends.
+    SessionEnded {
+        /// Whose.
+        client_id: Utf8,
+    },
+    /// A subscription begins or changes.
+    Subscribed {
+        /// Whose.
+        client_id: Utf8,
+        /// The filter with its share prefix.
+        filter: SubscriptionFilter,
+        /// How.
+        options: SubscriptionOptions,
+    },
+    /// A subscription ends.
+    Unsubscribed {
+        /// Whose.
+        client_id: Utf8,
+        /// The filter with its share prefix.
+        filter: SubscriptionFilter,
+    },
+    /// A message is owed to a session.
+    Owed {
+        /// Whose.
+        client_id: Utf8,
+        /// What is owed, with its place in the session's order.
+        waiting: Waiting,
+    },
+    /// A message that is owed was sent under a packet identifier.
+    InFlight {
+        /// Whose.
+        client_id: Utf8,
+        /// Which message.
+        number: u64,
+        /// The identifier it must be sent again with.
+        packet_id: PacketId,
+    },
+    /// PUBREC came: only PUBREL is owed from now on.
+    Released {
+        /// Whose.
+        client_id: Utf8,
+        /// Which message.
+        number: u64,
+    },
+    /// A message is no longer owed: acknowledged, or dropped and counted.
+    Settled {
+        /// Whose.
+        client_id: Utf8,
+        /// Which message.
+        number: u64,
+    },
+    /// A QoS 2 packet identifier was seen and not yet released by its sender.
+    Received {
+        /// Whose.
+        client_id: Utf8,
+        /// The identifier.
+        packet_id: PacketId,
+    },
+    /// The sender released a QoS 2 packet identifier.
+    ReceivedDone {
+        /// Whose.
+        client_id: Utf8,
+        /// The identifier.
+        packet_id: PacketId,
+    },
+    /// A retained message is set.
+    Retained {
+        /// It.
+        message: Arc<Message>,
+    },
+    /// A retained message is deleted.
+    RetainedCleared {
+        /// The topic.
+        topic: Utf8,
+    },
+}

@@ -1,0 +1,237 @@
+//! The state of one client: what it subscribed to, what it is owed, what it has begun to send.
+//!
+//! Outlives connections when the client asked for it. Publishers deliver straight into it (see `delivery`).
+
+use std::sync::Arc;
+
+use ahash::HashMap;
+use std::collections::VecDeque;
+use weir_mqtt::{ProtocolVersion, SubscriptionFilter, Utf8};
+
+use super::Effects;
+use super::in_flight::InFlight;
+use super::message::Message;
+use super::outbox::Outbox;
+use super::persist::Persist;
+use super::queue::{Queue, QueueLimits};
+use super::received::Received;
+use super::subscriptions::SubscriptionOptions;
+use super::will::Will;
+use crate::stats::DropReason;
+
+/// A session that ends only when the client says so.
+pub const NEVER_EXPIRES: u32 = u32::MAX;
+
+/// The bounds of one session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// What waits for the client or its receive maximum.
+    pub queue: QueueLimits,
+    /// Bytes that may wait to be written.
+    pub outbox_bytes: usize,
+    /// Retained messages that may wait to be sent after SUBSCRIBE.
+    pub backlog: usize,
+}
+
+/// What a session has to know of the connection that serves it.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// The wire format.
+    pub version: ProtocolVersion,
+    /// The most messages in flight to the client.
+    pub receive_maximum: u16,
+    /// The largest packet that the client takes.
+    pub max_packet_size: usize,
+}
+
+/// A retained message that is still to be sent to a new subscription.
+#[derive(Clone, Debug)]
+pub(super) struct Retrieved {
+    pub(super) message: Arc<Message>,
+    pub(super) options: SubscriptionOptions,
+}
+
+/// The state of one client.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) client_id: Utf8,
+    /// `None` while no connection serves the session.
+    pub(super) link: Option<Link>,
+    /// What the connection writes next; empty without one.
+    pub(super) outbox: Outbox,
+    subscriptions: HashMap<SubscriptionFilter, SubscriptionOptions>,
+    pub(super) in_flight: InFlight,
+    pub(super) queue: Queue,
+    /// Retained messages on their way to new subscriptions; empty without a connection.
+    pub(super) backlog: VecDeque<Retrieved>,
+    received: Received,
+    /// How long the session outlives its connection; 0: not at all.
+    expiry_interval_s: u32,
+    /// Published when the connection breaks.
+    pub will: Option<Box<Will>>,
+    pub(super) limits: SessionLimits,
+    /// Given to the next message that is owed.
+    pub(super) next_number: u64,
+}
+
+impl Session {
+    /// A session without connection, subscriptions and messages.
+    pub fn new(client_id: Utf8, limits: SessionLimits) -> Self {
+        Self {
+            client_id,
+            link: None,
+            outbox: Outbox::default(),
+            subscriptions: HashMap::default(),
+            in_flight: InFlight::default(),
+            queue: Queue::default(),
+            backlog: VecDeque::new(),
+            received: Received::default(),
+            expiry_interval_s: 0,
+            will: None,
+            limits,
+            next_number: 1,
+        }
+    }
+
+    /// Whose session it is.
+    pub fn client_id(&self) -> &Utf8 {
+        &self.client_id
+    }
+
+    /// Whether a connection serves the session.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// The connection that serves the session.
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
+    /// Whether the session outlives its connection, so that what it is owed must be kept.
+    pub fn is_durable(&self) -> bool {
+        self.expiry_interval_s > 0
+    }
+
+    /// How long the session outlives its connection, in seconds.
+    pub fn expiry_interval_s(&self) -> u32 {
+        self.expiry_interval_s
+    }
+
+    /// CONNECT or DISCONNECT says how long the session lives on.
+    pub fn set_expiry_interval(&mut self, expiry_interval_s: u32, effects: &mut Effects) {
+        let was_durable = self.is_durable();
+        self.expiry_interval_s = expiry_interval_s;
+        let client_id = self.client_id.clone();
+        if self.is_durable() {
+            effects.persist.push(Persist::Session { client_id, expiry_interval_s });
+        } else if was_durable {
+            effects.persist.push(Persist::SessionEnded { client_id });
+        }
+    }
+
+    /// A connection begins to serve the session. What is in flight is sent again by the next `refill`.
+    pub fn attach(&mut self, link: Link) {
+        self.outbox.clear();
+        self.in_flight.connection_lost();
+        self.link = Some(link);
+    }
+
+    /// The connection is gone, with everything that was not yet written.
+    pub fn detach(&mut self) {
+        self.link = None;
+        self.outbox.clear();
+        self.backlog = VecDeque::new();
+        self.in_flight.connection_lost();
+    }
+
+    /// What waits to be written.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// QoS 2 packet identifiers of the client that wait for PUBREL.
+    pub fn received(&mut self) -> &mut Received {
+        &mut self.received
+    }
+
+    /// Remembers a QoS 2 packet identifier; false when the message was routed before. `[MQTT-4.3.3-10]`
+    pub fn first_sight(&mut self, id: weir_mqtt::PacketId, effects: &mut Effects) -> bool {
+        let first = self.received.first_sight(id);
+        if first && self.is_durable() {
+            effects.persist.push(Persist::Received { client_id: self.client_id.clone(), packet_id: id });
+        }
+        first
+    }
+
+    /// Forgets a QoS 2 packet identifier: PUBREL, or the message was refused.
+    pub fn release(&mut self, id: weir_mqtt::PacketId, effects: &mut Effects) -> bool {
+        let known = self.received.release(id);
+        if known && self.is_durable() {
+            effects.persist.push(Persist::ReceivedDone { client_id: self.client_id.clone(), packet_id: id });
+        }
+        known
+    }
+
+    /// How many messages are in flight to the client.
+    pub fn in_flight_len(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// How many messages wait.
+    pub fn queued_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Whether the client subscribed with this very filter.
+    pub fn is_subscribed(&self, filter: &SubscriptionFilter) -> bool {
+        self.subscriptions.contains_key(filter)
+    }
+
+    /// Every subscription.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&SubscriptionFilter, SubscriptionOptions)> {
+        self.subscriptions.iter().map(|(filter, options)| (filter, *options))
+    }
+
+    /// Notes a subscription; the caller has put it into the index.
+    pub fn subscribed(
+        &mut self,
+        filter: SubscriptionFilter,
+        options: SubscriptionOptions,
+        effects: &mut Effects,
+    ) {
+        if self.is_durable() {
+            let (client_id, filter) = (self.client_id.clone(), filter.clone());
+            effects.persist.push(Persist::Subscribed { client_id, filter, options });
+        }
+        self.subscriptions.insert(filter, options);
+    }
+
+    /// Forgets a subscription, which the caller takes out of the index; false when there was none.
+    pub fn unsubscribed(&mut self, filter: &SubscriptionFilter, effects: &mut Effects) -> bool {
+        let existed = self.subscriptions.remove(filter).is_some();
+        if existed && self.is_durable() {
+            let (client_id, filter) = (self.client_id.clone(), filter.detached());
+            effects.persist.push(Persist::Unsubscribed { client_id, filter });
+        }
+        existed
+    }
+
+    /// The session ends: everything in it is forgotten. Gives the filters, which the caller must take out of the index.
+    pub fn end(&mut self, effects: &mut Effects) -> Vec<SubscriptionFilter> {
+        if self.is_durable() {
+            effects.persist.push(Persist::SessionEnded { client_id: self.client_id.clone() });
+        }
+        while let Some(waiting) = self.queue.pop() {
+            effects.dropped.push((DropReason::SessionEnded, waiting.message));
+        }
+        let filters = self.subscriptions.drain().map(|(filter, _)| filter).collect();
+        *self = Self { link: self.link, ..Self::new(self.client_id.clone(), self.limits) };
+        filters
+    }
+}

@@ -1,0 +1,164 @@
+//! From CONNECT to a client that owns its session: limits, credentials, takeover, CONNACK.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weir_mqtt::{Connect, ReasonCode};
+
+use super::Shared;
+use super::client::Client;
+use super::events::{self, ClientInfo};
+use super::handle::{ConnectionKey, SessionHandle};
+use super::router::{Router, wall_ms};
+use crate::auth::{ConnectRequest, Decision, Identity};
+use crate::core::connect::{Admission, admit};
+use crate::core::message::Origin;
+use crate::core::session::Session;
+use crate::core::will::Will;
+use crate::stats::CloseReason;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    /// The client's address.
+    pub(crate) peer: SocketAddr,
+    /// The listener's address.
+    pub(crate) local: Option<SocketAddr>,
+    /// Whether the listener admits clients without credentials.
+    pub(crate) allow_anonymous: bool,
+}
+
+impl Shared {
+    /// Admits a client, or says why not.
+    pub(crate) async fn admit(self: &Arc<Self>, connect: Connect, door: Door) -> Result<Client, ReasonCode> {
+        let admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
+        let identity = self.authenticate(&connect, &admission, door).await?;
+        let origin = Arc::new(Origin {
+            client_id: admission.client_id.clone(),
+            username: identity.username.map(|name| name.detached()),
+            peer: Some(door.peer),
+        });
+        let info = ClientInfo {
+            origin: Arc::clone(&origin),
+            local: door.local,
+            version: connect.version,
+            connected_at_ms: wall_ms(),
+        };
+        let key = self.next_key();
+        let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
+        let router = Router::of_session(self, handle.key);
+        // From here on the client's end gives the session back.
+        let mut client = Client::new(
+            self,
+            handle,
+            key,
+            router,
+            info,
+            admission.keep_alive_s,
+            admission.problem_information,
+        );
+        client.begin(&connect, &admission, origin, resumed).await;
+        Ok(client)
+    }
+
+    async fn authenticate(
+        &self,
+        connect: &Connect,
+        admission: &Admission,
+        door: Door,
+    ) -> Result<Identity, ReasonCode> {
+        let request = ConnectRequest {
+            client_id: admission.client_id.clone(),
+            username: connect.username.clone(),
+            password: connect.password.clone(),
+            peer: door.peer,
+            version: connect.version,
+            allow_anonymous: door.allow_anonymous,
+        };
+        match self.authenticator.authenticate(&request).await {
+            Decision::Allow(identity) => Ok(identity),
+            Decision::Deny(reason) => {
+                self.stats.auth_failures.add(1);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Makes `key` the owner of the client's session. Whoever owned it has finished before this returns.
+    /// `[MQTT-3.1.4-3]` The second value: whether there was a session and it goes on.
+    async fn claim(
+        self: &Arc<Self>,
+        admission: &Admission,
+        clean_start: bool,
+        key: ConnectionKey,
+    ) -> (Arc<SessionHandle>, bool) {
+        loop {
+            let handle = self.registry.get_or_insert(&admission.client_id, || {
+                let session = Session::new(admission.client_id.clone(), self.session_limits);
+                SessionHandle::new(self.next_key(), admission.client_id.clone(), session)
+            });
+            handle.evict(CloseReason::TakenOver).await;
+            let mut slot = handle.lock();
+            if slot.ended || slot.owner.is_some() {
+                continue;
+            }
+            slot.owner = Some(key);
+            slot.close = None;
+            slot.expires_at = None;
+            slot.will_at = None;
+            let existed = std::mem::replace(&mut slot.begun, true);
+            drop(slot);
+            if !existed {
+                self.stats.sessions.add(1);
+            }
+            self.stats.sessions_connected.add(1);
+            return (handle, existed && !clean_start);
+        }
+    }
+}
+
+impl Client {
+    /// The session goes on or begins anew, what that means is kept, and the client is welcomed.
+    async fn begin(&mut self, connect: &Connect, admission: &Admission, origin: Arc<Origin>, resumed: bool) {
+        if !resumed {
+            self.discard_session();
+        }
+        {
+            let mut slot = self.handle.lock();
+            // [MQTT-3.1.3-9] A Will that waited for its delay is not sent: the client is back.
+            slot.session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will, origin)));
+            slot.session.set_expiry_interval(admission.session_expiry_s, &mut self.router.effects);
+        }
+        let now = self.shared.clock.now();
+        self.router.finish(now).committed().await;
+        {
+            let mut slot = self.handle.lock();
+            slot.session.attach(admission.link);
+            // [MQTT-3.2.0-1] CONNACK stands before everything that publishers deliver from now on.
+            let connack = admission.connack(resumed, &self.shared.connect_limits);
+            let outbox = slot.session.outbox().control();
+            if let Err(error) = connack.encode(admission.link.version, outbox) {
+                tracing::error!(%error, "a CONNACK could not be encoded");
+            }
+        }
+        if self.router.watch().connected {
+            let event = events::connected(&self.info, connect, admission);
+            self.router.observe(event);
+        }
+        self.step_done(now);
+    }
+
+    /// What there was of the session is forgotten; a Will that still waited is due with its end.
+    fn discard_session(&mut self) {
+        let (filters, will) = {
+            let mut slot = self.handle.lock();
+            let will = slot.session.will.take();
+            (slot.session.end(&mut self.router.effects), will)
+        };
+        self.shared.forget_subscriptions(self.handle.key, &filters);
+        if let Some(will) = will {
+            let now = self.shared.clock.now();
+            self.router.publish_will(now, *will);
+        }
+    }
+}

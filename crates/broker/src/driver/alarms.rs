@@ -1,0 +1,135 @@
+//! What happens to a session without a connection when time passes: its Will is published, it expires.
+//!
+//! At most one alarm is worth anything for each session; a session that comes back simply outlives it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::handle::SessionHandle;
+use super::router::Router;
+use crate::core::Millis;
+
+/// Expired retained messages are looked for this often.
+const SWEEP_EVERY: Millis = 60_000;
+
+/// Alarms in the order of their times.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    set: Mutex<BTreeMap<(Millis, u64), Arc<SessionHandle>>>,
+    changed: Notify,
+}
+
+impl Alarms {
+    fn set(&self, at: Millis, handle: &Arc<SessionHandle>) {
+        let mut set = self.set.lock();
+        let first = set.first_key_value().is_none_or(|((first, _), _)| at < *first);
+        set.insert((at, handle.key), Arc::clone(handle));
+        drop(set);
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    fn next(&self) -> Option<Millis> {
+        self.set.lock().first_key_value().map(|((at, _), _)| *at)
+    }
+
+    fn take_due(&self, now: Millis) -> Vec<(Millis, Arc<SessionHandle>)> {
+        let mut set = self.set.lock();
+        let later = set.split_off(&(now + 1, 0));
+        std::mem::replace(&mut *set, later).into_iter().map(|((at, _), handle)| (at, handle)).collect()
+    }
+}
+
+impl Shared {
+    /// Makes sure that the session is looked at when its Will is due or it expires, whichever comes first.
+    pub(super) fn set_alarm(&self, handle: &Arc<SessionHandle>) {
+        let at = {
+            let mut slot = handle.lock();
+            let Some(at) = [slot.expires_at, slot.will_at].into_iter().flatten().min() else { return };
+            // An earlier alarm looks again and sets the next: so a flapping client has one alarm, not thousands.
+            if slot.alarm.is_some_and(|set| set <= at) {
+                return;
+            }
+            slot.alarm = Some(at);
+            at
+        };
+        self.alarms.set(at, handle);
+    }
+
+    /// Lives as long as the broker.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        let mut ending = self.ending.subscribe();
+        let mut sweep_at = self.clock.now() + SWEEP_EVERY;
+        loop {
+            let next = self.alarms.next().unwrap_or(sweep_at).min(sweep_at);
+            tokio::select! {
+                () = tokio::time::sleep_until(self.clock.instant(next)) => {}
+                () = self.alarms.changed.notified() => {}
+                _ = ending.wait_for(|ending| *ending) => return,
+            }
+            let now = self.clock.now();
+            for (at, handle) in self.alarms.take_due(now) {
+                self.alarm_rings(now, at, &handle);
+            }
+            if sweep_at <= now {
+                sweep_at = now + SWEEP_EVERY;
+                let mut retained = self.retained.write();
+                retained.expire(now);
+                self.gauge_retained(&retained);
+            }
+        }
+    }
+
+    fn alarm_rings(self: &Arc<Self>, now: Millis, at: Millis, handle: &Arc<SessionHandle>) {
+        let (will, expired) = {
+            let mut slot = handle.lock();
+            if slot.alarm == Some(at) {
+                slot.alarm = None;
+            }
+            if slot.owner.is_some() || slot.ended {
+                return;
+            }
+            let will_due = slot.will_at.is_some_and(|at| at <= now);
+            let expired = slot.expires_at.is_some_and(|at| at <= now);
+            let will = if will_due || expired { slot.session.will.take() } else { None };
+            if will.is_some() {
+                slot.will_at = None;
+            }
+            (will, expired)
+        };
+        let mut router = Router::new(self);
+        if let Some(will) = will {
+            router.publish_will(now, *will);
+        }
+        if expired {
+            self.end_session(handle, &mut router);
+        }
+        router.finish(now);
+        self.set_alarm(handle);
+    }
+
+    /// Forgets a session that nobody owns, unless someone took it meanwhile.
+    fn end_session(&self, handle: &Arc<SessionHandle>, router: &mut Router) {
+        let mut filters = Vec::new();
+        let ended = self.registry.remove_if(handle, || {
+            let mut slot = handle.lock();
+            let still_unowned = slot.owner.is_none() && !slot.ended;
+            if still_unowned {
+                slot.ended = true;
+                slot.expires_at = None;
+                slot.will_at = None;
+                filters = slot.session.end(&mut router.effects);
+            }
+            still_unowned
+        });
+        if ended {
+            self.forget_subscriptions(handle.key, &filters);
+            self.stats.sessions.sub(1);
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! One connected client: its packets go in here, what they cause leaves through the session's outbox and the router.
+//!
+//! Nothing waits here. A publish that a sink has no room for is parked; who drives the client polls until there is.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, ReasonCode, Utf8};
+
+use super::Shared;
+use super::events::{self, ClientInfo};
+use super::gate::{Gate, Replies};
+use super::handle::{ConnectionKey, SessionHandle};
+use super::router::{Routed, Router};
+use crate::core::Millis;
+use crate::core::connect::expiry_at_disconnect;
+use crate::core::outbox::WriteBatch;
+use crate::core::session::NEVER_EXPIRES;
+use crate::core::will::Will;
+use crate::stats::CloseReason;
+
+/// Why a connection ends, and what is said to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leave {
+    /// For events and statistics.
+    pub(crate) reason: CloseReason,
+    /// The reason code of the DISCONNECT that an MQTT 5 client gets.
+    pub(crate) say: Option<ReasonCode>,
+}
+
+impl Leave {
+    /// The client broke the protocol.
+    pub(crate) const fn broken(code: ReasonCode) -> Self {
+        Self { reason: CloseReason::ProtocolError, say: Some(code) }
+    }
+
+    /// The socket has ended.
+    pub(crate) const fn closed() -> Self {
+        Self { reason: CloseReason::TcpClosed, say: None }
+    }
+
+    /// The broker wants the connection to end.
+    pub(crate) const fn by_broker(reason: CloseReason) -> Self {
+        let say = match reason {
+            CloseReason::TakenOver => Some(ReasonCode::SessionTakenOver),
+            CloseReason::ServerShutdown => Some(ReasonCode::ServerShuttingDown),
+            CloseReason::KeepAliveTimeout => Some(ReasonCode::KeepAliveTimeout),
+            CloseReason::Kicked => Some(ReasonCode::AdministrativeAction),
+            CloseReason::Normal | CloseReason::TcpClosed | CloseReason::ProtocolError => None,
+        };
+        Self { reason, say }
+    }
+}
+
+/// A client whose CONNECT was accepted, until it leaves.
+pub(crate) struct Client {
+    pub(super) shared: Arc<Shared>,
+    pub(super) handle: Arc<SessionHandle>,
+    pub(super) router: Router,
+    pub(super) info: ClientInfo,
+    pub(super) key: ConnectionKey,
+    /// Acknowledgements of the present step, encoded.
+    pub(super) replies: Replies,
+    pub(super) gate: Gate,
+    /// The topic of each alias from 1 on.
+    pub(super) aliases: Vec<Option<Utf8>>,
+    /// Publishes that wait for room in a sink, and those behind them.
+    pub(super) parked: VecDeque<Publish>,
+    /// Resolves when the first parked publish is worth another try.
+    pub(super) room: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// An acknowledgement has made room in the receive maximum.
+    pub(super) refill: bool,
+    /// Packets handled and PUBLISH packets read since the last count.
+    pub(super) counts: Counts,
+    pub(super) problem_information: bool,
+    keep_alive_ms: Option<Millis>,
+    left: bool,
+}
+
+/// What is counted once for each step.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    packets: u64,
+    bytes: u64,
+    pub(super) messages: [u64; 3],
+}
+
+impl Client {
+    /// A client that owns its session and is attached to it.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        handle: Arc<SessionHandle>,
+        key: ConnectionKey,
+        router: Router,
+        info: ClientInfo,
+        keep_alive_s: u16,
+        problem_information: bool,
+    ) -> Self {
+        // [MQTT-3.1.2-22] One and a half times the keep-alive, or what the settings say.
+        let factor = shared.settings.keepalive_factor.max(1.0);
+        let keep_alive = std::time::Duration::from_secs(u64::from(keep_alive_s)).mul_f64(factor);
+        Self {
+            shared: Arc::clone(shared),
+            handle,
+            router,
+            info,
+            key,
+            replies: Replies::default(),
+            gate: Gate::default(),
+            aliases: Vec::new(),
+            parked: VecDeque::new(),
+            room: None,
+            // What an earlier connection left is sent again in the first step.
+            refill: true,
+            counts: Counts::default(),
+            problem_information,
+            keep_alive_ms: (keep_alive_s > 0).then(|| u64::try_from(keep_alive.as_millis()).unwrap_or(Millis::MAX)),
+            left: false,
+        }
+    }
+
+    /// The wire format.
+    pub(crate) fn version(&self) -> ProtocolVersion {
+        self.info.version
+    }
+
+    /// Who.
+    pub(crate) fn client_id(&self) -> &Utf8 {
+        &self.handle.client_id
+    }
+
+    /// How long the client may be silent.
+    pub(crate) fn keep_alive_ms(&self) -> Option<Millis> {
+        self.keep_alive_ms
+    }
+
+    /// Handles one packet. Acknowledgements leave with [`step_done`](Self::step_done).
+    pub(crate) fn handle(&mut self, now: Millis, packet: Packet, bytes: usize) -> Result<(), Leave> {
+        self.counts.packets += 1;
+        self.counts.bytes += bytes as u64;
+        match packet {
+            Packet::Publish(publish) => self.publish(now, publish),
+            Packet::PubAck(puback) => self.puback(&puback),
+            Packet::PubRec(pubrec) => self.pubrec(&pubrec),
+            Packet::PubRel(pubrel) => self.pubrel(&pubrel),
+            Packet::PubComp(pubcomp) => self.pubcomp(&pubcomp),
+            Packet::Subscribe(subscribe) => self.subscribe(now, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
+            Packet::PingReq => self.ping(),
+            Packet::Disconnect(disconnect) => Err(self.disconnect(&disconnect)),
+            // [MQTT-3.1.0-2] A second CONNECT, what only servers send, and AUTH without a method.
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp
+            | Packet::Auth(_) => Err(Leave::broken(ReasonCode::ProtocolError)),
+        }
+    }
+
+    /// `[MQTT-3.12.4-1]` Promises nothing about storage, so it does not wait at the gate.
+    fn ping(&mut self) -> Result<(), Leave> {
+        let mut slot = self.handle.lock();
+        encoded(weir_mqtt::codec::encode(&Packet::PingResp, self.info.version, slot.session.outbox().control()))
+    }
+
+    fn disconnect(&mut self, disconnect: &Disconnect) -> Leave {
+        let asked = disconnect.properties.as_ref().and_then(|properties| properties.session_expiry_interval_s);
+        let mut slot = self.handle.lock();
+        let connected_with = slot.session.expiry_interval_s();
+        match expiry_at_disconnect(connected_with, asked, &self.shared.connect_limits) {
+            None => return Leave::broken(ReasonCode::ProtocolError),
+            Some(expiry) if expiry != connected_with => {
+                slot.session.set_expiry_interval(expiry, &mut self.router.effects);
+            }
+            Some(_) => {}
+        }
+        if disconnect.reason == ReasonCode::Success {
+            slot.session.will = None;
+        }
+        Leave { reason: CloseReason::Normal, say: None }
+    }
+
+    /// The end of a step, such as one socket read: commits, acknowledges, wakes receivers.
+    pub(crate) fn step_done(&mut self, now: Millis) {
+        if std::mem::take(&mut self.refill) {
+            self.send_waiting(now);
+        }
+        let ticket = self.router.finish(now);
+        if self.replies.packets > 0 {
+            let mut slot = self.handle.lock();
+            self.gate.acknowledge(ticket, &mut self.replies, slot.session.outbox());
+        }
+        let counts = std::mem::take(&mut self.counts);
+        let stats = &self.shared.stats;
+        stats.handled_packets.add(counts.packets);
+        stats.handled_bytes.add(counts.bytes);
+        for (counter, n) in stats.messages_in.iter().zip(counts.messages) {
+            counter.add(n);
+        }
+    }
+
+    /// Moves what waits in the session into its outbox, as far as there is room.
+    fn send_waiting(&mut self, now: Millis) {
+        let has_backlog = {
+            let mut slot = self.handle.lock();
+            let has_backlog = slot.session.has_backlog();
+            if !has_backlog {
+                slot.session.refill(now, None, &mut self.router.effects);
+            }
+            has_backlog
+        };
+        if has_backlog {
+            // Retained messages are locked before sessions.
+            let retained = self.shared.retained.read();
+            self.handle.lock().session.refill(now, Some(&retained), &mut self.router.effects);
+        }
+        self.tell_delivered();
+    }
+
+    pub(super) fn tell_delivered(&mut self) {
+        for message in std::mem::take(&mut self.router.effects.delivered) {
+            self.router.tell_receiver(&events::DELIVERED, &message, &self.handle.client_id, None);
+        }
+    }
+
+    /// Whether someone has something for this client, such as output. The task is woken when that changes.
+    pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> bool {
+        self.handle.poll_ready(cx)
+    }
+
+    /// Why the broker wants the connection to end, if it does.
+    pub(crate) fn asked_to_leave(&self) -> Option<Leave> {
+        self.handle.lock().close.map(Leave::by_broker)
+    }
+
+    /// Takes what is to be written; true when there will be more as soon as that is written.
+    pub(crate) fn take_output(&mut self, now: Millis, batch: &mut WriteBatch) -> bool {
+        let (sent, waits) = {
+            let mut slot = self.handle.lock();
+            (slot.session.outbox().take_into(batch), slot.session.has_sendable())
+        };
+        let stats = &self.shared.stats;
+        stats.sent_packets.add(sent.packets);
+        for (counter, n) in stats.messages_out.iter().zip(sent.messages) {
+            counter.add(n);
+        }
+        if !waits {
+            return false;
+        }
+        self.send_waiting(now);
+        // These sends settle nothing that anyone waits for.
+        drop(self.router.finish(now));
+        !self.handle.lock().session.outbox().is_empty()
+    }
+
+    /// Lets acknowledgements go whose commits have come; true when some went.
+    pub(crate) fn poll_gate(&mut self, cx: &Context<'_>) -> bool {
+        if self.gate.is_empty() {
+            return false;
+        }
+        let mut slot = self.handle.lock();
+        self.gate.poll(cx, slot.session.outbox())
+    }
+
+    /// Tries parked publishes again when a sink may have room; true when something changed.
+    pub(crate) fn poll_room(&mut self, now: Millis, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        let Some(room) = &mut self.room else { return Ok(false) };
+        if room.as_mut().poll(cx) == Poll::Pending {
+            return Ok(false);
+        }
+        self.room = None;
+        while self.room.is_none()
+            && let Some(publish) = self.parked.pop_front()
+        {
+            self.accept(now, publish)?;
+        }
+        self.step_done(now);
+        Ok(true)
+    }
+
+    /// Whether another packet may be handled: otherwise reading must stop for a while.
+    pub(crate) fn takes_packets(&self) -> bool {
+        !self.gate.is_full() && self.parked.len() < usize::from(self.shared.connect_limits.receive_maximum)
+    }
+
+    /// Whether the client is held back by a sink, so that its silence means nothing.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.room.is_some()
+    }
+
+    /// Whether so much waits to be written that the client must read before it may send more.
+    pub(crate) fn must_read_first(&self) -> bool {
+        self.handle.lock().session.outbox().len() > self.shared.session_limits.outbox_bytes
+    }
+
+    /// Gives memory back after a while of silence.
+    pub(crate) fn shrink(&mut self) {
+        self.router.shrink();
+        self.replies.shrink();
+        self.handle.lock().session.outbox().shrink();
+    }
+
+    /// The connection is over: the Will, the session's future, the events; then others may have the session.
+    pub(crate) fn leave(&mut self, now: Millis, reason: CloseReason) {
+        if std::mem::replace(&mut self.left, true) {
+            return;
+        }
+        self.route_parked_qos0(now);
+        let (will, ends) = self.detach(now, reason);
+        if let Some(will) = will {
+            self.router.publish_will(now, *will);
+        }
+        if self.router.watch().disconnected {
+            let event = events::disconnected(&self.info, reason);
+            self.router.observe(event);
+        }
+        self.handle.retire_task();
+        if ends {
+            self.end_session();
+        } else {
+            self.handle.lock().owner = None;
+        }
+        drop(self.router.finish(now));
+        self.handle.released();
+        self.shared.set_alarm(&self.handle);
+        self.shared.stats.closed(reason);
+        self.shared.stats.sessions_connected.sub(1);
+    }
+
+    /// What stands behind a parked publish and needs no acknowledgement is not lost with the connection.
+    fn route_parked_qos0(&mut self, now: Millis) {
+        for publish in std::mem::take(&mut self.parked) {
+            if publish.packet_id.is_none() {
+                let message = self.message(now, publish);
+                if let Routed::NoRoom(_, message) = self.router.publish(now, message) {
+                    self.router.drop_message(crate::stats::DropReason::SinkFull, &message);
+                }
+            }
+        }
+    }
+
+    /// The session is without connection from now on, but not yet free. Gives a Will that is due, and whether the
+    /// session ends.
+    fn detach(&mut self, now: Millis, reason: CloseReason) -> (Option<Box<Will>>, bool) {
+        let mut slot = self.handle.lock();
+        slot.session.detach();
+        slot.close = None;
+        let expiry_s = slot.session.expiry_interval_s();
+        let mut due = None;
+        match slot.session.will.take() {
+            Some(will) if Will::survives(reason) => {
+                let at = will.due(now, expiry_s);
+                if at <= now {
+                    due = Some(will);
+                } else {
+                    slot.session.will = Some(will);
+                    slot.will_at = Some(at);
+                }
+            }
+            _ => {}
+        }
+        if expiry_s > 0 && expiry_s != NEVER_EXPIRES {
+            slot.expires_at = Some(now + u64::from(expiry_s) * 1000);
+        }
+        (due, expiry_s == 0)
+    }
+
+    /// `[MQTT-3.1.2-23]` The session does not outlive the connection.
+    fn end_session(&mut self) {
+        let mut filters = Vec::new();
+        let (handle, effects) = (&self.handle, &mut self.router.effects);
+        self.shared.registry.remove_if(handle, || {
+            let mut slot = handle.lock();
+            slot.ended = true;
+            slot.owner = None;
+            slot.will_at = None;
+            filters = slot.session.end(effects);
+            true
+        });
+        self.shared.forget_subscriptions(self.handle.key, &filters);
+        self.shared.stats.sessions.sub(1);
+    }
+
+    /// Puts one acknowledgement among those of this step.
+    pub(super) fn reply(
+        &mut self,
+        encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), Leave> {
+        self.replies.packets += 1;
+        encoded(encode(self.info.version, &mut self.replies.bytes))
+    }
+}
+
+impl Drop for Client {
+    /// However the task ends, the session must not stay owned.
+    fn drop(&mut self) {
+        let now = self.shared.clock.now();
+        self.leave(now, CloseReason::TcpClosed);
+    }
+}
+
+/// The broker makes only packets that can be encoded; if it did not, the client is better off without this connection.
+pub(super) fn encoded(result: Result<(), EncodeError>) -> Result<(), Leave> {
+    result.map_err(|error| {
+        tracing::error!(%error, "a packet could not be encoded");
+        Leave::broken(ReasonCode::ImplementationSpecificError)
+    })
+}

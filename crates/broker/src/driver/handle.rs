@@ -1,0 +1,129 @@
+//! The one place where a session is reached from several threads: a short lock around the state machine,
+//! and the means to wake the connection that serves it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use weir_mqtt::Utf8;
+
+use crate::core::Millis;
+use crate::core::session::Session;
+use crate::core::subscriptions::SessionKey;
+use crate::stats::CloseReason;
+
+/// Identifies a network connection for as long as the process lives.
+pub(crate) type ConnectionKey = u64;
+
+/// A session with its lock. Outlives connections; publishers and the index hold it.
+#[derive(Debug)]
+pub(crate) struct SessionHandle {
+    /// Tells sessions apart in the index.
+    pub(crate) key: SessionKey,
+    /// Whose session it is.
+    pub(crate) client_id: Utf8,
+    slot: Mutex<Slot>,
+    /// The task of the connection that serves the session.
+    task: AtomicWaker,
+    /// The task has something to do: output waits or the connection must close.
+    ready: AtomicBool,
+    /// Tells those who want the session that its connection has let go.
+    released: Notify,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// The state machine.
+    pub(crate) session: Session,
+    /// The connection that serves the session, from admission to the last word.
+    pub(crate) owner: Option<ConnectionKey>,
+    /// Why the owner must let go.
+    pub(crate) close: Option<CloseReason>,
+    /// A client has had the session.
+    pub(crate) begun: bool,
+    /// The session has ended; a client of this name needs a new one.
+    pub(crate) ended: bool,
+    /// When the session expires, while it has no owner.
+    pub(crate) expires_at: Option<Millis>,
+    /// When the Will is due, while there is one and the session has no owner.
+    pub(crate) will_at: Option<Millis>,
+    /// The earliest alarm that is set for this session.
+    pub(crate) alarm: Option<Millis>,
+}
+
+impl SessionHandle {
+    /// A handle around a new session that nobody owns.
+    pub(crate) fn new(key: SessionKey, client_id: Utf8, session: Session) -> Arc<Self> {
+        let slot = Slot {
+            session,
+            owner: None,
+            close: None,
+            begun: false,
+            ended: false,
+            expires_at: None,
+            will_at: None,
+            alarm: None,
+        };
+        Arc::new(Self {
+            key,
+            client_id,
+            slot: Mutex::new(slot),
+            task: AtomicWaker::new(),
+            ready: AtomicBool::new(false),
+            released: Notify::new(),
+        })
+    }
+
+    /// The lock. Never held over an await, never two at once.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock()
+    }
+
+    /// The connection's task has something to do.
+    pub(crate) fn wake(&self) {
+        self.ready.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// The connection's task wants to be woken; tells whether there is something to do already.
+    pub(crate) fn poll_ready(&self, cx: &std::task::Context<'_>) -> bool {
+        // Registered before looking, so that a wake in between is not missed.
+        self.task.register(cx.waker());
+        self.ready.swap(false, Ordering::AcqRel)
+    }
+
+    /// Asks the owner to let go for `reason`, and waits until nobody owns the session.
+    pub(crate) async fn evict(&self, reason: CloseReason) {
+        loop {
+            let released = self.released.notified();
+            {
+                let mut slot = self.lock();
+                if slot.owner.is_none() {
+                    return;
+                }
+                slot.close.get_or_insert(reason);
+            }
+            self.wake();
+            released.await;
+        }
+    }
+
+    /// Asks the owner, if there is one, to let go for `reason`.
+    pub(crate) fn request_close(&self, reason: CloseReason) {
+        self.lock().close.get_or_insert(reason);
+        self.wake();
+    }
+
+    /// The owner's task is not to be woken any more; said before it lets go.
+    pub(crate) fn retire_task(&self) {
+        self.task.take();
+    }
+
+    /// The owner has let go.
+    pub(crate) fn released(&self) {
+        self.released.notify_waiters();
+    }
+}

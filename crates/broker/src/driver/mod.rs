@@ -1,0 +1,221 @@
+//! Where the state machines meet threads: packets in, outboxes out, timers, and acknowledgements that wait for the store.
+//!
+//! A connection's task owns its [`client::Client`]; what it shares with others is behind short locks, taken in this
+//! order and never two of a kind: registry, retained messages, topic index, session. None is held over an await.
+
+pub(crate) mod admission;
+pub(crate) mod client;
+pub(crate) mod events;
+pub(crate) mod gate;
+pub(crate) mod handle;
+pub(crate) mod router;
+
+mod acknowledgement;
+mod alarms;
+mod publish;
+mod registry;
+mod subscribe;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use weir_mqtt::{SubscriptionFilter, Utf8};
+
+use crate::auth::Authenticator;
+use crate::broker::BrokerSettings;
+use crate::core::Millis;
+use crate::core::connect::{ConnectLimits, session_expiry_s};
+use crate::core::queue::QueueLimits;
+use crate::core::retained::{Retained, RetainedLimits};
+use crate::core::session::SessionLimits;
+use crate::core::subscriptions::{Index, Routes, SessionKey};
+use crate::pipeline::Pipeline;
+use crate::stats::BrokerStats;
+use crate::store::Store;
+use alarms::Alarms;
+use handle::SessionHandle;
+use registry::Registry;
+
+/// What all connections of a broker share.
+pub(crate) struct Shared {
+    /// The limits.
+    pub(crate) settings: BrokerSettings,
+    /// The limits that CONNECT is checked against.
+    pub(crate) connect_limits: ConnectLimits,
+    /// The limits of a session.
+    pub(crate) session_limits: SessionLimits,
+    /// The rules.
+    pub(crate) pipeline: Arc<Pipeline>,
+    /// Who may connect.
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// The counters.
+    pub(crate) stats: Arc<BrokerStats>,
+    /// The retained messages.
+    pub(crate) retained: RwLock<Retained>,
+    /// What must outlive a crash.
+    pub(crate) store: Store,
+    /// Time.
+    pub(crate) clock: Clock,
+    /// True when the broker is to end.
+    pub(crate) ending: watch::Sender<bool>,
+    index: RwLock<Index<Arc<SessionHandle>>>,
+    /// Changes whenever the index changes; read without its lock.
+    index_generation: AtomicU64,
+    registry: Registry,
+    alarms: Alarms,
+    /// The last key given to a session or a connection.
+    last_key: AtomicU64,
+    /// The last assigned client identifier, as a number.
+    last_client_id: AtomicU64,
+}
+
+impl Shared {
+    /// Everything empty.
+    pub(crate) fn new(
+        settings: BrokerSettings,
+        pipeline: Arc<Pipeline>,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> Arc<Self> {
+        let connect_limits = ConnectLimits {
+            client_id: settings.max_client_id,
+            topic_levels: settings.max_topic_levels,
+            receive_maximum: settings.max_inflight.max(1),
+            packet_size: settings.max_packet_size,
+            topic_alias: settings.topic_alias_maximum,
+            session_expiry_s: session_expiry_s(settings.session_expiry_max),
+            keep_alive_s: settings.keepalive_max_s,
+        };
+        let session_limits = SessionLimits {
+            queue: QueueLimits { messages: settings.max_queued, bytes: settings.max_queued_bytes },
+            outbox_bytes: settings.max_outbox_bytes,
+            backlog: settings.max_retained,
+        };
+        let retained = RetainedLimits { messages: settings.max_retained, bytes: settings.max_retained_bytes };
+        Arc::new(Self {
+            connect_limits,
+            session_limits,
+            pipeline,
+            authenticator,
+            stats: Arc::default(),
+            retained: RwLock::new(Retained::new(retained)),
+            store: Store::in_memory(),
+            clock: Clock::start(),
+            ending: watch::Sender::new(false),
+            index: RwLock::default(),
+            index_generation: AtomicU64::new(0),
+            registry: Registry::default(),
+            alarms: Alarms::default(),
+            last_key: AtomicU64::new(0),
+            last_client_id: AtomicU64::new(0),
+            settings,
+        })
+    }
+
+    /// A key that no session and no connection has had.
+    pub(crate) fn next_key(&self) -> u64 {
+        self.last_key.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A client identifier that no client of this process has had: the prefix and base-36 nanoseconds.
+    pub(crate) fn assign_client_id(&self) -> Utf8 {
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        let next = |last: u64| Some(nanos.max(last + 1));
+        let last = self.last_client_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(0);
+        let text = format!("WEIR-{}", base36(nanos.max(last + 1)));
+        Utf8::try_from(text).expect("digits and letters are an MQTT text")
+    }
+
+    /// The generation of the index: routes found under another are stale.
+    pub(crate) fn index_generation(&self) -> u64 {
+        self.index_generation.load(Ordering::Acquire)
+    }
+
+    /// Everyone who wants `topic`, with the generation of the index that says so.
+    pub(crate) fn routes(&self, topic: &str) -> (u64, Routes<Arc<SessionHandle>>) {
+        let index = self.index.read();
+        (self.index_generation(), index.routes(topic))
+    }
+
+    /// Changes the index.
+    pub(crate) fn change_index<T>(&self, change: impl FnOnce(&mut Index<Arc<SessionHandle>>) -> T) -> T {
+        let mut index = self.index.write();
+        let result = change(&mut index);
+        self.index_generation.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// Takes filters of a session out of the index.
+    pub(crate) fn forget_subscriptions(&self, session: SessionKey, filters: &[SubscriptionFilter]) {
+        if filters.is_empty() {
+            return;
+        }
+        self.change_index(|index| filters.iter().for_each(|filter| drop(index.unsubscribe(session, filter))));
+        self.stats.subscriptions.sub(filters.len() as u64);
+    }
+
+    /// Sets the gauges of the retained messages.
+    pub(crate) fn gauge_retained(&self, retained: &Retained) {
+        self.stats.retained_messages.set(retained.len() as u64);
+        self.stats.retained_bytes.set(retained.bytes() as u64);
+    }
+
+    /// Ends every session's connection.
+    pub(crate) fn close_all(&self, reason: crate::stats::CloseReason) {
+        self.registry.each(|handle| handle.request_close(reason));
+    }
+}
+
+fn base36(mut number: u64) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let mut text = Vec::new();
+    loop {
+        text.push(DIGITS[(number % 36) as usize]);
+        number /= 36;
+        if number == 0 {
+            break;
+        }
+    }
+    text.iter().rev().map(|digit| char::from(*digit)).collect()
+}
+
+/// Wall time that never goes back: the time of the start, and what has passed since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    started_at: Millis,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started: Instant::now(), started_at: u64::try_from(since.as_millis()).unwrap_or(0) }
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Millis {
+        self.started_at + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(0)
+    }
+
+    /// The instant at which it will be `at`, for timers.
+    pub(crate) fn instant(&self, at: Millis) -> tokio::time::Instant {
+        let offset = std::time::Duration::from_millis(at.saturating_sub(self.started_at));
+        tokio::time::Instant::from_std(self.started + offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_base_36_keep_their_order() {
+        assert_eq!(base36(0), "0");
+        assert_eq!(base36(35), "Z");
+        assert_eq!(base36(36), "10");
+        assert_eq!(base36(u64::MAX), "3W5E11264SGSF");
+    }
+}

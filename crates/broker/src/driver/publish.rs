@@ -1,0 +1,176 @@
+//! PUBLISH from a client: authorize, take QoS 2 once, rules, retained messages, subscribers, acknowledge.
+
+use std::sync::Arc;
+
+use weir_mqtt::{PacketId, PubAck, PubRec, Publish, QoS, ReasonCode, Utf8};
+
+use super::client::{Client, Leave};
+use super::router::Routed;
+use crate::core::Millis;
+use crate::core::message::Message;
+use crate::stats::DropReason;
+
+impl Client {
+    /// A PUBLISH has come.
+    pub(super) fn publish(&mut self, now: Millis, mut publish: Publish) -> Result<(), Leave> {
+        self.counts.messages[usize::from(publish.qos.as_u8())] += 1;
+        self.check_form(&mut publish)?;
+        // Behind a publish that waits for room everything waits: the order of one client is kept.
+        if !self.parked.is_empty() {
+            self.parked.push_back(publish);
+            return Ok(());
+        }
+        self.accept(now, publish)
+    }
+
+    /// What the codec cannot know: the connection's aliases and limits.
+    fn check_form(&mut self, publish: &mut Publish) -> Result<(), Leave> {
+        if let Some(properties) = publish.properties.as_deref_mut() {
+            // [MQTT-3.3.4-6]
+            if !properties.subscription_identifiers.is_empty() {
+                return Err(Leave::broken(ReasonCode::ProtocolError));
+            }
+            if let Some(alias) = properties.topic_alias.take() {
+                self.resolve_alias(alias.get(), &mut publish.topic)?;
+            }
+            if properties.is_empty() {
+                publish.properties = None;
+            }
+        }
+        if publish.topic.split('/').count() > self.shared.connect_limits.topic_levels {
+            return Err(Leave::broken(ReasonCode::TopicNameInvalid));
+        }
+        Ok(())
+    }
+
+    /// `[MQTT-3.3.2-8]` to `[MQTT-3.3.2-12]`
+    fn resolve_alias(&mut self, alias: u16, topic: &mut Utf8) -> Result<(), Leave> {
+        if alias > self.shared.connect_limits.topic_alias {
+            return Err(Leave::broken(ReasonCode::TopicAliasInvalid));
+        }
+        let at = usize::from(alias) - 1;
+        if topic.is_empty() {
+            let known = self.aliases.get(at).cloned().flatten();
+            *topic = known.ok_or(Leave::broken(ReasonCode::ProtocolError))?;
+        } else {
+            if self.aliases.len() <= at {
+                self.aliases.resize(at + 1, None);
+            }
+            self.aliases[at] = Some(topic.detached());
+        }
+        Ok(())
+    }
+
+    /// Routes a publish and acknowledges it, or parks it when a sink has no room.
+    pub(super) fn accept(&mut self, now: Millis, publish: Publish) -> Result<(), Leave> {
+        let (qos, packet_id) = (publish.qos, publish.packet_id);
+        if !self.may_publish(&publish.topic) {
+            let message = self.message(now, publish);
+            self.router.drop_message(DropReason::NotAuthorized, &message);
+            return self.acknowledge(qos, packet_id, ReasonCode::NotAuthorized);
+        }
+        if let Some(id) = packet_id
+            && !self.take_once(qos, id)?
+        {
+            // [MQTT-4.3.3-10] Acknowledged again, routed once.
+            return self.acknowledge(qos, packet_id, ReasonCode::Success);
+        }
+        let message = self.message(now, publish);
+        match self.router.publish(now, message) {
+            Routed::Done(true) => self.acknowledge(qos, packet_id, ReasonCode::Success),
+            Routed::Done(false) => self.acknowledge(qos, packet_id, ReasonCode::NoMatchingSubscribers),
+            Routed::NoRoom(room, message) => {
+                if let (QoS::ExactlyOnce, Some(id)) = (qos, packet_id) {
+                    self.handle.lock().session.release(id, &mut self.router.effects);
+                }
+                if qos == QoS::AtMostOnce {
+                    self.router.drop_message(DropReason::SinkFull, &message);
+                    return Ok(());
+                }
+                if self.info.version.is_v5() {
+                    self.router.drop_message(DropReason::SinkFull, &message);
+                    return self.acknowledge(qos, packet_id, ReasonCode::QuotaExceeded);
+                }
+                // An older client cannot be told: it waits, and so does everything it sends after this.
+                self.parked.push_front(Publish {
+                    dup: message.dup,
+                    qos,
+                    retain: message.retain,
+                    topic: message.topic,
+                    packet_id,
+                    properties: message.properties,
+                    payload: message.payload,
+                });
+                self.room = Some(Box::pin(async move { room.wait().await }));
+                Ok(())
+            }
+        }
+    }
+
+    /// Clients do not speak for the broker.
+    fn may_publish(&self, topic: &str) -> bool {
+        !topic.starts_with("$SYS/")
+    }
+
+    /// Notes a publish that wants an acknowledgement; false for a QoS 2 message that was routed before.
+    fn take_once(&mut self, qos: QoS, id: PacketId) -> Result<bool, Leave> {
+        let receive_maximum = usize::from(self.shared.connect_limits.receive_maximum);
+        let unacknowledged = self.gate.publishes() + self.replies.publishes;
+        if qos == QoS::AtLeastOnce {
+            // [MQTT-3.3.4-9] Versions before 5 were told no receive maximum.
+            if self.info.version.is_v5() && unacknowledged >= receive_maximum {
+                let received = self.handle.lock().session.received().len();
+                return check_receive_maximum(unacknowledged + received, receive_maximum);
+            }
+            return Ok(true);
+        }
+        let mut slot = self.handle.lock();
+        if slot.session.received().contains(id) {
+            return Ok(false);
+        }
+        if self.info.version.is_v5() {
+            check_receive_maximum(unacknowledged + slot.session.received().len(), receive_maximum)?;
+        }
+        Ok(slot.session.first_sight(id, &mut self.router.effects))
+    }
+
+    /// The PUBACK or PUBREC of a publish. It leaves through the gate.
+    fn acknowledge(&mut self, qos: QoS, id: Option<PacketId>, reason: ReasonCode) -> Result<(), Leave> {
+        let Some(id) = id else { return Ok(()) };
+        if qos == QoS::AtLeastOnce {
+            self.replies.publishes += 1;
+            return self.reply(|version, out| PubAck::new(id, reason).encode(version, out));
+        }
+        if reason.is_error() && !self.info.version.is_v5() {
+            // PUBREC without a reason means that it was taken; PUBREL will find the identifier.
+            self.handle.lock().session.first_sight(id, &mut self.router.effects);
+        }
+        self.reply(|version, out| PubRec::new(id, reason).encode(version, out))
+    }
+
+    /// The message of a PUBLISH that is accepted now.
+    pub(super) fn message(&mut self, now: Millis, publish: Publish) -> Message {
+        let expiry_s = publish.properties.as_deref().and_then(|properties| properties.message_expiry_interval_s);
+        Message {
+            id: self.router.message_id(now),
+            topic: publish.topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            dup: publish.dup,
+            properties: publish.properties,
+            expires_at: expiry_s.map(|seconds| now + u64::from(seconds) * 1000),
+            accepted_at: now,
+            origin: Arc::clone(&self.info.origin),
+            hops: 0,
+            made_by: None,
+        }
+    }
+}
+
+fn check_receive_maximum(unacknowledged: usize, receive_maximum: usize) -> Result<bool, Leave> {
+    if unacknowledged >= receive_maximum {
+        return Err(Leave::broken(ReasonCode::ReceiveMaximumExceeded));
+    }
+    Ok(true)
+}

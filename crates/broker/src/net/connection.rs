@@ -1,0 +1,478 @@
+//! One network connection: bytes in, frames cut, packets to the client; its outbox out, many frames with one write.
+//!
+//! A read goes through a buffer of the thread, so that an idle connection holds none. Writing never stops reading,
+//! unless the client takes nothing: then it must read before it may send more.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep_until, timeout};
+use weir_mqtt::{
+    ConnAck, Connect, DecodeError, Disconnect, Packet, ProtocolVersion, ReasonCode, codec,
+};
+
+use crate::core::Millis;
+use crate::core::outbox::WriteBatch;
+use crate::driver::Shared;
+use crate::driver::admission::Door;
+use crate::driver::client::{Client, Leave};
+use crate::stats::CloseReason;
+
+/// The most bytes of one read.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Rounds of writing and reading before other tasks of the thread get their turn.
+const MAX_ROUNDS: usize = 16;
+
+/// Buffers are given back after this long without traffic.
+const IDLE_AFTER_MS: Millis = 2000;
+
+/// How long a client gets to read the last words before the socket is closed.
+const LINGER: Duration = Duration::from_millis(500);
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<S>(shared: Arc<Shared>, mut stream: S, door: Door)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    shared.stats.connections_accepted.add(1);
+    shared.stats.connections_size.add(1);
+    if let Some((client, unread)) = Box::pin(welcome(&shared, &mut stream, door)).await {
+        Connection::new(Arc::clone(&shared), stream, client, unread).run().await;
+    }
+    shared.stats.connections_size.sub(1);
+    shared.stats.connections_closed.add(1);
+}
+
+/// Reads CONNECT and answers it, all within the deadline. Gives the client and the bytes that came after CONNECT.
+async fn welcome<S>(shared: &Arc<Shared>, stream: &mut S, door: Door) -> Option<(Client, Vec<u8>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut unread = Vec::new();
+    let deadline = tokio::time::Instant::now() + shared.settings.connect_timeout;
+    let first = read_connect(shared, stream, &mut unread);
+    let refusal = match tokio::time::timeout_at(deadline, first).await {
+        Err(_) | Ok(None) => return None,
+        Ok(Some(Ok(connect))) => {
+            let version = connect.version;
+            match shared.admit(connect, door).await {
+                Ok(client) => return Some((client, unread)),
+                Err(reason) => {
+                    shared.stats.connects_refused.of(reason.as_u8()).add(1);
+                    Some((version, ConnAck::refused(reason)))
+                }
+            }
+        }
+        Ok(Some(Err(error))) => {
+            shared.stats.connects_refused.of(error.reason.as_u8()).add(1);
+            tracing::debug!(peer = %door.peer, %error, "the first packet is no CONNECT that can be accepted");
+            error.connack()
+        }
+    };
+    if let Some((version, connack)) = refusal {
+        let mut bytes = Vec::new();
+        if connack.encode(version, &mut bytes).is_ok() && stream.write_all(&bytes).await.is_ok() {
+            linger(stream).await;
+        }
+    }
+    None
+}
+
+/// The first packet; `None` when the socket ends before it is there.
+async fn read_connect<S>(
+    shared: &Shared,
+    stream: &mut S,
+    unread: &mut Vec<u8>,
+) -> Option<Result<Connect, DecodeError>>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut chunk = [0; 1024];
+    loop {
+        // [MQTT-3.1.0-1] Anything but CONNECT is refused before it is even complete.
+        if unread.first().is_some_and(|first| first >> 4 != 1) {
+            return Some(Err(not_connect()));
+        }
+        match codec::frame_length(unread, shared.settings.max_packet_size) {
+            Err(error) => return Some(Err(error)),
+            Ok(Some(len)) => {
+                shared.stats.received_packets.add(1);
+                shared.stats.handled_packets.add(1);
+                shared.stats.handled_bytes.add(len as u64);
+                let frame: Vec<u8> = unread.drain(..len).collect();
+                return Some(match codec::decode(Bytes::from(frame), ProtocolVersion::V5) {
+                    Ok(Packet::Connect(connect)) => Ok(*connect),
+                    Ok(_) => Err(not_connect()),
+                    Err(error) => Err(error),
+                });
+            }
+            Ok(None) => {}
+        }
+        let n = stream.read(&mut chunk).await.unwrap_or(0);
+        if n == 0 {
+            return None;
+        }
+        shared.stats.received_bytes.add(n as u64);
+        unread.extend_from_slice(&chunk[..n]);
+    }
+}
+
+fn not_connect() -> DecodeError {
+    DecodeError {
+        reason: ReasonCode::ProtocolError,
+        detail: "the first packet is not CONNECT",
+        answer_in: None,
+    }
+}
+
+/// Closes for writing and lets the client read what was said: closing at once would reset the connection, and the
+/// last packet with it, if something of the client is unread.
+async fn linger<S>(stream: &mut S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let rest = async {
+        stream.shutdown().await?;
+        let mut chunk = [0; 512];
+        while stream.read(&mut chunk).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whoever has not read it by now will not.
+    drop(timeout(LINGER, rest).await);
+}
+
+/// A connection whose client is admitted.
+struct Connection<S> {
+    shared: Arc<Shared>,
+    stream: S,
+    client: Client,
+    /// What is being written.
+    batch: WriteBatch,
+    /// The client's outbox may have something.
+    output_waits: bool,
+    /// The beginning of a frame whose rest has not come yet.
+    unread: Vec<u8>,
+    /// Whole frames that wait because the client is held back.
+    held: Bytes,
+    /// When the last bytes came.
+    heard_at: Millis,
+    /// When bytes last went either way.
+    active_at: Millis,
+    /// Whether buffers may hold memory.
+    warm: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Connection<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn new(shared: Arc<Shared>, stream: S, client: Client, unread: Vec<u8>) -> Self {
+        let now = shared.clock.now();
+        Self {
+            shared,
+            stream,
+            client,
+            batch: WriteBatch::default(),
+            output_waits: true,
+            unread,
+            held: Bytes::new(),
+            heard_at: now,
+            active_at: now,
+            warm: true,
+            timer: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let leave = match self.handle_early() {
+            Ok(()) => poll_fn(|cx| self.poll_run(cx)).await,
+            Err(leave) => leave,
+        };
+        tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
+        let said = self.say_goodbye(leave).await;
+        self.client.leave(self.shared.clock.now(), leave.reason);
+        let Self { client, mut stream, .. } = self;
+        drop(client);
+        if said {
+            linger(&mut stream).await;
+        } else {
+            // The socket is going away either way.
+            drop(stream.shutdown().await);
+        }
+    }
+
+    /// Packets that came together with CONNECT.
+    fn handle_early(&mut self) -> Result<(), Leave> {
+        let early = std::mem::take(&mut self.unread);
+        if early.is_empty() { Ok(()) } else { self.take_bytes(&early) }
+    }
+
+    /// Writes and reads until the connection is to end.
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
+        for _ in 0..MAX_ROUNDS {
+            if self.client.poll_ready(cx) {
+                if let Some(leave) = self.client.asked_to_leave() {
+                    return Poll::Ready(leave);
+                }
+                self.output_waits = true;
+            }
+            let progress = match self.round(cx) {
+                Ok(progress) => progress,
+                Err(leave) => return Poll::Ready(leave),
+            };
+            if !progress {
+                return self.poll_timer(cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Everything that can be done now, once; false when there was nothing.
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
+        self.output_waits |= self.client.poll_gate(cx);
+        self.write(cx)?;
+        if self.client.is_held_back() && self.client.poll_room(self.shared.clock.now(), cx)? {
+            self.heard_at = self.shared.clock.now();
+            self.output_waits = true;
+        }
+        if !self.held.is_empty() && self.client.takes_packets() {
+            let held = std::mem::take(&mut self.held);
+            self.handle_frames(held)?;
+        }
+        if !self.may_read() {
+            return Ok(self.output_waits && self.batch.is_empty());
+        }
+        match self.poll_read(cx) {
+            Poll::Ready(result) => result.map(|()| true),
+            Poll::Pending => Ok(self.output_waits && self.batch.is_empty()),
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.held.is_empty()
+            && self.client.takes_packets()
+            && (self.batch.is_empty() || !self.client.must_read_first())
+    }
+
+    /// Writes as much as the socket takes.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Leave> {
+        loop {
+            if self.batch.is_empty() {
+                if !self.output_waits {
+                    return Ok(());
+                }
+                let now = self.shared.clock.now();
+                self.output_waits = self.client.take_output(now, &mut self.batch);
+                if self.batch.is_empty() {
+                    continue;
+                }
+                self.active_at = now;
+                self.warm = true;
+            }
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.shared.stats.sent_bytes.add(n as u64);
+                    self.batch.advance(n);
+                }
+                Poll::Ready(_) => return Err(Leave::closed()),
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        match self.batch.contiguous() {
+            Some(bytes) => stream.poll_write(cx, bytes),
+            None => {
+                let (slices, len) = self.batch.slices();
+                stream.poll_write_vectored(cx, &slices[..len])
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Leave>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).is_err() {
+                return Poll::Ready(Err(Leave::closed()));
+            }
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Err(Leave::closed()));
+            }
+            self.shared.stats.received_bytes.add(bytes.len() as u64);
+            Poll::Ready(self.take_bytes(bytes))
+        })
+    }
+
+    /// Cuts whole frames off what has come, keeps the rest, handles the frames.
+    fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), Leave> {
+        let max = self.shared.settings.max_packet_size;
+        let (frames, cut) = if self.unread.is_empty() {
+            let cut = cut(bytes, max);
+            self.unread.extend_from_slice(&bytes[cut.len..]);
+            (Bytes::copy_from_slice(&bytes[..cut.len]), cut)
+        } else {
+            self.unread.extend_from_slice(bytes);
+            let cut = cut(&self.unread, max);
+            let rest = self.unread.split_off(cut.len);
+            (Bytes::from(std::mem::replace(&mut self.unread, rest)), cut)
+        };
+        self.shared.stats.received_packets.add(cut.frames);
+        self.handle_frames(frames)?;
+        match cut.error {
+            Some(error) => Err(self.broken(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Handles whole frames; what the client cannot take now is held.
+    fn handle_frames(&mut self, mut frames: Bytes) -> Result<(), Leave> {
+        let now = self.shared.clock.now();
+        (self.heard_at, self.active_at, self.warm) = (now, now, true);
+        let mut result = Ok(());
+        while result.is_ok() && !frames.is_empty() {
+            if !self.client.takes_packets() {
+                self.held = frames;
+                break;
+            }
+            result = self.handle_frame(now, &mut frames);
+        }
+        self.client.step_done(now);
+        self.output_waits = true;
+        result
+    }
+
+    fn handle_frame(&mut self, now: Millis, frames: &mut Bytes) -> Result<(), Leave> {
+        let len = match codec::frame_length(frames, self.shared.settings.max_packet_size) {
+            Ok(Some(len)) => len,
+            Ok(None) => frames.len(),
+            Err(error) => return Err(self.broken(&error)),
+        };
+        match codec::decode(frames.split_to(len), self.client.version()) {
+            Ok(packet) => self.client.handle(now, packet, len),
+            Err(error) => Err(self.broken(&error)),
+        }
+    }
+
+    fn broken(&self, error: &DecodeError) -> Leave {
+        tracing::debug!(client_id = %self.client.client_id(), %error, "a packet was refused");
+        Leave::broken(error.reason)
+    }
+
+    /// Keep-alive and the memory of idle connections. One timer, set again only when it fires.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
+        loop {
+            if self.timer.is_none() {
+                let Some(at) = self.next_look() else { return Poll::Pending };
+                self.timer = Some(Box::pin(sleep_until(self.shared.clock.instant(at))));
+            }
+            let Some(timer) = &mut self.timer else { return Poll::Pending };
+            ready!(timer.as_mut().poll(cx));
+            let now = self.shared.clock.now();
+            if self.client.is_held_back() || !self.held.is_empty() {
+                // The broker does not read: that the client is silent means nothing.
+                self.heard_at = now;
+            }
+            if self.client.keep_alive_ms().is_some_and(|limit| self.heard_at.saturating_add(limit) <= now) {
+                // [MQTT-3.1.2-22]
+                return Poll::Ready(Leave::by_broker(CloseReason::KeepAliveTimeout));
+            }
+            if self.warm && self.active_at + IDLE_AFTER_MS <= now {
+                self.shrink();
+            }
+            match self.next_look() {
+                Some(at) => {
+                    let at = self.shared.clock.instant(at.max(now + 1));
+                    if let Some(timer) = &mut self.timer {
+                        timer.as_mut().reset(at);
+                    }
+                }
+                None => self.timer = None,
+            }
+        }
+    }
+
+    fn next_look(&self) -> Option<Millis> {
+        let silent = self.client.keep_alive_ms().map(|limit| self.heard_at.saturating_add(limit));
+        let idle = self.warm.then_some(self.active_at + IDLE_AFTER_MS);
+        [silent, idle].into_iter().flatten().min()
+    }
+
+    fn shrink(&mut self) {
+        self.warm = false;
+        self.batch.shrink();
+        self.unread.shrink_to_fit();
+        self.client.shrink();
+    }
+
+    /// Writes what the socket takes without waiting: the outbox and, to an MQTT 5 client, DISCONNECT.
+    async fn say_goodbye(&mut self, leave: Leave) -> bool {
+        if leave.reason == CloseReason::TcpClosed {
+            return false;
+        }
+        let say = leave.say.filter(|_| self.client.version().is_v5());
+        let mut last = Vec::new();
+        if let Some(reason) = say
+            && Disconnect::new(reason).encode(ProtocolVersion::V5, &mut last).is_err()
+        {
+            return false;
+        }
+        self.output_waits = true;
+        let mut written = 0;
+        poll_fn(|cx| {
+            if self.write(cx).is_err() || !self.batch.is_empty() {
+                return Poll::Ready(());
+            }
+            while written < last.len() {
+                match Pin::new(&mut self.stream).poll_write(cx, &last[written..]) {
+                    Poll::Ready(Ok(n)) if n > 0 => written += n,
+                    _ => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        written > 0
+    }
+}
+
+/// What [`cut`] found.
+struct Cut {
+    /// Bytes of whole frames.
+    len: usize,
+    /// How many frames.
+    frames: u64,
+    /// What is wrong with the bytes after them.
+    error: Option<DecodeError>,
+}
+
+/// Finds the whole frames at the beginning of `bytes`.
+fn cut(bytes: &[u8], max_packet_size: usize) -> Cut {
+    let mut cut = Cut { len: 0, frames: 0, error: None };
+    loop {
+        match codec::frame_length(&bytes[cut.len..], max_packet_size) {
+            Ok(Some(len)) => {
+                cut.len += len;
+                cut.frames += 1;
+            }
+            Ok(None) => return cut,
+            Err(error) => return Cut { error: Some(error), ..cut },
+        }
+    }
+}

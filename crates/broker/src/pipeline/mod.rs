@@ -1,0 +1,359 @@
+//! From a publish to rows in sink queues: match, evaluate, reserve room, hand over.
+//!
+//! No sink is ever waited for here, only the room in its queue is asked for. The live rules are one pointer that a
+//! reload swaps: a message is seen by the old set or by the new one, never by half (DESIGN P4).
+
+pub mod counters;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use weir_rules::event::{Event, Publish, What};
+use weir_rules::value::{Text, Value};
+use weir_rules::{EvalError, Input, Matched as MatchedRules, Rule, RuleSet};
+use weir_sinks::plan::Target as PlanTarget;
+use weir_sinks::{Full, Permit, Rendered, SinkHandle, SinkPlan, record_size, render};
+
+use counters::{RuleCounters, RuleError};
+use world::World;
+
+/// The client id of messages that weir makes itself.
+const INTERNAL_CLIENT: Text = Text::from_static("$weir");
+
+/// Rules and sinks as they are live now.
+pub struct Pipeline {
+    live: ArcSwap<Live>,
+    generation: AtomicU64,
+    world: World,
+}
+
+/// One consistent set of rules.
+pub struct Live {
+    rules: RuleSet<LiveRule>,
+    by_id: BTreeMap<Arc<str>, Arc<LiveRule>>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { rules: RuleSet::new([]), by_id: BTreeMap::new() }
+    }
+}
+
+/// One rule with where its rows go.
+pub struct LiveRule {
+    /// Its file's path below the rules folder, without the ending.
+    pub id: Arc<str>,
+    /// The compiled statement.
+    pub rule: Arc<Rule>,
+    /// Where its rows go, in the order of the file.
+    pub sinks: Vec<LiveSink>,
+    /// Its counters, kept over reloads.
+    pub counters: Arc<RuleCounters>,
+}
+
+impl AsRef<Rule> for LiveRule {
+    fn as_ref(&self) -> &Rule {
+        &self.rule
+    }
+}
+
+/// One `[[sinks]]` of a live rule.
+pub struct LiveSink {
+    /// Its id within the rule.
+    pub id: Arc<str>,
+    /// What takes its rows.
+    pub target: Target,
+}
+
+/// What takes rows.
+pub enum Target {
+    /// A queue with its worker.
+    Queue(SinkHandle),
+    /// Back into this broker.
+    Republish(Arc<SinkPlan>),
+}
+
+/// The rules that want one topic; connections keep it for topics that they have seen.
+pub struct Matched {
+    rules: MatchedRules<LiveRule>,
+    /// Kept, so that the set that the rules belong to is whole as long as it is used.
+    _live: Arc<Live>,
+}
+
+/// What became of a publish that rules wanted.
+pub enum Accepted {
+    /// Everything that its rules made is in the sinks' queues.
+    Kept {
+        /// Messages that republish sinks made. Their own rules have run already: they are only to be routed.
+        republish: Vec<Publish>,
+    },
+    /// A sink that blocks has no room: the publish must not be routed nor acknowledged.
+    NoRoom(Room),
+}
+
+/// Where to wait for room in a sink's queue.
+pub struct Room(Full);
+
+impl Room {
+    /// Resolves when there may be room again: match and ask anew, as the rules may have changed meanwhile.
+    pub async fn wait(&self) {
+        self.0.room().await;
+    }
+}
+
+/// Everything that one message makes, before any of it is handed over.
+#[derive(Default)]
+struct Outcome {
+    rows: Vec<Row>,
+    republish: Vec<Publish>,
+    notes: Vec<(Arc<LiveRule>, Note)>,
+}
+
+struct Row {
+    sink: SinkHandle,
+    client_id: Text,
+    message_id: u128,
+    value: Value,
+}
+
+enum Note {
+    Passed { republished: u64, republish_failed: Vec<String> },
+    NoResult,
+    Error(EvalError, String),
+}
+
+impl Pipeline {
+    /// A pipeline without rules.
+    pub fn new(world: World) -> Self {
+        Self { live: ArcSwap::default(), generation: AtomicU64::new(0), world }
+    }
+
+    /// The world that its rules ask.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Makes `rules` the live set; messages in flight end on the old one.
+    pub fn swap(&self, rules: Vec<Arc<LiveRule>>) {
+        let by_id = rules.iter().map(|rule| (Arc::clone(&rule.id), Arc::clone(rule))).collect();
+        self.live.store(Arc::new(Live { rules: RuleSet::new(rules), by_id }));
+        // After the store: whoever sees the new number finds the new set.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes whenever the live rules change.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The live rules by id.
+    pub fn rules(&self) -> Vec<Arc<LiveRule>> {
+        self.live.load().by_id.values().cloned().collect()
+    }
+
+    /// One live rule.
+    pub fn rule(&self, id: &str) -> Option<Arc<LiveRule>> {
+        self.live.load().by_id.get(id).cloned()
+    }
+
+    /// The rules that want `topic`; `None` when no rule does.
+    pub fn matched(&self, topic: &str) -> Option<Arc<Matched>> {
+        let live = self.live.load_full();
+        let rules = live.rules.matching(topic)?;
+        Some(Arc::new(Matched { rules, _live: live }))
+    }
+
+    /// Whether any rule listens to the broker event `topic` (`$events/…`).
+    pub fn wants_event(&self, topic: &'static str) -> bool {
+        self.live.load().rules.matching_event(topic).is_some()
+    }
+
+    /// Evaluates the rules of `matched` and puts what they make into the sinks' queues, all or nothing.
+    ///
+    /// A message of QoS 0 is never held back: rows that find no room are dropped and counted by their sink.
+    pub fn accept(&self, matched: &Arc<Matched>, publish: Publish) -> Accepted {
+        let may_wait = publish.qos > 0;
+        let mut outcome = Outcome::default();
+        self.run(&matched.rules, publish, &mut outcome);
+        self.hand_over(outcome, may_wait)
+    }
+
+    /// Offers a broker event to the rules; rows that find no room are dropped and counted.
+    ///
+    /// Returns the messages that republish sinks made, to be routed like any other.
+    pub fn observe(&self, event: Event) -> Vec<Publish> {
+        let live = self.live.load_full();
+        let Some(matched) = live.rules.matching_any(&event) else { return Vec::new() };
+        let mut outcome = Outcome::default();
+        self.evaluate(&matched, &event, &mut outcome);
+        match self.hand_over(outcome, false) {
+            Accepted::Kept { republish } => republish,
+            Accepted::NoRoom(_) => Vec::new(),
+        }
+    }
+
+    /// Runs a message's rules, and those of the messages that they republish.
+    fn run(&self, matched: &MatchedRules<LiveRule>, publish: Publish, outcome: &mut Outcome) {
+        let timestamp_ms = publish.received_at_ms;
+        let first = outcome.republish.len();
+        self.evaluate(matched, &Event { timestamp_ms, what: What::Publish(publish) }, outcome);
+        let mut next = first;
+        // Breadth first; every copy carries one more hop, so the chain ends at the sinks' max_hops.
+        while let Some(copy) = outcome.republish.get(next).cloned() {
+            next += 1;
+            if let Some(matched) = copy.topic.as_str().and_then(|topic| self.matched(topic)) {
+                self.evaluate(&matched.rules, &Event { timestamp_ms, what: What::Publish(copy) }, outcome);
+            }
+        }
+    }
+
+    fn evaluate(&self, matched: &MatchedRules<LiveRule>, event: &Event, outcome: &mut Outcome) {
+        let input = Input::new(event, &matched.needs);
+        for rule in &matched.rules {
+            let made_by_itself = matches!(&event.what, What::Publish(publish) if publish.made_by.as_ref() == Some(&rule.id));
+            if made_by_itself {
+                continue;
+            }
+            let mut moment = self.world.moment();
+            let result = if rule.rule.uses_scripts() {
+                // A script may take milliseconds: the runtime gives this thread's other connections away meanwhile.
+                off_the_runtime(|| rule.rule.evaluate(&input, &rule.id, &mut moment))
+            } else {
+                rule.rule.evaluate(&input, &rule.id, &mut moment)
+            };
+            let note = match result {
+                Ok(rows) if rows.is_empty() => Note::NoResult,
+                Ok(rows) => route(rule, rows, event, outcome),
+                Err(error) => Note::Error(error, event.trigger().as_str().unwrap_or_default().to_owned()),
+            };
+            outcome.notes.push((Arc::clone(rule), note));
+        }
+    }
+
+    /// Reserves room for every row, then pushes them all; or takes nothing when a sink that blocks has none.
+    fn hand_over(&self, outcome: Outcome, may_wait: bool) -> Accepted {
+        let mut permits: Vec<Option<Permit>> = Vec::with_capacity(outcome.rows.len());
+        for row in &outcome.rows {
+            match row.sink.try_reserve(1, record_size(&row.client_id, &row.value)) {
+                Ok(permit) => permits.push(Some(permit)),
+                // Waiting would not help a row that is larger than its whole queue.
+                Err(full) if may_wait && !full.never => return Accepted::NoRoom(Room(full)),
+                Err(_) => permits.push(None),
+            }
+        }
+        let now_ms = world::now_ms();
+        for (row, permit) in outcome.rows.into_iter().zip(permits) {
+            match permit {
+                Some(mut permit) => row.sink.push(&mut permit, row.client_id, row.message_id, row.value, now_ms),
+                None => row.sink.count_dropped(1, "queue_full"),
+            }
+        }
+        for (rule, note) in outcome.notes {
+            settle(&rule, note, now_ms);
+        }
+        Accepted::Kept { republish: outcome.republish }
+    }
+}
+
+/// Sends a rule's rows to its sinks: into the plan, or back into the broker.
+fn route(rule: &Arc<LiveRule>, rows: Vec<Value>, event: &Event, outcome: &mut Outcome) -> Note {
+    let (client_id, message_id) = match &event.what {
+        What::Publish(publish) => (publish.client_id.clone(), publish.id),
+        _ => (INTERNAL_CLIENT, rand::random()),
+    };
+    let (mut republished, mut republish_failed) = (0, Vec::new());
+    for row in rows {
+        for sink in &rule.sinks {
+            match &sink.target {
+                Target::Queue(handle) => outcome.rows.push(Row {
+                    sink: handle.clone(),
+                    client_id: client_id.clone(),
+                    message_id,
+                    value: row.clone(),
+                }),
+                Target::Republish(plan) => match republish(rule, plan, &row, event) {
+                    Ok(copy) => {
+                        republished += 1;
+                        outcome.republish.push(copy);
+                    }
+                    Err(reason) => republish_failed.push(reason),
+                },
+            }
+        }
+    }
+    Note::Passed { republished, republish_failed }
+}
+
+/// The message that a republish sink makes of a row.
+fn republish(rule: &LiveRule, plan: &SinkPlan, row: &Value, event: &Event) -> Result<Publish, String> {
+    let hops = match &event.what {
+        What::Publish(publish) => publish.hops,
+        _ => 0,
+    };
+    let PlanTarget::Republish(message) = &plan.target else {
+        return Err("the sink makes no messages".to_owned());
+    };
+    if u32::from(hops) >= message.max_hops {
+        return Err(format!("[E3301] the message was republished {hops} times, which is this sink's max_hops"));
+    }
+    let rendered = match render(plan, row, event.timestamp_ms) {
+        Ok(Rendered::Mqtt(rendered)) => rendered,
+        Ok(_) => return Err("the sink makes no messages".to_owned()),
+        Err(error) => return Err(format!("[{}] {error}", error.code)),
+    };
+    Ok(Publish {
+        id: rand::random(),
+        topic: rendered.topic.into(),
+        payload: rendered.payload.0,
+        client_id: INTERNAL_CLIENT,
+        username: None,
+        peer: None,
+        qos: rendered.qos,
+        retain: rendered.retain,
+        dup: false,
+        properties: None,
+        received_at_ms: event.timestamp_ms,
+        hops: hops + 1,
+        made_by: Some(Arc::clone(&rule.id)),
+    })
+}
+
+/// Counts what became of one evaluation, once the message is accepted.
+fn settle(rule: &LiveRule, note: Note, now_ms: i64) {
+    use Ordering::Relaxed;
+    let counters = &rule.counters;
+    counters.matched.fetch_add(1, Relaxed);
+    counters.last_match_ms.store(now_ms, Relaxed);
+    match note {
+        Note::NoResult => {
+            counters.no_result.fetch_add(1, Relaxed);
+        }
+        Note::Passed { republished, republish_failed } => {
+            counters.passed.fetch_add(1, Relaxed);
+            counters.republished.fetch_add(republished, Relaxed);
+            for message in republish_failed {
+                counters.republish_failed.fetch_add(1, Relaxed);
+                counters.remember(RuleError { at_ms: now_ms, kind: "republish", message, topic: String::new() });
+            }
+        }
+        Note::Error(error, topic) => {
+            let message = error.to_string();
+            let entry = RuleError { at_ms: now_ms, kind: error.kind.name(), message: message.clone(), topic: topic.clone() };
+            if counters.error(error.kind, entry) {
+                tracing::warn!(rule = %rule.id, kind = error.kind.name(), topic, "{message}");
+            }
+        }
+    }
+}
+
+/// Runs `work` where it may take its time, without losing the order of the connection that waits for it.
+fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}

@@ -1,0 +1,502 @@
+//! Files to a checked set: what can run, what was refused and why, and which version of each file is the good one.
+//!
+//! A pure function of two sets of files, the project's and the last good ones, so that start, reload and
+//! `weir check` decide alike. A file fails alone: its last good version stands in where there is one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+use weir_rules::script::{ScriptLimits, Scripts};
+use weir_rules::{Catalog, Rule, compile};
+use weir_sinks::{ConfigError, ConnectorConfig, SinkPlan};
+
+use super::connector_file;
+use super::files::{FileId, Files, Kind};
+use super::rule_file::{self, Around, OnError, RuleFile, RuleTest, SinkTable, nearest_place};
+use crate::config::toml_file::Outside;
+use crate::problem::{Problem, Severity, Source};
+
+/// A rule that can run.
+#[derive(Clone)]
+pub struct CheckedRule {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its file.
+    pub source: Source,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Whether it runs.
+    pub enabled: bool,
+    /// What becomes of messages that it cannot evaluate.
+    pub on_error: OnError,
+    /// The statement.
+    pub sql: String,
+    /// The statement, compiled.
+    pub rule: Arc<Rule>,
+    /// Where its rows go.
+    pub sinks: Vec<CheckedSink>,
+    /// Its tests with the file and place of each.
+    pub tests: Vec<(RuleTest, Source, Range<usize>)>,
+}
+
+/// A sink of a rule that can run.
+#[derive(Clone)]
+pub struct CheckedSink {
+    /// Its id within the rule.
+    pub id: Arc<str>,
+    /// Its configuration.
+    pub plan: Arc<SinkPlan>,
+    /// Changes when its configuration, or that of its connector, does.
+    pub fingerprint: u64,
+}
+
+/// A connector that can be opened.
+#[derive(Clone)]
+pub struct CheckedConnector {
+    /// Its configuration.
+    pub config: Arc<ConnectorConfig>,
+    /// Changes when its configuration does.
+    pub fingerprint: u64,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is good.
+    Ok,
+    /// It is not, and nothing stands in for it.
+    Refused,
+    /// It is not, and its last good version goes on.
+    Stale,
+}
+
+/// One file's outcome.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileReport {
+    /// Which file.
+    #[serde(skip)]
+    pub file: FileId,
+    /// As the user knows it.
+    pub path: PathBuf,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// What it holds: `2 sinks, 3 tests`.
+    pub summary: String,
+    /// What is wrong with it, errors first.
+    #[serde(rename = "diagnostics")]
+    pub problems: Vec<Problem>,
+}
+
+/// A set of files after the check.
+#[derive(Clone, Default)]
+pub struct Checked {
+    /// Rules by id.
+    pub rules: BTreeMap<String, CheckedRule>,
+    /// Connectors by name.
+    pub connectors: BTreeMap<String, CheckedConnector>,
+    /// User functions.
+    pub scripts: Arc<Scripts>,
+    /// The version of each file that is live.
+    pub good: Files,
+    /// Every file's outcome, in the order of their kinds.
+    pub reports: Vec<FileReport>,
+}
+
+impl Checked {
+    /// How many files have errors.
+    pub fn refused(&self) -> usize {
+        self.reports.iter().filter(|report| report.verdict != Verdict::Ok).count()
+    }
+}
+
+/// Checks `files`; where one is bad, its version in `last_good` stands in.
+pub fn check(files: &Files, last_good: &Files, outside: &dyn Outside) -> Checked {
+    // A changed script that breaks a rule is refused as a whole, and then everything is decided once more with its
+    // last good version; each round refuses at least one script, so this ends.
+    let mut refused_scripts: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
+    loop {
+        let mut pass = Pass { files, last_good, outside, checked: Checked::default(), catalog: Catalog::default() };
+        pass.scripts(&refused_scripts);
+        pass.connectors();
+        let broken = pass.rules(&refused_scripts);
+        if broken.is_empty() {
+            pass.keep_used_connectors();
+            pass.checked.reports.sort_by(|a, b| a.file.cmp(&b.file));
+            return pass.checked;
+        }
+        refused_scripts.extend(broken);
+    }
+}
+
+struct Pass<'a> {
+    files: &'a Files,
+    last_good: &'a Files,
+    outside: &'a dyn Outside,
+    checked: Checked,
+    catalog: Catalog,
+}
+
+impl Pass<'_> {
+    fn scripts(&mut self, refused: &BTreeMap<String, Vec<Problem>>) {
+        let mut good: Vec<(String, Source)> = Vec::new();
+        for (name, source) in self.files.of(Kind::Script) {
+            let file = FileId::script(name);
+            let mut problems = match refused.get(name) {
+                Some(problems) => problems.clone(),
+                None => script_problems(name, source),
+            };
+            let mut version = source.clone();
+            let mut verdict = Verdict::Ok;
+            if !problems.is_empty() {
+                verdict = Verdict::Refused;
+                if let Some(kept) = self.last_good.get(&file)
+                    && kept.text != source.text
+                    && script_problems(name, kept).is_empty()
+                {
+                    verdict = Verdict::Stale;
+                    version = kept.clone();
+                }
+            }
+            problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+            if verdict != Verdict::Refused {
+                good.push((name.to_owned(), version.clone()));
+                self.checked.good.0.insert(file.clone(), version);
+            }
+            self.report(file, source, verdict, String::new(), problems);
+        }
+        // A script that is gone but still used goes on: removing it is refused below, when a rule needs it.
+        for (name, source) in self.last_good.of(Kind::Script) {
+            if self.files.get(&FileId::script(name)).is_none() && script_problems(name, source).is_empty() {
+                good.push((name.to_owned(), source.clone()));
+            }
+        }
+        let (scripts, _) = Scripts::load_each(good.iter().map(|(name, source)| (name.clone(), &source.text)), ScriptLimits::default());
+        self.checked.scripts = Arc::new(scripts);
+        self.catalog = Catalog { scripts: Arc::clone(&self.checked.scripts) };
+    }
+
+    fn connectors(&mut self) {
+        for (name, source) in self.files.of(Kind::Connector) {
+            let file = FileId::connector(name);
+            let (verdict, problems) = match connector_file::read(source, self.outside) {
+                Ok((connector, warnings)) => {
+                    self.checked.connectors.insert(name.to_owned(), connector);
+                    self.checked.good.0.insert(file.clone(), source.clone());
+                    (Verdict::Ok, warnings)
+                }
+                Err(problems) => {
+                    let kept = self.last_good.get(&file).filter(|kept| kept.text != source.text);
+                    match kept.and_then(|kept| Some((kept, connector_file::read(kept, self.outside).ok()?))) {
+                        Some((kept, (connector, _))) => {
+                            self.checked.connectors.insert(name.to_owned(), connector);
+                            self.checked.good.0.insert(file.clone(), kept.clone());
+                            (Verdict::Stale, problems)
+                        }
+                        None => (Verdict::Refused, problems),
+                    }
+                }
+            };
+            self.report(file, source, verdict, String::new(), problems);
+        }
+        // As with scripts: one that is gone is kept until it is known that no rule needs it.
+        for (name, source) in self.last_good.of(Kind::Connector) {
+            if self.files.get(&FileId::connector(name)).is_none()
+                && let Ok((connector, _)) = connector_file::read(source, self.outside)
+            {
+                self.checked.connectors.insert(name.to_owned(), connector);
+            }
+        }
+    }
+
+    /// Checks every rule; the result names the scripts whose new version breaks one.
+    fn rules(&mut self, refused_scripts: &BTreeMap<String, Vec<Problem>>) -> BTreeMap<String, Vec<Problem>> {
+        let mut broken: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
+        for (id, source) in self.files.of(Kind::Rule) {
+            let file = FileId::rule(id);
+            match self.rule(id, source, self.files) {
+                Ok((rule, problems)) => {
+                    let summary = summary(&rule);
+                    self.keep_rule(&file, source, self.files, rule);
+                    self.report(file, source, Verdict::Ok, summary, problems);
+                }
+                Err(problems) => {
+                    for (script, problem) in self.breaks(id, source, &problems) {
+                        if !refused_scripts.contains_key(&script) {
+                            broken.entry(script).or_default().push(problem);
+                        }
+                    }
+                    let kept = self.last_good.get(&file).filter(|kept| kept.text != source.text || self.sql_changed(id));
+                    let stand_in = kept.and_then(|kept| {
+                        // The copy keeps the name under which the user knows the file.
+                        let named = Source::new(&source.path, Arc::clone(&kept.text));
+                        Some((kept.clone(), self.rule(id, &named, self.last_good).ok()?.0))
+                    });
+                    match stand_in {
+                        Some((kept, rule)) => {
+                            let summary = summary(&rule);
+                            self.keep_rule(&file, &kept, self.last_good, rule);
+                            self.report(file, source, Verdict::Stale, summary, problems);
+                        }
+                        None => self.report(file, source, Verdict::Refused, String::new(), problems),
+                    }
+                }
+            }
+        }
+        broken
+    }
+
+    fn keep_rule(&mut self, file: &FileId, version: &Source, from: &Files, rule: CheckedRule) {
+        self.checked.good.0.insert(file.clone(), version.clone());
+        // Its statement's own file belongs to the version.
+        let folder = file.id.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (id, source) in from.of(Kind::Sql) {
+            if id.rsplit_once('/').map_or("", |(folder, _)| folder) == folder {
+                self.checked.good.0.insert(FileId { kind: Kind::Sql, id: id.to_owned() }, source.clone());
+            }
+        }
+        self.checked.rules.insert(file.id.clone(), rule);
+    }
+
+    fn sql_changed(&self, id: &str) -> bool {
+        let folder = id.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.last_good.of(Kind::Sql).any(|(name, kept)| {
+            name.rsplit_once('/').map_or("", |(folder, _)| folder) == folder
+                && self.files.get(&FileId { kind: Kind::Sql, id: name.to_owned() }).is_none_or(|now| now.text != kept.text)
+        })
+    }
+
+    /// The scripts whose new version broke a rule that is right with the version before.
+    fn breaks(&self, id: &str, source: &Source, problems: &[Problem]) -> Vec<(String, Problem)> {
+        let changed: Vec<&str> = self
+            .last_good
+            .of(Kind::Script)
+            .filter(|(name, kept)| self.files.get(&FileId::script(name)).is_some_and(|now| now.text != kept.text))
+            .map(|(name, _)| name)
+            .collect();
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let before = self.files.of(Kind::Script).map(|(name, now)| {
+            (name.to_owned(), &self.last_good.get(&FileId::script(name)).unwrap_or(now).text)
+        });
+        let (scripts, _) = Scripts::load_each(before, ScriptLimits::default());
+        let with_before = Pass {
+            files: self.files,
+            last_good: self.last_good,
+            outside: self.outside,
+            checked: Checked { connectors: self.checked.connectors.clone(), ..Checked::default() },
+            catalog: Catalog { scripts: Arc::new(scripts) },
+        };
+        if with_before.rule(id, source, self.files).is_err() {
+            return Vec::new();
+        }
+        let reason = problems.iter().find(|problem| problem.is_error()).map_or("it does not compile", |problem| &problem.message);
+        changed
+            .iter()
+            .filter(|name| source.text.contains(&format!("{name}.")))
+            .filter_map(|name| {
+                let script = self.files.get(&FileId::script(name))?;
+                let problem = Problem::whole(&script.path, "E1009", format!("{} would no longer compile: {reason}", source.path.display()))
+                    .help("change the rule first, or keep the function");
+                Some(((*name).to_owned(), problem))
+            })
+            .collect()
+    }
+
+    /// Checks one rule file; warnings come with the rule.
+    fn rule(&self, id: &str, source: &Source, siblings: &Files) -> Result<(CheckedRule, Vec<Problem>), Vec<Problem>> {
+        let folder = id.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let around = Around {
+            outside: self.outside,
+            connector: &|name| self.checked.connectors.get(name).map(|connector| (*connector.config).clone()),
+            sql_file: &|name| {
+                let id = format!("{folder}{}", name.strip_suffix(".sql")?);
+                siblings.get(&FileId { kind: Kind::Sql, id }).cloned()
+            },
+        };
+        let file = rule_file::read(source, &around)?;
+        let mut problems = Vec::new();
+        let rule = statement(source, &file, &self.catalog, &mut problems);
+        let sinks = self.sinks(source, &file, &mut problems);
+        let tests = self.tests(id, source, &file, siblings, &mut problems);
+        problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+        match rule {
+            Some(rule) if !problems.iter().any(Problem::is_error) => Ok((
+                CheckedRule {
+                    id: id.into(),
+                    source: source.clone(),
+                    description: file.description,
+                    enabled: file.enabled,
+                    on_error: file.on_error,
+                    sql: file.sql.text,
+                    rule: Arc::new(rule),
+                    sinks,
+                    tests,
+                },
+                problems,
+            )),
+            _ => Err(problems),
+        }
+    }
+
+    fn sinks(&self, source: &Source, file: &RuleFile, problems: &mut Vec<Problem>) -> Vec<CheckedSink> {
+        let mut sinks: Vec<CheckedSink> = Vec::new();
+        let mut unnamed: BTreeSet<&'static str> = BTreeSet::new();
+        for table in &file.sinks {
+            let connector = table.config.connector.as_ref().map(|name| (name, self.checked.connectors.get(name)));
+            if let Some((name, None)) = connector {
+                problems.push(self.no_connector(source, table, name));
+                continue;
+            }
+            let connector = connector.and_then(|(_, connector)| connector);
+            match table.config.check(connector.map(|connector| &*connector.config)) {
+                Ok((plan, warnings)) => {
+                    problems.extend(warnings.iter().map(|warning| from_sinks(source, &table.places, warning)));
+                    let id = plan.id.clone().unwrap_or_else(|| plan.kind.name().to_owned());
+                    if plan.id.is_none() && !unnamed.insert(plan.kind.name()) {
+                        problems.push(
+                            Problem::at(source, table.place(""), "E1008", format!("a second {} sink without an `id`", plan.kind.name()))
+                                .help("give both an `id`: rows that wait for a sink are kept under it"),
+                        );
+                        continue;
+                    }
+                    if sinks.iter().any(|sink| *sink.id == *id) {
+                        problems.push(Problem::at(source, table.place("id"), "E1008", format!("there is another sink `{id}` in this rule")));
+                        continue;
+                    }
+                    // Text that holds an inline secret is part of the fingerprint, as secrets do not show in the plan.
+                    let own_text = if plan.inline.is_some() { &*source.text } else { "" };
+                    let fingerprint = fingerprint(&(format!("{plan:?}"), &table.filled, connector.map(|c| c.fingerprint), own_text));
+                    sinks.push(CheckedSink { id: id.into(), plan: Arc::new(plan), fingerprint });
+                }
+                Err(errors) => problems.extend(errors.iter().map(|error| from_sinks(source, &table.places, error))),
+            }
+        }
+        sinks
+    }
+
+    fn no_connector(&self, source: &Source, table: &SinkTable, name: &str) -> Problem {
+        let refused = self.files.get(&FileId::connector(name));
+        let problem = Problem::at(source, table.place("connector"), "E1004", match refused {
+            Some(file) => format!("the connector `{name}` is refused: see {}", file.path.display()),
+            None => format!("there is no connector `{name}`"),
+        });
+        let known: Vec<&str> = self.checked.connectors.keys().map(String::as_str).collect();
+        match crate::problem::nearest(name, known.iter().copied()) {
+            Some(near) if refused.is_none() => problem.label(format!("did you mean `{near}`?")),
+            _ if refused.is_none() => problem.help(format!("create connectors/{name}.toml; there are: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })),
+            _ => problem,
+        }
+    }
+
+    fn tests(&self, id: &str, source: &Source, file: &RuleFile, siblings: &Files, problems: &mut Vec<Problem>) -> Vec<(RuleTest, Source, Range<usize>)> {
+        let mut tests: Vec<_> = file.tests.iter().map(|(test, place)| (test.clone(), source.clone(), place.clone())).collect();
+        if let Some(beside) = siblings.get(&FileId { kind: Kind::RuleTests, id: id.to_owned() }) {
+            match rule_file::read_tests(beside) {
+                Ok(more) => tests.extend(more.into_iter().map(|(test, place)| (test, beside.clone(), place))),
+                Err(errors) => problems.extend(errors),
+            }
+        }
+        tests
+    }
+
+    /// Removing a connector or script that a live rule uses is refused; one that nobody uses is gone.
+    fn keep_used_connectors(&mut self) {
+        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for rule in self.checked.rules.values() {
+            for sink in &rule.sinks {
+                if let Some(name) = &sink.plan.connector {
+                    users.entry(name.clone()).or_default().push(rule.id.to_string());
+                }
+            }
+        }
+        let gone: Vec<(FileId, Source, Vec<String>)> = self
+            .last_good
+            .0
+            .iter()
+            .filter(|(file, _)| matches!(file.kind, Kind::Connector | Kind::Script) && self.files.get(file).is_none())
+            .map(|(file, source)| {
+                let users = match file.kind {
+                    Kind::Connector => users.get(&file.id).cloned().unwrap_or_default(),
+                    _ => self.checked.rules.values().filter(|rule| rule.sql.contains(&format!("{}.", file.id)) && rule.rule.uses_scripts()).map(|rule| rule.id.to_string()).collect(),
+                };
+                (file.clone(), source.clone(), users)
+            })
+            .collect();
+        for (file, source, users) in gone {
+            if users.is_empty() {
+                self.checked.connectors.remove(&file.id);
+                continue;
+            }
+            let problem = Problem::whole(&source.path, "E1010", format!("the file is gone, but these rules use it: {}", users.join(", ")))
+                .help("remove or change the rules first; the last good version goes on");
+            self.checked.good.0.insert(file.clone(), source.clone());
+            self.report(file, &source, Verdict::Stale, String::new(), vec![problem]);
+        }
+    }
+
+    fn report(&mut self, file: FileId, source: &Source, verdict: Verdict, summary: String, problems: Vec<Problem>) {
+        self.checked.reports.push(FileReport { file, path: source.path.clone(), verdict, summary, problems });
+    }
+}
+
+fn script_problems(name: &str, source: &Source) -> Vec<Problem> {
+    let (_, errors) = Scripts::load_each([(name, &source.text)], ScriptLimits::default());
+    errors
+        .iter()
+        .map(|error| {
+            if error.line == 0 {
+                return Problem::whole(&source.path, "E1011", error.message.clone());
+            }
+            let line_start: usize = source.text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
+            let line = source.text[line_start..].lines().next().unwrap_or("");
+            let column = error.column.saturating_sub(1);
+            let start = line_start + line.char_indices().nth(column).map_or(0, |(at, _)| at);
+            Problem::at(source, start..start + 1, "E1011", error.message.clone())
+        })
+        .collect()
+}
+
+fn statement(source: &Source, file: &RuleFile, catalog: &Catalog, problems: &mut Vec<Problem>) -> Option<Rule> {
+    let (rule, diagnostics) = match compile(&file.sql.text, catalog) {
+        Ok((rule, warnings)) => (Some(rule), warnings),
+        Err(errors) => (None, errors),
+    };
+    let source = file.sql.file.as_ref().unwrap_or(source);
+    for diagnostic in diagnostics {
+        let place = file.sql.place(diagnostic.span.start..diagnostic.span.end);
+        let mut problem = Problem::at(source, place, diagnostic.code.name(), diagnostic.message)
+            .severity(match diagnostic.severity {
+                weir_rules::Severity::Error => Severity::Error,
+                weir_rules::Severity::Warning => Severity::Warning,
+            })
+            .label(diagnostic.label);
+        problem.help = diagnostic.help;
+        problems.push(problem);
+    }
+    rule
+}
+
+/// A mistake that the sinks found, at its place in the file.
+pub(super) fn from_sinks(source: &Source, places: &BTreeMap<String, Range<usize>>, error: &ConfigError) -> Problem {
+    let mut problem = Problem::at(source, nearest_place(places, &error.key), error.code, format!("`{}`: {}", error.key, error.message));
+    problem.help.clone_from(&error.help);
+    if error.is_warning() { problem.severity(Severity::Warning) } else { problem }
+}
+
+/// A number that changes when `value` does; for comparing within one process only.
+pub(super) fn fingerprint<T: Hash>(value: &T) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn summary(rule: &CheckedRule) -> String {
+    let count = |number: usize, noun: &str| if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") };
+    format!("{}, {}", count(rule.sinks.len(), "sink"), count(rule.tests.len(), "test"))
+}

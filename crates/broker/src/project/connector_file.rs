@@ -1,0 +1,89 @@
+//! One connector file (user-experience §2.3): its type first, then the keys that the type has.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use weir_sinks::ConnectorConfig;
+
+use super::check::{CheckedConnector, fingerprint, from_sinks};
+use super::rule_file;
+use crate::config::toml_file::{Outside, TomlFile};
+use crate::problem::{Problem, Source, nearest};
+
+const TYPES: [&str; 4] = ["postgres", "sqlite", "http", "mqtt"];
+
+/// Reads a connector file; warnings come with the connector.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read(source: &Source, outside: &dyn Outside) -> Result<(CheckedConnector, Vec<Problem>), Vec<Problem>> {
+    let mut file = TomlFile::parse(source)?;
+    let places = places(&file);
+    let filled = Recorded { outside, values: std::cell::RefCell::default() };
+    let mut problems = Vec::new();
+    file.fill_in(&filled, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let config = config(&mut file).map_err(|problem| vec![problem])?;
+    let warnings = config
+        .check()
+        .map_err(|errors| errors.iter().map(|error| from_sinks(source, &places, error)).collect::<Vec<_>>())?;
+    let warnings = warnings.iter().map(|warning| from_sinks(source, &places, warning)).collect();
+    let fingerprint = fingerprint(&(&source.text, filled.values.into_inner()));
+    Ok((CheckedConnector { config: Arc::new(config), fingerprint }, warnings))
+}
+
+fn config(file: &mut TomlFile<'_>) -> Result<ConnectorConfig, Problem> {
+    let help = format!("a connector is one of: {}", TYPES.join(", "));
+    let Some(kind) = file.take("type") else {
+        return Err(Problem::at(file.source, 0..0, "E1003", "the key `type` is missing").help(help));
+    };
+    match kind.get_ref().as_str() {
+        Some("postgres") => file.read().map(ConnectorConfig::Postgres),
+        Some("sqlite") => file.read().map(ConnectorConfig::Sqlite),
+        Some("http") => file.read().map(ConnectorConfig::Http),
+        Some("mqtt") => file.read().map(|bridge| ConnectorConfig::Mqtt(Box::new(bridge))),
+        Some(other) => {
+            let problem = Problem::at(file.source, kind.span(), "E1003", format!("`{other}` is no type of connector")).help(help);
+            Err(match nearest(other, TYPES) {
+                Some(near) => problem.label(format!("did you mean `{near}`?")),
+                None => problem,
+            })
+        }
+        None => Err(Problem::at(file.source, kind.span(), "E1003", "`type` must be a text").help(help)),
+    }
+}
+
+fn places(file: &TomlFile<'_>) -> BTreeMap<String, Range<usize>> {
+    let mut places = BTreeMap::new();
+    for (key, span) in file.keys() {
+        if let Some(value) = file.get(&[key]) {
+            for (below, place) in rule_file::places(value) {
+                places.insert(if below.is_empty() { key.to_owned() } else { format!("{key}.{below}") }, place);
+            }
+        } else {
+            places.insert(key.to_owned(), span);
+        }
+    }
+    places
+}
+
+/// Remembers what was filled in, so that a changed variable is a changed connector.
+struct Recorded<'a> {
+    outside: &'a dyn Outside,
+    values: std::cell::RefCell<Vec<String>>,
+}
+
+impl Outside for Recorded<'_> {
+    fn value(&self, kind: &str, name: &str) -> Result<String, String> {
+        if kind == "conn" {
+            // Stays for the messages' templates: its own keys are known to the bridge.
+            return Ok(format!("${{conn:{name}}}"));
+        }
+        let value = self.outside.value(kind, name)?;
+        self.values.borrow_mut().push(value.clone());
+        Ok(value)
+    }
+}

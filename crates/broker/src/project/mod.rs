@@ -1,0 +1,9 @@
+//! A project: rules, connectors and user functions as files, checked together (user-experience §§2–3).
+
+pub mod check;
+pub mod connector_file;
+pub mod expect;
+pub mod files;
+pub mod rule_file;
+pub mod run_test;
+pub mod watch;

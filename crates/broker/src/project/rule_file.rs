@@ -1,0 +1,402 @@
+//! One rule file: its keys, its statement's place, its sinks and its tests (user-experience §2.4).
+//!
+//! Reads and checks the form only; what the statement and the sinks mean is checked in `check.rs`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+use toml::de::DeValue;
+use weir_sinks::{ConnectorConfig, SinkConfig};
+
+use crate::config::toml_file::{Outside, TomlFile, fill_in};
+use crate::problem::{Problem, Source};
+
+/// A rule file whose form is right.
+#[derive(Clone, Debug)]
+pub struct RuleFile {
+    /// What the rule is for.
+    pub description: Option<String>,
+    /// Whether it runs.
+    pub enabled: bool,
+    /// What becomes of messages that it cannot evaluate.
+    pub on_error: OnError,
+    /// The statement.
+    pub sql: SqlText,
+    /// Where its rows go.
+    pub sinks: Vec<SinkTable>,
+    /// Its tests, each with its place.
+    pub tests: Vec<(RuleTest, Range<usize>)>,
+}
+
+/// One `[[sinks]]` of a file.
+#[derive(Clone, Debug)]
+pub struct SinkTable {
+    /// Its keys.
+    pub config: SinkConfig,
+    /// Where each key's value stands, by dotted path; the table itself under the empty path.
+    pub places: BTreeMap<String, Range<usize>>,
+    /// What was filled in from outside: a changed variable is a changed sink.
+    pub filled: Vec<String>,
+}
+
+impl SinkTable {
+    /// The place of a key, or of the nearest table around it that is there.
+    pub fn place(&self, key: &str) -> Range<usize> {
+        nearest_place(&self.places, key)
+    }
+}
+
+/// The place of a dotted key, or of the nearest table around it that is there.
+pub fn nearest_place(places: &BTreeMap<String, Range<usize>>, key: &str) -> Range<usize> {
+    let mut key = key;
+    loop {
+        if let Some(place) = places.get(key) {
+            return place.clone();
+        }
+        match key.rsplit_once('.') {
+            Some((outer, _)) => key = outer,
+            None => return places.get("").cloned().unwrap_or(0..0),
+        }
+    }
+}
+
+/// Where every value below `value` stands, by dotted path.
+pub fn places(value: &Spanned<DeValue<'_>>) -> BTreeMap<String, Range<usize>> {
+    fn walk(prefix: &str, value: &Spanned<DeValue<'_>>, out: &mut BTreeMap<String, Range<usize>>) {
+        out.insert(prefix.to_owned(), value.span());
+        if let DeValue::Table(table) = value.get_ref() {
+            for (key, value) in table {
+                let key = key.get_ref();
+                let path = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+                walk(&path, value, out);
+            }
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk("", value, &mut out);
+    out
+}
+
+/// What becomes of messages that a rule cannot evaluate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// They are remembered with the rule's last errors.
+    #[default]
+    DeadLetter,
+    /// They are only counted.
+    Drop,
+}
+
+/// A statement and where it stands.
+#[derive(Clone, Debug)]
+pub struct SqlText {
+    /// The statement.
+    pub text: String,
+    /// Where its first byte stands in the file that holds it.
+    offset: usize,
+    /// Whether a byte of the statement is a byte of the file: not so where a TOML escape stands between.
+    exact: bool,
+    /// The place of the whole literal.
+    literal: Range<usize>,
+    /// The file that holds it, where that is not the rule's own.
+    pub file: Option<Source>,
+}
+
+impl SqlText {
+    /// The place of a part of the statement in its file.
+    pub fn place(&self, part: Range<usize>) -> Range<usize> {
+        if self.exact { self.offset + part.start..self.offset + part.end } else { self.literal.clone() }
+    }
+
+    fn of(source: &Source, literal: &Spanned<String>) -> Self {
+        let span = literal.span();
+        let raw = &source.text[span.clone()];
+        let quotes = if raw.starts_with("'''") || raw.starts_with("\"\"\"") { 3 } else { 1 };
+        let mut start = quotes.min(raw.len());
+        if quotes == 3 {
+            // A line break right after the opening quotes is not part of the text.
+            start += ["\r\n", "\n"].iter().find(|newline| raw[start..].starts_with(**newline)).map_or(0, |newline| newline.len());
+        }
+        let text = literal.get_ref().clone();
+        let exact = raw[start..].starts_with(&text);
+        Self { text, offset: span.start + start, exact, literal: span, file: None }
+    }
+
+    fn of_file(source: Source) -> Self {
+        Self { text: source.text.to_string(), offset: 0, exact: true, literal: 0..source.text.len(), file: Some(source) }
+    }
+}
+
+/// One `[[test]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleTest {
+    /// What it shows, as a sentence.
+    pub name: String,
+    /// The messages, in order.
+    pub given: Vec<Given>,
+    /// The rows, by their listed keys.
+    pub expect: Option<Vec<toml::Table>>,
+    /// Whether unlisted keys are an error.
+    #[serde(default)]
+    pub exact: bool,
+    /// What each sink would send, by sink id.
+    #[serde(default)]
+    pub expect_sink: BTreeMap<String, Vec<toml::Table>>,
+    /// The kind of the evaluation error that must come.
+    pub expect_error: Option<String>,
+    /// What time it is; midnight at the start of 2026 unless given.
+    pub now: Option<String>,
+    /// What random functions start from.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// One message of a test.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Given {
+    /// The topic name.
+    pub topic: String,
+    /// The payload as a value that becomes JSON.
+    pub payload: Option<toml::Value>,
+    /// The payload as text.
+    pub payload_text: Option<String>,
+    /// The payload as hexadecimal digits.
+    pub payload_hex: Option<String>,
+    /// The publisher's client id.
+    pub clientid: Option<String>,
+    /// The publisher's user name.
+    pub username: Option<String>,
+    /// 0, 1 or 2.
+    #[serde(default)]
+    pub qos: u8,
+    /// The RETAIN flag.
+    #[serde(default)]
+    pub retain: bool,
+    /// MQTT 5 user properties.
+    #[serde(default)]
+    pub user_properties: BTreeMap<String, String>,
+}
+
+/// The keys of a rule file beside its sinks and tests, which are read one by one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    description: Option<String>,
+    #[serde(default = "yes")]
+    enabled: bool,
+    #[serde(default)]
+    on_error: OnError,
+    sql: Option<Spanned<String>>,
+    sql_file: Option<Spanned<String>>,
+    // Taken out before; named here so that they are among the known keys.
+    #[serde(rename = "sinks")]
+    _sinks: Option<IgnoredAny>,
+    #[serde(rename = "test")]
+    _test: Option<IgnoredAny>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// What a rule file needs from the rest of the project.
+pub struct Around<'a> {
+    /// Values from outside.
+    pub outside: &'a dyn Outside,
+    /// The connector of that name, for `${conn:key}`.
+    pub connector: &'a dyn Fn(&str) -> Option<ConnectorConfig>,
+    /// The statement file of that name beside the rule.
+    pub sql_file: &'a dyn Fn(&str) -> Option<Source>,
+}
+
+/// Reads a rule file.
+///
+/// # Errors
+/// Everything that is wrong with its form.
+pub fn read(source: &Source, around: &Around<'_>) -> Result<RuleFile, Vec<Problem>> {
+    let mut file = TomlFile::parse(source)?;
+    let mut problems = Vec::new();
+    let sinks = sinks(&mut file, around, &mut problems);
+    let tests = tests(&mut file, &mut problems);
+    let head: Option<Head> = file.read().map_err(|problem| problems.push(problem)).ok();
+    let sql = head.as_ref().and_then(|head| statement(source, head, around, &mut problems));
+    match (head, sql) {
+        (Some(head), Some(sql)) if problems.is_empty() => Ok(RuleFile {
+            description: head.description,
+            enabled: head.enabled,
+            on_error: head.on_error,
+            sql,
+            sinks,
+            tests,
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn statement(source: &Source, head: &Head, around: &Around<'_>, problems: &mut Vec<Problem>) -> Option<SqlText> {
+    match (&head.sql, &head.sql_file) {
+        (Some(sql), None) => Some(SqlText::of(source, sql)),
+        (None, Some(name)) => match (around.sql_file)(name.get_ref()) {
+            Some(file) => Some(SqlText::of_file(file)),
+            None => {
+                problems.push(Problem::at(source, name.span(), "E1000", format!("there is no file `{}` beside the rule", name.get_ref())));
+                None
+            }
+        },
+        (Some(_), Some(name)) => {
+            problems.push(Problem::at(source, name.span(), "E1003", "a rule has `sql` or `sql_file`, not both"));
+            None
+        }
+        (None, None) => {
+            problems.push(
+                Problem::at(source, 0..0, "E1003", "the key `sql` is missing")
+                    .help("add  sql = '''SELECT … FROM \"topic/#\"'''  above the first [[sinks]]"),
+            );
+            None
+        }
+    }
+}
+
+/// A sink's view of what lies outside: its connector's values come first.
+struct WithConnector<'a> {
+    outside: &'a dyn Outside,
+    connector: Option<ConnectorConfig>,
+    filled: std::cell::RefCell<Vec<String>>,
+}
+
+impl Outside for WithConnector<'_> {
+    fn value(&self, kind: &str, name: &str) -> Result<String, String> {
+        let value = if kind == "conn" {
+            match &self.connector {
+                Some(connector) => {
+                    connector.value(name).ok_or_else(|| format!("the sink's connector has no key `{name}` that may be used here"))
+                }
+                None => Err("`${conn:…}` needs a sink with a `connector`".to_owned()),
+            }
+        } else {
+            self.outside.value(kind, name)
+        }?;
+        self.filled.borrow_mut().push(value.clone());
+        Ok(value)
+    }
+}
+
+fn sinks(file: &mut TomlFile<'_>, around: &Around<'_>, problems: &mut Vec<Problem>) -> Vec<SinkTable> {
+    let mut sinks = Vec::new();
+    for mut table in tables(file, "sinks", problems) {
+        let places = places(&table);
+        let name = table.get_ref().get("connector").and_then(|name| name.get_ref().as_str().map(str::to_owned));
+        let outside = WithConnector {
+            outside: around.outside,
+            connector: name.as_deref().and_then(around.connector),
+            filled: std::cell::RefCell::default(),
+        };
+        fill_in(file.source, &mut table, &outside, problems);
+        match file.read_value(table) {
+            Ok(config) => sinks.push(SinkTable { config, places, filled: outside.filled.into_inner() }),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    sinks
+}
+
+fn tests(file: &mut TomlFile<'_>, problems: &mut Vec<Problem>) -> Vec<(RuleTest, Range<usize>)> {
+    let mut tests = Vec::new();
+    for table in tables(file, "test", problems) {
+        let span = table.span();
+        match file.read_value::<RuleTest>(table) {
+            Ok(test) => {
+                if test.expect.is_none() && test.expect_sink.is_empty() && test.expect_error.is_none() {
+                    problems.push(
+                        Problem::at(file.source, span, "E1007", format!("the test `{}` expects nothing, so it cannot fail", test.name))
+                            .help("add `expect = […]`, `expect_sink.ID = […]` or `expect_error = \"kind\"`"),
+                    );
+                    continue;
+                }
+                tests.push((test, span));
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    tests
+}
+
+/// Reads the tests of a `NAME.test.toml`.
+///
+/// # Errors
+/// Everything that is wrong with its form.
+pub fn read_tests(source: &Source) -> Result<Vec<(RuleTest, Range<usize>)>, Vec<Problem>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct OnlyTests {
+        #[serde(rename = "test")]
+        _test: Option<IgnoredAny>,
+    }
+    let mut file = TomlFile::parse(source)?;
+    let mut problems = Vec::new();
+    let tests = tests(&mut file, &mut problems);
+    if let Err(problem) = file.read::<OnlyTests>() {
+        problems.push(problem);
+    }
+    if problems.is_empty() { Ok(tests) } else { Err(problems) }
+}
+
+/// Takes a list of tables out of a file; anything else under that key is a problem.
+fn tables<'s>(file: &mut TomlFile<'s>, key: &str, problems: &mut Vec<Problem>) -> Vec<Spanned<DeValue<'s>>> {
+    let Some(value) = file.take(key) else { return Vec::new() };
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Array(array) => array.into_iter().collect(),
+        _ => {
+            problems.push(Problem::at(file.source, span, "E1003", format!("`{key}` must be a list of tables: write [[{key}]]")));
+            Vec::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests_of_reading {
+    use super::*;
+    use crate::config::toml_file::Names;
+
+    fn read_text(text: &str) -> Result<RuleFile, Vec<Problem>> {
+        let source = Source::new("rules/x.toml", text);
+        read(&source, &Around { outside: &Names, connector: &|_| None, sql_file: &|_| None })
+    }
+
+    #[test]
+    fn a_place_in_the_statement_is_a_place_in_the_file() {
+        let text = "description = 'x'\nsql = '''\nSELECT a\nFROM \"t\"\n'''\n";
+        let file = read_text(text).unwrap();
+        let at = file.sql.text.find("FROM").unwrap();
+        let place = file.sql.place(at..at + 4);
+        assert_eq!(&text[place], "FROM");
+    }
+
+    #[test]
+    fn a_statement_with_escapes_is_shown_as_a_whole() {
+        let text = "sql = \"SELECT a FROM \\\"t\\\"\"\n";
+        let file = read_text(text).unwrap();
+        assert_eq!(&text[file.sql.place(3..4)], "\"SELECT a FROM \\\"t\\\"\"");
+    }
+
+    #[test]
+    fn several_problems_of_one_file_come_at_once() {
+        let problems = read_text("sqll = 'x'\n[[sinks]]\ntype = 'consol'\n[[test]]\nname = 'n'\ngiven = []\n").unwrap_err();
+        let codes: Vec<(&str, usize)> = problems.iter().map(|problem| (problem.code.as_str(), problem.line)).collect();
+        assert_eq!(codes, [("E1003", 3), ("E1007", 4), ("E1002", 1)]);
+        assert_eq!(problems[2].label, "did you mean `sql`?");
+    }
+
+    #[test]
+    fn a_test_that_expects_nothing_is_refused() {
+        let problems = read_text("sql = 'SELECT 1 FROM \"t\"'\n[[test]]\nname = 'n'\ngiven = []\n").unwrap_err();
+        assert_eq!(problems[0].code, "E1007");
+    }
+}

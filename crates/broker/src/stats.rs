@@ -1,0 +1,219 @@
+//! What the broker counts: plain atomics, written by connections once per socket read, read by `/metrics`.
+//!
+//! Never here: names and labels of the exposition format, and no client id or topic.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Every counter and gauge of the MQTT server.
+#[derive(Debug, Default)]
+pub struct BrokerStats {
+    /// Network connections that were accepted.
+    pub connections_accepted: Counter,
+    /// Network connections that have ended.
+    pub connections_closed: Counter,
+    /// Network connections that are open now.
+    pub connections_size: Counter,
+    /// Connections turned away because the listener was full.
+    pub connections_over_limit: Counter,
+    /// Control packets that were read and handled to the end.
+    pub handled_packets: Counter,
+    /// Bytes of the packets that were handled to the end.
+    pub handled_bytes: Counter,
+    /// Control packets that were read from sockets.
+    pub received_packets: Counter,
+    /// Bytes that were read from sockets.
+    pub received_bytes: Counter,
+    /// Control packets that were written to sockets.
+    pub sent_packets: Counter,
+    /// Bytes that were written to sockets.
+    pub sent_bytes: Counter,
+    /// PUBLISH packets received, by QoS.
+    pub messages_in: [Counter; 3],
+    /// PUBLISH packets handed to an outbox, by QoS.
+    pub messages_out: [Counter; 3],
+    /// Messages not delivered to a session, by [`DropReason`].
+    pub messages_dropped: [Counter; DropReason::ALL.len()],
+    /// Connections that ended, by [`CloseReason`].
+    pub disconnects: [Counter; CloseReason::ALL.len()],
+    /// CONNECT packets refused, by the code that MQTT 5 gives to the reason.
+    pub connects_refused: ReasonCounters,
+    /// CONNECT packets whose credentials were refused.
+    pub auth_failures: Counter,
+    /// Sessions that exist now, connected or not.
+    pub sessions: Counter,
+    /// Sessions that have a connection now.
+    pub sessions_connected: Counter,
+    /// Subscriptions that exist now.
+    pub subscriptions: Counter,
+    /// Retained messages held now.
+    pub retained_messages: Counter,
+    /// Bytes of the retained messages held now.
+    pub retained_bytes: Counter,
+}
+
+/// One number that only ever changes by addition and subtraction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Adds `n`; nothing is written for 0.
+    pub fn add(&self, n: u64) {
+        if n != 0 {
+            self.0.fetch_add(n, Relaxed);
+        }
+    }
+
+    /// Takes `n` away, for gauges.
+    pub fn sub(&self, n: u64) {
+        if n != 0 {
+            self.0.fetch_sub(n, Relaxed);
+        }
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+}
+
+/// One counter for each reason code of MQTT 5.
+#[derive(Debug)]
+pub struct ReasonCounters(Box<[Counter; 256]>);
+
+impl Default for ReasonCounters {
+    fn default() -> Self {
+        Self(Box::new(std::array::from_fn(|_| Counter::default())))
+    }
+}
+
+impl ReasonCounters {
+    /// The counter of one reason code.
+    pub fn of(&self, code: u8) -> &Counter {
+        &self.0[usize::from(code)]
+    }
+
+    /// The codes that were counted at least once, with their counts.
+    pub fn nonzero(&self) -> impl Iterator<Item = (u8, u64)> + '_ {
+        (0u8..=255).zip(self.0.iter()).map(|(code, counter)| (code, counter.get())).filter(|(_, n)| *n > 0)
+    }
+}
+
+/// Why a message did not reach a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The queue of a session was at its bound by count or bytes.
+    QueueFull,
+    /// A QoS 0 message met an outbox at its bound: the client reads too slowly.
+    OutboxFull,
+    /// A QoS 0 message met a session without a connection.
+    OfflineQos0,
+    /// Its message expiry interval passed while it waited.
+    Expired,
+    /// It is larger than the maximum packet size of the receiver.
+    TooLarge,
+    /// The session ended while messages waited in it.
+    SessionEnded,
+    /// Retained messages are at their bound: routed, but not retained.
+    RetainedFull,
+    /// A sink that blocks had no room for what rules made of it.
+    SinkFull,
+    /// The publisher may not publish to the topic.
+    NotAuthorized,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 9] = [
+        Self::QueueFull,
+        Self::OutboxFull,
+        Self::OfflineQos0,
+        Self::Expired,
+        Self::TooLarge,
+        Self::SessionEnded,
+        Self::RetainedFull,
+        Self::SinkFull,
+        Self::NotAuthorized,
+    ];
+
+    /// The label value in metrics and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::OutboxFull => "outbox_full",
+            Self::OfflineQos0 => "qos0_msg",
+            Self::Expired => "expired",
+            Self::TooLarge => "too_large",
+            Self::SessionEnded => "session_ended",
+            Self::RetainedFull => "retained_full",
+            Self::SinkFull => "sink_full",
+            Self::NotAuthorized => "authz_deny",
+        }
+    }
+}
+
+/// Why a connection ended, in the words of `$events/client/disconnected`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client sent DISCONNECT.
+    Normal,
+    /// An operator ended the connection.
+    Kicked,
+    /// Nothing was heard for longer than the keep-alive allows.
+    KeepAliveTimeout,
+    /// The socket ended without DISCONNECT.
+    TcpClosed,
+    /// Another connection took the session over.
+    TakenOver,
+    /// The client broke the protocol.
+    ProtocolError,
+    /// The broker is shutting down.
+    ServerShutdown,
+}
+
+impl CloseReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 7] = [
+        Self::Normal,
+        Self::Kicked,
+        Self::KeepAliveTimeout,
+        Self::TcpClosed,
+        Self::TakenOver,
+        Self::ProtocolError,
+        Self::ServerShutdown,
+    ];
+
+    /// The label value in metrics and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Kicked => "kicked",
+            Self::KeepAliveTimeout => "keepalive_timeout",
+            Self::TcpClosed => "tcp_closed",
+            Self::TakenOver => "takenover",
+            Self::ProtocolError => "protocol_error",
+            Self::ServerShutdown => "server_shutdown",
+        }
+    }
+}
+
+impl BrokerStats {
+    /// Counts messages that did not reach a session.
+    pub fn dropped(&self, reason: DropReason, n: u64) {
+        self.messages_dropped[reason as usize].add(n);
+    }
+
+    /// Counts a connection's end.
+    pub fn closed(&self, reason: CloseReason) {
+        self.disconnects[reason as usize].add(1);
+    }
+
+    /// The drops of one reason so far.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.messages_dropped[reason as usize].get()
+    }
+}

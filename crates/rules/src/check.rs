@@ -1,0 +1,344 @@
+//! What can be known of a statement before any message comes: every mistake at once, and the warnings.
+
+use std::collections::HashSet;
+
+use crate::ast::{Alias, AliasStep, Arithmetic, Body, Call, Expr, ExprKind, Item, Statement};
+use crate::compile::{Catalog, default_name, dotted};
+use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::eval::names::{Binding, Layout, View};
+use crate::eval::{constant, negate};
+use crate::event::fields_of_event;
+use crate::functions::{self, Pattern};
+use crate::nearest::nearest;
+use crate::source::{BadSource, SourceFilter};
+use crate::value::Value;
+
+/// Notes what is wrong with the statement; gives its sources.
+pub(crate) fn check(statement: &Statement, sql: &str, catalog: &Catalog, found: &mut Vec<Diagnostic>) -> Vec<SourceFilter> {
+    let layout = Layout::of(statement);
+    let mut check = Check { sql, catalog, found, layout: &layout, fields: Vec::new(), noted: HashSet::new(), statement };
+    let sources = check.sources();
+    check.statement();
+    sources
+}
+
+struct Check<'c> {
+    sql: &'c str,
+    catalog: &'c Catalog,
+    found: &'c mut Vec<Diagnostic>,
+    layout: &'c Layout,
+    statement: &'c Statement,
+    /// The fields that at least one source has; empty when no source is known.
+    fields: Vec<&'static str>,
+    /// What was said once and need not be said again.
+    noted: HashSet<(Code, Place)>,
+}
+
+impl Check<'_> {
+    fn say(&mut self, code: Code, at: Place, message: impl Into<String>, label: impl Into<String>) {
+        if self.noted.insert((code, at)) {
+            self.found.push(Diagnostic::new(code, self.sql, at, message).label(label));
+        }
+    }
+
+    fn sources(&mut self) -> Vec<SourceFilter> {
+        let mut sources: Vec<SourceFilter> = Vec::new();
+        for source in &self.statement.sources {
+            if !source.quoted {
+                let label = format!("write \"{}\"", source.text);
+                self.say(Code::BareSource, source.at, "a source without quotes", label);
+            }
+            if sources.iter().any(|earlier| earlier.text() == source.text) {
+                self.say(Code::DuplicateSource, source.at, format!("`{}` stands in FROM twice", source.text), "");
+            }
+            match SourceFilter::parse(&source.text) {
+                Ok(parsed) => {
+                    self.add_fields(&parsed);
+                    if source.text == "#" {
+                        self.say(Code::EveryMessage, source.at, "`#` matches every message", "");
+                    }
+                    sources.push(parsed);
+                }
+                Err(BadSource::Filter(message)) => self.say(Code::TopicFilter, source.at, message, ""),
+                Err(BadSource::Event(message, near)) => {
+                    self.say(Code::EventSource, source.at, message, near.map(did_you_mean).unwrap_or_default());
+                }
+            }
+        }
+        if sources.len() < self.statement.sources.len() {
+            self.fields.clear();
+        }
+        sources
+    }
+
+    fn add_fields(&mut self, source: &SourceFilter) {
+        let mut add = |topic: Option<&str>| self.fields.extend(fields_of_event(topic));
+        match source {
+            SourceFilter::Topic(_) => add(None),
+            SourceFilter::Events { topics, .. } => topics.iter().for_each(|topic| add(Some(topic))),
+            SourceFilter::Bridge { text } => add(Some(text)),
+        }
+    }
+
+    fn statement(&mut self) {
+        let (statement, layout) = (self.statement, self.layout);
+        match &statement.body {
+            Body::Select(items) => self.items(items, |index| layout.item_view(index)),
+            Body::Foreach { items, outputs, filter } => {
+                self.foreach_items(items);
+                self.items(items, |index| layout.item_view(index));
+                if let Some(outputs) = outputs {
+                    self.items(outputs, |index| layout.output_view(index));
+                }
+                if let Some(filter) = filter {
+                    self.condition(filter, &layout.filter_view());
+                }
+            }
+        }
+        if let Some(condition) = &statement.condition {
+            self.condition(condition, &layout.condition_view());
+        }
+    }
+
+    fn foreach_items(&mut self, items: &[Item]) {
+        for item in items {
+            if let Item::Star(at) = item {
+                self.say(Code::Syntax, *at, "expected an expression, found `*`", "FOREACH takes named values and a collection");
+            }
+        }
+        if let Some(Item::Expr { alias: Some(alias), .. }) = items.last()
+            && alias.steps.len() > 1
+        {
+            self.say(Code::Alias, alias.at, "the name of FOREACH's element must be a single name", "");
+        }
+    }
+
+    fn items(&mut self, items: &[Item], view: impl Fn(usize) -> View) {
+        let mut targets: Vec<&[AliasStep]> = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let Item::Expr { expr, alias } = item else { continue };
+            self.expr(expr, &view(index));
+            match alias {
+                Some(alias) => {
+                    self.alias(alias, &targets);
+                    targets.push(&alias.steps);
+                }
+                None => self.unaliased(expr, index, items),
+            }
+        }
+    }
+
+    fn alias(&mut self, alias: &Alias, earlier: &[&[AliasStep]]) {
+        if alias.implicit {
+            self.say(Code::ImplicitAlias, alias.at, "an alias without AS", format!("write `AS {}`", alias.at.text(self.sql)));
+        }
+        let grows = alias.steps.iter().any(|step| matches!(step, AliasStep::Prepend | AliasStep::Append));
+        if !grows && earlier.contains(&alias.steps.as_slice()) {
+            self.say(Code::DuplicateAlias, alias.at, format!("`{}` is assigned twice", dotted(&alias.steps)), "the last one wins");
+        }
+    }
+
+    fn unaliased(&mut self, expr: &Expr, index: usize, items: &[Item]) {
+        // The collection of FOREACH needs no name: its element is `item`.
+        let is_collection = matches!(&self.statement.body, Body::Foreach { items: own, .. } if std::ptr::eq(own.as_slice(), items))
+            && index + 1 == items.len();
+        if default_name(expr).is_none() && !is_collection && !matches!(expr.kind, ExprKind::Error) {
+            let message = format!("an expression without a name becomes `_v_{}`", index + 1);
+            self.say(Code::Unaliased, expr.at, message, "give it a name with AS");
+        }
+    }
+
+    fn condition(&mut self, expr: &Expr, view: &View) {
+        self.expr(expr, view);
+        self.must_be_boolean(expr);
+        if let Some(Ok(value)) = constant(expr)
+            && matches!(value, Value::Bool(_) | Value::Null)
+        {
+            let never = if matches!(value, Value::Bool(true)) { "always holds" } else { "never holds" };
+            self.say(Code::ConstantCondition, expr.at, format!("the condition {never}"), "");
+        }
+    }
+
+    fn must_be_boolean(&mut self, expr: &Expr) {
+        if let Some(Ok(value)) = constant(expr)
+            && !matches!(value, Value::Bool(_) | Value::Null)
+        {
+            let message = format!("a condition is a boolean, not {}", value.article_name());
+            self.say(Code::ConstantFault, expr.at, message, "");
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr, view: &View) {
+        match &expr.kind {
+            ExprKind::Name { name, quoted } => self.name(name, *quoted, expr.at, view),
+            ExprKind::Call(call) => self.call(call, expr.at),
+            ExprKind::And(parts) | ExprKind::Or(parts) => parts.iter().for_each(|part| self.must_be_boolean(part)),
+            ExprKind::Not(part) => self.must_be_boolean(part),
+            ExprKind::Case { operand: None, branches, .. } => {
+                branches.iter().for_each(|(when, _)| self.must_be_boolean(when));
+            }
+            ExprKind::Compare { operator, left, right } => {
+                if [left, right].iter().any(|side| matches!(side.literal(), Some(Value::Null))) {
+                    let message = format!("`{} NULL` is never true for a missing value", operator.symbol());
+                    self.say(Code::EqualsNull, expr.at, message, "write IS NULL or IS NOT NULL");
+                }
+            }
+            ExprKind::Arithmetic { operator, left, right } => self.arithmetic(*operator, left, right, expr.at),
+            ExprKind::Negate(operand) => {
+                if let Some(Ok(value)) = constant(operand)
+                    && let Err(fault) = negate(&value)
+                {
+                    self.say(Code::ConstantFault, expr.at, fault.message().to_owned(), "");
+                }
+            }
+            ExprKind::TopicMatch { filter, .. } => self.literal_filter(filter),
+            ExprKind::Like { pattern, .. } => self.literal_text(pattern, "LIKE"),
+            ExprKind::Regex { pattern, .. } => {
+                self.literal_text(pattern, "RLIKE");
+                if let Some(Err(message)) = pattern.literal().and_then(Value::as_str).map(Pattern::new) {
+                    self.say(Code::Literal, pattern.at, format!("not a regular expression: {message}"), "");
+                }
+            }
+            _ => {}
+        }
+        expr.for_each_part(&mut |part| self.expr(part, view));
+    }
+
+    fn name(&mut self, name: &str, quoted: bool, at: Place, view: &View) {
+        let is_field = self.fields.contains(&name);
+        let bindings = self.layout.names.bindings(name, view);
+        if let Some(Binding::Slot(slot)) = bindings.first() {
+            if is_field {
+                self.hidden_field(name, *slot);
+            }
+            return;
+        }
+        if is_field || !bindings.is_empty() || self.fields.is_empty() {
+            return;
+        }
+        if quoted {
+            let label = format!("a string is written '{}'", name.replace('\'', "''"));
+            self.say(Code::QuotedName, at, format!("`{name}` in double quotes is a name, and no field has it"), label);
+        } else {
+            let near = nearest(name, self.fields.iter().copied()).map(did_you_mean).unwrap_or_default();
+            self.say(Code::UnknownField, at, format!("no source has a field `{name}`"), near);
+        }
+    }
+
+    /// An alias of a field's name, which is used where the alias is seen.
+    fn hidden_field(&mut self, name: &str, slot: usize) {
+        let items: Vec<&Item> = match &self.statement.body {
+            Body::Select(items) => items.iter().collect(),
+            Body::Foreach { items, outputs, .. } => {
+                // The element's slot lies between the two lists.
+                let last = items.last();
+                items.iter().chain(last).chain(outputs.iter().flatten()).collect()
+            }
+        };
+        let Some(Item::Expr { expr, alias: Some(alias) }) = items.get(slot) else { return };
+        let is_itself = matches!(&expr.kind, ExprKind::Name { name: own, .. } if &**own == name);
+        if !is_itself {
+            self.say(Code::HiddenField, alias.at, format!("the alias hides the field `{name}`, which is used later"), "");
+        }
+    }
+
+    fn arithmetic(&mut self, operator: Arithmetic, left: &Expr, right: &Expr, at: Place) {
+        let stand_in = if matches!(operator, Arithmetic::Concat | Arithmetic::Add) { Value::from("") } else { Value::Int(1) };
+        let fault = match (constant(left), constant(right)) {
+            (Some(Err(_)), _) | (_, Some(Err(_))) | (None, None) => None,
+            (Some(Ok(left)), Some(Ok(right))) => operator.apply(&left, &right).err(),
+            // With one side known, a value that would fit best tells whether the known one can ever work.
+            (Some(Ok(left)), None) => operator.apply(&left, &stand_in).err(),
+            (None, Some(Ok(right))) => operator.apply(&stand_in, &right).err(),
+        };
+        if let Some(fault) = fault {
+            self.say(Code::ConstantFault, at, fault.message().to_owned(), "this can never be computed");
+        }
+    }
+
+    fn literal_text(&mut self, pattern: &Expr, operator: &str) {
+        if let Some(value) = pattern.literal()
+            && value.as_text().is_none()
+        {
+            let message = format!("{operator} takes a pattern that is text, not {}", value.article_name());
+            self.say(Code::Literal, pattern.at, message, "");
+        }
+    }
+
+    fn literal_filter(&mut self, filter: &Expr) {
+        let Some(value) = filter.literal() else { return };
+        let problem = match value.as_str() {
+            None => Some(format!("`=~` takes a topic filter, not {}", value.article_name())),
+            Some(text) => weir_mqtt::topic::TopicFilter::parse(text).err().map(|error| format!("invalid topic filter: {error}")),
+        };
+        if let Some(problem) = problem {
+            self.say(Code::Literal, filter.at, problem, "");
+        }
+    }
+
+    fn call(&mut self, call: &Call, at: Place) {
+        if let Some(namespace) = &call.namespace {
+            return self.user_call(namespace, call, at);
+        }
+        let Some(function) = functions::lookup(&call.name) else {
+            let message = format!("unknown function `{}`", call.name);
+            let label = functions::not_provided(&call.name)
+                .map(str::to_owned)
+                .or_else(|| functions::nearest(&call.name).map(did_you_mean));
+            return self.say(Code::UnknownFunction, call.name_at, message, label.unwrap_or_default());
+        };
+        if function.form(call.args.len()).is_none() {
+            let message = format!("`{}` is given {}", function.name, arguments(call.args.len()));
+            let forms: Vec<String> = function.signatures().map(|form| format!("`{form}`")).collect();
+            return self.say(Code::Arity, at, message, format!("use {}", either(&forms)));
+        }
+        for (index, arg) in call.args.iter().enumerate() {
+            if let Some(Ok(value)) = constant(arg)
+                && let Err(message) = function.check_literal(call.args.len(), index, &value)
+            {
+                self.say(Code::Literal, arg.at, format!("in `{}`: {message}", function.name), "");
+            }
+        }
+    }
+
+    fn user_call(&mut self, namespace: &str, call: &Call, at: Place) {
+        let scripts = &self.catalog.scripts;
+        match scripts.forms(namespace, &call.name) {
+            Some(forms) if forms.contains(&call.args.len()) => {}
+            Some(forms) => {
+                let message = format!("`{namespace}.{}` is given {}", call.name, arguments(call.args.len()));
+                let forms: Vec<String> = forms.iter().map(|count| arguments(*count)).collect();
+                self.say(Code::Arity, at, message, format!("it takes {}", either(&forms)));
+            }
+            None => {
+                let label = if scripts.has_namespace(namespace) {
+                    nearest(&call.name, scripts.functions(namespace)).map(|near| did_you_mean(&format!("{namespace}.{near}")))
+                } else {
+                    Some(format!("there is no script `{namespace}.rhai`"))
+                };
+                let message = format!("unknown function `{namespace}.{}`", call.name);
+                self.say(Code::UnknownFunction, call.name_at, message, label.unwrap_or_default());
+            }
+        }
+    }
+}
+
+fn did_you_mean(name: &str) -> String {
+    format!("did you mean `{name}`?")
+}
+
+fn arguments(count: usize) -> String {
+    match count {
+        0 => "no arguments".to_owned(),
+        1 => "1 argument".to_owned(),
+        _ => format!("{count} arguments"),
+    }
+}
+
+fn either(forms: &[String]) -> String {
+    match forms.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,31 @@
+//! What a rule may ask of the world; the caller hands it in, so a rule is a function of its inputs.
+
+use crate::value::Value;
+
+/// Clock, random numbers, store and names for the evaluation of rules.
+pub trait Env {
+    /// Nanoseconds since the Unix epoch.
+    fn now_ns(&self) -> i128;
+    /// The next 64 random bits.
+    fn random(&mut self) -> u64;
+    /// The zone of `rules.timezone`.
+    fn time_zone(&self) -> &jiff::tz::TimeZone;
+    /// This broker's name.
+    fn node(&self) -> &str;
+    /// The operator's variable of that name (`WEIRVAR_name`, else `EMQXVAR_name`).
+    fn variable(&self, name: &str) -> Option<String>;
+    /// The key-value store that all rules of a broker share.
+    fn store(&mut self) -> &mut dyn Store;
+    /// The store of this one evaluation (`proc_dict_*`); empty at its start.
+    fn scratch(&mut self) -> &mut dyn Store;
+}
+
+/// A key-value store; keys are compared strictly (rule-SQL §5.1).
+pub trait Store {
+    /// The value of `key`.
+    fn get(&self, key: &Value) -> Option<Value>;
+    /// Sets `key`, returning its earlier value.
+    fn put(&mut self, key: Value, value: Value) -> Option<Value>;
+    /// Removes `key`, returning its value.
+    fn remove(&mut self, key: &Value) -> Option<Value>;
+}

@@ -1,0 +1,98 @@
+//! Calls of built-in functions and of user functions.
+
+use std::sync::Arc;
+
+use super::names::View;
+use super::{Compiler, Eval, Failure, Scope};
+use crate::ast::{self, Expr};
+use crate::diagnostic::Place;
+use crate::error::Fault;
+use crate::functions::{self, Body, Call, Function, LazyArgs, LazyBody, Prepared, StrictBody};
+use crate::value::Value;
+
+impl Compiler<'_> {
+    pub(super) fn call(&mut self, call: &ast::Call, at: Place, view: &View) -> Eval {
+        let args: Vec<Eval> = call.args.iter().map(|arg| self.value(arg, view)).collect();
+        if let Some(namespace) = &call.namespace {
+            return self.user_call(namespace.clone(), call.name.clone(), args, at);
+        }
+        match functions::lookup(&call.name) {
+            Some(function) => match function.body {
+                Body::Strict(body) => strict(body, args, prepared(function, &call.args), at),
+                Body::Lazy(body) => lazy(body, args, at),
+            },
+            // The check has refused the statement already.
+            None => Box::new(|_| Ok(Value::Undefined)),
+        }
+    }
+
+    fn user_call(&mut self, namespace: String, name: String, args: Vec<Eval>, at: Place) -> Eval {
+        self.uses_scripts = true;
+        let scripts = Arc::clone(self.scripts);
+        Box::new(move |scope| {
+            let args = args.iter().map(|arg| arg(scope)).collect::<Result<Vec<_>, _>>()?;
+            scripts.call(&namespace, &name, &args).map_err(|fault| scope.fail(at, &fault))
+        })
+    }
+}
+
+fn strict(body: StrictBody, args: Vec<Eval>, prepared: Option<Prepared>, at: Place) -> Eval {
+    Box::new(move |scope| {
+        // Most calls have few arguments: they need no list on the heap.
+        let mut few: [Value; 4] = Default::default();
+        let many;
+        let args: &[Value] = if args.len() <= few.len() {
+            for (value, arg) in few.iter_mut().zip(&args) {
+                *value = arg(scope)?;
+            }
+            &few[..args.len()]
+        } else {
+            many = args.iter().map(|arg| arg(scope)).collect::<Result<Vec<_>, _>>()?;
+            &many
+        };
+        let event = scope.event();
+        let mut call = Call { args, event, env: &mut *scope.env, rule_id: scope.rule_id, prepared: prepared.as_ref() };
+        body(&mut call).map_err(|fault| scope.fail(at, &fault))
+    })
+}
+
+fn lazy(body: LazyBody, args: Vec<Eval>, at: Place) -> Eval {
+    Box::new(move |scope| {
+        let mut arguments = Arguments { scope, args: &args, failure: None };
+        let result = body(&mut arguments);
+        match (result, arguments.failure.take()) {
+            (Ok(value), _) => Ok(value),
+            (Err(_), Some(failure)) => Err(failure),
+            (Err(fault), None) => Err(scope.fail(at, &fault)),
+        }
+    })
+}
+
+/// The arguments of a lazy call; a failure keeps its own place.
+struct Arguments<'x, 'a> {
+    scope: &'x mut Scope<'a>,
+    args: &'x [Eval],
+    failure: Option<Failure>,
+}
+
+impl LazyArgs for Arguments<'_, '_> {
+    fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    fn get(&mut self, index: usize) -> Result<Value, Fault> {
+        let Some(arg) = self.args.get(index) else { return Ok(Value::Undefined) };
+        arg(self.scope).map_err(|failure| {
+            let fault = Fault::new(failure.kind, failure.message.clone());
+            self.failure = Some(failure);
+            fault
+        })
+    }
+}
+
+/// What can be prepared once: a regular expression that is a literal.
+fn prepared(function: &Function, args: &[Expr]) -> Option<Prepared> {
+    args.iter()
+        .enumerate()
+        .find_map(|(index, arg)| function.prepare(args.len(), index, arg.literal()?).ok().flatten())
+}

@@ -1,0 +1,137 @@
+//! Expressions to closures that give values.
+
+use crate::ast::{Expr, ExprKind};
+use crate::diagnostic::Place;
+use crate::error::Fault;
+use crate::value::{Key, Object, Value};
+
+use super::names::View;
+use super::{Compiler, Eval, Test, arithmetic};
+
+impl Compiler<'_> {
+    /// The closure that computes `expr` where the aliases of `view` are seen.
+    pub(crate) fn value(&mut self, expr: &Expr, view: &View) -> Eval {
+        let at = expr.at;
+        match &expr.kind {
+            ExprKind::Error => Box::new(|_| Ok(Value::Undefined)),
+            ExprKind::Literal(value) => {
+                let value = value.clone();
+                Box::new(move |_| Ok(value.clone()))
+            }
+            ExprKind::Name { name, .. } => self.name(name, at, view),
+            ExprKind::Path { .. } => self.path(expr, view),
+            ExprKind::Call(call) => self.call(call, at, view),
+            ExprKind::Arithmetic { operator, left, right } => {
+                let (operator, left, right) = (*operator, self.value(left, view), self.value(right, view));
+                Box::new(move |scope| {
+                    let (left, right) = (left(scope)?, right(scope)?);
+                    operator.apply(&left, &right).map_err(|fault| scope.fail(at, &fault))
+                })
+            }
+            ExprKind::Negate(operand) => {
+                let operand = self.value(operand, view);
+                Box::new(move |scope| {
+                    let operand = operand(scope)?;
+                    arithmetic::negate(&operand).map_err(|fault| scope.fail(at, &fault))
+                })
+            }
+            ExprKind::Case { operand, branches, otherwise } => {
+                self.case(operand.as_deref(), branches, otherwise.as_deref(), view)
+            }
+            ExprKind::Array(elements) => {
+                let elements: Vec<Eval> = elements.iter().map(|element| self.value(element, view)).collect();
+                Box::new(move |scope| elements.iter().map(|element| element(scope)).collect())
+            }
+            ExprKind::Object(members) => self.object(members, view),
+            ExprKind::Range { from, to } => {
+                let range: Value = (*from..=*to).map(Value::Int).collect();
+                Box::new(move |_| Ok(range.clone()))
+            }
+            ExprKind::And(_)
+            | ExprKind::Or(_)
+            | ExprKind::Not(_)
+            | ExprKind::Compare { .. }
+            | ExprKind::TopicMatch { .. }
+            | ExprKind::InList { .. }
+            | ExprKind::InArray { .. }
+            | ExprKind::Between { .. }
+            | ExprKind::Like { .. }
+            | ExprKind::Regex { .. }
+            | ExprKind::Is { .. } => {
+                let test = self.test(expr, view);
+                // An unknown result is undefined.
+                Box::new(move |scope| test(scope).map(|held| held.map_or(Value::Undefined, Value::Bool)))
+            }
+        }
+    }
+
+    fn object(&mut self, members: &[(Key, Expr)], view: &View) -> Eval {
+        let members: Vec<(Key, Eval)> = members.iter().map(|(key, value)| (key.clone(), self.value(value, view))).collect();
+        Box::new(move |scope| {
+            let mut object = Object::with_capacity_and_hasher(members.len(), ahash::RandomState::default());
+            for (key, value) in &members {
+                object.insert(key.clone(), value(scope)?);
+            }
+            Ok(object.into())
+        })
+    }
+
+    fn case(&mut self, operand: Option<&Expr>, branches: &[(Expr, Expr)], otherwise: Option<&Expr>, view: &View) -> Eval {
+        let otherwise = otherwise.map(|otherwise| self.value(otherwise, view));
+        let last = move |scope: &mut super::Scope<'_>| otherwise.as_ref().map_or(Ok(Value::Undefined), |value| value(scope));
+        let Some(operand) = operand else {
+            let branches: Vec<(Test, Eval)> =
+                branches.iter().map(|(when, then)| (self.test(when, view), self.value(then, view))).collect();
+            return Box::new(move |scope| {
+                for (when, then) in &branches {
+                    if when(scope)? == Some(true) {
+                        return then(scope);
+                    }
+                }
+                last(scope)
+            });
+        };
+        let operand = self.value(operand, view);
+        let branches: Vec<(Eval, Eval)> =
+            branches.iter().map(|(when, then)| (self.value(when, view), self.value(then, view))).collect();
+        Box::new(move |scope| {
+            let operand = operand(scope)?;
+            for (when, then) in &branches {
+                if operand.equals(&when(scope)?) {
+                    return then(scope);
+                }
+            }
+            last(scope)
+        })
+    }
+}
+
+/// The value of an expression of literals and operators, where it has one: for checks, never for results.
+pub(crate) fn constant(expr: &Expr) -> Option<Result<Value, (Place, Fault)>> {
+    let both = |left: &Expr, right: &Expr| match (constant(left)?, constant(right)?) {
+        (Ok(left), Ok(right)) => Some(Ok((left, right))),
+        (Err(fault), _) | (_, Err(fault)) => Some(Err(fault)),
+    };
+    match &expr.kind {
+        ExprKind::Literal(value) => Some(Ok(value.clone())),
+        ExprKind::Arithmetic { operator, left, right } => Some(both(left, right)?.and_then(|(left, right)| {
+            operator.apply(&left, &right).map_err(|fault| (expr.at, fault))
+        })),
+        ExprKind::Negate(operand) => {
+            Some(constant(operand)?.and_then(|operand| arithmetic::negate(&operand).map_err(|fault| (expr.at, fault))))
+        }
+        ExprKind::Compare { operator, left, right } => {
+            Some(both(left, right)?.map(|(left, right)| Value::Bool(operator.holds(&left, &right))))
+        }
+        ExprKind::Array(elements) => {
+            let elements: Option<Result<Vec<Value>, _>> = elements.iter().map(constant).collect();
+            Some(elements?.map(Value::from))
+        }
+        ExprKind::Object(members) => {
+            let member = |(key, value): &(Key, Expr)| Some(constant(value)?.map(|value| (key.clone(), value)));
+            let members: Option<Result<Vec<_>, _>> = members.iter().map(member).collect();
+            Some(members?.map(|members| members.into_iter().collect()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,111 @@
+//! Compiled expressions: closures over a [`Scope`], made once per rule, run once per message.
+
+mod arithmetic;
+mod calls;
+mod conditions;
+mod expressions;
+mod like;
+pub(crate) mod names;
+pub(crate) mod output;
+mod paths;
+
+pub(crate) use arithmetic::negate;
+pub(crate) use expressions::constant;
+
+use std::sync::Arc;
+
+use crate::diagnostic::Place;
+use crate::env::Env;
+use crate::error::{EvalError, Fault};
+use crate::event::Event;
+use crate::input::Input;
+use crate::path::PathSet;
+use crate::script::Scripts;
+use crate::source::SourceFilter;
+use crate::value::Value;
+
+/// An evaluation error on its way out; boxed, so that results stay small.
+pub(crate) type Failure = Box<EvalError>;
+
+/// A compiled expression.
+pub(crate) type Eval = Box<dyn Fn(&mut Scope<'_>) -> Result<Value, Failure> + Send + Sync>;
+
+/// A compiled condition: true, false or unknown.
+pub(crate) type Test = Box<dyn Fn(&mut Scope<'_>) -> Result<Option<bool>, Failure> + Send + Sync>;
+
+/// What every evaluation of a rule shares.
+pub(crate) struct Program {
+    /// The statement, for the places of errors.
+    pub(crate) sql: Arc<str>,
+    pub(crate) sources: Vec<SourceFilter>,
+    /// What computes each slot: the items in their order, FOREACH before DO. The element's slot has none.
+    pub(crate) slots: Vec<Option<Eval>>,
+}
+
+/// One evaluation of a rule: its inputs, and the items that were computed so far.
+pub(crate) struct Scope<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) input: &'a Input<'a>,
+    pub(crate) env: &'a mut dyn Env,
+    pub(crate) rule_id: &'a str,
+    /// Values of slots; empty until the first is needed, so that a WHERE that does not hold costs nothing.
+    values: Vec<Option<Value>>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn new(program: &'a Program, input: &'a Input<'a>, rule_id: &'a str, env: &'a mut dyn Env) -> Self {
+        Self { program, input, env, rule_id, values: Vec::new() }
+    }
+
+    pub(crate) fn event(&self) -> &'a Event {
+        self.input.event()
+    }
+
+    /// The value of an item, computed at most once.
+    pub(crate) fn slot(&mut self, slot: usize) -> Result<Value, Failure> {
+        if let Some(Some(value)) = self.values.get(slot) {
+            return Ok(value.clone());
+        }
+        let program = self.program;
+        let value = match program.slots.get(slot) {
+            Some(Some(eval)) => eval(self)?,
+            _ => Value::Undefined,
+        };
+        self.set(slot, value.clone());
+        Ok(value)
+    }
+
+    /// Sets a slot, e.g. the element of FOREACH.
+    pub(crate) fn set(&mut self, slot: usize, value: Value) {
+        if self.values.len() <= slot {
+            self.values.resize(self.program.slots.len().max(slot + 1), None);
+        }
+        self.values[slot] = Some(value);
+    }
+
+    /// Forgets the slots from `first` on: they are computed anew for the next element.
+    pub(crate) fn forget_from(&mut self, first: usize) {
+        self.values.iter_mut().skip(first).for_each(|value| *value = None);
+    }
+
+    /// The error for a fault in the expression at `at`.
+    pub(crate) fn fail(&self, at: Place, fault: &Fault) -> Failure {
+        Box::new(EvalError::at(at.locate(&self.program.sql), fault))
+    }
+
+    /// The text of the first FROM entry that matches.
+    pub(crate) fn matched(&self) -> Value {
+        let event = self.event();
+        self.program.sources.iter().find(|source| source.matches(event)).map_or(Value::Undefined, |source| source.text().into())
+    }
+}
+
+/// Turns expressions into closures, and notes what they read.
+pub(crate) struct Compiler<'c> {
+    pub(crate) names: &'c names::Names,
+    pub(crate) scripts: &'c Arc<Scripts>,
+    /// Payload paths read so far.
+    pub(crate) needs: PathSet,
+    /// Whether a user function is called.
+    pub(crate) uses_scripts: bool,
+}

@@ -1,0 +1,228 @@
+//! What a rule can see: one publish, or one thing that happened in the broker (rule-SQL §4).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::value::{Object, Text, Value};
+
+mod names;
+pub(crate) use names::{REFUSED_EVENTS, fields_of_event};
+pub use names::{EventName, event_names};
+
+/// One thing that happened, offered to every rule whose FROM matches.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When the rule was triggered: milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// What happened.
+    pub what: What,
+}
+
+/// The sources of FROM.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A PUBLISH: `event` is `message.publish`.
+    Publish(Publish),
+    /// One of `$events/…`, with the fields of §4.3 as an object.
+    Broker {
+        /// The canonical event topic, e.g. `$events/client/connected`.
+        topic: &'static str,
+        /// The value of the field `event`, e.g. `client.connected`.
+        event: &'static str,
+        /// Every further field.
+        fields: Arc<Object>,
+    },
+    /// A message from a remote broker: `$bridges/mqtt:name`.
+    Ingress {
+        /// The source text, e.g. `$bridges/mqtt:hq`.
+        source: Text,
+        /// Every further field.
+        fields: Arc<Object>,
+    },
+}
+
+/// The fields of a publish. Texts are shared with the packet and the connection; nothing is copied.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Unique for each message; `id` shows it as 32 hex digits.
+    pub id: u128,
+    /// The topic name.
+    pub topic: Text,
+    /// The raw payload.
+    pub payload: Bytes,
+    /// The publisher's client identifier.
+    pub client_id: Text,
+    /// The publisher's user name, when it has one.
+    pub username: Option<Text>,
+    /// The publisher's address; `None` for messages made inside the broker.
+    pub peer: Option<SocketAddr>,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// The RETAIN flag.
+    pub retain: bool,
+    /// The DUP flag.
+    pub dup: bool,
+    /// MQTT 5 properties under their hyphenated names.
+    pub properties: Option<Arc<Object>>,
+    /// When the broker read it: milliseconds since the Unix epoch.
+    pub received_at_ms: i64,
+    /// How many rules republished it before it came here.
+    pub hops: u8,
+    /// The rule that republished it; a message does not trigger the rule that made it.
+    pub made_by: Option<Arc<str>>,
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            topic: Text::default(),
+            payload: Bytes::new(),
+            client_id: Text::default(),
+            username: None,
+            peer: None,
+            qos: 0,
+            retain: false,
+            dup: false,
+            properties: None,
+            received_at_ms: 0,
+            hops: 0,
+            made_by: None,
+        }
+    }
+}
+
+/// The fields of a publish that a rule can name, besides those that depend on the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PublishField {
+    Id,
+    ClientId,
+    Username,
+    Payload,
+    PeerHost,
+    PeerName,
+    Topic,
+    Qos,
+    Flags,
+    Retain,
+    PubProps,
+    ReceivedAt,
+    ClientAttrs,
+}
+
+impl PublishField {
+    /// Every field with its name, in the order in which `*` copies them.
+    pub(crate) const ALL: [(&'static str, Self); 13] = [
+        ("id", Self::Id),
+        ("clientid", Self::ClientId),
+        ("username", Self::Username),
+        ("payload", Self::Payload),
+        ("peerhost", Self::PeerHost),
+        ("peername", Self::PeerName),
+        ("topic", Self::Topic),
+        ("qos", Self::Qos),
+        ("flags", Self::Flags),
+        ("retain", Self::Retain),
+        ("pub_props", Self::PubProps),
+        ("publish_received_at", Self::ReceivedAt),
+        ("client_attrs", Self::ClientAttrs),
+    ];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(field, _)| *field == name).map(|(_, field)| *field)
+    }
+
+    pub(crate) fn of(self, publish: &Publish) -> Value {
+        match self {
+            Self::Id => format!("{:032x}", publish.id).into(),
+            Self::ClientId => publish.client_id.clone().into(),
+            Self::Username => publish.username.clone().map_or(Value::Undefined, Value::Text),
+            Self::Payload => Text::from_bytes(publish.payload.clone()).into(),
+            Self::PeerHost => publish.peer.map_or(Value::Undefined, |peer| peer.ip().to_string().into()),
+            Self::PeerName => publish.peer.map_or(Value::Undefined, |peer| peer.to_string().into()),
+            Self::Topic => publish.topic.clone().into(),
+            Self::Qos => Value::Int(publish.qos.into()),
+            Self::Flags => [("dup", Value::Bool(publish.dup)), ("retain", Value::Bool(publish.retain))].into_iter().collect(),
+            Self::Retain => Value::Bool(publish.retain),
+            Self::PubProps => Value::Object(publish.properties.clone().unwrap_or_default()),
+            Self::ReceivedAt => Value::Int(publish.received_at_ms),
+            Self::ClientAttrs => Object::default().into(),
+        }
+    }
+}
+
+impl Event {
+    /// A publish with everything else at its default: for tests, `try` and the like.
+    pub fn publish(topic: &str, payload: impl Into<Bytes>) -> Self {
+        Self {
+            timestamp_ms: 0,
+            what: What::Publish(Publish {
+                topic: topic.into(),
+                payload: payload.into(),
+                client_id: Text::from_static("client"),
+                ..Publish::default()
+            }),
+        }
+    }
+
+    /// A broker event: `topic` in either spelling, e.g. `$events/client/connected`.
+    pub fn broker(topic: &str, fields: Object) -> Option<Self> {
+        let name = EventName::find(topic)?;
+        let what = What::Broker { topic: name.topic, event: name.event, fields: Arc::new(fields) };
+        Some(Self { timestamp_ms: 0, what })
+    }
+
+    /// The topic, event topic or bridge that triggers rules.
+    pub fn trigger(&self) -> Text {
+        match &self.what {
+            What::Publish(publish) => publish.topic.clone(),
+            What::Broker { topic, .. } => Text::from_static(topic),
+            What::Ingress { source, .. } => source.clone(),
+        }
+    }
+
+    /// The value of the field `event`.
+    pub fn name(&self) -> Text {
+        match &self.what {
+            What::Publish(_) => Text::from_static("message.publish"),
+            What::Broker { event, .. } => Text::from_static(event),
+            What::Ingress { source, .. } => source.clone(),
+        }
+    }
+
+    /// The raw payload, where the source has one.
+    pub fn payload(&self) -> Option<Bytes> {
+        match &self.what {
+            What::Publish(publish) => Some(publish.payload.clone()),
+            What::Broker { fields, .. } | What::Ingress { fields, .. } => {
+                fields.get("payload").and_then(Value::as_text).map(|text| text.bytes().clone())
+            }
+        }
+    }
+
+    /// A field by its name; `node` and `metadata` depend on where the rule runs and are not here.
+    pub fn field(&self, name: &str) -> Value {
+        match name {
+            "event" => self.name().into(),
+            "timestamp" => Value::Int(self.timestamp_ms),
+            _ => match &self.what {
+                What::Publish(publish) => PublishField::named(name).map_or(Value::Undefined, |field| field.of(publish)),
+                What::Broker { fields, .. } | What::Ingress { fields, .. } => fields.get(name).cloned().unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Every field but `node` and `metadata`, in the order of the manual.
+    pub(crate) fn for_each_field(&self, mut visit: impl FnMut(&str, Value)) {
+        match &self.what {
+            What::Publish(publish) => PublishField::ALL.iter().for_each(|(name, field)| visit(name, field.of(publish))),
+            What::Broker { fields, .. } | What::Ingress { fields, .. } => {
+                fields.iter().for_each(|(name, value)| visit(name, value.clone()));
+            }
+        }
+        visit("event", self.name().into());
+        visit("timestamp", Value::Int(self.timestamp_ms));
+    }
+}

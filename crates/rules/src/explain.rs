@@ -1,0 +1,254 @@
+//! What a rule does, for people: `weir explain` and `weir try` print these.
+
+use std::fmt;
+
+use crate::ast::{Arithmetic, Body, Expr, ExprKind, Item, Statement};
+use crate::error::EvalError;
+use crate::functions;
+use crate::path::PathSet;
+use crate::value::Value;
+
+/// A rule in its own words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explain {
+    /// The entries of FROM.
+    pub sources: Vec<String>,
+    /// What is decoded of the payload.
+    pub decode: Decode,
+    /// The collection of FOREACH.
+    pub foreach: Option<String>,
+    /// The terms of WHERE, in the order in which they are tested.
+    pub conditions: Vec<String>,
+    /// INCASE, where there is one.
+    pub filter: Option<String>,
+    /// What the output holds.
+    pub columns: Vec<Column>,
+    /// The user functions that are called, e.g. `climate.dew_point`.
+    pub user_functions: Vec<String>,
+}
+
+/// What is decoded of the payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decode {
+    /// Nothing: the rule never looks inside.
+    Nothing,
+    /// These paths.
+    Paths(Vec<String>),
+    /// All of it.
+    Everything,
+}
+
+/// One entry of the output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// `*`
+    Fields,
+    /// A value under a name.
+    Value {
+        /// The name, a path where the output nests.
+        name: String,
+        /// The type, as far as it can be told.
+        kind: Type,
+        /// What computes it.
+        text: String,
+    },
+}
+
+/// The type of an expression, as far as it can be told before any message comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the types'")]
+pub enum Type {
+    Any,
+    Boolean,
+    Integer,
+    Float,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+/// One evaluation, stage by stage.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    /// Each term of WHERE.
+    pub terms: Vec<Term>,
+    /// What the evaluation gave.
+    pub result: Result<Vec<Value>, EvalError>,
+}
+
+/// What one term of WHERE gave.
+#[derive(Clone, Debug)]
+pub struct Term {
+    /// As it is written: `payload.temp > 30`.
+    pub text: String,
+    /// With the values in it: `29 > 30`.
+    pub with_values: String,
+    /// The names and paths in it, and their values.
+    pub values: Vec<(String, Value)>,
+    /// Whether it held; `None` is unknown, which does not hold.
+    pub held: Result<Option<bool>, EvalError>,
+}
+
+impl Type {
+    /// The name that is printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Number => "number",
+            Self::String => "string",
+            Self::Array => "array",
+            Self::Object => "object",
+        }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `names` gives the output path of an item of the list that makes the output.
+pub(crate) fn explain(statement: &Statement, sql: &str, needs: &PathSet, names: &dyn Fn(usize, &Item) -> String) -> Explain {
+    let text = |expr: &Expr| expr.at.text(sql).to_owned();
+    let column = |(index, item): (usize, &Item)| match item {
+        Item::Star(_) => Column::Fields,
+        Item::Expr { expr, .. } => Column::Value { name: names(index, item), kind: type_of(expr), text: text(expr) },
+    };
+    let (columns, foreach, filter) = match &statement.body {
+        Body::Select(items) => (items.iter().enumerate().map(column).collect(), None, None),
+        Body::Foreach { items, outputs, filter } => {
+            let collection = items.last().and_then(|item| match item {
+                Item::Expr { expr, .. } => Some(text(expr)),
+                Item::Star(_) => None,
+            });
+            let columns = match outputs {
+                Some(outputs) => outputs.iter().enumerate().map(column).collect(),
+                None => vec![Column::Fields],
+            };
+            (columns, collection, filter.as_ref().map(text))
+        }
+    };
+    let mut user_functions = Vec::new();
+    each_expr(statement, &mut |expr| note_user_functions(expr, &mut user_functions));
+    Explain {
+        sources: statement.sources.iter().map(|source| source.text.clone()).collect(),
+        decode: decode(needs),
+        foreach,
+        conditions: statement.condition.iter().flat_map(terms).map(text).collect(),
+        filter,
+        columns,
+        user_functions,
+    }
+}
+
+fn decode(needs: &PathSet) -> Decode {
+    if needs.is_empty() {
+        Decode::Nothing
+    } else if needs.is_whole() {
+        Decode::Everything
+    } else {
+        Decode::Paths(needs.paths())
+    }
+}
+
+/// The sides of the outermost ANDs.
+pub(crate) fn terms(condition: &Expr) -> Vec<&Expr> {
+    match &condition.kind {
+        ExprKind::And(parts) => parts.iter().collect(),
+        _ => vec![condition],
+    }
+}
+
+/// Calls `visit` for each whole expression of the statement.
+fn each_expr<'s>(statement: &'s Statement, visit: &mut dyn FnMut(&'s Expr)) {
+    let (items, outputs, filter) = match &statement.body {
+        Body::Select(items) => (items.as_slice(), &[][..], None),
+        Body::Foreach { items, outputs, filter } => {
+            (items.as_slice(), outputs.as_deref().unwrap_or_default(), filter.as_ref())
+        }
+    };
+    for item in items.iter().chain(outputs) {
+        if let Item::Expr { expr, .. } = item {
+            visit(expr);
+        }
+    }
+    filter.into_iter().chain(&statement.condition).for_each(visit);
+}
+
+fn note_user_functions(expr: &Expr, found: &mut Vec<String>) {
+    if let ExprKind::Call(call) = &expr.kind
+        && let Some(namespace) = &call.namespace
+    {
+        let name = format!("{namespace}.{}", call.name);
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    expr.for_each_part(&mut |part| note_user_functions(part, found));
+}
+
+fn type_of(expr: &Expr) -> Type {
+    match &expr.kind {
+        ExprKind::Literal(value) => match value {
+            Value::Bool(_) => Type::Boolean,
+            Value::Int(_) => Type::Integer,
+            Value::Float(_) => Type::Float,
+            Value::Text(_) => Type::String,
+            _ => Type::Any,
+        },
+        _ if expr.is_condition() => Type::Boolean,
+        ExprKind::Array(_) | ExprKind::Range { .. } => Type::Array,
+        ExprKind::Object(_) => Type::Object,
+        ExprKind::Negate(_) => Type::Number,
+        ExprKind::Arithmetic { operator, left, right } => match operator {
+            Arithmetic::Concat => Type::String,
+            Arithmetic::Divide => Type::Float,
+            Arithmetic::IntegerDivide | Arithmetic::Modulo => Type::Integer,
+            Arithmetic::Add if type_of(left) == Type::String || type_of(right) == Type::String => Type::String,
+            Arithmetic::Add => Type::Any,
+            _ if type_of(left) == Type::Integer && type_of(right) == Type::Integer => Type::Integer,
+            _ => Type::Number,
+        },
+        ExprKind::Call(call) if call.namespace.is_none() => type_of_call(&call.name),
+        ExprKind::Name { name, .. } => type_of_field(name),
+        _ => Type::Any,
+    }
+}
+
+fn type_of_field(name: &str) -> Type {
+    match name {
+        "id" | "clientid" | "username" | "topic" | "peerhost" | "peername" | "event" | "node" | "payload" => Type::String,
+        "qos" | "timestamp" | "publish_received_at" => Type::Integer,
+        "retain" => Type::Boolean,
+        "flags" | "pub_props" | "metadata" | "client_attrs" => Type::Object,
+        _ => Type::Any,
+    }
+}
+
+fn type_of_call(name: &str) -> Type {
+    use functions::Category;
+    let name = name.to_ascii_lowercase();
+    match name.as_str() {
+        "int" | "ceil" | "floor" | "round" | "strlen" | "length" | "map_size" | "now_timestamp" | "rfc3339_to_unix_ts"
+        | "date_to_unix_ts" | "div" | "mod" | "bitand" | "bitor" | "bitxor" | "bitnot" | "bitsl" | "bitsr" | "bytesize"
+        | "bitsize" | "timestamp" => Type::Integer,
+        "float" | "sqrt" | "exp" | "log" | "log10" | "log2" | "power" | "random" | "fmod" => Type::Float,
+        "abs" => Type::Number,
+        "bool" | "contains" | "regex_match" | "eq" | "kv_store_put" => Type::Boolean,
+        "str" | "str_utf8" | "lower" | "upper" | "trim" | "ltrim" | "rtrim" | "substr" | "concat" | "replace" | "pad"
+        | "sprintf" | "sprintf_s" | "join_to_string" | "float2str" | "bin2hexstr" | "json_encode" | "base64_encode"
+        | "base64_decode" | "unix_ts_to_rfc3339" | "now_rfc3339" | "format_date" | "uuid_v4" | "uuid_v4_no_hyphen"
+        | "reverse" | "regex_replace" | "find" | "md5" | "sha" | "sha256" | "hash" | "clientid" => Type::String,
+        "split" | "tokens" | "map_keys" | "map_values" | "map_to_entries" | "sublist" | "regex_extract" => Type::Array,
+        "map" | "map_new" | "map_put" | "mput" => Type::Object,
+        name => match functions::lookup(name).map(|function| function.category) {
+            Some(Category::TypeTest) if name != "typeof" => Type::Boolean,
+            _ => Type::Any,
+        },
+    }
+}

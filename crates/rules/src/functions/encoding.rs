@@ -1,0 +1,239 @@
+//! Base64, JSON, URL and HTML encodings.
+
+use base64::Engine as _;
+use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use percent_encoding::percent_encode;
+
+use super::call::{self, Call};
+use super::conversion::{hex_bytes, hex_text};
+use super::{Category, Function, Param, StrictBody};
+use crate::error::Fault;
+use crate::json;
+use crate::template::URL_ESCAPED;
+use crate::value::Value;
+
+const BASE64: &[&[Param]] = &[
+    &[Param::text("s")],
+    &[Param::text("s"), Param::text("option")],
+    &[
+        Param::text("s"),
+        Param::text("option"),
+        Param::text("option"),
+    ],
+];
+const ENCODINGS: &[&str] = &["base64", "hex"];
+
+const fn encoding(
+    name: &'static str,
+    forms: &'static [&'static [Param]],
+    doc: &'static str,
+    examples: &'static [(&'static str, &'static str)],
+    body: StrictBody,
+) -> Function {
+    Function::new(Category::Encoding, name, forms, doc, examples, body)
+}
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    encoding(
+        "base64_encode",
+        BASE64,
+        "The bytes in Base64; options `'no_padding'` and `'urlsafe'`.",
+        &[
+            ("base64_encode('hello')", "'aGVsbG8='"),
+            (
+                "base64_encode(hexstr2bin('fbff'), 'urlsafe', 'no_padding')",
+                "'-_8'",
+            ),
+        ],
+        |call| {
+            let options = Options::of(call, 1)?;
+            call::text(options.engine().encode(call.bytes(0)?))
+        },
+    ),
+    encoding(
+        "base64_decode",
+        BASE64,
+        "The bytes that Base64 spells; white space inside is skipped. Options as for `base64_encode`.",
+        &[
+            ("base64_decode('aGVsbG8=')", "'hello'"),
+            ("base64_decode('aGVsbG8', 'no_padding')", "'hello'"),
+        ],
+        |call| {
+            let options = Options::of(call, 1)?;
+            decoded(call, options)
+        },
+    ),
+    encoding(
+        "json_encode",
+        &[&[Param::any("x")]],
+        "The JSON text of a value.",
+        &[(
+            "json_encode({'a': [1, 2.0, null()]})",
+            "'{\"a\":[1,2.0,null]}'",
+        )],
+        |call| {
+            let mut text = Vec::new();
+            json::encode(call.value(0), &mut text)?;
+            call::text(text)
+        },
+    ),
+    encoding(
+        "json_decode",
+        &[&[Param::text("s")]],
+        "The value that a JSON text spells.",
+        &[
+            ("json_decode('{\"a\": [1]}')", "{'a': [1]}"),
+            ("json_decode('{\"a\": 7}').a", "7"),
+        ],
+        |call| {
+            json::decode(call.bytes(0)?).map_err(|fault| fault.with_value(call.value(0).clone()))
+        },
+    ),
+    encoding(
+        "url_encode",
+        &[&[Param::text("s")]],
+        "The text with every byte but letters, digits, `-`, `.`, `_` and `~` as `%XX`.",
+        &[("url_encode('a b/ü')", "'a%20b%2F%C3%BC'")],
+        |call| call::text(percent_encode(call.bytes(0)?, URL_ESCAPED).to_string()),
+    ),
+    encoding(
+        "url_decode",
+        &[&[Param::text("s")]],
+        "The text with every `%XX` replaced by its byte.",
+        &[("url_decode('a%20b%2F')", "'a b/'")],
+        |call| {
+            let bytes = call.bytes(0)?;
+            let well_formed = |at: usize| {
+                bytes
+                    .get(at + 1..at + 3)
+                    .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            };
+            if bytes
+                .iter()
+                .enumerate()
+                .any(|(at, byte)| *byte == b'%' && !well_formed(at))
+            {
+                return Err(call.bad(0, "has a `%` without two hexadecimal digits"));
+            }
+            call::text(percent_encoding::percent_decode(bytes).collect::<Vec<u8>>())
+        },
+    ),
+    encoding(
+        "html_escape",
+        &[&[Param::text("s")]],
+        "The text with `&`, `<`, `>` and quotes replaced by their entities.",
+        &[(
+            "html_escape('<a href=\"x\">')",
+            "'&lt;a href=&quot;x&quot;&gt;'",
+        )],
+        |call| {
+            let mut out = call::Builder::default();
+            for c in call.text(0)?.chars() {
+                match c {
+                    '&' => out.push("&amp;")?,
+                    '<' => out.push("&lt;")?,
+                    '>' => out.push("&gt;")?,
+                    '"' => out.push("&quot;")?,
+                    '\'' => out.push("&#39;")?,
+                    c => out.push(c.encode_utf8(&mut [0; 4]))?,
+                }
+            }
+            Ok(out.finish())
+        },
+    ),
+    encoding(
+        "encode",
+        &[&[Param::text("x"), Param::one_of("encoding", ENCODINGS)]],
+        "The bytes in `'base64'` or lower-case `'hex'`.",
+        &[
+            ("encode('hi', 'hex')", "'6869'"),
+            ("encode('hi', 'base64')", "'aGk='"),
+        ],
+        |call| match call.text(1)? {
+            "base64" => call::text(Options::default().engine().encode(call.bytes(0)?)),
+            "hex" => call::text(hex_text(call.bytes(0)?, b"0123456789abcdef")),
+            _ => Err(call.bad(1, "must be 'base64' or 'hex'")),
+        },
+    ),
+    encoding(
+        "decode",
+        &[&[Param::text("s"), Param::one_of("encoding", ENCODINGS)]],
+        "The bytes that `'base64'` or `'hex'` digits spell.",
+        &[
+            ("decode('6869', 'hex')", "'hi'"),
+            ("decode('aGk=', 'base64')", "'hi'"),
+        ],
+        |call| match call.text(1)? {
+            "base64" => decoded(call, Options::default()),
+            "hex" => match hex_bytes(call.text(0)?) {
+                Some(bytes) => call::text(bytes),
+                None => Err(call.bad(0, "is not hexadecimal")),
+            },
+            _ => Err(call.bad(1, "must be 'base64' or 'hex'")),
+        },
+    ),
+];
+
+#[derive(Clone, Copy, Default)]
+struct Options {
+    urlsafe: bool,
+    no_padding: bool,
+}
+
+impl Options {
+    /// The options from an argument on, in any order; unknown ones mean nothing.
+    fn of(call: &Call<'_>, first: usize) -> Result<Self, Fault> {
+        let mut options = Self::default();
+        for index in first..call.count() {
+            match call.text(index)? {
+                "urlsafe" => options.urlsafe = true,
+                "no_padding" => options.no_padding = true,
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+
+    fn alphabet(self) -> &'static Alphabet {
+        if self.urlsafe { &URL_SAFE } else { &STANDARD }
+    }
+
+    fn engine(self) -> GeneralPurpose {
+        let padding = if self.no_padding {
+            DecodePaddingMode::Indifferent
+        } else {
+            DecodePaddingMode::RequireCanonical
+        };
+        let config = GeneralPurposeConfig::new()
+            .with_encode_padding(!self.no_padding)
+            .with_decode_padding_mode(padding)
+            .with_decode_allow_trailing_bits(true);
+        GeneralPurpose::new(self.alphabet(), config)
+    }
+}
+
+fn decoded(call: &Call<'_>, options: Options) -> Result<Value, Fault> {
+    let digits: Vec<u8> = call
+        .bytes(0)?
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    match options.engine().decode(digits) {
+        Ok(bytes) => call::text(bytes),
+        Err(_) => Err(call.bad(0, "is not valid Base64")),
+    }
+}
+
+/// What URL-safe Base64 spells, with or without padding.
+pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
+    Options {
+        urlsafe: true,
+        no_padding: true,
+    }
+    .engine()
+    .decode(text)
+    .ok()
+}

@@ -1,0 +1,53 @@
+//! The rule language: SQL text in, objects out.
+//!
+//! [`compile`] turns a statement into a [`Rule`] or into diagnostics that name every mistake with its place;
+//! [`Rule::evaluate`] turns an [`Event`](event::Event) into output objects. Many rules are found by topic in a
+//! [`RuleSet`], and share one decode of the payload parts that any of them reads.
+//!
+//! Never here: sockets, files, clocks, threads, tokio. The same inputs give the same outputs.
+
+mod ast;
+mod check;
+mod parse;
+
+pub mod diagnostic;
+mod rule;
+mod ruleset;
+mod source;
+
+mod compile;
+mod eval;
+mod explain;
+mod input;
+mod nearest;
+
+pub mod comparison;
+pub mod json;
+pub mod path;
+pub mod payload;
+mod text;
+pub mod value;
+
+pub mod env;
+pub mod error;
+pub mod event;
+
+pub mod functions;
+pub mod script;
+pub mod template;
+
+#[doc(hidden)]
+pub mod fuzz;
+
+pub use compile::{Catalog, compile};
+pub use diagnostic::{Code, Diagnostic, Origin, Severity, Span};
+pub use error::{ErrorKind, EvalError, Fault};
+pub use event::Event;
+pub use input::Input;
+pub use path::PathSet;
+pub use explain::{Column, Decode, Explain, Staged, Term, Type};
+pub use rule::Rule;
+pub use ruleset::{Matched, RuleSet};
+pub use source::SourceFilter;
+pub use text::{float_text, number};
+pub use value::Value;

@@ -1,0 +1,197 @@
+//! Operators between operands: logic, comparisons (which do not chain), arithmetic.
+
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+use super::dialect::{Operand, Read, WeirDialect, at_keyword, binding, keyword, take_keyword};
+use crate::ast::{Arithmetic, Expr, ExprKind, IsTest};
+use crate::comparison::Comparison;
+use crate::diagnostic::{Code, Place};
+
+impl WeirDialect {
+    /// Reads the operator that comes next and its right side; its left side is the last operand read.
+    pub(super) fn read_operator(&self, parser: &mut Parser<'_>) -> Read {
+        let at = self.here(parser);
+        let token = parser.peek_token_ref().token.clone();
+        let left = self.pop();
+        parser.advance_token();
+        match token {
+            Token::Word(word) => match keyword(&word).as_deref() {
+                Some("OR") => self.logic(parser, left, binding::OR),
+                Some("AND") => self.logic(parser, left, binding::AND),
+                Some("DIV") => self.arithmetic(parser, left, Arithmetic::IntegerDivide, binding::PRODUCT),
+                Some("MOD") => self.arithmetic(parser, left, Arithmetic::Modulo, binding::PRODUCT),
+                Some("XOR") => Err(self.unsupported(at, "XOR", "`<>` between two conditions, `bitxor` between integers")),
+                word => self.word_comparison(parser, left, word.unwrap_or_default(), at),
+            },
+            Token::Plus => self.arithmetic(parser, left, Arithmetic::Add, binding::SUM),
+            Token::Minus => self.arithmetic(parser, left, Arithmetic::Subtract, binding::SUM),
+            Token::StringConcat => self.arithmetic(parser, left, Arithmetic::Concat, binding::SUM),
+            Token::Mul => self.arithmetic(parser, left, Arithmetic::Multiply, binding::PRODUCT),
+            Token::Div => self.arithmetic(parser, left, Arithmetic::Divide, binding::PRODUCT),
+            Token::Mod => self.arithmetic(parser, left, Arithmetic::Modulo, binding::PRODUCT),
+            Token::Eq | Token::DoubleEq => self.comparison(parser, left, Comparison::Equal, at),
+            Token::Neq => self.comparison(parser, left, Comparison::NotEqual, at),
+            Token::Lt => self.comparison(parser, left, Comparison::Less, at),
+            Token::LtEq => self.comparison(parser, left, Comparison::LessOrEqual, at),
+            Token::Gt => self.comparison(parser, left, Comparison::Greater, at),
+            Token::GtEq => self.comparison(parser, left, Comparison::GreaterOrEqual, at),
+            Token::CustomBinaryOperator(_) => self.topic_match(parser, left, at),
+            other => Err(self.unsupported(at, &format!("`{other}`"), instead_of(&other))),
+        }
+    }
+
+    pub(super) fn unsupported(&self, at: Place, what: &str, instead: &str) -> ParserError {
+        self.fail_with(Code::Unsupported, at, format!("{what} is not supported"), &format!("use {instead}"))
+    }
+
+    /// AND and OR take any number of sides, so that long chains stay flat.
+    fn logic(&self, parser: &mut Parser<'_>, left: Operand, binding: u8) -> Read {
+        let right = self.operand(parser, binding)?;
+        let at = left.expr.at.to(right.expr.at);
+        let is_or = binding == binding::OR;
+        let extends = match &left.expr.kind {
+            ExprKind::Or(_) => is_or && !left.parenthesised,
+            ExprKind::And(_) => !is_or && !left.parenthesised,
+            _ => false,
+        };
+        if extends {
+            self.widen(&left, &right);
+        }
+        let mut parts = match left.expr.kind {
+            ExprKind::Or(parts) | ExprKind::And(parts) if extends => parts,
+            kind => vec![Expr::new(kind, left.expr.at)],
+        };
+        parts.push(right.expr);
+        self.push(Expr::new(if is_or { ExprKind::Or(parts) } else { ExprKind::And(parts) }, at))
+    }
+
+    fn arithmetic(&self, parser: &mut Parser<'_>, left: Operand, operator: Arithmetic, binding: u8) -> Read {
+        let right = self.operand(parser, binding)?;
+        let at = left.expr.at.to(right.expr.at);
+        let kind = ExprKind::Arithmetic { operator, left: Box::new(left.expr), right: Box::new(right.expr) };
+        self.push(Expr::new(kind, at))
+    }
+
+    /// The left side of a comparison, which must not be one itself.
+    fn left_side(&self, left: Operand, at: Place) -> Result<Expr, ParserError> {
+        if left.expr.is_comparison() && !left.parenthesised {
+            return Err(self.fail_with(Code::Syntax, at, "comparisons do not chain", "join them with AND, or use parentheses"));
+        }
+        Ok(left.expr)
+    }
+
+    fn sum(&self, parser: &mut Parser<'_>) -> Result<Box<Expr>, ParserError> {
+        self.operand(parser, binding::COMPARISON).map(|operand| Box::new(operand.expr))
+    }
+
+    fn comparison(&self, parser: &mut Parser<'_>, left: Operand, operator: Comparison, at: Place) -> Read {
+        let left = Box::new(self.left_side(left, at)?);
+        let right = self.sum(parser)?;
+        let at = left.at.to(right.at);
+        self.push(Expr::new(ExprKind::Compare { operator, left, right }, at))
+    }
+
+    fn topic_match(&self, parser: &mut Parser<'_>, left: Operand, at: Place) -> Read {
+        let topic = Box::new(self.left_side(left, at)?);
+        let filter = self.sum(parser)?;
+        let at = topic.at.to(filter.at);
+        self.push(Expr::new(ExprKind::TopicMatch { topic, filter }, at))
+    }
+
+    /// `[NOT] IN`, `[NOT] BETWEEN`, `[NOT] LIKE`, `IS`, from after the first word.
+    fn word_comparison(&self, parser: &mut Parser<'_>, left: Operand, word: &str, at: Place) -> Read {
+        let left = Box::new(self.left_side(left, at)?);
+        let start = left.at;
+        let negated = word == "NOT";
+        let word = if negated {
+            let word = match &parser.peek_token_ref().token {
+                Token::Word(word) => keyword(word).unwrap_or_default(),
+                _ => String::new(),
+            };
+            parser.advance_token();
+            word
+        } else {
+            word.to_owned()
+        };
+        let kind = match word.as_str() {
+            "IN" => self.membership(parser, left, negated)?,
+            "BETWEEN" => {
+                let low = self.sum(parser)?;
+                if !take_keyword(parser, "AND") {
+                    return Err(self.expected(parser, "`AND`"));
+                }
+                ExprKind::Between { value: left, low, high: self.sum(parser)?, negated }
+            }
+            "LIKE" | "ILIKE" => {
+                let pattern = self.sum(parser)?;
+                let escape = self.escape(parser)?;
+                ExprKind::Like { value: left, pattern, escape, ignore_case: word == "ILIKE", negated }
+            }
+            "RLIKE" | "REGEXP" => ExprKind::Regex { value: left, pattern: self.sum(parser)?, negated },
+            _ => self.is_test(parser, left)?,
+        };
+        self.push(Expr::new(kind, start.to(self.before(parser))))
+    }
+
+    fn membership(&self, parser: &mut Parser<'_>, value: Box<Expr>, negated: bool) -> Result<ExprKind, ParserError> {
+        if parser.peek_token_ref().token == Token::LParen {
+            parser.advance_token();
+            let list = self.nested(parser, |parser| self.non_empty_list(parser))?;
+            return Ok(ExprKind::InList { value, list, negated });
+        }
+        Ok(ExprKind::InArray { value, array: self.sum(parser)?, negated })
+    }
+
+    fn escape(&self, parser: &mut Parser<'_>) -> Result<Option<char>, ParserError> {
+        if !take_keyword(parser, "ESCAPE") {
+            return Ok(None);
+        }
+        if let Token::SingleQuotedString(text) = &parser.peek_token_ref().token {
+            let mut chars = text.chars();
+            if let (Some(escape), None) = (chars.next(), chars.next()) {
+                parser.advance_token();
+                return Ok(Some(escape));
+            }
+        }
+        Err(self.expected(parser, "one character in single quotes"))
+    }
+
+    fn is_test(&self, parser: &mut Parser<'_>, value: Box<Expr>) -> Result<ExprKind, ParserError> {
+        let negated = take_keyword(parser, "NOT");
+        let test = if at_keyword(parser, "NULL") {
+            IsTest::Null
+        } else if at_keyword(parser, "TRUE") {
+            IsTest::True
+        } else if at_keyword(parser, "FALSE") {
+            IsTest::False
+        } else {
+            return Err(self.expected(parser, "`NULL`, `TRUE` or `FALSE`"));
+        };
+        parser.advance_token();
+        Ok(ExprKind::Is { value, test, negated })
+    }
+}
+
+/// What to write instead of an operator that the language leaves out.
+pub(super) fn instead_of(operator: &Token) -> &'static str {
+    match operator {
+        Token::Pipe => "`bitor`, or `||` to join texts",
+        Token::Ampersand => "`bitand`",
+        Token::Overlap => "AND",
+        Token::Caret | Token::CaretAt => "`bitxor`, or `power`",
+        Token::ShiftLeft => "`bitsl`",
+        Token::ShiftRight => "`bitsr`",
+        Token::Tilde | Token::TildeAsterisk | Token::ExclamationMarkTilde | Token::ExclamationMarkTildeAsterisk => {
+            "`regex_match`, RLIKE, or `bitnot`"
+        }
+        Token::DoubleTilde | Token::DoubleTildeAsterisk => "LIKE or ILIKE",
+        Token::Arrow | Token::LongArrow => "a path: `a.b`",
+        Token::DoubleColon => "`CAST(x AS type)`",
+        Token::Spaceship => "`eq`, or `=`",
+        Token::RArrow => "`>=`",
+        Token::Assignment => "`=`",
+        Token::ExclamationMark => "NOT",
+        _ => "a function",
+    }
+}

@@ -1,0 +1,230 @@
+//! Decoding a payload once for all rules that match it: only what they read is built, all of it is checked.
+
+use bytes::Bytes;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::error::{ErrorKind, Fault};
+use crate::json::{self, Build, visit_scalars};
+use crate::path::PathSet;
+use crate::value::{Key, Object, Value};
+
+/// Larger payloads are not decoded for rules.
+pub const MAX_SIZE: usize = 1024 * 1024;
+
+/// Decodes the parts of `payload` that `needs` names. What lies beside them is absent from the result,
+/// but must be valid all the same.
+///
+/// # Errors
+/// [`ErrorKind::PayloadDecode`] when the payload is no JSON text, or larger than [`MAX_SIZE`].
+pub fn decode(payload: &Bytes, needs: &PathSet) -> Result<Value, Fault> {
+    let refuse = |message: String| Fault::new(ErrorKind::PayloadDecode, message).with_value(excerpt(payload));
+    if payload.len() > MAX_SIZE {
+        return Err(refuse(format!("the payload has {} bytes, more than {MAX_SIZE}", payload.len())));
+    }
+    let text = json::utf8(payload).map_err(|message| refuse(format!("the payload is {message}")))?;
+    let build = Build::new(Some(payload));
+    let result = if needs.is_whole() {
+        json::parse(text, build)
+    } else {
+        check_skipped(text).and_then(|()| json::parse(text, Pruned { needs, build }))
+    };
+    result.map_err(|error| refuse(format!("the payload is not JSON: {error}")))
+}
+
+/// Enough of the payload to recognise it; an error shows 64 characters.
+fn excerpt(payload: &Bytes) -> Value {
+    Value::Text(payload.get(..payload.len().min(260)).unwrap_or_default().to_vec().into())
+}
+
+/// What the deserializer does not look at in the parts that it skips: depth and surrogates.
+fn check_skipped(text: &str) -> serde_json::Result<()> {
+    let bytes = text.as_bytes();
+    let opening = bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if opening <= json::MAX_DEPTH && !bytes.contains(&b'\\') {
+        return Ok(());
+    }
+    let (mut depth, mut in_string, mut at) = (0_usize, false, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => {
+                at += check_escape(bytes.get(at..).unwrap_or_default())?;
+                continue;
+            }
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > json::MAX_DEPTH {
+                    return Err(json::custom("nested deeper than 128"));
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// The length of the escape at the start; a surrogate must be one half of a pair.
+fn check_escape(escape: &[u8]) -> serde_json::Result<usize> {
+    let unit = |from: usize| {
+        let digits = escape.get(from..from + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    match unit(0) {
+        Some(0xd800..=0xdbff) => match unit(6) {
+            Some(0xdc00..=0xdfff) => Ok(12),
+            _ => Err(json::custom("lone surrogate in an escape")),
+        },
+        Some(0xdc00..=0xdfff) => Err(json::custom("lone surrogate in an escape")),
+        Some(_) => Ok(6),
+        None => Ok(2),
+    }
+}
+
+/// Builds what `needs` names and passes over the rest.
+#[derive(Clone, Copy)]
+struct Pruned<'a> {
+    needs: &'a PathSet,
+    build: Build<'a>,
+}
+
+impl Pruned<'_> {
+    const fn build(self) -> Self {
+        self
+    }
+
+    /// A string between two steps stays whole: the next step goes into it.
+    fn text(self, text: &str) -> Value {
+        self.build.text(text)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Pruned<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        if self.needs.is_whole() {
+            self.build.deserialize(deserializer)
+        } else {
+            deserializer.deserialize_any(self)
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Pruned<'_> {
+    type Value = Value;
+
+    visit_scalars!(build);
+
+    /// Only members are read here, and an array has none.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Vec::new().into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let build = self.build.deeper()?;
+        let mut object = Object::with_capacity_and_hasher(self.needs.len(), ahash::RandomState::default());
+        while let Some(wanted) = map.next_key_seed(WantedKey(self.needs))? {
+            match wanted {
+                Some((key, needs)) => {
+                    let value = map.next_value_seed(Pruned { needs, build })?;
+                    // A later member of the same name replaces the earlier one wholly.
+                    object.insert(key.clone(), value);
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(object.into())
+    }
+}
+
+/// Finds a key among those that are read, without copying it.
+struct WantedKey<'a>(&'a PathSet);
+
+impl<'de, 'a> DeserializeSeed<'de> for WantedKey<'a> {
+    type Value = Option<(&'a Key, &'a PathSet)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'_> for WantedKey<'a> {
+    type Value = Option<(&'a Key, &'a PathSet)>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.member(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pruned(payload: &str, paths: &[&[&str]]) -> Result<String, Fault> {
+        let mut needs = PathSet::default();
+        for path in paths {
+            needs.add(path);
+        }
+        decode(&Bytes::copy_from_slice(payload.as_bytes()), &needs).and_then(|value| json::to_text(&value))
+    }
+
+    #[test]
+    fn only_what_is_read_is_built() {
+        let payload = r#"{"a":{"x":1,"y":[1,2]},"b":"long","c":{"d":{"e":null,"f":0}}}"#;
+        assert_eq!(pruned(payload, &[&["a", "x"], &["c", "d", "e"], &["nope"]]).unwrap(), r#"{"a":{"x":1},"c":{"d":{"e":null}}}"#);
+        assert_eq!(pruned(payload, &[&["a"]]).unwrap(), r#"{"a":{"x":1,"y":[1,2]}}"#);
+    }
+
+    #[test]
+    fn a_later_duplicate_replaces_the_whole_earlier_subtree() {
+        assert_eq!(pruned(r#"{"a":{"x":1},"a":{"y":2}}"#, &[&["a", "x"]]).unwrap(), r#"{"a":{}}"#);
+        assert_eq!(pruned(r#"{"a":{"x":1},"a":5}"#, &[&["a", "x"]]).unwrap(), r#"{"a":5}"#);
+    }
+
+    #[test]
+    fn skipped_parts_are_checked() {
+        for bad in [
+            r#"{"a":1,"b":"\ud800"}"#,
+            r#"{"a":1,"b":"\udc00\ud800"}"#,
+            r#"{"a":1,"b":[1,]}"#,
+            r#"{"a":1,"b":nul}"#,
+            r#"{"a":1} x"#,
+            r#"{"a":1"#,
+            r#"{"a":1,"b":"\x"}"#,
+        ] {
+            assert_eq!(pruned(bad, &[&["a"]]).unwrap_err().kind(), ErrorKind::PayloadDecode, "{bad}");
+        }
+        assert!(pruned(r#"{"a":1,"b":"\ud83d\ude00\\ud800\"[[["}"#, &[&["a"]]).is_ok());
+        assert!(decode(&Bytes::from_static(b"{\"a\":1,\"b\":\"\xff\"}"), &PathSet::default()).is_err());
+    }
+
+    #[test]
+    fn skipped_parts_may_nest_to_128_and_no_deeper() {
+        let nested = |depth: usize| format!(r#"{{"a":1,"b":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert!(pruned(&nested(128), &[&["a"]]).is_ok());
+        assert!(pruned(&nested(129), &[&["a"]]).is_err());
+        assert!(pruned(&format!(r#"{{"b":{}"#, "[".repeat(100_000)), &[&["a"]]).is_err());
+    }
+
+    #[test]
+    fn a_string_on_the_way_stays_whole() {
+        assert_eq!(pruned(r#"{"a":"{\"x\":1}"}"#, &[&["a", "x"]]).unwrap(), r#"{"a":"{\"x\":1}"}"#);
+        assert_eq!(pruned(r#""{}""#, &[&["a"]]).unwrap(), r#""{}""#);
+        assert_eq!(pruned("[1,[2]]", &[&["a"]]).unwrap(), "[]");
+    }
+
+    #[test]
+    fn a_payload_over_the_limit_is_not_decoded() {
+        let text = format!("\"{}\"", "x".repeat(MAX_SIZE));
+        assert_eq!(pruned(&text, &[&["a"]]).unwrap_err().kind(), ErrorKind::PayloadDecode);
+    }
+}

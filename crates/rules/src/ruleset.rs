@@ -1,0 +1,102 @@
+//! Many rules, found by the topic or event that triggers them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use weir_mqtt::topic_tree::TopicTree;
+
+use crate::event::{Event, What};
+use crate::path::PathSet;
+use crate::rule::Rule;
+use crate::source::{SourceFilter, bridge_matches};
+
+/// An immutable set of rules. `R` is whatever the caller keeps with a rule: its id, its sinks.
+pub struct RuleSet<R> {
+    /// In the order in which they were given, which is the order in which they are evaluated.
+    rules: Vec<Arc<R>>,
+    /// Topic filters to places in `rules`.
+    topics: TopicTree<usize>,
+    /// Canonical event topics to places in `rules`.
+    events: Vec<(&'static str, usize)>,
+    /// Bridge entries to places in `rules`.
+    bridges: Vec<(String, usize)>,
+}
+
+/// The rules that one topic or event triggers, and what they read of its payload together.
+#[derive(Debug)]
+pub struct Matched<R> {
+    /// Each rule once, in the order of the set.
+    pub rules: Vec<Arc<R>>,
+    /// The union of what the rules read: what [`Input::new`](crate::Input::new) wants.
+    pub needs: PathSet,
+}
+
+impl<R: AsRef<Rule>> RuleSet<R> {
+    /// A set of these rules.
+    pub fn new(rules: impl IntoIterator<Item = Arc<R>>) -> Self {
+        let mut set = Self { rules: Vec::new(), topics: TopicTree::new(), events: Vec::new(), bridges: Vec::new() };
+        for rule in rules {
+            let at = set.rules.len();
+            for source in (*rule).as_ref().sources() {
+                match source {
+                    SourceFilter::Topic(filter) => set.topics.insert(filter, at),
+                    SourceFilter::Events { topics, .. } => set.events.extend(topics.iter().map(|topic| (*topic, at))),
+                    SourceFilter::Bridge { text } => set.bridges.push((text.clone(), at)),
+                }
+            }
+            set.rules.push(rule);
+        }
+        set
+    }
+
+    /// The rules, in their order.
+    pub fn rules(&self) -> &[Arc<R>] {
+        &self.rules
+    }
+
+    /// The rules that a PUBLISH on this topic triggers; `None` when there are none.
+    pub fn matching(&self, topic: &str) -> Option<Matched<R>> {
+        let mut places = BTreeSet::new();
+        self.topics.matching(topic, |at| {
+            places.insert(*at);
+        });
+        self.matched(places)
+    }
+
+    /// The rules that a broker event triggers, by its canonical topic.
+    pub fn matching_event(&self, topic: &str) -> Option<Matched<R>> {
+        self.matched(self.events.iter().filter(|(event, _)| *event == topic).map(|(_, at)| *at).collect())
+    }
+
+    /// The rules that a message from a bridge triggers, e.g. `$bridges/mqtt:hq`.
+    pub fn matching_bridge(&self, source: &str) -> Option<Matched<R>> {
+        self.matched(self.bridges.iter().filter(|(entry, _)| bridge_matches(entry, source)).map(|(_, at)| *at).collect())
+    }
+
+    /// The rules that an event triggers, whatever its kind.
+    pub fn matching_any(&self, event: &Event) -> Option<Matched<R>> {
+        match &event.what {
+            What::Publish(publish) => self.matching(publish.topic.as_str()?),
+            What::Broker { topic, .. } => self.matching_event(topic),
+            What::Ingress { source, .. } => self.matching_bridge(source.as_str()?),
+        }
+    }
+
+    fn matched(&self, places: BTreeSet<usize>) -> Option<Matched<R>> {
+        if places.is_empty() {
+            return None;
+        }
+        let rules: Vec<_> = places.into_iter().map(|at| Arc::clone(&self.rules[at])).collect();
+        let mut needs = PathSet::default();
+        for rule in &rules {
+            needs.merge((**rule).as_ref().needs());
+        }
+        Some(Matched { rules, needs })
+    }
+}
+
+impl<R> std::fmt::Debug for RuleSet<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuleSet").field("rules", &self.rules.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,156 @@
+//! SQL's own pure functions inside scripts: `sql::upper(s)`.
+//!
+//! Those that read the message, the clock, random numbers or the store are not offered.
+
+use std::sync::{Arc, OnceLock};
+
+use rhai::{Dynamic, EvalAltResult, FuncRegistration, Module, NativeCallContext};
+
+use super::convert;
+use crate::env::{Env, Store};
+use crate::error::Fault;
+use crate::event::{Event, What};
+use crate::functions::{self, Body, Call, Function, MAX_TEXT_BYTES, Purity, SliceArgs};
+use crate::value::{Object, Value};
+
+/// The most arguments that a variadic function takes from a script.
+const MOST_ARGUMENTS: usize = 6;
+
+/// The module `sql`, built once.
+pub(super) fn module() -> Arc<Module> {
+    static MODULE: OnceLock<Arc<Module>> = OnceLock::new();
+    Arc::clone(MODULE.get_or_init(|| {
+        let mut module = Module::new();
+        for function in functions::all().filter(|function| function.purity == Purity::Pure) {
+            for arguments in (0..=MOST_ARGUMENTS).filter(|count| function.form(*count).is_some()) {
+                register(&mut module, function, arguments);
+            }
+        }
+        module.into()
+    }))
+}
+
+type Answer = Result<Dynamic, Box<EvalAltResult>>;
+
+fn register(module: &mut Module, f: &'static Function, arguments: usize) {
+    type D = Dynamic;
+    type At<'c> = NativeCallContext<'c>;
+    let name = FuncRegistration::new(f.name);
+    match arguments {
+        0 => drop(name.set_into_module(module, move |at: At<'_>| call(f, &at, &[]))),
+        1 => drop(name.set_into_module(module, move |at: At<'_>, a: D| call(f, &at, &[a]))),
+        2 => {
+            drop(name.set_into_module(module, move |at: At<'_>, a: D, b: D| call(f, &at, &[a, b])))
+        }
+        3 => drop(
+            name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D| {
+                call(f, &at, &[a, b, c])
+            }),
+        ),
+        4 => drop(
+            name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D, d: D| {
+                call(f, &at, &[a, b, c, d])
+            }),
+        ),
+        5 => drop(
+            name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D, d: D, e: D| {
+                call(f, &at, &[a, b, c, d, e])
+            }),
+        ),
+        _ => drop(name.set_into_module(
+            module,
+            move |at: At<'_>, a: D, b: D, c: D, d: D, e: D, g: D| call(f, &at, &[a, b, c, d, e, g]),
+        )),
+    }
+}
+
+fn call(function: &'static Function, at: &NativeCallContext<'_>, args: &[Dynamic]) -> Answer {
+    let fail = |why: String| -> Box<EvalAltResult> {
+        EvalAltResult::ErrorRuntime(
+            format!("sql::{}: {why}", function.name).into(),
+            at.call_position(),
+        )
+        .into()
+    };
+    let args = args
+        .iter()
+        .map(|arg| convert::from_script(arg.clone(), MAX_TEXT_BYTES))
+        .collect::<Result<Vec<Value>, String>>()
+        .map_err(|why| fail(format!("was given {why}")))?;
+    let result = evaluate(function, &args).map_err(|fault| fail(fault.message().to_owned()))?;
+    let longest = at.engine().max_string_size();
+    convert::to_script(&result, longest, &mut { MAX_TEXT_BYTES })
+        .map_err(|why| fail(format!("its result {why}")))
+}
+
+fn evaluate(function: &Function, args: &[Value]) -> Result<Value, Fault> {
+    static NOTHING: OnceLock<Event> = OnceLock::new();
+    match function.body {
+        Body::Lazy(body) => body(&mut SliceArgs(args)),
+        Body::Strict(body) => {
+            let event = NOTHING.get_or_init(|| Event {
+                timestamp_ms: 0,
+                what: What::Broker {
+                    topic: "",
+                    event: "",
+                    fields: Arc::new(Object::default()),
+                },
+            });
+            body(&mut Call {
+                args,
+                event,
+                env: &mut Nowhere,
+                rule_id: "",
+                prepared: None,
+            })
+        }
+    }
+}
+
+/// The world of a pure function: there is none.
+struct Nowhere;
+
+impl Env for Nowhere {
+    fn now_ns(&self) -> i128 {
+        0
+    }
+
+    fn random(&mut self) -> u64 {
+        0
+    }
+
+    fn time_zone(&self) -> &jiff::tz::TimeZone {
+        const UTC: &jiff::tz::TimeZone = &jiff::tz::TimeZone::UTC;
+        UTC
+    }
+
+    fn node(&self) -> &str {
+        ""
+    }
+
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn store(&mut self) -> &mut dyn Store {
+        self
+    }
+
+    fn scratch(&mut self) -> &mut dyn Store {
+        self
+    }
+}
+
+impl Store for Nowhere {
+    fn get(&self, _key: &Value) -> Option<Value> {
+        None
+    }
+
+    fn put(&mut self, _key: Value, _value: Value) -> Option<Value> {
+        None
+    }
+
+    fn remove(&mut self, _key: &Value) -> Option<Value> {
+        None
+    }
+}

@@ -1,0 +1,161 @@
+-- result: [{"a":"C1","b":"d","c":"one","d":20.0}]
+-- warning:
+-- | warning[W0001]: no source has a field `payload_missing`
+-- |  --> 1:39
+-- |   |
+-- | 1 | SELECT UPPER(clientid) AS a, coalesce(payload_missing, 'd') AS b, if(qos = 1, 'one', 1 DIV qos) AS c, climate.dew_point(…
+-- |   |                                       ^^^^^^^^^^^^^^^
+SELECT UPPER(clientid) AS a, coalesce(payload_missing, 'd') AS b, if(qos = 1, 'one', 1 DIV qos) AS c, climate.dew_point(30, 50) AS d FROM "t/#"
+----
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a FROM "t/#"
+-- |   |        ^^^^ did you mean `upper`?
+SELECT uper(clientid) AS a FROM "t/#"
+----
+-- error:
+-- | error[E0102]: unknown function `no_such_thing_at_all`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT no_such_thing_at_all(1) AS a FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^^^^^^
+SELECT no_such_thing_at_all(1) AS a FROM "t/#"
+----
+-- error:
+-- | error[E0102]: unknown function `term_encode`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT term_encode(1) AS a, mongo_date() AS b FROM "t/#"
+-- |   |        ^^^^^^^^^^^ it is Erlang's own binary format; use `json_encode` and `json_decode`
+-- error:
+-- | error[E0102]: unknown function `mongo_date`
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT term_encode(1) AS a, mongo_date() AS b FROM "t/#"
+-- |   |                             ^^^^^^^^^^ weir has no MongoDB sink; use `unix_ts_to_rfc3339`
+SELECT term_encode(1) AS a, mongo_date() AS b FROM "t/#"
+----
+-- error:
+-- | error[E0103]: `upper` does not take no arguments
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT upper() AS a, upper(1, 2) AS b, nth(1) AS c FROM "t/#"
+-- |   |        ^^^^^^^ use `upper(s)`
+-- error:
+-- | error[E0103]: `upper` does not take 2 arguments
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT upper() AS a, upper(1, 2) AS b, nth(1) AS c FROM "t/#"
+-- |   |                      ^^^^^^^^^^^ use `upper(s)`
+-- error:
+-- | error[E0103]: `nth` does not take 1 argument
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT upper() AS a, upper(1, 2) AS b, nth(1) AS c FROM "t/#"
+-- |   |                                        ^^^^^^ use `nth(n, a)`
+SELECT upper() AS a, upper(1, 2) AS b, nth(1) AS c FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `substr`: `start` must be an integer, not a string
+-- |  --> 1:25
+-- |   |
+-- | 1 | SELECT substr(clientid, 'x') AS a, hash('md6', clientid) AS b, regex_match(clientid, '(') AS c, split(clientid, ',', 'wh…
+-- |   |                         ^^^
+-- error:
+-- | error[E0104]: in `hash`: `algorithm` must be one of 'md5', 'sha', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512', 'sha3_224', 'sha3_256', 'sha3_384', 'sha3_512', 'blake2b', 'blake2s', not 'md6'
+-- |  --> 1:41
+-- |   |
+-- | 1 | SELECT substr(clientid, 'x') AS a, hash('md6', clientid) AS b, regex_match(clientid, '(') AS c, split(clientid, ',', 'wh…
+-- |   |                                         ^^^^^
+-- error:
+-- | error[E0104]: in `regex_match`: `regex` is not a regular expression: unclosed group
+-- |  --> 1:86
+-- |   |
+-- | 1 | …x') AS a, hash('md6', clientid) AS b, regex_match(clientid, '(') AS c, split(clientid, ',', 'what') AS d, upper(5) AS e …
+-- |   |                                                              ^^^
+-- error:
+-- | error[E0104]: in `split`: `option` must be one of 'notrim', 'leading', 'leading_notrim', 'trailing', 'trailing_notrim', not 'what'
+-- |  --> 1:118
+-- |   |
+-- | 1 | …AS b, regex_match(clientid, '(') AS c, split(clientid, ',', 'what') AS d, upper(5) AS e FROM "t/#"
+-- |   |                                                              ^^^^^^
+-- error:
+-- | error[E0104]: in `upper`: `s` must be a string, not an integer
+-- |  --> 1:138
+-- |   |
+-- | 1 | …ientid, '(') AS c, split(clientid, ',', 'what') AS d, upper(5) AS e FROM "t/#"
+-- |   |                                                              ^
+SELECT substr(clientid, 'x') AS a, hash('md6', clientid) AS b, regex_match(clientid, '(') AS c, split(clientid, ',', 'what') AS d, upper(5) AS e FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `now_timestamp`: `unit` must be one of 'second', 'millisecond', 'microsecond', 'nanosecond', not 'minute'
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT now_timestamp('minute') AS a, nth('a', [1]) AS b, contains_topic_match([], 5) AS c FROM "t/#"
+-- |   |                      ^^^^^^^^
+-- error:
+-- | error[E0104]: in `nth`: `n` must be an integer, not a string
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT now_timestamp('minute') AS a, nth('a', [1]) AS b, contains_topic_match([], 5) AS c FROM "t/#"
+-- |   |                                          ^^^
+-- error:
+-- | error[E0104]: in `contains_topic_match`: `topic` must be a string, not an integer
+-- |  --> 1:83
+-- |   |
+-- | 1 | SELECT now_timestamp('minute') AS a, nth('a', [1]) AS b, contains_topic_match([], 5) AS c FROM "t/#"
+-- |   |                                                                                   ^
+SELECT now_timestamp('minute') AS a, nth('a', [1]) AS b, contains_topic_match([], 5) AS c FROM "t/#"
+----
+-- error:
+-- | error[E0102]: unknown function `climate.dewpoint`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT climate.dewpoint(1, 2) AS a, climate.dew_point(1) AS b, weather.now() AS c FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^^ did you mean `climate.dew_point`?
+-- error:
+-- | error[E0103]: `climate.dew_point` does not take 1 argument
+-- |  --> 1:37
+-- |   |
+-- | 1 | SELECT climate.dewpoint(1, 2) AS a, climate.dew_point(1) AS b, weather.now() AS c FROM "t/#"
+-- |   |                                     ^^^^^^^^^^^^^^^^^^^^ it takes 2 arguments
+-- error:
+-- | error[E0102]: unknown function `weather.now`
+-- |  --> 1:64
+-- |   |
+-- | 1 | SELECT climate.dewpoint(1, 2) AS a, climate.dew_point(1) AS b, weather.now() AS c FROM "t/#"
+-- |   |                                                                ^^^^^^^^^^^ there is no script `weather.rhai`
+SELECT climate.dewpoint(1, 2) AS a, climate.dew_point(1) AS b, weather.now() AS c FROM "t/#"
+----
+-- failed: udf: climate.rhai:2: no reading at 1:8
+SELECT climate.fail() AS a FROM "t/#"
+----
+-- payload: {"x":{}}
+-- failed: bad_argument: argument 1 must be a string, not an object at 1:8, value {}
+SELECT upper(payload.x) AS a FROM "t/#"
+----
+-- payload: {}
+-- failed: bad_argument: argument 1 is outside of the array at 2:3, value 5
+SELECT 1 AS one,
+  nth(5, [1]) AS b
+FROM "t/#"
+----
+-- A failure inside a lazy argument keeps its own place.
+-- payload: {"z":0}
+-- failed: div_zero: `DIV` by zero at 1:25
+SELECT coalesce(null(), 1 DIV payload.z) AS a FROM "t/#"
+----
+-- payload: {"v":1}
+-- result: [{"put":true}]
+-- payload: {"v":2}
+-- result: [{"last":1,"put":true}]
+-- payload: {"v":3}
+-- result: [{"last":2,"put":true}]
+SELECT kv_store_get('last') AS last, kv_store_put('last', payload.v) AS put FROM "t/#"
+----
+-- Long values are shortened in errors.
+-- payload: {"x":"long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long "}
+-- failed: type: `-` takes numbers, not string at 1:8, value long long long long long long long long long long long long lon…
+SELECT -payload.x AS a FROM "t/#"

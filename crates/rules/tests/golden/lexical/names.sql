@@ -1,0 +1,130 @@
+-- payload: {"from":1,"end":2,"order":3,"select":4,"1":5,"room temp":6,"_x":7,"a~b":8,"ключ":9}
+-- result: [{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":6,"h":6,"i":7,"j":8,"k":9}]
+SELECT payload.from AS a, payload.end AS b, payload.order AS c, payload.select AS d, payload.1 AS e,
+  payload.'room temp' AS f, payload."room temp" AS g, payload['room temp'] AS h, payload._x AS i, payload.a~b AS j, payload.ключ AS k
+FROM "t/#"
+----
+-- Words that are types or functions elsewhere are plain names.
+-- result: [{"timestamp":1700000000123}]
+-- warning:
+-- | warning[W0001]: no source has a field `date`
+-- |  --> 1:19
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                   ^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `time`
+-- |  --> 1:25
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                         ^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `interval`
+-- |  --> 1:31
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                               ^^^^^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `key`
+-- |  --> 1:41
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                         ^^^
+-- warning:
+-- | warning[W0001]: no source has a field `value`
+-- |  --> 1:46
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                              ^^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `values`
+-- |  --> 1:53
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                                     ^^^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `user`
+-- |  --> 1:61
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                                             ^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `position`
+-- |  --> 1:67
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                                                   ^^^^^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `first`
+-- |  --> 1:77
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                                                             ^^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `last`
+-- |  --> 1:84
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                                                                    ^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `count`
+-- |  --> 1:90
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                                                                          ^^^^^
+-- warning:
+-- | warning[W0001]: no source has a field `item`
+-- |  --> 1:97
+-- |   |
+-- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+-- |   |                                                                                                 ^^^^
+SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
+----
+-- result: [{"a":1,"b":1}]
+-- warning:
+-- | warning[W0002]: `a "b` in double quotes is a name, and no field has it
+-- |  --> 1:32
+-- |   |
+-- | 1 | SELECT "qos" AS a, `qos` AS b, "a ""b" AS c FROM "t/#"
+-- |   |                                ^^^^^^^ a string is written 'a "b'
+SELECT "qos" AS a, `qos` AS b, "a ""b" AS c FROM "t/#"
+----
+-- result: []
+-- warning:
+-- | warning[W0002]: `c1` in double quotes is a name, and no field has it
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid = "c1"
+-- |   |                                        ^^^^ a string is written 'c1'
+SELECT qos FROM "t/#" WHERE clientid = "c1"
+----
+-- result: [{"paylaod":{}}]
+-- warning:
+-- | warning[W0001]: no source has a field `clientId`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT clientId, paylaod.x FROM "t/#"
+-- |   |        ^^^^^^^^ did you mean `clientid`?
+-- warning:
+-- | warning[W0001]: no source has a field `paylaod`
+-- |  --> 1:18
+-- |   |
+-- | 1 | SELECT clientId, paylaod.x FROM "t/#"
+-- |   |                  ^^^^^^^ did you mean `payload`?
+SELECT clientId, paylaod.x FROM "t/#"
+----
+-- error:
+-- | error[E0003]: a sub-query is not supported
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT select FROM "t/#"
+-- |   |        ^^^^^^
+SELECT select FROM "t/#"
+----
+-- error:
+-- | error[E0001]: `@` has no meaning here
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT @a FROM "t/#"
+-- |   |        ^
+SELECT @a FROM "t/#"

@@ -1,0 +1,59 @@
+-- result: [{"a":"it's","b":"\\d+\\n","c":"\n","d":"ü😀","e":""}]
+SELECT 'it''s' AS a, '\d+\n' AS b, unescape('\n') AS c, 'ü😀' AS d, '' AS e FROM "t/#"
+----
+-- error:
+-- | error[E0001]: there are no strings or numbers that start with `N'`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT N'x' AS a FROM "t/#"
+-- |   |        ^^^^
+SELECT N'x' AS a FROM "t/#"
+----
+-- error:
+-- | error[E0001]: there are no strings or numbers that start with `X'`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT X'00' AS a FROM "t/#"
+-- |   |        ^^^^^
+SELECT X'00' AS a FROM "t/#"
+----
+-- error:
+-- | error[E0001]: there are no prefixed strings
+-- |  --> 1:9
+-- |   |
+-- | 1 | SELECT E'x' AS a FROM "t/#"
+-- |   |         ^^^
+SELECT E'x' AS a FROM "t/#"
+----
+-- error:
+-- | error[E0001]: unterminated string
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT 'open FROM "t/#"
+-- |   |        ^
+SELECT 'open FROM "t/#"
+----
+-- error:
+-- | error[E0001]: unterminated comment
+-- |  --> 1:10
+-- |   |
+-- | 1 | SELECT a /* open FROM "t/#"
+-- |   |          ^^
+SELECT a /* open FROM "t/#"
+----
+-- error:
+-- | error[E0001]: unterminated quoted name
+-- |  --> 1:15
+-- |   |
+-- | 1 | SELECT a FROM "t/#
+-- |   |               ^
+SELECT a FROM "t/#
+----
+-- result: [{}]
+-- warning:
+-- | warning[W0001]: no source has a field `$x`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT $x AS d FROM "t/#"
+-- |   |        ^^
+SELECT $x AS d FROM "t/#"

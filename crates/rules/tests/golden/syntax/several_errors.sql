@@ -1,0 +1,58 @@
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
+-- |   |        ^^^^ did you mean `upper`?
+-- warning:
+-- | warning[W0004]: an expression without a name becomes `_v_2`
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
+-- |   |                             ^ give it a name with AS
+-- error:
+-- | error[E0002]: expected `,` or `FROM`, found `5`
+-- |  --> 1:31
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
+-- |   |                               ^
+-- error:
+-- | error[E0103]: `nth` does not take 1 argument
+-- |  --> 1:39
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
+-- |   |                                       ^^^^^^ use `nth(n, a)`
+-- error:
+-- | error[E0002]: expected `,` or `FROM`, found `..`
+-- |  --> 2:10
+-- |   |
+-- | 2 |   payload..x AS d, substr(clientid, '1') AS e
+-- |   |          ^^
+-- error:
+-- | error[E0104]: in `substr`: `start` must be an integer, not a string
+-- |  --> 2:37
+-- |   |
+-- | 2 |   payload..x AS d, substr(clientid, '1') AS e
+-- |   |                                     ^^^
+-- error:
+-- | error[E0105]: invalid topic filter: `#` must be the last level of a topic filter, and alone there
+-- |  --> 3:6
+-- |   |
+-- | 3 | FROM "t/#/x", "$events/client/conected"
+-- |   |      ^^^^^^^
+-- error:
+-- | error[E0106]: unknown event source `$events/client/conected`
+-- |  --> 3:15
+-- |   |
+-- | 3 | FROM "t/#/x", "$events/client/conected"
+-- |   |               ^^^^^^^^^^^^^^^^^^^^^^^^^ did you mean `$events/client/connected`?
+-- error:
+-- | error[E0108]: `*` takes numbers, not string
+-- |  --> 4:7
+-- |   |
+-- | 4 | WHERE 'a' * 2 > 1
+-- |   |       ^^^^^^^ this can never be computed
+SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
+  payload..x AS d, substr(clientid, '1') AS e
+FROM "t/#/x", "$events/client/conected"
+WHERE 'a' * 2 > 1

@@ -1,0 +1,64 @@
+//! `docs/functions.md` is made from the function table. `UPDATE=1` rewrites it.
+
+use std::fmt::Write as _;
+
+use weir_rules::functions::{self, Function, Purity};
+
+const MANUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/functions.md");
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test reads the file and the variable, not a rule"
+)]
+fn the_manual_is_what_the_function_table_says() {
+    let manual = manual();
+    if std::env::var("UPDATE").is_ok_and(|update| update == "1") {
+        std::fs::write(MANUAL, &manual).unwrap();
+    }
+    let written = std::fs::read_to_string(MANUAL).unwrap_or_default();
+    assert!(
+        written == manual,
+        "docs/functions.md is stale; run this test with UPDATE=1"
+    );
+}
+
+fn manual() -> String {
+    let mut out = String::from(
+        "# Functions\n\n<!-- Made from the function table by `UPDATE=1 cargo test -p weir-rules --test manual`. -->\n\n\
+         Function names have no case.\nA value of a wrong type, undefined and null included, is an error (`bad_argument`) \
+         unless the text says otherwise.\nEvery example is a test.\n",
+    );
+    let mut chapter = None;
+    for function in functions::all() {
+        if chapter != Some(function.category) {
+            chapter = Some(function.category);
+            write!(out, "\n## {}\n", function.category.title()).unwrap();
+        }
+        entry(function, &mut out);
+    }
+    out
+}
+
+fn entry(function: &Function, out: &mut String) {
+    let forms: Vec<String> = function
+        .signatures()
+        .map(|form| format!("`{form}`"))
+        .collect();
+    write!(
+        out,
+        "\n### {}\n\n{}\n\n{}",
+        function.name,
+        forms.join(" · "),
+        function.doc
+    )
+    .unwrap();
+    if function.purity == Purity::Impure {
+        out.push_str(" Computed anew in each evaluation.");
+    }
+    out.push_str("\n\n```sql\n");
+    for (expression, result) in function.examples {
+        writeln!(out, "{expression}  -- {result}").unwrap();
+    }
+    out.push_str("```\n");
+}

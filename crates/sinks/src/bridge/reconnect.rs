@@ -1,0 +1,140 @@
+//! When a lost link is tried again: a pure decision over what has happened. Never here: a clock or a sleep.
+
+use std::time::Duration;
+
+use super::plan::Backoff;
+use crate::retry::Schedule;
+
+/// Why there is no link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The remote was not reached, or the link broke.
+    Network,
+    /// The remote refused the credentials.
+    Credentials,
+    /// The remote said that somebody else has taken the identity.
+    TakenOver,
+    /// The remote speaks another version; the next attempt uses it.
+    Version,
+}
+
+/// What the bridge is shown to be doing meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Nothing special.
+    Backoff,
+    /// Credentials are refused.
+    AuthFailed,
+    /// Something else uses the identity.
+    Evicted,
+}
+
+/// The waits of one bridge.
+#[derive(Clone, Debug)]
+pub struct Reconnect {
+    backoff: Backoff,
+    schedule: Schedule,
+    slow: Schedule,
+    auth_failures: u32,
+    short_links: u32,
+}
+
+/// A link that broke so soon after CONNACK was probably taken over.
+const SHORT: Duration = Duration::from_secs(5);
+/// Several clouds lock a device that keeps trying wrong credentials.
+const AUTH_BASE: Duration = Duration::from_secs(30);
+const EVICTED_BASE: Duration = Duration::from_secs(60);
+
+impl Reconnect {
+    /// The waits of a bridge with these settings.
+    pub fn new(backoff: Backoff, seed: u64) -> Self {
+        let schedule = Schedule::new(backoff.base, backoff.cap, seed);
+        let slow = Schedule::new(AUTH_BASE.max(backoff.base), backoff.cap.max(AUTH_BASE), seed ^ 1);
+        Self { backoff, schedule, slow, auth_failures: 0, short_links: 0 }
+    }
+
+    /// How long to wait after a loss. `held` is how long the link was up, if it was; `since_connect` how long ago the
+    /// last CONNECT began.
+    pub fn after(&mut self, loss: Loss, held: Option<Duration>, since_connect: Duration) -> (Duration, Waiting) {
+        match held {
+            Some(held) if held >= self.backoff.stable => self.schedule.reset(),
+            _ => {}
+        }
+        if held.is_some() {
+            self.auth_failures = 0;
+            self.slow.reset();
+        }
+        self.short_links = match held {
+            Some(held) if held < SHORT => self.short_links + 1,
+            Some(_) => 0,
+            None => self.short_links,
+        };
+        let (wait, waiting) = if loss == Loss::TakenOver || self.short_links >= 3 {
+            (self.schedule.next_wait().max(EVICTED_BASE), Waiting::Evicted)
+        } else if loss == Loss::Credentials {
+            self.auth_failures += 1;
+            // A signature may have been made at the edge of an hour: once more at once, then slowly.
+            let wait = if self.auth_failures == 1 { Duration::ZERO } else { self.slow.next_wait() };
+            (wait, Waiting::AuthFailed)
+        } else if loss == Loss::Version {
+            (Duration::ZERO, Waiting::Backoff)
+        } else {
+            (self.schedule.next_wait(), Waiting::Backoff)
+        };
+        (wait.max(self.backoff.spacing.saturating_sub(since_connect)), waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn backoff(base: u64, spacing: u64) -> Backoff {
+        Backoff {
+            base: Duration::from_secs(base),
+            cap: Duration::from_secs(60),
+            stable: Duration::from_secs(30),
+            spacing: Duration::from_secs(spacing),
+        }
+    }
+
+    #[test]
+    fn refused_credentials_are_tried_once_more_at_once_and_then_slowly() {
+        let mut reconnect = Reconnect::new(backoff(1, 0), 3);
+        let (first, state) = reconnect.after(Loss::Credentials, None, Duration::ZERO);
+        assert_eq!((first, state), (Duration::ZERO, Waiting::AuthFailed));
+        for _ in 0..20 {
+            let (wait, _) = reconnect.after(Loss::Credentials, None, Duration::ZERO);
+            assert!(wait >= AUTH_BASE);
+        }
+    }
+
+    #[test]
+    fn three_links_that_break_at_once_mean_that_the_identity_is_taken() {
+        let mut reconnect = Reconnect::new(backoff(1, 0), 3);
+        let short = Some(Duration::from_secs(1));
+        assert_eq!(reconnect.after(Loss::Network, short, Duration::ZERO).1, Waiting::Backoff);
+        assert_eq!(reconnect.after(Loss::Network, short, Duration::ZERO).1, Waiting::Backoff);
+        let (wait, state) = reconnect.after(Loss::Network, short, Duration::ZERO);
+        assert_eq!(state, Waiting::Evicted);
+        assert!(wait >= EVICTED_BASE);
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_connects_are_closer_than_the_clouds_spacing(
+            losses in proptest::collection::vec((0u8..4, proptest::option::of(0u64..100), 0u64..20), 1..50),
+            seed: u64,
+        ) {
+            let mut reconnect = Reconnect::new(backoff(12, 12), seed);
+            for (loss, held, since) in losses {
+                let loss = [Loss::Network, Loss::Credentials, Loss::TakenOver, Loss::Version][usize::from(loss)];
+                let held = held.map(Duration::from_secs);
+                let since = Duration::from_secs(since) + held.unwrap_or_default();
+                let (wait, _) = reconnect.after(loss, held, since);
+                prop_assert!(wait + since >= Duration::from_secs(12));
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! One connector file: a far side that several sinks share.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::secret::Secret;
+use crate::units::{Size, Span};
+
+/// One `connectors/NAME.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ConnectorConfig {
+    /// A Postgres database.
+    Postgres(PostgresConnector),
+    /// A SQLite file.
+    Sqlite(SqliteConnector),
+    /// A web server, or what requests to several have in common.
+    Http(HttpConnector),
+    /// A bridge to another MQTT broker.
+    Mqtt(Box<BridgeConfig>),
+}
+
+impl ConnectorConfig {
+    /// The type's name.
+    pub const fn kind(&self) -> super::Kind {
+        match self {
+            Self::Postgres(_) => super::Kind::Postgres,
+            Self::Sqlite(_) => super::Kind::Sqlite,
+            Self::Http(_) => super::Kind::Http,
+            Self::Mqtt(_) => super::Kind::Mqtt,
+        }
+    }
+
+    /// What `${conn:key}` gives: a key of this file that is no secret.
+    pub fn value(&self, key: &str) -> Option<String> {
+        match self {
+            Self::Mqtt(bridge) => bridge.value(key),
+            Self::Http(http) => match key {
+                "url" => http.url.clone(),
+                _ => None,
+            },
+            Self::Sqlite(sqlite) => (key == "path").then(|| sqlite.path.clone()),
+            // A database's URL holds its password.
+            Self::Postgres(_) => None,
+        }
+    }
+}
+
+/// A Postgres database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConnector {
+    /// `postgres://user:pw@host/db?sslmode=verify-full`.
+    pub url: Secret,
+    /// How many connections.
+    #[serde(default)]
+    pub pool: PoolConfig,
+    /// How long one statement may take.
+    #[serde(default = "ten_seconds")]
+    pub statement_timeout: Span,
+    /// How often the database is asked whether it is there.
+    #[serde(default)]
+    pub health: HealthConfig,
+}
+
+/// A SQLite file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteConnector {
+    /// The database file.
+    #[serde(alias = "url")]
+    pub path: String,
+    /// How many connections; writers wait for each other anyway.
+    #[serde(default)]
+    pub pool: PoolConfig,
+    /// How long one statement may take.
+    #[serde(default = "ten_seconds")]
+    pub statement_timeout: Span,
+    /// How often the file is looked at.
+    #[serde(default)]
+    pub health: HealthConfig,
+}
+
+/// `pool = { max = 8, acquire_timeout = "5s" }`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolConfig {
+    /// At most so many connections.
+    pub max: Option<u32>,
+    /// How long to wait for one.
+    pub acquire_timeout: Option<Span>,
+}
+
+/// `health = { every = "15s", timeout = "3s" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthConfig {
+    /// How often.
+    #[serde(default = "fifteen_seconds")]
+    pub every: Span,
+    /// How long an answer may take.
+    #[serde(default = "three_seconds")]
+    pub timeout: Span,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { every: fifteen_seconds(), timeout: three_seconds() }
+    }
+}
+
+/// What requests to a web server have in common.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConnector {
+    /// Where sinks without a URL of their own send.
+    pub url: Option<String>,
+    /// Headers of every request; a sink's own win.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// How requests are signed, unless the sink says.
+    pub auth: Option<super::Auth>,
+    /// How long one request may take, unless the sink says.
+    pub timeout: Option<Span>,
+    /// Trust and names.
+    #[serde(default)]
+    pub tls: TlsChoice,
+}
+
+/// `tls = { ca = "system", server_name = "…", insecure = false }`, `tls = true` or `tls = false`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum TlsChoice {
+    /// On with the system's roots, or off.
+    Switch(bool),
+    /// On, with settings.
+    Settings(TlsConfig),
+}
+
+impl Default for TlsChoice {
+    fn default() -> Self {
+        Self::Settings(TlsConfig::default())
+    }
+}
+
+impl TlsChoice {
+    /// The settings when TLS is on.
+    pub fn settings(&self) -> Option<TlsConfig> {
+        match self {
+            Self::Switch(false) => None,
+            Self::Switch(true) => Some(TlsConfig::default()),
+            Self::Settings(settings) => Some(settings.clone()),
+        }
+    }
+}
+
+/// How a TLS server is believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// `system` (default) or a file with certificates.
+    pub ca: Option<String>,
+    /// A file with the client's own certificates.
+    pub cert: Option<String>,
+    /// A file with the client's key.
+    pub key: Option<String>,
+    /// The name that the server's certificate must have, where it is not the host.
+    pub server_name: Option<String>,
+    /// Believe any certificate. A warning is logged at every start.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// A bridge to another MQTT broker.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeConfig {
+    /// `plain` (default) or a cloud.
+    pub preset: Option<String>,
+    /// `mqtt://host:port` or `mqtts://host:port`, in order of preference.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// How the next address is chosen.
+    #[serde(default)]
+    pub failover: Failover,
+    /// Which MQTT.
+    pub protocol: Option<Protocol>,
+    /// The client id, or with a cloud preset its core.
+    pub client_id: Option<String>,
+    /// The user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// Whether the remote forgets the session. weir owns its queue and sends again itself.
+    pub clean_start: Option<bool>,
+    /// Not used while sessions are clean.
+    pub session_expiry: Option<Span>,
+    /// How often an idle link is tested.
+    pub keepalive: Option<Span>,
+    /// When the link is made.
+    pub start: Option<String>,
+    /// No message leaves with a higher `QoS`.
+    pub qos_cap: Option<u8>,
+    /// How many messages may be unacknowledged.
+    pub max_inflight: Option<u16>,
+    /// The largest payload.
+    pub max_payload: Option<Size>,
+    /// How many messages a second, at most.
+    pub rate: Option<u32>,
+    /// How long an acknowledgement may take before the link is made anew.
+    pub ack_timeout: Option<Span>,
+    /// How long connecting may take.
+    pub connect_timeout: Option<Span>,
+    /// Trust and names; `false` for plain TCP.
+    pub tls: Option<TlsChoice>,
+    /// When the link is tried again.
+    pub backoff: Option<BackoffConfig>,
+    /// For `out` filters only.
+    pub queue: Option<BridgeQueue>,
+    /// The status topic.
+    pub status: Option<BridgeStatus>,
+    /// Topics sent on as they are.
+    #[serde(default)]
+    pub out: Vec<BridgeRoute>,
+    /// Topics taken in.
+    #[serde(default, rename = "in")]
+    pub inbound: Vec<BridgeRoute>,
+
+    /// Aliyun: the product.
+    pub product_key: Option<String>,
+    /// Aliyun: the device.
+    pub device_name: Option<String>,
+    /// Aliyun: the device's secret.
+    pub device_secret: Option<Secret>,
+    /// Aliyun: the region of an old public instance.
+    pub region: Option<String>,
+    /// Aliyun: the instance, where it has an id of its own.
+    pub instance_id: Option<String>,
+    /// Aliyun: `hmacsha256` (default), `hmacsha1` or `hmacmd5`.
+    pub sign_method: Option<String>,
+    /// Aliyun: overrides what follows from the transport.
+    pub securemode: Option<i32>,
+    /// Aliyun: whether the time is sent (default true).
+    pub timestamp: Option<bool>,
+    /// Added to the clock before signing, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// Aliyun: unsigned pairs at the end of the client id.
+    #[serde(default)]
+    pub extra: Vec<(String, String)>,
+}
+
+impl BridgeConfig {
+    fn value(&self, key: &str) -> Option<String> {
+        match key {
+            "product_key" => self.product_key.clone(),
+            "device_name" => self.device_name.clone(),
+            "region" => self.region.clone(),
+            "instance_id" => self.instance_id.clone(),
+            "client_id" => self.client_id.clone(),
+            "username" => self.username.clone(),
+            "preset" => self.preset.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// How the next address is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failover {
+    /// From the first, in order.
+    #[default]
+    Primary,
+    /// The next one after each failure.
+    RoundRobin,
+}
+
+/// Which MQTT a bridge speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Protocol {
+    /// 5, and 3.1.1 where the remote does not know it.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// MQTT 5.
+    #[serde(rename = "5")]
+    V5,
+    /// MQTT 3.1.1.
+    #[serde(rename = "3.1.1")]
+    V311,
+}
+
+/// `backoff = { base = "12s", cap = "60s" }`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackoffConfig {
+    /// The shortest wait.
+    pub base: Option<Span>,
+    /// The longest wait.
+    pub cap: Option<Span>,
+    /// How long a link must hold before the waits start over.
+    pub stable: Option<Span>,
+}
+
+/// The queue of `out` filters.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "read so that files with `out` can be refused by that key alone")]
+pub struct BridgeQueue {
+    pub dir: Option<String>,
+    pub max_bytes: Option<Size>,
+    pub max_records: Option<u64>,
+    pub full: Option<String>,
+    pub store_qos0: Option<bool>,
+    pub fsync: Option<String>,
+    pub ttl: Option<Span>,
+}
+
+/// The status topic.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeStatus {
+    /// Retained 1/0 on the own broker.
+    #[serde(default)]
+    pub local: bool,
+    /// The same at the remote.
+    #[serde(default)]
+    pub remote: bool,
+    /// Another topic.
+    pub topic: Option<String>,
+    /// Another payload.
+    pub payload: Option<String>,
+}
+
+/// One entry of `in` or `out`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the keys of the bridge specification, read so that they can be named in an error")]
+pub struct BridgeRoute {
+    pub filter: Option<String>,
+    pub local_prefix: Option<String>,
+    pub remote_prefix: Option<String>,
+    pub local_topic: Option<String>,
+    pub remote_topic: Option<String>,
+    pub qos: Option<u8>,
+    pub retain: Option<String>,
+    pub payload: Option<String>,
+}
+
+fn ten_seconds() -> Span {
+    Span(Duration::from_secs(10))
+}
+
+fn fifteen_seconds() -> Span {
+    Span(Duration::from_secs(15))
+}
+
+fn three_seconds() -> Span {
+    Span(Duration::from_secs(3))
+}

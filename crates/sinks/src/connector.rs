@@ -1,0 +1,271 @@
+//! A far side that several sinks share: a pool, a client or one bridge, and what is known of its health.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::bridge::BridgeStats;
+use crate::bridge::link::BridgeLink;
+use crate::bridge::plan::BridgePlan;
+use crate::config::connector::ConnectorConfig;
+use crate::counters::LastError;
+use crate::error::{ConfigError, SinkError};
+use crate::http::HttpClient;
+use crate::postgres::PostgresDatabase;
+use crate::sqlite::SqliteDatabase;
+use crate::{codes, now_ms};
+
+/// A far side that is open: whether it is up shows in its state.
+pub struct Connector {
+    kind: crate::config::Kind,
+    link: Link,
+    health: Arc<Health>,
+}
+
+/// What sinks use of a connector.
+pub(crate) enum Link {
+    Postgres(PostgresDatabase),
+    Sqlite(SqliteDatabase),
+    Http(HttpClient),
+    Mqtt(BridgeLink),
+}
+
+/// Whether a far side is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// Nothing was asked of it yet.
+    Idle,
+    /// The last thing asked of it worked.
+    Up,
+    /// A connection is being made.
+    Connecting,
+    /// A connection was lost or refused; the next attempt comes later.
+    Backoff,
+    /// Credentials are refused.
+    AuthFailed,
+    /// Something else uses the identity.
+    Evicted,
+    /// The clock is not set, and the credentials need the time.
+    ClockUnset,
+    /// The last thing asked of it failed.
+    Down,
+    /// It was closed.
+    Stopped,
+}
+
+impl LinkState {
+    /// The name in tools and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Up => "up",
+            Self::Connecting => "connecting",
+            Self::Backoff => "backoff",
+            Self::AuthFailed => "auth_failed",
+            Self::Evicted => "evicted",
+            Self::ClockUnset => "clock_unset",
+            Self::Down => "down",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is known of a connector.
+#[derive(Clone, Debug)]
+pub struct ConnectorState {
+    /// Whether it is up.
+    pub link: LinkState,
+    /// Since when (milliseconds since the epoch).
+    pub since_ms: i64,
+    /// When something last worked.
+    pub last_ok_ms: Option<i64>,
+    /// The last failure, kept after recovery.
+    pub last_error: Option<LastError>,
+    /// When the next attempt comes, where one is planned.
+    pub next_try_ms: Option<i64>,
+}
+
+/// The state of one connector, told by those who use it.
+pub(crate) struct Health {
+    name: String,
+    state: Mutex<ConnectorState>,
+}
+
+impl Health {
+    fn new(name: &str) -> Arc<Self> {
+        let state = ConnectorState {
+            link: LinkState::Idle,
+            since_ms: now_ms(),
+            last_ok_ms: None,
+            last_error: None,
+            next_try_ms: None,
+        };
+        Arc::new(Self { name: name.to_owned(), state: Mutex::new(state) })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn set(&self, link: LinkState) {
+        let mut state = self.state.lock();
+        if state.link != link {
+            state.link = link;
+            state.since_ms = now_ms();
+        }
+        state.next_try_ms = None;
+    }
+
+    pub(crate) fn ok(&self) {
+        self.set(LinkState::Up);
+        self.state.lock().last_ok_ms = Some(now_ms());
+    }
+
+    pub(crate) fn failed(&self, error: &SinkError, link: LinkState, wait: Option<Duration>) {
+        let now = now_ms();
+        self.set(link);
+        let mut state = self.state.lock();
+        // Said once when it starts; the state keeps the rest.
+        if state.last_error.as_ref().is_none_or(|last| last.error != *error) {
+            tracing::warn!(connector = %self.name, code = error.code(), state = link.name(), "{error}");
+        }
+        state.last_error = Some(LastError { error: error.clone(), at_ms: now });
+        state.next_try_ms = wait.map(|wait| now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
+    }
+
+    pub(crate) fn last_error(&self) -> Option<SinkError> {
+        self.state.lock().last_error.as_ref().map(|last| last.error.clone())
+    }
+}
+
+impl ConnectorConfig {
+    /// Checks the file by itself: warnings, or every mistake.
+    ///
+    /// # Errors
+    /// Each mistake names its key and what would cure it.
+    pub fn check(&self) -> Result<Vec<ConfigError>, Vec<ConfigError>> {
+        match self {
+            Self::Mqtt(bridge) => BridgePlan::check(bridge).map(|(_, warnings)| warnings),
+            Self::Postgres(postgres) => PostgresDatabase::check(postgres).map_err(|error| vec![error]).map(|()| Vec::new()),
+            Self::Sqlite(sqlite) if sqlite.path.is_empty() => {
+                Err(vec![ConfigError::new(codes::KEY_MISSING, "path", "the path is empty")])
+            }
+            Self::Sqlite(_) => Ok(Vec::new()),
+            Self::Http(http) => match http.tls.settings() {
+                Some(tls) if tls.insecure => {
+                    Ok(vec![ConfigError::new("W3002", "tls.insecure", "the server's certificate is not checked")])
+                }
+                _ => Ok(Vec::new()),
+            },
+        }
+    }
+}
+
+impl Connector {
+    /// Opens a connector without connecting; `base` is where relative paths (a SQLite file, certificates) start.
+    ///
+    /// # Errors
+    /// Only what no waiting can cure: a URL or file that cannot be read.
+    pub fn open(name: &str, config: &ConnectorConfig, base: &Path) -> Result<Arc<Self>, SinkError> {
+        let health = Health::new(name);
+        let link = match config {
+            ConnectorConfig::Postgres(postgres) => Link::Postgres(PostgresDatabase::open(postgres)?),
+            ConnectorConfig::Sqlite(sqlite) => Link::Sqlite(SqliteDatabase::open(sqlite, base)?),
+            ConnectorConfig::Http(http) => Link::Http(HttpClient::open(http, base)?),
+            ConnectorConfig::Mqtt(bridge) => {
+                let (plan, _) = BridgePlan::check(bridge).map_err(|errors| config_error(&errors))?;
+                Link::Mqtt(BridgeLink::new(plan, base.to_owned(), Arc::clone(&health)))
+            }
+        };
+        Ok(Arc::new(Self { kind: config.kind(), link, health }))
+    }
+
+    /// The name of its file.
+    pub fn name(&self) -> &str {
+        &self.health.name
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    /// What is known of it.
+    pub fn state(&self) -> ConnectorState {
+        self.health.state.lock().clone()
+    }
+
+    /// What a bridge has done; nothing for other connectors.
+    pub fn bridge_stats(&self) -> Option<&BridgeStats> {
+        match &self.link {
+            Link::Mqtt(link) => Some(link.stats()),
+            _ => None,
+        }
+    }
+
+    /// Connections of a pool that are in use.
+    pub fn pool_in_use(&self) -> Option<u32> {
+        match &self.link {
+            Link::Postgres(database) => Some(database.in_use()),
+            Link::Sqlite(database) => Some(database.in_use()),
+            Link::Http(_) | Link::Mqtt(_) => None,
+        }
+    }
+
+    /// A real round trip to the far side, within `limit`. An HTTP connector has no address of its own to ask.
+    ///
+    /// # Errors
+    /// Why the far side did not answer.
+    pub async fn check(&self, limit: Duration) -> Result<(), SinkError> {
+        let asked = async {
+            match &self.link {
+                Link::Postgres(database) => database.ping().await,
+                Link::Sqlite(database) => database.ping().await,
+                Link::Http(_) => Ok(()),
+                Link::Mqtt(link) => {
+                    link.start();
+                    link.up(limit).await.map(|_| ())
+                }
+            }
+        };
+        let answer = match tokio::time::timeout(limit, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(SinkError::new(codes::TIMEOUT, "the far side did not answer in time")),
+        };
+        if !matches!(self.link, Link::Mqtt(_)) {
+            self.report(answer.as_ref().err());
+        }
+        answer
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// A sink tells how its last attempt went. A bridge knows better itself.
+    pub(crate) fn report(&self, error: Option<&SinkError>) {
+        if matches!(self.link, Link::Mqtt(_)) {
+            return;
+        }
+        match error {
+            None => self.health.ok(),
+            // A missing table is the sink's business: the far side has answered.
+            Some(error) if error.is_configuration() => {}
+            Some(error) => self.health.failed(error, LinkState::Down, None),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("name", &self.name()).field("kind", &self.kind()).finish_non_exhaustive()
+    }
+}
+
+fn config_error(errors: &[ConfigError]) -> SinkError {
+    let code = errors.first().map_or(codes::BRIDGE, |error| error.code);
+    let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    SinkError::new(code, text).configuration()
+}

@@ -1,0 +1,269 @@
+//! A sink from the outside: opened without its far side, filled by the pipeline, looked at, changed, drained.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::Rng;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use weir_rules::value::{Text, Value};
+
+use crate::connector::Connector;
+use crate::console::{ConsoleOutput, ConsoleSink};
+use crate::counters::{LastError, SinkCounters, SinkState};
+use crate::dead_letter::{DeadLetters, Letter};
+use crate::file::FileSink;
+use crate::http::HttpSink;
+use crate::mqtt::MqttSink;
+use crate::plan::{SinkPlan, Target, WhenFull};
+use crate::postgres::PostgresSink;
+use crate::queue::{Full, Permit, Queue};
+use crate::sqlite::SqliteSink;
+use crate::worker::{Delivery, Shared, Status, Worker};
+use crate::{Sink, SinkError, codes, now_ms};
+
+/// What [`open`] needs.
+#[derive(Clone, Debug)]
+pub struct SinkSpec {
+    /// The rule's id, a path without `.toml`.
+    pub rule_id: String,
+    /// The sink's id within the rule.
+    pub sink_id: String,
+    /// What it is and does.
+    pub plan: SinkPlan,
+    /// The connector that the plan names. A plan with a connector of its own opens that itself.
+    pub connector: Option<Arc<Connector>>,
+    /// Where dead letters and files go.
+    pub data_dir: PathBuf,
+    /// Names this broker's store, so that two brokers may write into one database.
+    pub store_id: String,
+    /// Where console sinks write.
+    pub console: ConsoleOutput,
+}
+
+/// One open sink; clones are the same sink.
+#[derive(Clone)]
+pub struct SinkHandle {
+    shared: Arc<Shared>,
+    worker: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Rows that were not delivered in time and are in the dead letters now.
+    pub dead_lettered: u64,
+    /// Rows that could not even be written there.
+    pub lost: u64,
+}
+
+/// Opens a sink and starts its worker on the current runtime. The far side need not be up.
+///
+/// The queue lives in memory, so each opening starts a new epoch, drawn at random: the numbers of its rows start
+/// at 1 again, and positions that an earlier life left in the database do not hold them back.
+///
+/// # Errors
+/// Only what no waiting can cure: a connector of another type, a TLS file that cannot be read.
+pub fn open(spec: &SinkSpec) -> Result<SinkHandle, SinkError> {
+    let delivery = delivery(spec)?;
+    Ok(start(spec, delivery))
+}
+
+/// Opens a queue and worker around a sink of the caller's own.
+pub fn open_with(spec: &SinkSpec, sink: Box<dyn Sink>) -> SinkHandle {
+    let delivery = Delivery { sink, batch: spec.plan.batch.clone(), retry: spec.plan.retry.clone(), connector: None };
+    start(spec, delivery)
+}
+
+fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
+    let epoch = fresh_epoch();
+    let shared = Arc::new(Shared {
+        rule: spec.rule_id.clone(),
+        sink: spec.sink_id.clone(),
+        epoch,
+        queue: Queue::new(spec.plan.buffer.clone()),
+        status: Mutex::new(Status { state: SinkState::Starting, last_error: None }),
+        replacement: Mutex::new(None),
+        nudge: Notify::new(),
+        dead_letters: DeadLetters::new(&spec.data_dir, &spec.rule_id, &spec.sink_id, epoch),
+    });
+    let worker = tokio::spawn(Worker::new(Arc::clone(&shared), delivery).run());
+    SinkHandle { shared, worker: Arc::new(Mutex::new(Some(worker))) }
+}
+
+/// A number that no earlier epoch has had, small enough for a signed 64-bit column.
+fn fresh_epoch() -> u64 {
+    rand::rng().random_range(1..=i64::MAX.unsigned_abs())
+}
+
+/// The sink that a plan describes, for [`open`] and for checks of a connector.
+fn delivery(spec: &SinkSpec) -> Result<Delivery, SinkError> {
+    let connector = match (&spec.connector, &spec.plan.inline) {
+        (Some(connector), _) => Some(Arc::clone(connector)),
+        (None, Some(inline)) => {
+            let name = format!("{}.{}", spec.rule_id, spec.sink_id);
+            Some(Connector::open(&name, inline, &spec.data_dir)?)
+        }
+        (None, None) => None,
+    };
+    let sink: Box<dyn Sink> = match (&spec.plan.target, connector.as_deref()) {
+        (Target::Console { max_per_second }, _) => Box::new(ConsoleSink::new(spec.console.clone(), *max_per_second)),
+        (Target::File(file), _) => Box::new(FileSink::new(file.clone(), &spec.data_dir)),
+        (Target::Republish(_), _) => {
+            return Err(SinkError::new(codes::KIND, "republish sinks are routed by the broker itself"));
+        }
+        (_, None) => return Err(SinkError::new(codes::UNKNOWN_CONNECTOR, "the sink's connector is not open")),
+        (target, Some(connector)) => connected(spec, target, connector)?,
+    };
+    Ok(Delivery { sink, batch: spec.plan.batch.clone(), retry: spec.plan.retry.clone(), connector })
+}
+
+fn connected(spec: &SinkSpec, target: &Target, connector: &Connector) -> Result<Box<dyn Sink>, SinkError> {
+    use crate::connector::Link;
+    use weir_rules::template::SqlDialect;
+    let sink: Box<dyn Sink> = match (target, connector.link()) {
+        (Target::Table(table), Link::Postgres(database)) if table.dialect == SqlDialect::Postgres => {
+            Box::new(PostgresSink::table(database.clone(), table.clone(), spec.store_id.clone()))
+        }
+        (Target::Statement(statement), Link::Postgres(database)) if statement.dialect == SqlDialect::Postgres => {
+            Box::new(PostgresSink::statement(database.clone(), statement.clone(), spec.store_id.clone()))
+        }
+        (Target::Table(table), Link::Sqlite(database)) if table.dialect == SqlDialect::Sqlite => {
+            Box::new(SqliteSink::table(database.clone(), table.clone(), spec.store_id.clone()))
+        }
+        (Target::Statement(statement), Link::Sqlite(database)) if statement.dialect == SqlDialect::Sqlite => {
+            Box::new(SqliteSink::statement(database.clone(), statement.clone(), spec.store_id.clone()))
+        }
+        (Target::Http(http), Link::Http(client)) => {
+            Box::new(HttpSink::new(client.clone(), (**http).clone(), spec.store_id.clone()))
+        }
+        (Target::Mqtt(message), Link::Mqtt(link)) => Box::new(MqttSink::new(link.clone(), message.clone())),
+        _ => {
+            return Err(SinkError::new(
+                codes::KIND,
+                format!("connector `{}` is not of the type that the sink was checked against", connector.name()),
+            ));
+        }
+    };
+    Ok(sink)
+}
+
+impl SinkHandle {
+    /// The rule's id.
+    pub fn rule_id(&self) -> &str {
+        &self.shared.rule
+    }
+
+    /// The sink's id within the rule.
+    pub fn sink_id(&self) -> &str {
+        &self.shared.sink
+    }
+
+    /// What the queue does when it is full.
+    pub fn when_full(&self) -> WhenFull {
+        self.shared.queue.when_full()
+    }
+
+    /// Room for what one message makes for this sink. Sizes come from [`crate::record_size`].
+    ///
+    /// # Errors
+    /// Only a `block` queue is ever full; the others make room when a row is pushed.
+    pub fn try_reserve(&self, rows: usize, bytes: usize) -> Result<Permit, Full> {
+        self.shared.queue.try_reserve(rows, bytes)
+    }
+
+    /// Puts a row in. Never fails: the permit holds its room.
+    pub fn push(&self, permit: &mut Permit, client_id: Text, message_id: u128, row: Value, now_ms: i64) {
+        self.shared.queue.push(permit, message_id, client_id, row, now_ms);
+    }
+
+    /// Counts rows for which there was no room and nobody who could wait (`QoS` 0).
+    pub fn count_dropped(&self, rows: u64, reason: &'static str) {
+        self.shared.queue.count_dropped(rows, reason);
+    }
+
+    /// A snapshot of the counters, consistent in itself.
+    pub fn counters(&self) -> SinkCounters {
+        self.shared.queue.counters()
+    }
+
+    /// What the sink is doing.
+    pub fn state(&self) -> SinkState {
+        self.shared.status.lock().state.clone()
+    }
+
+    /// The last failure, kept after recovery.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.shared.status.lock().last_error.clone()
+    }
+
+    /// Gives the sink another configuration; rows, counters and numbering stay. Takes effect between two attempts.
+    ///
+    /// # Errors
+    /// As [`open`]; then nothing has changed.
+    pub fn reconfigure(&self, spec: &SinkSpec) -> Result<(), SinkError> {
+        let delivery = delivery(spec)?;
+        self.shared.queue.set_limits(spec.plan.buffer.clone());
+        *self.shared.replacement.lock() = Some(delivery);
+        self.shared.nudge.notify_one();
+        Ok(())
+    }
+
+    /// Delivers what waits, for at most `within`; the rest goes to the dead letters. The sink has ended then.
+    pub async fn drain(&self, within: Duration) -> Drained {
+        self.shared.queue.close();
+        // A worker that waits for its next attempt makes it now.
+        self.shared.nudge.notify_one();
+        let worker = self.worker.lock().take();
+        if let Some(mut worker) = worker {
+            if tokio::time::timeout(within, &mut worker).await.is_err() {
+                worker.abort();
+                // Its sink must be gone before its rows are given to somebody else.
+                let _ = worker.await;
+            }
+        }
+        let rest = self.shared.queue.stop();
+        self.shared.status.lock().state = SinkState::Stopped;
+        if rest.is_empty() {
+            return Drained { dead_lettered: 0, lost: 0 };
+        }
+        let reason = self.last_error().map_or_else(
+            || SinkError::new(codes::SHUT_DOWN, "the sink was ended before the row was delivered"),
+            |last| {
+                SinkError::new(codes::SHUT_DOWN, "the sink was ended before the row was delivered").caused_by(&last.error)
+            },
+        );
+        let rows: Vec<_> = rest.iter().map(|record| (record.seq, codes::SHUT_DOWN)).collect();
+        let letters: Vec<_> =
+            rest.into_iter().map(|record| Letter { record, error: reason.clone(), attempts: 0 }).collect();
+        match self.shared.dead_letters.append(&letters).await {
+            Ok(()) => {
+                self.shared.queue.dead_lettered(&rows);
+                Drained { dead_lettered: rows.len() as u64, lost: 0 }
+            }
+            Err(error) => {
+                tracing::error!(
+                    rule = %self.shared.rule,
+                    sink = %self.shared.sink,
+                    rows = rows.len(),
+                    code = error.code(),
+                    "rows are lost: {error}"
+                );
+                self.shared.status.lock().last_error = Some(LastError { error, at_ms: now_ms() });
+                Drained { dead_lettered: 0, lost: rows.len() as u64 }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for SinkHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SinkHandle")
+            .field("rule", &self.shared.rule)
+            .field("sink", &self.shared.sink)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,381 @@
+//! Rows in Postgres: whole batches through UNNEST, typed by the table's own columns. Rows and position are one
+//! transaction, so a batch that is given again after a lost COMMIT is stored once.
+
+mod columns;
+mod sqlstate;
+mod statement;
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Postgres, Row as _, SqlSafeStr as _};
+
+use self::columns::{ColumnType, TableTypes};
+use self::sqlstate::classify;
+use self::statement::Prepared;
+use crate::config::CreateTable;
+use crate::config::connector::PostgresConnector;
+use crate::error::ConfigError;
+use crate::halving::{Write, WriteError, write_halving};
+use crate::plan::StatementPlan;
+use crate::render::statement_binds;
+use crate::sqlite::{LANE, MIGRATIONS_TABLE, migration_error};
+use crate::table::{Cells, TablePlan};
+use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
+
+/// A database with its pool.
+#[derive(Clone)]
+pub(crate) struct PostgresDatabase {
+    pool: PgPool,
+    migrated: Arc<AtomicBool>,
+    timeout: Duration,
+}
+
+impl PostgresDatabase {
+    /// Whether the URL can be read at all.
+    pub(crate) fn check(config: &PostgresConnector) -> Result<(), ConfigError> {
+        options(config).map(|_| ()).map_err(|error| {
+            ConfigError::new(codes::BAD_VALUE, "url", error.to_string())
+                .help("`postgres://user:password@host:5432/database`")
+        })
+    }
+
+    pub(crate) fn open(config: &PostgresConnector) -> Result<Self, SinkError> {
+        let options = options(config)?;
+        let timeout = config.statement_timeout.0;
+        let pool = PgPoolOptions::new()
+            .max_connections(config.pool.max.unwrap_or(8).max(1))
+            .acquire_timeout(config.pool.acquire_timeout.map_or(Duration::from_secs(5), |span| span.0))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    let sql = format!("SET statement_timeout = {}", timeout.as_millis());
+                    connection.execute(AssertSqlSafe(sql)).await.map(|_| ())
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(Self { pool, migrated: Arc::new(AtomicBool::new(false)), timeout })
+    }
+
+    pub(crate) fn in_use(&self) -> u32 {
+        self.pool.size().saturating_sub(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) async fn ping(&self) -> Result<(), SinkError> {
+        let mut connection = self.pool.acquire().await.map_err(|error| classify(&error).into_error())?;
+        connection.ping().await.map_err(|error| classify(&error).into_error())
+    }
+
+    /// A connection to a database that has weir's tables.
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, SinkError> {
+        let mut connection = self.pool.acquire().await.map_err(|error| classify(&error).into_error())?;
+        if !self.migrated.load(Ordering::Acquire) {
+            // Run under an advisory lock, so that two brokers that start together do not collide.
+            match tokio::time::timeout(self.timeout, migrator().run_direct(None, &mut *connection, false)).await {
+                Ok(Ok(())) => self.migrated.store(true, Ordering::Release),
+                Ok(Err(error)) => {
+                    drop(connection.detach());
+                    return Err(migration_error(&error));
+                }
+                Err(_) => {
+                    drop(connection.detach());
+                    return Err(SinkError::new(codes::TIMEOUT, "weir's own tables could not be made in time"));
+                }
+            }
+        }
+        Ok(connection)
+    }
+}
+
+fn options(config: &PostgresConnector) -> Result<PgConnectOptions, SinkError> {
+    let url = config
+        .url
+        .reveal()
+        .map_err(|error| SinkError::new(codes::BAD_VALUE, "the URL's file cannot be read").caused_by(&error))?;
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        return Err(SinkError::new(codes::BAD_VALUE, "the URL has to start with postgres://").configuration());
+    }
+    // The driver's own message is not passed on: it may quote the URL with its password.
+    PgConnectOptions::from_str(&url)
+        .map(|options| options.application_name("weir"))
+        .map_err(|_| SinkError::new(codes::BAD_VALUE, "the URL cannot be read").configuration())
+}
+
+fn migrator() -> Migrator {
+    let sql = include_str!("../../../migrations/postgres/0001_delivery_positions.sql").into_sql_str();
+    let mut migrator =
+        Migrator::with_migrations(vec![Migration::new(1, "delivery positions".into(), MigrationType::Simple, sql, false)]);
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    // A newer weir may have added tables that this one does not know.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// Delivers into one table or through one statement.
+pub(crate) struct PostgresSink {
+    database: PostgresDatabase,
+    target: Target,
+    store_id: String,
+}
+
+enum Target {
+    Table { plan: TablePlan, types: Option<TableTypes> },
+    Statement { plan: StatementPlan, prepared: Option<Prepared> },
+}
+
+impl PostgresSink {
+    pub(crate) fn table(database: PostgresDatabase, plan: TablePlan, store_id: String) -> Self {
+        Self { database, target: Target::Table { plan, types: None }, store_id }
+    }
+
+    pub(crate) fn statement(database: PostgresDatabase, plan: StatementPlan, store_id: String) -> Self {
+        Self { database, target: Target::Statement { plan, prepared: None }, store_id }
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresSink {
+    async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
+        let mut call = Call { sink: self, rule: batch.rule, sink_id: batch.sink, epoch: batch.epoch };
+        write_halving(&mut call, batch.records).await
+    }
+
+    async fn check(&mut self) -> Result<(), SinkError> {
+        self.database.ping().await
+    }
+}
+
+struct Call<'a> {
+    sink: &'a mut PostgresSink,
+    rule: &'a str,
+    sink_id: &'a str,
+    epoch: u64,
+}
+
+#[async_trait]
+impl Write for Call<'_> {
+    async fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
+        let retry = |error| WriteError::Retry { after: None, error };
+        let mut connection = self.sink.database.acquire().await.map_err(retry)?;
+        // The server's own timeout ends slow statements; this one is for a server that does not answer at all.
+        let limit = self.sink.database.timeout * 2 + Duration::from_secs(5);
+        let written = tokio::time::timeout(limit, self.transaction(&mut connection, records)).await;
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.forget(&error);
+                Err(error)
+            }
+            Err(_) => {
+                // A connection in an unknown state is not given to anybody else.
+                drop(connection.detach());
+                Err(retry(SinkError::new(codes::TIMEOUT, "the database did not answer in time")))
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    /// What is known of the table may be out of date when something failed.
+    fn forget(&mut self, error: &WriteError) {
+        if matches!(error, WriteError::Retry { error, .. } if !error.is_configuration()) {
+            return;
+        }
+        match &mut self.sink.target {
+            Target::Table { types, .. } => *types = None,
+            Target::Statement { prepared, .. } => *prepared = None,
+        }
+    }
+
+    async fn transaction(&mut self, connection: &mut PgConnection, records: &[Record]) -> Result<(), WriteError> {
+        let failed = |error: sqlx::Error| classify(&error).into_write_error();
+        self.prepare(connection, records).await?;
+        let mut transaction = connection.begin().await.map_err(failed)?;
+        let left = self.advance(&mut transaction, records).await.map_err(failed)?;
+        if !left.is_empty() {
+            match &self.sink.target {
+                Target::Table { plan, types: Some(types) } => insert(&mut transaction, plan, types, left).await?,
+                Target::Statement { plan, prepared: Some(prepared) } => {
+                    call(&mut transaction, plan, prepared, left).await?;
+                }
+                Target::Table { types: None, .. } | Target::Statement { prepared: None, .. } => {}
+            }
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Learns the table's columns or the statement's parameters, outside the transaction.
+    async fn prepare(&mut self, connection: &mut PgConnection, records: &[Record]) -> Result<(), WriteError> {
+        match &mut self.sink.target {
+            Target::Table { types: Some(_), .. } | Target::Statement { prepared: Some(_), .. } => {}
+            Target::Table { plan, types } => {
+                let mut found = TableTypes::read(connection, plan).await?;
+                if found.is_none() && plan.create == CreateTable::IfMissing {
+                    create(connection, plan, records).await?;
+                    found = TableTypes::read(connection, plan).await?;
+                }
+                let Some(found) = found else {
+                    let error = SinkError::new(codes::SCHEMA, format!("there is no table {}", plan.quoted_name()));
+                    return Err(WriteError::Retry { after: None, error: error.configuration() });
+                };
+                *types = Some(found);
+            }
+            Target::Statement { plan, prepared } => {
+                *prepared = Some(Prepared::learn(connection, plan.sql.sql()).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the position past `records`; gives those that were not stored before.
+    async fn advance<'r>(
+        &self,
+        connection: &mut PgConnection,
+        records: &'r [Record],
+    ) -> Result<&'r [Record], sqlx::Error> {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(records) };
+        let moved = self.guarded_update(connection, first.seq, last.seq).await?;
+        if moved {
+            return Ok(records);
+        }
+        // Some of it was stored by an attempt whose answer was lost. The row is locked from here on.
+        let position = sqlx::query(
+            "SELECT position FROM weir_delivery_positions \
+             WHERE store_id = $1 AND rule_id = $2 AND sink_id = $3 AND lane = $4 FOR UPDATE",
+        )
+        .bind(&self.sink.store_id)
+        .bind(self.rule)
+        .bind(self.sink_id)
+        .bind(LANE)
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get::<i64, _>(0)?
+        .cast_unsigned();
+        let left = &records[records.partition_point(|record| record.seq <= position)..];
+        if let Some(first) = left.first() {
+            self.guarded_update(connection, first.seq, last.seq).await?;
+        }
+        Ok(left)
+    }
+
+    /// Sets the position to `last` unless it has reached `first` in this epoch.
+    async fn guarded_update(&self, connection: &mut PgConnection, first: u64, last: u64) -> Result<bool, sqlx::Error> {
+        let done = sqlx::query(
+            "INSERT INTO weir_delivery_positions AS p (store_id, rule_id, sink_id, lane, epoch, position) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (store_id, rule_id, sink_id, lane) \
+             DO UPDATE SET epoch = EXCLUDED.epoch, position = EXCLUDED.position, updated_at = now() \
+             WHERE p.epoch <> EXCLUDED.epoch OR p.position < $7",
+        )
+        .bind(&self.sink.store_id)
+        .bind(self.rule)
+        .bind(self.sink_id)
+        .bind(LANE)
+        .bind(self.epoch.cast_signed())
+        .bind(last.cast_signed())
+        .bind(first.cast_signed())
+        .execute(connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+async fn create(connection: &mut PgConnection, plan: &TablePlan, records: &[Record]) -> Result<(), WriteError> {
+    let cells: Vec<_> = records.iter().filter_map(|record| plan.cells(&record.row).ok()).collect();
+    if cells.is_empty() {
+        let error = SinkError::new(codes::VALUE_NOT_STORABLE, "no row has fields to make a table of");
+        return Err(WriteError::Refused(error));
+    }
+    let made = connection.execute(AssertSqlSafe(plan.create_statement(&cells))).await;
+    match made {
+        Ok(_) => Ok(()),
+        // Somebody else made it at the same moment.
+        Err(error) if error.as_database_error().is_some_and(|error| matches!(error.code().as_deref(), Some("42P07" | "23505"))) => Ok(()),
+        Err(error) => Err(classify(&error).into_write_error()),
+    }
+}
+
+/// Writes rows in as few statements as their columns and keys allow.
+async fn insert(
+    connection: &mut PgConnection,
+    plan: &TablePlan,
+    types: &TableTypes,
+    records: &[Record],
+) -> Result<(), WriteError> {
+    let cells = records
+        .iter()
+        .map(|record| plan.cells(&record.row))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(WriteError::Refused)?;
+    let groups: Vec<_> = cells.chunk_by(|a, b| a.columns == b.columns).collect();
+    for rows in groups {
+        let columns = types.of(&rows[0].columns)?;
+        let texts = rows.iter().map(|row| texts(row, &columns)).collect::<Result<Vec<_>, _>>()?;
+        for rows in columns::statements(plan, &rows[0].columns, texts) {
+            insert_rows(connection, plan, &columns, rows).await?;
+        }
+    }
+    Ok(())
+}
+
+fn texts(row: &Cells<'_>, columns: &[&ColumnType]) -> Result<Vec<Option<String>>, WriteError> {
+    row.values
+        .iter()
+        .zip(columns)
+        .map(|(value, column)| column.text(value).map_err(WriteError::Refused))
+        .collect()
+}
+
+async fn insert_rows(
+    connection: &mut PgConnection,
+    plan: &TablePlan,
+    columns: &[&ColumnType],
+    rows: Vec<Vec<Option<String>>>,
+) -> Result<(), WriteError> {
+    let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+    let casts: Vec<_> =
+        columns.iter().enumerate().map(|(place, column)| format!("u.c{place}::{}", column.type_name)).collect();
+    let arrays: Vec<_> = (1..=columns.len()).map(|number| format!("${number}::text[]")).collect();
+    let aliases: Vec<_> = (0..columns.len()).map(|place| format!("c{place}")).collect();
+    let sql = format!(
+        "{} SELECT {} FROM unnest({}) AS u({}){}",
+        plan.insert_head(&names),
+        casts.join(", "),
+        arrays.join(", "),
+        aliases.join(", "),
+        plan.insert_tail(&names),
+    );
+    let mut by_column: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(rows.len()); columns.len()];
+    for row in rows {
+        for (column, value) in by_column.iter_mut().zip(row) {
+            column.push(value);
+        }
+    }
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for column in by_column {
+        query = query.bind(column);
+    }
+    query.execute(connection).await.map(|_| ()).map_err(|error| classify(&error).into_write_error())
+}
+
+async fn call(
+    connection: &mut PgConnection,
+    plan: &StatementPlan,
+    prepared: &Prepared,
+    records: &[Record],
+) -> Result<(), WriteError> {
+    let now = now_ms();
+    for record in records {
+        let binds = statement_binds(plan, &record.row, now).map_err(|error| WriteError::Refused(error.into()))?;
+        let mut query = sqlx::query(AssertSqlSafe(prepared.sql.clone()));
+        for (value, column) in binds.iter().zip(&prepared.parameters) {
+            query = query.bind(column.text(value).map_err(WriteError::Refused)?);
+        }
+        query.execute(&mut *connection).await.map_err(|error| classify(&error).into_write_error())?;
+    }
+    Ok(())
+}

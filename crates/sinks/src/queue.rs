@@ -1,0 +1,370 @@
+//! The bounded queue of one sink, in memory.
+//!
+//! Room is reserved before a message is routed and filled afterwards, so that a message is kept by all of its
+//! sinks or by none. Every row is, at any moment, in exactly one place: waiting, under delivery, or counted as
+//! delivered, dropped or dead-lettered; all of that changes under one lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::counters::{Histogram, ROWS, SinkCounters};
+use crate::plan::{BatchLimits, BufferLimits, WhenFull};
+use crate::{Record, record_size};
+use weir_rules::value::{Text, Value};
+
+/// The queue of one sink.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// Rows came, or the queue was closed.
+    filled: Notify,
+    /// Room came back, or the queue was closed.
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    limits: BufferLimits,
+    waiting: VecDeque<Waiting>,
+    inflight: VecDeque<Record>,
+    /// Bytes of rows that wait or are under delivery.
+    bytes: usize,
+    reserved_rows: usize,
+    reserved_bytes: usize,
+    next_seq: u64,
+    /// Raised each time room comes back.
+    generation: u64,
+    closed: bool,
+    stopped: bool,
+    counters: SinkCounters,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    record: Record,
+    since: Instant,
+}
+
+/// Room in a queue, held for the rows of one message. What is not filled is given back when it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    queue: Arc<Queue>,
+    rows: usize,
+    bytes: usize,
+}
+
+/// The queue has no room now.
+#[derive(Debug)]
+pub struct Full {
+    queue: Arc<Queue>,
+    generation: u64,
+    /// The message alone is larger than the whole queue: waiting will not help.
+    pub never: bool,
+}
+
+impl Full {
+    /// Resolves when room has come back since the reservation failed. It may have been taken again: ask anew.
+    pub async fn room(&self) {
+        loop {
+            let notified = self.queue.freed.notified();
+            {
+                let state = self.queue.state.lock();
+                if state.generation != self.generation || state.closed {
+                    return;
+                }
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.rows > 0 || self.bytes > 0 {
+            let mut state = self.queue.state.lock();
+            state.reserved_rows = state.reserved_rows.saturating_sub(self.rows);
+            state.reserved_bytes = state.reserved_bytes.saturating_sub(self.bytes);
+            state.generation += 1;
+            drop(state);
+            self.queue.freed.notify_waiters();
+        }
+    }
+}
+
+impl State {
+    fn rows(&self) -> usize {
+        self.waiting.len() + self.inflight.len()
+    }
+
+    fn fits(&self, rows: usize, bytes: usize) -> bool {
+        self.rows() + self.reserved_rows + rows <= self.limits.max_rows
+            && self.bytes + self.reserved_bytes + bytes <= self.limits.max_bytes
+    }
+
+    fn drop_row(&mut self, reason: &'static str) {
+        self.counters.dropped += 1;
+        *self.counters.dropped_by.entry(reason).or_default() += 1;
+    }
+
+    /// Gives back the room of a row that has left.
+    fn leave(&mut self, record: &Record) {
+        self.bytes = self.bytes.saturating_sub(record.size_bytes());
+        self.generation += 1;
+    }
+
+    fn take_inflight(&mut self, seq: u64) -> Option<Record> {
+        let index = self.inflight.binary_search_by_key(&seq, |record| record.seq).ok()?;
+        let record = self.inflight.remove(index)?;
+        self.leave(&record);
+        Some(record)
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(limits: BufferLimits) -> Arc<Self> {
+        let counters = SinkCounters { batch_rows: Histogram::new(ROWS), ..SinkCounters::default() };
+        Arc::new(Self {
+            state: Mutex::new(State {
+                limits,
+                waiting: VecDeque::new(),
+                inflight: VecDeque::new(),
+                bytes: 0,
+                reserved_rows: 0,
+                reserved_bytes: 0,
+                next_seq: 1,
+                generation: 0,
+                closed: false,
+                stopped: false,
+                counters,
+            }),
+            filled: Notify::new(),
+            freed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn set_limits(&self, limits: BufferLimits) {
+        let mut state = self.state.lock();
+        state.limits = limits;
+        state.generation += 1;
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    pub(crate) fn when_full(&self) -> WhenFull {
+        self.state.lock().limits.when_full
+    }
+
+    /// Room for `rows` rows of `bytes` bytes together. Only a `block` queue ever says no.
+    pub(crate) fn try_reserve(self: &Arc<Self>, rows: usize, bytes: usize) -> Result<Permit, Full> {
+        let mut state = self.state.lock();
+        if state.limits.when_full != WhenFull::Block {
+            return Ok(Permit { queue: Arc::clone(self), rows: 0, bytes: 0 });
+        }
+        if !state.fits(rows, bytes) {
+            let never = rows > state.limits.max_rows || bytes > state.limits.max_bytes;
+            return Err(Full { queue: Arc::clone(self), generation: state.generation, never });
+        }
+        state.reserved_rows += rows;
+        state.reserved_bytes += bytes;
+        Ok(Permit { queue: Arc::clone(self), rows, bytes })
+    }
+
+    /// Puts a row in. With a permit of a `block` queue it always fits; the other policies make room or drop.
+    pub(crate) fn push(&self, permit: &mut Permit, message_id: u128, client_id: Text, row: Value, accepted_at_ms: i64) {
+        let size = record_size(&client_id, &row);
+        let mut state = self.state.lock();
+        state.counters.rows_in += 1;
+        let (rows, bytes) = (permit.rows.min(1), permit.bytes.min(size));
+        permit.rows -= rows;
+        permit.bytes -= bytes;
+        state.reserved_rows = state.reserved_rows.saturating_sub(rows);
+        state.reserved_bytes = state.reserved_bytes.saturating_sub(bytes);
+        if state.stopped {
+            state.drop_row("sink_stopped");
+            return;
+        }
+        let reserved = rows > 0;
+        if !reserved && !Self::make_room(&mut state, size) {
+            return;
+        }
+        let record = Record { seq: state.next_seq, message_id, client_id, accepted_at_ms, row };
+        state.next_seq += 1;
+        state.bytes += size;
+        state.waiting.push_back(Waiting { record, since: Instant::now() });
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// What the policy does for a row without reserved room; false when the row itself was dropped.
+    fn make_room(state: &mut State, size: usize) -> bool {
+        match state.limits.when_full {
+            WhenFull::DropOldest => {
+                while !state.fits(1, size) {
+                    let Some(oldest) = state.waiting.pop_front() else {
+                        state.drop_row("queue_full");
+                        return false;
+                    };
+                    state.leave(&oldest.record);
+                    state.drop_row("queue_full");
+                }
+                true
+            }
+            WhenFull::DropNewest | WhenFull::Block => {
+                let fits = state.fits(1, size);
+                if !fits {
+                    state.drop_row("queue_full");
+                }
+                fits
+            }
+        }
+    }
+
+    /// Counts rows that never came in because there was no room for them (`QoS` 0 at a `block` queue).
+    pub(crate) fn count_dropped(&self, rows: u64, reason: &'static str) {
+        let mut state = self.state.lock();
+        state.counters.rows_in += rows;
+        state.counters.dropped += rows;
+        *state.counters.dropped_by.entry(reason).or_default() += rows;
+    }
+
+    /// Waits for the next batch; `None` when the queue is closed and empty. The rows stay in the queue's books as
+    /// under delivery until they are settled.
+    pub(crate) async fn take_batch(&self, limits: &BatchLimits) -> Option<Vec<Record>> {
+        loop {
+            let wait = {
+                let mut state = self.state.lock();
+                match state.waiting.front() {
+                    None if state.closed => return None,
+                    None => None,
+                    Some(first) => {
+                        let ready_at = first.since + limits.max_wait;
+                        let now = Instant::now();
+                        if state.closed || now >= ready_at || Self::batch_is_full(&state, limits) {
+                            return Some(Self::cut_batch(&mut state, limits));
+                        }
+                        Some(ready_at)
+                    }
+                }
+            };
+            match wait {
+                None => self.filled.notified().await,
+                Some(ready_at) => {
+                    tokio::select! {
+                        () = self.filled.notified() => {}
+                        () = tokio::time::sleep_until(ready_at) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn batch_is_full(state: &State, limits: &BatchLimits) -> bool {
+        // All waiting bytes are an upper bound of the batch's; the exact sum is taken when it is cut.
+        state.waiting.len() >= limits.max_rows || state.bytes >= limits.max_bytes
+    }
+
+    fn cut_batch(state: &mut State, limits: &BatchLimits) -> Vec<Record> {
+        let mut batch = Vec::with_capacity(limits.max_rows.min(state.waiting.len()));
+        let mut bytes = 0;
+        while let Some(first) = state.waiting.front() {
+            let size = first.record.size_bytes();
+            if !batch.is_empty() && (batch.len() >= limits.max_rows || bytes + size > limits.max_bytes) {
+                break;
+            }
+            bytes += size;
+            if let Some(first) = state.waiting.pop_front() {
+                state.inflight.push_back(first.record.clone());
+                batch.push(first.record);
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer rows than 2^52")]
+        state.counters.batch_rows.observe(batch.len() as f64);
+        batch
+    }
+
+    /// The far side has confirmed rows.
+    pub(crate) fn delivered(&self, rows: &[u64], now_ms: i64) {
+        let mut state = self.state.lock();
+        for seq in rows {
+            if let Some(record) = state.take_inflight(*seq) {
+                state.counters.delivered += 1;
+                #[expect(clippy::cast_precision_loss, reason = "a latency in milliseconds is far below 2^52")]
+                let seconds = (now_ms - record.accepted_at_ms).max(0) as f64 / 1000.0;
+                state.counters.end_to_end_seconds.observe(seconds);
+            }
+        }
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    /// Rows are in the dead letters.
+    pub(crate) fn dead_lettered(&self, rows: &[(u64, &'static str)]) {
+        let mut state = self.state.lock();
+        for (seq, code) in rows {
+            if state.take_inflight(*seq).is_some() {
+                state.counters.dead_lettered += 1;
+                *state.counters.dead_lettered_by.entry(code).or_default() += 1;
+            }
+        }
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    /// An attempt has ended; `left` says whether rows have to be given again.
+    pub(crate) fn attempt(&self, took: Duration, left: bool, retry: bool) {
+        let mut state = self.state.lock();
+        state.counters.request_seconds.observe(took.as_secs_f64());
+        state.counters.retries += u64::from(retry);
+        if left {
+            state.counters.batches_failed += 1;
+        } else {
+            state.counters.batches_ok += 1;
+        }
+    }
+
+    /// No more rows are awaited: what waits goes out at once, then `take_batch` ends.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.filled.notify_one();
+        self.freed.notify_waiters();
+    }
+
+    /// Ends the queue and hands over what was not settled, oldest first; those rows count as under delivery until
+    /// they are settled. Rows pushed later are dropped and counted.
+    pub(crate) fn stop(&self) -> Vec<Record> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.stopped = true;
+        while let Some(next) = state.waiting.pop_front() {
+            state.inflight.push_back(next.record);
+        }
+        let rest = state.inflight.iter().cloned().collect();
+        drop(state);
+        self.freed.notify_waiters();
+        rest
+    }
+
+    pub(crate) fn counters(&self) -> SinkCounters {
+        let state = self.state.lock();
+        let mut counters = state.counters.clone();
+        counters.buffered_rows = state.waiting.len() as u64;
+        counters.inflight_rows = state.inflight.len() as u64;
+        counters.buffered_bytes = state.bytes as u64;
+        counters.buffer_limit_bytes = state.limits.max_bytes as u64;
+        counters.oldest_accepted_at_ms = state
+            .inflight
+            .front()
+            .or_else(|| state.waiting.front().map(|waiting| &waiting.record))
+            .map(|record| record.accepted_at_ms);
+        counters
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,361 @@
+//! Rows in a SQLite file. Rows and position are one transaction, so a batch that is given again is stored once.
+
+use std::path::Path;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Row as _, Sqlite, SqlSafeStr as _};
+use weir_rules::json;
+use weir_rules::value::Value;
+
+use crate::config::CreateTable;
+use crate::config::connector::SqliteConnector;
+use crate::halving::{Write, WriteError, write_halving};
+use crate::plan::StatementPlan;
+use crate::render::statement_binds;
+use crate::table::{Cells, TablePlan};
+use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
+
+/// One lane for now: all rows of a sink in one order.
+pub(crate) const LANE: i32 = 0;
+/// Where the migrations that were run are noted: not the table that the user's own tools may use.
+pub(crate) const MIGRATIONS_TABLE: &str = "weir_migrations";
+
+/// A file with its pool.
+#[derive(Clone)]
+pub(crate) struct SqliteDatabase {
+    pool: SqlitePool,
+    migrated: Arc<AtomicBool>,
+    timeout: Duration,
+}
+
+impl SqliteDatabase {
+    pub(crate) fn open(config: &SqliteConnector, base: &Path) -> Result<Self, SinkError> {
+        let wrong = |error: &sqlx::Error| {
+            SinkError::new(codes::BAD_VALUE, "the SQLite path cannot be used").caused_by(error).configuration()
+        };
+        let options = if config.path.starts_with("sqlite:") {
+            SqliteConnectOptions::from_str(&config.path).map_err(|error| wrong(&error))?
+        } else {
+            SqliteConnectOptions::new().filename(base.join(&config.path))
+        };
+        let options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // What is counted as delivered has to outlive a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new()
+            // Writers of one file wait for each other anyway; in a pool they wait in turn.
+            .max_connections(config.pool.max.unwrap_or(1).max(1))
+            .acquire_timeout(config.pool.acquire_timeout.map_or(Duration::from_secs(5), |span| span.0))
+            .connect_lazy_with(options);
+        Ok(Self { pool, migrated: Arc::new(AtomicBool::new(false)), timeout: config.statement_timeout.0 })
+    }
+
+    pub(crate) fn in_use(&self) -> u32 {
+        self.pool.size().saturating_sub(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) async fn ping(&self) -> Result<(), SinkError> {
+        let mut connection = self.acquire().await?;
+        sqlx::query("SELECT 1 FROM sqlite_master LIMIT 1")
+            .fetch_optional(&mut *connection)
+            .await
+            .map(|_| ())
+            .map_err(|error| classify(&error).into_error())
+    }
+
+    /// A connection to a database that has weir's tables.
+    async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SinkError> {
+        let mut connection = self.pool.acquire().await.map_err(|error| classify(&error).into_error())?;
+        if !self.migrated.load(Ordering::Acquire) {
+            if let Err(error) = migrator().run_direct(None, &mut *connection, false).await {
+                drop(connection.detach());
+                return Err(migration_error(&error));
+            }
+            self.migrated.store(true, Ordering::Release);
+        }
+        Ok(connection)
+    }
+}
+
+fn migrator() -> Migrator {
+    let sql = include_str!("../../../migrations/sqlite/0001_delivery_positions.sql").into_sql_str();
+    let mut migrator =
+        Migrator::with_migrations(vec![Migration::new(1, "delivery positions".into(), MigrationType::Simple, sql, false)]);
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    // A newer weir may have added tables that this one does not know.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+pub(crate) fn migration_error(error: &sqlx::migrate::MigrateError) -> SinkError {
+    let error = SinkError::new(codes::SCHEMA, "weir's own tables cannot be made").caused_by(error);
+    error.configuration()
+}
+
+/// Delivers into one table or through one statement.
+pub(crate) struct SqliteSink {
+    database: SqliteDatabase,
+    target: Target,
+    store_id: String,
+    /// Whether the table was made, or found, since the sink was opened.
+    created: bool,
+}
+
+#[derive(Clone)]
+enum Target {
+    Table(TablePlan),
+    Statement(StatementPlan),
+}
+
+impl SqliteSink {
+    pub(crate) fn table(database: SqliteDatabase, plan: TablePlan, store_id: String) -> Self {
+        Self { database, target: Target::Table(plan), store_id, created: false }
+    }
+
+    pub(crate) fn statement(database: SqliteDatabase, plan: StatementPlan, store_id: String) -> Self {
+        Self { database, target: Target::Statement(plan), store_id, created: false }
+    }
+}
+
+#[async_trait]
+impl Sink for SqliteSink {
+    async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
+        let mut call = Call { sink: self, rule: batch.rule, sink_id: batch.sink, epoch: batch.epoch };
+        write_halving(&mut call, batch.records).await
+    }
+
+    async fn check(&mut self) -> Result<(), SinkError> {
+        self.database.ping().await
+    }
+}
+
+struct Call<'a> {
+    sink: &'a mut SqliteSink,
+    rule: &'a str,
+    sink_id: &'a str,
+    epoch: u64,
+}
+
+#[async_trait]
+impl Write for Call<'_> {
+    async fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
+        let retry = |error| WriteError::Retry { after: None, error };
+        let mut connection = self.sink.database.acquire().await.map_err(retry)?;
+        let limit = self.sink.database.timeout * 3;
+        match tokio::time::timeout(limit, self.transaction(&mut connection, records)).await {
+            Ok(written) => written,
+            Err(_) => {
+                // A connection in an unknown state is not given to anybody else.
+                drop(connection.detach());
+                Err(retry(SinkError::new(codes::TIMEOUT, "the database did not answer in time")))
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    async fn transaction(&mut self, connection: &mut SqliteConnection, records: &[Record]) -> Result<(), WriteError> {
+        let failed = |error: sqlx::Error| classify(&error).into_write_error();
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let left = self.advance(&mut transaction, records).await.map_err(failed)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        match self.sink.target.clone() {
+            Target::Table(plan) => self.insert(&mut transaction, &plan, left).await?,
+            Target::Statement(plan) => self.call(&mut transaction, &plan, left).await?,
+        }
+        transaction.commit().await.map_err(failed)?;
+        self.sink.created = true;
+        Ok(())
+    }
+
+    /// Moves the position past `records`; gives those that were not stored before.
+    async fn advance<'r>(
+        &self,
+        connection: &mut SqliteConnection,
+        records: &'r [Record],
+    ) -> Result<&'r [Record], sqlx::Error> {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(records) };
+        let found = sqlx::query(
+            "SELECT position FROM weir_delivery_positions \
+             WHERE store_id = ?1 AND rule_id = ?2 AND sink_id = ?3 AND lane = ?4 AND epoch = ?5",
+        )
+        .bind(&self.sink.store_id)
+        .bind(self.rule)
+        .bind(self.sink_id)
+        .bind(LANE)
+        .bind(self.epoch.cast_signed())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let position = match found {
+            Some(row) => row.try_get::<i64, _>(0)?.cast_unsigned(),
+            None => 0,
+        };
+        if position >= last.seq {
+            return Ok(&[]);
+        }
+        let new = records.partition_point(|record| record.seq <= position);
+        debug_assert!(new == 0 || first.seq <= position, "only a repeated batch has stored rows");
+        sqlx::query(
+            "INSERT INTO weir_delivery_positions (store_id, rule_id, sink_id, lane, epoch, position) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (store_id, rule_id, sink_id, lane) \
+             DO UPDATE SET epoch = excluded.epoch, position = excluded.position, updated_at = CURRENT_TIMESTAMP",
+        )
+        .bind(&self.sink.store_id)
+        .bind(self.rule)
+        .bind(self.sink_id)
+        .bind(LANE)
+        .bind(self.epoch.cast_signed())
+        .bind(last.seq.cast_signed())
+        .execute(&mut *connection)
+        .await?;
+        Ok(&records[new..])
+    }
+
+    async fn insert(
+        &self,
+        connection: &mut SqliteConnection,
+        plan: &TablePlan,
+        records: &[Record],
+    ) -> Result<(), WriteError> {
+        let cells = records
+            .iter()
+            .map(|record| plan.cells(&record.row))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(WriteError::Refused)?;
+        if plan.create == CreateTable::IfMissing && !self.sink.created {
+            run(connection, plan.create_statement(&cells), SqliteArguments::default()).await?;
+        }
+        let groups: Vec<_> = cells.chunk_by(|a, b| a.columns == b.columns).collect();
+        for rows in groups {
+            // SQLite counts parameters, and a statement with many rows is prepared once per length.
+            let width = rows[0].columns.len().max(1);
+            for rows in rows.chunks((MAX_PARAMETERS / width).clamp(1, 64)) {
+                insert_rows(connection, plan, rows).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        connection: &mut SqliteConnection,
+        plan: &StatementPlan,
+        records: &[Record],
+    ) -> Result<(), WriteError> {
+        let now = now_ms();
+        for record in records {
+            let binds = statement_binds(plan, &record.row, now).map_err(|error| WriteError::Refused(error.into()))?;
+            let mut arguments = SqliteArguments::default();
+            for value in &binds {
+                bind(&mut arguments, value)?;
+            }
+            run(connection, plan.sql.sql().to_owned(), arguments).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Fewer than any SQLite allows.
+const MAX_PARAMETERS: usize = 900;
+
+async fn insert_rows(connection: &mut SqliteConnection, plan: &TablePlan, rows: &[Cells<'_>]) -> Result<(), WriteError> {
+    let columns = &rows[0].columns;
+    let one = format!("({})", vec!["?"; columns.len()].join(", "));
+    let values = vec![one; rows.len()].join(", ");
+    let sql = format!("{} VALUES {values}{}", plan.insert_head(columns), plan.insert_tail(columns));
+    let mut arguments = SqliteArguments::default();
+    for row in rows {
+        for value in &row.values {
+            bind(&mut arguments, value)?;
+        }
+    }
+    run(connection, sql, arguments).await
+}
+
+async fn run(connection: &mut SqliteConnection, sql: String, arguments: SqliteArguments) -> Result<(), WriteError> {
+    sqlx::query_with(AssertSqlSafe(sql), arguments)
+        .execute(connection)
+        .await
+        .map(|_| ())
+        .map_err(|error| classify(&error).into_write_error())
+}
+
+fn bind(arguments: &mut SqliteArguments, value: &Value) -> Result<(), WriteError> {
+    let added = match value {
+        Value::Undefined | Value::Null => arguments.add(None::<i64>),
+        Value::Bool(value) => arguments.add(*value),
+        Value::Int(value) => arguments.add(*value),
+        Value::Float(value) => arguments.add(*value),
+        Value::Text(text) => match text.as_str() {
+            Some(text) => arguments.add(text.to_owned()),
+            None => arguments.add(text.as_bytes().to_vec()),
+        },
+        Value::Bits(_) | Value::Array(_) | Value::Object(_) => match json::to_text(value) {
+            Ok(text) => arguments.add(text),
+            Err(fault) => {
+                let error = SinkError::new(codes::VALUE_NOT_STORABLE, fault.message().to_owned());
+                return Err(WriteError::Refused(error));
+            }
+        },
+    };
+    added.map_err(|error| {
+        WriteError::Refused(SinkError::new(codes::VALUE_NOT_STORABLE, "the value cannot be bound").caused_by(&*error))
+    })
+}
+
+/// What an error of the database means.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Retry(SinkError),
+    Refused(SinkError),
+}
+
+impl Verdict {
+    pub(crate) fn into_error(self) -> SinkError {
+        match self {
+            Self::Retry(error) | Self::Refused(error) => error,
+        }
+    }
+
+    pub(crate) fn into_write_error(self) -> WriteError {
+        match self {
+            Self::Retry(error) => WriteError::Retry { after: None, error },
+            Self::Refused(error) => WriteError::Refused(error),
+        }
+    }
+}
+
+/// Sorts an error by SQLite's primary result code.
+fn classify(error: &sqlx::Error) -> Verdict {
+    let Some(database) = error.as_database_error() else {
+        return match error {
+            sqlx::Error::PoolTimedOut => {
+                Verdict::Retry(SinkError::new(codes::TIMEOUT, "no connection to the database became free in time"))
+            }
+            other => Verdict::Retry(SinkError::new(codes::UNREACHABLE, "the database cannot be used").caused_by(other)),
+        };
+    };
+    let extended = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(1);
+    let message = database.message().to_owned();
+    match extended & 0xff {
+        18..=20 => Verdict::Refused(SinkError::new(codes::ROW_REFUSED, message)),
+        13 => Verdict::Retry(SinkError::new(codes::DISK_FULL, message)),
+        5..=7 | 9 | 10 | 14 | 15 => Verdict::Retry(SinkError::new(codes::TRY_LATER, message)),
+        _ => Verdict::Retry(SinkError::new(codes::SCHEMA, message).configuration()),
+    }
+}

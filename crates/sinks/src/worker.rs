@@ -1,0 +1,253 @@
+//! The loop of one sink: take a batch, deliver, settle every row; what is left is given again after a wait.
+//!
+//! One batch is in flight, so order is kept. The worker never drops a row: it is delivered, parked in the dead
+//! letters, or still in the queue's books.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::connector::Connector;
+use crate::counters::{LastError, SinkState};
+use crate::dead_letter::{DeadLetters, Letter};
+use crate::plan::{BatchLimits, RetryPlan};
+use crate::queue::Queue;
+use crate::retry::Schedule;
+use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
+
+/// What a worker and its handles share.
+pub(crate) struct Shared {
+    pub(crate) rule: String,
+    pub(crate) sink: String,
+    pub(crate) epoch: u64,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) status: Mutex<Status>,
+    /// A sink with another configuration, taken over between two attempts.
+    pub(crate) replacement: Mutex<Option<Delivery>>,
+    /// Ends a wait before its time: the configuration changed, or the sink shall end.
+    pub(crate) nudge: Notify,
+    pub(crate) dead_letters: DeadLetters,
+}
+
+/// What a sink shows of itself.
+pub(crate) struct Status {
+    pub(crate) state: SinkState,
+    pub(crate) last_error: Option<LastError>,
+}
+
+/// The part of a sink that a new configuration replaces.
+pub(crate) struct Delivery {
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) batch: BatchLimits,
+    pub(crate) retry: RetryPlan,
+    pub(crate) connector: Option<Arc<Connector>>,
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    delivery: Delivery,
+    schedule: Schedule,
+    /// How often the present failure was logged or skipped.
+    repeated: u64,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, delivery: Delivery) -> Self {
+        let schedule = Schedule::new(delivery.retry.initial, delivery.retry.max, shared.epoch);
+        Self { shared, delivery, schedule, repeated: 0 }
+    }
+
+    /// Runs until the queue is closed and empty.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.take_replacement();
+            let limits = self.delivery.batch.clone();
+            let Some(batch) = self.shared.queue.take_batch(&limits).await else { return };
+            self.deliver(batch).await;
+        }
+    }
+
+    /// Gives a batch until each of its rows is settled.
+    async fn deliver(&mut self, mut batch: Vec<Record>) {
+        let started = Instant::now();
+        let mut attempts: u32 = 0;
+        while !batch.is_empty() {
+            self.take_replacement();
+            let began = Instant::now();
+            let outcomes = {
+                let batch = Batch {
+                    rule: &self.shared.rule,
+                    sink: &self.shared.sink,
+                    epoch: self.shared.epoch,
+                    records: &batch,
+                };
+                self.delivery.sink.deliver(&batch).await
+            };
+            attempts = attempts.saturating_add(1);
+            let settled = Settled::sort(batch, outcomes, attempts);
+            self.shared.queue.attempt(began.elapsed(), !settled.left.is_empty(), attempts > 1);
+            if !settled.delivered.is_empty() {
+                self.shared.queue.delivered(&settled.delivered, now_ms());
+            }
+            self.park(settled.letters).await;
+            batch = settled.left;
+            let Some((after, error)) = settled.failure else {
+                self.succeeded();
+                continue;
+            };
+            let gave_up = self.delivery.retry.give_up.is_some_and(|limit| started.elapsed() >= limit);
+            if gave_up {
+                let reason = SinkError::new(codes::GAVE_UP, format!("gave up after {attempts} attempts"))
+                    .caused_by(&error);
+                self.failed(&error, Duration::ZERO);
+                let letters = batch
+                    .drain(..)
+                    .map(|record| Letter { record, error: reason.clone(), attempts })
+                    .collect();
+                self.park(letters).await;
+                continue;
+            }
+            let wait = after.unwrap_or_else(|| self.schedule.next_wait());
+            self.failed(&error, wait);
+            self.wait(wait).await;
+        }
+    }
+
+    async fn wait(&mut self, wait: Duration) {
+        let nudge = &self.shared.nudge;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = nudge.notified() => {}
+        }
+    }
+
+    /// Writes dead letters; as long as that fails their rows stay under delivery.
+    async fn park(&mut self, letters: Vec<Letter>) {
+        if letters.is_empty() {
+            return;
+        }
+        loop {
+            match self.shared.dead_letters.append(&letters).await {
+                Ok(()) => break,
+                Err(error) => {
+                    let wait = self.schedule.next_wait();
+                    self.failed(&error, wait);
+                    self.wait(wait).await;
+                }
+            }
+        }
+        for letter in &letters {
+            tracing::warn!(
+                rule = %self.shared.rule,
+                sink = %self.shared.sink,
+                code = letter.error.code(),
+                seq = letter.record.seq,
+                "row parked in the dead letters: {}",
+                letter.error
+            );
+        }
+        let rows: Vec<_> = letters.iter().map(|letter| (letter.record.seq, letter.error.code())).collect();
+        self.shared.queue.dead_lettered(&rows);
+        if let Some(last) = letters.into_iter().next_back() {
+            self.shared.status.lock().last_error = Some(LastError { error: last.error, at_ms: now_ms() });
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.schedule.reset();
+        self.repeated = 0;
+        let mut status = self.shared.status.lock();
+        if status.state != SinkState::Up {
+            tracing::info!(rule = %self.shared.rule, sink = %self.shared.sink, "sink is up");
+            status.state = SinkState::Up;
+        }
+        drop(status);
+        if let Some(connector) = &self.delivery.connector {
+            connector.report(None);
+        }
+    }
+
+    fn failed(&mut self, error: &SinkError, wait: Duration) {
+        let now = now_ms();
+        let next_try_ms = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+        {
+            let mut status = self.shared.status.lock();
+            let since_ms = match status.state {
+                SinkState::Retrying { since_ms, .. } | SinkState::Paused { since_ms, .. } => since_ms,
+                _ => now,
+            };
+            status.state = if error.is_configuration() {
+                SinkState::Paused { since_ms, next_try_ms }
+            } else {
+                SinkState::Retrying { since_ms, next_try_ms }
+            };
+            status.last_error = Some(LastError { error: error.clone(), at_ms: now });
+        }
+        if let Some(connector) = &self.delivery.connector {
+            connector.report(Some(error));
+        }
+        self.repeated += 1;
+        // 1, 10, 100 …: a far side that is away for a week shall not fill the log.
+        if is_power_of_ten(self.repeated) {
+            tracing::warn!(
+                rule = %self.shared.rule,
+                sink = %self.shared.sink,
+                code = error.code(),
+                times = self.repeated,
+                next_try_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                "sink cannot deliver, rows wait: {error}"
+            );
+        }
+    }
+
+    fn take_replacement(&mut self) {
+        let replacement = self.shared.replacement.lock().take();
+        if let Some(delivery) = replacement {
+            self.schedule = Schedule::new(delivery.retry.initial, delivery.retry.max, self.shared.epoch);
+            self.delivery = delivery;
+        }
+    }
+}
+
+fn is_power_of_ten(mut number: u64) -> bool {
+    while number >= 10 && number.is_multiple_of(10) {
+        number /= 10;
+    }
+    number == 1
+}
+
+/// A batch after an attempt.
+struct Settled {
+    delivered: Vec<u64>,
+    letters: Vec<Letter>,
+    left: Vec<Record>,
+    failure: Option<(Option<Duration>, SinkError)>,
+}
+
+impl Settled {
+    fn sort(batch: Vec<Record>, outcomes: Vec<Outcome>, attempts: u32) -> Self {
+        let mut settled = Self { delivered: Vec::new(), letters: Vec::new(), left: Vec::new(), failure: None };
+        let mut outcomes = outcomes.into_iter();
+        for record in batch {
+            // A sink that gives too few outcomes has a defect; its rows are given again rather than lost.
+            let outcome = outcomes.next().unwrap_or_else(|| Outcome::Retry {
+                after: None,
+                error: SinkError::new(codes::TRY_LATER, "the sink gave no outcome for the row"),
+            });
+            match outcome {
+                Outcome::Delivered => settled.delivered.push(record.seq),
+                Outcome::Rejected { error } => settled.letters.push(Letter { record, error, attempts }),
+                Outcome::Retry { after, error } => {
+                    if settled.failure.is_none() {
+                        settled.failure = Some((after, error));
+                    }
+                    settled.left.push(record);
+                }
+            }
+        }
+        settled
+    }
+}

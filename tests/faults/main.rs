@@ -1,0 +1,7 @@
+//! Bad days: what rows are promised when the far side is away, slow or refuses.
+
+mod database;
+mod far_sides;
+
+/// The binary under test.
+const WEIR: &str = env!("CARGO_BIN_EXE_weir");

@@ -1,0 +1,14 @@
+//! From a real client's message, through rule files, to what each sink received.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod clients;
+mod dead_letters;
+mod demo;
+mod examples;
+mod reload;
+mod sentence;
+mod signing;
+
+/// The binary under test.
+const WEIR: &str = env!("CARGO_BIN_EXE_weir");
