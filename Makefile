@@ -52,5 +52,5 @@ fmt: ## Format everything
 fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz
 	scripts/fuzz
 
-soak: test-tools ## The long version of the fault tests: 100,000 messages, database away for 10 s
+soak: test-tools ## The long version of the fault tests: a million messages, database away for a minute
 	WEIR_SOAK=1 $(CARGO) test --release -p weir --test faults -- --nocapture

@@ -1,11 +1,13 @@
 //! PostgreSQL goes away in the middle and comes back: each message is one row, in order.
 //!
-//! `WEIR_SOAK=1` (`make soak`) takes the full size: 100,000 messages, ten seconds away.
+//! `WEIR_SOAK=1` (`make soak`) is ten times as much: a million messages, a minute away.
 
 use crate::WEIR;
 use std::time::Duration;
 use tokio::time::sleep;
-use weir_test_support::{Database, LinePublisher, Postgres, Site, Weir, wait_until};
+use weir_test_support::{
+    Database, LinePublisher, Postgres, Site, Weir, paho, repository, wait_until,
+};
 
 const PUBLISHERS: usize = 20;
 
@@ -19,9 +21,9 @@ struct Load {
 impl Load {
     fn chosen() -> Self {
         let (messages, away, deadline) = if std::env::var_os("WEIR_SOAK").is_some() {
-            (100_000, 10, 300)
+            (1_000_000, 60, 1200)
         } else {
-            (20_000, 2, 120)
+            (100_000, 10, 180)
         };
         Self {
             per_publisher: messages / PUBLISHERS,
@@ -242,4 +244,43 @@ async fn weir_starts_while_its_database_is_away_and_the_rows_wait() {
         database.try_count("SELECT count(*) FROM arrived").await == Some(2)
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_mqtt_5_publisher_is_told_what_a_full_buffer_refused_and_the_rest_arrives() {
+    const MESSAGES: usize = 3000;
+    let rule = rule("buffer = { max_bytes = \"64KiB\", when_full = \"block\" }");
+    let mut scene = Scene::start(&rule).await;
+    scene.publishers.clear();
+    scene.postgres.stop().await;
+
+    let script = repository().join("tests/faults/paho_load.py");
+    let (port, count) = (scene.weir.mqtt_port().to_string(), MESSAGES.to_string());
+    let told = paho(&script, &[&port, "load/0", &count]).await.succeeded();
+    let told: serde_json::Value =
+        serde_json::from_str(&told.stdout).expect("the script prints JSON");
+    let numbers = |list: &serde_json::Value| -> Vec<u64> {
+        let list = list.as_array().cloned().unwrap_or_default();
+        let mut numbers: Vec<u64> = list.iter().filter_map(serde_json::Value::as_u64).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let accepted = numbers(&told["accepted"]);
+    let refused = numbers(&told["refused"]["Quota exceeded"]);
+    assert!(!accepted.is_empty() && !refused.is_empty(), "{told}");
+    assert_eq!(accepted.len() + refused.len(), MESSAGES, "{told}");
+
+    scene.postgres.start_again().await;
+    scene
+        .at_least(accepted.len() as u64, Duration::from_secs(60))
+        .await;
+    let rows = scene
+        .database
+        .psql("SELECT n FROM arrived ORDER BY n")
+        .await;
+    let rows: Vec<u64> = rows.lines().filter_map(|row| row.parse().ok()).collect();
+    assert_eq!(
+        rows, accepted,
+        "each accepted message is a row, and no refused one is"
+    );
 }

@@ -65,7 +65,10 @@ async fn a_slow_webhook_holds_nobody_else_up() {
     let site = Site::new();
     site.connector(
         "hq",
-        &format!("type = \"mqtt\"\naddresses = [\"{}\"]\n", mosquitto.url()),
+        &format!(
+            "type = \"mqtt\"\nclient_id = \"weir-test\"\naddresses = [\"{}\"]\n",
+            mosquitto.url()
+        ),
     );
     site.rule(
         "both",
@@ -91,7 +94,7 @@ async fn a_bridge_delivers_what_came_while_the_other_broker_was_away() {
     site.connector(
         "hq",
         &format!(
-            "type = \"mqtt\"\naddresses = [\"{}\"]\nbackoff = {{ base = \"200ms\", cap = \"1s\" }}\n",
+            "type = \"mqtt\"\nclient_id = \"weir-test\"\naddresses = [\"{}\"]\nbackoff = {{ base = \"200ms\", cap = \"1s\" }}\n",
             mosquitto.url()
         ),
     );

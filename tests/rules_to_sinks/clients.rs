@@ -47,7 +47,7 @@ async fn every_version_of_paho_is_heard_at_every_qos() {
 /// Each device sent one message that passes and one that does not.
 async fn all_arrived_once(mut scene: Scene, mut expected: Vec<String>) {
     let devices = expected.len();
-    scene.settled(2 * devices as u64).await;
+    scene.settled(2 * devices as u64, devices as u64).await;
 
     expected.sort();
     assert_eq!(scene.rows().await, expected);

@@ -44,22 +44,15 @@ impl Scene {
         }
     }
 
-    /// Returns when the rule has seen `matched` messages and all that they made is delivered.
-    pub(crate) async fn settled(&self, matched: u64) {
-        wait_until(
-            &format!("{matched} messages to be dealt with"),
-            DEADLINE,
-            || async {
-                let rule = [("rule", "hot")];
-                let seen = self.weir.metric("weir_rule_matched_total", &rule).await;
-                let rows = self.weir.metric("weir_sink_rows_in_total", &rule).await;
-                let done = self
-                    .weir
-                    .metric("weir_sink_rows_delivered_total", &rule)
-                    .await;
-                seen >= matched as f64 && rows <= done
-            },
-        )
+    /// Returns when the rule has seen `matched` messages, and each of its three sinks has delivered
+    /// the rows of the `passed` ones.
+    pub(crate) async fn settled(&self, matched: u64, passed: u64) {
+        let what = format!("{matched} messages to be dealt with");
+        wait_until(&what, DEADLINE, || async {
+            let count = async |name| self.weir.metric(name, &[("rule", "hot")]).await;
+            count("weir_rule_matched_total").await >= matched as f64
+                && count("weir_sink_rows_delivered_total").await >= 3.0 * passed as f64
+        })
         .await;
     }
 
@@ -90,7 +83,7 @@ async fn publish(scene: &Scene, topic: &str, payload: &str) {
 async fn a_device_over_30_degrees_reaches_all_three_sinks() {
     let mut scene = Scene::start().await;
     publish(&scene, "/dev/a1/up", "{\"temp\":31.5}").await;
-    scene.settled(1).await;
+    scene.settled(1, 1).await;
 
     assert_eq!(scene.rows().await, ["a1|31.5"]);
 
@@ -118,7 +111,7 @@ async fn a_device_at_30_degrees_reaches_none_of_them() {
     publish(&scene, "/dev/a1/down", "{\"temp\":99}").await;
     // The last one passes: what came before it would have arrived before it or with it.
     publish(&scene, "/dev/last/up", "{\"temp\":30.001}").await;
-    scene.settled(3).await;
+    scene.settled(3, 1).await;
 
     assert_eq!(scene.rows().await, ["last|30.001"]);
     assert_eq!(scene.webhook.requests().len(), 1);
@@ -135,7 +128,7 @@ async fn broken_json_is_an_error_of_that_rule_and_the_next_message_passes() {
     let scene = Scene::start().await;
     publish(&scene, "/dev/a1/up", "{temp:").await;
     publish(&scene, "/dev/a1/up", "{\"temp\":31.5}").await;
-    scene.settled(2).await;
+    scene.settled(2, 1).await;
 
     assert_eq!(scene.rows().await, ["a1|31.5"]);
     let errors = [("rule", "hot"), ("kind", "payload_decode")];

@@ -7,18 +7,29 @@ use std::sync::Arc;
 use weir::auth::anonymous::Anonymous;
 use weir::broker::{Broker, BrokerSettings, ListenerSettings};
 use weir::pipeline::Pipeline;
+use weir::pipeline::world::World;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1883".to_owned());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:1883".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
-    let settings = BrokerSettings { max_inflight: 1000, max_queued: 100_000, ..BrokerSettings::default() };
-    let broker = Broker::start(settings, Arc::new(Pipeline::default()), Arc::new(Anonymous));
-    let listener_settings =
-        ListenerSettings { name: Arc::from("only"), max_connections: 100_000, allow_anonymous: true };
+    let settings = BrokerSettings {
+        max_inflight: 1000,
+        max_queued: 100_000,
+        ..BrokerSettings::default()
+    };
+    let pipeline = Pipeline::new(World::new("only", jiff::tz::TimeZone::UTC));
+    let broker = Broker::start(settings, Arc::new(pipeline), Arc::new(Anonymous));
+    let listener_settings = ListenerSettings {
+        name: Arc::from("only"),
+        max_connections: 100_000,
+        allow_anonymous: true,
+    };
     let interrupted = async { drop(tokio::signal::ctrl_c().await) };
     broker.serve(listener, listener_settings, interrupted).await;
     broker.shutdown(std::time::Duration::from_secs(1)).await;

@@ -16,8 +16,8 @@ use crate::admin::{self, Admin};
 use crate::auth::Authenticator;
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
 use crate::config::{Config, StartPolicy};
-use crate::pipeline::world::{World, now_ms};
 use crate::pipeline::Pipeline;
+use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
 use crate::reload::{Project, ReloadReport, Reloader};
@@ -61,11 +61,23 @@ impl App {
     ///
     /// # Errors
     /// When the configuration, a port or the data folder cannot be used.
-    pub async fn start(config: &Config, project: Project, authenticator: Arc<dyn Authenticator>) -> Result<Self, StartError> {
+    pub async fn start(
+        config: &Config,
+        project: Project,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> Result<Self, StartError> {
         let data_dir = config.data_dir();
         let lock = lock(&data_dir)?;
-        let pipeline = Arc::new(Pipeline::new(World::new(&config.node(), time_zone(&config.rules.timezone)?)));
-        let reloader = Arc::new(Reloader::new(project, config, &data_dir, Arc::clone(&pipeline)));
+        let pipeline = Arc::new(Pipeline::new(World::new(
+            &config.node(),
+            time_zone(&config.rules.timezone)?,
+        )));
+        let reloader = Arc::new(Reloader::new(
+            project,
+            config,
+            &data_dir,
+            Arc::clone(&pipeline),
+        ));
         // Before any listener opens: the first publish meets every rule.
         let first_load = reloader.reload(false).await;
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
@@ -99,7 +111,17 @@ impl App {
         if config.rules.watch && reloader.has_folders() {
             tasks.spawn(watch_files(Arc::clone(&reloader), ended(stopped)));
         }
-        Ok(Self { broker, pipeline, reloader, mqtt, http, first_load, stop, tasks, _lock: lock })
+        Ok(Self {
+            broker,
+            pipeline,
+            reloader,
+            mqtt,
+            http,
+            first_load,
+            stop,
+            tasks,
+            _lock: lock,
+        })
     }
 
     /// Stops: no new connections, clients say good-bye, sinks deliver what they have within a grace period.
@@ -155,7 +177,10 @@ fn settings(config: &Config) -> BrokerSettings {
 
 /// Whether a listener admits clients without credentials: as configured, else on loopback without a password file.
 fn allow_anonymous(config: &Config, address: SocketAddr) -> bool {
-    config.auth.allow_anonymous.unwrap_or(address.ip().is_loopback() && config.auth.password_file.is_none())
+    config
+        .auth
+        .allow_anonymous
+        .unwrap_or(address.ip().is_loopback() && config.auth.password_file.is_none())
 }
 
 async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
@@ -165,11 +190,15 @@ async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, StartError
 }
 
 fn local(socket: &TcpListener) -> Result<SocketAddr, StartError> {
-    socket.local_addr().map_err(|error| StartError::Unusable(format!("[E1601] no local address: {error}")))
+    socket
+        .local_addr()
+        .map_err(|error| StartError::Unusable(format!("[E1601] no local address: {error}")))
 }
 
 fn lock(data_dir: &Path) -> Result<File, StartError> {
-    let unusable = |error: std::io::Error| StartError::Unusable(format!("[E1602] data_dir {}: {error}", data_dir.display()));
+    let unusable = |error: std::io::Error| {
+        StartError::Unusable(format!("[E1602] data_dir {}: {error}", data_dir.display()))
+    };
     make_private(data_dir).map_err(unusable)?;
     let file = File::create(data_dir.join("lock")).map_err(unusable)?;
     match file.try_lock() {
@@ -201,12 +230,20 @@ pub fn time_zone(name: &str) -> Result<TimeZone, StartError> {
     if name == "system" {
         return Ok(TimeZone::system());
     }
-    TimeZone::get(name).or_else(|_| TimeZone::posix(&posix_offset(name))).map_err(|_| {
-        StartError::Config(vec![
-            Problem::whole("weir.toml", "E1006", format!("rules.timezone `{name}` is not known"))
-                .help("write an IANA name such as Asia/Shanghai, an offset such as +08:00, or system"),
-        ])
-    })
+    TimeZone::get(name)
+        .or_else(|_| TimeZone::posix(&posix_offset(name)))
+        .map_err(|_| {
+            StartError::Config(vec![
+                Problem::whole(
+                    "weir.toml",
+                    "E1006",
+                    format!("rules.timezone `{name}` is not known"),
+                )
+                .help(
+                    "write an IANA name such as Asia/Shanghai, an offset such as +08:00, or system",
+                ),
+            ])
+        })
 }
 
 /// `+08:00` as POSIX writes it, with the sign the other way round.
@@ -226,8 +263,14 @@ mod tests {
     #[test]
     fn zones_are_names_or_offsets() {
         let at = jiff::Timestamp::UNIX_EPOCH;
-        assert_eq!(time_zone("Asia/Shanghai").unwrap().to_offset(at).seconds(), 8 * 3600);
-        assert_eq!(time_zone("-03:30").unwrap().to_offset(at).seconds(), -(3 * 3600 + 1800));
+        assert_eq!(
+            time_zone("Asia/Shanghai").unwrap().to_offset(at).seconds(),
+            8 * 3600
+        );
+        assert_eq!(
+            time_zone("-03:30").unwrap().to_offset(at).seconds(),
+            -(3 * 3600 + 1800)
+        );
         assert!(time_zone("Mars/Olympus").is_err());
     }
 

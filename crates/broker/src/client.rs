@@ -11,8 +11,9 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weir_mqtt::{
-    Connect, Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish, QoS, ReasonCode, Subscribe,
-    SubscribeOptions, SubscriptionFilter, SubscriptionRequest, TopicName, Utf8, codec,
+    Connect, Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel,
+    Publish, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionRequest,
+    TopicName, Utf8, codec,
 };
 
 /// The largest packet that the client takes.
@@ -96,15 +97,20 @@ impl Client {
     /// # Errors
     /// When there is no connection, or the broker refuses.
     pub async fn connect(address: SocketAddr, options: &Options) -> Result<Self, ClientError> {
-        let stream = TcpStream::connect(address).await.map_err(|source| ClientError::Connect { address, source })?;
-        stream.set_nodelay(true).map_err(|source| ClientError::Connect { address, source })?;
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|source| ClientError::Connect { address, source })?;
+        stream
+            .set_nodelay(true)
+            .map_err(|source| ClientError::Connect { address, source })?;
         let mut client = Self {
             stream,
             version: options.version,
             read: BytesMut::new(),
             write: Vec::new(),
             next_id: PacketId::new(1).expect("1 is not 0"),
-            keep_alive: (options.keep_alive_s > 0).then(|| Duration::from_secs(u64::from(options.keep_alive_s))),
+            keep_alive: (options.keep_alive_s > 0)
+                .then(|| Duration::from_secs(u64::from(options.keep_alive_s))),
             inbox: VecDeque::new(),
         };
         let mut connect = Connect::new(options.version, utf8(&options.client_id)?);
@@ -119,7 +125,10 @@ impl Client {
         match client.receive().await? {
             Packet::ConnAck(ack) if !ack.reason.is_error() => Ok(client),
             Packet::ConnAck(ack) => Err(ClientError::Refused(ack.reason)),
-            other => Err(ClientError::Lost(format!("{} came instead of CONNACK", other.name()))),
+            other => Err(ClientError::Lost(format!(
+                "{} came instead of CONNACK",
+                other.name()
+            ))),
         }
     }
 
@@ -127,8 +136,15 @@ impl Client {
     ///
     /// # Errors
     /// When the connection is lost, or the broker refuses the message.
-    pub async fn publish(&mut self, topic: &str, payload: Bytes, qos: QoS, retain: bool) -> Result<(), ClientError> {
-        let topic = TopicName::new(topic).map_err(|error| ClientError::Invalid(format!("topic `{topic}`: {error}")))?;
+    pub async fn publish(
+        &mut self,
+        topic: &str,
+        payload: Bytes,
+        qos: QoS,
+        retain: bool,
+    ) -> Result<(), ClientError> {
+        let topic = TopicName::new(topic)
+            .map_err(|error| ClientError::Invalid(format!("topic `{topic}`: {error}")))?;
         let mut publish = Publish::new(topic.into_utf8(), payload);
         publish.qos = qos;
         publish.retain = retain;
@@ -153,7 +169,11 @@ impl Client {
                     continue;
                 }
             };
-            return if reason.is_error() { Err(ClientError::Denied { what, reason }) } else { Ok(()) };
+            return if reason.is_error() {
+                Err(ClientError::Denied { what, reason })
+            } else {
+                Ok(())
+            };
         }
     }
 
@@ -164,16 +184,33 @@ impl Client {
     pub async fn subscribe(&mut self, filters: &[String], qos: QoS) -> Result<(), ClientError> {
         let mut requests = Vec::with_capacity(filters.len());
         for filter in filters {
-            let filter = SubscriptionFilter::parse(filter).map_err(|error| ClientError::Invalid(format!("filter `{filter}`: {error}")))?;
-            requests.push(SubscriptionRequest { filter, options: SubscribeOptions::with_qos(qos) });
+            let filter = SubscriptionFilter::parse(filter)
+                .map_err(|error| ClientError::Invalid(format!("filter `{filter}`: {error}")))?;
+            requests.push(SubscriptionRequest {
+                filter,
+                options: SubscribeOptions::with_qos(qos),
+            });
         }
         let id = self.take_id();
-        self.send(&Packet::Subscribe(Subscribe { packet_id: id, requests, properties: None })).await?;
+        self.send(&Packet::Subscribe(Subscribe {
+            packet_id: id,
+            requests,
+            properties: None,
+        }))
+        .await?;
         loop {
             match self.receive().await? {
                 Packet::SubAck(ack) if ack.packet_id == id => {
-                    return match ack.reasons.iter().zip(filters).find(|(reason, _)| reason.is_error()) {
-                        Some((reason, filter)) => Err(ClientError::Denied { what: format!("the filter `{filter}`"), reason: *reason }),
+                    return match ack
+                        .reasons
+                        .iter()
+                        .zip(filters)
+                        .find(|(reason, _)| reason.is_error())
+                    {
+                        Some((reason, filter)) => Err(ClientError::Denied {
+                            what: format!("the filter `{filter}`"),
+                            reason: *reason,
+                        }),
                         None => Ok(()),
                     };
                 }
@@ -201,8 +238,12 @@ impl Client {
     /// # Errors
     /// When the connection was lost before.
     pub async fn disconnect(mut self) -> Result<(), ClientError> {
-        self.send(&Packet::Disconnect(Disconnect::new(ReasonCode::Success))).await?;
-        self.stream.shutdown().await.map_err(|error| ClientError::Lost(error.to_string()))
+        self.send(&Packet::Disconnect(Disconnect::new(ReasonCode::Success)))
+            .await?;
+        self.stream
+            .shutdown()
+            .await
+            .map_err(|error| ClientError::Lost(error.to_string()))
     }
 
     fn take_id(&mut self) -> PacketId {
@@ -216,32 +257,48 @@ impl Client {
         match packet {
             Packet::Publish(publish) => {
                 match (publish.qos, publish.packet_id) {
-                    (QoS::AtLeastOnce, Some(id)) => self.send(&Packet::PubAck(PubAck::success(id))).await?,
-                    (QoS::ExactlyOnce, Some(id)) => self.send(&Packet::PubRec(PubRec::success(id))).await?,
+                    (QoS::AtLeastOnce, Some(id)) => {
+                        self.send(&Packet::PubAck(PubAck::success(id))).await?
+                    }
+                    (QoS::ExactlyOnce, Some(id)) => {
+                        self.send(&Packet::PubRec(PubRec::success(id))).await?
+                    }
                     _ => {}
                 }
                 self.inbox.push_back(publish);
                 Ok(())
             }
-            Packet::PubRel(rel) => self.send(&Packet::PubComp(PubComp::success(rel.packet_id))).await,
-            Packet::Disconnect(disconnect) => Err(ClientError::Lost(format!("the broker ended it: {}", disconnect.reason.name()))),
+            Packet::PubRel(rel) => {
+                self.send(&Packet::PubComp(PubComp::success(rel.packet_id)))
+                    .await
+            }
+            Packet::Disconnect(disconnect) => Err(ClientError::Lost(format!(
+                "the broker ended it: {}",
+                disconnect.reason.name()
+            ))),
             _ => Ok(()),
         }
     }
 
     async fn send(&mut self, packet: &Packet) -> Result<(), ClientError> {
         self.write.clear();
-        codec::encode(packet, self.version, &mut self.write).map_err(|error| ClientError::Invalid(error.to_string()))?;
-        self.stream.write_all(&self.write).await.map_err(|error| ClientError::Lost(error.to_string()))
+        codec::encode(packet, self.version, &mut self.write)
+            .map_err(|error| ClientError::Invalid(error.to_string()))?;
+        self.stream
+            .write_all(&self.write)
+            .await
+            .map_err(|error| ClientError::Lost(error.to_string()))
     }
 
     /// The next packet; an idle connection is kept alive meanwhile.
     async fn receive(&mut self) -> Result<Packet, ClientError> {
         loop {
-            let length = codec::frame_length(&self.read, MAX_PACKET).map_err(|error| ClientError::Lost(error.to_string()))?;
+            let length = codec::frame_length(&self.read, MAX_PACKET)
+                .map_err(|error| ClientError::Lost(error.to_string()))?;
             if let Some(length) = length.filter(|length| self.read.len() >= *length) {
                 let frame = self.read.split_to(length).freeze();
-                return codec::decode(frame, self.version).map_err(|error| ClientError::Lost(error.to_string()));
+                return codec::decode(frame, self.version)
+                    .map_err(|error| ClientError::Lost(error.to_string()));
             }
             let read = self.stream.read_buf(&mut self.read);
             let read = match self.keep_alive {

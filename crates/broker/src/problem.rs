@@ -44,7 +44,10 @@ pub struct Source {
 impl Source {
     /// A source from its parts.
     pub fn new(path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> Self {
-        Self { path: path.into(), text: text.into() }
+        Self {
+            path: path.into(),
+            text: text.into(),
+        }
     }
 
     /// Line and column of a byte offset, both from 1; columns count characters.
@@ -57,7 +60,10 @@ impl Source {
     }
 
     fn line(&self, number: usize) -> &str {
-        self.text.lines().nth(number.saturating_sub(1)).unwrap_or("")
+        self.text
+            .lines()
+            .nth(number.saturating_sub(1))
+            .unwrap_or("")
     }
 }
 
@@ -170,15 +176,30 @@ impl Problem {
 /// The form that people read; ends without a line break.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]: {}", self.severity.word(), self.code, self.message)?;
+        write!(
+            f,
+            "{}[{}]: {}",
+            self.severity.word(),
+            self.code,
+            self.message
+        )?;
         let number = self.line.to_string();
         let margin = if self.line == 0 { 1 } else { number.len() };
         write!(f, "\n{:margin$} --> {}", "", self.place())?;
         if self.line > 0 {
             write!(f, "\n{:margin$} |\n{number} | {}", "", self.excerpt)?;
-            let indent: String =
-                self.excerpt.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            let room = self.excerpt.chars().count().saturating_sub(self.column - 1).max(1);
+            let indent: String = self
+                .excerpt
+                .chars()
+                .take(self.column - 1)
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect();
+            let room = self
+                .excerpt
+                .chars()
+                .count()
+                .saturating_sub(self.column - 1)
+                .max(1);
             let carets = "^".repeat(self.length.clamp(1, room));
             write!(f, "\n{:margin$} | {indent}{carets}", "")?;
             if !self.label.is_empty() {
@@ -197,7 +218,9 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
     known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(written, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len().max(written.len()) / 3).max(1))
+        .filter(|(distance, candidate)| {
+            *distance <= (candidate.len().max(written.len()) / 3).max(1)
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -217,7 +240,8 @@ mod tests {
     #[test]
     fn a_problem_shows_its_line_with_a_caret_under_the_place() {
         let source = Source::new("rules/cold.toml", "a = 1\nsql = 'SELECT uper(x)'\n");
-        let problem = Problem::at(&source, 20..24, "E0102", "unknown function `uper`").label("did you mean `upper`?");
+        let problem = Problem::at(&source, 20..24, "E0102", "unknown function `uper`")
+            .label("did you mean `upper`?");
         assert_eq!(
             problem.to_string(),
             "error[E0102]: unknown function `uper`\n  --> rules/cold.toml:2:15\n  |\n2 | sql = 'SELECT uper(x)'\n  |               ^^^^ did you mean `upper`?"

@@ -147,13 +147,21 @@ impl ReloadReport {
             self.applied,
             self.refused,
             self.millis,
-            if self.dry_run { "   (dry run: nothing was taken over)" } else { "" }
+            if self.dry_run {
+                "   (dry run: nothing was taken over)"
+            } else {
+                ""
+            }
         );
         let places: Vec<String> = self.files.iter().map(FileOutcome::place).collect();
         let width = places.iter().map(String::len).max().unwrap_or(0);
         for (file, place) in self.files.iter().zip(&places) {
             // Writing into a String cannot fail.
-            let _ = writeln!(out, "  {:<9}{place:<width$}   {}", file.outcome, file.detail);
+            let _ = writeln!(
+                out,
+                "  {:<9}{place:<width$}   {}",
+                file.outcome, file.detail
+            );
         }
         for problem in self.problems() {
             let _ = writeln!(out, "{problem}");
@@ -164,7 +172,11 @@ impl ReloadReport {
 
 impl FileOutcome {
     fn place(&self) -> String {
-        match self.diagnostics.iter().find(|problem| problem.is_error() && problem.file == self.path) {
+        match self
+            .diagnostics
+            .iter()
+            .find(|problem| problem.is_error() && problem.file == self.path)
+        {
             Some(problem) => problem.place(),
             None => self.path.display().to_string(),
         }
@@ -173,7 +185,12 @@ impl FileOutcome {
 
 impl Reloader {
     /// A reloader that has loaded nothing yet.
-    pub fn new(project: Project, config: &Config, data_dir: &Path, pipeline: Arc<Pipeline>) -> Self {
+    pub fn new(
+        project: Project,
+        config: &Config,
+        data_dir: &Path,
+        pipeline: Arc<Pipeline>,
+    ) -> Self {
         // Built-in files are always good; keeping copies of them would say nothing.
         let last_good = matches!(project, Project::Folders(_)).then(|| LastGood::below(data_dir));
         Self {
@@ -206,7 +223,11 @@ impl Reloader {
     pub async fn reload_if_changed(&self) -> Option<ReloadReport> {
         let (files, _) = self.read();
         let changed = changed(&self.state.lock().files, &files);
-        if changed.is_empty() { None } else { Some(self.reload(false).await) }
+        if changed.is_empty() {
+            None
+        } else {
+            Some(self.reload(false).await)
+        }
     }
 
     /// Loads the files; with `dry_run` only says what that would do.
@@ -214,7 +235,11 @@ impl Reloader {
         let mut turn = self.turn.lock().await;
         let started = Instant::now();
         let (files, unreadable) = self.read();
-        let last_good = self.last_good.as_ref().map(LastGood::read).unwrap_or_default();
+        let last_good = self
+            .last_good
+            .as_ref()
+            .map(LastGood::read)
+            .unwrap_or_default();
         let mut checked = match &self.project {
             Project::Folders(_) => check(&files, &last_good, &Process),
             Project::BuiltIn(_, outside) => check(&files, &last_good, &**outside),
@@ -243,13 +268,23 @@ impl Reloader {
             }
         }
         *turn += 1;
-        let bad: BTreeSet<PathBuf> =
-            outcomes.iter().filter(|file| file.outcome == "refused").map(|file| file.path.clone()).collect();
+        let bad: BTreeSet<PathBuf> = outcomes
+            .iter()
+            .filter(|file| file.outcome == "refused")
+            .map(|file| file.path.clone())
+            .collect();
         let mut report = ReloadReport {
             v: 1,
             generation: *turn,
             changed: changed.len(),
-            applied: if apply { changed.iter().filter(|(_, path)| !bad.contains(path)).count() } else { 0 },
+            applied: if apply {
+                changed
+                    .iter()
+                    .filter(|(_, path)| !bad.contains(path))
+                    .count()
+            } else {
+                0
+            },
             refused: bad.len(),
             dry_run,
             millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -270,9 +305,22 @@ impl Reloader {
     fn limit_rules(&self, checked: &mut Checked) {
         let over: Vec<String> = checked.rules.keys().skip(self.max_rules).cloned().collect();
         for id in over {
-            let Some(rule) = checked.rules.remove(&id) else { continue };
-            let problem = Problem::whole(&rule.source.path, "E1012", format!("there are more than rules.max_rules = {} rules", self.max_rules));
-            if let Some(report) = checked.reports.iter_mut().find(|report| report.file == FileId::rule(&id)) {
+            let Some(rule) = checked.rules.remove(&id) else {
+                continue;
+            };
+            let problem = Problem::whole(
+                &rule.source.path,
+                "E1012",
+                format!(
+                    "there are more than rules.max_rules = {} rules",
+                    self.max_rules
+                ),
+            );
+            if let Some(report) = checked
+                .reports
+                .iter_mut()
+                .find(|report| report.file == FileId::rule(&id))
+            {
                 report.verdict = Verdict::Refused;
                 report.problems.push(problem);
             }
@@ -291,16 +339,28 @@ impl Reloader {
             let mut targets = Vec::new();
             for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
                 match self.target(rule, sink, &connectors, &state, &mut sinks) {
-                    Ok(target) => targets.push(LiveSink { id: Arc::clone(&sink.id), target }),
+                    Ok(target) => targets.push(LiveSink {
+                        id: Arc::clone(&sink.id),
+                        target,
+                    }),
                     Err(error) => failed.push(FileOutcome {
                         path: rule.source.path.clone(),
                         outcome: "refused",
                         detail: format!("sink `{}` could not be opened", sink.id),
-                        diagnostics: vec![Problem::whole(&rule.source.path, error.code(), error.to_string())],
+                        diagnostics: vec![Problem::whole(
+                            &rule.source.path,
+                            error.code(),
+                            error.to_string(),
+                        )],
                     }),
                 }
             }
-            live.push(Arc::new(LiveRule { id: Arc::clone(&rule.id), rule: Arc::clone(&rule.rule), sinks: targets, counters }));
+            live.push(Arc::new(LiveRule {
+                id: Arc::clone(&rule.id),
+                rule: Arc::clone(&rule.rule),
+                sinks: targets,
+                counters,
+            }));
         }
         self.pipeline.swap(live);
         let gone: Vec<SinkHandle> = std::mem::take(&mut state.sinks)
@@ -328,7 +388,12 @@ impl Reloader {
         failed
     }
 
-    fn open_connectors(&self, checked: &Checked, state: &State, failed: &mut Vec<FileOutcome>) -> HashMap<String, (u64, Arc<Connector>)> {
+    fn open_connectors(
+        &self,
+        checked: &Checked,
+        state: &State,
+        failed: &mut Vec<FileOutcome>,
+    ) -> HashMap<String, (u64, Arc<Connector>)> {
         let used: BTreeSet<&str> = checked
             .rules
             .values()
@@ -338,7 +403,9 @@ impl Reloader {
             .collect();
         let mut open = HashMap::new();
         for name in used {
-            let Some(connector) = checked.connectors.get(name) else { continue };
+            let Some(connector) = checked.connectors.get(name) else {
+                continue;
+            };
             if let Some((fingerprint, kept)) = state.connectors.get(name)
                 && *fingerprint == connector.fingerprint
             {
@@ -350,7 +417,10 @@ impl Reloader {
                     open.insert(name.to_owned(), (connector.fingerprint, opened));
                 }
                 Err(error) => {
-                    let path = checked.good.get(&FileId::connector(name)).map_or_else(PathBuf::new, |source| source.path.clone());
+                    let path = checked
+                        .good
+                        .get(&FileId::connector(name))
+                        .map_or_else(PathBuf::new, |source| source.path.clone());
                     failed.push(FileOutcome {
                         path: path.clone(),
                         outcome: "refused",
@@ -382,7 +452,12 @@ impl Reloader {
             rule_id: rule.id.to_string(),
             sink_id: sink.id.to_string(),
             plan: (*sink.plan).clone(),
-            connector: sink.plan.connector.as_ref().and_then(|name| connectors.get(name)).map(|(_, connector)| Arc::clone(connector)),
+            connector: sink
+                .plan
+                .connector
+                .as_ref()
+                .and_then(|name| connectors.get(name))
+                .map(|(_, connector)| Arc::clone(connector)),
             data_dir: self.data_dir.clone(),
             store_id: self.store_id.clone(),
             console: ConsoleOutput::stdout(),
@@ -395,7 +470,14 @@ impl Reloader {
             }
             None => weir_sinks::open(&spec())?,
         };
-        sinks.insert(key, OpenSink { fingerprint: sink.fingerprint, kind: sink.plan.kind.name(), handle: handle.clone() });
+        sinks.insert(
+            key,
+            OpenSink {
+                fingerprint: sink.fingerprint,
+                kind: sink.plan.kind.name(),
+                handle: handle.clone(),
+            },
+        );
         Ok(Target::Queue(handle))
     }
 
@@ -410,7 +492,13 @@ impl Reloader {
     /// The files whose last good version runs, or that are left out.
     pub fn stale(&self) -> Vec<PathBuf> {
         let state = self.state.lock();
-        state.checked.reports.iter().filter(|report| report.verdict != Verdict::Ok).map(|report| report.path.clone()).collect()
+        state
+            .checked
+            .reports
+            .iter()
+            .filter(|report| report.verdict != Verdict::Ok)
+            .map(|report| report.path.clone())
+            .collect()
     }
 
     /// Every file's verdict of the last load.
@@ -425,12 +513,22 @@ impl Reloader {
 
     /// Every open sink with its type.
     pub fn open_sinks(&self) -> Vec<(&'static str, SinkHandle)> {
-        self.state.lock().sinks.values().map(|sink| (sink.kind, sink.handle.clone())).collect()
+        self.state
+            .lock()
+            .sinks
+            .values()
+            .map(|sink| (sink.kind, sink.handle.clone()))
+            .collect()
     }
 
     /// Every open connector.
     pub fn open_connectors_now(&self) -> Vec<Arc<Connector>> {
-        self.state.lock().connectors.values().map(|(_, connector)| Arc::clone(connector)).collect()
+        self.state
+            .lock()
+            .connectors
+            .values()
+            .map(|(_, connector)| Arc::clone(connector))
+            .collect()
     }
 
     /// The connectors that have no link now.
@@ -438,7 +536,12 @@ impl Reloader {
         let mut down: Vec<String> = self
             .open_connectors_now()
             .iter()
-            .filter(|connector| !matches!(connector.state().link, LinkState::Up | LinkState::Idle | LinkState::Connecting))
+            .filter(|connector| {
+                !matches!(
+                    connector.state().link,
+                    LinkState::Up | LinkState::Idle | LinkState::Connecting
+                )
+            })
             .map(|connector| connector.name().to_owned())
             .collect();
         down.sort();
@@ -508,7 +611,13 @@ fn changed(before: &Files, now: &Files) -> Vec<(FileId, PathBuf)> {
         .filter(|(file, source)| before.get(file).is_none_or(|kept| kept.text != source.text))
         .map(|(file, source)| (file.clone(), source.path.clone()))
         .collect();
-    changed.extend(before.0.iter().filter(|(file, _)| !now.0.contains_key(file)).map(|(file, source)| (file.clone(), source.path.clone())));
+    changed.extend(
+        before
+            .0
+            .iter()
+            .filter(|(file, _)| !now.0.contains_key(file))
+            .map(|(file, source)| (file.clone(), source.path.clone())),
+    );
     changed
 }
 
@@ -520,12 +629,20 @@ fn outcomes(checked: &Checked, changed: &[(FileId, PathBuf)], applied: bool) -> 
         .filter(|report| report.verdict != Verdict::Ok || is_changed(&report.file))
         .map(|report| {
             let (outcome, detail) = match report.verdict {
-                Verdict::Ok if !applied => ("unchanged", "another file is bad and rules.policy is all_or_nothing".to_owned()),
+                Verdict::Ok if !applied => (
+                    "unchanged",
+                    "another file is bad and rules.policy is all_or_nothing".to_owned(),
+                ),
                 Verdict::Ok => ("ok", report.summary.clone()),
                 Verdict::Stale => ("refused", "its last good version goes on".to_owned()),
                 Verdict::Refused => ("refused", "left out".to_owned()),
             };
-            FileOutcome { path: report.path.clone(), outcome, detail, diagnostics: report.problems.clone() }
+            FileOutcome {
+                path: report.path.clone(),
+                outcome,
+                detail,
+                diagnostics: report.problems.clone(),
+            }
         })
         .collect();
     for (file, path) in changed {
@@ -533,7 +650,10 @@ fn outcomes(checked: &Checked, changed: &[(FileId, PathBuf)], applied: bool) -> 
             outcomes.push(FileOutcome {
                 path: path.clone(),
                 outcome: "removed",
-                detail: format!("its sinks have {} s to deliver what they have", DRAIN.as_secs()),
+                detail: format!(
+                    "its sinks have {} s to deliver what they have",
+                    DRAIN.as_secs()
+                ),
                 diagnostics: Vec::new(),
             });
         }

@@ -99,7 +99,10 @@ impl ReasonCounters {
 
     /// The codes that were counted at least once, with their counts.
     pub fn nonzero(&self) -> impl Iterator<Item = (u8, u64)> + '_ {
-        (0u8..=255).zip(self.0.iter()).map(|(code, counter)| (code, counter.get())).filter(|(_, n)| *n > 0)
+        (0u8..=255)
+            .zip(self.0.iter())
+            .map(|(code, counter)| (code, counter.get()))
+            .filter(|(_, n)| *n > 0)
     }
 }
 

@@ -49,7 +49,10 @@ impl Commits {
     /// The ticket of the next batch.
     pub fn issue(self: &Arc<Self>) -> Ticket {
         let number = self.issued.fetch_add(1, Ordering::Relaxed) + 1;
-        Ticket(Some(Pending { number, commits: Arc::clone(self) }))
+        Ticket(Some(Pending {
+            number,
+            commits: Arc::clone(self),
+        }))
     }
 
     /// The first `number` batches are on stable storage.
@@ -68,15 +71,23 @@ impl Ticket {
 
     /// Whether the batch is on stable storage.
     pub fn is_ready(&self) -> bool {
-        self.0.as_ref().is_none_or(|pending| pending.commits.committed.load(Ordering::Acquire) >= pending.number)
+        self.0.as_ref().is_none_or(|pending| {
+            pending.commits.committed.load(Ordering::Acquire) >= pending.number
+        })
     }
 
     /// Wakes the task when the batch is on stable storage.
     pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
-        let Some(pending) = &self.0 else { return Poll::Ready(()) };
+        let Some(pending) = &self.0 else {
+            return Poll::Ready(());
+        };
         // Registered before looking, so that a commit in between is not missed.
         pending.commits.waiting.lock().push(cx.waker().clone());
-        if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Resolves when the batch is on stable storage.

@@ -68,9 +68,15 @@ fn rules(count: usize, threshold: i64) -> Matched<Rule> {
             "SELECT payload.device AS device, payload.temp AS temp, payload.hum AS hum, {index} AS rule \
              FROM \"dev/+/up\" WHERE payload.temp > {threshold}"
         );
-        Arc::new(compile(&sql, &Catalog::default()).expect("the statement is right").0)
+        Arc::new(
+            compile(&sql, &Catalog::default())
+                .expect("the statement is right")
+                .0,
+        )
     };
-    RuleSet::new((0..count).map(rule)).matching("dev/1/up").expect("the rules are on this topic")
+    RuleSet::new((0..count).map(rule))
+        .matching("dev/1/up")
+        .expect("the rules are on this topic")
 }
 
 fn run(bencher: Bencher<'_, '_>, size: usize, count: usize, threshold: i64) {
@@ -81,7 +87,9 @@ fn run(bencher: Bencher<'_, '_>, size: usize, count: usize, threshold: i64) {
         let input = Input::new(black_box(&event), &matched.needs);
         let mut outputs = 0;
         for rule in &matched.rules {
-            outputs += rule.evaluate(&input, "rule", &mut env).map_or(0, |rows| black_box(rows).len());
+            outputs += rule
+                .evaluate(&input, "rule", &mut env)
+                .map_or(0, |rows| black_box(rows).len());
         }
         outputs
     });

@@ -20,7 +20,11 @@ pub(crate) enum Body {
     /// `SELECT items`
     Select(Vec<Item>),
     /// `FOREACH items [DO outputs] [INCASE filter]`; the last item is the collection.
-    Foreach { items: Vec<Item>, outputs: Option<Vec<Item>>, filter: Option<Expr> },
+    Foreach {
+        items: Vec<Item>,
+        outputs: Option<Vec<Item>>,
+        filter: Option<Expr>,
+    },
 }
 
 /// One entry of FROM.
@@ -74,33 +78,84 @@ pub(crate) enum ExprKind {
     /// Stands where an error was reported, so that the rest can still be checked.
     Error,
     Literal(Value),
-    Name { name: Key, quoted: bool },
+    Name {
+        name: Key,
+        quoted: bool,
+    },
     /// `root.key[index][from..to]`, with at least one step.
-    Path { root: Box<Expr>, steps: Vec<Step> },
+    Path {
+        root: Box<Expr>,
+        steps: Vec<Step>,
+    },
     Call(Call),
     /// At least two conditions.
     And(Vec<Expr>),
     /// At least two conditions.
     Or(Vec<Expr>),
     Not(Box<Expr>),
-    Compare { operator: Comparison, left: Box<Expr>, right: Box<Expr> },
+    Compare {
+        operator: Comparison,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     /// `topic =~ filter`
-    TopicMatch { topic: Box<Expr>, filter: Box<Expr> },
+    TopicMatch {
+        topic: Box<Expr>,
+        filter: Box<Expr>,
+    },
     /// `value IN (a, b)`
-    InList { value: Box<Expr>, list: Vec<Expr>, negated: bool },
+    InList {
+        value: Box<Expr>,
+        list: Vec<Expr>,
+        negated: bool,
+    },
     /// `value IN array`
-    InArray { value: Box<Expr>, array: Box<Expr>, negated: bool },
-    Between { value: Box<Expr>, low: Box<Expr>, high: Box<Expr>, negated: bool },
-    Like { value: Box<Expr>, pattern: Box<Expr>, escape: Option<char>, ignore_case: bool, negated: bool },
-    Regex { value: Box<Expr>, pattern: Box<Expr>, negated: bool },
-    Is { value: Box<Expr>, test: IsTest, negated: bool },
-    Arithmetic { operator: Arithmetic, left: Box<Expr>, right: Box<Expr> },
+    InArray {
+        value: Box<Expr>,
+        array: Box<Expr>,
+        negated: bool,
+    },
+    Between {
+        value: Box<Expr>,
+        low: Box<Expr>,
+        high: Box<Expr>,
+        negated: bool,
+    },
+    Like {
+        value: Box<Expr>,
+        pattern: Box<Expr>,
+        escape: Option<char>,
+        ignore_case: bool,
+        negated: bool,
+    },
+    Regex {
+        value: Box<Expr>,
+        pattern: Box<Expr>,
+        negated: bool,
+    },
+    Is {
+        value: Box<Expr>,
+        test: IsTest,
+        negated: bool,
+    },
+    Arithmetic {
+        operator: Arithmetic,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     Negate(Box<Expr>),
-    Case { operand: Option<Box<Expr>>, branches: Vec<(Expr, Expr)>, otherwise: Option<Box<Expr>> },
+    Case {
+        operand: Option<Box<Expr>>,
+        branches: Vec<(Expr, Expr)>,
+        otherwise: Option<Box<Expr>>,
+    },
     Array(Vec<Expr>),
     Object(Vec<(Key, Expr)>),
     /// `[from..to]`
-    Range { from: i64, to: i64 },
+    Range {
+        from: i64,
+        to: i64,
+    },
 }
 
 /// `name(args)` or `namespace.name(args)`.
@@ -165,7 +220,10 @@ impl Expr {
     }
 
     pub(crate) const fn error(at: Place) -> Self {
-        Self { kind: ExprKind::Error, at }
+        Self {
+            kind: ExprKind::Error,
+            at,
+        }
     }
 
     /// The literal value, when this is one.
@@ -179,7 +237,10 @@ impl Expr {
     /// Calls `visit` for each direct part of this expression.
     pub(crate) fn for_each_part<'e>(&'e self, visit: &mut dyn FnMut(&'e Self)) {
         match &self.kind {
-            ExprKind::Error | ExprKind::Literal(_) | ExprKind::Name { .. } | ExprKind::Range { .. } => {}
+            ExprKind::Error
+            | ExprKind::Literal(_)
+            | ExprKind::Name { .. }
+            | ExprKind::Range { .. } => {}
             ExprKind::Path { root, steps } => {
                 visit(root);
                 for step in steps {
@@ -189,14 +250,33 @@ impl Expr {
                 }
             }
             ExprKind::Call(call) => call.args.iter().for_each(visit),
-            ExprKind::And(parts) | ExprKind::Or(parts) | ExprKind::Array(parts) => parts.iter().for_each(visit),
-            ExprKind::Not(part) | ExprKind::Negate(part) | ExprKind::Is { value: part, .. } => visit(part),
+            ExprKind::And(parts) | ExprKind::Or(parts) | ExprKind::Array(parts) => {
+                parts.iter().for_each(visit)
+            }
+            ExprKind::Not(part) | ExprKind::Negate(part) | ExprKind::Is { value: part, .. } => {
+                visit(part)
+            }
             ExprKind::Compare { left, right, .. }
             | ExprKind::Arithmetic { left, right, .. }
-            | ExprKind::TopicMatch { topic: left, filter: right }
-            | ExprKind::InArray { value: left, array: right, .. }
-            | ExprKind::Like { value: left, pattern: right, .. }
-            | ExprKind::Regex { value: left, pattern: right, .. } => {
+            | ExprKind::TopicMatch {
+                topic: left,
+                filter: right,
+            }
+            | ExprKind::InArray {
+                value: left,
+                array: right,
+                ..
+            }
+            | ExprKind::Like {
+                value: left,
+                pattern: right,
+                ..
+            }
+            | ExprKind::Regex {
+                value: left,
+                pattern: right,
+                ..
+            } => {
                 visit(left);
                 visit(right);
             }
@@ -204,12 +284,18 @@ impl Expr {
                 visit(value);
                 list.iter().for_each(visit);
             }
-            ExprKind::Between { value, low, high, .. } => {
+            ExprKind::Between {
+                value, low, high, ..
+            } => {
                 visit(value);
                 visit(low);
                 visit(high);
             }
-            ExprKind::Case { operand, branches, otherwise } => {
+            ExprKind::Case {
+                operand,
+                branches,
+                otherwise,
+            } => {
                 operand.iter().for_each(|operand| visit(operand));
                 for (when, then) in branches {
                     visit(when);

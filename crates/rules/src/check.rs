@@ -14,9 +14,22 @@ use crate::source::{BadSource, SourceFilter};
 use crate::value::Value;
 
 /// Notes what is wrong with the statement; gives its sources.
-pub(crate) fn check(statement: &Statement, sql: &str, catalog: &Catalog, found: &mut Vec<Diagnostic>) -> Vec<SourceFilter> {
+pub(crate) fn check(
+    statement: &Statement,
+    sql: &str,
+    catalog: &Catalog,
+    found: &mut Vec<Diagnostic>,
+) -> Vec<SourceFilter> {
     let layout = Layout::of(statement);
-    let mut check = Check { sql, catalog, found, layout: &layout, fields: Vec::new(), noted: HashSet::new(), statement };
+    let mut check = Check {
+        sql,
+        catalog,
+        found,
+        layout: &layout,
+        fields: Vec::new(),
+        noted: HashSet::new(),
+        statement,
+    };
     let sources = check.sources();
     check.statement();
     sources
@@ -37,7 +50,8 @@ struct Check<'c> {
 impl Check<'_> {
     fn say(&mut self, code: Code, at: Place, message: impl Into<String>, label: impl Into<String>) {
         if self.noted.insert((code, at)) {
-            self.found.push(Diagnostic::new(code, self.sql, at, message).label(label));
+            self.found
+                .push(Diagnostic::new(code, self.sql, at, message).label(label));
         }
     }
 
@@ -46,22 +60,44 @@ impl Check<'_> {
         for source in &self.statement.sources {
             if !source.quoted {
                 let label = format!("write \"{}\"", source.text);
-                self.say(Code::BareSource, source.at, "a source without quotes", label);
+                self.say(
+                    Code::BareSource,
+                    source.at,
+                    "a source without quotes",
+                    label,
+                );
             }
             if sources.iter().any(|earlier| earlier.text() == source.text) {
-                self.say(Code::DuplicateSource, source.at, format!("`{}` stands in FROM twice", source.text), "");
+                self.say(
+                    Code::DuplicateSource,
+                    source.at,
+                    format!("`{}` stands in FROM twice", source.text),
+                    "",
+                );
             }
             match SourceFilter::parse(&source.text) {
                 Ok(parsed) => {
                     self.add_fields(&parsed);
                     if source.text == "#" {
-                        self.say(Code::EveryMessage, source.at, "`#` matches every message", "");
+                        self.say(
+                            Code::EveryMessage,
+                            source.at,
+                            "`#` matches every message",
+                            "",
+                        );
                     }
                     sources.push(parsed);
                 }
-                Err(BadSource::Filter(message)) => self.say(Code::TopicFilter, source.at, message, ""),
+                Err(BadSource::Filter(message)) => {
+                    self.say(Code::TopicFilter, source.at, message, "")
+                }
                 Err(BadSource::Event(message, near)) => {
-                    self.say(Code::EventSource, source.at, message, near.map(did_you_mean).unwrap_or_default());
+                    self.say(
+                        Code::EventSource,
+                        source.at,
+                        message,
+                        near.map(did_you_mean).unwrap_or_default(),
+                    );
                 }
             }
         }
@@ -84,7 +120,11 @@ impl Check<'_> {
         let (statement, layout) = (self.statement, self.layout);
         match &statement.body {
             Body::Select(items) => self.items(items, |index| layout.item_view(index)),
-            Body::Foreach { items, outputs, filter } => {
+            Body::Foreach {
+                items,
+                outputs,
+                filter,
+            } => {
                 self.foreach_items(items);
                 self.items(items, |index| layout.item_view(index));
                 if let Some(outputs) = outputs {
@@ -103,20 +143,34 @@ impl Check<'_> {
     fn foreach_items(&mut self, items: &[Item]) {
         for item in items {
             if let Item::Star(at) = item {
-                self.say(Code::Syntax, *at, "expected an expression, found `*`", "FOREACH takes named values and a collection");
+                self.say(
+                    Code::Syntax,
+                    *at,
+                    "expected an expression, found `*`",
+                    "FOREACH takes named values and a collection",
+                );
             }
         }
-        if let Some(Item::Expr { alias: Some(alias), .. }) = items.last()
+        if let Some(Item::Expr {
+            alias: Some(alias), ..
+        }) = items.last()
             && alias.steps.len() > 1
         {
-            self.say(Code::Alias, alias.at, "the name of FOREACH's element must be a single name", "");
+            self.say(
+                Code::Alias,
+                alias.at,
+                "the name of FOREACH's element must be a single name",
+                "",
+            );
         }
     }
 
     fn items(&mut self, items: &[Item], view: impl Fn(usize) -> View) {
         let mut targets: Vec<&[AliasStep]> = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            let Item::Expr { expr, alias } = item else { continue };
+            let Item::Expr { expr, alias } = item else {
+                continue;
+            };
             self.expr(expr, &view(index));
             match alias {
                 Some(alias) => {
@@ -130,11 +184,24 @@ impl Check<'_> {
 
     fn alias(&mut self, alias: &Alias, earlier: &[&[AliasStep]]) {
         if alias.implicit {
-            self.say(Code::ImplicitAlias, alias.at, "an alias without AS", format!("write `AS {}`", alias.at.text(self.sql)));
+            self.say(
+                Code::ImplicitAlias,
+                alias.at,
+                "an alias without AS",
+                format!("write `AS {}`", alias.at.text(self.sql)),
+            );
         }
-        let grows = alias.steps.iter().any(|step| matches!(step, AliasStep::Prepend | AliasStep::Append));
+        let grows = alias
+            .steps
+            .iter()
+            .any(|step| matches!(step, AliasStep::Prepend | AliasStep::Append));
         if !grows && earlier.contains(&alias.steps.as_slice()) {
-            self.say(Code::DuplicateAlias, alias.at, format!("`{}` is assigned twice", dotted(&alias.steps)), "the last one wins");
+            self.say(
+                Code::DuplicateAlias,
+                alias.at,
+                format!("`{}` is assigned twice", dotted(&alias.steps)),
+                "the last one wins",
+            );
         }
     }
 
@@ -154,8 +221,17 @@ impl Check<'_> {
         if let Some(Ok(value)) = constant(expr)
             && matches!(value, Value::Bool(_) | Value::Null)
         {
-            let never = if matches!(value, Value::Bool(true)) { "always holds" } else { "never holds" };
-            self.say(Code::ConstantCondition, expr.at, format!("the condition {never}"), "");
+            let never = if matches!(value, Value::Bool(true)) {
+                "always holds"
+            } else {
+                "never holds"
+            };
+            self.say(
+                Code::ConstantCondition,
+                expr.at,
+                format!("the condition {never}"),
+                "",
+            );
         }
     }
 
@@ -172,18 +248,40 @@ impl Check<'_> {
         match &expr.kind {
             ExprKind::Name { name, quoted } => self.name(name, *quoted, expr.at, view),
             ExprKind::Call(call) => self.call(call, expr.at),
-            ExprKind::And(parts) | ExprKind::Or(parts) => parts.iter().for_each(|part| self.must_be_boolean(part)),
+            ExprKind::And(parts) | ExprKind::Or(parts) => {
+                parts.iter().for_each(|part| self.must_be_boolean(part))
+            }
             ExprKind::Not(part) => self.must_be_boolean(part),
-            ExprKind::Case { operand: None, branches, .. } => {
-                branches.iter().for_each(|(when, _)| self.must_be_boolean(when));
+            ExprKind::Case {
+                operand: None,
+                branches,
+                ..
+            } => {
+                branches
+                    .iter()
+                    .for_each(|(when, _)| self.must_be_boolean(when));
             }
-            ExprKind::Compare { operator, left, right } => {
-                if [left, right].iter().any(|side| matches!(side.literal(), Some(Value::Null))) {
-                    let message = format!("`{} NULL` is never true for a missing value", operator.symbol());
-                    self.say(Code::EqualsNull, expr.at, message, "write IS NULL or IS NOT NULL");
-                }
+            ExprKind::Compare {
+                operator,
+                left,
+                right,
+            } if is_null(left) || is_null(right) => {
+                let message = format!(
+                    "`{} NULL` is never true for a missing value",
+                    operator.symbol()
+                );
+                self.say(
+                    Code::EqualsNull,
+                    expr.at,
+                    message,
+                    "write IS NULL or IS NOT NULL",
+                );
             }
-            ExprKind::Arithmetic { operator, left, right } => self.arithmetic(*operator, left, right, expr.at),
+            ExprKind::Arithmetic {
+                operator,
+                left,
+                right,
+            } => self.arithmetic(*operator, left, right, expr.at),
             ExprKind::Negate(operand) => {
                 if let Some(Ok(value)) = constant(operand)
                     && let Err(fault) = negate(&value)
@@ -195,8 +293,15 @@ impl Check<'_> {
             ExprKind::Like { pattern, .. } => self.literal_text(pattern, "LIKE"),
             ExprKind::Regex { pattern, .. } => {
                 self.literal_text(pattern, "RLIKE");
-                if let Some(Err(message)) = pattern.literal().and_then(Value::as_str).map(Pattern::new) {
-                    self.say(Code::Literal, pattern.at, format!("not a regular expression: {message}"), "");
+                if let Some(Err(message)) =
+                    pattern.literal().and_then(Value::as_str).map(Pattern::new)
+                {
+                    self.say(
+                        Code::Literal,
+                        pattern.at,
+                        format!("not a regular expression: {message}"),
+                        "",
+                    );
                 }
             }
             _ => {}
@@ -218,10 +323,22 @@ impl Check<'_> {
         }
         if quoted {
             let label = format!("a string is written '{}'", name.replace('\'', "''"));
-            self.say(Code::QuotedName, at, format!("`{name}` in double quotes is a name, and no field has it"), label);
+            self.say(
+                Code::QuotedName,
+                at,
+                format!("`{name}` in double quotes is a name, and no field has it"),
+                label,
+            );
         } else {
-            let near = nearest(name, self.fields.iter().copied()).map(did_you_mean).unwrap_or_default();
-            self.say(Code::UnknownField, at, format!("no source has a field `{name}`"), near);
+            let near = nearest(name, self.fields.iter().copied())
+                .map(did_you_mean)
+                .unwrap_or_default();
+            self.say(
+                Code::UnknownField,
+                at,
+                format!("no source has a field `{name}`"),
+                near,
+            );
         }
     }
 
@@ -232,18 +349,35 @@ impl Check<'_> {
             Body::Foreach { items, outputs, .. } => {
                 // The element's slot lies between the two lists.
                 let last = items.last();
-                items.iter().chain(last).chain(outputs.iter().flatten()).collect()
+                items
+                    .iter()
+                    .chain(last)
+                    .chain(outputs.iter().flatten())
+                    .collect()
             }
         };
-        let Some(Item::Expr { expr, alias: Some(alias) }) = items.get(slot) else { return };
+        let Some(Item::Expr {
+            expr,
+            alias: Some(alias),
+        }) = items.get(slot)
+        else {
+            return;
+        };
         let is_itself = matches!(&expr.kind, ExprKind::Name { name: own, .. } if &**own == name);
-        if !is_itself {
-            self.say(Code::HiddenField, alias.at, format!("the alias hides the field `{name}`, which is used later"), "");
+        if !is_itself && self.noted.insert((Code::HiddenField, alias.at)) {
+            let message = format!("the alias hides the field `{name}`, which is used later");
+            let diagnostic = Diagnostic::new(Code::HiddenField, self.sql, alias.at, message);
+            self.found
+                .push(diagnostic.help("another name for the alias keeps both in reach"));
         }
     }
 
     fn arithmetic(&mut self, operator: Arithmetic, left: &Expr, right: &Expr, at: Place) {
-        let stand_in = if matches!(operator, Arithmetic::Concat | Arithmetic::Add) { Value::from("") } else { Value::Int(1) };
+        let stand_in = if matches!(operator, Arithmetic::Concat | Arithmetic::Add) {
+            Value::from("")
+        } else {
+            Value::Int(1)
+        };
         let fault = match (constant(left), constant(right)) {
             (Some(Err(_)), _) | (_, Some(Err(_))) | (None, None) => None,
             (Some(Ok(left)), Some(Ok(right))) => operator.apply(&left, &right).err(),
@@ -252,7 +386,12 @@ impl Check<'_> {
             (None, Some(Ok(right))) => operator.apply(&stand_in, &right).err(),
         };
         if let Some(fault) = fault {
-            self.say(Code::ConstantFault, at, fault.message().to_owned(), "this can never be computed");
+            self.say(
+                Code::ConstantFault,
+                at,
+                fault.message().to_owned(),
+                "this can never be computed",
+            );
         }
     }
 
@@ -260,16 +399,26 @@ impl Check<'_> {
         if let Some(value) = pattern.literal()
             && value.as_text().is_none()
         {
-            let message = format!("{operator} takes a pattern that is text, not {}", value.article_name());
+            let message = format!(
+                "{operator} takes a pattern that is text, not {}",
+                value.article_name()
+            );
             self.say(Code::Literal, pattern.at, message, "");
         }
     }
 
     fn literal_filter(&mut self, filter: &Expr) {
-        let Some(value) = filter.literal() else { return };
+        let Some(value) = filter.literal() else {
+            return;
+        };
         let problem = match value.as_str() {
-            None => Some(format!("`=~` takes a topic filter, not {}", value.article_name())),
-            Some(text) => weir_mqtt::topic::TopicFilter::parse(text).err().map(|error| format!("invalid topic filter: {error}")),
+            None => Some(format!(
+                "`=~` takes a topic filter, not {}",
+                value.article_name()
+            )),
+            Some(text) => weir_mqtt::topic::TopicFilter::parse(text)
+                .err()
+                .map(|error| format!("invalid topic filter: {error}")),
         };
         if let Some(problem) = problem {
             self.say(Code::Literal, filter.at, problem, "");
@@ -285,18 +434,35 @@ impl Check<'_> {
             let label = functions::not_provided(&call.name)
                 .map(str::to_owned)
                 .or_else(|| functions::nearest(&call.name).map(did_you_mean));
-            return self.say(Code::UnknownFunction, call.name_at, message, label.unwrap_or_default());
+            return self.say(
+                Code::UnknownFunction,
+                call.name_at,
+                message,
+                label.unwrap_or_default(),
+            );
         };
         if function.form(call.args.len()).is_none() {
-            let message = format!("`{}` is given {}", function.name, arguments(call.args.len()));
-            let forms: Vec<String> = function.signatures().map(|form| format!("`{form}`")).collect();
+            let message = format!(
+                "`{}` is given {}",
+                function.name,
+                arguments(call.args.len())
+            );
+            let forms: Vec<String> = function
+                .signatures()
+                .map(|form| format!("`{form}`"))
+                .collect();
             return self.say(Code::Arity, at, message, format!("use {}", either(&forms)));
         }
         for (index, arg) in call.args.iter().enumerate() {
             if let Some(Ok(value)) = constant(arg)
                 && let Err(message) = function.check_literal(call.args.len(), index, &value)
             {
-                self.say(Code::Literal, arg.at, format!("in `{}`: {message}", function.name), "");
+                self.say(
+                    Code::Literal,
+                    arg.at,
+                    format!("in `{}`: {message}", function.name),
+                    "",
+                );
             }
         }
     }
@@ -306,21 +472,40 @@ impl Check<'_> {
         match scripts.forms(namespace, &call.name) {
             Some(forms) if forms.contains(&call.args.len()) => {}
             Some(forms) => {
-                let message = format!("`{namespace}.{}` is given {}", call.name, arguments(call.args.len()));
+                let message = format!(
+                    "`{namespace}.{}` is given {}",
+                    call.name,
+                    arguments(call.args.len())
+                );
                 let forms: Vec<String> = forms.iter().map(|count| arguments(*count)).collect();
-                self.say(Code::Arity, at, message, format!("it takes {}", either(&forms)));
+                self.say(
+                    Code::Arity,
+                    at,
+                    message,
+                    format!("it takes {}", either(&forms)),
+                );
             }
             None => {
                 let label = if scripts.has_namespace(namespace) {
-                    nearest(&call.name, scripts.functions(namespace)).map(|near| did_you_mean(&format!("{namespace}.{near}")))
+                    nearest(&call.name, scripts.functions(namespace))
+                        .map(|near| did_you_mean(&format!("{namespace}.{near}")))
                 } else {
                     Some(format!("there is no script `{namespace}.rhai`"))
                 };
                 let message = format!("unknown function `{namespace}.{}`", call.name);
-                self.say(Code::UnknownFunction, call.name_at, message, label.unwrap_or_default());
+                self.say(
+                    Code::UnknownFunction,
+                    call.name_at,
+                    message,
+                    label.unwrap_or_default(),
+                );
             }
         }
     }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr.literal(), Some(Value::Null))
 }
 
 fn did_you_mean(name: &str) -> String {

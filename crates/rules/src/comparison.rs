@@ -109,19 +109,27 @@ fn relation(left: &Value, right: &Value, members: Members) -> Relation {
         (V::Bool(a), V::Bool(b)) => Relation::Ordered(a.cmp(b)),
         (V::Undefined, V::Undefined) | (V::Null, V::Null) => Relation::Ordered(Ordering::Equal),
         (V::Undefined, _) | (_, V::Undefined) => Relation::None,
-        (V::Text(text), V::Int(_) | V::Float(_)) if members == Members::Coerced => match text.number() {
-            Some(number) => relation(&number, right, members),
-            None => Relation::Same(false),
-        },
-        (V::Int(_) | V::Float(_), V::Text(text)) if members == Members::Coerced => match text.number() {
-            Some(number) => relation(left, &number, members),
-            None => Relation::Same(false),
-        },
-        (V::Bool(a), V::Text(b)) if members == Members::Coerced => Relation::Ordered(bool_text(*a).cmp(b.as_bytes())),
-        (V::Text(a), V::Bool(b)) if members == Members::Coerced => Relation::Ordered(a.as_bytes().cmp(bool_text(*b))),
-        (V::Array(a), V::Array(b)) => {
-            Relation::Same(a.len() == b.len() && a.iter().zip(b.iter()).all(|(x, y)| x.strict_equals(y)))
+        (V::Text(text), V::Int(_) | V::Float(_)) if members == Members::Coerced => {
+            match text.number() {
+                Some(number) => relation(&number, right, members),
+                None => Relation::Same(false),
+            }
         }
+        (V::Int(_) | V::Float(_), V::Text(text)) if members == Members::Coerced => {
+            match text.number() {
+                Some(number) => relation(left, &number, members),
+                None => Relation::Same(false),
+            }
+        }
+        (V::Bool(a), V::Text(b)) if members == Members::Coerced => {
+            Relation::Ordered(bool_text(*a).cmp(b.as_bytes()))
+        }
+        (V::Text(a), V::Bool(b)) if members == Members::Coerced => {
+            Relation::Ordered(a.as_bytes().cmp(bool_text(*b)))
+        }
+        (V::Array(a), V::Array(b)) => Relation::Same(
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(x, y)| x.strict_equals(y)),
+        ),
         (V::Object(a), V::Object(b)) => Relation::Same(objects_equal(a, b)),
         (V::Bits(a), V::Bits(b)) => Relation::Same(a == b),
         _ => Relation::Same(false),
@@ -138,12 +146,21 @@ const fn bool_text(value: bool) -> &'static [u8] {
 
 /// A member that is undefined counts as absent.
 fn objects_equal(left: &Object, right: &Object) -> bool {
-    let defined = |object: &Object| object.values().filter(|value| !value.is_undefined()).count();
+    let defined = |object: &Object| {
+        object
+            .values()
+            .filter(|value| !value.is_undefined())
+            .count()
+    };
     defined(left) == defined(right)
         && left
             .iter()
             .filter(|(_, value)| !value.is_undefined())
-            .all(|(key, value)| right.get(key).is_some_and(|other| value.strict_equals(other)))
+            .all(|(key, value)| {
+                right
+                    .get(key)
+                    .is_some_and(|other| value.strict_equals(other))
+            })
 }
 
 /// Exact: neither side is rounded to the other's type.
@@ -155,9 +172,16 @@ fn int_with_float(int: i64, float: f64) -> Ordering {
     if float < -TWO_63 {
         return Ordering::Greater;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "the whole part was just checked to be in range")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the whole part was just checked to be in range"
+    )]
     let whole = float.trunc() as i64;
-    int.cmp(&whole).then_with(|| 0.0_f64.partial_cmp(&float.fract()).unwrap_or(Ordering::Equal))
+    int.cmp(&whole).then_with(|| {
+        0.0_f64
+            .partial_cmp(&float.fract())
+            .unwrap_or(Ordering::Equal)
+    })
 }
 
 #[cfg(test)]
@@ -176,12 +200,19 @@ mod tests {
     /// The operators that hold, by their symbols.
     fn holding(left: impl Into<Value>, right: impl Into<Value>) -> Vec<&'static str> {
         let (left, right) = (left.into(), right.into());
-        OPERATORS.iter().filter(|operator| operator.holds(&left, &right)).map(|operator| operator.symbol()).collect()
+        OPERATORS
+            .iter()
+            .filter(|operator| operator.holds(&left, &right))
+            .map(|operator| operator.symbol())
+            .collect()
     }
 
     #[test]
     fn undefined_equals_only_itself_and_differs_from_nothing() {
-        assert_eq!(holding(Value::Undefined, Value::Undefined), ["=", "<=", ">="]);
+        assert_eq!(
+            holding(Value::Undefined, Value::Undefined),
+            ["=", "<=", ">="]
+        );
         assert!(holding(Value::Undefined, Value::Null).is_empty());
         assert!(holding(1, Value::Undefined).is_empty());
         assert!(holding(Value::Undefined, "undefined").is_empty());
@@ -197,9 +228,18 @@ mod tests {
     #[test]
     fn numbers_compare_by_exact_value() {
         assert_eq!(holding(1, 1.0), ["=", "<=", ">="]);
-        assert_eq!(holding(9_007_199_254_740_993, 9_007_199_254_740_992.0), ["<>", ">", ">="]);
-        assert_eq!(holding(i64::MAX, 9_223_372_036_854_775_808.0), ["<>", "<", "<="]);
-        assert_eq!(holding(i64::MIN, -9_223_372_036_854_775_808.0), ["=", "<=", ">="]);
+        assert_eq!(
+            holding(9_007_199_254_740_993, 9_007_199_254_740_992.0),
+            ["<>", ">", ">="]
+        );
+        assert_eq!(
+            holding(i64::MAX, 9_223_372_036_854_775_808.0),
+            ["<>", "<", "<="]
+        );
+        assert_eq!(
+            holding(i64::MIN, -9_223_372_036_854_775_808.0),
+            ["=", "<=", ">="]
+        );
         assert_eq!(holding(-1, -1.5), ["<>", ">", ">="]);
         assert_eq!(holding(0, -0.5), ["<>", ">", ">="]);
     }
@@ -225,8 +265,16 @@ mod tests {
         let numbers = |last: Value| Value::from(vec![1.into(), last]);
         assert_eq!(holding(numbers(2.0.into()), numbers(2.into())), ["="]);
         assert_eq!(holding(numbers("2".into()), numbers(2.into())), ["<>"]);
-        let ab: Value = [("a", Value::from(1)), ("b", Value::from(2))].into_iter().collect();
-        let ba: Value = [("b", Value::from(2)), ("a", Value::from(1)), ("c", Value::Undefined)].into_iter().collect();
+        let ab: Value = [("a", Value::from(1)), ("b", Value::from(2))]
+            .into_iter()
+            .collect();
+        let ba: Value = [
+            ("b", Value::from(2)),
+            ("a", Value::from(1)),
+            ("c", Value::Undefined),
+        ]
+        .into_iter()
+        .collect();
         assert_eq!(holding(ab.clone(), ba), ["="]);
         assert_eq!(holding(ab, numbers(1.into())), ["<>"]);
     }

@@ -45,7 +45,11 @@ pub fn compile(sql: &str, catalog: &Catalog) -> Result<(Rule, Vec<Diagnostic>), 
     }
     diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
     match statement {
-        Some(statement) if diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning) => {
+        Some(statement)
+            if diagnostics
+                .iter()
+                .all(|diagnostic| diagnostic.severity == Severity::Warning) =>
+        {
             Ok((build(&statement, sources, sql, catalog), diagnostics))
         }
         _ => Err(diagnostics),
@@ -54,48 +58,128 @@ pub fn compile(sql: &str, catalog: &Catalog) -> Result<(Rule, Vec<Diagnostic>), 
 
 fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: &Catalog) -> Rule {
     let layout = Layout::of(statement);
-    let mut compiler =
-        Compiler { names: &layout.names, scripts: &catalog.scripts, needs: PathSet::default(), uses_scripts: false };
+    let mut compiler = Compiler {
+        names: &layout.names,
+        scripts: &catalog.scripts,
+        needs: PathSet::default(),
+        uses_scripts: false,
+        shared: vec![false; layout.slots()],
+    };
     let mut slots: Vec<Option<Eval>> = Vec::with_capacity(layout.slots());
     let body = match &statement.body {
         Body::Select(items) => {
-            slots.extend(items.iter().enumerate().map(|(index, item)| compiler.item(item, &layout.item_view(index))));
-            rule::Body::Select(items.iter().enumerate().map(|(index, item)| placed(index, index, item)).collect())
+            slots.extend(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| compiler.item(item, &layout.item_view(index))),
+            );
+            rule::Body::Select(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| placed(index, index, item))
+                    .collect(),
+            )
         }
-        Body::Foreach { items, outputs, filter } => {
-            slots.extend(items.iter().enumerate().map(|(index, item)| compiler.item(item, &layout.item_view(index))));
+        Body::Foreach {
+            items,
+            outputs,
+            filter,
+        } => {
+            slots.extend(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| compiler.item(item, &layout.item_view(index))),
+            );
             if let Some((last, collection)) = slots.last_mut().zip(items.last()) {
                 compiler.decode_collection(last, collection, &layout.item_view(items.len() - 1));
             }
+            // The items before the element are computed once for the message, whatever refers to them.
+            (0..=items.len()).for_each(|slot| compiler.share(slot));
             slots.push(None);
             let outputs_of = outputs.as_deref().unwrap_or_default();
-            slots.extend(outputs_of.iter().enumerate().map(|(index, item)| compiler.item(item, &layout.output_view(index))));
+            slots.extend(
+                outputs_of
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| compiler.item(item, &layout.output_view(index))),
+            );
             let placed_outputs = match outputs {
-                Some(outputs) => {
-                    outputs.iter().enumerate().map(|(index, item)| placed(index, layout.output_slot(index), item)).collect()
-                }
+                Some(outputs) => outputs
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| placed(index, layout.output_slot(index), item))
+                    .collect(),
                 None => vec![Placed::Star],
             };
             let last = items.len().saturating_sub(1);
             rule::Body::Foreach(Foreach {
-                named: items.iter().take(last).enumerate().map(|(index, item)| placed(index, index, item)).collect(),
+                named: items
+                    .iter()
+                    .take(last)
+                    .enumerate()
+                    .map(|(index, item)| placed(index, index, item))
+                    .collect(),
                 collection: last,
-                element: layout.names.element.clone().unwrap_or_else(|| ("item".into(), items.len())),
-                filter: filter.as_ref().map(|filter| compiler.test(filter, &layout.filter_view())),
+                element: layout
+                    .names
+                    .element
+                    .clone()
+                    .unwrap_or_else(|| ("item".into(), items.len())),
+                filter: filter
+                    .as_ref()
+                    .map(|filter| compiler.test(filter, &layout.filter_view())),
                 outputs: placed_outputs,
                 at: items.last().map_or(statement.at, item_place),
             })
         }
     };
     let view = layout.condition_view();
-    let condition = statement.condition.as_ref().map(|condition| compiler.test(condition, &view));
-    let terms = statement.condition.iter().flat_map(explain::terms).map(|term| compiler.term(term, &view)).collect();
-    let Compiler { needs, uses_scripts, .. } = compiler;
-    let explain = explain::explain(statement, sql, &needs, &|index, item| dotted(&target(index, item)));
-    Rule { program: Program { sql: sql.into(), sources, slots }, body, condition, terms, needs, uses_scripts, explain }
+    let condition = statement
+        .condition
+        .as_ref()
+        .map(|condition| compiler.test(condition, &view));
+    let terms = statement
+        .condition
+        .iter()
+        .flat_map(explain::terms)
+        .map(|term| compiler.term(term, &view))
+        .collect();
+    let Compiler {
+        needs,
+        uses_scripts,
+        shared,
+        ..
+    } = compiler;
+    let explain = explain::explain(statement, sql, &needs, &|index, item| {
+        dotted(&target(index, item))
+    });
+    Rule {
+        program: Program {
+            sql: sql.into(),
+            sources,
+            slots,
+            shared,
+        },
+        body,
+        condition,
+        terms,
+        needs,
+        uses_scripts,
+        explain,
+    }
 }
 
 impl Compiler<'_> {
+    /// Notes that a slot's value is to be kept.
+    pub(crate) fn share(&mut self, slot: usize) {
+        if let Some(shared) = self.shared.get_mut(slot) {
+            *shared = true;
+        }
+    }
+
     fn item(&mut self, item: &Item, view: &View) -> Option<Eval> {
         match item {
             Item::Star(_) => None,
@@ -105,21 +189,38 @@ impl Compiler<'_> {
 
     /// The collection `payload` is decoded, where no alias stands before the field.
     fn decode_collection(&mut self, slot: &mut Option<Eval>, item: &Item, view: &View) {
-        let Item::Expr { expr, .. } = item else { return };
-        let ExprKind::Name { name, .. } = &expr.kind else { return };
+        let Item::Expr { expr, .. } = item else {
+            return;
+        };
+        let ExprKind::Name { name, .. } = &expr.kind else {
+            return;
+        };
         if &**name != "payload" || !self.names.bindings(name, view).is_empty() {
             return;
         }
         self.needs = PathSet::everything();
         let at = expr.at;
-        *slot = Some(Box::new(move |scope| scope.input.payload().cloned().map_err(|fault| scope.fail(at, &fault))));
+        *slot = Some(Box::new(move |scope| {
+            scope
+                .input
+                .payload()
+                .cloned()
+                .map_err(|fault| scope.fail(at, &fault))
+        }));
     }
 
     fn term(&mut self, term: &Expr, view: &View) -> ConditionTerm {
         let mut places = Vec::new();
         reads(term, &mut places);
-        let reads = places.into_iter().map(|expr| (expr.at, self.value(expr, view))).collect();
-        ConditionTerm { at: term.at, test: self.test(term, view), reads }
+        let reads = places
+            .into_iter()
+            .map(|expr| (expr.at, self.value(expr, view)))
+            .collect();
+        ConditionTerm {
+            at: term.at,
+            test: self.test(term, view),
+            reads,
+        }
     }
 }
 
@@ -127,7 +228,9 @@ impl Compiler<'_> {
 fn reads<'e>(expr: &'e Expr, found: &mut Vec<&'e Expr>) {
     match &expr.kind {
         ExprKind::Name { .. } => found.push(expr),
-        ExprKind::Path { root, .. } if matches!(root.kind, ExprKind::Name { .. }) => found.push(expr),
+        ExprKind::Path { root, .. } if matches!(root.kind, ExprKind::Name { .. }) => {
+            found.push(expr)
+        }
         _ => expr.for_each_part(&mut |part| reads(part, found)),
     }
 }
@@ -142,7 +245,11 @@ fn item_place(item: &Item) -> Place {
 fn placed(index: usize, slot: usize, item: &Item) -> Placed {
     match item {
         Item::Star(_) => Placed::Star,
-        Item::Expr { expr, .. } => Placed::Value { slot, steps: target(index, item), at: expr.at },
+        Item::Expr { expr, .. } => Placed::Value {
+            slot,
+            steps: target(index, item),
+            at: expr.at,
+        },
     }
 }
 
@@ -150,10 +257,11 @@ fn placed(index: usize, slot: usize, item: &Item) -> Placed {
 fn target(index: usize, item: &Item) -> Vec<AliasStep> {
     match item {
         Item::Star(_) => Vec::new(),
-        Item::Expr { alias: Some(alias), .. } => alias.steps.clone(),
-        Item::Expr { expr, alias: None } => {
-            default_name(expr).unwrap_or_else(|| vec![AliasStep::Key(format!("_v_{}", index + 1).into())])
-        }
+        Item::Expr {
+            alias: Some(alias), ..
+        } => alias.steps.clone(),
+        Item::Expr { expr, alias: None } => default_name(expr)
+            .unwrap_or_else(|| vec![AliasStep::Key(format!("_v_{}", index + 1).into())]),
     }
 }
 
@@ -163,7 +271,8 @@ pub(crate) fn default_name(expr: &Expr) -> Option<Vec<AliasStep>> {
         ExprKind::Name { name, .. } => Some(vec![AliasStep::Key(name.clone())]),
         ExprKind::Literal(Value::Text(text)) => Some(vec![AliasStep::Key(text.as_str()?.into())]),
         ExprKind::Path { root, steps } => {
-            let mut target = default_name(root).filter(|_| !matches!(root.kind, ExprKind::Literal(_)))?;
+            let mut target =
+                default_name(root).filter(|_| !matches!(root.kind, ExprKind::Literal(_)))?;
             for step in steps {
                 match step {
                     Step::Key(key) => target.push(AliasStep::Key(key.clone())),
@@ -193,7 +302,9 @@ pub(crate) fn dotted(steps: &[AliasStep]) -> String {
             }
             AliasStep::Prepend => text.push_str("[0]"),
             AliasStep::Append => text.push_str("[-0]"),
-            AliasStep::At(index) => write!(text, "[{index}]").expect("writing to a string does not fail"),
+            AliasStep::At(index) => {
+                write!(text, "[{index}]").expect("writing to a string does not fail")
+            }
         }
     }
     text

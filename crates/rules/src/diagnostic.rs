@@ -88,7 +88,11 @@ impl Code {
 
     /// Whether the rule is refused.
     pub fn severity(self) -> Severity {
-        if self.name().starts_with('E') { Severity::Error } else { Severity::Warning }
+        if self.name().starts_with('E') {
+            Severity::Error
+        } else {
+            Severity::Warning
+        }
     }
 }
 
@@ -127,7 +131,10 @@ pub(crate) struct Place {
 impl Place {
     /// From the start of this to the end of `last`.
     pub(crate) fn to(self, last: Self) -> Self {
-        Self { start: self.start, end: last.end.max(self.end) }
+        Self {
+            start: self.start,
+            end: last.end.max(self.end),
+        }
     }
 
     /// The text at this place.
@@ -191,14 +198,22 @@ pub struct Origin<'a> {
 
 impl Default for Origin<'_> {
     fn default() -> Self {
-        Self { file: None, first_line: 1, first_column: 1 }
+        Self {
+            file: None,
+            first_line: 1,
+            first_column: 1,
+        }
     }
 }
 
 impl Origin<'_> {
     /// The line and column in the file of a place in the statement.
     pub const fn locate(&self, span: Span) -> (usize, usize) {
-        let column = if span.line == 1 { self.first_column + span.column - 1 } else { span.column };
+        let column = if span.line == 1 {
+            self.first_column + span.column - 1
+        } else {
+            span.column
+        };
         (self.first_line + span.line - 1, column)
     }
 }
@@ -240,9 +255,16 @@ impl Diagnostic {
         // In a file the gutter is one wider, as the arrow then points at a path.
         let margin = " ".repeat(usize::from(origin.file.is_some()));
         let gutter = format!("{margin}{}", " ".repeat(number.len()));
-        let place = origin.file.map_or_else(|| format!("{line}:{column}"), |file| format!("{file}:{line}:{column}"));
+        let place = origin.file.map_or_else(
+            || format!("{line}:{column}"),
+            |file| format!("{file}:{line}:{column}"),
+        );
         let excerpt = Excerpt::of(source, self.span);
-        let label = if self.label.is_empty() { String::new() } else { format!(" {}", self.label) };
+        let label = if self.label.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", self.label)
+        };
         let mut text = format!(
             "{severity}[{code}]: {message}\n{gutter}--> {place}\n{gutter} |\n{margin}{number} | {line_text}\n{gutter} | {indent}{carets}{label}\n",
             severity = self.severity.name(),
@@ -268,9 +290,20 @@ struct Excerpt {
 
 impl Excerpt {
     fn of(source: &str, span: Span) -> Self {
-        let line: Vec<char> = source.split('\n').nth(span.line - 1).unwrap_or_default().trim_end_matches('\r').chars().collect();
+        let line: Vec<char> = source
+            .split('\n')
+            .nth(span.line - 1)
+            .unwrap_or_default()
+            .trim_end_matches('\r')
+            .chars()
+            .collect();
         let first = (span.column - 1).min(line.len());
-        let width = source.get(span.start..span.end).unwrap_or_default().split('\n').next().unwrap_or_default();
+        let width = source
+            .get(span.start..span.end)
+            .unwrap_or_default()
+            .split('\n')
+            .next()
+            .unwrap_or_default();
         let carets = width.trim_end_matches('\r').chars().count().max(1);
         let (from, to) = if line.len() <= SHOWN_COLUMNS {
             (0, line.len())
@@ -278,13 +311,20 @@ impl Excerpt {
             let from = first.saturating_sub(SHOWN_COLUMNS / 2);
             (from, (from + SHOWN_COLUMNS).min(line.len()))
         };
-        let (before, after) = (if from > 0 { "…" } else { "" }, if to < line.len() { "…" } else { "" });
+        let (before, after) = (
+            if from > 0 { "…" } else { "" },
+            if to < line.len() { "…" } else { "" },
+        );
         let shown = line.get(from..to).unwrap_or_default();
         let indent = line.get(from..first).unwrap_or_default();
         Self {
             line: format!("{before}{}{after}", shown.iter().collect::<String>()),
             // A tab stays a tab, so that the caret stands under what it points at.
-            indent: before.chars().map(|_| ' ').chain(indent.iter().map(|c| if *c == '\t' { '\t' } else { ' ' })).collect(),
+            indent: before
+                .chars()
+                .map(|_| ' ')
+                .chain(indent.iter().map(|c| if *c == '\t' { '\t' } else { ' ' }))
+                .collect(),
             carets: carets.min(to.saturating_sub(first).max(1)),
         }
     }
@@ -296,8 +336,16 @@ mod tests {
 
     fn finding(source: &str, text: &str) -> Diagnostic {
         let start = source.find(text).unwrap();
-        Diagnostic::new(Code::UnknownFunction, source, Place { start, end: start + text.len() }, "unknown function `uper`")
-            .label("did you mean `upper`?")
+        Diagnostic::new(
+            Code::UnknownFunction,
+            source,
+            Place {
+                start,
+                end: start + text.len(),
+            },
+            "unknown function `uper`",
+        )
+        .label("did you mean `upper`?")
     }
 
     #[test]
@@ -312,12 +360,21 @@ mod tests {
     #[test]
     fn in_a_file_it_shows_the_files_line_and_column() {
         let source = "SELECT *,\n\tuper(a) AS b\nFROM 't'";
-        let origin = Origin { file: Some("rules/cold.toml"), first_line: 99, first_column: 1 };
+        let origin = Origin {
+            file: Some("rules/cold.toml"),
+            first_line: 99,
+            first_column: 1,
+        };
         assert_eq!(
-            finding(source, "uper").help("see the list of functions").render(source, &origin),
+            finding(source, "uper")
+                .help("see the list of functions")
+                .render(source, &origin),
             "error[E0102]: unknown function `uper`\n    --> rules/cold.toml:100:2\n     |\n 100 | \tuper(a) AS b\n     | \t^^^^ did you mean `upper`?\n     = help: see the list of functions\n"
         );
-        let inline = Origin { first_column: 8, ..origin };
+        let inline = Origin {
+            first_column: 8,
+            ..origin
+        };
         assert_eq!(inline.locate(finding("uper(1)", "uper").span), (99, 8));
     }
 
@@ -329,6 +386,9 @@ mod tests {
         let rendered = finding(&long, "uper").render(&long, &Origin::default());
         let lines: Vec<_> = rendered.lines().collect();
         assert!(lines[3].chars().count() < 140);
-        assert_eq!(lines[3].chars().position(|c| c == 'u'), lines[4].chars().position(|c| c == '^'));
+        assert_eq!(
+            lines[3].chars().position(|c| c == 'u'),
+            lines[4].chars().position(|c| c == '^')
+        );
     }
 }

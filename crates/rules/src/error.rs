@@ -62,7 +62,11 @@ struct FaultInner {
 impl Fault {
     /// A fault with a sentence for the rule's author.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(FaultInner { kind, message: message.into(), value: None }))
+        Self(Box::new(FaultInner {
+            kind,
+            message: message.into(),
+            value: None,
+        }))
     }
 
     /// Names the value that caused it.
@@ -120,7 +124,14 @@ impl EvalError {
 
 impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} at {}:{}", self.kind.name(), self.message, self.line, self.column)?;
+        write!(
+            f,
+            "{}: {} at {}:{}",
+            self.kind.name(),
+            self.message,
+            self.line,
+            self.column
+        )?;
         match &self.value {
             Some(value) => write!(f, ", value {value}"),
             None => Ok(()),
@@ -134,7 +145,10 @@ impl std::error::Error for EvalError {}
 pub(crate) fn shown(value: &Value) -> String {
     let text = match value {
         Value::Undefined => "undefined".to_owned(),
-        Value::Text(text) => String::from_utf8_lossy(text.as_bytes().get(..300).unwrap_or(text.as_bytes())).into_owned(),
+        Value::Text(text) => {
+            String::from_utf8_lossy(text.as_bytes().get(..300).unwrap_or(text.as_bytes()))
+                .into_owned()
+        }
         _ => serde_json::to_string(value).unwrap_or_default(),
     };
     let text = text.replace(char::is_control, "\u{fffd}");

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::value::{Object, Text, Value};
 
 mod names;
-pub(crate) use names::{REFUSED_EVENTS, fields_of_event};
 pub use names::{EventName, event_names};
+pub(crate) use names::{REFUSED_EVENTS, fields_of_event};
 
 /// One thing that happened, offered to every rule whose FROM matches.
 #[derive(Clone, Debug)]
@@ -131,20 +131,35 @@ impl PublishField {
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(field, _)| *field == name).map(|(_, field)| *field)
+        Self::ALL
+            .iter()
+            .find(|(field, _)| *field == name)
+            .map(|(_, field)| *field)
     }
 
     pub(crate) fn of(self, publish: &Publish) -> Value {
         match self {
             Self::Id => format!("{:032x}", publish.id).into(),
             Self::ClientId => publish.client_id.clone().into(),
-            Self::Username => publish.username.clone().map_or(Value::Undefined, Value::Text),
+            Self::Username => publish
+                .username
+                .clone()
+                .map_or(Value::Undefined, Value::Text),
             Self::Payload => Text::from_bytes(publish.payload.clone()).into(),
-            Self::PeerHost => publish.peer.map_or(Value::Undefined, |peer| peer.ip().to_string().into()),
-            Self::PeerName => publish.peer.map_or(Value::Undefined, |peer| peer.to_string().into()),
+            Self::PeerHost => publish
+                .peer
+                .map_or(Value::Undefined, |peer| peer.ip().to_string().into()),
+            Self::PeerName => publish
+                .peer
+                .map_or(Value::Undefined, |peer| peer.to_string().into()),
             Self::Topic => publish.topic.clone().into(),
             Self::Qos => Value::Int(publish.qos.into()),
-            Self::Flags => [("dup", Value::Bool(publish.dup)), ("retain", Value::Bool(publish.retain))].into_iter().collect(),
+            Self::Flags => [
+                ("dup", Value::Bool(publish.dup)),
+                ("retain", Value::Bool(publish.retain)),
+            ]
+            .into_iter()
+            .collect(),
             Self::Retain => Value::Bool(publish.retain),
             Self::PubProps => Value::Object(publish.properties.clone().unwrap_or_default()),
             Self::ReceivedAt => Value::Int(publish.received_at_ms),
@@ -170,8 +185,15 @@ impl Event {
     /// A broker event: `topic` in either spelling, e.g. `$events/client/connected`.
     pub fn broker(topic: &str, fields: Object) -> Option<Self> {
         let name = EventName::find(topic)?;
-        let what = What::Broker { topic: name.topic, event: name.event, fields: Arc::new(fields) };
-        Some(Self { timestamp_ms: 0, what })
+        let what = What::Broker {
+            topic: name.topic,
+            event: name.event,
+            fields: Arc::new(fields),
+        };
+        Some(Self {
+            timestamp_ms: 0,
+            what,
+        })
     }
 
     /// The topic, event topic or bridge that triggers rules.
@@ -196,9 +218,10 @@ impl Event {
     pub fn payload(&self) -> Option<Bytes> {
         match &self.what {
             What::Publish(publish) => Some(publish.payload.clone()),
-            What::Broker { fields, .. } | What::Ingress { fields, .. } => {
-                fields.get("payload").and_then(Value::as_text).map(|text| text.bytes().clone())
-            }
+            What::Broker { fields, .. } | What::Ingress { fields, .. } => fields
+                .get("payload")
+                .and_then(Value::as_text)
+                .map(|text| text.bytes().clone()),
         }
     }
 
@@ -208,8 +231,12 @@ impl Event {
             "event" => self.name().into(),
             "timestamp" => Value::Int(self.timestamp_ms),
             _ => match &self.what {
-                What::Publish(publish) => PublishField::named(name).map_or(Value::Undefined, |field| field.of(publish)),
-                What::Broker { fields, .. } | What::Ingress { fields, .. } => fields.get(name).cloned().unwrap_or_default(),
+                What::Publish(publish) => {
+                    PublishField::named(name).map_or(Value::Undefined, |field| field.of(publish))
+                }
+                What::Broker { fields, .. } | What::Ingress { fields, .. } => {
+                    fields.get(name).cloned().unwrap_or_default()
+                }
             },
         }
     }
@@ -217,9 +244,13 @@ impl Event {
     /// Every field but `node` and `metadata`, in the order of the manual.
     pub(crate) fn for_each_field(&self, mut visit: impl FnMut(&str, Value)) {
         match &self.what {
-            What::Publish(publish) => PublishField::ALL.iter().for_each(|(name, field)| visit(name, field.of(publish))),
+            What::Publish(publish) => PublishField::ALL
+                .iter()
+                .for_each(|(name, field)| visit(name, field.of(publish))),
             What::Broker { fields, .. } | What::Ingress { fields, .. } => {
-                fields.iter().for_each(|(name, value)| visit(name, value.clone()));
+                fields
+                    .iter()
+                    .for_each(|(name, value)| visit(name, value.clone()));
             }
         }
         visit("event", self.name().into());

@@ -113,15 +113,28 @@ impl fmt::Display for Type {
 }
 
 /// `names` gives the output path of an item of the list that makes the output.
-pub(crate) fn explain(statement: &Statement, sql: &str, needs: &PathSet, names: &dyn Fn(usize, &Item) -> String) -> Explain {
+pub(crate) fn explain(
+    statement: &Statement,
+    sql: &str,
+    needs: &PathSet,
+    names: &dyn Fn(usize, &Item) -> String,
+) -> Explain {
     let text = |expr: &Expr| expr.at.text(sql).to_owned();
     let column = |(index, item): (usize, &Item)| match item {
         Item::Star(_) => Column::Fields,
-        Item::Expr { expr, .. } => Column::Value { name: names(index, item), kind: type_of(expr), text: text(expr) },
+        Item::Expr { expr, .. } => Column::Value {
+            name: names(index, item),
+            kind: type_of(expr),
+            text: text(expr),
+        },
     };
     let (columns, foreach, filter) = match &statement.body {
         Body::Select(items) => (items.iter().enumerate().map(column).collect(), None, None),
-        Body::Foreach { items, outputs, filter } => {
+        Body::Foreach {
+            items,
+            outputs,
+            filter,
+        } => {
             let collection = items.last().and_then(|item| match item {
                 Item::Expr { expr, .. } => Some(text(expr)),
                 Item::Star(_) => None,
@@ -134,12 +147,23 @@ pub(crate) fn explain(statement: &Statement, sql: &str, needs: &PathSet, names: 
         }
     };
     let mut user_functions = Vec::new();
-    each_expr(statement, &mut |expr| note_user_functions(expr, &mut user_functions));
+    each_expr(statement, &mut |expr| {
+        note_user_functions(expr, &mut user_functions)
+    });
     Explain {
-        sources: statement.sources.iter().map(|source| source.text.clone()).collect(),
+        sources: statement
+            .sources
+            .iter()
+            .map(|source| source.text.clone())
+            .collect(),
         decode: decode(needs),
         foreach,
-        conditions: statement.condition.iter().flat_map(terms).map(text).collect(),
+        conditions: statement
+            .condition
+            .iter()
+            .flat_map(terms)
+            .map(text)
+            .collect(),
         filter,
         columns,
         user_functions,
@@ -168,16 +192,25 @@ pub(crate) fn terms(condition: &Expr) -> Vec<&Expr> {
 fn each_expr<'s>(statement: &'s Statement, visit: &mut dyn FnMut(&'s Expr)) {
     let (items, outputs, filter) = match &statement.body {
         Body::Select(items) => (items.as_slice(), &[][..], None),
-        Body::Foreach { items, outputs, filter } => {
-            (items.as_slice(), outputs.as_deref().unwrap_or_default(), filter.as_ref())
-        }
+        Body::Foreach {
+            items,
+            outputs,
+            filter,
+        } => (
+            items.as_slice(),
+            outputs.as_deref().unwrap_or_default(),
+            filter.as_ref(),
+        ),
     };
     for item in items.iter().chain(outputs) {
         if let Item::Expr { expr, .. } = item {
             visit(expr);
         }
     }
-    filter.into_iter().chain(&statement.condition).for_each(visit);
+    filter
+        .into_iter()
+        .chain(&statement.condition)
+        .for_each(visit);
 }
 
 fn note_user_functions(expr: &Expr, found: &mut Vec<String>) {
@@ -205,11 +238,17 @@ fn type_of(expr: &Expr) -> Type {
         ExprKind::Array(_) | ExprKind::Range { .. } => Type::Array,
         ExprKind::Object(_) => Type::Object,
         ExprKind::Negate(_) => Type::Number,
-        ExprKind::Arithmetic { operator, left, right } => match operator {
+        ExprKind::Arithmetic {
+            operator,
+            left,
+            right,
+        } => match operator {
             Arithmetic::Concat => Type::String,
             Arithmetic::Divide => Type::Float,
             Arithmetic::IntegerDivide | Arithmetic::Modulo => Type::Integer,
-            Arithmetic::Add if type_of(left) == Type::String || type_of(right) == Type::String => Type::String,
+            Arithmetic::Add if type_of(left) == Type::String || type_of(right) == Type::String => {
+                Type::String
+            }
             Arithmetic::Add => Type::Any,
             _ if type_of(left) == Type::Integer && type_of(right) == Type::Integer => Type::Integer,
             _ => Type::Number,
@@ -222,7 +261,8 @@ fn type_of(expr: &Expr) -> Type {
 
 fn type_of_field(name: &str) -> Type {
     match name {
-        "id" | "clientid" | "username" | "topic" | "peerhost" | "peername" | "event" | "node" | "payload" => Type::String,
+        "id" | "clientid" | "username" | "topic" | "peerhost" | "peername" | "event" | "node"
+        | "payload" => Type::String,
         "qos" | "timestamp" | "publish_received_at" => Type::Integer,
         "retain" => Type::Boolean,
         "flags" | "pub_props" | "metadata" | "client_attrs" => Type::Object,
@@ -234,17 +274,24 @@ fn type_of_call(name: &str) -> Type {
     use functions::Category;
     let name = name.to_ascii_lowercase();
     match name.as_str() {
-        "int" | "ceil" | "floor" | "round" | "strlen" | "length" | "map_size" | "now_timestamp" | "rfc3339_to_unix_ts"
-        | "date_to_unix_ts" | "div" | "mod" | "bitand" | "bitor" | "bitxor" | "bitnot" | "bitsl" | "bitsr" | "bytesize"
-        | "bitsize" | "timestamp" => Type::Integer,
-        "float" | "sqrt" | "exp" | "log" | "log10" | "log2" | "power" | "random" | "fmod" => Type::Float,
+        "int" | "ceil" | "floor" | "round" | "strlen" | "length" | "map_size" | "now_timestamp"
+        | "rfc3339_to_unix_ts" | "date_to_unix_ts" | "div" | "mod" | "bitand" | "bitor"
+        | "bitxor" | "bitnot" | "bitsl" | "bitsr" | "bytesize" | "bitsize" | "timestamp" => {
+            Type::Integer
+        }
+        "float" | "sqrt" | "exp" | "log" | "log10" | "log2" | "power" | "random" | "fmod" => {
+            Type::Float
+        }
         "abs" => Type::Number,
         "bool" | "contains" | "regex_match" | "eq" | "kv_store_put" => Type::Boolean,
-        "str" | "str_utf8" | "lower" | "upper" | "trim" | "ltrim" | "rtrim" | "substr" | "concat" | "replace" | "pad"
-        | "sprintf" | "sprintf_s" | "join_to_string" | "float2str" | "bin2hexstr" | "json_encode" | "base64_encode"
-        | "base64_decode" | "unix_ts_to_rfc3339" | "now_rfc3339" | "format_date" | "uuid_v4" | "uuid_v4_no_hyphen"
-        | "reverse" | "regex_replace" | "find" | "md5" | "sha" | "sha256" | "hash" | "clientid" => Type::String,
-        "split" | "tokens" | "map_keys" | "map_values" | "map_to_entries" | "sublist" | "regex_extract" => Type::Array,
+        "str" | "str_utf8" | "lower" | "upper" | "trim" | "ltrim" | "rtrim" | "substr"
+        | "concat" | "replace" | "pad" | "sprintf" | "sprintf_s" | "join_to_string"
+        | "float2str" | "bin2hexstr" | "json_encode" | "base64_encode" | "base64_decode"
+        | "unix_ts_to_rfc3339" | "now_rfc3339" | "format_date" | "uuid_v4"
+        | "uuid_v4_no_hyphen" | "reverse" | "regex_replace" | "find" | "md5" | "sha" | "sha256"
+        | "hash" | "clientid" => Type::String,
+        "split" | "tokens" | "map_keys" | "map_values" | "map_to_entries" | "sublist"
+        | "regex_extract" => Type::Array,
         "map" | "map_new" | "map_put" | "mput" => Type::Object,
         name => match functions::lookup(name).map(|function| function.category) {
             Some(Category::TypeTest) if name != "typeof" => Type::Boolean,

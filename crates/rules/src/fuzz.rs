@@ -34,7 +34,10 @@ pub fn payload(bytes: &[u8]) {
     let partial = payload::decode(&shared, &needs);
     if let (Ok(full), Ok(partial)) = (&full, &partial) {
         for keys in [&["a", "b"][..], &["c"]] {
-            let look = |value: &Value| keys.iter().fold(value.clone(), |at, key| path::member(&at, key).into_owned());
+            let look = |value: &Value| {
+                keys.iter()
+                    .fold(value.clone(), |at, key| path::member(&at, key).into_owned())
+            };
             assert!(look(full).strict_equals(&look(partial)));
         }
         let text = json::to_text(full).expect("what was decoded can be encoded");

@@ -19,7 +19,11 @@ pub struct Input<'a> {
 impl<'a> Input<'a> {
     /// An event for rules that together read `needs` of its payload. Nothing is decoded yet.
     pub const fn new(event: &'a Event, needs: &'a PathSet) -> Self {
-        Self { event, needs, decoded: OnceCell::new() }
+        Self {
+            event,
+            needs,
+            decoded: OnceCell::new(),
+        }
     }
 
     /// The event.
@@ -43,6 +47,8 @@ impl<'a> Input<'a> {
 
     /// Whether a rule has looked into the payload, and what that gave.
     pub fn decoded(&self) -> Option<Result<&Value, ErrorKind>> {
-        self.decoded.get().map(|result| result.as_ref().map_err(Fault::kind))
+        self.decoded
+            .get()
+            .map(|result| result.as_ref().map_err(Fault::kind))
     }
 }

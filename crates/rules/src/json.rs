@@ -25,7 +25,8 @@ const SHARED_UP_TO: usize = 4096;
 /// [`ErrorKind::Json`] with the place, when the text is not exactly one JSON value of RFC 8259.
 pub fn decode(text: &[u8]) -> Result<Value, Fault> {
     let text = utf8(text).map_err(|message| Fault::new(ErrorKind::Json, message))?;
-    parse(text, Build::new(None)).map_err(|error| Fault::new(ErrorKind::Json, format!("not JSON: {error}")))
+    parse(text, Build::new(None))
+        .map_err(|error| Fault::new(ErrorKind::Json, format!("not JSON: {error}")))
 }
 
 /// The compact JSON text of `value`, appended to `out`. Undefined is `null`; an undefined member is left out.
@@ -47,11 +48,15 @@ pub fn to_text(value: &Value) -> Result<String, Fault> {
 }
 
 pub(crate) fn utf8(text: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(text).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))
+    std::str::from_utf8(text)
+        .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))
 }
 
 /// Runs `seed` over exactly one JSON text.
-pub(crate) fn parse<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> serde_json::Result<S::Value> {
+pub(crate) fn parse<'de, S: DeserializeSeed<'de>>(
+    text: &'de str,
+    seed: S,
+) -> serde_json::Result<S::Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     // Its own limit is one level off; the seeds count for themselves.
     deserializer.disable_recursion_limit();
@@ -71,7 +76,10 @@ pub(crate) struct Build<'a> {
 
 impl<'a> Build<'a> {
     pub(crate) fn new(source: Option<&'a Bytes>) -> Self {
-        Self { depth: 0, shared: source.filter(|bytes| bytes.len() <= SHARED_UP_TO) }
+        Self {
+            depth: 0,
+            shared: source.filter(|bytes| bytes.len() <= SHARED_UP_TO),
+        }
     }
 
     /// The seed of a member, or an error at the depth limit.
@@ -79,11 +87,17 @@ impl<'a> Build<'a> {
         if self.depth >= MAX_DEPTH {
             return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH}")));
         }
-        Ok(Self { depth: self.depth + 1, ..self })
+        Ok(Self {
+            depth: self.depth + 1,
+            ..self
+        })
     }
 
     pub(crate) fn text(self, text: &str) -> Value {
-        Value::Text(self.shared.map_or_else(|| text.into(), |shared| Text::from_bytes(shared.slice_ref(text.as_bytes()))))
+        Value::Text(self.shared.map_or_else(
+            || text.into(),
+            |shared| Text::from_bytes(shared.slice_ref(text.as_bytes())),
+        ))
     }
 }
 
@@ -195,7 +209,10 @@ pub(crate) fn custom(message: &'static str) -> serde_json::Error {
 
 fn encode_at(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
     if depth > MAX_ENCODED_DEPTH {
-        return Err(Fault::new(ErrorKind::Encode, format!("nested deeper than {MAX_ENCODED_DEPTH}")));
+        return Err(Fault::new(
+            ErrorKind::Encode,
+            format!("nested deeper than {MAX_ENCODED_DEPTH}"),
+        ));
     }
     match value {
         Value::Undefined | Value::Null => out.extend_from_slice(b"null"),
@@ -206,12 +223,18 @@ fn encode_at(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault
         Value::Text(text) => match text.as_str() {
             Some(text) => encode_str(text, out),
             None => {
-                return Err(Fault::new(ErrorKind::Encode, "text that is not UTF-8 cannot be put into JSON")
-                    .with_value(value.clone()));
+                return Err(Fault::new(
+                    ErrorKind::Encode,
+                    "text that is not UTF-8 cannot be put into JSON",
+                )
+                .with_value(value.clone()));
             }
         },
         Value::Bits(_) => {
-            return Err(Fault::new(ErrorKind::Encode, "bits cannot be put into JSON").with_value(value.clone()));
+            return Err(
+                Fault::new(ErrorKind::Encode, "bits cannot be put into JSON")
+                    .with_value(value.clone()),
+            );
         }
         Value::Array(values) => {
             out.push(b'[');
@@ -310,7 +333,10 @@ mod tests {
 
     #[test]
     fn text_is_compact_with_keys_in_order_and_raw_utf8() {
-        assert_eq!(round(r#" { "b" : [ 1 , null ] , "a" : "\u00e9\/\u0001\ud83d\ude00" } "#), "{\"b\":[1,null],\"a\":\"é/\\u0001😀\"}");
+        assert_eq!(
+            round(r#" { "b" : [ 1 , null ] , "a" : "\u00e9\/\u0001\ud83d\ude00" } "#),
+            "{\"b\":[1,null],\"a\":\"é/\\u0001😀\"}"
+        );
     }
 
     #[test]
@@ -320,8 +346,14 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_type_and_floats_their_shortest_text() {
-        assert_eq!(round("[1,1.0,-0.5,1e22,1e-7,0.1]"), "[1,1.0,-0.5,1.0e22,1.0e-7,0.1]");
-        assert_eq!(round("[9223372036854775807,9223372036854775808,-9223372036854775808]"), "[9223372036854775807,9.223372036854776e18,-9223372036854775808]");
+        assert_eq!(
+            round("[1,1.0,-0.5,1e22,1e-7,0.1]"),
+            "[1,1.0,-0.5,1.0e22,1.0e-7,0.1]"
+        );
+        assert_eq!(
+            round("[9223372036854775807,9223372036854775808,-9223372036854775808]"),
+            "[9223372036854775807,9.223372036854776e18,-9223372036854775808]"
+        );
         assert_eq!(round("5e-324"), "5.0e-324");
         assert_eq!(round("0.30000000000000004"), "0.30000000000000004");
     }
@@ -329,8 +361,26 @@ mod tests {
     #[test]
     fn text_that_is_not_strict_json_is_refused() {
         for text in [
-            "", "nul", "[1,]", "{\"a\":1,}", "NaN", "Infinity", "01", "1.", ".5", "+1", "1e999", "'a'", "// c\n1", "{a:1}", "1 2",
-            "\"\\ud800\"", "\"\\udc00x\"", "\"\u{1}\"", "[\"\\x\"]", "\u{feff}1",
+            "",
+            "nul",
+            "[1,]",
+            "{\"a\":1,}",
+            "NaN",
+            "Infinity",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e999",
+            "'a'",
+            "// c\n1",
+            "{a:1}",
+            "1 2",
+            "\"\\ud800\"",
+            "\"\\udc00x\"",
+            "\"\u{1}\"",
+            "[\"\\x\"]",
+            "\u{feff}1",
         ] {
             assert!(decode(text.as_bytes()).is_err(), "{text:?}");
         }
@@ -347,7 +397,12 @@ mod tests {
 
     #[test]
     fn undefined_members_are_left_out_and_undefined_elements_null() {
-        let object: Value = [("a", Value::Undefined), ("b", vec![Value::Undefined].into())].into_iter().collect();
+        let object: Value = [
+            ("a", Value::Undefined),
+            ("b", vec![Value::Undefined].into()),
+        ]
+        .into_iter()
+        .collect();
         assert_eq!(to_text(&object).unwrap(), r#"{"b":[null]}"#);
         assert_eq!(to_text(&Value::Undefined).unwrap(), "null");
     }

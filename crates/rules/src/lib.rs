@@ -1,7 +1,7 @@
 //! The rule language: SQL text in, objects out.
 //!
 //! [`compile`] turns a statement into a [`Rule`] or into diagnostics that name every mistake with its place;
-//! [`Rule::evaluate`] turns an [`Event`](event::Event) into output objects. Many rules are found by topic in a
+//! [`Rule::evaluate`] turns an [`Event`] into output objects. Many rules are found by topic in a
 //! [`RuleSet`], and share one decode of the payload parts that any of them reads.
 //!
 //! Never here: sockets, files, clocks, threads, tokio. The same inputs give the same outputs.
@@ -43,9 +43,9 @@ pub use compile::{Catalog, compile};
 pub use diagnostic::{Code, Diagnostic, Origin, Severity, Span};
 pub use error::{ErrorKind, EvalError, Fault};
 pub use event::Event;
+pub use explain::{Column, Decode, Explain, Staged, Term, Type};
 pub use input::Input;
 pub use path::PathSet;
-pub use explain::{Column, Decode, Explain, Staged, Term, Type};
 pub use rule::Rule;
 pub use ruleset::{Matched, RuleSet};
 pub use source::SourceFilter;

@@ -1,7 +1,10 @@
 //! Which known name a mistyped one most likely means.
 
 /// The nearest of `candidates`, if one is near enough to be meant.
-pub(crate) fn nearest<'n>(name: &str, candidates: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'n str>,
+) -> Option<&'n str> {
     let far = (name.chars().count() / 3).clamp(1, 6) + 1;
     candidates
         .into_iter()

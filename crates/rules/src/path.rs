@@ -19,7 +19,10 @@ pub struct PathSet {
 impl PathSet {
     /// The set that holds every path.
     pub const fn everything() -> Self {
-        Self { whole: true, members: Vec::new() }
+        Self {
+            whole: true,
+            members: Vec::new(),
+        }
     }
 
     /// Whether no path is read: the payload need not be decoded.
@@ -67,7 +70,10 @@ impl PathSet {
 
     /// The place in the set's own order of the member `key`, with what is read below it.
     pub(crate) fn member(&self, key: &str) -> Option<(&Key, &Self)> {
-        self.members.iter().find(|(name, _)| **name == *key).map(|(name, below)| (name, below))
+        self.members
+            .iter()
+            .find(|(name, _)| **name == *key)
+            .map(|(name, below)| (name, below))
     }
 
     /// How many members are read at most.
@@ -76,10 +82,14 @@ impl PathSet {
     }
 
     fn member_mut(&mut self, key: &str) -> &mut Self {
-        let index = self.members.iter().position(|(name, _)| **name == *key).unwrap_or_else(|| {
-            self.members.push((key.into(), Self::default()));
-            self.members.len() - 1
-        });
+        let index = self
+            .members
+            .iter()
+            .position(|(name, _)| **name == *key)
+            .unwrap_or_else(|| {
+                self.members.push((key.into(), Self::default()));
+                self.members.len() - 1
+            });
         &mut self.members[index].1
     }
 
@@ -96,7 +106,10 @@ impl PathSet {
 
 /// A key as it is written after a dot: quoted where it is no plain name.
 pub(crate) fn quoted_key(key: &str) -> Cow<'_, str> {
-    let plain = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '$' | '@' | '~'));
+    let plain = !key.is_empty()
+        && key
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '$' | '@' | '~'));
     let digits = key.bytes().all(|byte| byte.is_ascii_digit());
     if plain && (digits || !key.starts_with(|c: char| c.is_numeric())) {
         Cow::Borrowed(key)
@@ -108,7 +121,9 @@ pub(crate) fn quoted_key(key: &str) -> Cow<'_, str> {
 /// The member `key` of `value` (rule-SQL §6): undefined on anything but an object; a string is decoded as JSON first.
 pub fn member<'v>(value: &'v Value, key: &str) -> Cow<'v, Value> {
     match value {
-        Value::Object(object) => object.get(key).map_or(Cow::Owned(Value::Undefined), Cow::Borrowed),
+        Value::Object(object) => object
+            .get(key)
+            .map_or(Cow::Owned(Value::Undefined), Cow::Borrowed),
         Value::Text(text) => Cow::Owned(match json::decode(text.as_bytes()) {
             Ok(Value::Object(object)) => object.get(key).cloned().unwrap_or_default(),
             _ => Value::Undefined,
@@ -120,17 +135,22 @@ pub fn member<'v>(value: &'v Value, key: &str) -> Cow<'v, Value> {
 /// `value[index]`: 1 is the first element, -1 the last; a string index takes an object's member.
 pub fn element<'v>(value: &'v Value, index: &Value) -> Cow<'v, Value> {
     match (value, index) {
-        (Value::Array(values), Value::Int(index)) => {
-            position(values.len(), *index).map_or(Cow::Owned(Value::Undefined), |at| Cow::Borrowed(&values[at]))
+        (Value::Array(values), Value::Int(index)) => position(values.len(), *index)
+            .map_or(Cow::Owned(Value::Undefined), |at| {
+                Cow::Borrowed(&values[at])
+            }),
+        (Value::Object(_), Value::Text(key)) => key
+            .as_str()
+            .map_or(Cow::Owned(Value::Undefined), |key| member(value, key)),
+        (Value::Text(text), Value::Int(_) | Value::Text(_)) => {
+            match json::decode(text.as_bytes()) {
+                // A step into a string decodes once: a string inside the decoded text is taken as it is.
+                Ok(decoded @ (Value::Array(_) | Value::Object(_))) => {
+                    Cow::Owned(element(&decoded, index).into_owned())
+                }
+                _ => Cow::Owned(Value::Undefined),
+            }
         }
-        (Value::Object(_), Value::Text(key)) => {
-            key.as_str().map_or(Cow::Owned(Value::Undefined), |key| member(value, key))
-        }
-        (Value::Text(text), Value::Int(_) | Value::Text(_)) => match json::decode(text.as_bytes()) {
-            // A step into a string decodes once: a string inside the decoded text is taken as it is.
-            Ok(decoded @ (Value::Array(_) | Value::Object(_))) => Cow::Owned(element(&decoded, index).into_owned()),
-            _ => Cow::Owned(Value::Undefined),
-        },
         _ => Cow::Owned(Value::Undefined),
     }
 }
@@ -148,7 +168,13 @@ pub(crate) fn position(len: usize, index: i64) -> Option<usize> {
 /// The elements from `from` to `to`, both inclusive, negatives from the end, clipped at both ends.
 pub fn slice(values: &[Value], from: i64, to: i64) -> &[Value] {
     let len = i64::try_from(values.len()).unwrap_or(i64::MAX);
-    let absolute = |index: i64| if index < 0 { index.saturating_add(len).saturating_add(1) } else { index };
+    let absolute = |index: i64| {
+        if index < 0 {
+            index.saturating_add(len).saturating_add(1)
+        } else {
+            index
+        }
+    };
     let start = absolute(from).clamp(1, len.saturating_add(1));
     let end = absolute(to).clamp(0, len);
     match (usize::try_from(start - 1), usize::try_from(end)) {
@@ -180,7 +206,12 @@ mod tests {
     #[test]
     fn slices_are_inclusive_and_clipped() {
         let values = numbers(1..=5);
-        let taken = |from, to| slice(&values, from, to).iter().filter_map(Value::as_int).collect::<Vec<_>>();
+        let taken = |from, to| {
+            slice(&values, from, to)
+                .iter()
+                .filter_map(Value::as_int)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(taken(2, 3), [2, 3]);
         assert_eq!(taken(-2, -1), [4, 5]);
         assert_eq!(taken(1, 99), [1, 2, 3, 4, 5]);
@@ -192,9 +223,15 @@ mod tests {
 
     #[test]
     fn a_step_into_a_string_decodes_it_as_json() {
-        assert!(matches!(member(&r#"{"a":1}"#.into(), "a").as_ref(), Value::Int(1)));
+        assert!(matches!(
+            member(&r#"{"a":1}"#.into(), "a").as_ref(),
+            Value::Int(1)
+        ));
         assert!(member(&"plain".into(), "a").is_undefined());
-        assert!(matches!(element(&"[7]".into(), &1.into()).as_ref(), Value::Int(7)));
+        assert!(matches!(
+            element(&"[7]".into(), &1.into()).as_ref(),
+            Value::Int(7)
+        ));
     }
 
     #[test]

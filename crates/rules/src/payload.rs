@@ -17,11 +17,17 @@ pub const MAX_SIZE: usize = 1024 * 1024;
 /// # Errors
 /// [`ErrorKind::PayloadDecode`] when the payload is no JSON text, or larger than [`MAX_SIZE`].
 pub fn decode(payload: &Bytes, needs: &PathSet) -> Result<Value, Fault> {
-    let refuse = |message: String| Fault::new(ErrorKind::PayloadDecode, message).with_value(excerpt(payload));
+    let refuse = |message: String| {
+        Fault::new(ErrorKind::PayloadDecode, message).with_value(excerpt(payload))
+    };
     if payload.len() > MAX_SIZE {
-        return Err(refuse(format!("the payload has {} bytes, more than {MAX_SIZE}", payload.len())));
+        return Err(refuse(format!(
+            "the payload has {} bytes, more than {MAX_SIZE}",
+            payload.len()
+        )));
     }
-    let text = json::utf8(payload).map_err(|message| refuse(format!("the payload is {message}")))?;
+    let text =
+        json::utf8(payload).map_err(|message| refuse(format!("the payload is {message}")))?;
     let build = Build::new(Some(payload));
     let result = if needs.is_whole() {
         json::parse(text, build)
@@ -33,13 +39,22 @@ pub fn decode(payload: &Bytes, needs: &PathSet) -> Result<Value, Fault> {
 
 /// Enough of the payload to recognise it; an error shows 64 characters.
 fn excerpt(payload: &Bytes) -> Value {
-    Value::Text(payload.get(..payload.len().min(260)).unwrap_or_default().to_vec().into())
+    Value::Text(
+        payload
+            .get(..payload.len().min(260))
+            .unwrap_or_default()
+            .to_vec()
+            .into(),
+    )
 }
 
 /// What the deserializer does not look at in the parts that it skips: depth and surrogates.
 fn check_skipped(text: &str) -> serde_json::Result<()> {
     let bytes = text.as_bytes();
-    let opening = bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    let opening = bytes
+        .iter()
+        .filter(|byte| matches!(byte, b'[' | b'{'))
+        .count();
     if opening <= json::MAX_DEPTH && !bytes.contains(&b'\\') {
         return Ok(());
     }
@@ -125,7 +140,8 @@ impl<'de> Visitor<'de> for Pruned<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let build = self.build.deeper()?;
-        let mut object = Object::with_capacity_and_hasher(self.needs.len(), ahash::RandomState::default());
+        let mut object =
+            Object::with_capacity_and_hasher(self.needs.len(), ahash::RandomState::default());
         while let Some(wanted) = map.next_key_seed(WantedKey(self.needs))? {
             match wanted {
                 Some((key, needs)) => {
@@ -174,20 +190,33 @@ mod tests {
         for path in paths {
             needs.add(path);
         }
-        decode(&Bytes::copy_from_slice(payload.as_bytes()), &needs).and_then(|value| json::to_text(&value))
+        decode(&Bytes::copy_from_slice(payload.as_bytes()), &needs)
+            .and_then(|value| json::to_text(&value))
     }
 
     #[test]
     fn only_what_is_read_is_built() {
         let payload = r#"{"a":{"x":1,"y":[1,2]},"b":"long","c":{"d":{"e":null,"f":0}}}"#;
-        assert_eq!(pruned(payload, &[&["a", "x"], &["c", "d", "e"], &["nope"]]).unwrap(), r#"{"a":{"x":1},"c":{"d":{"e":null}}}"#);
-        assert_eq!(pruned(payload, &[&["a"]]).unwrap(), r#"{"a":{"x":1,"y":[1,2]}}"#);
+        assert_eq!(
+            pruned(payload, &[&["a", "x"], &["c", "d", "e"], &["nope"]]).unwrap(),
+            r#"{"a":{"x":1},"c":{"d":{"e":null}}}"#
+        );
+        assert_eq!(
+            pruned(payload, &[&["a"]]).unwrap(),
+            r#"{"a":{"x":1,"y":[1,2]}}"#
+        );
     }
 
     #[test]
     fn a_later_duplicate_replaces_the_whole_earlier_subtree() {
-        assert_eq!(pruned(r#"{"a":{"x":1},"a":{"y":2}}"#, &[&["a", "x"]]).unwrap(), r#"{"a":{}}"#);
-        assert_eq!(pruned(r#"{"a":{"x":1},"a":5}"#, &[&["a", "x"]]).unwrap(), r#"{"a":5}"#);
+        assert_eq!(
+            pruned(r#"{"a":{"x":1},"a":{"y":2}}"#, &[&["a", "x"]]).unwrap(),
+            r#"{"a":{}}"#
+        );
+        assert_eq!(
+            pruned(r#"{"a":{"x":1},"a":5}"#, &[&["a", "x"]]).unwrap(),
+            r#"{"a":5}"#
+        );
     }
 
     #[test]
@@ -201,15 +230,31 @@ mod tests {
             r#"{"a":1"#,
             r#"{"a":1,"b":"\x"}"#,
         ] {
-            assert_eq!(pruned(bad, &[&["a"]]).unwrap_err().kind(), ErrorKind::PayloadDecode, "{bad}");
+            assert_eq!(
+                pruned(bad, &[&["a"]]).unwrap_err().kind(),
+                ErrorKind::PayloadDecode,
+                "{bad}"
+            );
         }
         assert!(pruned(r#"{"a":1,"b":"\ud83d\ude00\\ud800\"[[["}"#, &[&["a"]]).is_ok());
-        assert!(decode(&Bytes::from_static(b"{\"a\":1,\"b\":\"\xff\"}"), &PathSet::default()).is_err());
+        assert!(
+            decode(
+                &Bytes::from_static(b"{\"a\":1,\"b\":\"\xff\"}"),
+                &PathSet::default()
+            )
+            .is_err()
+        );
     }
 
     #[test]
     fn skipped_parts_may_nest_to_128_and_no_deeper() {
-        let nested = |depth: usize| format!(r#"{{"a":1,"b":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
+        let nested = |depth: usize| {
+            format!(
+                r#"{{"a":1,"b":{}{}}}"#,
+                "[".repeat(depth - 1),
+                "]".repeat(depth - 1)
+            )
+        };
         assert!(pruned(&nested(128), &[&["a"]]).is_ok());
         assert!(pruned(&nested(129), &[&["a"]]).is_err());
         assert!(pruned(&format!(r#"{{"b":{}"#, "[".repeat(100_000)), &[&["a"]]).is_err());
@@ -217,7 +262,10 @@ mod tests {
 
     #[test]
     fn a_string_on_the_way_stays_whole() {
-        assert_eq!(pruned(r#"{"a":"{\"x\":1}"}"#, &[&["a", "x"]]).unwrap(), r#"{"a":"{\"x\":1}"}"#);
+        assert_eq!(
+            pruned(r#"{"a":"{\"x\":1}"}"#, &[&["a", "x"]]).unwrap(),
+            r#"{"a":"{\"x\":1}"}"#
+        );
         assert_eq!(pruned(r#""{}""#, &[&["a"]]).unwrap(), r#""{}""#);
         assert_eq!(pruned("[1,[2]]", &[&["a"]]).unwrap(), "[]");
     }
@@ -225,6 +273,9 @@ mod tests {
     #[test]
     fn a_payload_over_the_limit_is_not_decoded() {
         let text = format!("\"{}\"", "x".repeat(MAX_SIZE));
-        assert_eq!(pruned(&text, &[&["a"]]).unwrap_err().kind(), ErrorKind::PayloadDecode);
+        assert_eq!(
+            pruned(&text, &[&["a"]]).unwrap_err().kind(),
+            ErrorKind::PayloadDecode
+        );
     }
 }

@@ -53,7 +53,11 @@ pub(crate) struct Foreach {
 /// An item and where its value goes in the output.
 pub(crate) enum Placed {
     Star,
-    Value { slot: usize, steps: Vec<AliasStep>, at: Place },
+    Value {
+        slot: usize,
+        steps: Vec<AliasStep>,
+        at: Place,
+    },
 }
 
 /// One side of the ANDs of WHERE.
@@ -72,7 +76,9 @@ impl Rule {
 
     /// Whether a PUBLISH on this topic triggers the rule.
     pub fn matches_topic(&self, topic: &str) -> bool {
-        self.sources().iter().any(|source| matches!(source, SourceFilter::Topic(filter) if filter.matches(topic)))
+        self.sources()
+            .iter()
+            .any(|source| matches!(source, SourceFilter::Topic(filter) if filter.matches(topic)))
     }
 
     /// Whether the event triggers the rule.
@@ -116,16 +122,45 @@ impl Rule {
     ///
     /// # Errors
     /// The first evaluation error; the message then yields nothing for this rule.
-    pub fn evaluate(&self, input: &Input<'_>, rule_id: &str, env: &mut dyn Env) -> Result<Vec<Value>, EvalError> {
+    pub fn evaluate(
+        &self,
+        input: &Input<'_>,
+        rule_id: &str,
+        env: &mut dyn Env,
+    ) -> Result<Vec<Value>, EvalError> {
         let mut scope = Scope::new(&self.program, input, rule_id, env);
         self.run(&mut scope).map_err(|failure| *failure)
     }
 
-    /// As [`Self::evaluate`], telling what each term of WHERE gave.
+    /// As [`Self::evaluate`], telling what each term of WHERE gave. Every term is computed, also where an earlier
+    /// one has decided, so this is for looking at rules, with an [`Env`] that is thrown away.
     pub fn evaluate_staged(&self, input: &Input<'_>, rule_id: &str, env: &mut dyn Env) -> Staged {
         let mut scope = Scope::new(&self.program, input, rule_id, env);
-        let terms: Vec<Term> = self.terms.iter().map(|term| self.term(term, &mut scope)).collect();
-        let result = self.evaluate(input, rule_id, env);
+        let terms: Vec<Term> = self
+            .terms
+            .iter()
+            .map(|term| self.term(term, &mut scope))
+            .collect();
+        let mut held = true;
+        for term in &terms {
+            match &term.held {
+                Ok(Some(true)) => {}
+                Ok(None) => held = false,
+                Ok(Some(false)) => {
+                    held = false;
+                    break;
+                }
+                Err(error) => {
+                    let result = Err(error.clone());
+                    return Staged { terms, result };
+                }
+            }
+        }
+        let result = if held {
+            self.outputs(&mut scope).map_err(|failure| *failure)
+        } else {
+            Ok(Vec::new())
+        };
         Staged { terms, result }
     }
 
@@ -148,7 +183,12 @@ impl Rule {
         }
         with_values.push_str(sql.get(at..term.at.end).unwrap_or_default());
         let held = (term.test)(scope).map_err(|failure| *failure);
-        Term { text, with_values, values, held }
+        Term {
+            text,
+            with_values,
+            values,
+            held,
+        }
     }
 
     fn run(&self, scope: &mut Scope<'_>) -> Result<Vec<Value>, Failure> {
@@ -157,13 +197,21 @@ impl Rule {
         {
             return Ok(Vec::new());
         }
+        self.outputs(scope)
+    }
+
+    /// The outputs for a message that has passed WHERE.
+    fn outputs(&self, scope: &mut Scope<'_>) -> Result<Vec<Value>, Failure> {
         match &self.body {
             Body::Select(items) => {
-                let mut output = Object::with_capacity_and_hasher(items.len(), ahash::RandomState::default());
+                let mut output =
+                    Object::with_capacity_and_hasher(items.len(), ahash::RandomState::default());
                 for item in items {
                     match item {
                         Placed::Star => copy_fields(scope, &mut output),
-                        Placed::Value { slot, steps, at } => place(scope, &mut output, *slot, steps, *at)?,
+                        Placed::Value { slot, steps, at } => {
+                            place(scope, &mut output, *slot, steps, *at)?
+                        }
                     }
                 }
                 Ok(vec![output.into()])
@@ -173,7 +221,13 @@ impl Rule {
     }
 }
 
-fn place(scope: &mut Scope<'_>, output: &mut Object, slot: usize, steps: &[AliasStep], at: Place) -> Result<(), Failure> {
+fn place(
+    scope: &mut Scope<'_>,
+    output: &mut Object,
+    slot: usize,
+    steps: &[AliasStep],
+    at: Place,
+) -> Result<(), Failure> {
     let value = scope.slot(slot)?;
     output::put_item(output, steps, value).map_err(|fault| scope.fail(at, &fault))
 }
@@ -185,7 +239,9 @@ impl Foreach {
                 scope.slot(*slot)?;
             }
         }
-        let Value::Array(elements) = scope.slot(self.collection)? else { return Ok(Vec::new()) };
+        let Value::Array(elements) = scope.slot(self.collection)? else {
+            return Ok(Vec::new());
+        };
         let mut outputs = Vec::new();
         for element in elements.iter() {
             scope.forget_from(self.element.1);
@@ -196,7 +252,8 @@ impl Foreach {
                 continue;
             }
             if outputs.len() == MAX_OUTPUTS {
-                let fault = Fault::new(ErrorKind::Limit, format!("more than {MAX_OUTPUTS} outputs"));
+                let fault =
+                    Fault::new(ErrorKind::Limit, format!("more than {MAX_OUTPUTS} outputs"));
                 return Err(scope.fail(self.at, &fault));
             }
             outputs.push(self.output(scope, element)?);
@@ -240,6 +297,8 @@ impl AsRef<Rule> for (Arc<str>, Rule) {
 
 impl std::fmt::Debug for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rule").field("sql", &self.program.sql).finish_non_exhaustive()
+        f.debug_struct("Rule")
+            .field("sql", &self.program.sql)
+            .finish_non_exhaustive()
     }
 }

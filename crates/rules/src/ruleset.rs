@@ -34,13 +34,20 @@ pub struct Matched<R> {
 impl<R: AsRef<Rule>> RuleSet<R> {
     /// A set of these rules.
     pub fn new(rules: impl IntoIterator<Item = Arc<R>>) -> Self {
-        let mut set = Self { rules: Vec::new(), topics: TopicTree::new(), events: Vec::new(), bridges: Vec::new() };
+        let mut set = Self {
+            rules: Vec::new(),
+            topics: TopicTree::new(),
+            events: Vec::new(),
+            bridges: Vec::new(),
+        };
         for rule in rules {
             let at = set.rules.len();
             for source in (*rule).as_ref().sources() {
                 match source {
                     SourceFilter::Topic(filter) => set.topics.insert(filter, at),
-                    SourceFilter::Events { topics, .. } => set.events.extend(topics.iter().map(|topic| (*topic, at))),
+                    SourceFilter::Events { topics, .. } => {
+                        set.events.extend(topics.iter().map(|topic| (*topic, at)))
+                    }
                     SourceFilter::Bridge { text } => set.bridges.push((text.clone(), at)),
                 }
             }
@@ -65,12 +72,24 @@ impl<R: AsRef<Rule>> RuleSet<R> {
 
     /// The rules that a broker event triggers, by its canonical topic.
     pub fn matching_event(&self, topic: &str) -> Option<Matched<R>> {
-        self.matched(self.events.iter().filter(|(event, _)| *event == topic).map(|(_, at)| *at).collect())
+        self.matched(
+            self.events
+                .iter()
+                .filter(|(event, _)| *event == topic)
+                .map(|(_, at)| *at)
+                .collect(),
+        )
     }
 
     /// The rules that a message from a bridge triggers, e.g. `$bridges/mqtt:hq`.
     pub fn matching_bridge(&self, source: &str) -> Option<Matched<R>> {
-        self.matched(self.bridges.iter().filter(|(entry, _)| bridge_matches(entry, source)).map(|(_, at)| *at).collect())
+        self.matched(
+            self.bridges
+                .iter()
+                .filter(|(entry, _)| bridge_matches(entry, source))
+                .map(|(_, at)| *at)
+                .collect(),
+        )
     }
 
     /// The rules that an event triggers, whatever its kind.
@@ -86,7 +105,10 @@ impl<R: AsRef<Rule>> RuleSet<R> {
         if places.is_empty() {
             return None;
         }
-        let rules: Vec<_> = places.into_iter().map(|at| Arc::clone(&self.rules[at])).collect();
+        let rules: Vec<_> = places
+            .into_iter()
+            .map(|at| Arc::clone(&self.rules[at]))
+            .collect();
         let mut needs = PathSet::default();
         for rule in &rules {
             needs.merge((**rule).as_ref().needs());
@@ -97,6 +119,8 @@ impl<R: AsRef<Rule>> RuleSet<R> {
 
 impl<R> std::fmt::Debug for RuleSet<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RuleSet").field("rules", &self.rules.len()).finish_non_exhaustive()
+        f.debug_struct("RuleSet")
+            .field("rules", &self.rules.len())
+            .finish_non_exhaustive()
     }
 }

@@ -2,8 +2,8 @@
 
 use weir_mqtt::topic::TopicFilter;
 
-use crate::nearest::nearest;
 use crate::event::{Event, EventName, REFUSED_EVENTS, What, event_names};
+use crate::nearest::nearest;
 
 /// One entry of FROM.
 #[derive(Clone, Debug)]
@@ -34,10 +34,18 @@ pub(crate) enum BadSource {
 
 impl SourceFilter {
     pub(crate) fn parse(text: &str) -> Result<Self, BadSource> {
-        if let Some(rest) = text.strip_prefix("$bridges/").or_else(|| text.strip_prefix("$sources/")) {
+        if let Some(rest) = text
+            .strip_prefix("$bridges/")
+            .or_else(|| text.strip_prefix("$sources/"))
+        {
             return match rest.split_once(':') {
-                Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(Self::Bridge { text: text.to_owned() }),
-                _ => Err(BadSource::Event(format!("`{text}` does not name a bridge as `type:name`"), None)),
+                Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(Self::Bridge {
+                    text: text.to_owned(),
+                }),
+                _ => Err(BadSource::Event(
+                    format!("`{text}` does not name a bridge as `type:name`"),
+                    None,
+                )),
             };
         }
         if text == "$events" || text.starts_with("$events/") {
@@ -45,31 +53,58 @@ impl SourceFilter {
         }
         for reserved in ["$share/", "$queue/", "$exclusive/"] {
             if text.starts_with(reserved) {
-                let message = format!("`{reserved}…` has no meaning in FROM: a rule sees every message already");
+                let message = format!(
+                    "`{reserved}…` has no meaning in FROM: a rule sees every message already"
+                );
                 return Err(BadSource::Filter(message));
             }
         }
-        TopicFilter::parse(text).map(Self::Topic).map_err(|error| BadSource::Filter(format!("invalid topic filter: {error}")))
+        TopicFilter::parse(text)
+            .map(Self::Topic)
+            .map_err(|error| BadSource::Filter(format!("invalid topic filter: {error}")))
     }
 
     fn events(text: &str) -> Result<Self, BadSource> {
-        if let Some((_, reason)) = REFUSED_EVENTS.iter().find(|(prefix, _)| text.starts_with(prefix)) {
-            return Err(BadSource::Event(format!("unknown event source `{text}`: {reason}"), None));
+        if let Some((_, reason)) = REFUSED_EVENTS
+            .iter()
+            .find(|(prefix, _)| text.starts_with(prefix))
+        {
+            return Err(BadSource::Event(
+                format!("unknown event source `{text}`: {reason}"),
+                None,
+            ));
         }
         let topics: Vec<_> = if text.contains(['+', '#']) {
-            let filter = TopicFilter::parse(text).map_err(|error| BadSource::Filter(format!("invalid topic filter: {error}")))?;
+            let filter = TopicFilter::parse(text)
+                .map_err(|error| BadSource::Filter(format!("invalid topic filter: {error}")))?;
             let matching = |event: &&EventName| {
-                filter.matches(event.topic) || event.legacy.is_some_and(|legacy| filter.matches(legacy))
+                filter.matches(event.topic)
+                    || event.legacy.is_some_and(|legacy| filter.matches(legacy))
             };
-            event_names().iter().filter(matching).map(|event| event.topic).collect()
+            event_names()
+                .iter()
+                .filter(matching)
+                .map(|event| event.topic)
+                .collect()
         } else {
-            EventName::find(text).map(|event| event.topic).into_iter().collect()
+            EventName::find(text)
+                .map(|event| event.topic)
+                .into_iter()
+                .collect()
         };
         if topics.is_empty() {
-            let spellings = event_names().iter().flat_map(|event| std::iter::once(event.topic).chain(event.legacy));
-            return Err(BadSource::Event(format!("unknown event source `{text}`"), nearest(text, spellings)));
+            let spellings = event_names()
+                .iter()
+                .flat_map(|event| std::iter::once(event.topic).chain(event.legacy));
+            return Err(BadSource::Event(
+                format!("unknown event source `{text}`"),
+                nearest(text, spellings),
+            ));
         }
-        Ok(Self::Events { text: text.to_owned(), topics })
+        Ok(Self::Events {
+            text: text.to_owned(),
+            topics,
+        })
     }
 
     /// As it was written.
@@ -83,13 +118,14 @@ impl SourceFilter {
     /// Whether the event comes from this source.
     pub fn matches(&self, event: &Event) -> bool {
         match (self, &event.what) {
-            (Self::Topic(filter), What::Publish(publish)) => {
-                publish.topic.as_str().is_some_and(|topic| filter.matches(topic))
-            }
+            (Self::Topic(filter), What::Publish(publish)) => publish
+                .topic
+                .as_str()
+                .is_some_and(|topic| filter.matches(topic)),
             (Self::Events { topics, .. }, What::Broker { topic, .. }) => topics.contains(topic),
-            (Self::Bridge { text }, What::Ingress { source, .. }) => {
-                source.as_str().is_some_and(|source| bridge_matches(text, source))
-            }
+            (Self::Bridge { text }, What::Ingress { source, .. }) => source
+                .as_str()
+                .is_some_and(|source| bridge_matches(text, source)),
             _ => false,
         }
     }
@@ -98,8 +134,11 @@ impl SourceFilter {
 /// `*` as a name matches every bridge of the type; `$sources/` and `$bridges/` name the same things.
 pub(crate) fn bridge_matches(entry: &str, source: &str) -> bool {
     let parts = |text: &'_ str| -> Option<(String, String)> {
-        let rest = text.strip_prefix("$bridges/").or_else(|| text.strip_prefix("$sources/"))?;
-        rest.split_once(':').map(|(kind, name)| (kind.to_owned(), name.to_owned()))
+        let rest = text
+            .strip_prefix("$bridges/")
+            .or_else(|| text.strip_prefix("$sources/"))?;
+        rest.split_once(':')
+            .map(|(kind, name)| (kind.to_owned(), name.to_owned()))
     };
     match (parts(entry), parts(source)) {
         (Some((kind, name)), Some((source_kind, source_name))) => {
@@ -122,7 +161,10 @@ mod tests {
 
     #[test]
     fn event_wildcards_stand_for_the_events_that_they_match() {
-        assert_eq!(topics("$events/client_connected"), ["$events/client/connected"]);
+        assert_eq!(
+            topics("$events/client_connected"),
+            ["$events/client/connected"]
+        );
         assert_eq!(topics("$events/client/+").len(), 4);
         assert_eq!(topics("$events/#").len(), event_names().len());
     }

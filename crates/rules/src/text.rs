@@ -13,7 +13,10 @@ impl Text {
 
 /// Reads `[+-]?digits[.digits][(e|E)[+-]?digits]`; anything more, white space included, is not a number.
 pub fn number(text: &[u8]) -> Option<Value> {
-    let unsigned = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
+    let unsigned = text
+        .strip_prefix(b"-")
+        .or_else(|| text.strip_prefix(b"+"))
+        .unwrap_or(text);
     let (rest, mut whole) = (digits(unsigned)?, true);
     let rest = match rest.split_first() {
         Some((b'.', fraction)) => {
@@ -25,7 +28,12 @@ pub fn number(text: &[u8]) -> Option<Value> {
     let rest = match rest.split_first() {
         Some((b'e' | b'E', exponent)) => {
             whole = false;
-            digits(exponent.strip_prefix(b"-").or_else(|| exponent.strip_prefix(b"+")).unwrap_or(exponent))?
+            digits(
+                exponent
+                    .strip_prefix(b"-")
+                    .or_else(|| exponent.strip_prefix(b"+"))
+                    .unwrap_or(exponent),
+            )?
         }
         _ => rest,
     };
@@ -41,7 +49,10 @@ pub fn number(text: &[u8]) -> Option<Value> {
 
 /// What follows one or more digits.
 fn digits(text: &[u8]) -> Option<&[u8]> {
-    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end).1)
 }
 
@@ -60,7 +71,9 @@ impl Value {
             Self::Float(float) => float_text(*float).into(),
             Self::Text(text) => text.clone(),
             Self::Bits(_) => {
-                return Err(Fault::new(ErrorKind::Type, "bits have no text").with_value(self.clone()));
+                return Err(
+                    Fault::new(ErrorKind::Type, "bits have no text").with_value(self.clone())
+                );
             }
             Self::Array(_) | Self::Object(_) => {
                 let mut text = Vec::new();
@@ -96,12 +109,17 @@ mod tests {
         assert!(matches!(read("+7"), Some(Value::Int(7))));
         assert!(matches!(read("12e1"), Some(Value::Float(f)) if f == 120.0));
         assert!(matches!(read("1.50"), Some(Value::Float(f)) if f == 1.5));
-        assert!(matches!(read("9223372036854775808"), Some(Value::Float(f)) if f == 9_223_372_036_854_775_808.0));
+        assert!(
+            matches!(read("9223372036854775808"), Some(Value::Float(f)) if f == 9_223_372_036_854_775_808.0)
+        );
     }
 
     #[test]
     fn anything_but_one_entire_number_is_not_a_number() {
-        for text in ["", "+", " 1", "1 ", "1.", ".5", "1e", "0x1F", "1_000", "nan", "inf", "1e999", "--1", "1.5.2"] {
+        for text in [
+            "", "+", " 1", "1 ", "1.", ".5", "1e", "0x1F", "1_000", "nan", "inf", "1e999", "--1",
+            "1.5.2",
+        ] {
             assert!(read(text).is_none(), "{text:?}");
         }
     }
@@ -122,11 +140,16 @@ mod tests {
 
     #[test]
     fn every_type_but_bits_has_a_text() {
-        let text = |value: Value| String::from_utf8(value.str_text().unwrap().as_bytes().to_vec()).unwrap();
+        let text = |value: Value| {
+            String::from_utf8(value.str_text().unwrap().as_bytes().to_vec()).unwrap()
+        };
         assert_eq!(text(Value::Undefined), "undefined");
         assert_eq!(text(Value::Null), "null");
         assert_eq!(text(false.into()), "false");
         assert_eq!(text(i64::MIN.into()), "-9223372036854775808");
-        assert_eq!(text(vec![1.into(), "a\"b".into(), Value::Undefined].into()), r#"[1,"a\"b",null]"#);
+        assert_eq!(
+            text(vec![1.into(), "a\"b".into(), Value::Undefined].into()),
+            r#"[1,"a\"b",null]"#
+        );
     }
 }

@@ -174,16 +174,42 @@ impl Value {
 
     /// The member `key` of an object; `None` for anything else and where it is undefined.
     pub fn get(&self, key: &str) -> Option<&Self> {
-        self.as_object()?.get(key).filter(|value| !value.is_undefined())
+        self.as_object()?
+            .get(key)
+            .filter(|value| !value.is_undefined())
     }
 
     /// Whether arrays and objects nest deeper than `limit` (a scalar has depth 0).
     pub fn is_deeper_than(&self, limit: usize) -> bool {
         match self {
-            Self::Array(values) => limit == 0 || values.iter().any(|value| value.is_deeper_than(limit - 1)),
-            Self::Object(object) => limit == 0 || object.values().any(|value| value.is_deeper_than(limit - 1)),
+            Self::Array(values) => {
+                limit == 0 || values.iter().any(|value| value.is_deeper_than(limit - 1))
+            }
+            Self::Object(object) => {
+                limit == 0 || object.values().any(|value| value.is_deeper_than(limit - 1))
+            }
             _ => false,
         }
+    }
+}
+
+impl PartialEq for Value {
+    /// Strict equality (rule-SQL §5.1): `1` equals `1.0` and differs from `'1'`; undefined equals itself.
+    fn eq(&self, other: &Self) -> bool {
+        self.strict_equals(other)
+    }
+}
+
+impl std::fmt::Display for Text {
+    /// What is not UTF-8 shows as U+FFFD.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl From<Bytes> for Text {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
     }
 }
 
@@ -268,7 +294,11 @@ impl FromIterator<Value> for Value {
 
 impl<K: Into<Key>> FromIterator<(K, Value)> for Value {
     fn from_iter<I: IntoIterator<Item = (K, Value)>>(members: I) -> Self {
-        members.into_iter().map(|(key, value)| (key.into(), value)).collect::<Object>().into()
+        members
+            .into_iter()
+            .map(|(key, value)| (key.into(), value))
+            .collect::<Object>()
+            .into()
     }
 }
 
@@ -284,7 +314,10 @@ impl From<serde_json::Value> for Value {
             },
             Json::String(text) => text.into(),
             Json::Array(values) => values.into_iter().map(Self::from).collect(),
-            Json::Object(members) => members.into_iter().map(|(key, value)| (key, Self::from(value))).collect(),
+            Json::Object(members) => members
+                .into_iter()
+                .map(|(key, value)| (key, Self::from(value)))
+                .collect(),
         }
     }
 }
@@ -311,6 +344,12 @@ impl From<&Value> for serde_json::Value {
     }
 }
 
+impl From<Value> for serde_json::Value {
+    fn from(value: Value) -> Self {
+        Self::from(&value)
+    }
+}
+
 impl serde::Serialize for Value {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -331,6 +370,9 @@ impl serde::Serialize for Value {
 
 impl Bits {
     fn hex(&self) -> String {
-        self.bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+        self.bytes
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect()
     }
 }

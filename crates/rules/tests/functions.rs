@@ -101,7 +101,10 @@ fn select(columns: &str) -> Result<Value, (ErrorKind, String)> {
             &mut World::new(),
         )
         .map_err(|error| (error.kind, error.to_string()))?;
-    Ok(rows.into_iter().next().unwrap())
+    Ok(rows
+        .into_iter()
+        .next()
+        .expect("a SELECT without WHERE gives a row"))
 }
 
 /// The value of an expression; undefined when it has none.
@@ -111,7 +114,10 @@ fn value(expression: &str) -> Result<Value, (ErrorKind, String)> {
 
 fn call(name: &str, args: &[Value]) -> Result<Value, Fault> {
     let event = Event::publish("t", "");
-    match functions::lookup(name).unwrap().body {
+    match functions::lookup(name)
+        .expect("the function is in the table")
+        .body
+    {
         Body::Strict(body) => body(&mut Call {
             args,
             event: &event,

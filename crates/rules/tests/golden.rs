@@ -8,6 +8,10 @@
 //! - `-- error:` or `-- warning:`, each followed by lines of `-- | …`, are the compiler's findings.
 //!
 //! `UPDATE=1` rewrites the expectations; the difference is what reviewers read.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a golden file that cannot be read is a mistake in it"
+)]
 
 #[path = "support/mod.rs"]
 mod support;
@@ -27,6 +31,7 @@ const SEPARATOR: &str = "----";
 const EXPECTATIONS: [&str; 4] = ["result", "failed", "error", "warning"];
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "only rules may not read files")]
 fn every_golden_statement_gives_what_its_file_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let catalog = catalog();
@@ -37,7 +42,10 @@ fn every_golden_statement_gives_what_its_file_says() {
     let (mut cases, mut wrong) = (0, Vec::new());
     for file in &files {
         let text = std::fs::read_to_string(file).unwrap();
-        let found: Vec<String> = split(&text).iter().map(|case| run(case, &catalog)).collect();
+        let found: Vec<String> = split(&text)
+            .iter()
+            .map(|case| run(case, &catalog))
+            .collect();
         cases += found.len();
         let found = found.join(&format!("{SEPARATOR}\n"));
         if found != text {
@@ -48,8 +56,17 @@ fn every_golden_statement_gives_what_its_file_says() {
             }
         }
     }
-    assert!(cases >= 120, "only {cases} cases in {} files were found", files.len());
-    assert!(wrong.is_empty(), "{} files differ (UPDATE=1 rewrites them):\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        cases >= 120,
+        "only {cases} cases in {} files were found",
+        files.len()
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} files differ (UPDATE=1 rewrites them):\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -80,10 +97,18 @@ fn split(text: &str) -> Vec<String> {
 fn difference(file: &Path, expected: &str, found: &str) -> String {
     let mut text = format!("{}\n", file.display());
     let (expected, found): (Vec<_>, Vec<_>) = (expected.lines().collect(), found.lines().collect());
-    for (index, line) in expected.iter().enumerate().filter(|(_, line)| !found.contains(line)) {
+    for (index, line) in expected
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| !found.contains(line))
+    {
         writeln!(text, "  -{}: {line}", index + 1).unwrap();
     }
-    for (index, line) in found.iter().enumerate().filter(|(_, line)| !expected.contains(line)) {
+    for (index, line) in found
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| !expected.contains(line))
+    {
         writeln!(text, "  +{}: {line}", index + 1).unwrap();
     }
     text
@@ -98,15 +123,25 @@ struct Message {
 
 /// The case as it must look: its head with every expectation as it was found.
 fn run(case: &str, catalog: &Catalog) -> String {
-    let head_lines = case.lines().take_while(|line| line.starts_with("--")).count();
+    let head_lines = case
+        .lines()
+        .take_while(|line| line.starts_with("--"))
+        .count();
     let head: Vec<&str> = case.lines().take(head_lines).collect();
     let sql = case.lines().skip(head_lines).collect::<Vec<_>>().join("\n");
     let compiled = compile(&sql, catalog);
     let mut out = String::new();
-    let mut message = Message { topic: "t/1".to_owned(), client_id: "c1".to_owned(), event: None };
+    let mut message = Message {
+        topic: "t/1".to_owned(),
+        client_id: "c1".to_owned(),
+        event: None,
+    };
     let (mut world, mut sent) = (World::new(), false);
     for line in head {
-        let (key, value) = line.trim_start_matches("--").split_once(':').unwrap_or((line, ""));
+        let (key, value) = line
+            .trim_start_matches("--")
+            .split_once(':')
+            .unwrap_or((line, ""));
         let (key, value) = (key.trim(), value.trim());
         if EXPECTATIONS.contains(&key) || line.starts_with("-- |") {
             continue;
@@ -135,7 +170,16 @@ fn run(case: &str, catalog: &Catalog) -> String {
         Err(findings) => findings,
     };
     for finding in findings {
-        writeln!(out, "-- {}:", if finding.severity == Severity::Error { "error" } else { "warning" }).unwrap();
+        writeln!(
+            out,
+            "-- {}:",
+            if finding.severity == Severity::Error {
+                "error"
+            } else {
+                "warning"
+            }
+        )
+        .unwrap();
         for line in finding.render(&sql, &Origin::default()).lines() {
             writeln!(out, "-- | {line}").unwrap();
         }
@@ -146,7 +190,9 @@ fn run(case: &str, catalog: &Catalog) -> String {
 
 fn catalog() -> Catalog {
     let script = "fn dew_point(t, h) { t - (100.0 - h) / 5.0 }\nfn fail() { throw \"no reading\" }";
-    Catalog { scripts: Arc::new(Scripts::load([("climate", script)]).unwrap()) }
+    Catalog {
+        scripts: Arc::new(Scripts::load([("climate", script)]).unwrap()),
+    }
 }
 
 fn event(message: &Message, key: &str, value: &str) -> Event {
@@ -154,14 +200,22 @@ fn event(message: &Message, key: &str, value: &str) -> Event {
         let fields = json::decode(if value.is_empty() { "{}" } else { value }.as_bytes()).unwrap();
         let fields = fields.as_object().unwrap().clone();
         if topic.starts_with("$bridges/") || topic.starts_with("$sources/") {
-            return Event { timestamp_ms: 1_700_000_000_123, what: What::Ingress { source: topic.as_str().into(), fields: Arc::new(fields) } };
+            return Event {
+                timestamp_ms: 1_700_000_000_123,
+                what: What::Ingress {
+                    source: topic.as_str().into(),
+                    fields: Arc::new(fields),
+                },
+            };
         }
         let mut event = Event::broker(topic, fields).expect("a known event");
         event.timestamp_ms = 1_700_000_000_123;
         return event;
     }
     let payload = if key == "payload_hex" {
-        (0..value.len() / 2).map(|at| u8::from_str_radix(&value[2 * at..2 * at + 2], 16).unwrap()).collect()
+        (0..value.len() / 2)
+            .map(|at| u8::from_str_radix(&value[2 * at..2 * at + 2], 16).unwrap())
+            .collect()
     } else {
         value.as_bytes().to_vec()
     };

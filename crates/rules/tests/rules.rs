@@ -1,4 +1,5 @@
 //! Rules as a broker uses them: many on one topic, one decode for all, told stage by stage.
+#![expect(clippy::unwrap_used, reason = "what is asked for is there")]
 
 #[path = "support/mod.rs"]
 mod support;
@@ -6,10 +7,16 @@ mod support;
 use std::sync::Arc;
 
 use support::World;
-use weir_rules::{Catalog, Column, Decode, Event, Input, Rule, RuleSet, Type, Value, compile, json};
+use weir_rules::{
+    Catalog, Column, Decode, Event, Input, Rule, RuleSet, Type, Value, compile, json,
+};
 
 fn rule(sql: &str) -> Arc<Rule> {
-    Arc::new(compile(sql, &Catalog::default()).unwrap_or_else(|errors| panic!("{errors:?}")).0)
+    Arc::new(
+        compile(sql, &Catalog::default())
+            .unwrap_or_else(|errors| panic!("{errors:?}"))
+            .0,
+    )
 }
 
 fn outputs(rule: &Rule, input: &Input<'_>) -> String {
@@ -26,21 +33,45 @@ fn the_rules_of_a_topic_are_found_once_each_and_in_their_order() {
     ];
     let set = RuleSet::new(rules.iter().map(Arc::clone));
     let matched = set.matching("dev/1/up").unwrap();
-    let found: Vec<usize> = matched.rules.iter().map(|found| rules.iter().position(|rule| Arc::ptr_eq(rule, found)).unwrap()).collect();
+    let found: Vec<usize> = matched
+        .rules
+        .iter()
+        .map(|found| {
+            rules
+                .iter()
+                .position(|rule| Arc::ptr_eq(rule, found))
+                .unwrap()
+        })
+        .collect();
     assert_eq!(found, [0, 1, 3]);
     assert_eq!(matched.needs.paths(), ["a", "b.c"]);
     assert!(set.matching("nothing").is_none());
-    assert!(set.matching("$events/client/connected").is_none(), "a publish is no event");
-    assert_eq!(set.matching_event("$events/client/connected").unwrap().rules.len(), 1);
+    assert!(
+        set.matching("$events/client/connected").is_none(),
+        "a publish is no event"
+    );
+    assert_eq!(
+        set.matching_event("$events/client/connected")
+            .unwrap()
+            .rules
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn matched_rules_share_one_decode_of_what_they_read_together() {
-    let set = RuleSet::new([rule("SELECT payload.a AS x FROM \"t\""), rule("SELECT payload.b AS x FROM \"t\" WHERE payload.a = 1")]);
+    let set = RuleSet::new([
+        rule("SELECT payload.a AS x FROM \"t\""),
+        rule("SELECT payload.b AS x FROM \"t\" WHERE payload.a = 1"),
+    ]);
     let matched = set.matching("t").unwrap();
     let event = Event::publish("t", r#"{"a":1,"b":[2],"c":"never built"}"#);
     let input = Input::new(&event, &matched.needs);
-    assert!(input.decoded().is_none(), "nothing is decoded before a rule looks inside");
+    assert!(
+        input.decoded().is_none(),
+        "nothing is decoded before a rule looks inside"
+    );
     assert_eq!(outputs(&matched.rules[0], &input), r#"[{"x":1}]"#);
     assert_eq!(outputs(&matched.rules[1], &input), r#"[{"x":[2]}]"#);
     let decoded = input.decoded().unwrap().unwrap();
@@ -52,7 +83,10 @@ fn a_rule_that_never_looks_inside_pays_for_no_decode() {
     let rule = rule("SELECT payload, clientid FROM \"t\"");
     let event = Event::publish("t", "not json");
     let input = Input::new(&event, rule.needs());
-    assert_eq!(outputs(&rule, &input), r#"[{"payload":"not json","clientid":"client"}]"#);
+    assert_eq!(
+        outputs(&rule, &input),
+        r#"[{"payload":"not json","clientid":"client"}]"#
+    );
     assert!(rule.needs().is_empty() && input.decoded().is_none());
 }
 
@@ -63,21 +97,40 @@ fn one_broken_payload_fails_only_the_rules_that_look_inside() {
     let event = Event::publish("t", "{");
     let input = Input::new(&event, inside.needs());
     let error = World::new().evaluate(&inside, &input).unwrap_err();
-    assert_eq!((error.kind.name(), error.line, error.column), ("payload_decode", 1, 8));
+    assert_eq!(
+        (error.kind.name(), error.line, error.column),
+        ("payload_decode", 1, 8)
+    );
     assert_eq!(outputs(&outside, &input), r#"[{"topic":"t"}]"#);
 }
 
 #[test]
 fn stages_show_each_term_with_the_values_in_it() {
-    let rule = rule("SELECT 1 AS x FROM \"t\" WHERE payload.temp > 30 AND upper(clientid) = 'CLIENT' AND payload.on");
+    let rule = rule(
+        "SELECT 1 AS x FROM \"t\" WHERE payload.temp > 30 AND upper(clientid) = 'CLIENT' AND payload.on",
+    );
     let event = Event::publish("t", r#"{"temp":29}"#);
     let staged = rule.evaluate_staged(&Input::new(&event, rule.needs()), "r", &mut World::new());
-    let shown: Vec<_> = staged.terms.iter().map(|term| (term.text.as_str(), term.with_values.as_str(), term.held.clone().unwrap())).collect();
+    let shown: Vec<_> = staged
+        .terms
+        .iter()
+        .map(|term| {
+            (
+                term.text.as_str(),
+                term.with_values.as_str(),
+                term.held.clone().unwrap(),
+            )
+        })
+        .collect();
     assert_eq!(
         shown,
         [
             ("payload.temp > 30", "29 > 30", Some(false)),
-            ("upper(clientid) = 'CLIENT'", "upper(\"client\") = 'CLIENT'", Some(true)),
+            (
+                "upper(clientid) = 'CLIENT'",
+                "upper(\"client\") = 'CLIENT'",
+                Some(true)
+            ),
             ("payload.on", "undefined", None),
         ]
     );
@@ -86,12 +139,21 @@ fn stages_show_each_term_with_the_values_in_it() {
 
 #[test]
 fn a_rule_explains_itself() {
-    let rule = rule("SELECT clientid, payload.a.b AS v, payload.n * 2 AS twice FROM \"t/+\" WHERE payload.n > 1 AND qos = 1");
+    let rule = rule(
+        "SELECT clientid, payload.a.b AS v, payload.n * 2 AS twice FROM \"t/+\" WHERE payload.n > 1 AND qos = 1",
+    );
     let explain = rule.explain();
     assert_eq!(explain.sources, ["t/+"]);
-    assert_eq!(explain.decode, Decode::Paths(vec!["a.b".into(), "n".into()]));
+    assert_eq!(
+        explain.decode,
+        Decode::Paths(vec!["a.b".into(), "n".into()])
+    );
     assert_eq!(explain.conditions, ["payload.n > 1", "qos = 1"]);
-    let column = |name: &str, kind, text: &str| Column::Value { name: name.into(), kind, text: text.into() };
+    let column = |name: &str, kind, text: &str| Column::Value {
+        name: name.into(),
+        kind,
+        text: text.into(),
+    };
     assert_eq!(
         explain.columns,
         [
@@ -100,7 +162,27 @@ fn a_rule_explains_itself() {
             column("twice", Type::Number, "payload.n * 2"),
         ]
     );
-    assert_eq!(rule.output_fields().unwrap()[1], ("v".to_owned(), Type::Any));
+    assert_eq!(
+        rule.output_fields().unwrap()[1],
+        ("v".to_owned(), Type::Any)
+    );
+}
+
+#[test]
+fn a_value_that_grows_deeper_with_each_message_is_refused_in_time() {
+    let rule = rule("SELECT kv_store_put('k', [kv_store_get('k')]) AS x FROM \"t\"");
+    let event = Event::publish("t", "");
+    let mut world = World::new();
+    let errors: Vec<_> = (0..300)
+        .filter_map(|_| {
+            world
+                .evaluate(&rule, &Input::new(&event, rule.needs()))
+                .err()
+        })
+        .map(|error| error.kind.name())
+        .collect();
+    assert_eq!(errors.len(), 300 - 256);
+    assert!(errors.iter().all(|kind| *kind == "limit"));
 }
 
 #[test]

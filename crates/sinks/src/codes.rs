@@ -37,6 +37,8 @@ codes! {
     GAVE_UP = "E3007", "The row was retried for as long as `retry.give_up` allows",
         "The row is in the dead letters. Without `give_up` a sink retries for ever.";
     TEMPLATE = "E3008", "A template that is not well formed", "A place is `${field}`, `${a.b[2]}`, `${.}` or `${$}`.";
+    DEFECT = "E3009", "A sink has a defect",
+        "Please report it with the log; the rows wait and are tried again.";
     MISSING_FIELD = "E3101", "A template names a field that the row lacks",
         "Select the field in the rule, or set `undefined = \"empty\"`.";
     BAD_TOPIC = "E3102", "A rendered topic is no topic name",

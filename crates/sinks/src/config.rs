@@ -298,14 +298,18 @@ impl<'de> Deserialize<'de> for StatusRange {
                 let (from, to) = text.split_once('-').unwrap_or((&text, &text));
                 let read = |part: &str| {
                     part.trim().parse::<u16>().map_err(|_| {
-                        serde::de::Error::custom(format!("`{text}` is no status; write \"200-299\" or \"204\""))
+                        serde::de::Error::custom(format!(
+                            "`{text}` is no status; write \"200-299\" or \"204\""
+                        ))
                     })
                 };
                 read(from)?..=read(to)?
             }
         };
         if range.is_empty() || *range.start() < 100 || *range.end() > 599 {
-            return Err(serde::de::Error::custom("statuses lie between 100 and 599, lower first"));
+            return Err(serde::de::Error::custom(
+                "statuses lie between 100 and 599, lower first",
+            ));
         }
         Ok(Self(range))
     }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::bridge::BridgeStats;
 use crate::bridge::link::BridgeLink;
 use crate::bridge::plan::BridgePlan;
-use crate::config::connector::ConnectorConfig;
+use crate::config::connector::{ConnectorConfig, HealthConfig};
 use crate::counters::LastError;
 use crate::error::{ConfigError, SinkError};
 use crate::http::HttpClient;
@@ -102,7 +102,10 @@ impl Health {
             last_error: None,
             next_try_ms: None,
         };
-        Arc::new(Self { name: name.to_owned(), state: Mutex::new(state) })
+        Arc::new(Self {
+            name: name.to_owned(),
+            state: Mutex::new(state),
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -128,15 +131,27 @@ impl Health {
         self.set(link);
         let mut state = self.state.lock();
         // Said once when it starts; the state keeps the rest.
-        if state.last_error.as_ref().is_none_or(|last| last.error != *error) {
+        if state
+            .last_error
+            .as_ref()
+            .is_none_or(|last| last.error != *error)
+        {
             tracing::warn!(connector = %self.name, code = error.code(), state = link.name(), "{error}");
         }
-        state.last_error = Some(LastError { error: error.clone(), at_ms: now });
-        state.next_try_ms = wait.map(|wait| now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
+        state.last_error = Some(LastError {
+            error: error.clone(),
+            at_ms: now,
+        });
+        state.next_try_ms = wait
+            .map(|wait| now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
     }
 
     pub(crate) fn last_error(&self) -> Option<SinkError> {
-        self.state.lock().last_error.as_ref().map(|last| last.error.clone())
+        self.state
+            .lock()
+            .last_error
+            .as_ref()
+            .map(|last| last.error.clone())
     }
 }
 
@@ -148,15 +163,21 @@ impl ConnectorConfig {
     pub fn check(&self) -> Result<Vec<ConfigError>, Vec<ConfigError>> {
         match self {
             Self::Mqtt(bridge) => BridgePlan::check(bridge).map(|(_, warnings)| warnings),
-            Self::Postgres(postgres) => PostgresDatabase::check(postgres).map_err(|error| vec![error]).map(|()| Vec::new()),
-            Self::Sqlite(sqlite) if sqlite.path.is_empty() => {
-                Err(vec![ConfigError::new(codes::KEY_MISSING, "path", "the path is empty")])
-            }
+            Self::Postgres(postgres) => PostgresDatabase::check(postgres)
+                .map_err(|error| vec![error])
+                .map(|()| Vec::new()),
+            Self::Sqlite(sqlite) if sqlite.path.is_empty() => Err(vec![ConfigError::new(
+                codes::KEY_MISSING,
+                "path",
+                "the path is empty",
+            )]),
             Self::Sqlite(_) => Ok(Vec::new()),
             Self::Http(http) => match http.tls.settings() {
-                Some(tls) if tls.insecure => {
-                    Ok(vec![ConfigError::new("W3002", "tls.insecure", "the server's certificate is not checked")])
-                }
+                Some(tls) if tls.insecure => Ok(vec![ConfigError::new(
+                    "W3002",
+                    "tls.insecure",
+                    "the server's certificate is not checked",
+                )]),
                 _ => Ok(Vec::new()),
             },
         }
@@ -171,15 +192,29 @@ impl Connector {
     pub fn open(name: &str, config: &ConnectorConfig, base: &Path) -> Result<Arc<Self>, SinkError> {
         let health = Health::new(name);
         let link = match config {
-            ConnectorConfig::Postgres(postgres) => Link::Postgres(PostgresDatabase::open(postgres)?),
+            ConnectorConfig::Postgres(postgres) => {
+                Link::Postgres(PostgresDatabase::open(postgres)?)
+            }
             ConnectorConfig::Sqlite(sqlite) => Link::Sqlite(SqliteDatabase::open(sqlite, base)?),
             ConnectorConfig::Http(http) => Link::Http(HttpClient::open(http, base)?),
             ConnectorConfig::Mqtt(bridge) => {
-                let (plan, _) = BridgePlan::check(bridge).map_err(|errors| config_error(&errors))?;
+                let (plan, _) =
+                    BridgePlan::check(bridge).map_err(|errors| config_error(&errors))?;
                 Link::Mqtt(BridgeLink::new(plan, base.to_owned(), Arc::clone(&health)))
             }
         };
-        Ok(Arc::new(Self { kind: config.kind(), link, health }))
+        let connector = Arc::new(Self {
+            kind: config.kind(),
+            link,
+            health,
+        });
+        match config {
+            ConnectorConfig::Postgres(postgres) => watch(&connector, &postgres.health),
+            ConnectorConfig::Sqlite(sqlite) => watch(&connector, &sqlite.health),
+            // A web server has no request without consequences; a bridge pings by itself.
+            ConnectorConfig::Http(_) | ConnectorConfig::Mqtt(_) => {}
+        }
+        Ok(connector)
     }
 
     /// The name of its file.
@@ -232,7 +267,10 @@ impl Connector {
         };
         let answer = match tokio::time::timeout(limit, asked).await {
             Ok(answer) => answer,
-            Err(_) => Err(SinkError::new(codes::TIMEOUT, "the far side did not answer in time")),
+            Err(_) => Err(SinkError::new(
+                codes::TIMEOUT,
+                "the far side did not answer in time",
+            )),
         };
         if !matches!(self.link, Link::Mqtt(_)) {
             self.report(answer.as_ref().err());
@@ -258,14 +296,43 @@ impl Connector {
     }
 }
 
+/// Asks the far side now and then, for as long as anybody holds the connector: a database that hangs without closing
+/// its connections shows only so.
+fn watch(connector: &Arc<Connector>, health: &HealthConfig) {
+    let (weak, every, limit) = (Arc::downgrade(connector), health.every.0, health.timeout.0);
+    if every.is_zero() {
+        return;
+    }
+    // Without a runtime (a check of files alone) there is nothing to keep watch for.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let Some(connector) = weak.upgrade() else {
+                    return;
+                };
+                // What it finds is in the state.
+                let _ = connector.check(limit).await;
+            }
+        });
+    }
+}
+
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").field("name", &self.name()).field("kind", &self.kind()).finish_non_exhaustive()
+        f.debug_struct("Connector")
+            .field("name", &self.name())
+            .field("kind", &self.kind())
+            .finish_non_exhaustive()
     }
 }
 
 fn config_error(errors: &[ConfigError]) -> SinkError {
     let code = errors.first().map_or(codes::BRIDGE, |error| error.code);
-    let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let text = errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
     SinkError::new(code, text).configuration()
 }

@@ -42,14 +42,23 @@ pub(crate) struct ConsoleSink {
 
 impl ConsoleSink {
     pub(crate) fn new(output: ConsoleOutput, max_per_second: u32) -> Self {
-        Self { output, max_per_second, second: Instant::now(), printed: 0, skipped: 0 }
+        Self {
+            output,
+            max_per_second,
+            second: Instant::now(),
+            printed: 0,
+            skipped: 0,
+        }
     }
 
     /// Whether this line may be printed in this second.
     fn admits(&mut self) -> bool {
         if self.second.elapsed() >= Duration::from_secs(1) {
             if self.skipped > 0 {
-                tracing::info!(rows = self.skipped, "rows over the console's rate were not printed");
+                tracing::info!(
+                    rows = self.skipped,
+                    "rows over the console's rate were not printed"
+                );
             }
             (self.second, self.printed, self.skipped) = (Instant::now(), 0, 0);
         }
@@ -77,16 +86,23 @@ impl Sink for ConsoleSink {
                     }
                     Outcome::Delivered
                 }
-                Err(error) => Outcome::Rejected { error: error.into() },
+                Err(error) => Outcome::Rejected {
+                    error: error.into(),
+                },
             });
         }
         let written = {
             let mut output = self.output.0.lock();
-            output.write_all(text.as_bytes()).and_then(|()| output.flush())
+            output
+                .write_all(text.as_bytes())
+                .and_then(|()| output.flush())
         };
         // Nobody reads standard output any more: that is no reason to keep rows for ever.
         if let Err(error) = written {
-            tracing::debug!(code = codes::FILE, "standard output cannot be written: {error}");
+            tracing::debug!(
+                code = codes::FILE,
+                "standard output cannot be written: {error}"
+            );
         }
         outcomes
     }

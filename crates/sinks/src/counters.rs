@@ -47,7 +47,12 @@ pub struct SinkCounters {
 impl SinkCounters {
     /// Whether every row that came in is accounted for.
     pub fn balanced(&self) -> bool {
-        self.rows_in == self.delivered + self.dropped + self.dead_lettered + self.buffered_rows + self.inflight_rows
+        self.rows_in
+            == self.delivered
+                + self.dropped
+                + self.dead_lettered
+                + self.buffered_rows
+                + self.inflight_rows
     }
 }
 
@@ -63,7 +68,9 @@ pub struct Histogram {
 }
 
 /// Bounds for seconds.
-const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
 /// Bounds for rows.
 pub(crate) const ROWS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 
@@ -75,7 +82,11 @@ impl Default for Histogram {
 
 impl Histogram {
     pub(crate) fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
+        Self {
+            bounds,
+            counts: vec![0; bounds.len() + 1],
+            sum: 0.0,
+        }
     }
 
     pub(crate) fn observe(&mut self, value: f64) {

@@ -31,19 +31,38 @@ pub(crate) struct Letter {
 /// Where the dead letters of one sink are. A rule's id is a path; what would leave the folder is renamed.
 pub fn path(data_dir: &Path, rule: &str, sink: &str) -> PathBuf {
     let mut path = data_dir.join("dead_letters");
-    path.extend(rule.split(['/', '\\']).filter(|part| !part.is_empty()).map(file_name));
-    let sink: String = sink.chars().map(|c| if matches!(c, '/' | '\\') { '_' } else { c }).collect();
+    path.extend(
+        rule.split(['/', '\\'])
+            .filter(|part| !part.is_empty())
+            .map(file_name),
+    );
+    let sink: String = sink
+        .chars()
+        .map(|c| if matches!(c, '/' | '\\') { '_' } else { c })
+        .collect();
     path.join(format!("{}.ndjson", file_name(&sink)))
 }
 
 fn file_name(part: &str) -> String {
-    let cleaned: String = part.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
-    if cleaned.chars().all(|c| c == '.') { "_".repeat(cleaned.len()) } else { cleaned }
+    let cleaned: String = part
+        .chars()
+        .map(|c| if c.is_control() { '_' } else { c })
+        .collect();
+    if cleaned.chars().all(|c| c == '.') {
+        "_".repeat(cleaned.len())
+    } else {
+        cleaned
+    }
 }
 
 impl DeadLetters {
     pub(crate) fn new(data_dir: &Path, rule: &str, sink: &str, epoch: u64) -> Self {
-        Self { path: path(data_dir, rule, sink), rule: rule.to_owned(), sink: sink.to_owned(), epoch }
+        Self {
+            path: path(data_dir, rule, sink),
+            rule: rule.to_owned(),
+            sink: sink.to_owned(),
+            epoch,
+        }
     }
 
     /// Appends letters and puts them on stable storage.
@@ -56,8 +75,14 @@ impl DeadLetters {
         let written = tokio::task::spawn_blocking(move || append(&path, &text)).await;
         match written {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(SinkError::new(codes::FILE, "the dead letters cannot be written").caused_by(&error)),
-            Err(error) => Err(SinkError::new(codes::FILE, "the dead letters cannot be written").caused_by(&error)),
+            Ok(Err(error)) => Err(SinkError::new(
+                codes::FILE,
+                "the dead letters cannot be written",
+            )
+            .caused_by(&error)),
+            Err(error) => Err(
+                SinkError::new(codes::FILE, "the dead letters cannot be written").caused_by(&error),
+            ),
         }
     }
 
@@ -93,7 +118,10 @@ fn append(path: &Path, text: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?;
     file.write_all(text)?;
     file.sync_data()
 }
@@ -105,8 +133,17 @@ mod tests {
     #[test]
     fn a_rule_id_is_a_folder_and_cannot_leave() {
         let base = Path::new("/d");
-        assert_eq!(path(base, "plant-a/hot", "history"), Path::new("/d/dead_letters/plant-a/hot/history.ndjson"));
-        assert_eq!(path(base, "../../etc", "a/../b"), Path::new("/d/dead_letters/__/__/etc/a_.._b.ndjson"));
-        assert_eq!(path(base, "/abs", ".."), Path::new("/d/dead_letters/abs/__.ndjson"));
+        assert_eq!(
+            path(base, "plant-a/hot", "history"),
+            Path::new("/d/dead_letters/plant-a/hot/history.ndjson")
+        );
+        assert_eq!(
+            path(base, "../../etc", "a/../b"),
+            Path::new("/d/dead_letters/__/__/etc/a_.._b.ndjson")
+        );
+        assert_eq!(
+            path(base, "/abs", ".."),
+            Path::new("/d/dead_letters/abs/__.ndjson")
+        );
     }
 }

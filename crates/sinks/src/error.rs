@@ -15,7 +15,12 @@ pub struct SinkError {
 impl SinkError {
     /// A failure with a code of [`crate::codes`] and a sentence.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), causes: Vec::new(), configuration: false }
+        Self {
+            code,
+            message: message.into(),
+            causes: Vec::new(),
+            configuration: false,
+        }
     }
 
     /// Adds what `error` and its sources say.
@@ -89,7 +94,12 @@ pub struct ConfigError {
 impl ConfigError {
     /// A mistake at `key`.
     pub fn new(code: &'static str, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, key: key.into(), message: message.into(), help: None }
+        Self {
+            code,
+            key: key.into(),
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Says what would cure it.
@@ -130,7 +140,10 @@ pub struct RenderError {
 impl RenderError {
     /// A row that cannot be rendered.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 

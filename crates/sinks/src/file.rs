@@ -18,7 +18,10 @@ pub(crate) struct FileSink {
 
 impl FileSink {
     pub(crate) fn new(plan: FilePlan, data_dir: &Path) -> Self {
-        Self { plan, folder: data_dir.join("files") }
+        Self {
+            plan,
+            folder: data_dir.join("files"),
+        }
     }
 }
 
@@ -41,7 +44,11 @@ impl Sink for FileSink {
                     let chunk = match chunks.iter_mut().find(|chunk| chunk.path == line.path) {
                         Some(chunk) => chunk,
                         None => {
-                            chunks.push(Chunk { path: line.path, text: Vec::new(), records: Vec::new() });
+                            chunks.push(Chunk {
+                                path: line.path,
+                                text: Vec::new(),
+                                records: Vec::new(),
+                            });
                             let last = chunks.len() - 1;
                             &mut chunks[last]
                         }
@@ -50,7 +57,11 @@ impl Sink for FileSink {
                     chunk.text.push(b'\n');
                     chunk.records.push(place);
                 }
-                Err(error) => outcomes[place] = Outcome::Rejected { error: error.into() },
+                Err(error) => {
+                    outcomes[place] = Outcome::Rejected {
+                        error: error.into(),
+                    }
+                }
             }
         }
         for chunk in chunks {
@@ -74,7 +85,9 @@ impl FileSink {
     async fn write(&self, chunk: Chunk) -> Option<Outcome> {
         let Some(path) = inside(&self.folder, &chunk.path) else {
             let message = format!("`{}` leaves data_dir/files", chunk.path);
-            return Some(Outcome::Rejected { error: SinkError::new(codes::FILE_PATH, message) });
+            return Some(Outcome::Rejected {
+                error: SinkError::new(codes::FILE_PATH, message),
+            });
         };
         let plan = self.plan.clone();
         let shown = path.clone();
@@ -82,7 +95,9 @@ impl FileSink {
         let error = match written {
             Ok(Ok(())) => return None,
             Ok(Err(error)) => write_error(&shown, &error),
-            Err(error) => SinkError::new(codes::FILE, "the file cannot be written").caused_by(&error),
+            Err(error) => {
+                SinkError::new(codes::FILE, "the file cannot be written").caused_by(&error)
+            }
         };
         Some(Outcome::Retry { after: None, error })
     }
@@ -91,7 +106,9 @@ impl FileSink {
 /// The file below `folder`, unless the path would leave it.
 fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
     let path = Path::new(path);
-    let normal = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let normal = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     let named = path.file_name().is_some() && !path.to_str()?.contains('\0');
     (normal && named).then(|| folder.join(path))
 }
@@ -102,7 +119,10 @@ fn append(plan: &FilePlan, path: &Path, text: &[u8]) -> std::io::Result<()> {
     }
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     let mut length = file.metadata()?.len();
-    if plan.rotate_bytes.is_some_and(|limit| length > 0 && length + text.len() as u64 > limit) {
+    if plan
+        .rotate_bytes
+        .is_some_and(|limit| length > 0 && length + text.len() as u64 > limit)
+    {
         drop(file);
         rotate(path, plan.keep)?;
         file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -144,7 +164,11 @@ fn rotate(path: &Path, keep: usize) -> std::io::Result<()> {
 }
 
 fn write_error(path: &Path, error: &std::io::Error) -> SinkError {
-    let code = if error.kind() == std::io::ErrorKind::StorageFull { codes::DISK_FULL } else { codes::FILE };
+    let code = if error.kind() == std::io::ErrorKind::StorageFull {
+        codes::DISK_FULL
+    } else {
+        codes::FILE
+    };
     SinkError::new(code, format!("`{}` cannot be written", path.display())).caused_by(error)
 }
 
@@ -155,7 +179,10 @@ mod tests {
     #[test]
     fn no_path_leaves_the_folder() {
         let folder = Path::new("/data/files");
-        assert_eq!(inside(folder, "a/b.ndjson").unwrap(), Path::new("/data/files/a/b.ndjson"));
+        assert_eq!(
+            inside(folder, "a/b.ndjson").unwrap(),
+            Path::new("/data/files/a/b.ndjson")
+        );
         for path in ["../x", "a/../../x", "/etc/passwd", "", "a/..", "x\0y"] {
             assert_eq!(inside(folder, path), None, "{path}");
         }

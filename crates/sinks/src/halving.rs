@@ -10,7 +10,10 @@ use crate::{Outcome, Record, SinkError};
 #[derive(Clone, Debug)]
 pub(crate) enum WriteError {
     /// The far side could not; nothing is wrong with the rows.
-    Retry { after: Option<Duration>, error: SinkError },
+    Retry {
+        after: Option<Duration>,
+        error: SinkError,
+    },
     /// At least one row is wrong.
     Refused(SinkError),
 }
@@ -28,7 +31,8 @@ pub(crate) trait Write: Send {
 pub(crate) async fn write_halving(writer: &mut dyn Write, records: &[Record]) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(records.len());
     // Ranges still to write, the next one last.
-    let mut ranges = vec![0..records.len()];
+    let whole = 0..records.len();
+    let mut ranges = vec![whole];
     while let Some(range) = ranges.pop() {
         match writer.write(&records[range.clone()]).await {
             Ok(()) => outcomes.resize(range.end, Outcome::Delivered),
@@ -36,7 +40,9 @@ pub(crate) async fn write_halving(writer: &mut dyn Write, records: &[Record]) ->
                 outcomes.resize(records.len(), Outcome::Retry { after, error });
                 return outcomes;
             }
-            Err(WriteError::Refused(error)) if range.len() <= 1 => outcomes.push(Outcome::Rejected { error }),
+            Err(WriteError::Refused(error)) if range.len() <= 1 => {
+                outcomes.push(Outcome::Rejected { error })
+            }
             Err(WriteError::Refused(_)) => {
                 let middle = range.start + range.len() / 2;
                 ranges.push(middle..range.end);
@@ -63,8 +69,15 @@ mod tests {
     impl Write for Picky {
         async fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
             self.calls += 1;
-            if records.iter().any(|record| Some(record.seq) == self.fail_at) && records.len() <= 2 {
-                return Err(WriteError::Retry { after: None, error: SinkError::new("E3401", "gone") });
+            if records
+                .iter()
+                .any(|record| Some(record.seq) == self.fail_at)
+                && records.len() <= 2
+            {
+                return Err(WriteError::Retry {
+                    after: None,
+                    error: SinkError::new("E3401", "gone"),
+                });
             }
             if records.iter().any(|record| self.bad.contains(&record.seq)) {
                 return Err(WriteError::Refused(SinkError::new("E3201", "bad")));
@@ -88,27 +101,59 @@ mod tests {
 
     #[tokio::test]
     async fn the_bad_rows_alone_are_refused_and_order_is_kept() {
-        let mut writer = Picky { bad: vec![3, 500], fail_at: None, written: vec![], calls: 0 };
+        let mut writer = Picky {
+            bad: vec![3, 500],
+            fail_at: None,
+            written: vec![],
+            calls: 0,
+        };
         let outcomes = write_halving(&mut writer, &records(500)).await;
         assert_eq!(outcomes.len(), 500);
-        let rejected: Vec<_> =
-            outcomes.iter().enumerate().filter(|(_, o)| matches!(o, Outcome::Rejected { .. })).map(|(i, _)| i).collect();
+        let rejected: Vec<_> = outcomes
+            .iter()
+            .enumerate()
+            .filter(|(_, o)| matches!(o, Outcome::Rejected { .. }))
+            .map(|(i, _)| i)
+            .collect();
         assert_eq!(rejected, [2, 499]);
-        assert_eq!(writer.written, (1..=500).filter(|seq| ![3, 500].contains(seq)).collect::<Vec<_>>());
+        assert_eq!(
+            writer.written,
+            (1..=500)
+                .filter(|seq| ![3, 500].contains(seq))
+                .collect::<Vec<_>>()
+        );
         assert!(writer.calls < 50, "{} writes", writer.calls);
     }
 
     #[tokio::test]
     async fn a_lost_far_side_while_halving_leaves_the_rest_to_retry() {
-        let mut writer = Picky { bad: vec![1], fail_at: Some(5), written: vec![], calls: 0 };
+        let mut writer = Picky {
+            bad: vec![1],
+            fail_at: Some(5),
+            written: vec![],
+            calls: 0,
+        };
         let outcomes = write_halving(&mut writer, &records(8)).await;
         assert!(matches!(outcomes[0], Outcome::Rejected { .. }));
         assert!(matches!(outcomes[1], Outcome::Delivered));
         // 5..=8 is refused by nobody; it is written as a whole.
         assert_eq!(outcomes.len(), 8);
-        let mut writer = Picky { bad: vec![6], fail_at: Some(5), written: vec![], calls: 0 };
+        let mut writer = Picky {
+            bad: vec![6],
+            fail_at: Some(5),
+            written: vec![],
+            calls: 0,
+        };
         let outcomes = write_halving(&mut writer, &records(8)).await;
-        assert!(outcomes[..4].iter().all(|o| matches!(o, Outcome::Delivered)));
-        assert!(outcomes[4..].iter().all(|o| matches!(o, Outcome::Retry { .. })));
+        assert!(
+            outcomes[..4]
+                .iter()
+                .all(|o| matches!(o, Outcome::Delivered))
+        );
+        assert!(
+            outcomes[4..]
+                .iter()
+                .all(|o| matches!(o, Outcome::Retry { .. }))
+        );
     }
 }

@@ -34,7 +34,9 @@ impl HttpClient {
             .tcp_nodelay(true)
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| SinkError::new(codes::TLS, "the HTTP client cannot be made").caused_by(&error))?;
+            .map_err(|error| {
+                SinkError::new(codes::TLS, "the HTTP client cannot be made").caused_by(&error)
+            })?;
         Ok(Self(client))
     }
 }
@@ -48,7 +50,11 @@ pub(crate) struct HttpSink {
 
 impl HttpSink {
     pub(crate) fn new(client: HttpClient, plan: HttpPlan, store_id: String) -> Self {
-        Self { client, plan, store_id }
+        Self {
+            client,
+            plan,
+            store_id,
+        }
     }
 }
 
@@ -56,22 +62,32 @@ impl HttpSink {
 impl Sink for HttpSink {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let now = now_ms();
-        let rendered: Vec<_> =
-            batch.records.iter().map(|record| http_request(&self.plan, &record.row, now)).collect();
+        let rendered: Vec<_> = batch
+            .records
+            .iter()
+            .map(|record| http_request(&self.plan, &record.row, now))
+            .collect();
         let mut outcomes = Vec::with_capacity(batch.records.len());
         let mut at = 0;
         while at < rendered.len() {
             let request = match &rendered[at] {
                 Ok(request) => request,
                 Err(error) => {
-                    outcomes.push(Outcome::Rejected { error: error.clone().into() });
+                    outcomes.push(Outcome::Rejected {
+                        error: error.clone().into(),
+                    });
                     at += 1;
                     continue;
                 }
             };
             let end = self.shared_end(&rendered, at, request);
             let requests: Vec<_> = rendered[at..end].iter().flatten().cloned().collect();
-            let mut call = Call { sink: self, batch, requests, first: at };
+            let mut call = Call {
+                sink: self,
+                batch,
+                requests,
+                first: at,
+            };
             let written = write_halving(&mut call, &batch.records[at..end]).await;
             let failed = matches!(written.last(), Some(Outcome::Retry { .. }));
             outcomes.extend(written);
@@ -94,20 +110,33 @@ impl Sink for HttpSink {
 
 impl HttpSink {
     /// How far the rows from `at` can share one request: same URL and headers, and a format for several.
-    fn shared_end(&self, rendered: &[Result<HttpRequest, crate::RenderError>], at: usize, first: &HttpRequest) -> usize {
+    fn shared_end(
+        &self,
+        rendered: &[Result<HttpRequest, crate::RenderError>],
+        at: usize,
+        first: &HttpRequest,
+    ) -> usize {
         if self.plan.format == BatchFormat::Single {
             return at + 1;
         }
         let same = |request: &Result<HttpRequest, _>| {
-            request.as_ref().is_ok_and(|request| request.url == first.url && request.headers == first.headers)
+            request
+                .as_ref()
+                .is_ok_and(|request| request.url == first.url && request.headers == first.headers)
         };
-        at + rendered[at..].iter().take_while(|request| same(request)).count()
+        at + rendered[at..]
+            .iter()
+            .take_while(|request| same(request))
+            .count()
     }
 
     fn body(&self, requests: &[HttpRequest]) -> Bytes {
         let bodies = requests.iter().map(|request| &request.body.0);
         match self.plan.format {
-            BatchFormat::Single => requests.first().map(|request| request.body.0.clone()).unwrap_or_default(),
+            BatchFormat::Single => requests
+                .first()
+                .map(|request| request.body.0.clone())
+                .unwrap_or_default(),
             BatchFormat::JsonArray => {
                 let mut out = vec![b'['];
                 for (place, body) in bodies.enumerate() {
@@ -144,55 +173,106 @@ impl HttpSink {
         hex(&digest.finalize()[..16])
     }
 
-    fn authorize(&self, request: reqwest::RequestBuilder, body: &[u8]) -> Result<reqwest::RequestBuilder, SinkError> {
-        let unreadable = |error: std::io::Error| SinkError::new(codes::LOGIN, "a secret cannot be read").caused_by(&error);
+    fn authorize(
+        &self,
+        request: reqwest::RequestBuilder,
+        body: &[u8],
+    ) -> Result<reqwest::RequestBuilder, SinkError> {
+        let unreadable = |error: std::io::Error| {
+            SinkError::new(codes::LOGIN, "a secret cannot be read").caused_by(&error)
+        };
         Ok(match &self.plan.auth {
             Auth::None => request,
-            Auth::Basic { user, password } => request.basic_auth(user, Some(password.reveal().map_err(unreadable)?.as_str())),
-            Auth::Bearer { token } => request.bearer_auth(token.reveal().map_err(unreadable)?.as_str()),
+            Auth::Basic { user, password } => {
+                request.basic_auth(user, Some(password.reveal().map_err(unreadable)?.as_str()))
+            }
+            Auth::Bearer { token } => {
+                request.bearer_auth(token.reveal().map_err(unreadable)?.as_str())
+            }
             Auth::HmacSha256 { key, header } => {
                 let key = key.reveal().map_err(unreadable)?;
-                let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
+                let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())
+                    .expect("HMAC takes keys of any length");
                 mac.update(body);
-                request.header(header.as_deref().unwrap_or("x-signature"), hex(&mac.finalize().into_bytes()))
+                request.header(
+                    header.as_deref().unwrap_or("x-signature"),
+                    hex(&mac.finalize().into_bytes()),
+                )
             }
         })
     }
 
-    async fn send(&self, batch: &Batch<'_>, records: &[Record], requests: &[HttpRequest]) -> Result<(), WriteError> {
-        let Some(first) = requests.first() else { return Ok(()) };
+    async fn send(
+        &self,
+        batch: &Batch<'_>,
+        records: &[Record],
+        requests: &[HttpRequest],
+    ) -> Result<(), WriteError> {
+        let Some(first) = requests.first() else {
+            return Ok(());
+        };
         let retry = |error| WriteError::Retry { after: None, error };
         let body = self.body(requests);
-        let method = reqwest::Method::from_bytes(first.method.as_bytes())
-            .map_err(|error| WriteError::Refused(SinkError::new(codes::BAD_VALUE, "no HTTP method").caused_by(&error)))?;
-        let mut request = self.client.0.request(method, &first.url).timeout(self.plan.timeout);
+        let method = reqwest::Method::from_bytes(first.method.as_bytes()).map_err(|error| {
+            WriteError::Refused(
+                SinkError::new(codes::BAD_VALUE, "no HTTP method").caused_by(&error),
+            )
+        })?;
+        let mut request = self
+            .client
+            .0
+            .request(method, &first.url)
+            .timeout(self.plan.timeout);
         for (name, value) in &first.headers {
-            let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
+            let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+            else {
                 let message = format!("the header `{name}` cannot be sent");
                 return Err(WriteError::Refused(SinkError::new(codes::BAD_URL, message)));
             };
             request = request.header(name, value);
         }
-        if !first.headers.iter().any(|(name, _)| name == "idempotency-key") {
+        if !first
+            .headers
+            .iter()
+            .any(|(name, _)| name == "idempotency-key")
+        {
             request = request.header("idempotency-key", self.idempotency_key(batch, records));
         }
         request = self.authorize(request, &body).map_err(retry)?;
         if first.method != "GET" {
             request = request.body(body);
         }
-        let response = request.send().await.map_err(|error| transport_error(&error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| transport_error(&error))?;
         let status = response.status().as_u16();
         let after = retry_after(&response);
-        if self.plan.ok_status.iter().any(|range| range.0.contains(&status)) {
+        if self
+            .plan
+            .ok_status
+            .iter()
+            .any(|range| range.0.contains(&status))
+        {
             // Read to the end, so that the connection can be used again.
-            return response.bytes().await.map(|_| ()).map_err(|error| transport_error(&error));
+            return response
+                .bytes()
+                .await
+                .map(|_| ())
+                .map_err(|error| transport_error(&error));
         }
         let said = excerpt(response).await;
         let message = format!("the server answered {status}{said}");
         if matches!(status, 408 | 425 | 429 | 500..=599) {
-            return Err(WriteError::Retry { after, error: SinkError::new(codes::HTTP_LATER, message) });
+            return Err(WriteError::Retry {
+                after,
+                error: SinkError::new(codes::HTTP_LATER, message),
+            });
         }
-        Err(WriteError::Refused(SinkError::new(codes::HTTP_REFUSED, message)))
+        Err(WriteError::Refused(SinkError::new(
+            codes::HTTP_REFUSED,
+            message,
+        )))
     }
 }
 
@@ -209,7 +289,10 @@ struct Call<'a> {
 impl Write for Call<'_> {
     async fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
         let first = records.first().map_or(0, |record| record.seq);
-        let place = self.batch.records[self.first..].iter().position(|record| record.seq == first).unwrap_or(0);
+        let place = self.batch.records[self.first..]
+            .iter()
+            .position(|record| record.seq == first)
+            .unwrap_or(0);
         let requests = &self.requests[place..place + records.len()];
         self.sink.send(self.batch, records, requests).await
     }
@@ -217,7 +300,9 @@ impl Write for Call<'_> {
 
 fn transport_error(error: &reqwest::Error) -> WriteError {
     if error.is_builder() {
-        return WriteError::Refused(SinkError::new(codes::BAD_URL, "the request cannot be made").caused_by(error));
+        return WriteError::Refused(
+            SinkError::new(codes::BAD_URL, "the request cannot be made").caused_by(error),
+        );
     }
     let (code, message) = if error.is_timeout() {
         (codes::TIMEOUT, "the server did not answer in time")
@@ -238,7 +323,10 @@ fn retry_after(response: &reqwest::Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
+        Err(_) => httpdate::parse_http_date(text)
+            .ok()?
+            .duration_since(SystemTime::now())
+            .unwrap_or_default(),
     };
     // A server that says "tomorrow" is asked once an hour all the same.
     Some(wait.min(Duration::from_secs(3600)))
@@ -253,6 +341,14 @@ async fn excerpt(mut response: reqwest::Response) -> String {
             break;
         }
     }
-    let text: String = String::from_utf8_lossy(&text).chars().filter(|c| !c.is_control()).take(200).collect();
-    if text.is_empty() { text } else { format!(": {text}") }
+    let text: String = String::from_utf8_lossy(&text)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect();
+    if text.is_empty() {
+        text
+    } else {
+        format!(": {text}")
+    }
 }

@@ -80,7 +80,10 @@ pub fn value_size(value: &Value) -> usize {
         Value::Bits(bits) => SLOT + bits.bytes.len(),
         Value::Array(items) => SLOT + items.iter().map(value_size).sum::<usize>(),
         Value::Object(members) => {
-            SLOT + members.iter().map(|(key, value)| SLOT + key.len() + value_size(value)).sum::<usize>()
+            SLOT + members
+                .iter()
+                .map(|(key, value)| SLOT + key.len() + value_size(value))
+                .sum::<usize>()
         }
     }
 }
@@ -151,5 +154,7 @@ pub trait Sink: Send {
 pub(crate) fn now_ms() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+        .map_or(0, |elapsed| {
+            i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+        })
 }

@@ -26,12 +26,22 @@ const LINK_WAIT: Duration = Duration::from_secs(2);
 impl MqttSink {
     pub(crate) fn new(link: BridgeLink, plan: MessagePlan) -> Self {
         link.start();
-        let rate = link.plan().rate.map(|(qos0, others)| if plan.qos == 0 { qos0 } else { others });
-        Self { link, plan, pace: Pace::new(rate) }
+        let rate = link
+            .plan()
+            .rate
+            .map(|(qos0, others)| if plan.qos == 0 { qos0 } else { others });
+        Self {
+            link,
+            plan,
+            pace: Pace::new(rate),
+        }
     }
 
     /// Hands one message over; at once, or when pace and window allow.
-    async fn hand_over(&mut self, message: &MqttMessage) -> Result<oneshot::Receiver<Answer>, Outcome> {
+    async fn hand_over(
+        &mut self,
+        message: &MqttMessage,
+    ) -> Result<oneshot::Receiver<Answer>, Outcome> {
         self.pace.wait().await;
         match self.link.publish(message).await {
             Ok(answer) => Ok(answer),
@@ -45,7 +55,10 @@ fn lost() -> Outcome {
     // The link itself waits before it connects again; the rows shall not wait longer than it does.
     Outcome::Retry {
         after: Some(Duration::ZERO),
-        error: SinkError::new(codes::LINK_DOWN, "the link broke before the remote acknowledged"),
+        error: SinkError::new(
+            codes::LINK_DOWN,
+            "the link broke before the remote acknowledged",
+        ),
     }
 }
 
@@ -53,7 +66,10 @@ fn lost() -> Outcome {
 impl Sink for MqttSink {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         if let Err(error) = self.link.up(LINK_WAIT).await {
-            let outcome = Outcome::Retry { after: Some(Duration::ZERO), error };
+            let outcome = Outcome::Retry {
+                after: Some(Duration::ZERO),
+                error,
+            };
             return vec![outcome; batch.records.len()];
         }
         let mut answers = Vec::with_capacity(batch.records.len());
@@ -66,7 +82,9 @@ impl Sink for MqttSink {
             }
             let answer = match message_for(&self.plan, &record.row, now_ms()) {
                 Ok(message) => self.hand_over(&message).await,
-                Err(error) => Err(Outcome::Rejected { error: error.into() }),
+                Err(error) => Err(Outcome::Rejected {
+                    error: error.into(),
+                }),
             };
             down = matches!(answer, Err(Outcome::Retry { .. }));
             answers.push(answer);
@@ -82,7 +100,10 @@ impl Sink for MqttSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
-        self.link.up(self.link.plan().connect_timeout).await.map(|_| ())
+        self.link
+            .up(self.link.plan().connect_timeout)
+            .await
+            .map(|_| ())
     }
 }
 
@@ -92,7 +113,11 @@ fn outcome(answer: Result<Answer, oneshot::error::RecvError>) -> Outcome {
         Ok(Answer::Refused(refusal)) => {
             let message = format!("the remote broker refused the message: {}", refusal.reason);
             let error = SinkError::new(codes::PUBLISH_REFUSED, message);
-            if refusal.later { Outcome::Retry { after: None, error } } else { Outcome::Rejected { error } }
+            if refusal.later {
+                Outcome::Retry { after: None, error }
+            } else {
+                Outcome::Rejected { error }
+            }
         }
         Err(_) => lost(),
     }
@@ -107,7 +132,11 @@ struct Pace {
 
 impl Pace {
     fn new(per_second: Option<u32>) -> Self {
-        Self { per_second, tokens: per_second.map_or(0.0, f64::from), at: Instant::now() }
+        Self {
+            per_second,
+            tokens: per_second.map_or(0.0, f64::from),
+            at: Instant::now(),
+        }
     }
 
     async fn wait(&mut self) {
@@ -138,6 +167,9 @@ mod tests {
             pace.wait().await;
         }
         let took = began.elapsed();
-        assert!(took >= Duration::from_millis(1990) && took < Duration::from_millis(2200), "{took:?}");
+        assert!(
+            took >= Duration::from_millis(1990) && took < Duration::from_millis(2200),
+            "{took:?}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! A sink from the outside: opened without its far side, filled by the pipeline, looked at, changed, drained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +73,12 @@ pub fn open(spec: &SinkSpec) -> Result<SinkHandle, SinkError> {
 
 /// Opens a queue and worker around a sink of the caller's own.
 pub fn open_with(spec: &SinkSpec, sink: Box<dyn Sink>) -> SinkHandle {
-    let delivery = Delivery { sink, batch: spec.plan.batch.clone(), retry: spec.plan.retry.clone(), connector: None };
+    let delivery = Delivery {
+        sink,
+        batch: spec.plan.batch.clone(),
+        retry: spec.plan.retry.clone(),
+        connector: None,
+    };
     start(spec, delivery)
 }
 
@@ -84,13 +89,19 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
         sink: spec.sink_id.clone(),
         epoch,
         queue: Queue::new(spec.plan.buffer.clone()),
-        status: Mutex::new(Status { state: SinkState::Starting, last_error: None }),
+        status: Mutex::new(Status {
+            state: SinkState::Starting,
+            last_error: None,
+        }),
         replacement: Mutex::new(None),
         nudge: Notify::new(),
         dead_letters: DeadLetters::new(&spec.data_dir, &spec.rule_id, &spec.sink_id, epoch),
     });
     let worker = tokio::spawn(Worker::new(Arc::clone(&shared), delivery).run());
-    SinkHandle { shared, worker: Arc::new(Mutex::new(Some(worker))) }
+    SinkHandle {
+        shared,
+        worker: Arc::new(Mutex::new(Some(worker))),
+    }
 }
 
 /// A number that no earlier epoch has had, small enough for a signed 64-bit column.
@@ -104,46 +115,95 @@ fn delivery(spec: &SinkSpec) -> Result<Delivery, SinkError> {
         (Some(connector), _) => Some(Arc::clone(connector)),
         (None, Some(inline)) => {
             let name = format!("{}.{}", spec.rule_id, spec.sink_id);
-            Some(Connector::open(&name, inline, &spec.data_dir)?)
+            // Relative paths start where those of connector files do.
+            Some(Connector::open(&name, inline, Path::new("."))?)
         }
         (None, None) => None,
     };
     let sink: Box<dyn Sink> = match (&spec.plan.target, connector.as_deref()) {
-        (Target::Console { max_per_second }, _) => Box::new(ConsoleSink::new(spec.console.clone(), *max_per_second)),
+        (Target::Console { max_per_second }, _) => {
+            Box::new(ConsoleSink::new(spec.console.clone(), *max_per_second))
+        }
         (Target::File(file), _) => Box::new(FileSink::new(file.clone(), &spec.data_dir)),
         (Target::Republish(_), _) => {
-            return Err(SinkError::new(codes::KIND, "republish sinks are routed by the broker itself"));
+            return Err(SinkError::new(
+                codes::KIND,
+                "republish sinks are routed by the broker itself",
+            ));
         }
-        (_, None) => return Err(SinkError::new(codes::UNKNOWN_CONNECTOR, "the sink's connector is not open")),
+        (_, None) => {
+            return Err(SinkError::new(
+                codes::UNKNOWN_CONNECTOR,
+                "the sink's connector is not open",
+            ));
+        }
         (target, Some(connector)) => connected(spec, target, connector)?,
     };
-    Ok(Delivery { sink, batch: spec.plan.batch.clone(), retry: spec.plan.retry.clone(), connector })
+    Ok(Delivery {
+        sink,
+        batch: spec.plan.batch.clone(),
+        retry: spec.plan.retry.clone(),
+        connector,
+    })
 }
 
-fn connected(spec: &SinkSpec, target: &Target, connector: &Connector) -> Result<Box<dyn Sink>, SinkError> {
+fn connected(
+    spec: &SinkSpec,
+    target: &Target,
+    connector: &Connector,
+) -> Result<Box<dyn Sink>, SinkError> {
     use crate::connector::Link;
     use weir_rules::template::SqlDialect;
     let sink: Box<dyn Sink> = match (target, connector.link()) {
-        (Target::Table(table), Link::Postgres(database)) if table.dialect == SqlDialect::Postgres => {
-            Box::new(PostgresSink::table(database.clone(), table.clone(), spec.store_id.clone()))
+        (Target::Table(table), Link::Postgres(database))
+            if table.dialect == SqlDialect::Postgres =>
+        {
+            Box::new(PostgresSink::table(
+                database.clone(),
+                table.clone(),
+                spec.store_id.clone(),
+            ))
         }
-        (Target::Statement(statement), Link::Postgres(database)) if statement.dialect == SqlDialect::Postgres => {
-            Box::new(PostgresSink::statement(database.clone(), statement.clone(), spec.store_id.clone()))
+        (Target::Statement(statement), Link::Postgres(database))
+            if statement.dialect == SqlDialect::Postgres =>
+        {
+            Box::new(PostgresSink::statement(
+                database.clone(),
+                statement.clone(),
+                spec.store_id.clone(),
+            ))
         }
         (Target::Table(table), Link::Sqlite(database)) if table.dialect == SqlDialect::Sqlite => {
-            Box::new(SqliteSink::table(database.clone(), table.clone(), spec.store_id.clone()))
+            Box::new(SqliteSink::table(
+                database.clone(),
+                table.clone(),
+                spec.store_id.clone(),
+            ))
         }
-        (Target::Statement(statement), Link::Sqlite(database)) if statement.dialect == SqlDialect::Sqlite => {
-            Box::new(SqliteSink::statement(database.clone(), statement.clone(), spec.store_id.clone()))
+        (Target::Statement(statement), Link::Sqlite(database))
+            if statement.dialect == SqlDialect::Sqlite =>
+        {
+            Box::new(SqliteSink::statement(
+                database.clone(),
+                statement.clone(),
+                spec.store_id.clone(),
+            ))
         }
-        (Target::Http(http), Link::Http(client)) => {
-            Box::new(HttpSink::new(client.clone(), (**http).clone(), spec.store_id.clone()))
+        (Target::Http(http), Link::Http(client)) => Box::new(HttpSink::new(
+            client.clone(),
+            (**http).clone(),
+            spec.store_id.clone(),
+        )),
+        (Target::Mqtt(message), Link::Mqtt(link)) => {
+            Box::new(MqttSink::new(link.clone(), message.clone()))
         }
-        (Target::Mqtt(message), Link::Mqtt(link)) => Box::new(MqttSink::new(link.clone(), message.clone())),
         _ => {
             return Err(SinkError::new(
                 codes::KIND,
-                format!("connector `{}` is not of the type that the sink was checked against", connector.name()),
+                format!(
+                    "connector `{}` is not of the type that the sink was checked against",
+                    connector.name()
+                ),
             ));
         }
     };
@@ -175,8 +235,17 @@ impl SinkHandle {
     }
 
     /// Puts a row in. Never fails: the permit holds its room.
-    pub fn push(&self, permit: &mut Permit, client_id: Text, message_id: u128, row: Value, now_ms: i64) {
-        self.shared.queue.push(permit, message_id, client_id, row, now_ms);
+    pub fn push(
+        &self,
+        permit: &mut Permit,
+        client_id: Text,
+        message_id: u128,
+        row: Value,
+        now_ms: i64,
+    ) {
+        self.shared
+            .queue
+            .push(permit, message_id, client_id, row, now_ms);
     }
 
     /// Counts rows for which there was no room and nobody who could wait (`QoS` 0).
@@ -217,31 +286,55 @@ impl SinkHandle {
         // A worker that waits for its next attempt makes it now.
         self.shared.nudge.notify_one();
         let worker = self.worker.lock().take();
-        if let Some(mut worker) = worker {
-            if tokio::time::timeout(within, &mut worker).await.is_err() {
-                worker.abort();
-                // Its sink must be gone before its rows are given to somebody else.
-                let _ = worker.await;
-            }
+        if let Some(mut worker) = worker
+            && tokio::time::timeout(within, &mut worker).await.is_err()
+        {
+            worker.abort();
+            // Its sink must be gone before its rows are given to somebody else.
+            let _ = worker.await;
         }
         let rest = self.shared.queue.stop();
         self.shared.status.lock().state = SinkState::Stopped;
         if rest.is_empty() {
-            return Drained { dead_lettered: 0, lost: 0 };
+            return Drained {
+                dead_lettered: 0,
+                lost: 0,
+            };
         }
         let reason = self.last_error().map_or_else(
-            || SinkError::new(codes::SHUT_DOWN, "the sink was ended before the row was delivered"),
+            || {
+                SinkError::new(
+                    codes::SHUT_DOWN,
+                    "the sink was ended before the row was delivered",
+                )
+            },
             |last| {
-                SinkError::new(codes::SHUT_DOWN, "the sink was ended before the row was delivered").caused_by(&last.error)
+                SinkError::new(
+                    codes::SHUT_DOWN,
+                    "the sink was ended before the row was delivered",
+                )
+                .caused_by(&last.error)
             },
         );
-        let rows: Vec<_> = rest.iter().map(|record| (record.seq, codes::SHUT_DOWN)).collect();
-        let letters: Vec<_> =
-            rest.into_iter().map(|record| Letter { record, error: reason.clone(), attempts: 0 }).collect();
+        let rows: Vec<_> = rest
+            .iter()
+            .map(|record| (record.seq, codes::SHUT_DOWN))
+            .collect();
+        let letters: Vec<_> = rest
+            .into_iter()
+            .map(|record| Letter {
+                record,
+                error: reason.clone(),
+                attempts: 0,
+            })
+            .collect();
         match self.shared.dead_letters.append(&letters).await {
             Ok(()) => {
                 self.shared.queue.dead_lettered(&rows);
-                Drained { dead_lettered: rows.len() as u64, lost: 0 }
+                Drained {
+                    dead_lettered: rows.len() as u64,
+                    lost: 0,
+                }
             }
             Err(error) => {
                 tracing::error!(
@@ -251,8 +344,14 @@ impl SinkHandle {
                     code = error.code(),
                     "rows are lost: {error}"
                 );
-                self.shared.status.lock().last_error = Some(LastError { error, at_ms: now_ms() });
-                Drained { dead_lettered: 0, lost: rows.len() as u64 }
+                self.shared.status.lock().last_error = Some(LastError {
+                    error,
+                    at_ms: now_ms(),
+                });
+                Drained {
+                    dead_lettered: 0,
+                    lost: rows.len() as u64,
+                }
             }
         }
     }

@@ -51,7 +51,12 @@ impl PostgresDatabase {
         let timeout = config.statement_timeout.0;
         let pool = PgPoolOptions::new()
             .max_connections(config.pool.max.unwrap_or(8).max(1))
-            .acquire_timeout(config.pool.acquire_timeout.map_or(Duration::from_secs(5), |span| span.0))
+            .acquire_timeout(
+                config
+                    .pool
+                    .acquire_timeout
+                    .map_or(Duration::from_secs(5), |span| span.0),
+            )
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     let sql = format!("SET statement_timeout = {}", timeout.as_millis());
@@ -59,24 +64,46 @@ impl PostgresDatabase {
                 })
             })
             .connect_lazy_with(options);
-        Ok(Self { pool, migrated: Arc::new(AtomicBool::new(false)), timeout })
+        Ok(Self {
+            pool,
+            migrated: Arc::new(AtomicBool::new(false)),
+            timeout,
+        })
     }
 
     pub(crate) fn in_use(&self) -> u32 {
-        self.pool.size().saturating_sub(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
+        self.pool
+            .size()
+            .saturating_sub(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
     }
 
     pub(crate) async fn ping(&self) -> Result<(), SinkError> {
-        let mut connection = self.pool.acquire().await.map_err(|error| classify(&error).into_error())?;
-        connection.ping().await.map_err(|error| classify(&error).into_error())
+        let mut connection = self
+            .pool
+            .acquire()
+            .await
+            .map_err(|error| classify(&error).into_error())?;
+        connection
+            .ping()
+            .await
+            .map_err(|error| classify(&error).into_error())
     }
 
     /// A connection to a database that has weir's tables.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, SinkError> {
-        let mut connection = self.pool.acquire().await.map_err(|error| classify(&error).into_error())?;
+        let mut connection = self
+            .pool
+            .acquire()
+            .await
+            .map_err(|error| classify(&error).into_error())?;
         if !self.migrated.load(Ordering::Acquire) {
             // Run under an advisory lock, so that two brokers that start together do not collide.
-            match tokio::time::timeout(self.timeout, migrator().run_direct(None, &mut *connection, false)).await {
+            match tokio::time::timeout(
+                self.timeout,
+                migrator().run_direct(None, &mut *connection, false),
+            )
+            .await
+            {
                 Ok(Ok(())) => self.migrated.store(true, Ordering::Release),
                 Ok(Err(error)) => {
                     drop(connection.detach());
@@ -84,7 +111,10 @@ impl PostgresDatabase {
                 }
                 Err(_) => {
                     drop(connection.detach());
-                    return Err(SinkError::new(codes::TIMEOUT, "weir's own tables could not be made in time"));
+                    return Err(SinkError::new(
+                        codes::TIMEOUT,
+                        "weir's own tables could not be made in time",
+                    ));
                 }
             }
         }
@@ -93,12 +123,14 @@ impl PostgresDatabase {
 }
 
 fn options(config: &PostgresConnector) -> Result<PgConnectOptions, SinkError> {
-    let url = config
-        .url
-        .reveal()
-        .map_err(|error| SinkError::new(codes::BAD_VALUE, "the URL's file cannot be read").caused_by(&error))?;
+    let url = config.url.reveal().map_err(|error| {
+        SinkError::new(codes::BAD_VALUE, "the URL's file cannot be read").caused_by(&error)
+    })?;
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        return Err(SinkError::new(codes::BAD_VALUE, "the URL has to start with postgres://").configuration());
+        return Err(
+            SinkError::new(codes::BAD_VALUE, "the URL has to start with postgres://")
+                .configuration(),
+        );
     }
     // The driver's own message is not passed on: it may quote the URL with its password.
     PgConnectOptions::from_str(&url)
@@ -107,9 +139,15 @@ fn options(config: &PostgresConnector) -> Result<PgConnectOptions, SinkError> {
 }
 
 fn migrator() -> Migrator {
-    let sql = include_str!("../../../migrations/postgres/0001_delivery_positions.sql").into_sql_str();
-    let mut migrator =
-        Migrator::with_migrations(vec![Migration::new(1, "delivery positions".into(), MigrationType::Simple, sql, false)]);
+    let sql =
+        include_str!("../../../migrations/postgres/0001_delivery_positions.sql").into_sql_str();
+    let mut migrator = Migrator::with_migrations(vec![Migration::new(
+        1,
+        "delivery positions".into(),
+        MigrationType::Simple,
+        sql,
+        false,
+    )]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     // A newer weir may have added tables that this one does not know.
     migrator.set_ignore_missing(true);
@@ -124,24 +162,50 @@ pub(crate) struct PostgresSink {
 }
 
 enum Target {
-    Table { plan: TablePlan, types: Option<TableTypes> },
-    Statement { plan: StatementPlan, prepared: Option<Prepared> },
+    Table {
+        plan: TablePlan,
+        types: Option<TableTypes>,
+    },
+    Statement {
+        plan: StatementPlan,
+        prepared: Option<Prepared>,
+    },
 }
 
 impl PostgresSink {
     pub(crate) fn table(database: PostgresDatabase, plan: TablePlan, store_id: String) -> Self {
-        Self { database, target: Target::Table { plan, types: None }, store_id }
+        Self {
+            database,
+            target: Target::Table { plan, types: None },
+            store_id,
+        }
     }
 
-    pub(crate) fn statement(database: PostgresDatabase, plan: StatementPlan, store_id: String) -> Self {
-        Self { database, target: Target::Statement { plan, prepared: None }, store_id }
+    pub(crate) fn statement(
+        database: PostgresDatabase,
+        plan: StatementPlan,
+        store_id: String,
+    ) -> Self {
+        Self {
+            database,
+            target: Target::Statement {
+                plan,
+                prepared: None,
+            },
+            store_id,
+        }
     }
 }
 
 #[async_trait]
 impl Sink for PostgresSink {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
-        let mut call = Call { sink: self, rule: batch.rule, sink_id: batch.sink, epoch: batch.epoch };
+        let mut call = Call {
+            sink: self,
+            rule: batch.rule,
+            sink_id: batch.sink,
+            epoch: batch.epoch,
+        };
         write_halving(&mut call, batch.records).await
     }
 
@@ -174,7 +238,10 @@ impl Write for Call<'_> {
             Err(_) => {
                 // A connection in an unknown state is not given to anybody else.
                 drop(connection.detach());
-                Err(retry(SinkError::new(codes::TIMEOUT, "the database did not answer in time")))
+                Err(retry(SinkError::new(
+                    codes::TIMEOUT,
+                    "the database did not answer in time",
+                )))
             }
         }
     }
@@ -192,27 +259,51 @@ impl Call<'_> {
         }
     }
 
-    async fn transaction(&mut self, connection: &mut PgConnection, records: &[Record]) -> Result<(), WriteError> {
+    async fn transaction(
+        &mut self,
+        connection: &mut PgConnection,
+        records: &[Record],
+    ) -> Result<(), WriteError> {
         let failed = |error: sqlx::Error| classify(&error).into_write_error();
         self.prepare(connection, records).await?;
         let mut transaction = connection.begin().await.map_err(failed)?;
-        let left = self.advance(&mut transaction, records).await.map_err(failed)?;
+        let left = self
+            .advance(&mut transaction, records)
+            .await
+            .map_err(failed)?;
         if !left.is_empty() {
             match &self.sink.target {
-                Target::Table { plan, types: Some(types) } => insert(&mut transaction, plan, types, left).await?,
-                Target::Statement { plan, prepared: Some(prepared) } => {
+                Target::Table {
+                    plan,
+                    types: Some(types),
+                } => insert(&mut transaction, plan, types, left).await?,
+                Target::Statement {
+                    plan,
+                    prepared: Some(prepared),
+                } => {
                     call(&mut transaction, plan, prepared, left).await?;
                 }
-                Target::Table { types: None, .. } | Target::Statement { prepared: None, .. } => {}
+                Target::Table { types: None, .. } | Target::Statement { prepared: None, .. } => {
+                    // The position must not be committed without its rows.
+                    let error = SinkError::new(codes::DEFECT, "the target was not prepared");
+                    return Err(WriteError::Retry { after: None, error });
+                }
             }
         }
         transaction.commit().await.map_err(failed)
     }
 
     /// Learns the table's columns or the statement's parameters, outside the transaction.
-    async fn prepare(&mut self, connection: &mut PgConnection, records: &[Record]) -> Result<(), WriteError> {
+    async fn prepare(
+        &mut self,
+        connection: &mut PgConnection,
+        records: &[Record],
+    ) -> Result<(), WriteError> {
         match &mut self.sink.target {
-            Target::Table { types: Some(_), .. } | Target::Statement { prepared: Some(_), .. } => {}
+            Target::Table { types: Some(_), .. }
+            | Target::Statement {
+                prepared: Some(_), ..
+            } => {}
             Target::Table { plan, types } => {
                 let mut found = TableTypes::read(connection, plan).await?;
                 if found.is_none() && plan.create == CreateTable::IfMissing {
@@ -220,8 +311,14 @@ impl Call<'_> {
                     found = TableTypes::read(connection, plan).await?;
                 }
                 let Some(found) = found else {
-                    let error = SinkError::new(codes::SCHEMA, format!("there is no table {}", plan.quoted_name()));
-                    return Err(WriteError::Retry { after: None, error: error.configuration() });
+                    let error = SinkError::new(
+                        codes::SCHEMA,
+                        format!("there is no table {}", plan.quoted_name()),
+                    );
+                    return Err(WriteError::Retry {
+                        after: None,
+                        error: error.configuration(),
+                    });
                 };
                 *types = Some(found);
             }
@@ -238,7 +335,9 @@ impl Call<'_> {
         connection: &mut PgConnection,
         records: &'r [Record],
     ) -> Result<&'r [Record], sqlx::Error> {
-        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(records) };
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return Ok(records);
+        };
         let moved = self.guarded_update(connection, first.seq, last.seq).await?;
         if moved {
             return Ok(records);
@@ -264,7 +363,12 @@ impl Call<'_> {
     }
 
     /// Sets the position to `last` unless it has reached `first` in this epoch.
-    async fn guarded_update(&self, connection: &mut PgConnection, first: u64, last: u64) -> Result<bool, sqlx::Error> {
+    async fn guarded_update(
+        &self,
+        connection: &mut PgConnection,
+        first: u64,
+        last: u64,
+    ) -> Result<bool, sqlx::Error> {
         let done = sqlx::query(
             "INSERT INTO weir_delivery_positions AS p (store_id, rule_id, sink_id, lane, epoch, position) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (store_id, rule_id, sink_id, lane) \
@@ -284,17 +388,35 @@ impl Call<'_> {
     }
 }
 
-async fn create(connection: &mut PgConnection, plan: &TablePlan, records: &[Record]) -> Result<(), WriteError> {
-    let cells: Vec<_> = records.iter().filter_map(|record| plan.cells(&record.row).ok()).collect();
+async fn create(
+    connection: &mut PgConnection,
+    plan: &TablePlan,
+    records: &[Record],
+) -> Result<(), WriteError> {
+    let cells: Vec<_> = records
+        .iter()
+        .filter_map(|record| plan.cells(&record.row).ok())
+        .collect();
     if cells.is_empty() {
-        let error = SinkError::new(codes::VALUE_NOT_STORABLE, "no row has fields to make a table of");
+        let error = SinkError::new(
+            codes::VALUE_NOT_STORABLE,
+            "no row has fields to make a table of",
+        );
         return Err(WriteError::Refused(error));
     }
-    let made = connection.execute(AssertSqlSafe(plan.create_statement(&cells))).await;
+    let made = connection
+        .execute(AssertSqlSafe(plan.create_statement(&cells)))
+        .await;
     match made {
         Ok(_) => Ok(()),
         // Somebody else made it at the same moment.
-        Err(error) if error.as_database_error().is_some_and(|error| matches!(error.code().as_deref(), Some("42P07" | "23505"))) => Ok(()),
+        Err(error)
+            if error.as_database_error().is_some_and(|error| {
+                matches!(error.code().as_deref(), Some("42P07" | "23505"))
+            }) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(classify(&error).into_write_error()),
     }
 }
@@ -314,7 +436,10 @@ async fn insert(
     let groups: Vec<_> = cells.chunk_by(|a, b| a.columns == b.columns).collect();
     for rows in groups {
         let columns = types.of(&rows[0].columns)?;
-        let texts = rows.iter().map(|row| texts(row, &columns)).collect::<Result<Vec<_>, _>>()?;
+        let texts = rows
+            .iter()
+            .map(|row| texts(row, &columns))
+            .collect::<Result<Vec<_>, _>>()?;
         for rows in columns::statements(plan, &rows[0].columns, texts) {
             insert_rows(connection, plan, &columns, rows).await?;
         }
@@ -337,10 +462,17 @@ async fn insert_rows(
     rows: Vec<Vec<Option<String>>>,
 ) -> Result<(), WriteError> {
     let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
-    let casts: Vec<_> =
-        columns.iter().enumerate().map(|(place, column)| format!("u.c{place}::{}", column.type_name)).collect();
-    let arrays: Vec<_> = (1..=columns.len()).map(|number| format!("${number}::text[]")).collect();
-    let aliases: Vec<_> = (0..columns.len()).map(|place| format!("c{place}")).collect();
+    let casts: Vec<_> = columns
+        .iter()
+        .enumerate()
+        .map(|(place, column)| format!("u.c{place}::{}", column.type_name))
+        .collect();
+    let arrays: Vec<_> = (1..=columns.len())
+        .map(|number| format!("${number}::text[]"))
+        .collect();
+    let aliases: Vec<_> = (0..columns.len())
+        .map(|place| format!("c{place}"))
+        .collect();
     let sql = format!(
         "{} SELECT {} FROM unnest({}) AS u({}){}",
         plan.insert_head(&names),
@@ -349,7 +481,8 @@ async fn insert_rows(
         aliases.join(", "),
         plan.insert_tail(&names),
     );
-    let mut by_column: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(rows.len()); columns.len()];
+    let mut by_column: Vec<Vec<Option<String>>> =
+        vec![Vec::with_capacity(rows.len()); columns.len()];
     for row in rows {
         for (column, value) in by_column.iter_mut().zip(row) {
             column.push(value);
@@ -359,7 +492,11 @@ async fn insert_rows(
     for column in by_column {
         query = query.bind(column);
     }
-    query.execute(connection).await.map(|_| ()).map_err(|error| classify(&error).into_write_error())
+    query
+        .execute(connection)
+        .await
+        .map(|_| ())
+        .map_err(|error| classify(&error).into_write_error())
 }
 
 async fn call(
@@ -370,12 +507,16 @@ async fn call(
 ) -> Result<(), WriteError> {
     let now = now_ms();
     for record in records {
-        let binds = statement_binds(plan, &record.row, now).map_err(|error| WriteError::Refused(error.into()))?;
+        let binds = statement_binds(plan, &record.row, now)
+            .map_err(|error| WriteError::Refused(error.into()))?;
         let mut query = sqlx::query(AssertSqlSafe(prepared.sql.clone()));
         for (value, column) in binds.iter().zip(&prepared.parameters) {
             query = query.bind(column.text(value).map_err(WriteError::Refused)?);
         }
-        query.execute(&mut *connection).await.map_err(|error| classify(&error).into_write_error())?;
+        query
+            .execute(&mut *connection)
+            .await
+            .map_err(|error| classify(&error).into_write_error())?;
     }
     Ok(())
 }

@@ -118,7 +118,10 @@ impl State {
     }
 
     fn take_inflight(&mut self, seq: u64) -> Option<Record> {
-        let index = self.inflight.binary_search_by_key(&seq, |record| record.seq).ok()?;
+        let index = self
+            .inflight
+            .binary_search_by_key(&seq, |record| record.seq)
+            .ok()?;
         let record = self.inflight.remove(index)?;
         self.leave(&record);
         Some(record)
@@ -127,7 +130,10 @@ impl State {
 
 impl Queue {
     pub(crate) fn new(limits: BufferLimits) -> Arc<Self> {
-        let counters = SinkCounters { batch_rows: Histogram::new(ROWS), ..SinkCounters::default() };
+        let counters = SinkCounters {
+            batch_rows: Histogram::new(ROWS),
+            ..SinkCounters::default()
+        };
         Arc::new(Self {
             state: Mutex::new(State {
                 limits,
@@ -163,19 +169,38 @@ impl Queue {
     pub(crate) fn try_reserve(self: &Arc<Self>, rows: usize, bytes: usize) -> Result<Permit, Full> {
         let mut state = self.state.lock();
         if state.limits.when_full != WhenFull::Block {
-            return Ok(Permit { queue: Arc::clone(self), rows: 0, bytes: 0 });
+            return Ok(Permit {
+                queue: Arc::clone(self),
+                rows: 0,
+                bytes: 0,
+            });
         }
         if !state.fits(rows, bytes) {
             let never = rows > state.limits.max_rows || bytes > state.limits.max_bytes;
-            return Err(Full { queue: Arc::clone(self), generation: state.generation, never });
+            return Err(Full {
+                queue: Arc::clone(self),
+                generation: state.generation,
+                never,
+            });
         }
         state.reserved_rows += rows;
         state.reserved_bytes += bytes;
-        Ok(Permit { queue: Arc::clone(self), rows, bytes })
+        Ok(Permit {
+            queue: Arc::clone(self),
+            rows,
+            bytes,
+        })
     }
 
     /// Puts a row in. With a permit of a `block` queue it always fits; the other policies make room or drop.
-    pub(crate) fn push(&self, permit: &mut Permit, message_id: u128, client_id: Text, row: Value, accepted_at_ms: i64) {
+    pub(crate) fn push(
+        &self,
+        permit: &mut Permit,
+        message_id: u128,
+        client_id: Text,
+        row: Value,
+        accepted_at_ms: i64,
+    ) {
         let size = record_size(&client_id, &row);
         let mut state = self.state.lock();
         state.counters.rows_in += 1;
@@ -192,10 +217,19 @@ impl Queue {
         if !reserved && !Self::make_room(&mut state, size) {
             return;
         }
-        let record = Record { seq: state.next_seq, message_id, client_id, accepted_at_ms, row };
+        let record = Record {
+            seq: state.next_seq,
+            message_id,
+            client_id,
+            accepted_at_ms,
+            row,
+        };
         state.next_seq += 1;
         state.bytes += size;
-        state.waiting.push_back(Waiting { record, since: Instant::now() });
+        state.waiting.push_back(Waiting {
+            record,
+            since: Instant::now(),
+        });
         drop(state);
         self.filled.notify_one();
     }
@@ -273,7 +307,9 @@ impl Queue {
         let mut bytes = 0;
         while let Some(first) = state.waiting.front() {
             let size = first.record.size_bytes();
-            if !batch.is_empty() && (batch.len() >= limits.max_rows || bytes + size > limits.max_bytes) {
+            if !batch.is_empty()
+                && (batch.len() >= limits.max_rows || bytes + size > limits.max_bytes)
+            {
                 break;
             }
             bytes += size;
@@ -282,7 +318,10 @@ impl Queue {
                 batch.push(first.record);
             }
         }
-        #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer rows than 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a batch has far fewer rows than 2^52"
+        )]
         state.counters.batch_rows.observe(batch.len() as f64);
         batch
     }
@@ -293,7 +332,10 @@ impl Queue {
         for seq in rows {
             if let Some(record) = state.take_inflight(*seq) {
                 state.counters.delivered += 1;
-                #[expect(clippy::cast_precision_loss, reason = "a latency in milliseconds is far below 2^52")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "a latency in milliseconds is far below 2^52"
+                )]
                 let seconds = (now_ms - record.accepted_at_ms).max(0) as f64 / 1000.0;
                 state.counters.end_to_end_seconds.observe(seconds);
             }

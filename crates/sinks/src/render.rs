@@ -106,7 +106,10 @@ impl Serialize for Body {
         }
         use base64::Engine as _;
         let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry("base64", &base64::engine::general_purpose::STANDARD.encode(&self.0))?;
+        map.serialize_entry(
+            "base64",
+            &base64::engine::general_purpose::STANDARD.encode(&self.0),
+        )?;
         map.end()
     }
 }
@@ -124,19 +127,34 @@ pub fn render(plan: &SinkPlan, row: &Value, now_ms: i64) -> Result<Rendered, Ren
         Target::Table(table) => table_call(table, row).map(Rendered::Sql),
         Target::Statement(statement) => statement_call(statement, row, now_ms).map(Rendered::Sql),
         Target::Http(http) => http_request(http, row, now_ms).map(Rendered::Http),
-        Target::Mqtt(message) | Target::Republish(message) => message_for(message, row, now_ms).map(Rendered::Mqtt),
+        Target::Mqtt(message) | Target::Republish(message) => {
+            message_for(message, row, now_ms).map(Rendered::Mqtt)
+        }
         Target::File(file) => file_line(file, row, now_ms).map(Rendered::File),
-        Target::Console { .. } => console_line(row).map(|line| Rendered::Line(ConsoleLine { line })),
+        Target::Console { .. } => {
+            console_line(row).map(|line| Rendered::Line(ConsoleLine { line }))
+        }
     }
 }
 
 fn table_call(table: &TablePlan, row: &Value) -> Result<SqlCall, RenderError> {
     let cells = table.cells(row).map_err(as_render_error)?;
-    let binds = cells.values.iter().map(|value| json_value(value)).collect::<Result<_, _>>()?;
-    Ok(SqlCall { sql: table.statement_for_one(&cells.columns), binds })
+    let binds = cells
+        .values
+        .iter()
+        .map(|value| json_value(value))
+        .collect::<Result<_, _>>()?;
+    Ok(SqlCall {
+        sql: table.statement_for_one(&cells.columns),
+        binds,
+    })
 }
 
-fn statement_call(statement: &StatementPlan, row: &Value, now_ms: i64) -> Result<SqlCall, RenderError> {
+fn statement_call(
+    statement: &StatementPlan,
+    row: &Value,
+    now_ms: i64,
+) -> Result<SqlCall, RenderError> {
     let binds = statement_binds(statement, row, now_ms)?;
     Ok(SqlCall {
         sql: statement.sql.sql().to_owned(),
@@ -145,35 +163,64 @@ fn statement_call(statement: &StatementPlan, row: &Value, now_ms: i64) -> Result
 }
 
 /// The parameters of the user's own statement.
-pub(crate) fn statement_binds(statement: &StatementPlan, row: &Value, now_ms: i64) -> Result<Vec<Value>, RenderError> {
-    Ok(statement.sql.render_binds(row, statement.undefined, now_ms)?)
+pub(crate) fn statement_binds(
+    statement: &StatementPlan,
+    row: &Value,
+    now_ms: i64,
+) -> Result<Vec<Value>, RenderError> {
+    Ok(statement
+        .sql
+        .render_binds(row, statement.undefined, now_ms)?)
 }
 
 /// The request of one row.
-pub(crate) fn http_request(http: &HttpPlan, row: &Value, now_ms: i64) -> Result<HttpRequest, RenderError> {
+pub(crate) fn http_request(
+    http: &HttpPlan,
+    row: &Value,
+    now_ms: i64,
+) -> Result<HttpRequest, RenderError> {
     let url = http.url.render_text(row, http.undefined, now_ms)?;
     if url::Url::parse(&url).is_err() {
-        return Err(RenderError::new(codes::BAD_URL, format!("`{}` is no URL", shortened(&url))));
+        return Err(RenderError::new(
+            codes::BAD_URL,
+            format!("`{}` is no URL", shortened(&url)),
+        ));
     }
     let mut headers = Vec::with_capacity(http.headers.len());
     for (name, value) in &http.headers {
         let value = value.render_text(row, http.undefined, now_ms)?;
         if value.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(RenderError::new(codes::BAD_URL, format!("the header `{name}` holds a control character")));
+            return Err(RenderError::new(
+                codes::BAD_URL,
+                format!("the header `{name}` holds a control character"),
+            ));
         }
         headers.push((name.clone(), value));
     }
     let body = http.body.render(row, http.undefined, now_ms)?;
-    Ok(HttpRequest { method: http.method.clone(), url, headers, body: Body(body.into()) })
+    Ok(HttpRequest {
+        method: http.method.clone(),
+        url,
+        headers,
+        body: Body(body.into()),
+    })
 }
 
 /// The message of one row.
-pub(crate) fn message_for(plan: &MessagePlan, row: &Value, now_ms: i64) -> Result<MqttMessage, RenderError> {
+pub(crate) fn message_for(
+    plan: &MessagePlan,
+    row: &Value,
+    now_ms: i64,
+) -> Result<MqttMessage, RenderError> {
     let topic = plan.topic.render_text(row, plan.undefined, now_ms)?;
     if let Some(owner) = &plan.owner
         && !owner.owns(&topic)
     {
-        let message = format!("topic_not_owned: `{}` does not belong to `{}`", shortened(&topic), owner.device_name);
+        let message = format!(
+            "topic_not_owned: `{}` does not belong to `{}`",
+            shortened(&topic),
+            owner.device_name
+        );
         return Err(RenderError::new(codes::TOPIC_NOT_OWNED, message));
     }
     let payload = plan.payload.render(row, plan.undefined, now_ms)?;
@@ -187,7 +234,11 @@ pub(crate) fn message_for(plan: &MessagePlan, row: &Value, now_ms: i64) -> Resul
 }
 
 /// The line of one row and where it goes.
-pub(crate) fn file_line(plan: &FilePlan, row: &Value, now_ms: i64) -> Result<FileLine, RenderError> {
+pub(crate) fn file_line(
+    plan: &FilePlan,
+    row: &Value,
+    now_ms: i64,
+) -> Result<FileLine, RenderError> {
     let path = plan.path.render_text(row, plan.undefined, now_ms)?;
     let line = match plan.format {
         crate::config::FileFormat::Ndjson => console_line(row)?,
@@ -198,7 +249,8 @@ pub(crate) fn file_line(plan: &FilePlan, row: &Value, now_ms: i64) -> Result<Fil
 
 /// One JSON object on one line: the encoder writes no line ends outside strings and escapes those inside.
 pub(crate) fn console_line(row: &Value) -> Result<String, RenderError> {
-    json::to_text(row).map_err(|fault| RenderError::new(codes::NOT_TEXT, fault.message().to_owned()))
+    json::to_text(row)
+        .map_err(|fault| RenderError::new(codes::NOT_TEXT, fault.message().to_owned()))
 }
 
 fn csv_line(plan: &FilePlan, row: &Value) -> Result<String, RenderError> {
@@ -209,7 +261,8 @@ fn csv_line(plan: &FilePlan, row: &Value) -> Result<String, RenderError> {
         }
         let value = row.get(column).unwrap_or(&Value::Undefined);
         match (value, plan.undefined) {
-            (Value::Null, _) | (Value::Undefined, UndefinedPolicy::Empty | UndefinedPolicy::Fail) => {}
+            (Value::Null, _)
+            | (Value::Undefined, UndefinedPolicy::Empty | UndefinedPolicy::Fail) => {}
             (value, _) => csv_field(&mut line, &text_of(value)?),
         }
     }
@@ -240,10 +293,15 @@ fn csv_field(line: &mut String, text: &str) {
 
 /// The text of a value (rule-SQL §5.4), where it has one.
 pub(crate) fn text_of(value: &Value) -> Result<String, RenderError> {
-    let text = value.str_text().map_err(|fault| RenderError::new(codes::NOT_TEXT, fault.message().to_owned()))?;
+    let text = value
+        .str_text()
+        .map_err(|fault| RenderError::new(codes::NOT_TEXT, fault.message().to_owned()))?;
     match text.as_str() {
         Some(text) => Ok(text.to_owned()),
-        None => Err(RenderError::new(codes::NOT_TEXT, "the value is not valid UTF-8")),
+        None => Err(RenderError::new(
+            codes::NOT_TEXT,
+            "the value is not valid UTF-8",
+        )),
     }
 }
 
@@ -252,11 +310,15 @@ pub(crate) fn json_value(value: &Value) -> Result<serde_json::Value, RenderError
     if let Value::Text(text) = value
         && text.as_str().is_none()
     {
-        return Ok(Body(text.bytes().clone()).serialize(serde_json::value::Serializer).unwrap_or_default());
+        return Ok(Body(text.bytes().clone())
+            .serialize(serde_json::value::Serializer)
+            .unwrap_or_default());
     }
     let mut bytes = Vec::new();
-    json::encode(value, &mut bytes).map_err(|fault| RenderError::new(codes::NOT_TEXT, fault.message().to_owned()))?;
-    serde_json::from_slice(&bytes).map_err(|error| RenderError::new(codes::NOT_TEXT, error.to_string()))
+    json::encode(value, &mut bytes)
+        .map_err(|fault| RenderError::new(codes::NOT_TEXT, fault.message().to_owned()))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| RenderError::new(codes::NOT_TEXT, error.to_string()))
 }
 
 fn as_render_error(error: SinkError) -> RenderError {
@@ -269,7 +331,10 @@ fn shortened(text: &str) -> String {
 
 impl From<weir_rules::template::RenderError> for RenderError {
     fn from(error: weir_rules::template::RenderError) -> Self {
-        Self { code: error.code, message: error.message }
+        Self {
+            code: error.code,
+            message: error.message,
+        }
     }
 }
 

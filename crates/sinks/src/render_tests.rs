@@ -2,12 +2,17 @@ use super::*;
 use crate::SinkConfig;
 use crate::config::connector::ConnectorConfig;
 use serde_json::json;
+use weir_rules::json as json_text;
 
-fn rendered(sink: &str, connector: Option<&str>, row: &str) -> Result<serde_json::Value, RenderError> {
+fn rendered(
+    sink: &str,
+    connector: Option<&str>,
+    row: &str,
+) -> Result<serde_json::Value, RenderError> {
     let connector: Option<ConnectorConfig> = connector.map(|text| toml::from_str(text).unwrap());
     let config: SinkConfig = toml::from_str(sink).unwrap();
     let (plan, _) = config.check(connector.as_ref()).unwrap();
-    let row = weir_rules::json::decode(row.as_bytes()).unwrap();
+    let row = json_text::decode(row.as_bytes()).unwrap();
     render(&plan, &row, 1_700_000_000_000).map(|rendered| rendered.to_json())
 }
 
@@ -37,7 +42,10 @@ fn a_webhook_is_a_request_with_encoded_places() {
 #[test]
 fn a_body_without_a_template_is_the_whole_row() {
     let request = rendered("type = \"http\"\nurl = \"http://h\"", None, ROW).unwrap();
-    assert_eq!(request["body"], serde_json::from_str::<serde_json::Value>(ROW).unwrap());
+    assert_eq!(
+        request["body"],
+        serde_json::from_str::<serde_json::Value>(ROW).unwrap()
+    );
 }
 
 #[test]
@@ -87,25 +95,44 @@ fn a_message_has_topic_and_payload() {
 #[test]
 fn a_topic_that_is_none_and_a_missing_field_refuse_the_row() {
     let sink = "type = \"republish\"\ntopic = \"alerts/${device}\"";
-    assert_eq!(rendered(sink, None, r#"{"device":"a/+"}"#).unwrap_err().code, "E3102");
+    assert_eq!(
+        rendered(sink, None, r#"{"device":"a/+"}"#)
+            .unwrap_err()
+            .code,
+        "E3102"
+    );
     let error = rendered(sink, None, r#"{"temp":1}"#).unwrap_err();
     assert_eq!(error.code, "E3101");
     assert!(error.message.contains("device"), "{}", error.message);
     let sink = "type = \"republish\"\ntopic = \"alerts/${device}\"\nundefined = \"text\"";
-    assert_eq!(rendered(sink, None, "{}").unwrap()["topic"], "alerts/undefined");
+    assert_eq!(
+        rendered(sink, None, "{}").unwrap()["topic"],
+        "alerts/undefined"
+    );
 }
 
 #[test]
 fn a_cloud_topic_that_a_row_turns_foreign_is_refused() {
     let aliyun = "type = \"mqtt\"\npreset = \"aliyun_iot\"\nproduct_key = \"pk\"\ndevice_name = \"gw\"\ndevice_secret = \"s\"\nregion = \"cn-shanghai\"";
     let sink = "connector = \"c\"\ntopic = \"/sys/pk/${device}/up\"";
-    assert_eq!(rendered(sink, Some(aliyun), r#"{"device":"gw"}"#).unwrap()["topic"], "/sys/pk/gw/up");
-    assert_eq!(rendered(sink, Some(aliyun), r#"{"device":"other"}"#).unwrap_err().code, "E4104");
+    assert_eq!(
+        rendered(sink, Some(aliyun), r#"{"device":"gw"}"#).unwrap()["topic"],
+        "/sys/pk/gw/up"
+    );
+    assert_eq!(
+        rendered(sink, Some(aliyun), r#"{"device":"other"}"#)
+            .unwrap_err()
+            .code,
+        "E4104"
+    );
 }
 
 #[test]
 fn console_and_files_are_lines() {
-    assert_eq!(rendered("type = \"console\"", None, r#"{"a":"x\ny"}"#).unwrap(), json!({"line": r#"{"a":"x\ny"}"#}));
+    assert_eq!(
+        rendered("type = \"console\"", None, r#"{"a":"x\ny"}"#).unwrap(),
+        json!({"line": r#"{"a":"x\ny"}"#})
+    );
     let sink = "type = \"file\"\npath = \"hot-${date:%Y-%m-%d}.csv\"\nformat = \"csv\"\ncolumns = [\"device\", \"temp\", \"nope\"]";
     assert_eq!(
         rendered(sink, None, ROW).unwrap(),

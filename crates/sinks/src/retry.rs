@@ -21,7 +21,12 @@ impl Schedule {
     /// A schedule; `cap` is raised to `base` where it lies below.
     pub fn new(base: Duration, cap: Duration, seed: u64) -> Self {
         let base = base.max(Duration::from_millis(1));
-        Self { base, cap: cap.max(base), last: base, rng: StdRng::seed_from_u64(seed) }
+        Self {
+            base,
+            cap: cap.max(base),
+            last: base,
+            rng: StdRng::seed_from_u64(seed),
+        }
     }
 
     /// The next wait.
@@ -65,7 +70,9 @@ mod tests {
         let mut slots = std::collections::HashMap::new();
         for seed in 0..1000 {
             let mut schedule = Schedule::new(Duration::from_secs(5), Duration::from_secs(60), seed);
-            *slots.entry(schedule.next_wait().as_millis() / 100).or_insert(0) += 1;
+            *slots
+                .entry(schedule.next_wait().as_millis() / 100)
+                .or_insert(0) += 1;
         }
         assert!(slots.values().all(|count| *count <= 50), "{slots:?}");
     }

@@ -23,7 +23,10 @@ impl Secret {
     /// A secret given in the open.
     pub fn new(text: impl Into<String>) -> Self {
         let text = text.into();
-        match text.strip_prefix("${file:").and_then(|rest| rest.strip_suffix('}')) {
+        match text
+            .strip_prefix("${file:")
+            .and_then(|rest| rest.strip_suffix('}'))
+        {
             Some(path) => Self(Origin::File(PathBuf::from(path))),
             None => Self(Origin::Text(Zeroizing::new(text))),
         }

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Row as _, Sqlite, SqlSafeStr as _};
+use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _, Sqlite};
 use weir_rules::json;
 use weir_rules::value::Value;
 
@@ -41,12 +41,24 @@ pub(crate) struct SqliteDatabase {
 impl SqliteDatabase {
     pub(crate) fn open(config: &SqliteConnector, base: &Path) -> Result<Self, SinkError> {
         let wrong = |error: &sqlx::Error| {
-            SinkError::new(codes::BAD_VALUE, "the SQLite path cannot be used").caused_by(error).configuration()
+            SinkError::new(codes::BAD_VALUE, "the SQLite path cannot be used")
+                .caused_by(error)
+                .configuration()
         };
         let options = if config.path.starts_with("sqlite:") {
             SqliteConnectOptions::from_str(&config.path).map_err(|error| wrong(&error))?
         } else {
-            SqliteConnectOptions::new().filename(base.join(&config.path))
+            SqliteConnectOptions::new().filename(&config.path)
+        };
+        let options = if config.path.contains(":memory:") {
+            options
+        } else {
+            let file = base.join(options.get_filename());
+            // A folder that cannot be made shows when the file is opened, and is tried again then.
+            if let Some(folder) = file.parent() {
+                let _ = std::fs::create_dir_all(folder);
+            }
+            options.filename(file)
         };
         let options = options
             .create_if_missing(true)
@@ -58,13 +70,24 @@ impl SqliteDatabase {
         let pool = SqlitePoolOptions::new()
             // Writers of one file wait for each other anyway; in a pool they wait in turn.
             .max_connections(config.pool.max.unwrap_or(1).max(1))
-            .acquire_timeout(config.pool.acquire_timeout.map_or(Duration::from_secs(5), |span| span.0))
+            .acquire_timeout(
+                config
+                    .pool
+                    .acquire_timeout
+                    .map_or(Duration::from_secs(5), |span| span.0),
+            )
             .connect_lazy_with(options);
-        Ok(Self { pool, migrated: Arc::new(AtomicBool::new(false)), timeout: config.statement_timeout.0 })
+        Ok(Self {
+            pool,
+            migrated: Arc::new(AtomicBool::new(false)),
+            timeout: config.statement_timeout.0,
+        })
     }
 
     pub(crate) fn in_use(&self) -> u32 {
-        self.pool.size().saturating_sub(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
+        self.pool
+            .size()
+            .saturating_sub(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
     }
 
     pub(crate) async fn ping(&self) -> Result<(), SinkError> {
@@ -78,7 +101,11 @@ impl SqliteDatabase {
 
     /// A connection to a database that has weir's tables.
     async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SinkError> {
-        let mut connection = self.pool.acquire().await.map_err(|error| classify(&error).into_error())?;
+        let mut connection = self
+            .pool
+            .acquire()
+            .await
+            .map_err(|error| classify(&error).into_error())?;
         if !self.migrated.load(Ordering::Acquire) {
             if let Err(error) = migrator().run_direct(None, &mut *connection, false).await {
                 drop(connection.detach());
@@ -92,8 +119,13 @@ impl SqliteDatabase {
 
 fn migrator() -> Migrator {
     let sql = include_str!("../../../migrations/sqlite/0001_delivery_positions.sql").into_sql_str();
-    let mut migrator =
-        Migrator::with_migrations(vec![Migration::new(1, "delivery positions".into(), MigrationType::Simple, sql, false)]);
+    let mut migrator = Migrator::with_migrations(vec![Migration::new(
+        1,
+        "delivery positions".into(),
+        MigrationType::Simple,
+        sql,
+        false,
+    )]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     // A newer weir may have added tables that this one does not know.
     migrator.set_ignore_missing(true);
@@ -122,18 +154,37 @@ enum Target {
 
 impl SqliteSink {
     pub(crate) fn table(database: SqliteDatabase, plan: TablePlan, store_id: String) -> Self {
-        Self { database, target: Target::Table(plan), store_id, created: false }
+        Self {
+            database,
+            target: Target::Table(plan),
+            store_id,
+            created: false,
+        }
     }
 
-    pub(crate) fn statement(database: SqliteDatabase, plan: StatementPlan, store_id: String) -> Self {
-        Self { database, target: Target::Statement(plan), store_id, created: false }
+    pub(crate) fn statement(
+        database: SqliteDatabase,
+        plan: StatementPlan,
+        store_id: String,
+    ) -> Self {
+        Self {
+            database,
+            target: Target::Statement(plan),
+            store_id,
+            created: false,
+        }
     }
 }
 
 #[async_trait]
 impl Sink for SqliteSink {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
-        let mut call = Call { sink: self, rule: batch.rule, sink_id: batch.sink, epoch: batch.epoch };
+        let mut call = Call {
+            sink: self,
+            rule: batch.rule,
+            sink_id: batch.sink,
+            epoch: batch.epoch,
+        };
         write_halving(&mut call, batch.records).await
     }
 
@@ -160,17 +211,30 @@ impl Write for Call<'_> {
             Err(_) => {
                 // A connection in an unknown state is not given to anybody else.
                 drop(connection.detach());
-                Err(retry(SinkError::new(codes::TIMEOUT, "the database did not answer in time")))
+                Err(retry(SinkError::new(
+                    codes::TIMEOUT,
+                    "the database did not answer in time",
+                )))
             }
         }
     }
 }
 
 impl Call<'_> {
-    async fn transaction(&mut self, connection: &mut SqliteConnection, records: &[Record]) -> Result<(), WriteError> {
+    async fn transaction(
+        &mut self,
+        connection: &mut SqliteConnection,
+        records: &[Record],
+    ) -> Result<(), WriteError> {
         let failed = |error: sqlx::Error| classify(&error).into_write_error();
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let left = self.advance(&mut transaction, records).await.map_err(failed)?;
+        let mut transaction = connection
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(failed)?;
+        let left = self
+            .advance(&mut transaction, records)
+            .await
+            .map_err(failed)?;
         if left.is_empty() {
             return Ok(());
         }
@@ -189,7 +253,9 @@ impl Call<'_> {
         connection: &mut SqliteConnection,
         records: &'r [Record],
     ) -> Result<&'r [Record], sqlx::Error> {
-        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(records) };
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return Ok(records);
+        };
         let found = sqlx::query(
             "SELECT position FROM weir_delivery_positions \
              WHERE store_id = ?1 AND rule_id = ?2 AND sink_id = ?3 AND lane = ?4 AND epoch = ?5",
@@ -209,7 +275,10 @@ impl Call<'_> {
             return Ok(&[]);
         }
         let new = records.partition_point(|record| record.seq <= position);
-        debug_assert!(new == 0 || first.seq <= position, "only a repeated batch has stored rows");
+        debug_assert!(
+            new == 0 || first.seq <= position,
+            "only a repeated batch has stored rows"
+        );
         sqlx::query(
             "INSERT INTO weir_delivery_positions (store_id, rule_id, sink_id, lane, epoch, position) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (store_id, rule_id, sink_id, lane) \
@@ -238,7 +307,12 @@ impl Call<'_> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(WriteError::Refused)?;
         if plan.create == CreateTable::IfMissing && !self.sink.created {
-            run(connection, plan.create_statement(&cells), SqliteArguments::default()).await?;
+            run(
+                connection,
+                plan.create_statement(&cells),
+                SqliteArguments::default(),
+            )
+            .await?;
         }
         let groups: Vec<_> = cells.chunk_by(|a, b| a.columns == b.columns).collect();
         for rows in groups {
@@ -259,7 +333,8 @@ impl Call<'_> {
     ) -> Result<(), WriteError> {
         let now = now_ms();
         for record in records {
-            let binds = statement_binds(plan, &record.row, now).map_err(|error| WriteError::Refused(error.into()))?;
+            let binds = statement_binds(plan, &record.row, now)
+                .map_err(|error| WriteError::Refused(error.into()))?;
             let mut arguments = SqliteArguments::default();
             for value in &binds {
                 bind(&mut arguments, value)?;
@@ -273,11 +348,19 @@ impl Call<'_> {
 /// Fewer than any SQLite allows.
 const MAX_PARAMETERS: usize = 900;
 
-async fn insert_rows(connection: &mut SqliteConnection, plan: &TablePlan, rows: &[Cells<'_>]) -> Result<(), WriteError> {
+async fn insert_rows(
+    connection: &mut SqliteConnection,
+    plan: &TablePlan,
+    rows: &[Cells<'_>],
+) -> Result<(), WriteError> {
     let columns = &rows[0].columns;
     let one = format!("({})", vec!["?"; columns.len()].join(", "));
     let values = vec![one; rows.len()].join(", ");
-    let sql = format!("{} VALUES {values}{}", plan.insert_head(columns), plan.insert_tail(columns));
+    let sql = format!(
+        "{} VALUES {values}{}",
+        plan.insert_head(columns),
+        plan.insert_tail(columns)
+    );
     let mut arguments = SqliteArguments::default();
     for row in rows {
         for value in &row.values {
@@ -287,7 +370,11 @@ async fn insert_rows(connection: &mut SqliteConnection, plan: &TablePlan, rows: 
     run(connection, sql, arguments).await
 }
 
-async fn run(connection: &mut SqliteConnection, sql: String, arguments: SqliteArguments) -> Result<(), WriteError> {
+async fn run(
+    connection: &mut SqliteConnection,
+    sql: String,
+    arguments: SqliteArguments,
+) -> Result<(), WriteError> {
     sqlx::query_with(AssertSqlSafe(sql), arguments)
         .execute(connection)
         .await
@@ -314,7 +401,10 @@ fn bind(arguments: &mut SqliteArguments, value: &Value) -> Result<(), WriteError
         },
     };
     added.map_err(|error| {
-        WriteError::Refused(SinkError::new(codes::VALUE_NOT_STORABLE, "the value cannot be bound").caused_by(&*error))
+        WriteError::Refused(
+            SinkError::new(codes::VALUE_NOT_STORABLE, "the value cannot be bound")
+                .caused_by(&*error),
+        )
     })
 }
 
@@ -344,13 +434,19 @@ impl Verdict {
 fn classify(error: &sqlx::Error) -> Verdict {
     let Some(database) = error.as_database_error() else {
         return match error {
-            sqlx::Error::PoolTimedOut => {
-                Verdict::Retry(SinkError::new(codes::TIMEOUT, "no connection to the database became free in time"))
-            }
-            other => Verdict::Retry(SinkError::new(codes::UNREACHABLE, "the database cannot be used").caused_by(other)),
+            sqlx::Error::PoolTimedOut => Verdict::Retry(SinkError::new(
+                codes::TIMEOUT,
+                "no connection to the database became free in time",
+            )),
+            other => Verdict::Retry(
+                SinkError::new(codes::UNREACHABLE, "the database cannot be used").caused_by(other),
+            ),
         };
     };
-    let extended = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(1);
+    let extended = database
+        .code()
+        .and_then(|code| code.parse::<u32>().ok())
+        .unwrap_or(1);
     let message = database.message().to_owned();
     match extended & 0xff {
         18..=20 => Verdict::Refused(SinkError::new(codes::ROW_REFUSED, message)),

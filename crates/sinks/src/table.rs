@@ -45,20 +45,36 @@ pub(crate) struct Cells<'r> {
 }
 
 impl TablePlan {
-    pub(crate) fn check(config: &SinkConfig, table: &str, dialect: SqlDialect) -> Result<Self, Vec<ConfigError>> {
+    pub(crate) fn check(
+        config: &SinkConfig,
+        table: &str,
+        dialect: SqlDialect,
+    ) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let name = split_name(table);
-        if name.is_empty() || name.len() > 2 || name.iter().any(|part| part.is_empty() || part.contains('\0')) {
+        if name.is_empty()
+            || name.len() > 2
+            || name
+                .iter()
+                .any(|part| part.is_empty() || part.contains('\0'))
+        {
             errors.push(
-                ConfigError::new(codes::BAD_VALUE, "table", format!("`{table}` is no table name"))
-                    .help("`name` or `schema.name`; a dot inside a name goes between double quotes"),
+                ConfigError::new(
+                    codes::BAD_VALUE,
+                    "table",
+                    format!("`{table}` is no table name"),
+                )
+                .help("`name` or `schema.name`; a dot inside a name goes between double quotes"),
             );
         }
         let columns = match &config.columns {
             None => None,
-            Some(Columns::Mapped(columns)) if !columns.is_empty() => {
-                Some(columns.iter().map(|(column, field)| (column.clone(), place(field))).collect())
-            }
+            Some(Columns::Mapped(columns)) if !columns.is_empty() => Some(
+                columns
+                    .iter()
+                    .map(|(column, field)| (column.clone(), place(field)))
+                    .collect(),
+            ),
             Some(_) => {
                 errors.push(
                     ConfigError::new(codes::BAD_VALUE, "columns", "SQL columns are a table")
@@ -88,18 +104,37 @@ impl TablePlan {
         })
     }
 
-    fn check_conflict(conflict: &Conflict, columns: Option<&[(String, Place)]>, errors: &mut Vec<ConfigError>) {
+    fn check_conflict(
+        conflict: &Conflict,
+        columns: Option<&[(String, Place)]>,
+        errors: &mut Vec<ConfigError>,
+    ) {
         if conflict.keys.is_empty() {
-            errors.push(ConfigError::new(codes::KEY_MISSING, "on_conflict.keys", "name at least one column"));
+            errors.push(ConfigError::new(
+                codes::KEY_MISSING,
+                "on_conflict.keys",
+                "name at least one column",
+            ));
         }
         if conflict.set.is_some() && conflict.action != ConflictAction::Update {
-            errors.push(ConfigError::new(codes::KEY_NOT_FOR_TYPE, "on_conflict.set", "`set` goes with `do = \"update\"`"));
+            errors.push(ConfigError::new(
+                codes::KEY_NOT_FOR_TYPE,
+                "on_conflict.set",
+                "`set` goes with `do = \"update\"`",
+            ));
         }
         let Some(columns) = columns else { return };
-        for (key, names) in [("on_conflict.keys", Some(&conflict.keys)), ("on_conflict.set", conflict.set.as_ref())] {
+        for (key, names) in [
+            ("on_conflict.keys", Some(&conflict.keys)),
+            ("on_conflict.set", conflict.set.as_ref()),
+        ] {
             for name in names.into_iter().flatten() {
                 if !columns.iter().any(|(column, _)| column == name) {
-                    errors.push(ConfigError::new(codes::BAD_VALUE, key, format!("`{name}` is not among `columns`")));
+                    errors.push(ConfigError::new(
+                        codes::BAD_VALUE,
+                        key,
+                        format!("`{name}` is not among `columns`"),
+                    ));
                 }
             }
         }
@@ -117,19 +152,31 @@ impl TablePlan {
     /// Cuts a row into columns; undefined fields are NULL or a reason to refuse.
     pub(crate) fn cells<'r>(&'r self, row: &'r Value) -> Result<Cells<'r>, SinkError> {
         let Value::Object(object) = row else {
-            return Err(SinkError::new(codes::VALUE_NOT_STORABLE, "the row is no object, so it has no columns"));
+            return Err(SinkError::new(
+                codes::VALUE_NOT_STORABLE,
+                "the row is no object, so it has no columns",
+            ));
         };
         let Some(mapped) = &self.columns else {
             // A field of another row that this one lacks is its own column set: the table's default applies.
-            let defined = object.iter().filter(|(_, value)| !matches!(value, Value::Undefined));
-            let (columns, values): (Vec<_>, Vec<_>) =
-                defined.map(|(key, value)| (Cow::Borrowed(&**key), Cow::Borrowed(value))).unzip();
+            let defined = object
+                .iter()
+                .filter(|(_, value)| !matches!(value, Value::Undefined));
+            let (columns, values): (Vec<_>, Vec<_>) = defined
+                .map(|(key, value)| (Cow::Borrowed(&**key), Cow::Borrowed(value)))
+                .unzip();
             if columns.is_empty() {
-                return Err(SinkError::new(codes::VALUE_NOT_STORABLE, "the row has no fields"));
+                return Err(SinkError::new(
+                    codes::VALUE_NOT_STORABLE,
+                    "the row has no fields",
+                ));
             }
             return Ok(Cells { columns, values });
         };
-        let mut cells = Cells { columns: Vec::with_capacity(mapped.len()), values: Vec::with_capacity(mapped.len()) };
+        let mut cells = Cells {
+            columns: Vec::with_capacity(mapped.len()),
+            values: Vec::with_capacity(mapped.len()),
+        };
         for (column, place) in mapped {
             let value = place.value(row);
             if matches!(*value, Value::Undefined) && self.missing == Missing::Reject {
@@ -144,18 +191,27 @@ impl TablePlan {
 
     /// The quoted name.
     pub(crate) fn quoted_name(&self) -> String {
-        self.name.iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
+        self.name
+            .iter()
+            .map(|part| quote(part))
+            .collect::<Vec<_>>()
+            .join(".")
     }
 
     /// `INSERT INTO t (a, b)` before the rows.
     pub(crate) fn insert_head<C: AsRef<str>>(&self, columns: &[C]) -> String {
-        let names: Vec<_> = columns.iter().map(|column| quote(column.as_ref())).collect();
+        let names: Vec<_> = columns
+            .iter()
+            .map(|column| quote(column.as_ref()))
+            .collect();
         format!("INSERT INTO {} ({})", self.quoted_name(), names.join(", "))
     }
 
     /// ` ON CONFLICT …` after the rows.
     pub(crate) fn insert_tail<C: AsRef<str>>(&self, columns: &[C]) -> String {
-        let Some(conflict) = &self.conflict else { return String::new() };
+        let Some(conflict) = &self.conflict else {
+            return String::new();
+        };
         let keys: Vec<_> = conflict.keys.iter().map(|key| quote(key)).collect();
         let keys = keys.join(", ");
         match conflict.action {
@@ -176,7 +232,9 @@ impl TablePlan {
     }
 
     fn updated_columns<'c, C: AsRef<str>>(&self, columns: &'c [C]) -> Vec<&'c str> {
-        let Some(conflict) = &self.conflict else { return Vec::new() };
+        let Some(conflict) = &self.conflict else {
+            return Vec::new();
+        };
         columns
             .iter()
             .map(AsRef::as_ref)
@@ -191,7 +249,10 @@ impl TablePlan {
     pub(crate) fn last_row_wins<C: AsRef<str>>(&self, columns: &[C]) -> bool {
         match &self.conflict {
             Some(conflict) if conflict.action == ConflictAction::Update => {
-                let keys = columns.iter().filter(|column| conflict.keys.iter().any(|key| key == column.as_ref())).count();
+                let keys = columns
+                    .iter()
+                    .filter(|column| conflict.keys.iter().any(|key| key == column.as_ref()))
+                    .count();
                 self.updated_columns(columns).len() + keys == columns.len()
             }
             _ => false,
@@ -204,14 +265,29 @@ impl TablePlan {
         if conflict.action != ConflictAction::Update {
             return None;
         }
-        conflict.keys.iter().map(|key| columns.iter().position(|column| column.as_ref() == key)).collect()
+        conflict
+            .keys
+            .iter()
+            .map(|key| columns.iter().position(|column| column.as_ref() == key))
+            .collect()
     }
 
     /// The statement for one row, as `weir try` shows it.
     pub(crate) fn statement_for_one<C: AsRef<str>>(&self, columns: &[C]) -> String {
-        let sign = if self.dialect == SqlDialect::Postgres { '$' } else { '?' };
-        let places: Vec<_> = (1..=columns.len()).map(|number| format!("{sign}{number}")).collect();
-        format!("{} VALUES ({}){}", self.insert_head(columns), places.join(", "), self.insert_tail(columns))
+        let sign = if self.dialect == SqlDialect::Postgres {
+            '$'
+        } else {
+            '?'
+        };
+        let places: Vec<_> = (1..=columns.len())
+            .map(|number| format!("{sign}{number}"))
+            .collect();
+        format!(
+            "{} VALUES ({}){}",
+            self.insert_head(columns),
+            places.join(", "),
+            self.insert_tail(columns)
+        )
     }
 
     /// `CREATE TABLE IF NOT EXISTS` with types taken from rows.
@@ -224,7 +300,10 @@ impl TablePlan {
                 }
             }
         }
-        let keys: &[String] = self.conflict.as_ref().map_or(&[], |conflict| &conflict.keys);
+        let keys: &[String] = self
+            .conflict
+            .as_ref()
+            .map_or(&[], |conflict| &conflict.keys);
         let mut parts: Vec<String> = columns
             .iter()
             .map(|column| {
@@ -239,7 +318,11 @@ impl TablePlan {
             let keys: Vec<_> = keys.iter().map(|key| quote(key)).collect();
             parts.push(format!("PRIMARY KEY ({})", keys.join(", ")));
         }
-        format!("CREATE TABLE IF NOT EXISTS {} ({})", self.quoted_name(), parts.join(", "))
+        format!(
+            "CREATE TABLE IF NOT EXISTS {} ({})",
+            self.quoted_name(),
+            parts.join(", ")
+        )
     }
 }
 
@@ -261,19 +344,39 @@ fn column_type<'v>(dialect: SqlDialect, values: impl Iterator<Item = &'v Value>)
     let postgres = dialect == SqlDialect::Postgres;
     match () {
         () if kinds != 1 || text => {
-            if postgres { "text" } else { "TEXT" }
+            if postgres {
+                "text"
+            } else {
+                "TEXT"
+            }
         }
         () if json => {
-            if postgres { "jsonb" } else { "TEXT" }
+            if postgres {
+                "jsonb"
+            } else {
+                "TEXT"
+            }
         }
         () if bool => {
-            if postgres { "boolean" } else { "BOOLEAN" }
+            if postgres {
+                "boolean"
+            } else {
+                "BOOLEAN"
+            }
         }
         () if float => {
-            if postgres { "double precision" } else { "REAL" }
+            if postgres {
+                "double precision"
+            } else {
+                "REAL"
+            }
         }
         () => {
-            if postgres { "numeric" } else { "NUMERIC" }
+            if postgres {
+                "numeric"
+            } else {
+                "NUMERIC"
+            }
         }
     }
 }
@@ -305,7 +408,9 @@ fn split_name(text: &str) -> Vec<String> {
 fn place(field: &str) -> Place {
     let (template, _) = SqlTemplate::parse(&format!("${{{field}}}"), SqlDialect::Postgres);
     let found = template.places().next().cloned();
-    found.filter(|_| template.sql() == "$1").unwrap_or_else(|| Place::field(field))
+    found
+        .filter(|_| template.sql() == "$1")
+        .unwrap_or_else(|| Place::field(field))
 }
 
 #[cfg(test)]
@@ -324,9 +429,15 @@ mod tests {
 
     #[test]
     fn names_are_quoted_so_that_no_name_is_syntax() {
-        let plan = plan(serde_json::json!({"table": "iot.\"odd.table\"\"x"}), SqlDialect::Postgres);
+        let plan = plan(
+            serde_json::json!({"table": "iot.\"odd.table\"\"x"}),
+            SqlDialect::Postgres,
+        );
         assert_eq!(plan.quoted_name(), "\"iot\".\"odd.tablex\"");
-        assert_eq!(plan.insert_head(&["a\"b"]), "INSERT INTO \"iot\".\"odd.tablex\" (\"a\"\"b\")");
+        assert_eq!(
+            plan.insert_head(&["a\"b"]),
+            "INSERT INTO \"iot\".\"odd.tablex\" (\"a\"\"b\")"
+        );
     }
 
     #[test]
@@ -351,14 +462,20 @@ mod tests {
             serde_json::json!({"table": "t", "on_conflict": {"keys": ["k"], "do": "update"}}),
             SqlDialect::Postgres,
         );
-        assert_eq!(all.insert_tail(&["k", "a"]), " ON CONFLICT (\"k\") DO UPDATE SET \"a\" = EXCLUDED.\"a\"");
+        assert_eq!(
+            all.insert_tail(&["k", "a"]),
+            " ON CONFLICT (\"k\") DO UPDATE SET \"a\" = EXCLUDED.\"a\""
+        );
         assert!(all.last_row_wins(&["k", "a"]));
         assert_eq!(all.insert_tail(&["k"]), " ON CONFLICT (\"k\") DO NOTHING");
         let some = plan(
             serde_json::json!({"table": "t", "on_conflict": {"keys": ["k"], "do": "update", "set": ["a"]}}),
             SqlDialect::Postgres,
         );
-        assert!(!some.last_row_wins(&["k", "a", "b"]), "b of the first row stays");
+        assert!(
+            !some.last_row_wins(&["k", "a", "b"]),
+            "b of the first row stays"
+        );
     }
 
     #[test]
@@ -367,7 +484,10 @@ mod tests {
             serde_json::json!({"table": "t", "on_conflict": {"keys": ["id"], "do": "ignore"}}),
             SqlDialect::Postgres,
         );
-        let rows = [row(r#"{"id":"a","n":1,"f":1.5,"b":true,"j":{},"mixed":1}"#), row(r#"{"id":"b","mixed":"x"}"#)];
+        let rows = [
+            row(r#"{"id":"a","n":1,"f":1.5,"b":true,"j":{},"mixed":1}"#),
+            row(r#"{"id":"b","mixed":"x"}"#),
+        ];
         let cells: Vec<_> = rows.iter().map(|row| plan.cells(row).unwrap()).collect();
         assert_eq!(
             plan.create_statement(&cells),

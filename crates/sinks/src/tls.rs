@@ -15,7 +15,10 @@ use crate::config::connector::TlsConfig;
 use crate::error::SinkError;
 
 /// A client's settings, with its files read now: a renewed certificate is taken at the next connection.
-pub(crate) fn client_config(config: &TlsConfig, base: &Path) -> Result<Arc<ClientConfig>, SinkError> {
+pub(crate) fn client_config(
+    config: &TlsConfig,
+    base: &Path,
+) -> Result<Arc<ClientConfig>, SinkError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = verifier(config, base, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
@@ -27,14 +30,22 @@ pub(crate) fn client_config(config: &TlsConfig, base: &Path) -> Result<Arc<Clien
         (Some(cert), Some(key)) => {
             let chain = certificates(&resolve(base, cert))?;
             let path = resolve(base, key);
-            let key = PrivateKeyDer::from_pem_file(&path)
-                .map_err(|error| tls_error(&format!("`{}` holds no private key", path.display()), &error))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| tls_error("client certificate and key do not go together", &error))?
+            let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| {
+                tls_error(
+                    &format!("`{}` holds no private key", path.display()),
+                    &error,
+                )
+            })?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                tls_error("client certificate and key do not go together", &error)
+            })?
         }
         (None, None) => builder.with_no_client_auth(),
-        _ => return Err(SinkError::new(codes::TLS, "`tls.cert` and `tls.key` go together").configuration()),
+        _ => {
+            return Err(
+                SinkError::new(codes::TLS, "`tls.cert` and `tls.key` go together").configuration(),
+            );
+        }
     };
     Ok(Arc::new(client))
 }
@@ -67,7 +78,10 @@ fn roots(ca: &str, base: &Path) -> Result<RootCertStore, SinkError> {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            return Err(SinkError::new(codes::TLS, "the system has no trusted certificates").configuration());
+            return Err(
+                SinkError::new(codes::TLS, "the system has no trusted certificates")
+                    .configuration(),
+            );
         }
         return Ok(roots);
     }
@@ -91,7 +105,9 @@ fn resolve(base: &Path, path: &str) -> PathBuf {
 }
 
 fn tls_error(message: &str, error: &(dyn std::error::Error + 'static)) -> SinkError {
-    SinkError::new(codes::TLS, message).caused_by(error).configuration()
+    SinkError::new(codes::TLS, message)
+        .caused_by(error)
+        .configuration()
 }
 
 /// Checks the certificate against a name of the operator's choice instead of the host.
@@ -110,7 +126,8 @@ impl ServerCertVerifier for Named {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+        self.inner
+            .verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -158,7 +175,12 @@ impl ServerCertVerifier for Anyone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -167,7 +189,12 @@ impl ServerCertVerifier for Anyone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -19,11 +19,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             "m" | "min" => number * 60.0,
             "h" => number * 3600.0,
             "d" => number * 86_400.0,
-            "" => return Err(format!("`{text}` has no unit; write `{text}ms` or `{text}s`")),
+            "" => {
+                return Err(format!(
+                    "`{text}` has no unit; write `{text}ms` or `{text}s`"
+                ));
+            }
             other => return Err(format!("unknown unit `{other}`; use ms, s, m, h or d")),
         };
-        let part = Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` is too long"))?;
-        total = total.checked_add(part).ok_or_else(|| format!("`{text}` is too long"))?;
+        let part =
+            Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` is too long"))?;
+        total = total
+            .checked_add(part)
+            .ok_or_else(|| format!("`{text}` is too long"))?;
         rest = next.trim_start();
     }
     Ok(total)
@@ -40,7 +47,11 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "kb" => 1e3,
         "mb" => 1e6,
         "gb" => 1e9,
-        "" => return Err(format!("`{text}` has no unit; write `{text}B`, `{text}KiB` or `{text}MiB`")),
+        "" => {
+            return Err(format!(
+                "`{text}` has no unit; write `{text}B`, `{text}KiB` or `{text}MiB`"
+            ));
+        }
         other => return Err(format!("unknown unit `{other}`; use B, KiB, MiB or GiB")),
     };
     let bytes = number * factor;
@@ -56,11 +67,17 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 fn number_and_unit(text: &str) -> Result<(f64, &str, &str), String> {
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| format!("`{text}` does not start with a number"))?;
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` does not start with a number"))?;
     let rest = rest.trim_start();
-    let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+    let letters = rest
+        .find(|c: char| !c.is_ascii_alphabetic())
+        .unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(letters);
     Ok((number, unit, rest))
 }
@@ -75,13 +92,23 @@ pub struct Size(pub u64);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WithUnit { what: "a duration with its unit, like \"50ms\"", parse: parse_duration }).map(Self)
+        deserializer
+            .deserialize_any(WithUnit {
+                what: "a duration with its unit, like \"50ms\"",
+                parse: parse_duration,
+            })
+            .map(Self)
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WithUnit { what: "a size with its unit, like \"1MiB\"", parse: parse_size }).map(Self)
+        deserializer
+            .deserialize_any(WithUnit {
+                what: "a size with its unit, like \"1MiB\"",
+                parse: parse_size,
+            })
+            .map(Self)
     }
 }
 
@@ -102,7 +129,17 @@ impl<T> Visitor<'_> for WithUnit<T> {
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        Err(E::custom(format!("{number} has no unit; give {}", self.what)))
+        Err(E::custom(format!(
+            "{number} has no unit; give {}",
+            self.what
+        )))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        Err(E::custom(format!(
+            "{number} has no unit; give {}",
+            self.what
+        )))
     }
 }
 
@@ -116,7 +153,11 @@ mod tests {
         assert_eq!(parse_duration("1h30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(parse_duration("1.5s").unwrap(), Duration::from_millis(1500));
         assert!(parse_duration("50").unwrap_err().contains("no unit"));
-        assert!(parse_duration("5 parsecs").unwrap_err().contains("unknown unit"));
+        assert!(
+            parse_duration("5 parsecs")
+                .unwrap_err()
+                .contains("unknown unit")
+        );
         assert!(parse_duration("").is_err());
         assert!(parse_duration("-1s").is_err());
         assert!(parse_duration("99999999999999999999d").is_err());
@@ -136,6 +177,9 @@ mod tests {
     fn a_bare_number_in_a_file_is_an_error_that_says_what_to_write() {
         let error = serde_json::from_str::<Span>("5").unwrap_err().to_string();
         assert!(error.contains("no unit"), "{error}");
-        assert_eq!(serde_json::from_str::<Size>("\"1KiB\"").unwrap(), Size(1024));
+        assert_eq!(
+            serde_json::from_str::<Size>("\"1KiB\"").unwrap(),
+            Size(1024)
+        );
     }
 }

@@ -3,9 +3,11 @@
 //! One batch is in flight, so order is kept. The worker never drops a row: it is delivered, parked in the dead
 //! letters, or still in the queue's books.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -57,7 +59,12 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, delivery: Delivery) -> Self {
         let schedule = Schedule::new(delivery.retry.initial, delivery.retry.max, shared.epoch);
-        Self { shared, delivery, schedule, repeated: 0 }
+        Self {
+            shared,
+            delivery,
+            schedule,
+            repeated: 0,
+        }
     }
 
     /// Runs until the queue is closed and empty.
@@ -65,7 +72,9 @@ impl Worker {
         loop {
             self.take_replacement();
             let limits = self.delivery.batch.clone();
-            let Some(batch) = self.shared.queue.take_batch(&limits).await else { return };
+            let Some(batch) = self.shared.queue.take_batch(&limits).await else {
+                return;
+            };
             self.deliver(batch).await;
         }
     }
@@ -84,11 +93,13 @@ impl Worker {
                     epoch: self.shared.epoch,
                     records: &batch,
                 };
-                self.delivery.sink.deliver(&batch).await
+                deliver_or_catch(&mut *self.delivery.sink, &batch).await
             };
             attempts = attempts.saturating_add(1);
             let settled = Settled::sort(batch, outcomes, attempts);
-            self.shared.queue.attempt(began.elapsed(), !settled.left.is_empty(), attempts > 1);
+            self.shared
+                .queue
+                .attempt(began.elapsed(), !settled.left.is_empty(), attempts > 1);
             if !settled.delivered.is_empty() {
                 self.shared.queue.delivered(&settled.delivered, now_ms());
             }
@@ -98,14 +109,23 @@ impl Worker {
                 self.succeeded();
                 continue;
             };
-            let gave_up = self.delivery.retry.give_up.is_some_and(|limit| started.elapsed() >= limit);
+            let gave_up = self
+                .delivery
+                .retry
+                .give_up
+                .is_some_and(|limit| started.elapsed() >= limit);
             if gave_up {
-                let reason = SinkError::new(codes::GAVE_UP, format!("gave up after {attempts} attempts"))
-                    .caused_by(&error);
+                let reason =
+                    SinkError::new(codes::GAVE_UP, format!("gave up after {attempts} attempts"))
+                        .caused_by(&error);
                 self.failed(&error, Duration::ZERO);
                 let letters = batch
                     .drain(..)
-                    .map(|record| Letter { record, error: reason.clone(), attempts })
+                    .map(|record| Letter {
+                        record,
+                        error: reason.clone(),
+                        attempts,
+                    })
                     .collect();
                 self.park(letters).await;
                 continue;
@@ -149,10 +169,16 @@ impl Worker {
                 letter.error
             );
         }
-        let rows: Vec<_> = letters.iter().map(|letter| (letter.record.seq, letter.error.code())).collect();
+        let rows: Vec<_> = letters
+            .iter()
+            .map(|letter| (letter.record.seq, letter.error.code()))
+            .collect();
         self.shared.queue.dead_lettered(&rows);
         if let Some(last) = letters.into_iter().next_back() {
-            self.shared.status.lock().last_error = Some(LastError { error: last.error, at_ms: now_ms() });
+            self.shared.status.lock().last_error = Some(LastError {
+                error: last.error,
+                at_ms: now_ms(),
+            });
         }
     }
 
@@ -176,15 +202,26 @@ impl Worker {
         {
             let mut status = self.shared.status.lock();
             let since_ms = match status.state {
-                SinkState::Retrying { since_ms, .. } | SinkState::Paused { since_ms, .. } => since_ms,
+                SinkState::Retrying { since_ms, .. } | SinkState::Paused { since_ms, .. } => {
+                    since_ms
+                }
                 _ => now,
             };
             status.state = if error.is_configuration() {
-                SinkState::Paused { since_ms, next_try_ms }
+                SinkState::Paused {
+                    since_ms,
+                    next_try_ms,
+                }
             } else {
-                SinkState::Retrying { since_ms, next_try_ms }
+                SinkState::Retrying {
+                    since_ms,
+                    next_try_ms,
+                }
             };
-            status.last_error = Some(LastError { error: error.clone(), at_ms: now });
+            status.last_error = Some(LastError {
+                error: error.clone(),
+                at_ms: now,
+            });
         }
         if let Some(connector) = &self.delivery.connector {
             connector.report(Some(error));
@@ -206,10 +243,23 @@ impl Worker {
     fn take_replacement(&mut self) {
         let replacement = self.shared.replacement.lock().take();
         if let Some(delivery) = replacement {
-            self.schedule = Schedule::new(delivery.retry.initial, delivery.retry.max, self.shared.epoch);
+            self.schedule = Schedule::new(
+                delivery.retry.initial,
+                delivery.retry.max,
+                self.shared.epoch,
+            );
             self.delivery = delivery;
         }
     }
+}
+
+/// A defect in a sink must not end its worker and leave rows behind unseen: it is shown, and tried again.
+async fn deliver_or_catch(sink: &mut dyn Sink, batch: &Batch<'_>) -> Vec<Outcome> {
+    let delivery = AssertUnwindSafe(sink.deliver(batch)).catch_unwind();
+    delivery.await.unwrap_or_else(|_| {
+        let error = SinkError::new(codes::DEFECT, "the sink has a defect and panicked");
+        vec![Outcome::Retry { after: None, error }; batch.records.len()]
+    })
 }
 
 fn is_power_of_ten(mut number: u64) -> bool {
@@ -229,7 +279,12 @@ struct Settled {
 
 impl Settled {
     fn sort(batch: Vec<Record>, outcomes: Vec<Outcome>, attempts: u32) -> Self {
-        let mut settled = Self { delivered: Vec::new(), letters: Vec::new(), left: Vec::new(), failure: None };
+        let mut settled = Self {
+            delivered: Vec::new(),
+            letters: Vec::new(),
+            left: Vec::new(),
+            failure: None,
+        };
         let mut outcomes = outcomes.into_iter();
         for record in batch {
             // A sink that gives too few outcomes has a defect; its rows are given again rather than lost.
@@ -239,7 +294,11 @@ impl Settled {
             });
             match outcome {
                 Outcome::Delivered => settled.delivered.push(record.seq),
-                Outcome::Rejected { error } => settled.letters.push(Letter { record, error, attempts }),
+                Outcome::Rejected { error } => settled.letters.push(Letter {
+                    record,
+                    error,
+                    attempts,
+                }),
                 Outcome::Retry { after, error } => {
                     if settled.failure.is_none() {
                         settled.failure = Some((after, error));

@@ -152,8 +152,13 @@ impl Database {
 
     /// The one number that a statement gives; `None` while the server is away or the table is missing.
     pub async fn try_count(&self, sql: &str) -> Option<u64> {
+        self.try_psql(sql).await?.parse().ok()
+    }
+
+    /// What `psql` prints; `None` while the server is away or the table is missing.
+    pub async fn try_psql(&self, sql: &str) -> Option<String> {
         let finished = run_psql(&self.url, sql).await;
-        finished.stdout.trim().parse().ok()
+        (finished.code == Some(0)).then(|| finished.stdout.trim_end().to_owned())
     }
 }
 

@@ -285,6 +285,19 @@ impl Weir {
     }
 }
 
+impl Drop for Weir {
+    /// A test that fails shows what weir said.
+    #[expect(
+        clippy::print_stderr,
+        reason = "a failed test's output is what its reader sees"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("weir said:\n{}", self.printed());
+        }
+    }
+}
+
 /// Appends what a stream says to the text, line by line, in the background.
 fn collect(stream: impl AsyncRead + Unpin + Send + 'static, printed: &Arc<Mutex<String>>) {
     let printed = Arc::clone(printed);

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 /// What a metric is; decides the `# TYPE` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
+pub(super) enum Type {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -16,64 +16,85 @@ pub enum Type {
 
 /// A scrape's text while it is being written.
 #[derive(Default)]
-pub struct Exposition {
+pub(super) struct Exposition {
     text: String,
 }
 
 impl Exposition {
     /// Begins a metric: every sample until the next call belongs to it.
-    pub fn metric(&mut self, name: &'static str, kind: Type, help: &str) -> Metric<'_> {
+    pub(super) fn metric(&mut self, name: &'static str, kind: Type, help: &str) -> Metric<'_> {
         let kind = match kind {
             Type::Counter => "counter",
             Type::Gauge => "gauge",
         };
         // Writing into a String cannot fail.
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        Metric { text: &mut self.text, name }
+        Metric {
+            text: &mut self.text,
+            name,
+        }
     }
 
     /// Begins a histogram.
-    pub fn histogram(&mut self, name: &'static str, help: &str) -> Metric<'_> {
+    pub(super) fn histogram(&mut self, name: &'static str, help: &str) -> Metric<'_> {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} histogram\n");
-        Metric { text: &mut self.text, name }
+        Metric {
+            text: &mut self.text,
+            name,
+        }
     }
 
     /// The whole text.
-    pub fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         self.text
     }
 }
 
 /// One metric's samples.
-pub struct Metric<'a> {
+pub(super) struct Metric<'a> {
     text: &'a mut String,
     name: &'static str,
 }
 
 impl Metric<'_> {
     /// A sample without labels.
-    pub fn value(&mut self, value: impl std::fmt::Display) -> &mut Self {
+    pub(super) fn value(&mut self, value: impl std::fmt::Display) -> &mut Self {
         self.sample(&[], value)
     }
 
     /// A histogram's samples; `counts` has one bucket more than `bounds`, for what lies above the last.
-    pub fn buckets(&mut self, labels: &[(&str, &str)], bounds: &[f64], counts: &[u64], sum: f64) -> &mut Self {
+    pub(super) fn buckets(
+        &mut self,
+        labels: &[(&str, &str)],
+        bounds: &[f64],
+        counts: &[u64],
+        sum: f64,
+    ) -> &mut Self {
         let mut total = 0;
         let above = std::iter::once("+Inf".to_owned());
         for (bound, count) in bounds.iter().map(f64::to_string).chain(above).zip(counts) {
             total += count;
-            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            let labels: Vec<_> = labels
+                .iter()
+                .copied()
+                .chain([("le", bound.as_str())])
+                .collect();
             self.line("_bucket", &labels, total);
         }
         self.line("_sum", labels, sum).line("_count", labels, total)
     }
 
     /// A sample with labels.
-    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) -> &mut Self {
+    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) -> &mut Self {
         self.line("", labels, value)
     }
 
-    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) -> &mut Self {
+    fn line(
+        &mut self,
+        suffix: &str,
+        labels: &[(&str, &str)],
+        value: impl std::fmt::Display,
+    ) -> &mut Self {
         self.text.push_str(self.name);
         self.text.push_str(suffix);
         for (index, (name, value)) in labels.iter().enumerate() {
@@ -105,7 +126,9 @@ mod tests {
     #[test]
     fn a_histogram_counts_up_to_each_bound() {
         let mut exposition = Exposition::default();
-        exposition.histogram("h", "H.").buckets(&[("a", "b")], &[0.5, 1.0], &[1, 2, 4], 9.5);
+        exposition
+            .histogram("h", "H.")
+            .buckets(&[("a", "b")], &[0.5, 1.0], &[1, 2, 4], 9.5);
         assert_eq!(
             exposition.finish(),
             "# HELP h H.\n# TYPE h histogram\nh_bucket{a=\"b\",le=\"0.5\"} 1\nh_bucket{a=\"b\",le=\"1\"} 3\n\

@@ -27,15 +27,60 @@ pub(super) fn render(admin: &Admin) -> String {
 fn nine(admin: &Admin, out: &mut Exposition) {
     let stats = admin.broker.stats();
     for (name, kind, help, counter) in [
-        ("mqtt_connections_accepted", Type::Counter, "Connections accepted.", &stats.connections_accepted),
-        ("mqtt_connections_closed", Type::Counter, "Connections closed.", &stats.connections_closed),
-        ("mqtt_connections_size", Type::Gauge, "Connections open now.", &stats.connections_size),
-        ("mqtt_messages_handled_packets", Type::Counter, "Packets handled.", &stats.handled_packets),
-        ("mqtt_messages_handled_bytes", Type::Counter, "Bytes of packets handled.", &stats.handled_bytes),
-        ("mqtt_messages_received_packets", Type::Counter, "Packets received.", &stats.received_packets),
-        ("mqtt_messages_received_bytes", Type::Counter, "Bytes received.", &stats.received_bytes),
-        ("mqtt_messages_send_packets", Type::Counter, "Packets sent.", &stats.sent_packets),
-        ("mqtt_messages_send_bytes", Type::Counter, "Bytes sent.", &stats.sent_bytes),
+        (
+            "mqtt_connections_accepted",
+            Type::Counter,
+            "Connections accepted.",
+            &stats.connections_accepted,
+        ),
+        (
+            "mqtt_connections_closed",
+            Type::Counter,
+            "Connections closed.",
+            &stats.connections_closed,
+        ),
+        (
+            "mqtt_connections_size",
+            Type::Gauge,
+            "Connections open now.",
+            &stats.connections_size,
+        ),
+        (
+            "mqtt_messages_handled_packets",
+            Type::Counter,
+            "Packets handled.",
+            &stats.handled_packets,
+        ),
+        (
+            "mqtt_messages_handled_bytes",
+            Type::Counter,
+            "Bytes of packets handled.",
+            &stats.handled_bytes,
+        ),
+        (
+            "mqtt_messages_received_packets",
+            Type::Counter,
+            "Packets received.",
+            &stats.received_packets,
+        ),
+        (
+            "mqtt_messages_received_bytes",
+            Type::Counter,
+            "Bytes received.",
+            &stats.received_bytes,
+        ),
+        (
+            "mqtt_messages_send_packets",
+            Type::Counter,
+            "Packets sent.",
+            &stats.sent_packets,
+        ),
+        (
+            "mqtt_messages_send_bytes",
+            Type::Counter,
+            "Bytes sent.",
+            &stats.sent_bytes,
+        ),
     ] {
         out.metric(name, kind, help).value(counter.get());
     }
@@ -43,49 +88,110 @@ fn nine(admin: &Admin, out: &mut Exposition) {
 
 fn broker(admin: &Admin, out: &mut Exposition) {
     let stats = admin.broker.stats();
-    let mut refused = out.metric("weir_connects_refused_total", Type::Counter, "CONNECT packets refused.");
+    let mut refused = out.metric(
+        "weir_connects_refused_total",
+        Type::Counter,
+        "CONNECT packets refused.",
+    );
     for (code, count) in stats.connects_refused.nonzero() {
-        refused.sample(&[("reason", ReasonCode::from_u8(code).map_or("unknown", ReasonCode::name))], count);
+        refused.sample(
+            &[(
+                "reason",
+                ReasonCode::from_u8(code).map_or("unknown", ReasonCode::name),
+            )],
+            count,
+        );
     }
-    let mut closed = out.metric("weir_disconnects_total", Type::Counter, "Connections that ended, by reason.");
+    let mut closed = out.metric(
+        "weir_disconnects_total",
+        Type::Counter,
+        "Connections that ended, by reason.",
+    );
     for (reason, counter) in CloseReason::ALL.iter().zip(&stats.disconnects) {
         closed.sample(&[("reason", reason.name())], counter.get());
     }
     let connected = stats.sessions_connected.get();
     out.metric("weir_sessions", Type::Gauge, "Sessions by state.")
         .sample(&[("state", "connected")], connected)
-        .sample(&[("state", "offline")], stats.sessions.get().saturating_sub(connected));
-    out.metric("weir_subscriptions", Type::Gauge, "Subscriptions.").value(stats.subscriptions.get());
-    out.metric("weir_retained_messages", Type::Gauge, "Retained messages.").value(stats.retained_messages.get());
-    out.metric("weir_retained_bytes", Type::Gauge, "Bytes of retained messages.").value(stats.retained_bytes.get());
-    let mut messages = out.metric("weir_messages_total", Type::Counter, "PUBLISH packets by direction and QoS.");
+        .sample(
+            &[("state", "offline")],
+            stats.sessions.get().saturating_sub(connected),
+        );
+    out.metric("weir_subscriptions", Type::Gauge, "Subscriptions.")
+        .value(stats.subscriptions.get());
+    out.metric("weir_retained_messages", Type::Gauge, "Retained messages.")
+        .value(stats.retained_messages.get());
+    out.metric(
+        "weir_retained_bytes",
+        Type::Gauge,
+        "Bytes of retained messages.",
+    )
+    .value(stats.retained_bytes.get());
+    let mut messages = out.metric(
+        "weir_messages_total",
+        Type::Counter,
+        "PUBLISH packets by direction and QoS.",
+    );
     for (dir, counters) in [("in", &stats.messages_in), ("out", &stats.messages_out)] {
         for (qos, counter) in ["0", "1", "2"].into_iter().zip(counters) {
             messages.sample(&[("dir", dir), ("qos", qos)], counter.get());
         }
     }
-    let mut dropped = out.metric("weir_messages_dropped_total", Type::Counter, "Messages that did not reach a session.");
+    let mut dropped = out.metric(
+        "weir_messages_dropped_total",
+        Type::Counter,
+        "Messages that did not reach a session.",
+    );
     for (reason, counter) in DropReason::ALL.iter().zip(&stats.messages_dropped) {
         dropped.sample(&[("reason", reason.name())], counter.get());
     }
-    out.metric("weir_auth_failures_total", Type::Counter, "CONNECT packets whose credentials were refused.").value(stats.auth_failures.get());
+    out.metric(
+        "weir_auth_failures_total",
+        Type::Counter,
+        "CONNECT packets whose credentials were refused.",
+    )
+    .value(stats.auth_failures.get());
 }
 
 fn rules(admin: &Admin, out: &mut Exposition) {
     let rules = admin.pipeline.rules();
     for (name, help, read) in [
-        ("weir_rule_matched_total", "Messages whose source matched.", (|c| c.matched.load(Relaxed)) as fn(&crate::pipeline::counters::RuleCounters) -> u64),
-        ("weir_rule_passed_total", "Evaluations that made at least one row.", |c| c.passed.load(Relaxed)),
-        ("weir_rule_no_result_total", "Evaluations that made no row.", |c| c.no_result.load(Relaxed)),
-        ("weir_rule_republished_total", "Messages that republish sinks made.", |c| c.republished.load(Relaxed)),
-        ("weir_rule_republish_failed_total", "Rows that republish sinks could not make into messages.", |c| c.republish_failed.load(Relaxed)),
+        (
+            "weir_rule_matched_total",
+            "Messages whose source matched.",
+            (|c| c.matched.load(Relaxed)) as fn(&crate::pipeline::counters::RuleCounters) -> u64,
+        ),
+        (
+            "weir_rule_passed_total",
+            "Evaluations that made at least one row.",
+            |c| c.passed.load(Relaxed),
+        ),
+        (
+            "weir_rule_no_result_total",
+            "Evaluations that made no row.",
+            |c| c.no_result.load(Relaxed),
+        ),
+        (
+            "weir_rule_republished_total",
+            "Messages that republish sinks made.",
+            |c| c.republished.load(Relaxed),
+        ),
+        (
+            "weir_rule_republish_failed_total",
+            "Rows that republish sinks could not make into messages.",
+            |c| c.republish_failed.load(Relaxed),
+        ),
     ] {
         let mut metric = out.metric(name, Type::Counter, help);
         for rule in &rules {
             metric.sample(&[("rule", &rule.id)], read(&rule.counters));
         }
     }
-    let mut errors = out.metric("weir_rule_errors_total", Type::Counter, "Evaluation errors by kind.");
+    let mut errors = out.metric(
+        "weir_rule_errors_total",
+        Type::Counter,
+        "Evaluation errors by kind.",
+    );
     for rule in &rules {
         for (kind, count) in KINDS.iter().zip(&rule.counters.errors) {
             let count = count.load(Relaxed);
@@ -94,9 +200,16 @@ fn rules(admin: &Admin, out: &mut Exposition) {
             }
         }
     }
-    let mut last = out.metric("weir_rule_last_match_timestamp_seconds", Type::Gauge, "When the rule last matched.");
+    let mut last = out.metric(
+        "weir_rule_last_match_timestamp_seconds",
+        Type::Gauge,
+        "When the rule last matched.",
+    );
     for rule in &rules {
-        last.sample(&[("rule", &rule.id)], rule.counters.last_match_ms.load(Relaxed) / 1000);
+        last.sample(
+            &[("rule", &rule.id)],
+            rule.counters.last_match_ms.load(Relaxed) / 1000,
+        );
     }
 }
 
@@ -105,22 +218,67 @@ fn sinks(admin: &Admin, out: &mut Exposition) {
         .reloader
         .open_sinks()
         .into_iter()
-        .map(|(kind, sink)| (kind, sink.rule_id().to_owned(), sink.sink_id().to_owned(), sink.counters()))
+        .map(|(kind, sink)| {
+            (
+                kind,
+                sink.rule_id().to_owned(),
+                sink.sink_id().to_owned(),
+                sink.counters(),
+            )
+        })
         .collect();
     let now = now_ms();
     type Read = fn(&weir_sinks::SinkCounters) -> u64;
     for (name, kind, help, read) in [
-        ("weir_sink_rows_in_total", Type::Counter, "Rows given to the sink.", (|c| c.rows_in) as Read),
-        ("weir_sink_rows_delivered_total", Type::Counter, "Rows that the far side has confirmed.", |c| c.delivered),
-        ("weir_sink_retries_total", Type::Counter, "Batches tried again.", |c| c.retries),
-        ("weir_sink_buffer_rows", Type::Gauge, "Rows that wait.", |c| c.buffered_rows),
-        ("weir_sink_buffer_bytes", Type::Gauge, "Bytes of rows that wait.", |c| c.buffered_bytes),
-        ("weir_sink_buffer_limit_bytes", Type::Gauge, "The buffer's bound.", |c| c.buffer_limit_bytes),
-        ("weir_sink_inflight_rows", Type::Gauge, "Rows under delivery.", |c| c.inflight_rows),
+        (
+            "weir_sink_rows_in_total",
+            Type::Counter,
+            "Rows given to the sink.",
+            (|c| c.rows_in) as Read,
+        ),
+        (
+            "weir_sink_rows_delivered_total",
+            Type::Counter,
+            "Rows that the far side has confirmed.",
+            |c| c.delivered,
+        ),
+        (
+            "weir_sink_retries_total",
+            Type::Counter,
+            "Batches tried again.",
+            |c| c.retries,
+        ),
+        (
+            "weir_sink_buffer_rows",
+            Type::Gauge,
+            "Rows that wait.",
+            |c| c.buffered_rows,
+        ),
+        (
+            "weir_sink_buffer_bytes",
+            Type::Gauge,
+            "Bytes of rows that wait.",
+            |c| c.buffered_bytes,
+        ),
+        (
+            "weir_sink_buffer_limit_bytes",
+            Type::Gauge,
+            "The buffer's bound.",
+            |c| c.buffer_limit_bytes,
+        ),
+        (
+            "weir_sink_inflight_rows",
+            Type::Gauge,
+            "Rows under delivery.",
+            |c| c.inflight_rows,
+        ),
     ] {
         let mut metric = out.metric(name, kind, help);
         for (kind, rule, sink, counters) in &sinks {
-            metric.sample(&[("rule", rule), ("sink", sink), ("type", kind)], read(counters));
+            metric.sample(
+                &[("rule", rule), ("sink", sink), ("type", kind)],
+                read(counters),
+            );
         }
     }
     for (name, help, label, read) in [
@@ -128,48 +286,105 @@ fn sinks(admin: &Admin, out: &mut Exposition) {
             "weir_sink_rows_dropped_total",
             "Rows that were dropped.",
             "reason",
-            (|c| &c.dropped_by) as fn(&weir_sinks::SinkCounters) -> &std::collections::BTreeMap<&'static str, u64>,
+            (|c| &c.dropped_by)
+                as fn(&weir_sinks::SinkCounters) -> &std::collections::BTreeMap<&'static str, u64>,
         ),
-        ("weir_sink_rows_dead_lettered_total", "Rows that went to the dead letters.", "code", |c| &c.dead_lettered_by),
+        (
+            "weir_sink_rows_dead_lettered_total",
+            "Rows that went to the dead letters.",
+            "code",
+            |c| &c.dead_lettered_by,
+        ),
     ] {
         let mut metric = out.metric(name, Type::Counter, help);
         for (kind, rule, sink, counters) in &sinks {
             for (why, count) in read(counters) {
-                metric.sample(&[("rule", rule), ("sink", sink), ("type", kind), (label, why)], count);
+                metric.sample(
+                    &[("rule", rule), ("sink", sink), ("type", kind), (label, why)],
+                    count,
+                );
             }
         }
     }
-    let mut batches = out.metric("weir_sink_batches_total", Type::Counter, "Batches by result.");
+    let mut batches = out.metric(
+        "weir_sink_batches_total",
+        Type::Counter,
+        "Batches by result.",
+    );
     for (kind, rule, sink, counters) in &sinks {
-        for (result, count) in [("ok", counters.batches_ok), ("failed", counters.batches_failed)] {
-            batches.sample(&[("rule", rule), ("sink", sink), ("type", kind), ("result", result)], count);
+        for (result, count) in [
+            ("ok", counters.batches_ok),
+            ("failed", counters.batches_failed),
+        ] {
+            batches.sample(
+                &[
+                    ("rule", rule),
+                    ("sink", sink),
+                    ("type", kind),
+                    ("result", result),
+                ],
+                count,
+            );
         }
     }
-    let mut oldest = out.metric("weir_sink_oldest_row_age_seconds", Type::Gauge, "How long the oldest row has waited.");
+    let mut oldest = out.metric(
+        "weir_sink_oldest_row_age_seconds",
+        Type::Gauge,
+        "How long the oldest row has waited.",
+    );
     for (kind, rule, sink, counters) in &sinks {
-        #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
-        let age = counters.oldest_accepted_at_ms.map_or(0.0, |at| (now - at).max(0) as f64 / 1000.0);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an age in milliseconds is far below 2^52"
+        )]
+        let age = counters
+            .oldest_accepted_at_ms
+            .map_or(0.0, |at| (now - at).max(0) as f64 / 1000.0);
         oldest.sample(&[("rule", rule), ("sink", sink), ("type", kind)], age);
     }
     for (name, help, read) in [
-        ("weir_sink_batch_rows", "Rows in a batch.", (|c| &c.batch_rows) as fn(&weir_sinks::SinkCounters) -> &Histogram),
-        ("weir_sink_request_seconds", "How long a delivery takes.", |c| &c.request_seconds),
-        ("weir_sink_end_to_end_seconds", "From the publish to the far side's confirmation.", |c| &c.end_to_end_seconds),
+        (
+            "weir_sink_batch_rows",
+            "Rows in a batch.",
+            (|c| &c.batch_rows) as fn(&weir_sinks::SinkCounters) -> &Histogram,
+        ),
+        (
+            "weir_sink_request_seconds",
+            "How long a delivery takes.",
+            |c| &c.request_seconds,
+        ),
+        (
+            "weir_sink_end_to_end_seconds",
+            "From the publish to the far side's confirmation.",
+            |c| &c.end_to_end_seconds,
+        ),
     ] {
         let mut metric = out.histogram(name, help);
         for (kind, rule, sink, counters) in &sinks {
             let histogram = read(counters);
-            metric.buckets(&[("rule", rule), ("sink", sink), ("type", kind)], histogram.bounds, &histogram.counts, histogram.sum);
+            metric.buckets(
+                &[("rule", rule), ("sink", sink), ("type", kind)],
+                histogram.bounds,
+                &histogram.counts,
+                histogram.sum,
+            );
         }
     }
 }
 
 fn connectors(admin: &Admin, out: &mut Exposition) {
     let connectors = admin.reloader.open_connectors_now();
-    let mut up = out.metric("weir_connector_up", Type::Gauge, "1 while the far side answers.");
+    let mut up = out.metric(
+        "weir_connector_up",
+        Type::Gauge,
+        "1 while the far side answers.",
+    );
     for connector in &connectors {
         let is_up = u8::from(connector.state().link == LinkState::Up);
-        up.sample(&[("connector", connector.name()), ("type", connector.kind())], is_up);
+        up.sample(
+            &[("connector", connector.name()), ("type", connector.kind())],
+            is_up,
+        );
     }
 }
 
@@ -178,9 +393,24 @@ fn process(admin: &Admin, out: &mut Exposition) {
     out.metric("weir_reloads_total", Type::Counter, "Loads of the files.")
         .sample(&[("result", "ok")], totals.ok)
         .sample(&[("result", "refused")], totals.with_refusals);
-    out.metric("weir_config_generation", Type::Gauge, "Changes when the live rules do.").value(admin.pipeline.generation());
-    out.metric("weir_config_files_stale", Type::Gauge, "Files whose last good version runs, or that are left out.")
-        .value(admin.reloader.stale().len());
-    out.metric("weir_build_info", Type::Gauge, "The version.").sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    out.metric("weir_start_time_seconds", Type::Gauge, "When the process started.").value(admin.started_s);
+    out.metric(
+        "weir_config_generation",
+        Type::Gauge,
+        "Changes when the live rules do.",
+    )
+    .value(admin.pipeline.generation());
+    out.metric(
+        "weir_config_files_stale",
+        Type::Gauge,
+        "Files whose last good version runs, or that are left out.",
+    )
+    .value(admin.reloader.stale().len());
+    out.metric("weir_build_info", Type::Gauge, "The version.")
+        .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    out.metric(
+        "weir_start_time_seconds",
+        Type::Gauge,
+        "When the process started.",
+    )
+    .value(admin.started_s);
 }

@@ -37,12 +37,22 @@ pub struct Admin {
 }
 
 /// Serves until `shutdown` resolves.
-pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Output = ()> + Send + 'static) {
+pub async fn serve(
+    listener: TcpListener,
+    admin: Admin,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
     let app = Router::new()
-        .route("/health/live", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route(
+            "/health/live",
+            get(|| async { Json(json!({ "status": "ok" })) }),
+        )
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics_text))
-        .route("/weir/v1/health/live", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route(
+            "/weir/v1/health/live",
+            get(|| async { Json(json!({ "status": "ok" })) }),
+        )
         .route("/weir/v1/health/ready", get(ready))
         .route("/weir/v1/status", get(status))
         .route("/weir/v1/rules", get(rules))
@@ -51,18 +61,29 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Ou
         .route("/weir/v1/reload", post(reload))
         .layer(middleware::from_fn(only_by_a_loopback_name))
         .with_state(admin);
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(shutdown).await {
+    if let Err(error) = axum::serve(listener, app)
+        .with_graceful_shutdown(shutdown)
+        .await
+    {
         tracing::error!(%error, "the HTTP side has ended");
     }
 }
 
 /// Refuses a request whose Host is no loopback name: a page elsewhere could have made it by DNS rebinding.
 async fn only_by_a_loopback_name(headers: HeaderMap, request: Request, next: Next) -> Response {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("");
     if is_loopback_name(host) {
         return next.run(request).await;
     }
-    problem(StatusCode::FORBIDDEN, "E1403", "Host is not a loopback name", "ask for http://127.0.0.1 or http://localhost")
+    problem(
+        StatusCode::FORBIDDEN,
+        "E1403",
+        "Host is not a loopback name",
+        "ask for http://127.0.0.1 or http://localhost",
+    )
 }
 
 fn is_loopback_name(host: &str) -> bool {
@@ -72,25 +93,45 @@ fn is_loopback_name(host: &str) -> bool {
     };
     name == "localhost"
         || name == "[::1]"
-        || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-        || host.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+        || name
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
+        || host
+            .parse::<SocketAddr>()
+            .is_ok_and(|address| address.ip().is_loopback())
 }
 
 /// An error as RFC 9457 describes it.
 fn problem(status: StatusCode, code: &str, title: &str, detail: &str) -> Response {
     let body = json!({ "type": format!("urn:weir:{code}"), "title": title, "status": status.as_u16(), "detail": detail, "code": code });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/problem+json")],
+        body.to_string(),
+    )
+        .into_response()
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
     let stale = admin.reloader.stale();
     let down = admin.reloader.connectors_down();
-    let status = if stale.is_empty() && down.is_empty() { "ok" } else { "degraded" };
+    let status = if stale.is_empty() && down.is_empty() {
+        "ok"
+    } else {
+        "degraded"
+    };
     Json(json!({ "status": status, "stale": stale, "connectors_down": down })).into_response()
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render(&admin)).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        metrics::render(&admin),
+    )
+        .into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
@@ -154,10 +195,22 @@ mod tests {
 
     #[test]
     fn only_loopback_names_are_hosts_of_this_side() {
-        for host in ["127.0.0.1:18083", "localhost", "localhost:1", "[::1]:18083", "127.5.0.1"] {
+        for host in [
+            "127.0.0.1:18083",
+            "localhost",
+            "localhost:1",
+            "[::1]:18083",
+            "127.5.0.1",
+        ] {
             assert!(is_loopback_name(host), "{host}");
         }
-        for host in ["", "example.net", "127.0.0.1.example.net:80", "10.0.0.1", "localhost.evil:80"] {
+        for host in [
+            "",
+            "example.net",
+            "127.0.0.1.example.net:80",
+            "10.0.0.1",
+            "localhost.evil:80",
+        ] {
             assert!(!is_loopback_name(host), "{host}");
         }
     }

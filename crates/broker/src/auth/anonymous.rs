@@ -15,7 +15,9 @@ pub struct Anonymous;
 impl Authenticator for Anonymous {
     fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
         let decision = if request.allow_anonymous {
-            Decision::Allow(Identity { username: request.username.clone() })
+            Decision::Allow(Identity {
+                username: request.username.clone(),
+            })
         } else {
             Decision::Deny(ReasonCode::NotAuthorized)
         };

@@ -88,12 +88,18 @@ impl PasswordFile {
                 Decision::Deny(ReasonCode::NotAuthorized)
             };
         };
-        let known = self.users.load().get(&**username).map(|hash| Arc::from(hash.as_str()));
+        let known = self
+            .users
+            .load()
+            .get(&**username)
+            .map(|hash| Arc::from(hash.as_str()));
         let exists = known.is_some();
         let hash = known.unwrap_or_else(|| Arc::clone(&self.nobody));
         let password = request.password.clone().unwrap_or_default();
         if self.verify(hash, password).await && exists {
-            Decision::Allow(Identity { username: Some(username.clone()) })
+            Decision::Allow(Identity {
+                username: Some(username.clone()),
+            })
         } else {
             Decision::Deny(ReasonCode::BadUserNameOrPassword)
         }
@@ -101,9 +107,12 @@ impl PasswordFile {
 
     async fn verify(&self, hash: Arc<str>, password: Bytes) -> bool {
         // Closed never: the semaphore lives as long as `self`.
-        let Ok(_check) = self.checks.acquire().await else { return false };
+        let Ok(_check) = self.checks.acquire().await else {
+            return false;
+        };
         let check = move || {
-            PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
+            PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
         };
         tokio::task::spawn_blocking(check).await.unwrap_or(false)
     }
@@ -119,12 +128,17 @@ impl Authenticator for PasswordFile {
 pub fn hash_password(password: &str) -> Result<String, PasswordFileError> {
     let salt = SaltString::generate(&mut OsRng);
     let hash = Argon2::default().hash_password(password.as_bytes(), &salt);
-    hash.map(|hash| hash.to_string()).map_err(PasswordFileError::Hash)
+    hash.map(|hash| hash.to_string())
+        .map_err(PasswordFileError::Hash)
 }
 
 /// Whether `password` is the one that `hash` was made of.
 pub fn verify_password(password: &str, hash: &str) -> bool {
-    PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    PasswordHash::new(hash).is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(password.as_bytes(), &hash)
+            .is_ok()
+    })
 }
 
 /// Whether a name can stand in a password file.
@@ -133,9 +147,15 @@ pub fn is_user_name(name: &str) -> bool {
 }
 
 fn read(path: &Path) -> Result<Users, PasswordFileError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| PasswordFileError::Read { path: path.to_owned(), source })?;
-    parse(&text).map_err(|(line, problem)| PasswordFileError::Line { path: path.to_owned(), line, problem })
+    let text = std::fs::read_to_string(path).map_err(|source| PasswordFileError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&text).map_err(|(line, problem)| PasswordFileError::Line {
+        path: path.to_owned(),
+        line,
+        problem,
+    })
 }
 
 fn parse(text: &str) -> Result<Users, (usize, &'static str)> {
@@ -145,11 +165,14 @@ fn parse(text: &str) -> Result<Users, (usize, &'static str)> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (user, hash) = line.split_once(':').ok_or((number, "expected `user:hash`"))?;
+        let (user, hash) = line
+            .split_once(':')
+            .ok_or((number, "expected `user:hash`"))?;
         if !is_user_name(user) {
             return Err((number, "the user name is empty"));
         }
-        let parsed = PasswordHash::new(hash).map_err(|_| (number, "the hash is not in PHC form; use `weir passwd`"))?;
+        let parsed = PasswordHash::new(hash)
+            .map_err(|_| (number, "the hash is not in PHC form; use `weir passwd`"))?;
         if parsed.algorithm != argon2::ARGON2ID_IDENT {
             return Err((number, "the hash is not argon2id; use `weir passwd`"));
         }
@@ -166,7 +189,11 @@ mod tests {
 
     use super::*;
 
-    fn request(username: Option<&'static str>, password: &'static str, allow_anonymous: bool) -> ConnectRequest {
+    fn request(
+        username: Option<&'static str>,
+        password: &'static str,
+        allow_anonymous: bool,
+    ) -> ConnectRequest {
         ConnectRequest {
             client_id: Utf8::from("c"),
             username: username.map(Utf8::from),
@@ -188,24 +215,49 @@ mod tests {
         let text = format!("# users\n\nalice:{}\n", hash_password("secret").unwrap());
         let file = file(&text);
         let auth = PasswordFile::open(file.path()).unwrap();
-        let alice = Decision::Allow(Identity { username: Some(Utf8::from("alice")) });
+        let alice = Decision::Allow(Identity {
+            username: Some(Utf8::from("alice")),
+        });
         let bad = Decision::Deny(ReasonCode::BadUserNameOrPassword);
-        assert_eq!(auth.authenticate(&request(Some("alice"), "secret", false)).await, alice);
-        assert_eq!(auth.authenticate(&request(Some("alice"), "wrong", true)).await, bad);
-        assert_eq!(auth.authenticate(&request(Some("bob"), "a user who does not exist", true)).await, bad);
+        assert_eq!(
+            auth.authenticate(&request(Some("alice"), "secret", false))
+                .await,
+            alice
+        );
+        assert_eq!(
+            auth.authenticate(&request(Some("alice"), "wrong", true))
+                .await,
+            bad
+        );
+        assert_eq!(
+            auth.authenticate(&request(Some("bob"), "a user who does not exist", true))
+                .await,
+            bad
+        );
         let denied = Decision::Deny(ReasonCode::NotAuthorized);
         assert_eq!(auth.authenticate(&request(None, "", false)).await, denied);
-        assert_eq!(auth.authenticate(&request(None, "", true)).await, Decision::Allow(Identity::default()));
+        assert_eq!(
+            auth.authenticate(&request(None, "", true)).await,
+            Decision::Allow(Identity::default())
+        );
     }
 
     #[tokio::test]
     async fn a_reload_takes_effect_and_a_broken_file_changes_nothing() {
         let file = file(&format!("alice:{}\n", hash_password("one").unwrap()));
         let auth = PasswordFile::open(file.path()).unwrap();
-        std::fs::write(file.path(), format!("alice:{}\n", hash_password("two").unwrap())).unwrap();
+        std::fs::write(
+            file.path(),
+            format!("alice:{}\n", hash_password("two").unwrap()),
+        )
+        .unwrap();
         auth.reload().unwrap();
         let allowed = async |password| {
-            matches!(auth.authenticate(&request(Some("alice"), password, false)).await, Decision::Allow(_))
+            matches!(
+                auth.authenticate(&request(Some("alice"), password, false))
+                    .await,
+                Decision::Allow(_)
+            )
         };
         assert!(allowed("two").await && !allowed("one").await);
         std::fs::write(file.path(), "alice two\n").unwrap();

@@ -40,7 +40,11 @@ enum Command {
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
     match &args.command {
-        Command::Test { name, offline, show_secrets } => test(common, name, *offline, *show_secrets),
+        Command::Test {
+            name,
+            offline,
+            show_secrets,
+        } => test(common, name, *offline, *show_secrets),
         Command::Sign { vectors } => sign(vectors),
     }
 }
@@ -53,7 +57,10 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
     let folders = Folders::of(&loaded.config.rules);
     let (files, _) = folders.scan();
     let Some(source) = files.get(&FileId::connector(name)) else {
-        say(&format!("weir: there is no connector `{name}` in {}", loaded.config.rules.connectors_dir.display()));
+        say(&format!(
+            "weir: there is no connector `{name}` in {}",
+            loaded.config.rules.connectors_dir.display()
+        ));
         return Exit::Problems;
     };
     let connector = match connector_file::read(source, &Process) {
@@ -67,14 +74,20 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
         }
     };
     let ConnectorConfig::Mqtt(config) = &*connector.config else {
-        say(&format!("weir: `{name}` is a {} connector, not a bridge", connector.config.kind().name()));
+        say(&format!(
+            "weir: `{name}` is a {} connector, not a bridge",
+            connector.config.kind().name()
+        ));
         return Exit::Usage;
     };
     let base = loaded.config.data_dir();
     block_on(common, async {
         let mut stages = bridge::test(config, &base, !offline).await;
         if !show_secrets {
-            for creds in stages.iter_mut().filter_map(|stage| stage.credentials.as_mut()) {
+            for creds in stages
+                .iter_mut()
+                .filter_map(|stage| stage.credentials.as_mut())
+            {
                 creds.password = creds.password.as_deref().map(masked);
             }
         }
@@ -86,11 +99,17 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
             Some(_) => Exit::Unreachable,
         };
         if common.json {
-            out_json(&json!({ "v": 1, "connector": name, "ok": failed.is_none(), "stages": stages }));
+            out_json(
+                &json!({ "v": 1, "connector": name, "ok": failed.is_none(), "stages": stages }),
+            );
             return exit;
         }
         for stage in &stages {
-            let word = if stage.ok { common.good("ok  ") } else { common.bad("FAIL") };
+            let word = if stage.ok {
+                common.good("ok  ")
+            } else {
+                common.bad("FAIL")
+            };
             let detail = match &stage.credentials {
                 Some(creds) => format!(
                     "client id {}   user {}   password {}",
@@ -100,8 +119,13 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
                 ),
                 None => stage.detail.clone(),
             };
-            let code = stage.code.map_or_else(String::new, |code| format!("   [{code}]"));
-            out_line(&format!("{word}  {:<8}  {detail}   {} ms{code}", stage.name, stage.millis));
+            let code = stage
+                .code
+                .map_or_else(String::new, |code| format!("   [{code}]"));
+            out_line(&format!(
+                "{word}  {:<8}  {detail}   {} ms{code}",
+                stage.name, stage.millis
+            ));
         }
         exit
     })
@@ -110,12 +134,19 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
 /// Enough of a secret to recognise it by.
 fn masked(secret: &str) -> String {
     let shown: String = secret.chars().take(4).collect();
-    format!("{shown}…({} characters; --show-secrets prints it)", secret.chars().count())
+    format!(
+        "{shown}…({} characters; --show-secrets prints it)",
+        secret.chars().count()
+    )
 }
 
 fn sign(path: &PathBuf) -> Exit {
     let text = if path.as_os_str() == "-" {
-        std::io::stdin().lock().lines().collect::<Result<Vec<_>, _>>().map(|lines| lines.join("\n"))
+        std::io::stdin()
+            .lock()
+            .lines()
+            .collect::<Result<Vec<_>, _>>()
+            .map(|lines| lines.join("\n"))
     } else {
         std::fs::read_to_string(path)
     };
@@ -127,13 +158,21 @@ fn sign(path: &PathBuf) -> Exit {
         }
     };
     let mut exit = Exit::Ok;
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (index, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         match signed(line) {
             Ok(creds) => out_json(&creds),
             Err(message) => {
                 // One line out for each line in, so that the two can be laid side by side.
                 out_json(&json!({ "error": message }));
-                say(&format!("weir: {}:{}: {message}", path.display(), index + 1));
+                say(&format!(
+                    "weir: {}:{}: {message}",
+                    path.display(),
+                    index + 1
+                ));
                 exit = Exit::Problems;
             }
         }
@@ -142,7 +181,10 @@ fn sign(path: &PathBuf) -> Exit {
 }
 
 fn signed(line: &str) -> Result<bridge::signer::ShownCreds, String> {
-    let vector: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+    let vector: serde_json::Value =
+        serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
     let provider = vector["provider"].as_str().ok_or("`provider` is missing")?;
-    bridge::sign_vector(provider, &vector["inputs"]).map(|creds| creds.show()).map_err(|error| error.to_string())
+    bridge::sign_vector(provider, &vector["inputs"])
+        .map(|creds| creds.show())
+        .map_err(|error| error.to_string())
 }

@@ -36,7 +36,9 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Ok(loaded) => loaded,
         Err(problems) => {
             if common.json {
-                out_json(&json!({ "v": 1, "files": [{ "path": problems[0].file, "ok": false, "diagnostics": problems }] }));
+                out_json(
+                    &json!({ "v": 1, "files": [{ "path": problems[0].file, "ok": false, "diagnostics": problems }] }),
+                );
             } else {
                 print_problems(&problems);
             }
@@ -47,25 +49,51 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let checked = check(&files, &Files::default(), &Process);
     let mut reports: Vec<FileReport> = checked.reports;
     reports.retain(|report| is_wanted(&report.path, &args.paths));
-    let unreadable: Vec<Problem> = unreadable.into_iter().filter(|problem| is_wanted(&problem.file, &args.paths)).collect();
+    let unreadable: Vec<Problem> = unreadable
+        .into_iter()
+        .filter(|problem| is_wanted(&problem.file, &args.paths))
+        .collect();
     if reports.is_empty() && unreadable.is_empty() {
         // A check of nothing must not pass.
         let dir = &loaded.config.rules.dir;
-        print_problems(&[Problem::whole(dir, "E1000", "there is no file to check").help("`weir init DIR` writes a first rule")]);
+        print_problems(&[Problem::whole(dir, "E1000", "there is no file to check")
+            .help("`weir init DIR` writes a first rule")]);
         return Exit::Problems;
     }
-    let errors = unreadable.len() + reports.iter().filter(|report| report.verdict != Verdict::Ok).count();
-    let warnings = reports.iter().flat_map(|report| &report.problems).filter(|problem| problem.severity == Severity::Warning).count();
+    let errors = unreadable.len()
+        + reports
+            .iter()
+            .filter(|report| report.verdict != Verdict::Ok)
+            .count();
+    let warnings = reports
+        .iter()
+        .flat_map(|report| &report.problems)
+        .filter(|problem| problem.severity == Severity::Warning)
+        .count();
     print(common, args, &reports, &unreadable, errors, warnings);
-    if errors > 0 || (args.deny_warnings && warnings > 0) { Exit::Problems } else { Exit::Ok }
+    if errors > 0 || (args.deny_warnings && warnings > 0) {
+        Exit::Problems
+    } else {
+        Exit::Ok
+    }
 }
 
 fn is_wanted(path: &Path, wanted: &[PathBuf]) -> bool {
     let clean = |path: &Path| path.strip_prefix(".").unwrap_or(path).to_path_buf();
-    wanted.is_empty() || wanted.iter().any(|wanted| clean(path).starts_with(clean(wanted)))
+    wanted.is_empty()
+        || wanted
+            .iter()
+            .any(|wanted| clean(path).starts_with(clean(wanted)))
 }
 
-fn print(common: &Common, args: &Args, reports: &[FileReport], unreadable: &[Problem], errors: usize, warnings: usize) {
+fn print(
+    common: &Common,
+    args: &Args,
+    reports: &[FileReport],
+    unreadable: &[Problem],
+    errors: usize,
+    warnings: usize,
+) {
     if common.json {
         let files: Vec<_> = reports
             .iter()
@@ -75,19 +103,52 @@ fn print(common: &Common, args: &Args, reports: &[FileReport], unreadable: &[Pro
         out_json(&json!({ "v": 1, "files": files, "errors": errors, "warnings": warnings }));
         return;
     }
-    let problems = || reports.iter().flat_map(|report| &report.problems).chain(unreadable);
+    let problems = || {
+        reports
+            .iter()
+            .flat_map(|report| &report.problems)
+            .chain(unreadable)
+    };
     if args.format == Format::Github {
         for problem in problems() {
-            let kind = if problem.is_error() { "error" } else { "warning" };
-            out_line(&format!("::{kind} file={},line={},col={},title={}::{}", problem.file.display(), problem.line, problem.column, problem.code, problem.message));
+            let kind = if problem.is_error() {
+                "error"
+            } else {
+                "warning"
+            };
+            out_line(&format!(
+                "::{kind} file={},line={},col={},title={}::{}",
+                problem.file.display(),
+                problem.line,
+                problem.column,
+                problem.code,
+                problem.message
+            ));
         }
     } else {
-        let width = reports.iter().map(|report| report.path.display().to_string().len()).max().unwrap_or(0);
-        for report in reports.iter().filter(|report| !common.quiet || report.verdict != Verdict::Ok) {
-            let word = if report.verdict == Verdict::Ok { common.good("ok") } else { common.bad("error") };
+        let width = reports
+            .iter()
+            .map(|report| report.path.display().to_string().len())
+            .max()
+            .unwrap_or(0);
+        for report in reports
+            .iter()
+            .filter(|report| !common.quiet || report.verdict != Verdict::Ok)
+        {
+            let word = if report.verdict == Verdict::Ok {
+                common.good("ok")
+            } else {
+                common.bad("error")
+            };
             let path = report.path.display().to_string();
-            let untested = report.file.kind == Kind::Rule && report.verdict == Verdict::Ok && report.summary.ends_with(" 0 tests");
-            let note = if untested { "   note: no test shows what it does" } else { "" };
+            let untested = report.file.kind == Kind::Rule
+                && report.verdict == Verdict::Ok
+                && report.summary.ends_with(" 0 tests");
+            let note = if untested {
+                "   note: no test shows what it does"
+            } else {
+                ""
+            };
             out_line(format!("{path:<width$}  {word}  {}{note}", report.summary).trim_end());
         }
         for problem in problems() {
@@ -95,5 +156,16 @@ fn print(common: &Common, args: &Args, reports: &[FileReport], unreadable: &[Pro
         }
     }
     let total = reports.len() + unreadable.len();
-    out_line(&format!("{}{}  {} ok  {}  {}", if args.format == Format::Text && problems().next().is_some() { "\n" } else { "" }, count(total, "file"), total - errors, count(errors, "error"), count(warnings, "warning")));
+    out_line(&format!(
+        "{}{}  {} ok  {}  {}",
+        if args.format == Format::Text && problems().next().is_some() {
+            "\n"
+        } else {
+            ""
+        },
+        count(total, "file"),
+        total - errors,
+        count(errors, "error"),
+        count(warnings, "warning")
+    ));
 }

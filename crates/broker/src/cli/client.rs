@@ -13,7 +13,12 @@ use crate::client::{Client, ClientError, Options};
 #[derive(clap::Args)]
 struct Connection {
     /// The broker's MQTT address
-    #[arg(long, short = 'H', default_value = "127.0.0.1:1883", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        short = 'H',
+        default_value = "127.0.0.1:1883",
+        value_name = "HOST:PORT"
+    )]
     host: String,
     /// The client id; the broker chooses one unless given
     #[arg(long, short = 'i', default_value = "")]
@@ -67,14 +72,19 @@ pub(super) struct SubArgs {
 }
 
 pub(super) fn publish(common: &Common, args: PubArgs) -> Exit {
-    let payloads: Box<dyn Iterator<Item = std::io::Result<Bytes>> + Send> = match args.message.as_deref() {
-        None => Box::new(std::iter::once(Ok(Bytes::new()))),
-        Some("-") => Box::new(std::io::BufReader::new(std::io::stdin()).split(b'\n').map(|line| line.map(Bytes::from))),
-        Some(text) => match text.strip_prefix('@') {
-            Some(path) => Box::new(std::iter::once(std::fs::read(path).map(Bytes::from))),
-            None => Box::new(std::iter::once(Ok(Bytes::from(text.to_owned())))),
-        },
-    };
+    let payloads: Box<dyn Iterator<Item = std::io::Result<Bytes>> + Send> =
+        match args.message.as_deref() {
+            None => Box::new(std::iter::once(Ok(Bytes::new()))),
+            Some("-") => Box::new(
+                std::io::BufReader::new(std::io::stdin())
+                    .split(b'\n')
+                    .map(|line| line.map(Bytes::from)),
+            ),
+            Some(text) => match text.strip_prefix('@') {
+                Some(path) => Box::new(std::iter::once(std::fs::read(path).map(Bytes::from))),
+                None => Box::new(std::iter::once(Ok(Bytes::from(text.to_owned())))),
+            },
+        };
     block_on(common, async move {
         match send_all(&args, payloads).await {
             Ok(sent) => {
@@ -88,17 +98,25 @@ pub(super) fn publish(common: &Common, args: PubArgs) -> Exit {
     })
 }
 
-async fn send_all(args: &PubArgs, payloads: impl Iterator<Item = std::io::Result<Bytes>>) -> Result<u64, ClientError> {
+async fn send_all(
+    args: &PubArgs,
+    payloads: impl Iterator<Item = std::io::Result<Bytes>>,
+) -> Result<u64, ClientError> {
     let mut client = connect(&args.connection).await?;
     let qos = QoS::try_from(args.qos).expect("clap has checked the range");
     let mut sent = 0;
     for payload in payloads {
-        let payload = payload.map_err(|error| ClientError::Invalid(format!("cannot read the payload: {error}")))?;
+        let payload = payload
+            .map_err(|error| ClientError::Invalid(format!("cannot read the payload: {error}")))?;
         for _ in 0..args.count {
-            if sent > 0 && let Some(every) = args.every {
+            if sent > 0
+                && let Some(every) = args.every
+            {
                 tokio::time::sleep(every).await;
             }
-            client.publish(&args.topic, payload.clone(), qos, args.retain).await?;
+            client
+                .publish(&args.topic, payload.clone(), qos, args.retain)
+                .await?;
             sent += 1;
         }
     }
@@ -117,12 +135,23 @@ pub(super) fn subscribe(common: &Common, args: SubArgs) -> Exit {
 
 async fn print_messages(common: &Common, args: &SubArgs) -> Result<(), ClientError> {
     let mut client = connect(&args.connection).await?;
-    client.subscribe(&args.filters, QoS::try_from(args.qos).expect("clap has checked the range")).await?;
+    client
+        .subscribe(
+            &args.filters,
+            QoS::try_from(args.qos).expect("clap has checked the range"),
+        )
+        .await?;
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         let message = client.next_message().await?;
         let text = std::str::from_utf8(&message.payload).ok();
-        let hex = || message.payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = || {
+            message
+                .payload
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
         if common.json {
             let mut line = serde_json::json!({
                 "v": 1, "topic": message.topic.as_str(), "qos": message.qos.as_u8(), "retain": message.retain,
@@ -133,7 +162,11 @@ async fn print_messages(common: &Common, args: &SubArgs) -> Result<(), ClientErr
             }
             out_json(&line);
         } else {
-            out_line(&format!("{} {}", message.topic.as_str(), text.map_or_else(|| format!("0x{}", hex()), str::to_owned)));
+            out_line(&format!(
+                "{} {}",
+                message.topic.as_str(),
+                text.map_or_else(|| format!("0x{}", hex()), str::to_owned)
+            ));
         }
         left -= 1;
     }
@@ -143,7 +176,11 @@ async fn print_messages(common: &Common, args: &SubArgs) -> Result<(), ClientErr
 async fn connect(connection: &Connection) -> Result<Client, ClientError> {
     let address = resolve(&connection.host)?;
     let options = Options {
-        version: if connection.v3 { ProtocolVersion::V3_1_1 } else { ProtocolVersion::V5 },
+        version: if connection.v3 {
+            ProtocolVersion::V3_1_1
+        } else {
+            ProtocolVersion::V5
+        },
         client_id: connection.id.clone(),
         username: connection.user.clone(),
         password: connection.password.clone(),
@@ -155,7 +192,10 @@ async fn connect(connection: &Connection) -> Result<Client, ClientError> {
 /// `host`, `host:port` or `mqtt://host:port`.
 fn resolve(host: &str) -> Result<SocketAddr, ClientError> {
     let bare = host.strip_prefix("mqtt://").unwrap_or(host);
-    let with_port = if bare.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+    let with_port = if bare
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
         bare.to_owned()
     } else {
         format!("{bare}:1883")

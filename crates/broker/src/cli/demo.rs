@@ -19,16 +19,25 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             say(&format!("cannot start: {error}"));
             return Exit::Unusable;
         }
     };
-    let config = crate::config::Config { log: crate::config::Log { level: "warn".to_owned(), ..Default::default() }, ..Default::default() };
+    let config = crate::config::Config {
+        log: crate::config::Log {
+            level: "warn".to_owned(),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
     if let Err(problem) = super::run::start_log(common, &config) {
-        print_problems(&[problem]);
+        print_problems(&[*problem]);
     }
     let exit = runtime.block_on(show(common, args));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -93,8 +102,15 @@ async fn show(common: &Common, args: &Args) -> Exit {
         for difference in &summary.differences {
             say(&format!("weir: {difference}"));
         }
-        let verdict = if summary.ok { common.good("all counts agree") } else { common.bad("the counts differ") };
-        out_line(&format!("{verdict}: {} published in {:.0} s. Data stays in {data_dir}.", summary.published, summary.seconds));
+        let verdict = if summary.ok {
+            common.good("all counts agree")
+        } else {
+            common.bad("the counts differ")
+        };
+        out_line(&format!(
+            "{verdict}: {} published in {:.0} s. Data stays in {data_dir}.",
+            summary.published, summary.seconds
+        ));
         out_line("next: weir init my-site   (then `weir test` and `weir run` there)");
     }
     match (summary.ok, interrupted && args.duration.is_some()) {
@@ -105,15 +121,34 @@ async fn show(common: &Common, args: &Args) -> Exit {
 }
 
 fn line(summary: &Summary) -> String {
-    let rules: Vec<String> =
-        summary.rules.iter().map(|rule| format!("{} {}/{}/{}", rule.rule, rule.matched, rule.passed, rule.arrived)).collect();
-    format!("{:>4.0} s  published {:>6}   matched/passed/arrived  {}", summary.seconds, summary.published, rules.join("  "))
+    let rules: Vec<String> = summary
+        .rules
+        .iter()
+        .map(|rule| {
+            format!(
+                "{} {}/{}/{}",
+                rule.rule, rule.matched, rule.passed, rule.arrived
+            )
+        })
+        .collect();
+    format!(
+        "{:>4.0} s  published {:>6}   matched/passed/arrived  {}",
+        summary.seconds,
+        summary.published,
+        rules.join("  ")
+    )
 }
 
 fn rows(summary: &Summary) -> String {
-    let mut text = format!("{:<8} {:>8} {:>8} {:>7} {:>7}  {}\n", "rule", "matched", "passed", "errors", "rows/s", "sinks");
+    let mut text = format!(
+        "{:<8} {:>8} {:>8} {:>7} {:>7}  {}\n",
+        "rule", "matched", "passed", "errors", "rows/s", "sinks"
+    );
     for rule in &summary.rules {
-        #[expect(clippy::cast_precision_loss, reason = "a demo makes far fewer rows than 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a demo makes far fewer rows than 2^52"
+        )]
         let rate = rule.passed as f64 / summary.seconds.max(0.1);
         text.push_str(&format!(
             "{:<8} {:>8} {:>8} {:>7} {rate:>7.1}  {} {}\n",
@@ -124,6 +159,13 @@ fn rows(summary: &Summary) -> String {
 }
 
 fn table(summary: &Summary, mqtt: std::net::SocketAddr) -> String {
-    let host = if mqtt.port() == 1883 { String::new() } else { format!(" -H {mqtt}") };
-    format!("{}\ntry   weir pub{host} /dev/me/up '{{\"temp\":41}}'      weir sub{host} '/dev/#'\n", rows(summary))
+    let host = if mqtt.port() == 1883 {
+        String::new()
+    } else {
+        format!(" -H {mqtt}")
+    };
+    format!(
+        "{}\ntry   weir pub{host} /dev/me/up '{{\"temp\":41}}'      weir sub{host} '/dev/#'\n",
+        rows(summary)
+    )
 }

@@ -35,7 +35,11 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         return Exit::Ok;
     }
     let state = if rule.enabled { "" } else { "   (disabled)" };
-    out_line(&format!("{}  {}{state}", rule.id, rule.source.path.display()));
+    out_line(&format!(
+        "{}  {}{state}",
+        rule.id,
+        rule.source.path.display()
+    ));
     if let Some(description) = &rule.description {
         out_line(&format!("          {description}"));
     }
@@ -45,7 +49,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         out_line(&format!("  foreach {collection}"));
     }
     for (index, condition) in plan.conditions.iter().enumerate() {
-        out_line(&format!("  {:<7} {condition}", if index == 0 { "where" } else { "  and" }));
+        out_line(&format!(
+            "  {:<7} {condition}",
+            if index == 0 { "where" } else { "  and" }
+        ));
     }
     if let Some(filter) = &plan.filter {
         out_line(&format!("  incase  {filter}"));
@@ -55,9 +62,19 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if !plan.user_functions.is_empty() {
         out_line(&format!("  udf     {}", plan.user_functions.join(", ")));
     }
-    let width = rule.sinks.iter().map(|sink| sink.id.len()).max().unwrap_or(0);
+    let width = rule
+        .sinks
+        .iter()
+        .map(|sink| sink.id.len())
+        .max()
+        .unwrap_or(0);
     for (index, sink) in rule.sinks.iter().enumerate() {
-        out_line(&format!("  {:<7} {:<width$}  {}", if index == 0 { "sinks" } else { "" }, sink.id, sink_line(&sink.plan)));
+        out_line(&format!(
+            "  {:<7} {:<width$}  {}",
+            if index == 0 { "sinks" } else { "" },
+            sink.id,
+            sink_line(&sink.plan)
+        ));
     }
     Exit::Ok
 }
@@ -72,7 +89,10 @@ fn column(column: &Column) -> String {
 fn decode(decode: &Decode) -> String {
     match decode {
         Decode::Nothing => "nothing: the rule never looks into the payload".to_owned(),
-        Decode::Paths(paths) => format!("json, reads {}", paths.join(" ")),
+        Decode::Paths(paths) => {
+            let paths: Vec<String> = paths.iter().map(|path| format!("payload.{path}")).collect();
+            format!("json, reads {}", paths.join(" "))
+        }
         Decode::Everything => "json, all of it".to_owned(),
     }
 }
@@ -85,16 +105,32 @@ pub(super) fn find(common: &Common, id: &str) -> Result<(CheckedRule, String), E
     let id = id.strip_suffix(".toml").unwrap_or(id);
     if let Some(rule) = checked.rules.get(id) {
         let sources = &rule.rule.explain().sources;
-        let sharing = checked.rules.values().filter(|other| other.rule.explain().sources == *sources).count();
-        let more = if sharing > 1 { format!("   1 of {sharing} rules on this source") } else { String::new() };
+        let sharing = checked
+            .rules
+            .values()
+            .filter(|other| other.rule.explain().sources == *sources)
+            .count();
+        let more = if sharing > 1 {
+            format!("   1 of {sharing} rules on this source")
+        } else {
+            String::new()
+        };
         return Ok((rule.clone(), more));
     }
-    match checked.reports.iter().find(|report| report.file == FileId::rule(id) && report.verdict != Verdict::Ok) {
+    match checked
+        .reports
+        .iter()
+        .find(|report| report.file == FileId::rule(id) && report.verdict != Verdict::Ok)
+    {
         Some(report) => print_problems(&report.problems),
         None => {
             let known: Vec<&str> = checked.rules.keys().map(String::as_str).collect();
-            let hint = crate::problem::nearest(id, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            say(&format!("weir: there is no rule `{id}` in {}{hint}", loaded.config.rules.dir.display()));
+            let hint = crate::problem::nearest(id, known.iter().copied())
+                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            say(&format!(
+                "weir: there is no rule `{id}` in {}{hint}",
+                loaded.config.rules.dir.display()
+            ));
         }
     }
     Err(Exit::Problems)
@@ -102,14 +138,24 @@ pub(super) fn find(common: &Common, id: &str) -> Result<(CheckedRule, String), E
 
 /// Where a sink sends, in one line.
 fn sink_line(plan: &SinkPlan) -> String {
-    let via = plan.connector.as_deref().map_or_else(String::new, |name| format!(" {name}"));
+    let via = plan
+        .connector
+        .as_deref()
+        .map_or_else(String::new, |name| format!(" {name}"));
     let what = match &plan.target {
         Target::Table(table) => format!("into {}", table.name.join(".")),
         Target::Statement(_) => "own statement".to_owned(),
         Target::Http(http) => http.method.clone(),
         Target::Mqtt(message) | Target::Republish(message) => {
-            format!("qos {}{}", message.qos, if message.retain { " retained" } else { "" })
+            format!(
+                "qos {}{}",
+                message.qos,
+                if message.retain { " retained" } else { "" }
+            )
         }
+        Target::Console {
+            max_per_second: u32::MAX,
+        } => "lines".to_owned(),
         Target::Console { max_per_second } => format!("at most {max_per_second} lines/s"),
         Target::File(_) => "lines".to_owned(),
     };

@@ -13,7 +13,10 @@ pub(super) struct Args {
 /// Where each file goes and what it says.
 const FILES: [(&str, &str); 5] = [
     ("weir.toml", include_str!("init_files/weir.toml")),
-    ("connectors/local.toml", include_str!("init_files/local.toml")),
+    (
+        "connectors/local.toml",
+        include_str!("init_files/local.toml"),
+    ),
     ("rules/hot.toml", include_str!("init_files/hot.toml")),
     ("udf/climate.rhai", include_str!("init_files/climate.rhai")),
     (".gitignore", include_str!("init_files/gitignore")),
@@ -21,23 +24,38 @@ const FILES: [(&str, &str); 5] = [
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if let Some((name, _)) = FILES.iter().find(|(name, _)| args.dir.join(name).exists()) {
-        say(&format!("{} is there already; nothing was written", args.dir.join(name).display()));
+        say(&format!(
+            "{} is there already; nothing was written",
+            args.dir.join(name).display()
+        ));
         return Exit::Problems;
     }
     for (name, text) in FILES {
-        if let Err(error) = crate::project::files::write_whole(&args.dir.join(name), text.as_bytes()) {
-            say(&format!("cannot write {}: {error}", args.dir.join(name).display()));
+        if let Err(error) =
+            crate::project::files::write_whole(&args.dir.join(name), text.as_bytes())
+        {
+            say(&format!(
+                "cannot write {}: {error}",
+                args.dir.join(name).display()
+            ));
             return Exit::Unusable;
         }
     }
     if common.json {
-        out_json(&serde_json::json!({ "v": 1, "dir": args.dir, "files": FILES.map(|(name, _)| name) }));
+        out_json(
+            &serde_json::json!({ "v": 1, "dir": args.dir, "files": FILES.map(|(name, _)| name) }),
+        );
     } else {
         for (name, _) in FILES {
             out_line(&format!("wrote {}", args.dir.join(name).display()));
         }
-        out_line(&format!("\nnext  cd {}\n      weir test        # the rule's two tests", args.dir.display()));
-        out_line("      weir run         # then, in another terminal:\n      weir pub /dev/me/up '{\"temp\":41,\"hum\":40}'");
+        out_line(&format!(
+            "\nnext  cd {}\n      weir test        # the rule's two tests",
+            args.dir.display()
+        ));
+        out_line(
+            "      weir run         # then, in another terminal:\n      weir pub /dev/me/up '{\"temp\":41,\"hum\":40}'",
+        );
     }
     Exit::Ok
 }

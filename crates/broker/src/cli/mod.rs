@@ -182,7 +182,9 @@ pub fn main() -> ExitCode {
 fn version(common: &Common) -> Exit {
     let commit = option_env!("WEIR_COMMIT").unwrap_or("unknown");
     if common.json {
-        out_json(&serde_json::json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "commit": commit, "features": [] }));
+        out_json(
+            &serde_json::json!({ "v": 1, "version": env!("CARGO_PKG_VERSION"), "commit": commit, "features": [] }),
+        );
     } else {
         out_line(&format!("weir {} ({commit})", env!("CARGO_PKG_VERSION")));
     }
@@ -204,7 +206,9 @@ impl Common {
             Color::Always => true,
             Color::Never => false,
             Color::Auto => {
-                let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+                let set = |name| {
+                    std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
+                };
                 set("CLICOLOR_FORCE") || (std::io::stdout().is_terminal() && !set("NO_COLOR"))
             }
         }
@@ -212,19 +216,31 @@ impl Common {
 
     /// Text in green where colour is wanted; the word itself always tells.
     fn good(&self, text: &str) -> String {
-        if self.paints() { format!("\x1b[32m{text}\x1b[0m") } else { text.to_owned() }
+        if self.paints() {
+            format!("\x1b[32m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Text in red where colour is wanted.
     fn bad(&self, text: &str) -> String {
-        if self.paints() { format!("\x1b[31m{text}\x1b[0m") } else { text.to_owned() }
+        if self.paints() {
+            format!("\x1b[31m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
 /// Writes a result. A reader that went away (`| head`) ends the process quietly, as other tools do.
 fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+    if stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .is_err()
+    {
         std::process::exit(0);
     }
 }
@@ -251,7 +267,10 @@ fn print_problems(problems: &[Problem]) {
 
 /// Runs `task` on a runtime of its own, up to `--timeout` and until Ctrl-C.
 fn block_on<F: Future<Output = Exit>>(common: &Common, task: F) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             say(&format!("cannot start: {error}"));
@@ -277,5 +296,9 @@ fn block_on<F: Future<Output = Exit>>(common: &Common, task: F) -> Exit {
 
 /// `1 file`, `2 files`.
 fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
 }

@@ -27,15 +27,25 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Ok(text) => text.lines().map(str::to_owned).collect(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
-            say(&format!("weir: cannot read {}: {error}", args.file.display()));
+            say(&format!(
+                "weir: cannot read {}: {error}",
+                args.file.display()
+            ));
             return Exit::Unusable;
         }
     };
     let before = lines.len();
-    lines.retain(|line| line.split_once(':').is_none_or(|(user, _)| user != args.user));
+    lines.retain(|line| {
+        line.split_once(':')
+            .is_none_or(|(user, _)| user != args.user)
+    });
     let known = lines.len() < before;
     if args.delete && !known {
-        say(&format!("weir: there is no user `{}` in {}", args.user, args.file.display()));
+        say(&format!(
+            "weir: there is no user `{}` in {}",
+            args.user,
+            args.file.display()
+        ));
         return Exit::Problems;
     }
     if !args.delete {
@@ -56,7 +66,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     if let Err(error) = write_whole(&args.file, text.as_bytes()) {
-        say(&format!("weir: cannot write {}: {error}", args.file.display()));
+        say(&format!(
+            "weir: cannot write {}: {error}",
+            args.file.display()
+        ));
         return Exit::Unusable;
     }
     let done = match (args.delete, known) {
@@ -67,7 +80,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if common.json {
         out_json(&serde_json::json!({ "v": 1, "user": args.user, "outcome": done }));
     } else {
-        out_line(&format!("{done} {}; a running broker takes it over on SIGHUP", args.user));
+        out_line(&format!(
+            "{done} {}; a running broker takes it over on SIGHUP",
+            args.user
+        ));
     }
     Exit::Ok
 }
@@ -80,7 +96,10 @@ fn read_password() -> Result<String, String> {
             say(prompt);
         }
         let mut line = String::new();
-        stdin.lock().read_line(&mut line).map_err(|error| format!("cannot read the password: {error}"))?;
+        stdin
+            .lock()
+            .read_line(&mut line)
+            .map_err(|error| format!("cannot read the password: {error}"))?;
         Ok(line.trim_end_matches(['\r', '\n']).to_owned())
     };
     let password = ask("password (it is shown; a pipe or `read -s` hides it):")?;

@@ -20,18 +20,29 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         },
     };
     block_on(common, async {
-        let url = format!("{server}/weir/v1/reload{}", if args.dry_run { "?dry_run=true" } else { "" });
+        let url = format!(
+            "{server}/weir/v1/reload{}",
+            if args.dry_run { "?dry_run=true" } else { "" }
+        );
         let answer = match reqwest::Client::new().post(&url).send().await {
             Ok(answer) => answer,
             Err(error) => {
-                say(&format!("weir: no broker answers at {server}: {}", root_cause(&error)));
-                say("      is it running, and is this its http.bind? --server URL asks another one");
+                say(&format!(
+                    "weir: no broker answers at {server}: {}",
+                    root_cause(&error)
+                ));
+                say(
+                    "      is it running, and is this its http.bind? --server URL asks another one",
+                );
                 return Exit::Unreachable;
             }
         };
         let status = answer.status();
         let body = answer.text().await.unwrap_or_default();
-        let Some(report) = serde_json::from_str::<Json>(&body).ok().filter(|_| status.is_success()) else {
+        let Some(report) = serde_json::from_str::<Json>(&body)
+            .ok()
+            .filter(|_| status.is_success())
+        else {
             say(&format!("weir: {server} answered {status}: {body}"));
             return Exit::Refused;
         };
@@ -40,7 +51,11 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         } else {
             out_line(text(&report).trim_end());
         }
-        if report["refused"].as_u64() == Some(0) { Exit::Ok } else { Exit::Problems }
+        if report["refused"].as_u64() == Some(0) {
+            Exit::Ok
+        } else {
+            Exit::Problems
+        }
     })
 }
 
@@ -54,5 +69,7 @@ fn root_cause(error: &reqwest::Error) -> String {
 
 /// The server's report as people read it; it comes with the text, so that every client prints the same.
 fn text(report: &Json) -> String {
-    report["text"].as_str().map_or_else(|| report.to_string(), str::to_owned)
+    report["text"]
+        .as_str()
+        .map_or_else(|| report.to_string(), str::to_owned)
 }

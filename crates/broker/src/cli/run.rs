@@ -31,10 +31,13 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         config.rules.start_policy = StartPolicy::Strict;
     }
     if let Err(problem) = start_log(common, &config) {
-        print_problems(&[problem]);
+        print_problems(&[*problem]);
         return Exit::ConfigInvalid;
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             say(&format!("cannot start: {error}"));
@@ -50,12 +53,17 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
     let authenticator = match authenticator(config) {
         Ok(authenticator) => authenticator,
         Err(problem) => {
-            print_problems(&[problem]);
+            print_problems(&[*problem]);
             return Exit::ConfigInvalid;
         }
     };
     let project = Project::Folders(Folders::of(&config.rules));
-    let started = App::start(config, project, Arc::clone(&authenticator) as Arc<dyn Authenticator>).await;
+    let started = App::start(
+        config,
+        project,
+        Arc::clone(&authenticator) as Arc<dyn Authenticator>,
+    )
+    .await;
     let app = match started {
         Ok(app) => app,
         Err(StartError::Config(problems)) => {
@@ -93,30 +101,50 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
     tracing::info!("stopping");
     let left = app.stop().await;
     if left > 0 {
-        say(&format!("weir: {} could not be delivered in time; see the dead letters in {}", count(usize::try_from(left).unwrap_or(usize::MAX), "row"), config.data_dir().display()));
+        say(&format!(
+            "weir: {} could not be delivered in time; see the dead letters in {}",
+            count(usize::try_from(left).unwrap_or(usize::MAX), "row"),
+            config.data_dir().display()
+        ));
     }
     exit
 }
 
 fn banner(config: &Config, file: Option<&std::path::Path>, app: &App) {
-    let source = file.map_or_else(|| "config built in".to_owned(), |file| format!("config {}", file.display()));
-    say(&format!("weir {}   {source}   data {}", env!("CARGO_PKG_VERSION"), config.data_dir().display()));
+    let source = file.map_or_else(
+        || "config built in".to_owned(),
+        |file| format!("config {}", file.display()),
+    );
+    say(&format!(
+        "weir {}   {source}   data {}",
+        env!("CARGO_PKG_VERSION"),
+        config.data_dir().display()
+    ));
     for address in &app.mqtt {
         say(&format!("mqtt {address}"));
     }
     say(&format!("http {}", app.http));
     let stale = app.reloader.stale().len();
     let rules = app.pipeline.rules().len();
-    let more = if stale == 0 { String::new() } else { format!(", {} bad", count(stale, "file")) };
-    say(&format!("rules {rules} ok{more}   from {}", config.rules.dir.display()));
+    let more = if stale == 0 {
+        String::new()
+    } else {
+        format!(", {} bad", count(stale, "file"))
+    };
+    say(&format!(
+        "rules {rules} ok{more}   from {}",
+        config.rules.dir.display()
+    ));
 }
 
-fn authenticator(config: &Config) -> Result<Arc<dyn Reloadable>, Problem> {
+fn authenticator(config: &Config) -> Result<Arc<dyn Reloadable>, Box<Problem>> {
     match &config.auth.password_file {
         None => Ok(Arc::new(Anonymous)),
         Some(path) => match PasswordFile::open(path) {
             Ok(file) => Ok(Arc::new(file)),
-            Err(error) => Err(Problem::whole(path, "E1007", error.to_string()).help("`weir passwd FILE USER` writes it")),
+            Err(error) => Err(Problem::whole(path, "E1013", error.to_string())
+                .help("`weir passwd FILE USER` writes it")
+                .into()),
         },
     }
 }
@@ -139,7 +167,9 @@ impl Reloadable for PasswordFile {
 }
 
 fn signal(kind: tokio::signal::unix::SignalKind) -> Option<tokio::signal::unix::Signal> {
-    tokio::signal::unix::signal(kind).map_err(|error| tracing::warn!(%error, "a signal is not listened to")).ok()
+    tokio::signal::unix::signal(kind)
+        .map_err(|error| tracing::warn!(%error, "a signal is not listened to"))
+        .ok()
 }
 
 async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
@@ -152,21 +182,36 @@ async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
 }
 
 /// Starts logging to stderr.
-pub(super) fn start_log(common: &Common, config: &Config) -> Result<(), Problem> {
+pub(super) fn start_log(common: &Common, config: &Config) -> Result<(), Box<Problem>> {
     let level = match common.verbose {
         0 => config.log.level.as_str(),
         1 => "info,weir=debug,weir_sinks=debug",
         _ => "debug,weir=trace,weir_sinks=trace",
     };
-    let filter = EnvFilter::try_new(level)
-        .map_err(|error| Problem::whole("weir.toml", "E1006", format!("log.level `{level}`: {error}")).help("for example \"info\" or \"info,weir::reload=debug\""))?;
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        Problem::whole(
+            "weir.toml",
+            "E1006",
+            format!("log.level `{level}`: {error}"),
+        )
+        .help("for example \"info\" or \"info,weir::reload=debug\"")
+    })
+    .map_err(Box::new)?;
     let json = match config.log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => common.json || !std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if json { builder.json().try_init() } else { builder.with_ansi(std::io::stderr().is_terminal()).try_init() };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = if json {
+        builder.json().try_init()
+    } else {
+        builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init()
+    };
     // A second start in one process (tests) keeps the first log.
     let _ = started;
     Ok(())

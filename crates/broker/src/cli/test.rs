@@ -27,9 +27,18 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let checked = check(&files, &Files::default(), &Process);
     print_problems(&unreadable);
     let mut broken = unreadable.len();
-    for report in checked.reports.iter().filter(|report| report.verdict != Verdict::Ok) {
+    for report in checked
+        .reports
+        .iter()
+        .filter(|report| report.verdict != Verdict::Ok)
+    {
         broken += 1;
-        let errors: Vec<Problem> = report.problems.iter().filter(|problem| problem.is_error()).cloned().collect();
+        let errors: Vec<Problem> = report
+            .problems
+            .iter()
+            .filter(|problem| problem.is_error())
+            .cloned()
+            .collect();
         print_problems(&errors);
     }
     let (mut passed, mut failed, mut untested) = (0_usize, 0_usize, Vec::new());
@@ -40,7 +49,11 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         }
         for (test, source, place) in &rule.tests {
             let name = format!("{}: {}", rule.id, test.name);
-            if args.filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
+            if args
+                .filter
+                .as_ref()
+                .is_some_and(|filter| !name.contains(filter.as_str()))
+            {
                 continue;
             }
             let result = run_test::run(rule, test);
@@ -62,7 +75,11 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
                     out_line(&format!("{}    {name}", common.good("ok")));
                 }
             } else {
-                out_line(&format!("{}  {name}   {}:{line}", common.bad("FAIL"), source.path.display()));
+                out_line(&format!(
+                    "{}  {name}   {}:{line}",
+                    common.bad("FAIL"),
+                    source.path.display()
+                ));
                 for difference in &result.differences {
                     out_line(&format!("        {difference}"));
                 }
@@ -70,17 +87,26 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         }
     }
     if common.json {
-        out_json(&json!({ "v": 1, "passed": passed, "failed": failed, "broken_files": broken, "untested": untested, "tests": results }));
+        out_json(
+            &json!({ "v": 1, "passed": passed, "failed": failed, "broken_files": broken, "untested": untested, "tests": results }),
+        );
     } else {
         for id in &untested {
             let word = if args.require_tests { "error" } else { "note" };
             say(&format!("{word}: the rule {id} has no test"));
         }
-        let more = if broken > 0 { format!(", {} could not be read", super::count(broken, "file")) } else { String::new() };
+        let more = if broken > 0 {
+            format!(", {} could not be read", super::count(broken, "file"))
+        } else {
+            String::new()
+        };
         out_line(&format!("{passed} passed, {failed} failed{more}"));
     }
     if files.of(Kind::Rule).next().is_none() {
-        say(&format!("weir: there is no rule in {}", loaded.config.rules.dir.display()));
+        say(&format!(
+            "weir: there is no rule in {}",
+            loaded.config.rules.dir.display()
+        ));
         return Exit::Problems;
     }
     let bad = failed > 0 || broken > 0 || (args.require_tests && !untested.is_empty());

@@ -58,16 +58,27 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     };
     let subject = match &args.rule {
         Some(id) => match super::explain::find(common, id) {
-            Ok((rule, _)) => Subject { id: rule.id.to_string(), rule: rule.rule, sinks: rule.sinks },
+            Ok((rule, _)) => Subject {
+                id: rule.id.to_string(),
+                rule: rule.rule,
+                sinks: rule.sinks,
+            },
             Err(exit) => return exit,
         },
         None => match statement(&config, args.sql.as_deref().unwrap_or_default()) {
-            Ok(rule) => Subject { id: "try".to_owned(), rule: Arc::new(rule), sinks: Vec::new() },
+            Ok(rule) => Subject {
+                id: "try".to_owned(),
+                rule: Arc::new(rule),
+                sinks: Vec::new(),
+            },
             Err(exit) => return exit,
         },
     };
     let Ok(zone) = time_zone(&config.rules.timezone) else {
-        say(&format!("weir: rules.timezone `{}` is not known", config.rules.timezone));
+        say(&format!(
+            "weir: rules.timezone `{}` is not known",
+            config.rules.timezone
+        ));
         return Exit::ConfigInvalid;
     };
     let world = World::new(&config.node(), zone);
@@ -87,14 +98,28 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     } else {
         out_line(&tried.text);
     }
-    if tried.passed { Exit::Ok } else { Exit::Problems }
+    if tried.passed {
+        Exit::Ok
+    } else {
+        Exit::Problems
+    }
 }
 
 /// Compiles a statement with the project's user functions.
 fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
     let (files, _) = Folders::of(&config.rules).scan();
-    let (scripts, _) = Scripts::load_each(files.of(Kind::Script).map(|(name, source)| (name, &source.text)), ScriptLimits::default());
-    let (result, diagnostics) = match compile(sql, &Catalog { scripts: Arc::new(scripts) }) {
+    let (scripts, _) = Scripts::load_each(
+        files
+            .of(Kind::Script)
+            .map(|(name, source)| (name, &source.text)),
+        ScriptLimits::default(),
+    );
+    let (result, diagnostics) = match compile(
+        sql,
+        &Catalog {
+            scripts: Arc::new(scripts),
+        },
+    ) {
         Ok((rule, warnings)) => (Ok(rule), warnings),
         Err(errors) => (Err(Exit::Problems), errors),
     };
@@ -152,28 +177,43 @@ impl Stages {
     fn add(&mut self, stage: &str, ok: bool, text: &str, value: Json) {
         let word = if ok { "ok" } else { "NO" };
         self.lines.push(format!("{stage:<8} {word}   {text}"));
-        self.json.push(json!({ "stage": stage, "ok": ok, "value": value }));
+        self.json
+            .push(json!({ "stage": stage, "ok": ok, "value": value }));
     }
 
     fn end(self, passed: bool) -> Tried {
         let verdict = if passed { "passed" } else { "not passed" };
         let text = format!("{}\n{verdict}", self.lines.join("\n"));
-        Tried { passed, text, json: json!({ "v": 1, "passed": passed, "stages": self.json }) }
+        Tried {
+            passed,
+            text,
+            json: json!({ "v": 1, "passed": passed, "stages": self.json }),
+        }
     }
 }
 
 fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tried {
-    let mut stages = Stages { lines: Vec::new(), json: Vec::new() };
+    let mut stages = Stages {
+        lines: Vec::new(),
+        json: Vec::new(),
+    };
     let sources = &subject.rule.explain().sources;
     let event = message(args, sources, payload);
     let topic = event.trigger().as_str().unwrap_or_default().to_owned();
     let matched = subject.rule.matches(&event);
-    stages.add("match", matched, &format!("{topic}   {}", sources.join(", ")), json!({ "topic": topic, "sources": sources }));
+    stages.add(
+        "match",
+        matched,
+        &format!("{topic}   {}", sources.join(", ")),
+        json!({ "topic": topic, "sources": sources }),
+    );
     if !matched {
         return stages.end(false);
     }
     let input = Input::new(&event, subject.rule.needs());
-    let staged = subject.rule.evaluate_staged(&input, &subject.id, &mut world.moment());
+    let staged = subject
+        .rule
+        .evaluate_staged(&input, &subject.id, &mut world.moment());
     match input.decoded() {
         None => {}
         Some(Ok(value)) => {
@@ -188,10 +228,18 @@ fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tri
             Ok(None) => (false, "unknown".to_owned()),
             Err(error) => (false, error.to_string()),
         };
-        let values: serde_json::Map<String, Json> =
-            term.values.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
+        let values: serde_json::Map<String, Json> = term
+            .values
+            .iter()
+            .map(|(name, value)| (name.clone(), shown(value)))
+            .collect();
         let text = format!("{}  ->  {} is {outcome}", term.text, term.with_values);
-        stages.add("where", ok, &text, json!({ "term": term.text, "values": values, "held": outcome }));
+        stages.add(
+            "where",
+            ok,
+            &text,
+            json!({ "term": term.text, "values": values, "held": outcome }),
+        );
     }
     let rows = match &staged.result {
         Ok(rows) if rows.is_empty() => {
@@ -202,7 +250,12 @@ fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tri
         }
         Ok(rows) => rows,
         Err(error) => {
-            stages.add("select", false, &error.to_string(), json!({ "kind": error.kind.name(), "error": error.to_string() }));
+            stages.add(
+                "select",
+                false,
+                &error.to_string(),
+                json!({ "kind": error.kind.name(), "error": error.to_string() }),
+            );
             return stages.end(false);
         }
     };
@@ -218,7 +271,12 @@ fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tri
                 }
                 Err(error) => {
                     passed = false;
-                    stages.add(&sink.id, false, &format!("[{}] {error}", error.code), json!({ "code": error.code, "error": error.message }));
+                    stages.add(
+                        &sink.id,
+                        false,
+                        &format!("[{}] {error}", error.code),
+                        json!({ "code": error.code, "error": error.message }),
+                    );
                 }
             }
         }
@@ -235,8 +293,17 @@ fn shown(value: &Value) -> Json {
 }
 
 fn message(args: &Args, sources: &[String], payload: Vec<u8>) -> Event {
-    let topic = args.topic.clone().unwrap_or_else(|| example_topic(sources.first().map_or("", String::as_str)));
-    let given = Given { topic, qos: args.qos, clientid: Some(args.clientid.clone()), username: args.username.clone(), ..Given::default() };
+    let topic = args
+        .topic
+        .clone()
+        .unwrap_or_else(|| example_topic(sources.first().map_or("", String::as_str)));
+    let given = Given {
+        topic,
+        qos: args.qos,
+        clientid: Some(args.clientid.clone()),
+        username: args.username.clone(),
+        ..Given::default()
+    };
     let now = now_ms();
     let mut event = event(&given, now).unwrap_or_else(|_| Event::publish(&given.topic, Vec::new()));
     if let What::Publish(publish) = &mut event.what {
@@ -248,7 +315,16 @@ fn message(args: &Args, sources: &[String], payload: Vec<u8>) -> Event {
 /// A topic that a filter matches: `/dev/+/up` gives `/dev/x/up`.
 fn example_topic(filter: &str) -> String {
     let filter = filter.trim_matches('"');
-    let levels: Vec<&str> = filter.split('/').map(|level| if matches!(level, "+" | "#") { "x" } else { level }).collect();
+    let levels: Vec<&str> = filter
+        .split('/')
+        .map(|level| {
+            if matches!(level, "+" | "#") {
+                "x"
+            } else {
+                level
+            }
+        })
+        .collect();
     levels.join("/")
 }
 
@@ -259,7 +335,12 @@ mod tests {
     #[test]
     fn an_example_topic_is_one_that_the_filter_matches() {
         for filter in ["/dev/+/up", "#", "a/b", "+/x/#"] {
-            assert!(weir_mqtt::TopicFilter::parse(filter).unwrap().matches(&example_topic(filter)), "{filter}");
+            assert!(
+                weir_mqtt::TopicFilter::parse(filter)
+                    .unwrap()
+                    .matches(&example_topic(filter)),
+                "{filter}"
+            );
         }
     }
 }

@@ -179,7 +179,10 @@ pub enum StartPolicy {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Auto }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Auto,
+        }
     }
 }
 
@@ -201,7 +204,9 @@ impl Default for Mqtt {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { bind: SocketAddr::from(([127, 0, 0, 1], 18083)) }
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 18083)),
+        }
     }
 }
 
@@ -256,18 +261,23 @@ impl Config {
             parsed.fill_in(&Process, &mut problems);
             // Read once by itself, so that an error points into the file.
             if let Err(problem) = parsed.read::<Self>() {
-                problems.push(problem);
+                problems.push(*problem);
             }
             if !problems.is_empty() {
                 return Err(problems);
             }
-            merged = parsed.read().map_err(|problem| vec![problem])?;
+            merged = parsed.read().map_err(|problem| vec![*problem])?;
         }
         merge(&mut merged, overrides);
-        let config: Self =
-            toml::Value::Table(merged).try_into().map_err(|error: toml::de::Error| vec![from_override(&error)])?;
+        let config: Self = toml::Value::Table(merged)
+            .try_into()
+            .map_err(|error: toml::de::Error| vec![from_override(&error)])?;
         let problems = config.check(source.map_or(Path::new("weir.toml"), |source| &source.path));
-        if problems.is_empty() { Ok(config) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(problems)
+        }
     }
 
     fn check(&self, path: &Path) -> Vec<Problem> {
@@ -277,13 +287,22 @@ impl Config {
         };
         let packet = self.mqtt.max_packet_size.bytes();
         if !(1024..=256 * 1024 * 1024).contains(&packet) {
-            refuse(format!("mqtt.max_packet_size is {packet} bytes"), "it must lie between 1KiB and 256MiB");
+            refuse(
+                format!("mqtt.max_packet_size is {packet} bytes"),
+                "it must lie between 1KiB and 256MiB",
+            );
         }
         if !(1..=65_535).contains(&self.mqtt.max_client_id) {
-            refuse(format!("mqtt.max_client_id is {}", self.mqtt.max_client_id), "it must lie between 1 and 65535");
+            refuse(
+                format!("mqtt.max_client_id is {}", self.mqtt.max_client_id),
+                "it must lie between 1 and 65535",
+            );
         }
         if self.mqtt.max_inflight == 0 {
-            refuse("mqtt.max_inflight is 0".to_owned(), "it must be at least 1 [MQTT-3.1.2-26]");
+            refuse(
+                "mqtt.max_inflight is 0".to_owned(),
+                "it must be at least 1 [MQTT-3.1.2-26]",
+            );
         }
         if !(1.0..=10.0).contains(&self.mqtt.keepalive_factor) {
             refuse(
@@ -292,9 +311,15 @@ impl Config {
             );
         }
         for listener in self.listeners() {
-            if !listener.bind.ip().is_loopback() && self.auth.password_file.is_none() && self.auth.allow_anonymous != Some(true) {
+            if !listener.bind.ip().is_loopback()
+                && self.auth.password_file.is_none()
+                && self.auth.allow_anonymous != Some(true)
+            {
                 refuse(
-                    format!("the listener on {} is open to the network and nobody has to log in", listener.bind),
+                    format!(
+                        "the listener on {} is open to the network and nobody has to log in",
+                        listener.bind
+                    ),
                     "set `password_file` under [auth] (`weir passwd FILE USER` writes it), or `allow_anonymous = true`",
                 );
             }
@@ -341,19 +366,32 @@ pub fn read(path: &Path) -> Result<Source, Vec<Problem>> {
             Err(error) => Err(vec![Problem::whole(
                 shown(path),
                 "E1001",
-                format!("not UTF-8 text: byte {} is not part of a character", error.utf8_error().valid_up_to()),
+                format!(
+                    "not UTF-8 text: byte {} is not part of a character",
+                    error.utf8_error().valid_up_to()
+                ),
             )]),
         },
-        Err(error) => Err(vec![Problem::whole(shown(path), "E1000", format!("cannot be read: {error}"))]),
+        Err(error) => Err(vec![Problem::whole(
+            shown(path),
+            "E1000",
+            format!("cannot be read: {error}"),
+        )]),
     }
 }
 
 /// `WEIR_A__B=c` and `--set a.b=c` as one table; `--set` wins.
-fn overrides(env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<toml::Table, Vec<Problem>> {
+fn overrides(
+    env: impl Iterator<Item = (String, String)>,
+    sets: &[String],
+) -> Result<toml::Table, Vec<Problem>> {
     let mut table = toml::Table::new();
     let mut problems = Vec::new();
     for (name, value) in env {
-        if let Some(path) = name.strip_prefix("WEIR_").filter(|path| path.contains("__") || is_top_level(path)) {
+        if let Some(path) = name
+            .strip_prefix("WEIR_")
+            .filter(|path| path.contains("__") || is_top_level(path))
+        {
             let steps: Vec<String> = path.split("__").map(str::to_lowercase).collect();
             put(&mut table, &steps, literal(&value));
         }
@@ -364,10 +402,18 @@ fn overrides(env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Re
                 let steps: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
                 put(&mut table, &steps, literal(value.trim()));
             }
-            _ => problems.push(Problem::whole("--set", "E1002", format!("`{set}` is not of the form key=value"))),
+            _ => problems.push(Problem::whole(
+                "--set",
+                "E1002",
+                format!("`{set}` is not of the form key=value"),
+            )),
         }
     }
-    if problems.is_empty() { Ok(table) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(table)
+    } else {
+        Err(problems)
+    }
 }
 
 fn is_top_level(name: &str) -> bool {
@@ -384,12 +430,16 @@ fn literal(text: &str) -> toml::Value {
 }
 
 fn put(table: &mut toml::Table, steps: &[String], value: toml::Value) {
-    let Some((first, rest)) = steps.split_first() else { return };
+    let Some((first, rest)) = steps.split_first() else {
+        return;
+    };
     if rest.is_empty() {
         table.insert(first.clone(), value);
         return;
     }
-    let below = table.entry(first.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let below = table
+        .entry(first.clone())
+        .or_insert_with(|| toml::Value::Table(toml::Table::new()));
     if !below.is_table() {
         *below = toml::Value::Table(toml::Table::new());
     }
@@ -414,7 +464,10 @@ fn from_override(error: &toml::de::Error) -> Problem {
     let mut problem = toml_file::describe(&source, error, 0..0);
     (problem.line, problem.column) = (0, 0);
     let whole = error.to_string();
-    if let Some(place) = whole.lines().find_map(|line| line.trim().strip_prefix("in ")) {
+    if let Some(place) = whole
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("in "))
+    {
         problem.message = format!("{} in {place}", problem.message);
     }
     problem
@@ -440,11 +493,24 @@ mod tests {
 
     #[test]
     fn a_set_wins_over_the_environment_and_the_environment_over_the_file() {
-        let env = [("WEIR_MQTT__MAX_QUEUED".to_owned(), "7".to_owned()), ("WEIR_MQTT__MAX_INFLIGHT".to_owned(), "8".to_owned())];
+        let env = [
+            ("WEIR_MQTT__MAX_QUEUED".to_owned(), "7".to_owned()),
+            ("WEIR_MQTT__MAX_INFLIGHT".to_owned(), "8".to_owned()),
+        ];
         let over = overrides(env.into_iter(), &["mqtt.max_inflight=9".to_owned()]).unwrap();
-        let source = Source::new("weir.toml", "[mqtt]\nmax_queued = 1\nmax_inflight = 2\nmax_topic_levels = 3\n");
+        let source = Source::new(
+            "weir.toml",
+            "[mqtt]\nmax_queued = 1\nmax_inflight = 2\nmax_topic_levels = 3\n",
+        );
         let config = Config::from_parts(Some(&source), over).unwrap();
-        assert_eq!((config.mqtt.max_queued, config.mqtt.max_inflight, config.mqtt.max_topic_levels), (7, 9, 3));
+        assert_eq!(
+            (
+                config.mqtt.max_queued,
+                config.mqtt.max_inflight,
+                config.mqtt.max_topic_levels
+            ),
+            (7, 9, 3)
+        );
     }
 
     #[test]
@@ -456,7 +522,11 @@ mod tests {
 
     #[test]
     fn an_unknown_environment_key_is_an_error_too() {
-        let over = overrides([("WEIR_MQTT__MAX_QUEUE".to_owned(), "7".to_owned())].into_iter(), &[]).unwrap();
+        let over = overrides(
+            [("WEIR_MQTT__MAX_QUEUE".to_owned(), "7".to_owned())].into_iter(),
+            &[],
+        )
+        .unwrap();
         assert_eq!(Config::from_parts(None, over).unwrap_err()[0].code, "E1002");
     }
 
@@ -464,7 +534,11 @@ mod tests {
     fn a_size_needs_its_unit() {
         let problems = load("[mqtt]\nmax_packet_size = 100\n", &[]).unwrap_err();
         assert_eq!(problems[0].line, 2);
-        assert!(problems[0].message.contains("unit"), "{}", problems[0].message);
+        assert!(
+            problems[0].message.contains("unit"),
+            "{}",
+            problems[0].message
+        );
     }
 
     #[test]
@@ -476,7 +550,18 @@ mod tests {
 
     #[test]
     fn lists_are_replaced_whole() {
-        let config = load("[[listeners]]\nbind = '127.0.0.1:1'\n", &[r#"listeners=[{bind="127.0.0.1:2"}]"#]).unwrap();
-        assert_eq!(config.listeners().iter().map(|l| l.bind.port()).collect::<Vec<_>>(), [2]);
+        let config = load(
+            "[[listeners]]\nbind = '127.0.0.1:1'\n",
+            &[r#"listeners=[{bind="127.0.0.1:2"}]"#],
+        )
+        .unwrap();
+        assert_eq!(
+            config
+                .listeners()
+                .iter()
+                .map(|l| l.bind.port())
+                .collect::<Vec<_>>(),
+            [2]
+        );
     }
 }

@@ -34,19 +34,24 @@ pub struct Process;
 impl Outside for Process {
     fn value(&self, kind: &str, name: &str) -> Result<String, String> {
         match kind {
-            "env" => std::env::var(name).map_err(|_| format!("the environment variable `{name}` is not set")),
+            "env" => std::env::var(name)
+                .map_err(|_| format!("the environment variable `{name}` is not set")),
             "file" => std::fs::read_to_string(name)
                 .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
                 .map_err(|error| format!("cannot read `{name}`: {error}")),
             "cred" => {
-                let folder = std::env::var("CREDENTIALS_DIRECTORY")
-                    .map_err(|_| "`CREDENTIALS_DIRECTORY` is not set; systemd sets it for LoadCredential=".to_owned())?;
+                let folder = std::env::var("CREDENTIALS_DIRECTORY").map_err(|_| {
+                    "`CREDENTIALS_DIRECTORY` is not set; systemd sets it for LoadCredential="
+                        .to_owned()
+                })?;
                 let path = std::path::Path::new(&folder).join(name);
                 std::fs::read_to_string(&path)
                     .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
                     .map_err(|error| format!("cannot read the credential `{name}`: {error}"))
             }
-            _ => Err(format!("`{kind}:` is not known; there are env, file, cred and conn")),
+            _ => Err(format!(
+                "`{kind}:` is not known; there are env, file, cred and conn"
+            )),
         }
     }
 }
@@ -73,7 +78,12 @@ impl<'s> TomlFile<'s> {
         Err(errors
             .iter()
             .map(|error| {
-                Problem::at(source, error.span().unwrap_or(0..0), "E1001", format!("not valid TOML: {}", error.message()))
+                Problem::at(
+                    source,
+                    error.span().unwrap_or(0..0),
+                    "E1001",
+                    format!("not valid TOML: {}", error.message()),
+                )
             })
             .collect())
     }
@@ -99,7 +109,10 @@ impl<'s> TomlFile<'s> {
 
     /// The top-level keys that are left.
     pub fn keys(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
-        self.root.get_ref().keys().map(|key| (key.get_ref().as_ref(), key.span()))
+        self.root
+            .get_ref()
+            .keys()
+            .map(|key| (key.get_ref().as_ref(), key.span()))
     }
 
     /// Fills in every `${kind:name}` of the file.
@@ -113,18 +126,22 @@ impl<'s> TomlFile<'s> {
     ///
     /// # Errors
     /// E1002 for an unknown key, E1003 for a value that does not fit.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Box<Problem>> {
         T::deserialize(toml::de::Deserializer::from(self.root.clone()))
-            .map_err(|error| describe(self.source, &error, self.root.span()))
+            .map_err(|error| Box::new(describe(self.source, &error, self.root.span())))
     }
 
     /// Reads one value of the file as `T`.
     ///
     /// # Errors
     /// As [`TomlFile::read`].
-    pub fn read_value<T: DeserializeOwned>(&self, value: Spanned<DeValue<'s>>) -> Result<T, Problem> {
+    pub fn read_value<T: DeserializeOwned>(
+        &self,
+        value: Spanned<DeValue<'s>>,
+    ) -> Result<T, Box<Problem>> {
         let span = value.span();
-        T::deserialize(toml::de::ValueDeserializer::from(value)).map_err(|error| describe(self.source, &error, span))
+        T::deserialize(toml::de::ValueDeserializer::from(value))
+            .map_err(|error| Box::new(describe(self.source, &error, span)))
     }
 }
 
@@ -140,18 +157,32 @@ pub fn describe(source: &Source, error: &toml::de::Error, whole: Range<usize>) -
             Some(near) => problem.label(format!("did you mean `{near}`?")),
             None => problem,
         };
-        return if known.is_empty() { problem } else { problem.help(format!("known keys: {}", known.join(", "))) };
+        return if known.is_empty() {
+            problem
+        } else {
+            problem.help(format!("known keys: {}", known.join(", ")))
+        };
     }
     if message.starts_with("unknown variant") && !quoted.is_empty() {
         let (written, known) = (quoted[0], &quoted[1..]);
-        let problem = Problem::at(source, span, "E1003", format!("`{written}` is not one of: {}", known.join(", ")));
+        let problem = Problem::at(
+            source,
+            span,
+            "E1003",
+            format!("`{written}` is not one of: {}", known.join(", ")),
+        );
         return match nearest(written, known.iter().copied()) {
             Some(near) => problem.label(format!("did you mean `{near}`?")),
             None => problem,
         };
     }
     if message.starts_with("missing field") && !quoted.is_empty() {
-        return Problem::at(source, span, "E1003", format!("the key `{}` is missing", quoted[0]));
+        return Problem::at(
+            source,
+            span,
+            "E1003",
+            format!("the key `{}` is missing", quoted[0]),
+        );
     }
     Problem::at(source, span, "E1003", message.to_owned())
 }
@@ -159,17 +190,18 @@ pub fn describe(source: &Source, error: &toml::de::Error, whole: Range<usize>) -
 /// Fills in `${kind:name}` and `${kind:name:-default}` in every string below `value`.
 ///
 /// Places whose kind is none of `env`, `file`, `cred`, `conn` are left for the message templates.
-pub fn fill_in(source: &Source, value: &mut Spanned<DeValue<'_>>, outside: &dyn Outside, problems: &mut Vec<Problem>) {
+pub fn fill_in(
+    source: &Source,
+    value: &mut Spanned<DeValue<'_>>,
+    outside: &dyn Outside,
+    problems: &mut Vec<Problem>,
+) {
     let span = value.span();
     match value.get_mut() {
-        DeValue::String(text) => {
-            if text.contains("${") {
-                match filled(text, outside) {
-                    Ok(new) => *text = Cow::Owned(new),
-                    Err(message) => problems.push(Problem::at(source, span, "E1005", message)),
-                }
-            }
-        }
+        DeValue::String(text) if text.contains("${") => match filled(text, outside) {
+            Ok(new) => *text = Cow::Owned(new),
+            Err(message) => problems.push(Problem::at(source, span, "E1005", message)),
+        },
         DeValue::Array(array) => {
             for item in array.iter_mut() {
                 fill_in(source, item, outside, problems);

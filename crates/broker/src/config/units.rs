@@ -25,12 +25,23 @@ impl ByteSize {
     }
 }
 
-const SIZES: [(&str, u64); 7] =
-    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("B", 1)];
+const SIZES: [(&str, u64); 7] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
 
 fn parse_size(text: &str) -> Option<u64> {
     let (unit, factor) = SIZES.iter().find(|(unit, _)| text.ends_with(unit))?;
-    text.strip_suffix(unit)?.trim().parse::<u64>().ok()?.checked_mul(*factor)
+    text.strip_suffix(unit)?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(*factor)
 }
 
 struct SpanText;
@@ -43,9 +54,11 @@ impl Visitor<'_> for SpanText {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-        humantime::parse_duration(text)
-            .map(Span)
-            .map_err(|_| E::custom(format!("`{text}` is not a duration with its unit, such as \"5s\" or \"300ms\"")))
+        humantime::parse_duration(text).map(Span).map_err(|_| {
+            E::custom(format!(
+                "`{text}` is not a duration with its unit, such as \"5s\" or \"300ms\""
+            ))
+        })
     }
 }
 
@@ -59,9 +72,11 @@ impl Visitor<'_> for SizeText {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
-        parse_size(text)
-            .map(ByteSize)
-            .ok_or_else(|| E::custom(format!("`{text}` is not a size with its unit, such as \"64KiB\" or \"1MiB\"")))
+        parse_size(text).map(ByteSize).ok_or_else(|| {
+            E::custom(format!(
+                "`{text}` is not a size with its unit, such as \"64KiB\" or \"1MiB\""
+            ))
+        })
     }
 }
 

@@ -39,8 +39,6 @@ pub struct Admission {
     pub keep_alive_s: u16,
     /// Seconds that the session outlives the connection.
     pub session_expiry_s: u32,
-    /// Whether reason strings and user properties may be sent on failures.
-    pub problem_information: bool,
     /// What the client asked for and did not get; for CONNACK.
     overrides: ConnAckProperties,
 }
@@ -67,7 +65,11 @@ pub fn admit(
         }
     }
     let assigned = connect.client_id.is_empty();
-    let client_id = if assigned { assign() } else { connect.client_id.detached() };
+    let client_id = if assigned {
+        assign()
+    } else {
+        connect.client_id.detached()
+    };
     let mut overrides = ConnAckProperties::default();
     if assigned {
         // [MQTT-3.2.2-16]
@@ -83,17 +85,22 @@ pub fn admit(
         },
         keep_alive_s: keep_alive(connect, limits, &mut overrides),
         session_expiry_s: session_expiry(connect, limits, &mut overrides),
-        problem_information: connect.properties.request_problem_information.unwrap_or(true),
         overrides,
     })
 }
 
 fn receive_maximum(connect: &Connect) -> u16 {
-    connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get)
+    connect
+        .properties
+        .receive_maximum
+        .map_or(u16::MAX, NonZeroU16::get)
 }
 
 fn max_packet_size(connect: &Connect) -> usize {
-    let size = connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
+    let size = connect
+        .properties
+        .maximum_packet_size
+        .map_or(u32::MAX, NonZeroU32::get);
     usize::try_from(size).unwrap_or(usize::MAX)
 }
 
@@ -110,7 +117,11 @@ fn keep_alive(connect: &Connect, limits: &ConnectLimits, overrides: &mut ConnAck
 }
 
 /// Versions before 5 have no number: a session that is kept is kept for as long as the broker keeps any.
-fn session_expiry(connect: &Connect, limits: &ConnectLimits, overrides: &mut ConnAckProperties) -> u32 {
+fn session_expiry(
+    connect: &Connect,
+    limits: &ConnectLimits,
+    overrides: &mut ConnAckProperties,
+) -> u32 {
     let longest = limits.session_expiry_s;
     if !connect.version.is_v5() {
         return if connect.clean_start { 0 } else { longest };
@@ -123,7 +134,11 @@ fn session_expiry(connect: &Connect, limits: &ConnectLimits, overrides: &mut Con
 }
 
 /// The session expiry interval that a DISCONNECT asks for; `None` when it may not ask.
-pub fn expiry_at_disconnect(connected_with_s: u32, asked_s: Option<u32>, limits: &ConnectLimits) -> Option<u32> {
+pub fn expiry_at_disconnect(
+    connected_with_s: u32,
+    asked_s: Option<u32>,
+    limits: &ConnectLimits,
+) -> Option<u32> {
     match asked_s {
         // [MQTT-3.14.2-2] in the words of 3.14.2.2.2: what was 0 at CONNECT stays 0.
         Some(seconds) if seconds > 0 && connected_with_s == 0 => None,
@@ -184,21 +199,36 @@ mod tests {
         connect.properties.session_expiry_interval_s = Some(1000);
         let admission = admitted(&connect);
         let properties = admission.connack(false, &LIMITS).properties;
-        assert_eq!(properties.assigned_client_identifier, Some(Utf8::from("WEIR-1")));
+        assert_eq!(
+            properties.assigned_client_identifier,
+            Some(Utf8::from("WEIR-1"))
+        );
         assert_eq!(properties.session_expiry_interval_s, Some(100));
         assert_eq!(properties.server_keep_alive_s, Some(60));
         assert_eq!(properties.topic_alias_maximum, Some(5));
-        assert_eq!((admission.session_expiry_s, admission.keep_alive_s), (100, 60));
+        assert_eq!(
+            (admission.session_expiry_s, admission.keep_alive_s),
+            (100, 60)
+        );
     }
 
     #[test]
     fn an_older_client_keeps_its_keep_alive_and_has_a_session_or_none() {
         let mut connect = connect(ProtocolVersion::V3_1_1, "a");
         connect.keep_alive_s = 600;
-        assert_eq!((admitted(&connect).session_expiry_s, admitted(&connect).keep_alive_s), (0, 600));
+        assert_eq!(
+            (
+                admitted(&connect).session_expiry_s,
+                admitted(&connect).keep_alive_s
+            ),
+            (0, 600)
+        );
         connect.clean_start = false;
         assert_eq!(admitted(&connect).session_expiry_s, 100);
-        assert_eq!(admitted(&connect).connack(true, &LIMITS).properties, ConnAckProperties::default());
+        assert_eq!(
+            admitted(&connect).connack(true, &LIMITS).properties,
+            ConnAckProperties::default()
+        );
     }
 
     #[test]

@@ -39,7 +39,12 @@ enum Unsent {
 
 impl Session {
     /// Hands a message to the session: into the outbox, into the queue, or dropped with a reason.
-    pub fn deliver(&mut self, fanout: &mut Fanout, terms: &Terms, effects: &mut Effects) -> Delivery {
+    pub fn deliver(
+        &mut self,
+        fanout: &mut Fanout,
+        terms: &Terms,
+        effects: &mut Effects,
+    ) -> Delivery {
         let qos = fanout.message().qos.min(terms.qos);
         // [MQTT-3.3.1-12] [MQTT-3.3.1-13] Only retain-as-published keeps the flag on a live message.
         let retain = fanout.message().retain && terms.retain_as_published;
@@ -65,9 +70,18 @@ impl Session {
         }
     }
 
-    fn deliver_qos0(&mut self, fanout: &mut Fanout, retain: bool, ids: &[SubscriptionId]) -> Delivery {
-        let Some(link) = self.link else { return Delivery::Dropped(DropReason::OfflineQos0) };
-        let Ok(frame) = fanout.frame(link.version) else { return Delivery::Dropped(DropReason::TooLarge) };
+    fn deliver_qos0(
+        &mut self,
+        fanout: &mut Fanout,
+        retain: bool,
+        ids: &[SubscriptionId],
+    ) -> Delivery {
+        let Some(link) = self.link else {
+            return Delivery::Dropped(DropReason::OfflineQos0);
+        };
+        let Ok(frame) = fanout.frame(link.version) else {
+            return Delivery::Dropped(DropReason::TooLarge);
+        };
         let fits = self.check_room(frame, link, QoS::AtMostOnce, ids);
         match fits.and_then(|()| put(frame, Wire::AtMostOnce, retain, ids, &mut self.outbox)) {
             Ok(()) => Delivery::Sent,
@@ -87,14 +101,27 @@ impl Session {
     }
 
     /// Takes a packet identifier and sends.
-    fn start(&mut self, frame: &PublishFrame, link: Link, waiting: &Waiting) -> Result<PacketId, Unsent> {
+    fn start(
+        &mut self,
+        frame: &PublishFrame,
+        link: Link,
+        waiting: &Waiting,
+    ) -> Result<PacketId, Unsent> {
         if !self.in_flight.has_room(link.receive_maximum) {
             return Err(Unsent::NoRoom);
         }
         let ids = ids(&waiting.subscription_ids);
         self.check_room(frame, link, waiting.qos, ids)?;
-        let Waiting { message, qos, retain, subscription_ids, number } = waiting.clone();
-        let id = self.in_flight.start(message, qos, retain, subscription_ids, number);
+        let Waiting {
+            message,
+            qos,
+            retain,
+            subscription_ids,
+            number,
+        } = waiting.clone();
+        let id = self
+            .in_flight
+            .start(message, qos, retain, subscription_ids, number);
         // What cannot be encoded was refused above.
         put(frame, wire(qos, id, false), retain, ids, &mut self.outbox).map(|()| id)
     }
@@ -119,7 +146,9 @@ impl Session {
         match self.queue.push(waiting.clone(), self.limits.queue) {
             Pushed::Full => Delivery::Dropped(DropReason::QueueFull),
             Pushed::Kept { evicted } => {
-                let evicted = evicted.into_iter().map(|message| (DropReason::QueueFull, message));
+                let evicted = evicted
+                    .into_iter()
+                    .map(|message| (DropReason::QueueFull, message));
                 effects.dropped.extend(evicted);
                 self.note_owed(&waiting, effects);
                 Delivery::Queued
@@ -137,13 +166,20 @@ impl Session {
     fn note_in_flight(&self, number: u64, packet_id: PacketId, effects: &mut Effects) {
         if self.is_durable() {
             let client_id = self.client_id.clone();
-            effects.persist.push(Persist::InFlight { client_id, number, packet_id });
+            effects.persist.push(Persist::InFlight {
+                client_id,
+                number,
+                packet_id,
+            });
         }
     }
 
     fn note_settled(&self, number: u64, effects: &mut Effects) {
         if self.is_durable() {
-            effects.persist.push(Persist::Settled { client_id: self.client_id.clone(), number });
+            effects.persist.push(Persist::Settled {
+                client_id: self.client_id.clone(),
+                number,
+            });
         }
     }
 
@@ -151,7 +187,10 @@ impl Session {
     pub fn retrieve(&mut self, message: &Arc<Message>, options: SubscriptionOptions) -> bool {
         let room = self.backlog.len() < self.limits.backlog;
         if room {
-            self.backlog.push_back(Retrieved { message: Arc::clone(message), options });
+            self.backlog.push_back(Retrieved {
+                message: Arc::clone(message),
+                options,
+            });
         }
         room
     }
@@ -204,19 +243,34 @@ impl Session {
         let frame = frame_of(message, now, link)?;
         self.check_room(&frame, link, qos, ids)?;
         // [MQTT-3.3.1-1]
-        put(&frame, wire(qos, entry.id, true), entry.retain, ids, &mut self.outbox)
+        put(
+            &frame,
+            wire(qos, entry.id, true),
+            entry.retain,
+            ids,
+            &mut self.outbox,
+        )
     }
 
     fn give_up_unsent(&mut self, effects: &mut Effects) {
-        if let Some(Entry { awaiting: Awaiting::Ack(message) | Awaiting::Rec(message), number, .. }) =
-            self.in_flight.drop_unsent()
+        if let Some(Entry {
+            awaiting: Awaiting::Ack(message) | Awaiting::Rec(message),
+            number,
+            ..
+        }) = self.in_flight.drop_unsent()
         {
             effects.dropped.push((DropReason::TooLarge, message));
             self.note_settled(number, effects);
         }
     }
 
-    fn send_backlog(&mut self, now: Millis, link: Link, retained: &Retained, effects: &mut Effects) {
+    fn send_backlog(
+        &mut self,
+        now: Millis,
+        link: Link,
+        retained: &Retained,
+        effects: &mut Effects,
+    ) {
         while let Some(Retrieved { message, options }) = self.backlog.front().cloned() {
             // Replaced since: the newer one was delivered as it came.
             if retained.is_current(&message) && !message.is_expired(now) {
@@ -237,7 +291,9 @@ impl Session {
                         effects.note_delivered(waiting.message);
                     }
                     Err(Unsent::NoRoom) => return,
-                    Err(Unsent::TooLarge) => effects.dropped.push((DropReason::TooLarge, waiting.message)),
+                    Err(Unsent::TooLarge) => effects
+                        .dropped
+                        .push((DropReason::TooLarge, waiting.message)),
                 }
             }
             self.backlog.pop_front();
@@ -248,11 +304,19 @@ impl Session {
         while let Some(waiting) = self.queue.front().cloned() {
             // [MQTT-3.3.2-5]
             let expired = waiting.message.is_expired(now);
-            let sent = if expired { Err(Unsent::TooLarge) } else { self.send_waiting(now, link, &waiting) };
+            let sent = if expired {
+                Err(Unsent::TooLarge)
+            } else {
+                self.send_waiting(now, link, &waiting)
+            };
             match sent {
                 Err(Unsent::NoRoom) => return,
                 Err(Unsent::TooLarge) => {
-                    let reason = if expired { DropReason::Expired } else { DropReason::TooLarge };
+                    let reason = if expired {
+                        DropReason::Expired
+                    } else {
+                        DropReason::TooLarge
+                    };
                     effects.dropped.push((reason, waiting.message));
                     self.note_settled(waiting.number, effects);
                 }
@@ -267,7 +331,12 @@ impl Session {
         }
     }
 
-    fn send_waiting(&mut self, now: Millis, link: Link, waiting: &Waiting) -> Result<Option<PacketId>, Unsent> {
+    fn send_waiting(
+        &mut self,
+        now: Millis,
+        link: Link,
+        waiting: &Waiting,
+    ) -> Result<Option<PacketId>, Unsent> {
         if waiting.qos > QoS::AtMostOnce && !self.in_flight.has_room(link.receive_maximum) {
             return Err(Unsent::NoRoom);
         }
@@ -277,7 +346,14 @@ impl Session {
         }
         let ids = ids(&waiting.subscription_ids);
         self.check_room(&frame, link, QoS::AtMostOnce, ids)?;
-        put(&frame, Wire::AtMostOnce, waiting.retain, ids, &mut self.outbox).map(|()| None)
+        put(
+            &frame,
+            Wire::AtMostOnce,
+            waiting.retain,
+            ids,
+            &mut self.outbox,
+        )
+        .map(|()| None)
     }
 
     /// PUBACK came. Gives the message that has arrived; `None` when none is in flight under this identifier.
@@ -292,12 +368,19 @@ impl Session {
     }
 
     /// PUBREC came. Gives whether PUBREL is due, and the message that has arrived now.
-    pub fn pubrec(&mut self, id: PacketId, refused: bool, effects: &mut Effects) -> (bool, Option<Arc<Message>>) {
+    pub fn pubrec(
+        &mut self,
+        id: PacketId,
+        refused: bool,
+        effects: &mut Effects,
+    ) -> (bool, Option<Arc<Message>>) {
         match self.in_flight.received(id, refused) {
             Settled::Release(entry) => {
                 if self.is_durable() {
                     let (client_id, number) = (self.client_id.clone(), entry.number);
-                    effects.persist.push(Persist::Released { client_id, number });
+                    effects
+                        .persist
+                        .push(Persist::Released { client_id, number });
                 }
                 (true, entry.into_message())
             }
@@ -335,9 +418,18 @@ fn wire(qos: QoS, packet_id: PacketId, dup: bool) -> Wire {
 
 /// The frame of a message that has waited: what it says of its expiry is of now.
 fn frame_of(message: &Message, now: Millis, link: Link) -> Result<PublishFrame, Unsent> {
-    let properties = if link.version.is_v5() { message.properties_at(now) } else { None };
-    PublishFrame::new(&message.topic, properties.as_deref(), &message.payload, link.version)
-        .map_err(|_| Unsent::TooLarge)
+    let properties = if link.version.is_v5() {
+        message.properties_at(now)
+    } else {
+        None
+    };
+    PublishFrame::new(
+        &message.topic,
+        properties.as_deref(),
+        &message.payload,
+        link.version,
+    )
+    .map_err(|_| Unsent::TooLarge)
 }
 
 fn put(
@@ -357,5 +449,7 @@ fn put(
 }
 
 fn pubrel(id: PacketId, link: Link, outbox: &mut Outbox) -> Result<(), Unsent> {
-    PubRel::success(id).encode(link.version, outbox.control()).map_err(|_| Unsent::TooLarge)
+    PubRel::success(id)
+        .encode(link.version, outbox.control())
+        .map_err(|_| Unsent::TooLarge)
 }

@@ -79,7 +79,12 @@ pub struct InFlight {
 
 impl Default for InFlight {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), sent: 0, next_id: PacketId::MIN, issued: 0 }
+        Self {
+            entries: VecDeque::new(),
+            sent: 0,
+            next_id: PacketId::MIN,
+            issued: 0,
+        }
     }
 }
 
@@ -114,8 +119,19 @@ impl InFlight {
         number: u64,
     ) -> PacketId {
         let id = self.free_id();
-        let awaiting = if qos == QoS::ExactlyOnce { Awaiting::Rec(message) } else { Awaiting::Ack(message) };
-        self.entries.push_back(Entry { id, awaiting, retain, subscription_ids, number, issued: self.issued });
+        let awaiting = if qos == QoS::ExactlyOnce {
+            Awaiting::Rec(message)
+        } else {
+            Awaiting::Ack(message)
+        };
+        self.entries.push_back(Entry {
+            id,
+            awaiting,
+            retain,
+            subscription_ids,
+            number,
+            issued: self.issued,
+        });
         self.sent += 1;
         id
     }
@@ -129,7 +145,9 @@ impl InFlight {
             // Identifiers are given out in turn, so one can only be in use if its entry is a whole turn old.
             let turn_ago = self.issued.saturating_sub(u64::from(u16::MAX));
             let oldest = self.entries.iter().map(|entry| entry.issued).next();
-            if oldest.is_none_or(|oldest| oldest > turn_ago) || self.entries.iter().all(|entry| entry.id != id) {
+            if oldest.is_none_or(|oldest| oldest > turn_ago)
+                || self.entries.iter().all(|entry| entry.id != id)
+            {
                 return id;
             }
         }
@@ -166,14 +184,19 @@ impl InFlight {
     }
 
     fn find(&self, id: PacketId, fits: impl Fn(&Awaiting) -> bool) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.id == id).filter(|at| fits(&self.entries[*at].awaiting))
+        self.entries
+            .iter()
+            .position(|entry| entry.id == id)
+            .filter(|at| fits(&self.entries[*at].awaiting))
     }
 
     fn remove(&mut self, at: usize) -> Settled {
         if at < self.sent {
             self.sent -= 1;
         }
-        self.entries.remove(at).map_or(Settled::Unknown, Settled::Done)
+        self.entries
+            .remove(at)
+            .map_or(Settled::Unknown, Settled::Done)
     }
 
     /// The connection is gone: everything must be sent again over the next.
@@ -184,7 +207,9 @@ impl InFlight {
 
     /// The next entry that must be sent again, if the window has room for it.
     pub fn next_unsent(&self, window: u16) -> Option<&Entry> {
-        self.entries.get(self.sent).filter(|_| self.sent < usize::from(window))
+        self.entries
+            .get(self.sent)
+            .filter(|_| self.sent < usize::from(window))
     }
 
     /// The entry of [`next_unsent`](Self::next_unsent) was sent.

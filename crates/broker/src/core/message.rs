@@ -89,7 +89,11 @@ impl Message {
     /// The same message in memory of its own, to be kept.
     pub fn detached(&self) -> Self {
         let share = self.payload.len() >= SHARE_WHEN_KEPT;
-        self.with_payload(if share { self.payload.clone() } else { Bytes::copy_from_slice(&self.payload) })
+        self.with_payload(if share {
+            self.payload.clone()
+        } else {
+            Bytes::copy_from_slice(&self.payload)
+        })
     }
 
     /// The same message with even a large payload copied, to be kept for very long.
@@ -118,17 +122,31 @@ impl Message {
 }
 
 fn properties_size(properties: &PublishProperties) -> usize {
-    let user: usize = properties.user_properties.iter().map(|(key, value)| key.len() + value.len() + 80).sum();
-    user + properties.content_type.as_ref().map_or(0, |text| text.len())
-        + properties.response_topic.as_ref().map_or(0, |text| text.len())
+    let user: usize = properties
+        .user_properties
+        .iter()
+        .map(|(key, value)| key.len() + value.len() + 80)
+        .sum();
+    user + properties
+        .content_type
+        .as_ref()
+        .map_or(0, |text| text.len())
+        + properties
+            .response_topic
+            .as_ref()
+            .map_or(0, |text| text.len())
         + properties.correlation_data.as_ref().map_or(0, Bytes::len)
 }
 
 fn detached_properties(properties: &PublishProperties) -> Box<PublishProperties> {
     let mut own = properties.clone();
     own.content_type = own.content_type.map(|text| text.detached());
-    own.response_topic = own.response_topic.and_then(|topic| TopicName::parse(topic.as_utf8().detached()).ok());
-    own.correlation_data = own.correlation_data.map(|data| Bytes::copy_from_slice(&data));
+    own.response_topic = own
+        .response_topic
+        .and_then(|topic| TopicName::parse(topic.as_utf8().detached()).ok());
+    own.correlation_data = own
+        .correlation_data
+        .map(|data| Bytes::copy_from_slice(&data));
     for (key, value) in &mut own.user_properties {
         *key = key.detached();
         *value = value.detached();
@@ -148,7 +166,12 @@ pub struct Fanout {
 impl Fanout {
     /// Nothing is encoded or copied until a receiver needs it.
     pub fn new(message: Message) -> Self {
-        Self { message, before_v5: None, v5: None, kept: None }
+        Self {
+            message,
+            before_v5: None,
+            v5: None,
+            kept: None,
+        }
     }
 
     /// The message.
@@ -163,16 +186,30 @@ impl Fanout {
 
     /// The frame for receivers of `version`.
     pub fn frame(&mut self, version: ProtocolVersion) -> Result<&PublishFrame, EncodeError> {
-        let slot = if version.is_v5() { &mut self.v5 } else { &mut self.before_v5 };
+        let slot = if version.is_v5() {
+            &mut self.v5
+        } else {
+            &mut self.before_v5
+        };
         if slot.is_none() {
-            let properties = self.message.properties.as_deref().filter(|_| version.is_v5());
-            *slot = Some(PublishFrame::new(&self.message.topic, properties, &self.message.payload, version)?);
+            let properties = self
+                .message
+                .properties
+                .as_deref()
+                .filter(|_| version.is_v5());
+            *slot = Some(PublishFrame::new(
+                &self.message.topic,
+                properties,
+                &self.message.payload,
+                version,
+            )?);
         }
         Ok(slot.as_ref().expect("the frame was made above"))
     }
 
     /// The message to be kept by a session or the store.
     pub fn kept(&mut self) -> &Arc<Message> {
-        self.kept.get_or_insert_with(|| Arc::new(self.message.detached()))
+        self.kept
+            .get_or_insert_with(|| Arc::new(self.message.detached()))
     }
 }

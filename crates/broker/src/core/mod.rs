@@ -16,6 +16,9 @@ pub mod session;
 pub mod subscriptions;
 pub mod will;
 
+#[cfg(test)]
+mod sim;
+
 use std::sync::Arc;
 
 use crate::stats::DropReason;

@@ -88,7 +88,10 @@ impl Outbox {
 
     /// Moves everything into `batch`, which must be empty; its buffer is used again.
     pub fn take_into(&mut self, batch: &mut WriteBatch) -> SentCounts {
-        debug_assert!(batch.is_empty(), "what is being written must not be mixed with what comes after");
+        debug_assert!(
+            batch.is_empty(),
+            "what is being written must not be mixed with what comes after"
+        );
         batch.written = 0;
         batch.tail.clear();
         std::mem::swap(&mut self.tail, &mut batch.tail);
@@ -136,7 +139,11 @@ impl WriteBatch {
     pub fn slices(&self) -> ([IoSlice<'_>; MAX_SLICES], usize) {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut len = 0;
-        let parts = self.sealed.iter().map(|chunk| &chunk[..]).chain([&self.tail[self.written..]]);
+        let parts = self
+            .sealed
+            .iter()
+            .map(|chunk| &chunk[..])
+            .chain([&self.tail[self.written..]]);
         for (slot, part) in slices.iter_mut().zip(parts) {
             *slot = IoSlice::new(part);
             len += 1;
@@ -178,7 +185,11 @@ mod tests {
         let mut all = Vec::new();
         while !batch.is_empty() {
             let (slices, len) = batch.slices();
-            let bytes: Vec<u8> = slices[..len].iter().flat_map(|slice| slice.to_vec()).take(step).collect();
+            let bytes: Vec<u8> = slices[..len]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .take(step)
+                .collect();
             batch.advance(bytes.len());
             all.extend(bytes);
         }
@@ -196,7 +207,13 @@ mod tests {
             assert_eq!(outbox.len(), 15);
             let mut batch = WriteBatch::default();
             let counts = outbox.take_into(&mut batch);
-            assert_eq!(counts, SentCounts { packets: 3, messages: [1, 0, 0] });
+            assert_eq!(
+                counts,
+                SentCounts {
+                    packets: 3,
+                    messages: [1, 0, 0]
+                }
+            );
             assert!(outbox.is_empty());
             assert_eq!(drained(&mut batch, step), b"abheadPAYLOADyz");
         }

@@ -94,7 +94,10 @@ impl Queue {
         if self.qos0 == 0 {
             return None;
         }
-        let oldest = self.waiting.iter().position(|waiting| waiting.qos == QoS::AtMostOnce)?;
+        let oldest = self
+            .waiting
+            .iter()
+            .position(|waiting| waiting.qos == QoS::AtMostOnce)?;
         let evicted = self.waiting.remove(oldest)?;
         self.qos0 -= 1;
         self.bytes -= evicted.message.size();
@@ -127,8 +130,19 @@ mod tests {
 
     fn waiting(payload: &'static str, qos: QoS) -> Waiting {
         let topic = TopicName::new("t").unwrap();
-        let message = Arc::new(Message::new(topic, Bytes::from_static(payload.as_bytes()), qos, false));
-        Waiting { message, qos, retain: false, subscription_ids: None, number: 0 }
+        let message = Arc::new(Message::new(
+            topic,
+            Bytes::from_static(payload.as_bytes()),
+            qos,
+            false,
+        ));
+        Waiting {
+            message,
+            qos,
+            retain: false,
+            subscription_ids: None,
+            number: 0,
+        }
     }
 
     fn evicted(pushed: Pushed) -> Option<usize> {
@@ -139,19 +153,37 @@ mod tests {
     }
 
     fn payloads(queue: &mut Queue) -> Vec<Bytes> {
-        std::iter::from_fn(|| queue.pop()).map(|waiting| waiting.message.payload.clone()).collect()
+        std::iter::from_fn(|| queue.pop())
+            .map(|waiting| waiting.message.payload.clone())
+            .collect()
     }
 
     #[test]
     fn the_oldest_qos0_message_makes_room_and_nothing_else_does() {
-        let limits = QueueLimits { messages: 3, bytes: usize::MAX };
+        let limits = QueueLimits {
+            messages: 3,
+            bytes: usize::MAX,
+        };
         let mut queue = Queue::default();
-        for (payload, qos) in [("a", QoS::AtLeastOnce), ("b", QoS::AtMostOnce), ("c", QoS::AtMostOnce)] {
+        for (payload, qos) in [
+            ("a", QoS::AtLeastOnce),
+            ("b", QoS::AtMostOnce),
+            ("c", QoS::AtMostOnce),
+        ] {
             assert_eq!(evicted(queue.push(waiting(payload, qos), limits)), Some(0));
         }
-        assert_eq!(evicted(queue.push(waiting("d", QoS::AtLeastOnce), limits)), Some(1));
-        assert_eq!(evicted(queue.push(waiting("e", QoS::AtLeastOnce), limits)), Some(1));
-        assert_eq!(evicted(queue.push(waiting("f", QoS::AtLeastOnce), limits)), None);
+        assert_eq!(
+            evicted(queue.push(waiting("d", QoS::AtLeastOnce), limits)),
+            Some(1)
+        );
+        assert_eq!(
+            evicted(queue.push(waiting("e", QoS::AtLeastOnce), limits)),
+            Some(1)
+        );
+        assert_eq!(
+            evicted(queue.push(waiting("f", QoS::AtLeastOnce), limits)),
+            None
+        );
         assert_eq!(payloads(&mut queue), ["a", "d", "e"]);
         assert_eq!(queue.bytes(), 0);
     }
@@ -159,13 +191,25 @@ mod tests {
     #[test]
     fn bytes_are_a_bound_of_their_own() {
         let size = waiting("12345", QoS::AtLeastOnce).message.size();
-        let limits = QueueLimits { messages: 100, bytes: 2 * size };
+        let limits = QueueLimits {
+            messages: 100,
+            bytes: 2 * size,
+        };
         let mut queue = Queue::default();
         for _ in 0..2 {
-            assert!(matches!(queue.push(waiting("12345", QoS::AtLeastOnce), limits), Pushed::Kept { .. }));
+            assert!(matches!(
+                queue.push(waiting("12345", QoS::AtLeastOnce), limits),
+                Pushed::Kept { .. }
+            ));
         }
-        assert!(matches!(queue.push(waiting("12345", QoS::AtLeastOnce), limits), Pushed::Full));
+        assert!(matches!(
+            queue.push(waiting("12345", QoS::AtLeastOnce), limits),
+            Pushed::Full
+        ));
         queue.pop();
-        assert!(matches!(queue.push(waiting("12345", QoS::AtLeastOnce), limits), Pushed::Kept { .. }));
+        assert!(matches!(
+            queue.push(waiting("12345", QoS::AtLeastOnce), limits),
+            Pushed::Kept { .. }
+        ));
     }
 }

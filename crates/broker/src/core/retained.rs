@@ -45,7 +45,11 @@ pub enum Set {
 impl Retained {
     /// None yet.
     pub fn new(limits: RetainedLimits) -> Self {
-        Self { by_topic: BTreeMap::new(), bytes: 0, limits }
+        Self {
+            by_topic: BTreeMap::new(),
+            bytes: 0,
+            limits,
+        }
     }
 
     /// How many there are.
@@ -66,7 +70,11 @@ impl Retained {
     /// A message with the RETAIN flag was published. `[MQTT-3.3.1-5]` `[MQTT-3.3.1-6]`
     pub fn set(&mut self, message: &Message) -> Set {
         if message.payload.is_empty() {
-            return if self.remove(&message.topic) { Set::Cleared } else { Set::Nothing };
+            return if self.remove(&message.topic) {
+                Set::Cleared
+            } else {
+                Set::Nothing
+            };
         }
         let kept = Arc::new(message.owned());
         let replaced = self.by_topic.get(&*message.topic).map(|old| old.size());
@@ -76,7 +84,8 @@ impl Retained {
             return Set::Full;
         }
         self.bytes = bytes;
-        self.by_topic.insert(Box::from(&*message.topic), Arc::clone(&kept));
+        self.by_topic
+            .insert(Box::from(&*message.topic), Arc::clone(&kept));
         Set::Kept(kept)
     }
 
@@ -94,13 +103,20 @@ impl Retained {
 
     /// Whether `message` is still the retained message of its topic.
     pub fn is_current(&self, message: &Arc<Message>) -> bool {
-        self.get(&message.topic).is_some_and(|current| Arc::ptr_eq(current, message))
+        self.get(&message.topic)
+            .is_some_and(|current| Arc::ptr_eq(current, message))
     }
 
     /// The retained messages that match a filter and have not expired, in the order of their topics.
-    pub fn matching<'a>(&'a self, filter: &'a TopicFilter, now: Millis) -> impl Iterator<Item = &'a Arc<Message>> {
+    pub fn matching<'a>(
+        &'a self,
+        filter: &'a TopicFilter,
+        now: Millis,
+    ) -> impl Iterator<Item = &'a Arc<Message>> {
         let text = filter.as_str();
-        let literal = text.find(['+', '#']).map_or(text, |wildcard| &text[..wildcard]);
+        let literal = text
+            .find(['+', '#'])
+            .map_or(text, |wildcard| &text[..wildcard]);
         // `sport/#` also matches `sport`: begin before the separator.
         let prefix = literal.strip_suffix('/').unwrap_or(literal);
         self.by_topic
@@ -132,37 +148,67 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: RetainedLimits = RetainedLimits { messages: 5, bytes: 1 << 20 };
+    const LIMITS: RetainedLimits = RetainedLimits {
+        messages: 5,
+        bytes: 1 << 20,
+    };
 
     fn message(topic: &str, payload: &'static str) -> Message {
-        Message::new(TopicName::new(topic).unwrap(), Bytes::from_static(payload.as_bytes()), QoS::AtMostOnce, true)
+        Message::new(
+            TopicName::new(topic).unwrap(),
+            Bytes::from_static(payload.as_bytes()),
+            QoS::AtMostOnce,
+            true,
+        )
     }
 
     fn topics(retained: &Retained, filter: &str, now: Millis) -> Vec<String> {
         let filter = TopicFilter::parse(filter).unwrap();
-        retained.matching(&filter, now).map(|message| message.topic.to_string()).collect()
+        retained
+            .matching(&filter, now)
+            .map(|message| message.topic.to_string())
+            .collect()
     }
 
     #[test]
     fn filters_find_what_they_match_and_nothing_else() {
         let mut retained = Retained::new(LIMITS);
-        for topic in ["sport", "sport/tennis", "sport/tennis/p1", "sports", "$SYS/up"] {
+        for topic in [
+            "sport",
+            "sport/tennis",
+            "sport/tennis/p1",
+            "sports",
+            "$SYS/up",
+        ] {
             assert!(matches!(retained.set(&message(topic, "x")), Set::Kept(_)));
         }
-        assert_eq!(topics(&retained, "sport/#", 0), ["sport", "sport/tennis", "sport/tennis/p1"]);
+        assert_eq!(
+            topics(&retained, "sport/#", 0),
+            ["sport", "sport/tennis", "sport/tennis/p1"]
+        );
         assert_eq!(topics(&retained, "sport/+", 0), ["sport/tennis"]);
         assert_eq!(topics(&retained, "+", 0), ["sport", "sports"]);
         assert_eq!(topics(&retained, "sports", 0), ["sports"]);
-        assert_eq!(topics(&retained, "#", 0).len(), 4, "topics with $ are not for wildcards");
+        assert_eq!(
+            topics(&retained, "#", 0).len(),
+            4,
+            "topics with $ are not for wildcards"
+        );
     }
 
     #[test]
     fn an_empty_payload_deletes_and_the_bounds_hold() {
-        let mut retained = Retained::new(RetainedLimits { messages: 2, ..LIMITS });
+        let mut retained = Retained::new(RetainedLimits {
+            messages: 2,
+            ..LIMITS
+        });
         assert!(matches!(retained.set(&message("a", "1")), Set::Kept(_)));
         assert!(matches!(retained.set(&message("b", "1")), Set::Kept(_)));
         assert!(matches!(retained.set(&message("c", "1")), Set::Full));
-        assert!(matches!(retained.set(&message("b", "2")), Set::Kept(_)), "replacing needs no further place");
+        assert!(
+            matches!(retained.set(&message("b", "2")), Set::Kept(_)),
+            "replacing needs no further place"
+        );
         assert!(matches!(retained.set(&message("a", "")), Set::Cleared));
         assert!(matches!(retained.set(&message("a", "")), Set::Nothing));
         assert!(matches!(retained.set(&message("c", "1")), Set::Kept(_)));
@@ -172,7 +218,10 @@ mod tests {
     #[test]
     fn expired_messages_are_not_given_out_and_leave_no_bytes() {
         let mut retained = Retained::new(LIMITS);
-        retained.set(&Message { expires_at: Some(100), ..message("a", "1") });
+        retained.set(&Message {
+            expires_at: Some(100),
+            ..message("a", "1")
+        });
         assert_eq!(topics(&retained, "a", 99), ["a"]);
         assert!(topics(&retained, "a", 100).is_empty());
         assert_eq!(retained.expire(100), 1);

@@ -124,7 +124,10 @@ impl Session {
         self.expiry_interval_s = expiry_interval_s;
         let client_id = self.client_id.clone();
         if self.is_durable() {
-            effects.persist.push(Persist::Session { client_id, expiry_interval_s });
+            effects.persist.push(Persist::Session {
+                client_id,
+                expiry_interval_s,
+            });
         } else if was_durable {
             effects.persist.push(Persist::SessionEnded { client_id });
         }
@@ -159,7 +162,10 @@ impl Session {
     pub fn first_sight(&mut self, id: weir_mqtt::PacketId, effects: &mut Effects) -> bool {
         let first = self.received.first_sight(id);
         if first && self.is_durable() {
-            effects.persist.push(Persist::Received { client_id: self.client_id.clone(), packet_id: id });
+            effects.persist.push(Persist::Received {
+                client_id: self.client_id.clone(),
+                packet_id: id,
+            });
         }
         first
     }
@@ -168,7 +174,10 @@ impl Session {
     pub fn release(&mut self, id: weir_mqtt::PacketId, effects: &mut Effects) -> bool {
         let known = self.received.release(id);
         if known && self.is_durable() {
-            effects.persist.push(Persist::ReceivedDone { client_id: self.client_id.clone(), packet_id: id });
+            effects.persist.push(Persist::ReceivedDone {
+                client_id: self.client_id.clone(),
+                packet_id: id,
+            });
         }
         known
     }
@@ -194,8 +203,12 @@ impl Session {
     }
 
     /// Every subscription.
-    pub fn subscriptions(&self) -> impl Iterator<Item = (&SubscriptionFilter, SubscriptionOptions)> {
-        self.subscriptions.iter().map(|(filter, options)| (filter, *options))
+    pub fn subscriptions(
+        &self,
+    ) -> impl Iterator<Item = (&SubscriptionFilter, SubscriptionOptions)> {
+        self.subscriptions
+            .iter()
+            .map(|(filter, options)| (filter, *options))
     }
 
     /// Notes a subscription; the caller has put it into the index.
@@ -207,7 +220,11 @@ impl Session {
     ) {
         if self.is_durable() {
             let (client_id, filter) = (self.client_id.clone(), filter.clone());
-            effects.persist.push(Persist::Subscribed { client_id, filter, options });
+            effects.persist.push(Persist::Subscribed {
+                client_id,
+                filter,
+                options,
+            });
         }
         self.subscriptions.insert(filter, options);
     }
@@ -217,7 +234,9 @@ impl Session {
         let existed = self.subscriptions.remove(filter).is_some();
         if existed && self.is_durable() {
             let (client_id, filter) = (self.client_id.clone(), filter.detached());
-            effects.persist.push(Persist::Unsubscribed { client_id, filter });
+            effects
+                .persist
+                .push(Persist::Unsubscribed { client_id, filter });
         }
         existed
     }
@@ -225,13 +244,24 @@ impl Session {
     /// The session ends: everything in it is forgotten. Gives the filters, which the caller must take out of the index.
     pub fn end(&mut self, effects: &mut Effects) -> Vec<SubscriptionFilter> {
         if self.is_durable() {
-            effects.persist.push(Persist::SessionEnded { client_id: self.client_id.clone() });
+            effects.persist.push(Persist::SessionEnded {
+                client_id: self.client_id.clone(),
+            });
         }
         while let Some(waiting) = self.queue.pop() {
-            effects.dropped.push((DropReason::SessionEnded, waiting.message));
+            effects
+                .dropped
+                .push((DropReason::SessionEnded, waiting.message));
         }
-        let filters = self.subscriptions.drain().map(|(filter, _)| filter).collect();
-        *self = Self { link: self.link, ..Self::new(self.client_id.clone(), self.limits) };
+        let filters = self
+            .subscriptions
+            .drain()
+            .map(|(filter, _)| filter)
+            .collect();
+        *self = Self {
+            link: self.link,
+            ..Self::new(self.client_id.clone(), self.limits)
+        };
         filters
     }
 }

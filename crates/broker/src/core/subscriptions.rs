@@ -110,7 +110,10 @@ impl<H> Routes<H> {
 
 impl<H> Default for Index<H> {
     fn default() -> Self {
-        Self { tree: TopicTree::default(), groups: HashMap::default() }
+        Self {
+            tree: TopicTree::default(),
+            groups: HashMap::default(),
+        }
     }
 }
 
@@ -125,13 +128,27 @@ impl<H: Clone> Index<H> {
     ) -> bool {
         let existed = self.unsubscribe(key, filter);
         let group = filter.share.is_some().then(|| self.join(filter));
-        self.tree.insert(&filter.filter, Subscriber { key, handle, options, group });
+        self.tree.insert(
+            &filter.filter,
+            Subscriber {
+                key,
+                handle,
+                options,
+                group,
+            },
+        );
         !existed
     }
 
     fn join(&mut self, name: &SubscriptionFilter) -> Arc<Group> {
         let (group, members) = self.groups.entry(name.clone()).or_insert_with(|| {
-            (Arc::new(Group { name: name.clone(), turn: AtomicUsize::new(0) }), 0)
+            (
+                Arc::new(Group {
+                    name: name.clone(),
+                    turn: AtomicUsize::new(0),
+                }),
+                0,
+            )
         });
         *members += 1;
         Arc::clone(group)
@@ -145,9 +162,7 @@ impl<H: Clone> Index<H> {
             subscriber.key == key && group == name
         };
         let removed = self.tree.remove(&filter.filter, same).is_some();
-        if removed
-            && let Some((_, members)) = self.groups.get_mut(filter)
-        {
+        if removed && let Some((_, members)) = self.groups.get_mut(filter) {
             *members -= 1;
             if *members == 0 {
                 self.groups.remove(filter);
@@ -160,29 +175,40 @@ impl<H: Clone> Index<H> {
     pub fn routes(&self, topic: &str) -> Routes<H> {
         let mut plain: Vec<&Subscriber<H>> = Vec::new();
         let mut shared: Vec<(&Arc<Group>, Vec<Route<H>>)> = Vec::new();
-        self.tree.matching(topic, |subscriber| match &subscriber.group {
-            None => plain.push(subscriber),
-            Some(group) => {
-                let route = Route {
-                    key: subscriber.key,
-                    handle: subscriber.handle.clone(),
-                    terms: Terms::of(std::slice::from_ref(&subscriber)),
-                };
-                match shared.iter_mut().find(|(known, _)| Arc::ptr_eq(known, group)) {
-                    Some((_, members)) => members.push(route),
-                    None => shared.push((group, vec![route])),
+        self.tree
+            .matching(topic, |subscriber| match &subscriber.group {
+                None => plain.push(subscriber),
+                Some(group) => {
+                    let route = Route {
+                        key: subscriber.key,
+                        handle: subscriber.handle.clone(),
+                        terms: Terms::of(std::slice::from_ref(&subscriber)),
+                    };
+                    match shared
+                        .iter_mut()
+                        .find(|(known, _)| Arc::ptr_eq(known, group))
+                    {
+                        Some((_, members)) => members.push(route),
+                        None => shared.push((group, vec![route])),
+                    }
                 }
-            }
-        });
+            });
         // Stable: a session's subscriptions stay in the order in which the tree gave them.
         plain.sort_by_key(|subscriber| subscriber.key);
         let sessions = plain
             .chunk_by(|one, other| one.key == other.key)
-            .map(|same| Route { key: same[0].key, handle: same[0].handle.clone(), terms: Terms::of(same) })
+            .map(|same| Route {
+                key: same[0].key,
+                handle: same[0].handle.clone(),
+                terms: Terms::of(same),
+            })
             .collect();
         let groups = shared
             .into_iter()
-            .map(|(group, members)| GroupRoute { group: Arc::clone(group), members: members.into() })
+            .map(|(group, members)| GroupRoute {
+                group: Arc::clone(group),
+                members: members.into(),
+            })
             .collect();
         Routes { sessions, groups }
     }
@@ -191,13 +217,21 @@ impl<H: Clone> Index<H> {
 impl Terms {
     /// `[MQTT-3.3.4-2]` One delivery for several subscriptions: the highest QoS, and the identifier of each that has one.
     fn of<H>(subscribers: &[&Subscriber<H>]) -> Self {
-        let mut terms = Self { qos: QoS::AtMostOnce, no_local: true, retain_as_published: false, subscription_ids: None };
+        let mut terms = Self {
+            qos: QoS::AtMostOnce,
+            no_local: true,
+            retain_as_published: false,
+            subscription_ids: None,
+        };
         for subscriber in subscribers {
             terms.qos = terms.qos.max(subscriber.options.qos);
             terms.no_local &= subscriber.options.no_local;
             terms.retain_as_published |= subscriber.options.retain_as_published;
         }
-        let ids: Vec<SubscriptionId> = subscribers.iter().filter_map(|subscriber| subscriber.options.id).collect();
+        let ids: Vec<SubscriptionId> = subscribers
+            .iter()
+            .filter_map(|subscriber| subscriber.options.id)
+            .collect();
         terms.subscription_ids = (!ids.is_empty()).then(|| ids.into());
         terms
     }
@@ -219,7 +253,12 @@ mod tests {
 
     fn options(qos: QoS, id: Option<u32>) -> SubscriptionOptions {
         let id = id.and_then(SubscriptionId::new);
-        SubscriptionOptions { qos, no_local: false, retain_as_published: false, id }
+        SubscriptionOptions {
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            id,
+        }
     }
 
     fn filter(text: &str) -> SubscriptionFilter {
@@ -229,13 +268,27 @@ mod tests {
     #[test]
     fn overlapping_subscriptions_of_one_session_are_one_delivery() {
         let mut index = Index::default();
-        index.subscribe(1, "alice", &filter("a/+"), options(QoS::AtMostOnce, Some(7)));
-        index.subscribe(1, "alice", &filter("a/#"), options(QoS::ExactlyOnce, Some(8)));
+        index.subscribe(
+            1,
+            "alice",
+            &filter("a/+"),
+            options(QoS::AtMostOnce, Some(7)),
+        );
+        index.subscribe(
+            1,
+            "alice",
+            &filter("a/#"),
+            options(QoS::ExactlyOnce, Some(8)),
+        );
         index.subscribe(1, "alice", &filter("b"), options(QoS::ExactlyOnce, Some(9)));
         index.subscribe(2, "bob", &filter("a/b"), options(QoS::AtLeastOnce, None));
         let routes = index.routes("a/b");
         assert_eq!(routes.sessions.len(), 2);
-        let alice = routes.sessions.iter().find(|route| route.handle == "alice").unwrap();
+        let alice = routes
+            .sessions
+            .iter()
+            .find(|route| route.handle == "alice")
+            .unwrap();
         assert_eq!(alice.terms.qos, QoS::ExactlyOnce);
         let ids = alice.terms.subscription_ids.clone().unwrap();
         let mut ids: Vec<u32> = ids.iter().map(|id| id.get()).collect();
@@ -259,18 +312,43 @@ mod tests {
     #[test]
     fn a_shared_group_takes_turns_and_is_apart_from_plain_subscriptions() {
         let mut index = Index::default();
-        index.subscribe(1, "alice", &filter("$share/g/a"), options(QoS::AtMostOnce, None));
-        index.subscribe(2, "bob", &filter("$share/g/a"), options(QoS::AtMostOnce, None));
-        index.subscribe(1, "alice", &filter("$share/h/a"), options(QoS::AtMostOnce, None));
+        index.subscribe(
+            1,
+            "alice",
+            &filter("$share/g/a"),
+            options(QoS::AtMostOnce, None),
+        );
+        index.subscribe(
+            2,
+            "bob",
+            &filter("$share/g/a"),
+            options(QoS::AtMostOnce, None),
+        );
+        index.subscribe(
+            1,
+            "alice",
+            &filter("$share/h/a"),
+            options(QoS::AtMostOnce, None),
+        );
         index.subscribe(1, "alice", &filter("a"), options(QoS::AtMostOnce, None));
         let routes = index.routes("a");
         assert_eq!(routes.sessions.len(), 1);
         assert_eq!(routes.groups.len(), 2);
-        let group = routes.groups.iter().find(|group| group.members.len() == 2).unwrap();
-        let first: Vec<_> = (0..4).map(|_| group.turn().next().unwrap().handle).collect();
+        let group = routes
+            .groups
+            .iter()
+            .find(|group| group.members.len() == 2)
+            .unwrap();
+        let first: Vec<_> = (0..4)
+            .map(|_| group.turn().next().unwrap().handle)
+            .collect();
         assert_eq!(first, ["alice", "bob", "alice", "bob"]);
         assert!(index.unsubscribe(1, &filter("$share/g/a")));
-        assert_eq!(index.routes("a").sessions.len(), 1, "the plain subscription is another one");
+        assert_eq!(
+            index.routes("a").sessions.len(),
+            1,
+            "the plain subscription is another one"
+        );
         assert!(index.unsubscribe(2, &filter("$share/g/a")));
         assert_eq!(index.groups.len(), 1, "an empty group is forgotten");
     }

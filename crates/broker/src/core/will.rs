@@ -6,7 +6,6 @@ use weir_mqtt::properties::PublishProperties;
 
 use super::Millis;
 use super::message::{Message, Origin};
-use crate::stats::CloseReason;
 
 /// A Will, ready to be published.
 #[derive(Clone, Debug)]
@@ -35,7 +34,12 @@ impl Will {
         let message = Message {
             properties: has_properties.then(|| Box::new(properties)),
             origin,
-            ..Message::new(will.topic.clone(), will.payload.clone(), will.qos, will.retain)
+            ..Message::new(
+                will.topic.clone(),
+                will.payload.clone(),
+                will.qos,
+                will.retain,
+            )
         };
         Self {
             message: message.owned(),
@@ -50,14 +54,14 @@ impl Will {
         now + u64::from(self.delay_s.min(session_expiry_s)) * 1000
     }
 
-    /// Whether the end of a connection leaves the Will to be published at all. `[MQTT-3.1.2-8]` `[MQTT-3.14.4-3]`
-    pub fn survives(reason: CloseReason) -> bool {
-        reason != CloseReason::Normal
-    }
-
     /// The message to publish now.
     pub fn into_message(self, now: Millis) -> Message {
-        let expires_at = self.expiry_interval_s.map(|seconds| now + u64::from(seconds) * 1000);
-        Message { expires_at, ..self.message }
+        let expires_at = self
+            .expiry_interval_s
+            .map(|seconds| now + u64::from(seconds) * 1000);
+        Message {
+            expires_at,
+            ..self.message
+        }
     }
 }

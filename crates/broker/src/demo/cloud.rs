@@ -17,7 +17,9 @@ pub(super) struct Device {
 impl Authenticator for Device {
     fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
         let decision = if self.signed(request) {
-            Decision::Allow(Identity { username: request.username.clone() })
+            Decision::Allow(Identity {
+                username: request.username.clone(),
+            })
         } else {
             Decision::Deny(ReasonCode::BadUserNameOrPassword)
         };
@@ -27,10 +29,17 @@ impl Authenticator for Device {
 
 impl Device {
     fn signed(&self, request: &ConnectRequest) -> bool {
-        let Some(expected) = self.password_for(&request.client_id) else { return false };
+        let Some(expected) = self.password_for(&request.client_id) else {
+            return false;
+        };
         let username = format!("{}&{}", self.device_name, self.product_key);
-        let given = request.password.as_ref().map(|password| password.to_vec()).unwrap_or_default();
-        request.username.as_deref() == Some(&username) && bool::from(expected.as_bytes().ct_eq(&given))
+        let given = request
+            .password
+            .as_ref()
+            .map(|password| password.to_vec())
+            .unwrap_or_default();
+        request.username.as_deref() == Some(&username)
+            && bool::from(expected.as_bytes().ct_eq(&given))
     }
 
     /// The password that belongs to a client id `core|key=value,…|`, by the parameters that it names.

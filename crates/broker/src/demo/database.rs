@@ -28,11 +28,15 @@ impl Database {
         let database = match postgres {
             Some(url) => Self::Postgres(PgPool::connect(url).await?),
             None => {
-                let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
+                let options = SqliteConnectOptions::new()
+                    .filename(file)
+                    .create_if_missing(true);
                 Self::Sqlite(SqlitePool::connect_with(options).await?)
             }
         };
-        database.execute(include_str!("../../../../rules/demo/schema.sql")).await?;
+        database
+            .execute(include_str!("../../../../rules/demo/schema.sql"))
+            .await?;
         Ok(database)
     }
 
@@ -56,16 +60,31 @@ impl Database {
     pub(super) async fn arrived(&self) -> Arrived {
         Arrived {
             // The table is made with its first row.
-            readings: self.number("SELECT COUNT(*) FROM readings").await.unwrap_or(0),
-            writes: self.number("SELECT CAST(COALESCE(SUM(writes), 0) AS BIGINT) FROM latest").await.unwrap_or(0),
-            devices: self.number("SELECT COUNT(*) FROM latest").await.unwrap_or(0),
+            readings: self
+                .number("SELECT COUNT(*) FROM readings")
+                .await
+                .unwrap_or(0),
+            writes: self
+                .number("SELECT CAST(COALESCE(SUM(writes), 0) AS BIGINT) FROM latest")
+                .await
+                .unwrap_or(0),
+            devices: self
+                .number("SELECT COUNT(*) FROM latest")
+                .await
+                .unwrap_or(0),
         }
     }
 
     async fn execute(&self, sql: &'static str) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite(pool) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.map(|_| ()),
-            Self::Postgres(pool) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.map(|_| ()),
+            Self::Sqlite(pool) => sqlx::raw_sql(AssertSqlSafe(sql))
+                .execute(pool)
+                .await
+                .map(|_| ()),
+            Self::Postgres(pool) => sqlx::raw_sql(AssertSqlSafe(sql))
+                .execute(pool)
+                .await
+                .map(|_| ()),
         }
     }
 

@@ -26,8 +26,8 @@ use crate::app::{App, StartError};
 use crate::auth::anonymous::Anonymous;
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
 use crate::client::{Client, ClientError, Options};
-use crate::config::{Config, Listener, ListenerKind};
 use crate::config::toml_file::{Outside, Process};
+use crate::config::{Config, Listener, ListenerKind};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
 use crate::problem::Source;
@@ -128,15 +128,25 @@ impl Demo {
     /// # Errors
     /// When a part cannot start.
     pub async fn start(data_dir: &Path, postgres: Option<&str>) -> Result<Self, StartError> {
-        let unusable = |what: &str, error: &dyn std::fmt::Display| StartError::Unusable(format!("{what}: {error}"));
-        std::fs::create_dir_all(data_dir).map_err(|error| unusable(&data_dir.display().to_string(), &error))?;
+        let unusable = |what: &str, error: &dyn std::fmt::Display| {
+            StartError::Unusable(format!("{what}: {error}"))
+        };
+        std::fs::create_dir_all(data_dir)
+            .map_err(|error| unusable(&data_dir.display().to_string(), &error))?;
         let file = data_dir.join("demo.db");
-        let database = Database::open(&file, postgres).await.map_err(|error| unusable("the demo's database", &error))?;
+        let database = Database::open(&file, postgres)
+            .await
+            .map_err(|error| unusable("the demo's database", &error))?;
         let before = database.arrived().await;
         let webhook = Webhook::default();
-        let hook = webhook.start().await.map_err(|error| unusable("the demo's webhook", &error))?;
+        let hook = webhook
+            .start()
+            .await
+            .map_err(|error| unusable("the demo's webhook", &error))?;
         let secret = format!("{:032x}", rand::random::<u128>());
-        let (cloud, cloud_address) = start_cloud(&secret).await.map_err(|error| unusable("the demo's cloud", &error))?;
+        let (cloud, cloud_address) = start_cloud(&secret)
+            .await
+            .map_err(|error| unusable("the demo's cloud", &error))?;
         let outside = Addresses {
             database: postgres.map_or_else(|| file.display().to_string(), str::to_owned),
             webhook: hook,
@@ -147,14 +157,23 @@ impl Demo {
         let project = Project::BuiltIn(files(database.connector()), Box::new(outside));
         let app = App::start(&config, project, Arc::new(Anonymous)).await?;
         if app.first_load.refused > 0 {
-            return Err(StartError::Config(app.first_load.problems().cloned().collect()));
+            return Err(StartError::Config(
+                app.first_load.problems().cloned().collect(),
+            ));
         }
         let (stop, stopped) = watch::channel(false);
         let (sent, published) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let subscriber = subscriber(app.mqtt[0], Arc::clone(&published)).await.map_err(|error| unusable("the demo's subscriber", &error))?;
+        let subscriber = subscriber(app.mqtt[0], Arc::clone(&published))
+            .await
+            .map_err(|error| unusable("the demo's subscriber", &error))?;
         let mut devices = JoinSet::new();
         for number in 0..DEVICES {
-            devices.spawn(device(app.mqtt[0], number, Arc::clone(&sent), stopped.clone()));
+            devices.spawn(device(
+                app.mqtt[0],
+                number,
+                Arc::clone(&sent),
+                stopped.clone(),
+            ));
         }
         Ok(Self {
             app,
@@ -194,15 +213,24 @@ impl Demo {
         let published = self.published.load(Relaxed);
         let mut rules = Vec::new();
         for (id, _) in RULES {
-            let Some(rule) = self.app.pipeline.rule(id) else { continue };
+            let Some(rule) = self.app.pipeline.rule(id) else {
+                continue;
+            };
             let counters = &rule.counters;
             let (arrived, sink) = match id {
-                "hot" => (positive(arrived.readings - self.before.readings), format!("{}:readings", self.database.name())),
-                "latest" => {
-                    (positive(arrived.writes - self.before.writes), format!("{}:latest {} keys", self.database.name(), arrived.devices))
-                }
+                "hot" => (
+                    positive(arrived.readings - self.before.readings),
+                    format!("{}:readings", self.database.name()),
+                ),
+                "latest" => (
+                    positive(arrived.writes - self.before.writes),
+                    format!("{}:latest {} keys", self.database.name(), arrived.devices),
+                ),
                 "alert" => (self.webhook.hits(), "http (202)".to_owned()),
-                _ => (self.cloud.stats().messages_in[1].get(), "mqtt aliyun acked".to_owned()),
+                _ => (
+                    self.cloud.stats().messages_in[1].get(),
+                    "mqtt aliyun acked".to_owned(),
+                ),
             };
             rules.push(RuleSummary {
                 rule: id,
@@ -214,7 +242,14 @@ impl Demo {
             });
         }
         let differences = differences(self.sent.load(Relaxed), published, &rules);
-        Summary { v: 1, ok: differences.is_empty(), seconds: self.started.elapsed().as_secs_f64(), published, rules, differences }
+        Summary {
+            v: 1,
+            ok: differences.is_empty(),
+            seconds: self.started.elapsed().as_secs_f64(),
+            published,
+            rules,
+            differences,
+        }
     }
 
     /// Stops the devices, lets the last rows arrive, and says whether all counts agree.
@@ -253,10 +288,16 @@ fn differences(sent: u64, published: u64, rules: &[RuleSummary]) -> Vec<String> 
     let mut differences = Vec::new();
     for rule in rules {
         if rule.matched != published {
-            differences.push(format!("{}: {} messages were published, {} matched", rule.rule, published, rule.matched));
+            differences.push(format!(
+                "{}: {} messages were published, {} matched",
+                rule.rule, published, rule.matched
+            ));
         }
         if rule.passed != rule.arrived {
-            differences.push(format!("{}: {} rows were made, {} arrived at {}", rule.rule, rule.passed, rule.arrived, rule.sink));
+            differences.push(format!(
+                "{}: {} rows were made, {} arrived at {}",
+                rule.rule, rule.passed, rule.arrived, rule.sink
+            ));
         }
         // The devices send nothing that a rule cannot read; a user who tries things may.
         if rule.errors > 0 && sent == published {
@@ -270,16 +311,26 @@ fn differences(sent: u64, published: u64, rules: &[RuleSummary]) -> Vec<String> 
         differences.push("nothing was published".to_owned());
     }
     if published < sent {
-        differences.push(format!("the devices sent {sent} messages, a subscriber got {published}"));
+        differences.push(format!(
+            "the devices sent {sent} messages, a subscriber got {published}"
+        ));
     }
     differences
 }
 
 /// Counts what a plain subscriber gets, independently of the rules.
-async fn subscriber(broker: SocketAddr, published: Arc<AtomicU64>) -> Result<tokio::task::JoinHandle<()>, ClientError> {
-    let options = Options { client_id: "demo-counter".to_owned(), ..Options::default() };
+async fn subscriber(
+    broker: SocketAddr,
+    published: Arc<AtomicU64>,
+) -> Result<tokio::task::JoinHandle<()>, ClientError> {
+    let options = Options {
+        client_id: "demo-counter".to_owned(),
+        ..Options::default()
+    };
     let mut client = Client::connect(broker, &options).await?;
-    client.subscribe(&["/dev/+/up".to_owned()], QoS::AtLeastOnce).await?;
+    client
+        .subscribe(&["/dev/+/up".to_owned()], QoS::AtLeastOnce)
+        .await?;
     Ok(tokio::spawn(async move {
         while client.next_message().await.is_ok() {
             published.fetch_add(1, Relaxed);
@@ -290,18 +341,34 @@ async fn subscriber(broker: SocketAddr, published: Arc<AtomicU64>) -> Result<tok
 fn files(database: &str) -> Files {
     let mut files = Files::default();
     for (id, text) in RULES {
-        files.0.insert(FileId::rule(id), Source::new(format!("(built in) rules/demo/{id}.toml"), text));
+        files.0.insert(
+            FileId::rule(id),
+            Source::new(format!("(built in) rules/demo/{id}.toml"), text),
+        );
     }
-    files.0.insert(FileId::connector("db"), Source::new("(built in) connectors/db.toml", database));
-    files.0.insert(FileId::connector("cloud"), Source::new("(built in) connectors/cloud.toml", CLOUD_CONNECTOR));
+    files.0.insert(
+        FileId::connector("db"),
+        Source::new("(built in) connectors/db.toml", database),
+    );
+    files.0.insert(
+        FileId::connector("cloud"),
+        Source::new("(built in) connectors/cloud.toml", CLOUD_CONNECTOR),
+    );
     files
 }
 
 /// The usual ports where they are free, else others.
 async fn config(data_dir: &Path) -> Config {
-    let mut config = Config { data_dir: Some(data_dir.to_path_buf()), ..Config::default() };
+    let mut config = Config {
+        data_dir: Some(data_dir.to_path_buf()),
+        ..Config::default()
+    };
     let bind = free_or_any(1883).await;
-    config.listeners = Some(vec![Listener { kind: ListenerKind::Tcp, bind, max_connections: 1000 }]);
+    config.listeners = Some(vec![Listener {
+        kind: ListenerKind::Tcp,
+        bind,
+        max_connections: 1000,
+    }]);
     config.http.bind = free_or_any(18083).await;
     config.rules.watch = false;
     config
@@ -319,24 +386,49 @@ async fn start_cloud(secret: &str) -> std::io::Result<(Broker, SocketAddr)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     // As rules/connectors/cloud.toml names them.
-    let device = Device { product_key: "a1Example", device_name: "gw-01", secret: secret.to_owned() };
+    let device = Device {
+        product_key: "a1Example",
+        device_name: "gw-01",
+        secret: secret.to_owned(),
+    };
     let nothing = Arc::new(Pipeline::new(World::new("cloud", jiff::tz::TimeZone::UTC)));
     let broker = Broker::start(BrokerSettings::default(), nothing, Arc::new(device));
-    let settings = ListenerSettings { name: "cloud".into(), max_connections: 100, allow_anonymous: false };
+    let settings = ListenerSettings {
+        name: "cloud".into(),
+        max_connections: 100,
+        allow_anonymous: false,
+    };
     let server = broker.clone();
-    tokio::spawn(async move { server.serve(listener, settings, std::future::pending()).await });
+    tokio::spawn(async move {
+        server
+            .serve(listener, settings, std::future::pending())
+            .await
+    });
     Ok((broker, address))
 }
 
 /// One simulated device: the same readings in every run, over a real connection.
-async fn device(broker: SocketAddr, number: u64, sent: Arc<AtomicU64>, mut stopped: watch::Receiver<bool>) -> Result<(), String> {
+async fn device(
+    broker: SocketAddr,
+    number: u64,
+    sent: Arc<AtomicU64>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), String> {
     let mut random = StdRng::seed_from_u64(number + 1);
     let id = format!("d{}", number + 1);
-    let options = Options { client_id: format!("demo-{id}"), ..Options::default() };
-    let mut client = Client::connect(broker, &options).await.map_err(|error| format!("device {id}: {error}"))?;
+    let options = Options {
+        client_id: format!("demo-{id}"),
+        ..Options::default()
+    };
+    let mut client = Client::connect(broker, &options)
+        .await
+        .map_err(|error| format!("device {id}: {error}"))?;
     let topic = format!("/dev/{id}/up");
     // Spread over the interval, so that the table moves evenly.
-    let mut turn = tokio::time::interval_at(tokio::time::Instant::now() + EVERY.mul_f64(random.random_range(0.0..1.0)), EVERY);
+    let mut turn = tokio::time::interval_at(
+        tokio::time::Instant::now() + EVERY.mul_f64(random.random_range(0.0..1.0)),
+        EVERY,
+    );
     loop {
         tokio::select! {
             _ = turn.tick() => {}
@@ -351,7 +443,10 @@ async fn device(broker: SocketAddr, number: u64, sent: Arc<AtomicU64>, mut stopp
             .map_err(|error| format!("device {id}: {error}"))?;
         sent.fetch_add(1, Relaxed);
     }
-    client.disconnect().await.map_err(|error| format!("device {id}: {error}"))
+    client
+        .disconnect()
+        .await
+        .map_err(|error| format!("device {id}: {error}"))
 }
 
 #[cfg(test)]
@@ -359,12 +454,24 @@ mod tests {
     use super::*;
 
     fn rule(rule: &'static str, matched: u64, passed: u64, arrived: u64) -> RuleSummary {
-        RuleSummary { rule, matched, passed, errors: 0, arrived, sink: "x".to_owned() }
+        RuleSummary {
+            rule,
+            matched,
+            passed,
+            errors: 0,
+            arrived,
+            sink: "x".to_owned(),
+        }
     }
 
     #[test]
     fn counts_agree_only_when_every_rule_saw_everything_and_everything_arrived() {
-        let good = [rule("hot", 9, 3, 3), rule("latest", 9, 9, 9), rule("alert", 9, 3, 3), rule("cloud", 9, 5, 5)];
+        let good = [
+            rule("hot", 9, 3, 3),
+            rule("latest", 9, 9, 9),
+            rule("alert", 9, 3, 3),
+            rule("cloud", 9, 5, 5),
+        ];
         assert!(differences(9, 9, &good).is_empty());
         let mut lost = good.clone();
         lost[3].arrived = 4;

@@ -28,7 +28,9 @@ impl Webhook {
     pub(super) async fn start(&self) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let app = Router::new().fallback(any(receive)).with_state(self.clone());
+        let app = Router::new()
+            .fallback(any(receive))
+            .with_state(self.clone());
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 tracing::error!(%error, "the demo's webhook receiver has ended");
@@ -46,7 +48,10 @@ impl Webhook {
 
 async fn receive(State(webhook): State<Webhook>, headers: HeaderMap) -> StatusCode {
     let mut seen = webhook.seen.lock();
-    match headers.get("idempotency-key").and_then(|key| key.to_str().ok()) {
+    match headers
+        .get("idempotency-key")
+        .and_then(|key| key.to_str().ok())
+    {
         Some(key) => {
             seen.keys.insert(key.to_owned());
         }

@@ -10,33 +10,57 @@ use crate::core::message::Message;
 
 impl Client {
     pub(super) fn puback(&mut self, puback: &PubAck) -> Result<(), Leave> {
-        let message = self.handle.lock().session.puback(puback.packet_id, &mut self.router.effects);
+        let message = self
+            .handle
+            .lock()
+            .session
+            .puback(puback.packet_id, &mut self.router.effects);
         self.arrived(message);
         Ok(())
     }
 
     pub(super) fn pubrec(&mut self, pubrec: &PubRec) -> Result<(), Leave> {
         let (id, refused) = (pubrec.packet_id, pubrec.reason.is_error());
-        let (due, message) = self.handle.lock().session.pubrec(id, refused, &mut self.router.effects);
+        let (due, message) =
+            self.handle
+                .lock()
+                .session
+                .pubrec(id, refused, &mut self.router.effects);
         self.arrived(message);
         if refused {
             return Ok(());
         }
         // [MQTT-4.3.3-4] Also for an identifier that is not known here, so that the client can forget it.
-        let reason = if due { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if due {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
         self.reply(|version, out| PubRel::new(id, reason).encode(version, out))
     }
 
     pub(super) fn pubrel(&mut self, pubrel: &PubRel) -> Result<(), Leave> {
         let id = pubrel.packet_id;
-        let known = self.handle.lock().session.release(id, &mut self.router.effects);
+        let known = self
+            .handle
+            .lock()
+            .session
+            .release(id, &mut self.router.effects);
         // [MQTT-4.3.3-11]
-        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if known {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
         self.reply(|version, out| PubComp::new(id, reason).encode(version, out))
     }
 
     pub(super) fn pubcomp(&mut self, pubcomp: &PubComp) -> Result<(), Leave> {
-        self.refill |= self.handle.lock().session.pubcomp(pubcomp.packet_id, &mut self.router.effects);
+        self.refill |= self
+            .handle
+            .lock()
+            .session
+            .pubcomp(pubcomp.packet_id, &mut self.router.effects);
         Ok(())
     }
 
@@ -46,7 +70,8 @@ impl Client {
         if let Some(message) = message
             && self.router.watch().acked
         {
-            self.router.tell_receiver(&events::ACKED, &message, &self.handle.client_id, None);
+            self.router
+                .tell_receiver(&events::ACKED, &message, &self.handle.client_id, None);
         }
     }
 }

@@ -30,7 +30,11 @@ pub(crate) struct Door {
 
 impl Shared {
     /// Admits a client, or says why not.
-    pub(crate) async fn admit(self: &Arc<Self>, connect: Connect, door: Door) -> Result<Client, ReasonCode> {
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        connect: Connect,
+        door: Door,
+    ) -> Result<Client, ReasonCode> {
         let admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
         let identity = self.authenticate(&connect, &admission, door).await?;
         let origin = Arc::new(Origin {
@@ -48,15 +52,7 @@ impl Shared {
         let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
         let router = Router::of_session(self, handle.key);
         // From here on the client's end gives the session back.
-        let mut client = Client::new(
-            self,
-            handle,
-            key,
-            router,
-            info,
-            admission.keep_alive_s,
-            admission.problem_information,
-        );
+        let mut client = Client::new(self, handle, router, info, admission.keep_alive_s);
         client.begin(&connect, &admission, origin, resumed).await;
         Ok(client)
     }
@@ -119,15 +115,25 @@ impl Shared {
 
 impl Client {
     /// The session goes on or begins anew, what that means is kept, and the client is welcomed.
-    async fn begin(&mut self, connect: &Connect, admission: &Admission, origin: Arc<Origin>, resumed: bool) {
+    async fn begin(
+        &mut self,
+        connect: &Connect,
+        admission: &Admission,
+        origin: Arc<Origin>,
+        resumed: bool,
+    ) {
         if !resumed {
             self.discard_session();
         }
         {
             let mut slot = self.handle.lock();
             // [MQTT-3.1.3-9] A Will that waited for its delay is not sent: the client is back.
-            slot.session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will, origin)));
-            slot.session.set_expiry_interval(admission.session_expiry_s, &mut self.router.effects);
+            slot.session.will = connect
+                .will
+                .as_ref()
+                .map(|will| Box::new(Will::new(will, origin)));
+            slot.session
+                .set_expiry_interval(admission.session_expiry_s, &mut self.router.effects);
         }
         let now = self.shared.clock.now();
         self.router.finish(now).committed().await;

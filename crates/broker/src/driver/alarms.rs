@@ -26,7 +26,9 @@ pub(super) struct Alarms {
 impl Alarms {
     fn set(&self, at: Millis, handle: &Arc<SessionHandle>) {
         let mut set = self.set.lock();
-        let first = set.first_key_value().is_none_or(|((first, _), _)| at < *first);
+        let first = set
+            .first_key_value()
+            .is_none_or(|((first, _), _)| at < *first);
         set.insert((at, handle.key), Arc::clone(handle));
         drop(set);
         if first {
@@ -41,7 +43,10 @@ impl Alarms {
     fn take_due(&self, now: Millis) -> Vec<(Millis, Arc<SessionHandle>)> {
         let mut set = self.set.lock();
         let later = set.split_off(&(now + 1, 0));
-        std::mem::replace(&mut *set, later).into_iter().map(|((at, _), handle)| (at, handle)).collect()
+        std::mem::replace(&mut *set, later)
+            .into_iter()
+            .map(|((at, _), handle)| (at, handle))
+            .collect()
     }
 }
 
@@ -50,7 +55,9 @@ impl Shared {
     pub(super) fn set_alarm(&self, handle: &Arc<SessionHandle>) {
         let at = {
             let mut slot = handle.lock();
-            let Some(at) = [slot.expires_at, slot.will_at].into_iter().flatten().min() else { return };
+            let Some(at) = [slot.expires_at, slot.will_at].into_iter().flatten().min() else {
+                return;
+            };
             // An earlier alarm looks again and sets the next: so a flapping client has one alarm, not thousands.
             if slot.alarm.is_some_and(|set| set <= at) {
                 return;
@@ -96,7 +103,11 @@ impl Shared {
             }
             let will_due = slot.will_at.is_some_and(|at| at <= now);
             let expired = slot.expires_at.is_some_and(|at| at <= now);
-            let will = if will_due || expired { slot.session.will.take() } else { None };
+            let will = if will_due || expired {
+                slot.session.will.take()
+            } else {
+                None
+            };
             if will.is_some() {
                 slot.will_at = None;
             }

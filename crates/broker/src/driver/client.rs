@@ -13,7 +13,7 @@ use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, Reaso
 use super::Shared;
 use super::events::{self, ClientInfo};
 use super::gate::{Gate, Replies};
-use super::handle::{ConnectionKey, SessionHandle};
+use super::handle::SessionHandle;
 use super::router::{Routed, Router};
 use crate::core::Millis;
 use crate::core::connect::expiry_at_disconnect;
@@ -34,12 +34,18 @@ pub(crate) struct Leave {
 impl Leave {
     /// The client broke the protocol.
     pub(crate) const fn broken(code: ReasonCode) -> Self {
-        Self { reason: CloseReason::ProtocolError, say: Some(code) }
+        Self {
+            reason: CloseReason::ProtocolError,
+            say: Some(code),
+        }
     }
 
     /// The socket has ended.
     pub(crate) const fn closed() -> Self {
-        Self { reason: CloseReason::TcpClosed, say: None }
+        Self {
+            reason: CloseReason::TcpClosed,
+            say: None,
+        }
     }
 
     /// The broker wants the connection to end.
@@ -61,7 +67,6 @@ pub(crate) struct Client {
     pub(super) handle: Arc<SessionHandle>,
     pub(super) router: Router,
     pub(super) info: ClientInfo,
-    pub(super) key: ConnectionKey,
     /// Acknowledgements of the present step, encoded.
     pub(super) replies: Replies,
     pub(super) gate: Gate,
@@ -75,7 +80,6 @@ pub(crate) struct Client {
     pub(super) refill: bool,
     /// Packets handled and PUBLISH packets read since the last count.
     pub(super) counts: Counts,
-    pub(super) problem_information: bool,
     keep_alive_ms: Option<Millis>,
     left: bool,
 }
@@ -93,11 +97,9 @@ impl Client {
     pub(super) fn new(
         shared: &Arc<Shared>,
         handle: Arc<SessionHandle>,
-        key: ConnectionKey,
         router: Router,
         info: ClientInfo,
         keep_alive_s: u16,
-        problem_information: bool,
     ) -> Self {
         // [MQTT-3.1.2-22] One and a half times the keep-alive, or what the settings say.
         let factor = shared.settings.keepalive_factor.max(1.0);
@@ -107,7 +109,6 @@ impl Client {
             handle,
             router,
             info,
-            key,
             replies: Replies::default(),
             gate: Gate::default(),
             aliases: Vec::new(),
@@ -116,8 +117,8 @@ impl Client {
             // What an earlier connection left is sent again in the first step.
             refill: true,
             counts: Counts::default(),
-            problem_information,
-            keep_alive_ms: (keep_alive_s > 0).then(|| u64::try_from(keep_alive.as_millis()).unwrap_or(Millis::MAX)),
+            keep_alive_ms: (keep_alive_s > 0)
+                .then(|| u64::try_from(keep_alive.as_millis()).unwrap_or(Millis::MAX)),
             left: false,
         }
     }
@@ -138,7 +139,12 @@ impl Client {
     }
 
     /// Handles one packet. Acknowledgements leave with [`step_done`](Self::step_done).
-    pub(crate) fn handle(&mut self, now: Millis, packet: Packet, bytes: usize) -> Result<(), Leave> {
+    pub(crate) fn handle(
+        &mut self,
+        now: Millis,
+        packet: Packet,
+        bytes: usize,
+    ) -> Result<(), Leave> {
         self.counts.packets += 1;
         self.counts.bytes += bytes as u64;
         match packet {
@@ -164,24 +170,36 @@ impl Client {
     /// `[MQTT-3.12.4-1]` Promises nothing about storage, so it does not wait at the gate.
     fn ping(&mut self) -> Result<(), Leave> {
         let mut slot = self.handle.lock();
-        encoded(weir_mqtt::codec::encode(&Packet::PingResp, self.info.version, slot.session.outbox().control()))
+        encoded(weir_mqtt::codec::encode(
+            &Packet::PingResp,
+            self.info.version,
+            slot.session.outbox().control(),
+        ))
     }
 
     fn disconnect(&mut self, disconnect: &Disconnect) -> Leave {
-        let asked = disconnect.properties.as_ref().and_then(|properties| properties.session_expiry_interval_s);
+        let asked = disconnect
+            .properties
+            .as_ref()
+            .and_then(|properties| properties.session_expiry_interval_s);
         let mut slot = self.handle.lock();
         let connected_with = slot.session.expiry_interval_s();
         match expiry_at_disconnect(connected_with, asked, &self.shared.connect_limits) {
             None => return Leave::broken(ReasonCode::ProtocolError),
             Some(expiry) if expiry != connected_with => {
-                slot.session.set_expiry_interval(expiry, &mut self.router.effects);
+                slot.session
+                    .set_expiry_interval(expiry, &mut self.router.effects);
             }
             Some(_) => {}
         }
+        // [MQTT-3.14.4-3] Only reason 0x04 asks for the Will.
         if disconnect.reason == ReasonCode::Success {
             slot.session.will = None;
         }
-        Leave { reason: CloseReason::Normal, say: None }
+        Leave {
+            reason: CloseReason::Normal,
+            say: None,
+        }
     }
 
     /// The end of a step, such as one socket read: commits, acknowledges, wakes receivers.
@@ -192,7 +210,8 @@ impl Client {
         let ticket = self.router.finish(now);
         if self.replies.packets > 0 {
             let mut slot = self.handle.lock();
-            self.gate.acknowledge(ticket, &mut self.replies, slot.session.outbox());
+            self.gate
+                .acknowledge(ticket, &mut self.replies, slot.session.outbox());
         }
         let counts = std::mem::take(&mut self.counts);
         let stats = &self.shared.stats;
@@ -216,14 +235,18 @@ impl Client {
         if has_backlog {
             // Retained messages are locked before sessions.
             let retained = self.shared.retained.read();
-            self.handle.lock().session.refill(now, Some(&retained), &mut self.router.effects);
+            self.handle
+                .lock()
+                .session
+                .refill(now, Some(&retained), &mut self.router.effects);
         }
         self.tell_delivered();
     }
 
     pub(super) fn tell_delivered(&mut self) {
         for message in std::mem::take(&mut self.router.effects.delivered) {
-            self.router.tell_receiver(&events::DELIVERED, &message, &self.handle.client_id, None);
+            self.router
+                .tell_receiver(&events::DELIVERED, &message, &self.handle.client_id, None);
         }
     }
 
@@ -241,7 +264,10 @@ impl Client {
     pub(crate) fn take_output(&mut self, now: Millis, batch: &mut WriteBatch) -> bool {
         let (sent, waits) = {
             let mut slot = self.handle.lock();
-            (slot.session.outbox().take_into(batch), slot.session.has_sendable())
+            (
+                slot.session.outbox().take_into(batch),
+                slot.session.has_sendable(),
+            )
         };
         let stats = &self.shared.stats;
         stats.sent_packets.add(sent.packets);
@@ -268,7 +294,9 @@ impl Client {
 
     /// Tries parked publishes again when a sink may have room; true when something changed.
     pub(crate) fn poll_room(&mut self, now: Millis, cx: &mut Context<'_>) -> Result<bool, Leave> {
-        let Some(room) = &mut self.room else { return Ok(false) };
+        let Some(room) = &mut self.room else {
+            return Ok(false);
+        };
         if room.as_mut().poll(cx) == Poll::Pending {
             return Ok(false);
         }
@@ -284,7 +312,8 @@ impl Client {
 
     /// Whether another packet may be handled: otherwise reading must stop for a while.
     pub(crate) fn takes_packets(&self) -> bool {
-        !self.gate.is_full() && self.parked.len() < usize::from(self.shared.connect_limits.receive_maximum)
+        !self.gate.is_full()
+            && self.parked.len() < usize::from(self.shared.connect_limits.receive_maximum)
     }
 
     /// Whether the client is held back by a sink, so that its silence means nothing.
@@ -310,7 +339,7 @@ impl Client {
             return;
         }
         self.route_parked_qos0(now);
-        let (will, ends) = self.detach(now, reason);
+        let (will, ends) = self.detach(now);
         if let Some(will) = will {
             self.router.publish_will(now, *will);
         }
@@ -337,7 +366,8 @@ impl Client {
             if publish.packet_id.is_none() {
                 let message = self.message(now, publish);
                 if let Routed::NoRoom(_, message) = self.router.publish(now, message) {
-                    self.router.drop_message(crate::stats::DropReason::SinkFull, &message);
+                    self.router
+                        .drop_message(crate::stats::DropReason::SinkFull, &message);
                 }
             }
         }
@@ -345,23 +375,21 @@ impl Client {
 
     /// The session is without connection from now on, but not yet free. Gives a Will that is due, and whether the
     /// session ends.
-    fn detach(&mut self, now: Millis, reason: CloseReason) -> (Option<Box<Will>>, bool) {
+    fn detach(&mut self, now: Millis) -> (Option<Box<Will>>, bool) {
         let mut slot = self.handle.lock();
         slot.session.detach();
         slot.close = None;
         let expiry_s = slot.session.expiry_interval_s();
         let mut due = None;
-        match slot.session.will.take() {
-            Some(will) if Will::survives(reason) => {
-                let at = will.due(now, expiry_s);
-                if at <= now {
-                    due = Some(will);
-                } else {
-                    slot.session.will = Some(will);
-                    slot.will_at = Some(at);
-                }
+        // [MQTT-3.1.2-10] An orderly DISCONNECT has taken it out.
+        if let Some(will) = slot.session.will.take() {
+            let at = will.due(now, expiry_s);
+            if at <= now {
+                due = Some(will);
+            } else {
+                slot.session.will = Some(will);
+                slot.will_at = Some(at);
             }
-            _ => {}
         }
         if expiry_s > 0 && expiry_s != NEVER_EXPIRES {
             slot.expires_at = Some(now + u64::from(expiry_s) * 1000);

@@ -24,18 +24,41 @@ pub(crate) struct Name {
     event: &'static str,
 }
 
-const CONNECTED: Name = Name { topic: "$events/client/connected", event: "client.connected" };
-const DISCONNECTED: Name = Name { topic: "$events/client/disconnected", event: "client.disconnected" };
-const SUBSCRIBED: Name = Name { topic: "$events/session/subscribed", event: "session.subscribed" };
-const UNSUBSCRIBED: Name = Name { topic: "$events/session/unsubscribed", event: "session.unsubscribed" };
-const DROPPED: Name = Name { topic: "$events/message/dropped", event: "message.dropped" };
+const CONNECTED: Name = Name {
+    topic: "$events/client/connected",
+    event: "client.connected",
+};
+const DISCONNECTED: Name = Name {
+    topic: "$events/client/disconnected",
+    event: "client.disconnected",
+};
+const SUBSCRIBED: Name = Name {
+    topic: "$events/session/subscribed",
+    event: "session.subscribed",
+};
+const UNSUBSCRIBED: Name = Name {
+    topic: "$events/session/unsubscribed",
+    event: "session.unsubscribed",
+};
+const DROPPED: Name = Name {
+    topic: "$events/message/dropped",
+    event: "message.dropped",
+};
 /// A message went to a client.
-pub(crate) const DELIVERED: Name = Name { topic: "$events/message/delivered", event: "message.delivered" };
+pub(crate) const DELIVERED: Name = Name {
+    topic: "$events/message/delivered",
+    event: "message.delivered",
+};
 /// A client acknowledged a message.
-pub(crate) const ACKED: Name = Name { topic: "$events/message/acked", event: "message.acked" };
+pub(crate) const ACKED: Name = Name {
+    topic: "$events/message/acked",
+    event: "message.acked",
+};
 /// A message did not go to a client that wanted it.
-pub(crate) const DELIVERY_DROPPED: Name =
-    Name { topic: "$events/message/delivery_dropped", event: "delivery.dropped" };
+pub(crate) const DELIVERY_DROPPED: Name = Name {
+    topic: "$events/message/delivery_dropped",
+    event: "delivery.dropped",
+};
 
 /// Which broker events any rule listens to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -136,20 +159,36 @@ impl Fields {
     }
 
     fn message(self, message: &Message) -> Self {
-        let flags = Fields::new().set("dup", message.dup).set("retain", message.retain);
+        let flags = Fields::new()
+            .set("dup", message.dup)
+            .set("retain", message.retain);
         self.set("id", format!("{:032X}", message.id))
             .set("payload", Text::from_bytes(message.payload.clone()))
             .text("topic", &message.topic)
             .set("qos", i64::from(message.qos.as_u8()))
             .set("flags", flags.0)
             .set("retain", message.retain)
-            .set("pub_props", message.properties.as_deref().map(properties_object).unwrap_or_default())
+            .set(
+                "pub_props",
+                message
+                    .properties
+                    .as_deref()
+                    .map(properties_object)
+                    .unwrap_or_default(),
+            )
             .set("publish_received_at", signed(message.accepted_at))
     }
 
     fn event(self, name: &Name) -> Event {
-        let what = What::Broker { topic: name.topic, event: name.event, fields: Arc::new(self.0) };
-        Event { timestamp_ms: wall_ms(), what }
+        let what = What::Broker {
+            topic: name.topic,
+            event: name.event,
+            fields: Arc::new(self.0),
+        };
+        Event {
+            timestamp_ms: wall_ms(),
+            what,
+        }
     }
 }
 
@@ -171,7 +210,10 @@ pub(crate) fn connected(info: &ClientInfo, connect: &Connect, admission: &Admiss
         .set("receive_maximum", i64::from(admission.link.receive_maximum))
         .set("expiry_interval", i64::from(admission.session_expiry_s))
         .set("is_bridge", false)
-        .set("conn_props", user_properties_object(&connect.properties.user_properties))
+        .set(
+            "conn_props",
+            user_properties_object(&connect.properties.user_properties),
+        )
         .event(&CONNECTED)
 }
 
@@ -190,13 +232,20 @@ pub(crate) fn disconnected(info: &ClientInfo, reason: CloseReason) -> Event {
 }
 
 /// A session has subscribed.
-pub(crate) fn subscribed(info: &ClientInfo, filter: &SubscriptionFilter, options: SubscriptionOptions) -> Event {
+pub(crate) fn subscribed(
+    info: &ClientInfo,
+    filter: &SubscriptionFilter,
+    options: SubscriptionOptions,
+) -> Event {
     let id = options.id.map(|id| i64::from(id.get()));
     Fields::new()
         .client(&info.origin)
         .set("topic", filter.to_string())
         .set("qos", i64::from(options.qos.as_u8()))
-        .set("sub_props", Fields::new().optional("Subscription-Identifier", id).0)
+        .set(
+            "sub_props",
+            Fields::new().optional("Subscription-Identifier", id).0,
+        )
         .set("client_attrs", Object::default())
         .event(&SUBSCRIBED)
 }
@@ -213,15 +262,27 @@ pub(crate) fn unsubscribed(info: &ClientInfo, filter: &SubscriptionFilter) -> Ev
 
 /// A message was not routed at all.
 pub(crate) fn message_dropped(message: &Message, reason: &'static str) -> Event {
-    Fields::new().client(&message.origin).message(message).set("reason", reason).event(&DROPPED)
+    Fields::new()
+        .client(&message.origin)
+        .message(message)
+        .set("reason", reason)
+        .event(&DROPPED)
 }
 
 /// Something became of a message at one receiver.
-pub(crate) fn of_receiver(name: &Name, message: &Message, receiver: &Utf8, reason: Option<&'static str>) -> Event {
+pub(crate) fn of_receiver(
+    name: &Name,
+    message: &Message,
+    receiver: &Utf8,
+    reason: Option<&'static str>,
+) -> Event {
     Fields::new()
         .text("clientid", receiver)
         .text("from_clientid", &message.origin.client_id)
-        .optional("from_username", message.origin.username.as_ref().map(text_of))
+        .optional(
+            "from_username",
+            message.origin.username.as_ref().map(text_of),
+        )
         .message(message)
         .optional("reason", reason)
         .event(name)
@@ -239,7 +300,10 @@ pub(crate) fn rule_publish(message: &Message) -> Publish {
         qos: message.qos.as_u8(),
         retain: message.retain,
         dup: message.dup,
-        properties: message.properties.as_deref().map(|properties| Arc::new(properties_object(properties))),
+        properties: message
+            .properties
+            .as_deref()
+            .map(|properties| Arc::new(properties_object(properties))),
         received_at_ms: wall_ms(),
         hops: message.hops,
         made_by: message.made_by.clone(),
@@ -249,11 +313,19 @@ pub(crate) fn rule_publish(message: &Message) -> Publish {
 /// A message that a rule made; `None` when its topic is none.
 pub(crate) fn message_of(publish: Publish, now: Millis) -> Option<Message> {
     let topic = TopicName::parse(Utf8::try_from(publish.topic.bytes().clone()).ok()?).ok()?;
-    let properties = publish.properties.as_deref().map(properties_of).filter(|properties| !properties.is_empty());
-    let expiry_s = properties.as_ref().and_then(|properties| properties.message_expiry_interval_s);
+    let properties = publish
+        .properties
+        .as_deref()
+        .map(properties_of)
+        .filter(|properties| !properties.is_empty());
+    let expiry_s = properties
+        .as_ref()
+        .and_then(|properties| properties.message_expiry_interval_s);
     let origin = Origin {
         client_id: Utf8::try_from(publish.client_id.bytes().clone()).unwrap_or_default(),
-        username: publish.username.and_then(|name| Utf8::try_from(name.bytes().clone()).ok()),
+        username: publish
+            .username
+            .and_then(|name| Utf8::try_from(name.bytes().clone()).ok()),
         peer: publish.peer,
     };
     Some(Message {
@@ -279,15 +351,28 @@ const USER_PROPERTY_PAIRS: &str = "User-Property-Pairs";
 
 /// MQTT 5 properties under their hyphenated names.
 fn properties_object(properties: &PublishProperties) -> Object {
-    let format = properties.payload_format_indicator.map(|format| i64::from(format == PayloadFormat::Utf8));
-    let response_topic = properties.response_topic.as_ref().map(|topic| text_of(topic.as_utf8()));
+    let format = properties
+        .payload_format_indicator
+        .map(|format| i64::from(format == PayloadFormat::Utf8));
+    let response_topic = properties
+        .response_topic
+        .as_ref()
+        .map(|topic| text_of(topic.as_utf8()));
     let mut fields = Fields::new()
         .optional(PAYLOAD_FORMAT, format)
-        .optional(MESSAGE_EXPIRY, properties.message_expiry_interval_s.map(i64::from))
+        .optional(
+            MESSAGE_EXPIRY,
+            properties.message_expiry_interval_s.map(i64::from),
+        )
         .optional(CONTENT_TYPE, properties.content_type.as_ref().map(text_of))
         .optional(RESPONSE_TOPIC, response_topic)
-        .optional(CORRELATION_DATA, properties.correlation_data.clone().map(Text::from_bytes));
-    fields.0.extend(user_properties_object(&properties.user_properties));
+        .optional(
+            CORRELATION_DATA,
+            properties.correlation_data.clone().map(Text::from_bytes),
+        );
+    fields
+        .0
+        .extend(user_properties_object(&properties.user_properties));
     fields.0
 }
 
@@ -295,12 +380,17 @@ fn user_properties_object(pairs: &[(Utf8, Utf8)]) -> Object {
     if pairs.is_empty() {
         return Object::default();
     }
-    let map = pairs.iter().fold(Fields::new(), |fields, (key, value)| fields.text(key, value));
+    let map = pairs.iter().fold(Fields::new(), |fields, (key, value)| {
+        fields.text(key, value)
+    });
     let list: Vec<Value> = pairs
         .iter()
         .map(|(key, value)| Fields::new().text("key", key).text("value", value).0.into())
         .collect();
-    Fields::new().set(USER_PROPERTY, map.0).set(USER_PROPERTY_PAIRS, list).0
+    Fields::new()
+        .set(USER_PROPERTY, map.0)
+        .set(USER_PROPERTY_PAIRS, list)
+        .0
 }
 
 /// The way back; what does not fit is left out.

@@ -37,7 +37,12 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Sends `replies` once `ticket` is ready and everything before has been sent. `replies` is empty afterwards.
-    pub(crate) fn acknowledge(&mut self, ticket: Ticket, replies: &mut Replies, outbox: &mut Outbox) {
+    pub(crate) fn acknowledge(
+        &mut self,
+        ticket: Ticket,
+        replies: &mut Replies,
+        outbox: &mut Outbox,
+    ) {
         if replies.packets == 0 {
             return;
         }
@@ -47,13 +52,20 @@ impl Gate {
             return;
         }
         self.publishes += replies.publishes;
-        self.waiting.push_back(Waiting { ticket, replies: std::mem::take(replies) });
+        self.waiting.push_back(Waiting {
+            ticket,
+            replies: std::mem::take(replies),
+        });
     }
 
     /// Sends what may be sent by now; the task is woken when there is more. True when something was sent.
     pub(crate) fn poll(&mut self, cx: &Context<'_>, outbox: &mut Outbox) -> bool {
         let before = self.waiting.len();
-        while self.waiting.front().is_some_and(|first| first.ticket.poll_ready(cx).is_ready()) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|first| first.ticket.poll_ready(cx).is_ready())
+        {
             if let Some(Waiting { replies, .. }) = self.waiting.pop_front() {
                 self.publishes -= replies.publishes;
                 outbox.append(&replies.bytes, replies.packets);
@@ -103,7 +115,11 @@ mod tests {
     use crate::store::Commits;
 
     fn replies(text: &[u8]) -> Replies {
-        Replies { bytes: text.to_vec(), packets: 1, publishes: 1 }
+        Replies {
+            bytes: text.to_vec(),
+            packets: 1,
+            publishes: 1,
+        }
     }
 
     fn sent(outbox: &mut Outbox) -> Vec<u8> {
@@ -120,7 +136,10 @@ mod tests {
         gate.acknowledge(commits.issue(), &mut replies(b"a"), &mut outbox);
         gate.acknowledge(Ticket::ready(), &mut replies(b"b"), &mut outbox);
         assert!(!gate.poll(&cx, &mut outbox));
-        assert!(outbox.is_empty(), "b needs no storage, but must not overtake a");
+        assert!(
+            outbox.is_empty(),
+            "b needs no storage, but must not overtake a"
+        );
         assert_eq!(gate.publishes(), 2);
         commits.committed(1);
         assert!(gate.poll(&cx, &mut outbox));

@@ -89,11 +89,17 @@ impl Shared {
             keep_alive_s: settings.keepalive_max_s,
         };
         let session_limits = SessionLimits {
-            queue: QueueLimits { messages: settings.max_queued, bytes: settings.max_queued_bytes },
+            queue: QueueLimits {
+                messages: settings.max_queued,
+                bytes: settings.max_queued_bytes,
+            },
             outbox_bytes: settings.max_outbox_bytes,
             backlog: settings.max_retained,
         };
-        let retained = RetainedLimits { messages: settings.max_retained, bytes: settings.max_retained_bytes };
+        let retained = RetainedLimits {
+            messages: settings.max_retained,
+            bytes: settings.max_retained_bytes,
+        };
         Arc::new(Self {
             connect_limits,
             session_limits,
@@ -121,10 +127,15 @@ impl Shared {
 
     /// A client identifier that no client of this process has had: the prefix and base-36 nanoseconds.
     pub(crate) fn assign_client_id(&self) -> Utf8 {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         let next = |last: u64| Some(nanos.max(last + 1));
-        let last = self.last_client_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(0);
+        let last = self
+            .last_client_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .unwrap_or(0);
         let text = format!("WEIR-{}", base36(nanos.max(last + 1)));
         Utf8::try_from(text).expect("digits and letters are an MQTT text")
     }
@@ -141,7 +152,10 @@ impl Shared {
     }
 
     /// Changes the index.
-    pub(crate) fn change_index<T>(&self, change: impl FnOnce(&mut Index<Arc<SessionHandle>>) -> T) -> T {
+    pub(crate) fn change_index<T>(
+        &self,
+        change: impl FnOnce(&mut Index<Arc<SessionHandle>>) -> T,
+    ) -> T {
         let mut index = self.index.write();
         let result = change(&mut index);
         self.index_generation.fetch_add(1, Ordering::Release);
@@ -153,7 +167,11 @@ impl Shared {
         if filters.is_empty() {
             return;
         }
-        self.change_index(|index| filters.iter().for_each(|filter| drop(index.unsubscribe(session, filter))));
+        self.change_index(|index| {
+            for filter in filters {
+                index.unsubscribe(session, filter);
+            }
+        });
         self.stats.subscriptions.sub(filters.len() as u64);
     }
 
@@ -191,8 +209,13 @@ pub(crate) struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_at: u64::try_from(since.as_millis()).unwrap_or(0) }
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            started: Instant::now(),
+            started_at: u64::try_from(since.as_millis()).unwrap_or(0),
+        }
     }
 
     /// The time now.

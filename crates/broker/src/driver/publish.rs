@@ -66,7 +66,8 @@ impl Client {
         let (qos, packet_id) = (publish.qos, publish.packet_id);
         if !self.may_publish(&publish.topic) {
             let message = self.message(now, publish);
-            self.router.drop_message(DropReason::NotAuthorized, &message);
+            self.router
+                .drop_message(DropReason::NotAuthorized, &message);
             return self.acknowledge(qos, packet_id, ReasonCode::NotAuthorized);
         }
         if let Some(id) = packet_id
@@ -78,10 +79,15 @@ impl Client {
         let message = self.message(now, publish);
         match self.router.publish(now, message) {
             Routed::Done(true) => self.acknowledge(qos, packet_id, ReasonCode::Success),
-            Routed::Done(false) => self.acknowledge(qos, packet_id, ReasonCode::NoMatchingSubscribers),
+            Routed::Done(false) => {
+                self.acknowledge(qos, packet_id, ReasonCode::NoMatchingSubscribers)
+            }
             Routed::NoRoom(room, message) => {
                 if let (QoS::ExactlyOnce, Some(id)) = (qos, packet_id) {
-                    self.handle.lock().session.release(id, &mut self.router.effects);
+                    self.handle
+                        .lock()
+                        .session
+                        .release(id, &mut self.router.effects);
                 }
                 if qos == QoS::AtMostOnce {
                     self.router.drop_message(DropReason::SinkFull, &message);
@@ -129,13 +135,21 @@ impl Client {
             return Ok(false);
         }
         if self.info.version.is_v5() {
-            check_receive_maximum(unacknowledged + slot.session.received().len(), receive_maximum)?;
+            check_receive_maximum(
+                unacknowledged + slot.session.received().len(),
+                receive_maximum,
+            )?;
         }
         Ok(slot.session.first_sight(id, &mut self.router.effects))
     }
 
     /// The PUBACK or PUBREC of a publish. It leaves through the gate.
-    fn acknowledge(&mut self, qos: QoS, id: Option<PacketId>, reason: ReasonCode) -> Result<(), Leave> {
+    fn acknowledge(
+        &mut self,
+        qos: QoS,
+        id: Option<PacketId>,
+        reason: ReasonCode,
+    ) -> Result<(), Leave> {
         let Some(id) = id else { return Ok(()) };
         if qos == QoS::AtLeastOnce {
             self.replies.publishes += 1;
@@ -143,14 +157,20 @@ impl Client {
         }
         if reason.is_error() && !self.info.version.is_v5() {
             // PUBREC without a reason means that it was taken; PUBREL will find the identifier.
-            self.handle.lock().session.first_sight(id, &mut self.router.effects);
+            self.handle
+                .lock()
+                .session
+                .first_sight(id, &mut self.router.effects);
         }
         self.reply(|version, out| PubRec::new(id, reason).encode(version, out))
     }
 
     /// The message of a PUBLISH that is accepted now.
     pub(super) fn message(&mut self, now: Millis, publish: Publish) -> Message {
-        let expiry_s = publish.properties.as_deref().and_then(|properties| properties.message_expiry_interval_s);
+        let expiry_s = publish
+            .properties
+            .as_deref()
+            .and_then(|properties| properties.message_expiry_interval_s);
         Message {
             id: self.router.message_id(now),
             topic: publish.topic,

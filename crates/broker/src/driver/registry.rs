@@ -29,9 +29,15 @@ impl Registry {
     }
 
     /// Forgets this very session if `ended`, which looks at it under the registry's lock, says that it is over.
-    pub(super) fn remove_if(&self, handle: &Arc<SessionHandle>, ended: impl FnOnce() -> bool) -> bool {
+    pub(super) fn remove_if(
+        &self,
+        handle: &Arc<SessionHandle>,
+        ended: impl FnOnce() -> bool,
+    ) -> bool {
         let mut sessions = self.0.lock();
-        let known = sessions.get(&handle.client_id).is_some_and(|known| Arc::ptr_eq(known, handle));
+        let known = sessions
+            .get(&handle.client_id)
+            .is_some_and(|known| Arc::ptr_eq(known, handle));
         if !ended() {
             return false;
         }

@@ -79,7 +79,10 @@ impl Router {
 
     /// A router for the messages of one session.
     pub(crate) fn of_session(shared: &Arc<Shared>, session: SessionKey) -> Self {
-        Self { publisher: Some(session), ..Self::new(shared) }
+        Self {
+            publisher: Some(session),
+            ..Self::new(shared)
+        }
     }
 
     /// Which broker events any rule listens to now.
@@ -92,7 +95,9 @@ impl Router {
     /// An identifier for a message that is accepted now: time, publisher, count.
     pub(crate) fn message_id(&mut self, now: Millis) -> u128 {
         self.messages += 1;
-        u128::from(now) << 80 | u128::from(self.message_id_base & 0xFF_FFFF_FFFF) << 40 | u128::from(self.messages & 0xFF_FFFF_FFFF)
+        u128::from(now) << 80
+            | u128::from(self.message_id_base & 0xFF_FFFF_FFFF) << 40
+            | u128::from(self.messages & 0xFF_FFFF_FFFF)
     }
 
     /// Publishes: rules first, and only if they have room for what they make of it everyone else.
@@ -101,7 +106,11 @@ impl Router {
         let topic = self.topic(&message.topic);
         let mut republished = Vec::new();
         if let Some(matched) = &topic.matched {
-            match self.shared.pipeline.accept(matched, events::rule_publish(&message)) {
+            match self
+                .shared
+                .pipeline
+                .accept(matched, events::rule_publish(&message))
+            {
                 Accepted::Kept { republish } => republished = republish,
                 Accepted::NoRoom(room) => return Routed::NoRoom(room, Box::new(message)),
             }
@@ -123,7 +132,9 @@ impl Router {
 
     fn distribute_republished(&mut self, now: Millis, republished: Vec<RulePublish>) {
         for publish in republished {
-            let Some(message) = events::message_of(publish, now) else { continue };
+            let Some(message) = events::message_of(publish, now) else {
+                continue;
+            };
             let topic = self.topic(&message.topic);
             self.distribute(message, topic);
         }
@@ -131,7 +142,8 @@ impl Router {
 
     /// Tells the rules of a broker event. What they republish is routed by the next `finish`.
     pub(crate) fn observe(&mut self, event: Event) {
-        self.made_by_events.extend(self.shared.pipeline.observe(event));
+        self.made_by_events
+            .extend(self.shared.pipeline.observe(event));
     }
 
     /// Where `name` leads now.
@@ -145,7 +157,12 @@ impl Router {
         }
         let (index_generation, routes) = self.shared.routes(name);
         let matched = self.shared.pipeline.matched(name);
-        let topic = Arc::new(Topic { index_generation, rules_generation, routes, matched });
+        let topic = Arc::new(Topic {
+            index_generation,
+            rules_generation,
+            routes,
+            matched,
+        });
         if self.topics.len() >= MAX_TOPICS {
             self.topics.clear();
         }
@@ -155,7 +172,11 @@ impl Router {
 
     /// To subscribers, sessions and the retained messages; false when nobody wanted it.
     fn distribute(&mut self, message: Message, topic: Arc<Topic>) -> bool {
-        let topic = if message.retain { self.retain(&message, topic) } else { topic };
+        let topic = if message.retain {
+            self.retain(&message, topic)
+        } else {
+            topic
+        };
         if topic.routes.is_empty() {
             if self.watch.dropped && topic.matched.is_none() {
                 self.tell_dropped(&message, "no_subscribers");
@@ -182,18 +203,26 @@ impl Router {
         let mut retained = shared.retained.write();
         match retained.set(message) {
             Set::Kept(message) => self.effects.persist.push(Persist::Retained { message }),
-            Set::Cleared => self.effects.persist.push(Persist::RetainedCleared { topic: message.topic.detached() }),
+            Set::Cleared => self.effects.persist.push(Persist::RetainedCleared {
+                topic: message.topic.detached(),
+            }),
             Set::Nothing => {}
             Set::Full => self.shared.stats.dropped(DropReason::RetainedFull, 1),
         }
         shared.gauge_retained(&retained);
-        if topic.index_generation == shared.index_generation() { topic } else { self.topic(&message.topic) }
+        if topic.index_generation == shared.index_generation() {
+            topic
+        } else {
+            self.topic(&message.topic)
+        }
     }
 
     fn deliver(&mut self, route: &Route<Arc<SessionHandle>>, fanout: &mut Fanout) {
         let (delivery, signal) = {
             let mut slot = route.handle.lock();
-            let delivery = slot.session.deliver(fanout, &route.terms, &mut self.effects);
+            let delivery = slot
+                .session
+                .deliver(fanout, &route.terms, &mut self.effects);
             (delivery, slot.session.outbox().signal())
         };
         self.delivered(route, fanout, delivery, signal);
@@ -211,14 +240,24 @@ impl Router {
         }
         match delivery {
             Delivery::Sent if self.watch.delivered => {
-                self.tell_receiver(&events::DELIVERED, fanout.message(), &route.handle.client_id, None);
+                self.tell_receiver(
+                    &events::DELIVERED,
+                    fanout.message(),
+                    &route.handle.client_id,
+                    None,
+                );
             }
             Delivery::Sent | Delivery::Queued => {}
             Delivery::Dropped(reason) => {
                 self.shared.stats.dropped(reason, 1);
                 if self.watch.delivery_dropped {
                     let name = Some(reason.name());
-                    self.tell_receiver(&events::DELIVERY_DROPPED, fanout.message(), &route.handle.client_id, name);
+                    self.tell_receiver(
+                        &events::DELIVERY_DROPPED,
+                        fanout.message(),
+                        &route.handle.client_id,
+                        name,
+                    );
                 }
             }
         }
@@ -231,7 +270,9 @@ impl Router {
             if !slot.session.is_connected() {
                 continue;
             }
-            let delivery = slot.session.deliver(fanout, &route.terms, &mut self.effects);
+            let delivery = slot
+                .session
+                .deliver(fanout, &route.terms, &mut self.effects);
             let signal = slot.session.outbox().signal();
             drop(slot);
             if !matches!(delivery, Delivery::Dropped(_)) {
@@ -309,7 +350,9 @@ impl Router {
 
 /// Milliseconds since the Unix epoch by the wall clock, for what rules see.
 pub(crate) fn wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use weir_mqtt::{
-    ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter, SubscriptionRequest, UnsubAck,
-    Unsubscribe,
+    ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter, SubscriptionRequest,
+    UnsubAck, Unsubscribe,
 };
 
 use super::client::{Client, Leave};
@@ -25,7 +25,10 @@ struct Granted {
 
 impl Client {
     pub(super) fn subscribe(&mut self, now: Millis, subscribe: Subscribe) -> Result<(), Leave> {
-        let id = subscribe.properties.as_deref().and_then(|properties| properties.subscription_identifier);
+        let id = subscribe
+            .properties
+            .as_deref()
+            .and_then(|properties| properties.subscription_identifier);
         let mut granted = Vec::new();
         let mut reasons = Vec::new();
         {
@@ -51,8 +54,14 @@ impl Client {
                     id,
                 };
                 let filter = filter.detached();
-                slot.session.subscribed(filter.clone(), options, &mut self.router.effects);
-                granted.push(Granted { filter, options, retrieve, new });
+                slot.session
+                    .subscribed(filter.clone(), options, &mut self.router.effects);
+                granted.push(Granted {
+                    filter,
+                    options,
+                    retrieve,
+                    new,
+                });
             }
         }
         let packet_id = subscribe.packet_id;
@@ -81,12 +90,18 @@ impl Client {
             // Held over both, so that a retained message that is published meanwhile comes once: see `Router::retain`.
             let retained = self.shared.retained.read();
             self.shared.change_index(|index| {
-                for Granted { filter, options, .. } in granted {
+                for Granted {
+                    filter, options, ..
+                } in granted
+                {
                     index.subscribe(self.handle.key, Arc::clone(&self.handle), filter, *options);
                 }
             });
             let mut slot = self.handle.lock();
-            for Granted { filter, options, .. } in granted.iter().filter(|granted| granted.retrieve) {
+            for Granted {
+                filter, options, ..
+            } in granted.iter().filter(|granted| granted.retrieve)
+            {
                 for message in retained.matching(&filter.filter, now) {
                     let own = message.origin.client_id == self.handle.client_id;
                     if !(own && options.no_local) && !slot.session.retrieve(message, *options) {
@@ -94,7 +109,8 @@ impl Client {
                     }
                 }
             }
-            slot.session.refill(now, Some(&retained), &mut self.router.effects);
+            slot.session
+                .refill(now, Some(&retained), &mut self.router.effects);
         }
         self.tell_delivered();
         let new = granted.iter().filter(|granted| granted.new).count();
@@ -103,8 +119,12 @@ impl Client {
 
     fn tell_subscribed(&mut self, granted: &[Granted]) {
         if self.router.watch().subscribed {
-            for Granted { filter, options, .. } in granted {
-                self.router.observe(events::subscribed(&self.info, filter, *options));
+            for Granted {
+                filter, options, ..
+            } in granted
+            {
+                self.router
+                    .observe(events::subscribed(&self.info, filter, *options));
             }
         }
     }
@@ -126,7 +146,8 @@ impl Client {
         self.shared.forget_subscriptions(self.handle.key, &existed);
         if self.router.watch().unsubscribed {
             for filter in &existed {
-                self.router.observe(events::unsubscribed(&self.info, filter));
+                self.router
+                    .observe(events::unsubscribed(&self.info, filter));
             }
         }
         let packet_id = unsubscribe.packet_id;

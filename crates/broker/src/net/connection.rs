@@ -49,7 +49,9 @@ where
     shared.stats.connections_accepted.add(1);
     shared.stats.connections_size.add(1);
     if let Some((client, unread)) = Box::pin(welcome(&shared, &mut stream, door)).await {
-        Connection::new(Arc::clone(&shared), stream, client, unread).run().await;
+        Connection::new(Arc::clone(&shared), stream, client, unread)
+            .run()
+            .await;
     }
     shared.stats.connections_size.sub(1);
     shared.stats.connections_closed.add(1);
@@ -76,7 +78,11 @@ where
             }
         }
         Ok(Some(Err(error))) => {
-            shared.stats.connects_refused.of(error.reason.as_u8()).add(1);
+            shared
+                .stats
+                .connects_refused
+                .of(error.reason.as_u8())
+                .add(1);
             tracing::debug!(peer = %door.peer, %error, "the first packet is no CONNECT that can be accepted");
             error.connack()
         }
@@ -112,11 +118,13 @@ where
                 shared.stats.handled_packets.add(1);
                 shared.stats.handled_bytes.add(len as u64);
                 let frame: Vec<u8> = unread.drain(..len).collect();
-                return Some(match codec::decode(Bytes::from(frame), ProtocolVersion::V5) {
-                    Ok(Packet::Connect(connect)) => Ok(*connect),
-                    Ok(_) => Err(not_connect()),
-                    Err(error) => Err(error),
-                });
+                return Some(
+                    match codec::decode(Bytes::from(frame), ProtocolVersion::V5) {
+                        Ok(Packet::Connect(connect)) => Ok(*connect),
+                        Ok(_) => Err(not_connect()),
+                        Err(error) => Err(error),
+                    },
+                );
             }
             Ok(None) => {}
         }
@@ -204,7 +212,9 @@ where
         tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
         let said = self.say_goodbye(leave).await;
         self.client.leave(self.shared.clock.now(), leave.reason);
-        let Self { client, mut stream, .. } = self;
+        let Self {
+            client, mut stream, ..
+        } = self;
         drop(client);
         if said {
             linger(&mut stream).await;
@@ -217,7 +227,11 @@ where
     /// Packets that came together with CONNECT.
     fn handle_early(&mut self) -> Result<(), Leave> {
         let early = std::mem::take(&mut self.unread);
-        if early.is_empty() { Ok(()) } else { self.take_bytes(&early) }
+        if early.is_empty() {
+            Ok(())
+        } else {
+            self.take_bytes(&early)
+        }
     }
 
     /// Writes and reads until the connection is to end.
@@ -379,17 +393,25 @@ where
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
         loop {
             if self.timer.is_none() {
-                let Some(at) = self.next_look() else { return Poll::Pending };
+                let Some(at) = self.next_look() else {
+                    return Poll::Pending;
+                };
                 self.timer = Some(Box::pin(sleep_until(self.shared.clock.instant(at))));
             }
-            let Some(timer) = &mut self.timer else { return Poll::Pending };
+            let Some(timer) = &mut self.timer else {
+                return Poll::Pending;
+            };
             ready!(timer.as_mut().poll(cx));
             let now = self.shared.clock.now();
             if self.client.is_held_back() || !self.held.is_empty() {
                 // The broker does not read: that the client is silent means nothing.
                 self.heard_at = now;
             }
-            if self.client.keep_alive_ms().is_some_and(|limit| self.heard_at.saturating_add(limit) <= now) {
+            if self
+                .client
+                .keep_alive_ms()
+                .is_some_and(|limit| self.heard_at.saturating_add(limit) <= now)
+            {
                 // [MQTT-3.1.2-22]
                 return Poll::Ready(Leave::by_broker(CloseReason::KeepAliveTimeout));
             }
@@ -409,7 +431,10 @@ where
     }
 
     fn next_look(&self) -> Option<Millis> {
-        let silent = self.client.keep_alive_ms().map(|limit| self.heard_at.saturating_add(limit));
+        let silent = self
+            .client
+            .keep_alive_ms()
+            .map(|limit| self.heard_at.saturating_add(limit));
         let idle = self.warm.then_some(self.active_at + IDLE_AFTER_MS);
         [silent, idle].into_iter().flatten().min()
     }
@@ -429,7 +454,9 @@ where
         let say = leave.say.filter(|_| self.client.version().is_v5());
         let mut last = Vec::new();
         if let Some(reason) = say
-            && Disconnect::new(reason).encode(ProtocolVersion::V5, &mut last).is_err()
+            && Disconnect::new(reason)
+                .encode(ProtocolVersion::V5, &mut last)
+                .is_err()
         {
             return false;
         }
@@ -464,7 +491,11 @@ struct Cut {
 
 /// Finds the whole frames at the beginning of `bytes`.
 fn cut(bytes: &[u8], max_packet_size: usize) -> Cut {
-    let mut cut = Cut { len: 0, frames: 0, error: None };
+    let mut cut = Cut {
+        len: 0,
+        frames: 0,
+        error: None,
+    };
     loop {
         match codec::frame_length(&bytes[cut.len..], max_packet_size) {
             Ok(Some(len)) => {
@@ -472,7 +503,12 @@ fn cut(bytes: &[u8], max_packet_size: usize) -> Cut {
                 cut.frames += 1;
             }
             Ok(None) => return cut,
-            Err(error) => return Cut { error: Some(error), ..cut },
+            Err(error) => {
+                return Cut {
+                    error: Some(error),
+                    ..cut
+                };
+            }
         }
     }
 }

@@ -23,7 +23,9 @@ pub(crate) async fn serve(
     settings: ListenerSettings,
     shutdown: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(
+        settings.max_connections.min(Semaphore::MAX_PERMITS),
+    ));
     let mut ending = shared.ending.subscribe();
     tokio::pin!(shutdown);
     loop {
@@ -39,7 +41,11 @@ pub(crate) async fn serve(
                     continue;
                 };
                 let local = stream.local_addr().ok();
-                let door = Door { peer, local, allow_anonymous: settings.allow_anonymous };
+                let door = Door {
+                    peer,
+                    local,
+                    allow_anonymous: settings.allow_anonymous,
+                };
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     prepare(&stream);
@@ -63,7 +69,9 @@ fn prepare(stream: &TcpStream) {
 async fn pause_after(error: &io::Error, settings: &ListenerSettings) {
     let of_one_connection = matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
     );
     if !of_one_connection {
         tracing::error!(listener = %settings.name, %error, "cannot accept connections");

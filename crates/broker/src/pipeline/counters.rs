@@ -69,7 +69,10 @@ impl RuleCounters {
 
     /// Counts an error and remembers it; tells whether it is one to log (the 1st, 10th, 100th … of its kind).
     pub fn error(&self, kind: ErrorKind, error: RuleError) -> bool {
-        let index = KINDS.iter().position(|known| *known == kind).expect("KINDS lists every kind");
+        let index = KINDS
+            .iter()
+            .position(|known| *known == kind)
+            .expect("KINDS lists every kind");
         let count = self.errors[index].fetch_add(1, Relaxed) + 1;
         self.remember(error);
         is_power_of_ten(count)
@@ -104,8 +107,15 @@ mod tests {
     #[test]
     fn a_repeating_error_is_logged_at_1_10_100() {
         let counters = RuleCounters::default();
-        let error = || RuleError { at_ms: 0, kind: "type", message: String::new(), topic: String::new() };
-        let logged: Vec<u32> = (1..=1000).filter(|_| counters.error(ErrorKind::Type, error())).collect();
+        let error = || RuleError {
+            at_ms: 0,
+            kind: "type",
+            message: String::new(),
+            topic: String::new(),
+        };
+        let logged: Vec<u32> = (1..=1000)
+            .filter(|_| counters.error(ErrorKind::Type, error()))
+            .collect();
         assert_eq!(logged, [1, 10, 100, 1000]);
         assert_eq!(counters.failed(), 1000);
         assert_eq!(counters.last_errors().len(), REMEMBERED);

@@ -38,7 +38,10 @@ pub struct Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { rules: RuleSet::new([]), by_id: BTreeMap::new() }
+        Self {
+            rules: RuleSet::new([]),
+            by_id: BTreeMap::new(),
+        }
     }
 }
 
@@ -120,7 +123,10 @@ struct Row {
 }
 
 enum Note {
-    Passed { republished: u64, republish_failed: Vec<String> },
+    Passed {
+        republished: u64,
+        republish_failed: Vec<String>,
+    },
     NoResult,
     Error(EvalError, String),
 }
@@ -128,7 +134,11 @@ enum Note {
 impl Pipeline {
     /// A pipeline without rules.
     pub fn new(world: World) -> Self {
-        Self { live: ArcSwap::default(), generation: AtomicU64::new(0), world }
+        Self {
+            live: ArcSwap::default(),
+            generation: AtomicU64::new(0),
+            world,
+        }
     }
 
     /// The world that its rules ask.
@@ -138,8 +148,14 @@ impl Pipeline {
 
     /// Makes `rules` the live set; messages in flight end on the old one.
     pub fn swap(&self, rules: Vec<Arc<LiveRule>>) {
-        let by_id = rules.iter().map(|rule| (Arc::clone(&rule.id), Arc::clone(rule))).collect();
-        self.live.store(Arc::new(Live { rules: RuleSet::new(rules), by_id }));
+        let by_id = rules
+            .iter()
+            .map(|rule| (Arc::clone(&rule.id), Arc::clone(rule)))
+            .collect();
+        self.live.store(Arc::new(Live {
+            rules: RuleSet::new(rules),
+            by_id,
+        }));
         // After the store: whoever sees the new number finds the new set.
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -186,7 +202,9 @@ impl Pipeline {
     /// Returns the messages that republish sinks made, to be routed like any other.
     pub fn observe(&self, event: Event) -> Vec<Publish> {
         let live = self.live.load_full();
-        let Some(matched) = live.rules.matching_any(&event) else { return Vec::new() };
+        let Some(matched) = live.rules.matching_any(&event) else {
+            return Vec::new();
+        };
         let mut outcome = Outcome::default();
         self.evaluate(&matched, &event, &mut outcome);
         match self.hand_over(outcome, false) {
@@ -199,13 +217,27 @@ impl Pipeline {
     fn run(&self, matched: &MatchedRules<LiveRule>, publish: Publish, outcome: &mut Outcome) {
         let timestamp_ms = publish.received_at_ms;
         let first = outcome.republish.len();
-        self.evaluate(matched, &Event { timestamp_ms, what: What::Publish(publish) }, outcome);
+        self.evaluate(
+            matched,
+            &Event {
+                timestamp_ms,
+                what: What::Publish(publish),
+            },
+            outcome,
+        );
         let mut next = first;
         // Breadth first; every copy carries one more hop, so the chain ends at the sinks' max_hops.
         while let Some(copy) = outcome.republish.get(next).cloned() {
             next += 1;
             if let Some(matched) = copy.topic.as_str().and_then(|topic| self.matched(topic)) {
-                self.evaluate(&matched.rules, &Event { timestamp_ms, what: What::Publish(copy) }, outcome);
+                self.evaluate(
+                    &matched.rules,
+                    &Event {
+                        timestamp_ms,
+                        what: What::Publish(copy),
+                    },
+                    outcome,
+                );
             }
         }
     }
@@ -227,7 +259,10 @@ impl Pipeline {
             let note = match result {
                 Ok(rows) if rows.is_empty() => Note::NoResult,
                 Ok(rows) => route(rule, rows, event, outcome),
-                Err(error) => Note::Error(error, event.trigger().as_str().unwrap_or_default().to_owned()),
+                Err(error) => Note::Error(
+                    error,
+                    event.trigger().as_str().unwrap_or_default().to_owned(),
+                ),
             };
             outcome.notes.push((Arc::clone(rule), note));
         }
@@ -237,7 +272,10 @@ impl Pipeline {
     fn hand_over(&self, outcome: Outcome, may_wait: bool) -> Accepted {
         let mut permits: Vec<Option<Permit>> = Vec::with_capacity(outcome.rows.len());
         for row in &outcome.rows {
-            match row.sink.try_reserve(1, record_size(&row.client_id, &row.value)) {
+            match row
+                .sink
+                .try_reserve(1, record_size(&row.client_id, &row.value))
+            {
                 Ok(permit) => permits.push(Some(permit)),
                 // Waiting would not help a row that is larger than its whole queue.
                 Err(full) if may_wait && !full.never => return Accepted::NoRoom(Room(full)),
@@ -247,14 +285,22 @@ impl Pipeline {
         let now_ms = world::now_ms();
         for (row, permit) in outcome.rows.into_iter().zip(permits) {
             match permit {
-                Some(mut permit) => row.sink.push(&mut permit, row.client_id, row.message_id, row.value, now_ms),
+                Some(mut permit) => row.sink.push(
+                    &mut permit,
+                    row.client_id,
+                    row.message_id,
+                    row.value,
+                    now_ms,
+                ),
                 None => row.sink.count_dropped(1, "queue_full"),
             }
         }
         for (rule, note) in outcome.notes {
             settle(&rule, note, now_ms);
         }
-        Accepted::Kept { republish: outcome.republish }
+        Accepted::Kept {
+            republish: outcome.republish,
+        }
     }
 }
 
@@ -284,11 +330,19 @@ fn route(rule: &Arc<LiveRule>, rows: Vec<Value>, event: &Event, outcome: &mut Ou
             }
         }
     }
-    Note::Passed { republished, republish_failed }
+    Note::Passed {
+        republished,
+        republish_failed,
+    }
 }
 
 /// The message that a republish sink makes of a row.
-fn republish(rule: &LiveRule, plan: &SinkPlan, row: &Value, event: &Event) -> Result<Publish, String> {
+fn republish(
+    rule: &LiveRule,
+    plan: &SinkPlan,
+    row: &Value,
+    event: &Event,
+) -> Result<Publish, String> {
     let hops = match &event.what {
         What::Publish(publish) => publish.hops,
         _ => 0,
@@ -297,7 +351,9 @@ fn republish(rule: &LiveRule, plan: &SinkPlan, row: &Value, event: &Event) -> Re
         return Err("the sink makes no messages".to_owned());
     };
     if u32::from(hops) >= message.max_hops {
-        return Err(format!("[E3301] the message was republished {hops} times, which is this sink's max_hops"));
+        return Err(format!(
+            "[E3301] the message was republished {hops} times, which is this sink's max_hops"
+        ));
     }
     let rendered = match render(plan, row, event.timestamp_ms) {
         Ok(Rendered::Mqtt(rendered)) => rendered,
@@ -331,17 +387,30 @@ fn settle(rule: &LiveRule, note: Note, now_ms: i64) {
         Note::NoResult => {
             counters.no_result.fetch_add(1, Relaxed);
         }
-        Note::Passed { republished, republish_failed } => {
+        Note::Passed {
+            republished,
+            republish_failed,
+        } => {
             counters.passed.fetch_add(1, Relaxed);
             counters.republished.fetch_add(republished, Relaxed);
             for message in republish_failed {
                 counters.republish_failed.fetch_add(1, Relaxed);
-                counters.remember(RuleError { at_ms: now_ms, kind: "republish", message, topic: String::new() });
+                counters.remember(RuleError {
+                    at_ms: now_ms,
+                    kind: "republish",
+                    message,
+                    topic: String::new(),
+                });
             }
         }
         Note::Error(error, topic) => {
             let message = error.to_string();
-            let entry = RuleError { at_ms: now_ms, kind: error.kind.name(), message: message.clone(), topic: topic.clone() };
+            let entry = RuleError {
+                at_ms: now_ms,
+                kind: error.kind.name(),
+                message: message.clone(),
+                topic: topic.clone(),
+            };
             if counters.error(error.kind, entry) {
                 tracing::warn!(rule = %rule.id, kind = error.kind.name(), topic, "{message}");
             }
@@ -353,7 +422,9 @@ fn settle(rule: &LiveRule, note: Note, now_ms: i64) {
 fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(work)
+        }
         _ => work(),
     }
 }

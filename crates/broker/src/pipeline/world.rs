@@ -27,18 +27,29 @@ pub struct World {
 enum Clock {
     System,
     /// Tests and `weir try` say what time it is.
-    Fixed { now_ns: i128, seed: u64 },
+    Fixed {
+        now_ns: i128,
+        seed: u64,
+    },
 }
 
 impl World {
     /// The real world.
     pub fn new(node: &str, time_zone: TimeZone) -> Self {
-        Self { node: node.into(), time_zone, store: Arc::default(), clock: Clock::System }
+        Self {
+            node: node.into(),
+            time_zone,
+            store: Arc::default(),
+            clock: Clock::System,
+        }
     }
 
     /// A world that stands still: the same inputs give the same rows.
     pub fn fixed(node: &str, time_zone: TimeZone, now_ns: i128, seed: u64) -> Self {
-        Self { clock: Clock::Fixed { now_ns, seed }, ..Self::new(node, time_zone) }
+        Self {
+            clock: Clock::Fixed { now_ns, seed },
+            ..Self::new(node, time_zone)
+        }
     }
 
     /// This broker's name.
@@ -52,7 +63,12 @@ impl World {
             Clock::System => 0,
             Clock::Fixed { seed, .. } => seed,
         };
-        Moment { world: self, store: Shared(&self.store), scratch: Entries::default(), seed }
+        Moment {
+            world: self,
+            store: Shared(&self.store),
+            scratch: Entries::default(),
+            seed,
+        }
     }
 }
 
@@ -95,7 +111,9 @@ impl Env for Moment<'_> {
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        std::env::var(format!("WEIRVAR_{name}")).or_else(|_| std::env::var(format!("EMQXVAR_{name}"))).ok()
+        std::env::var(format!("WEIRVAR_{name}"))
+            .or_else(|_| std::env::var(format!("EMQXVAR_{name}")))
+            .ok()
     }
 
     fn store(&mut self) -> &mut dyn Store {
@@ -175,8 +193,16 @@ fn canonical(key: &Value) -> Vec<u8> {
     match key {
         Value::Undefined => b"u".to_vec(),
         Value::Text(text) => [b"s", text.as_bytes()].concat(),
-        Value::Bits(bits) => [b"b".as_slice(), bits.len.to_string().as_bytes(), b":", &bits.bytes].concat(),
-        Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e18 => format!("j{number:.0}").into_bytes(),
+        Value::Bits(bits) => [
+            b"b".as_slice(),
+            bits.len.to_string().as_bytes(),
+            b":",
+            &bits.bytes,
+        ]
+        .concat(),
+        Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e18 => {
+            format!("j{number:.0}").into_bytes()
+        }
         other => {
             let mut out = b"j".to_vec();
             if json::encode(other, &mut out).is_err() {
@@ -198,7 +224,10 @@ mod tests {
         store.put("1".into(), "text".into());
         store.put(Value::Float(1.0), "float".into());
         assert_eq!(store.values.len(), 2);
-        assert_eq!(format!("{:?}", store.get(&Value::Int(1))), "Some(Text(\"float\"))");
+        assert_eq!(
+            format!("{:?}", store.get(&Value::Int(1))),
+            "Some(Text(\"float\"))"
+        );
     }
 
     #[test]

@@ -110,7 +110,10 @@ pub struct Checked {
 impl Checked {
     /// How many files have errors.
     pub fn refused(&self) -> usize {
-        self.reports.iter().filter(|report| report.verdict != Verdict::Ok).count()
+        self.reports
+            .iter()
+            .filter(|report| report.verdict != Verdict::Ok)
+            .count()
     }
 }
 
@@ -120,7 +123,13 @@ pub fn check(files: &Files, last_good: &Files, outside: &dyn Outside) -> Checked
     // last good version; each round refuses at least one script, so this ends.
     let mut refused_scripts: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
     loop {
-        let mut pass = Pass { files, last_good, outside, checked: Checked::default(), catalog: Catalog::default() };
+        let mut pass = Pass {
+            files,
+            last_good,
+            outside,
+            checked: Checked::default(),
+            catalog: Catalog::default(),
+        };
         pass.scripts(&refused_scripts);
         pass.connectors();
         let broken = pass.rules(&refused_scripts);
@@ -171,13 +180,21 @@ impl Pass<'_> {
         }
         // A script that is gone but still used goes on: removing it is refused below, when a rule needs it.
         for (name, source) in self.last_good.of(Kind::Script) {
-            if self.files.get(&FileId::script(name)).is_none() && script_problems(name, source).is_empty() {
+            if self.files.get(&FileId::script(name)).is_none()
+                && script_problems(name, source).is_empty()
+            {
                 good.push((name.to_owned(), source.clone()));
             }
         }
-        let (scripts, _) = Scripts::load_each(good.iter().map(|(name, source)| (name.clone(), &source.text)), ScriptLimits::default());
+        let (scripts, _) = Scripts::load_each(
+            good.iter()
+                .map(|(name, source)| (name.clone(), &source.text)),
+            ScriptLimits::default(),
+        );
         self.checked.scripts = Arc::new(scripts);
-        self.catalog = Catalog { scripts: Arc::clone(&self.checked.scripts) };
+        self.catalog = Catalog {
+            scripts: Arc::clone(&self.checked.scripts),
+        };
     }
 
     fn connectors(&mut self) {
@@ -190,8 +207,13 @@ impl Pass<'_> {
                     (Verdict::Ok, warnings)
                 }
                 Err(problems) => {
-                    let kept = self.last_good.get(&file).filter(|kept| kept.text != source.text);
-                    match kept.and_then(|kept| Some((kept, connector_file::read(kept, self.outside).ok()?))) {
+                    let kept = self
+                        .last_good
+                        .get(&file)
+                        .filter(|kept| kept.text != source.text);
+                    match kept.and_then(|kept| {
+                        Some((kept, connector_file::read(kept, self.outside).ok()?))
+                    }) {
                         Some((kept, (connector, _))) => {
                             self.checked.connectors.insert(name.to_owned(), connector);
                             self.checked.good.0.insert(file.clone(), kept.clone());
@@ -214,7 +236,10 @@ impl Pass<'_> {
     }
 
     /// Checks every rule; the result names the scripts whose new version breaks one.
-    fn rules(&mut self, refused_scripts: &BTreeMap<String, Vec<Problem>>) -> BTreeMap<String, Vec<Problem>> {
+    fn rules(
+        &mut self,
+        refused_scripts: &BTreeMap<String, Vec<Problem>>,
+    ) -> BTreeMap<String, Vec<Problem>> {
         let mut broken: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
         for (id, source) in self.files.of(Kind::Rule) {
             let file = FileId::rule(id);
@@ -230,7 +255,10 @@ impl Pass<'_> {
                             broken.entry(script).or_default().push(problem);
                         }
                     }
-                    let kept = self.last_good.get(&file).filter(|kept| kept.text != source.text || self.sql_changed(id));
+                    let kept = self
+                        .last_good
+                        .get(&file)
+                        .filter(|kept| kept.text != source.text || self.sql_changed(id));
                     let stand_in = kept.and_then(|kept| {
                         // The copy keeps the name under which the user knows the file.
                         let named = Source::new(&source.path, Arc::clone(&kept.text));
@@ -242,7 +270,9 @@ impl Pass<'_> {
                             self.keep_rule(&file, &kept, self.last_good, rule);
                             self.report(file, source, Verdict::Stale, summary, problems);
                         }
-                        None => self.report(file, source, Verdict::Refused, String::new(), problems),
+                        None => {
+                            self.report(file, source, Verdict::Refused, String::new(), problems)
+                        }
                     }
                 }
             }
@@ -256,7 +286,13 @@ impl Pass<'_> {
         let folder = file.id.rsplit_once('/').map_or("", |(folder, _)| folder);
         for (id, source) in from.of(Kind::Sql) {
             if id.rsplit_once('/').map_or("", |(folder, _)| folder) == folder {
-                self.checked.good.0.insert(FileId { kind: Kind::Sql, id: id.to_owned() }, source.clone());
+                self.checked.good.0.insert(
+                    FileId {
+                        kind: Kind::Sql,
+                        id: id.to_owned(),
+                    },
+                    source.clone(),
+                );
             }
         }
         self.checked.rules.insert(file.id.clone(), rule);
@@ -266,7 +302,13 @@ impl Pass<'_> {
         let folder = id.rsplit_once('/').map_or("", |(folder, _)| folder);
         self.last_good.of(Kind::Sql).any(|(name, kept)| {
             name.rsplit_once('/').map_or("", |(folder, _)| folder) == folder
-                && self.files.get(&FileId { kind: Kind::Sql, id: name.to_owned() }).is_none_or(|now| now.text != kept.text)
+                && self
+                    .files
+                    .get(&FileId {
+                        kind: Kind::Sql,
+                        id: name.to_owned(),
+                    })
+                    .is_none_or(|now| now.text != kept.text)
         })
     }
 
@@ -275,48 +317,91 @@ impl Pass<'_> {
         let changed: Vec<&str> = self
             .last_good
             .of(Kind::Script)
-            .filter(|(name, kept)| self.files.get(&FileId::script(name)).is_some_and(|now| now.text != kept.text))
+            .filter(|(name, kept)| {
+                self.files
+                    .get(&FileId::script(name))
+                    .is_some_and(|now| now.text != kept.text)
+            })
             .map(|(name, _)| name)
             .collect();
         if changed.is_empty() {
             return Vec::new();
         }
         let before = self.files.of(Kind::Script).map(|(name, now)| {
-            (name.to_owned(), &self.last_good.get(&FileId::script(name)).unwrap_or(now).text)
+            (
+                name.to_owned(),
+                &self
+                    .last_good
+                    .get(&FileId::script(name))
+                    .unwrap_or(now)
+                    .text,
+            )
         });
         let (scripts, _) = Scripts::load_each(before, ScriptLimits::default());
         let with_before = Pass {
             files: self.files,
             last_good: self.last_good,
             outside: self.outside,
-            checked: Checked { connectors: self.checked.connectors.clone(), ..Checked::default() },
-            catalog: Catalog { scripts: Arc::new(scripts) },
+            checked: Checked {
+                connectors: self.checked.connectors.clone(),
+                ..Checked::default()
+            },
+            catalog: Catalog {
+                scripts: Arc::new(scripts),
+            },
         };
         if with_before.rule(id, source, self.files).is_err() {
             return Vec::new();
         }
-        let reason = problems.iter().find(|problem| problem.is_error()).map_or("it does not compile", |problem| &problem.message);
+        let reason = problems
+            .iter()
+            .find(|problem| problem.is_error())
+            .map_or("it does not compile", |problem| &problem.message);
         changed
             .iter()
             .filter(|name| source.text.contains(&format!("{name}.")))
             .filter_map(|name| {
                 let script = self.files.get(&FileId::script(name))?;
-                let problem = Problem::whole(&script.path, "E1009", format!("{} would no longer compile: {reason}", source.path.display()))
-                    .help("change the rule first, or keep the function");
+                let problem = Problem::whole(
+                    &script.path,
+                    "E1009",
+                    format!(
+                        "{} would no longer compile: {reason}",
+                        source.path.display()
+                    ),
+                )
+                .help("change the rule first, or keep the function");
                 Some(((*name).to_owned(), problem))
             })
             .collect()
     }
 
     /// Checks one rule file; warnings come with the rule.
-    fn rule(&self, id: &str, source: &Source, siblings: &Files) -> Result<(CheckedRule, Vec<Problem>), Vec<Problem>> {
-        let folder = id.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    fn rule(
+        &self,
+        id: &str,
+        source: &Source,
+        siblings: &Files,
+    ) -> Result<(CheckedRule, Vec<Problem>), Vec<Problem>> {
+        let folder = id
+            .rsplit_once('/')
+            .map_or(String::new(), |(folder, _)| format!("{folder}/"));
         let around = Around {
             outside: self.outside,
-            connector: &|name| self.checked.connectors.get(name).map(|connector| (*connector.config).clone()),
+            connector: &|name| {
+                self.checked
+                    .connectors
+                    .get(name)
+                    .map(|connector| (*connector.config).clone())
+            },
             sql_file: &|name| {
                 let id = format!("{folder}{}", name.strip_suffix(".sql")?);
-                siblings.get(&FileId { kind: Kind::Sql, id }).cloned()
+                siblings
+                    .get(&FileId {
+                        kind: Kind::Sql,
+                        id,
+                    })
+                    .cloned()
             },
         };
         let file = rule_file::read(source, &around)?;
@@ -344,37 +429,83 @@ impl Pass<'_> {
         }
     }
 
-    fn sinks(&self, source: &Source, file: &RuleFile, problems: &mut Vec<Problem>) -> Vec<CheckedSink> {
+    fn sinks(
+        &self,
+        source: &Source,
+        file: &RuleFile,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<CheckedSink> {
         let mut sinks: Vec<CheckedSink> = Vec::new();
         let mut unnamed: BTreeSet<&'static str> = BTreeSet::new();
         for table in &file.sinks {
-            let connector = table.config.connector.as_ref().map(|name| (name, self.checked.connectors.get(name)));
+            let connector = table
+                .config
+                .connector
+                .as_ref()
+                .map(|name| (name, self.checked.connectors.get(name)));
             if let Some((name, None)) = connector {
                 problems.push(self.no_connector(source, table, name));
                 continue;
             }
             let connector = connector.and_then(|(_, connector)| connector);
-            match table.config.check(connector.map(|connector| &*connector.config)) {
+            match table
+                .config
+                .check(connector.map(|connector| &*connector.config))
+            {
                 Ok((plan, warnings)) => {
-                    problems.extend(warnings.iter().map(|warning| from_sinks(source, &table.places, warning)));
-                    let id = plan.id.clone().unwrap_or_else(|| plan.kind.name().to_owned());
+                    problems.extend(
+                        warnings
+                            .iter()
+                            .map(|warning| from_sinks(source, &table.places, warning)),
+                    );
+                    let id = plan
+                        .id
+                        .clone()
+                        .unwrap_or_else(|| plan.kind.name().to_owned());
                     if plan.id.is_none() && !unnamed.insert(plan.kind.name()) {
                         problems.push(
-                            Problem::at(source, table.place(""), "E1008", format!("a second {} sink without an `id`", plan.kind.name()))
-                                .help("give both an `id`: rows that wait for a sink are kept under it"),
+                            Problem::at(
+                                source,
+                                table.place(""),
+                                "E1008",
+                                format!("a second {} sink without an `id`", plan.kind.name()),
+                            )
+                            .help("give both an `id`: rows that wait for a sink are kept under it"),
                         );
                         continue;
                     }
                     if sinks.iter().any(|sink| *sink.id == *id) {
-                        problems.push(Problem::at(source, table.place("id"), "E1008", format!("there is another sink `{id}` in this rule")));
+                        problems.push(Problem::at(
+                            source,
+                            table.place("id"),
+                            "E1008",
+                            format!("there is another sink `{id}` in this rule"),
+                        ));
                         continue;
                     }
                     // Text that holds an inline secret is part of the fingerprint, as secrets do not show in the plan.
-                    let own_text = if plan.inline.is_some() { &*source.text } else { "" };
-                    let fingerprint = fingerprint(&(format!("{plan:?}"), &table.filled, connector.map(|c| c.fingerprint), own_text));
-                    sinks.push(CheckedSink { id: id.into(), plan: Arc::new(plan), fingerprint });
+                    let own_text = if plan.inline.is_some() {
+                        &*source.text
+                    } else {
+                        ""
+                    };
+                    let fingerprint = fingerprint(&(
+                        format!("{plan:?}"),
+                        &table.filled,
+                        connector.map(|c| c.fingerprint),
+                        own_text,
+                    ));
+                    sinks.push(CheckedSink {
+                        id: id.into(),
+                        plan: Arc::new(plan),
+                        fingerprint,
+                    });
                 }
-                Err(errors) => problems.extend(errors.iter().map(|error| from_sinks(source, &table.places, error))),
+                Err(errors) => problems.extend(
+                    errors
+                        .iter()
+                        .map(|error| from_sinks(source, &table.places, error)),
+                ),
             }
         }
         sinks
@@ -382,23 +513,55 @@ impl Pass<'_> {
 
     fn no_connector(&self, source: &Source, table: &SinkTable, name: &str) -> Problem {
         let refused = self.files.get(&FileId::connector(name));
-        let problem = Problem::at(source, table.place("connector"), "E1004", match refused {
-            Some(file) => format!("the connector `{name}` is refused: see {}", file.path.display()),
-            None => format!("there is no connector `{name}`"),
-        });
+        let problem = Problem::at(
+            source,
+            table.place("connector"),
+            "E1004",
+            match refused {
+                Some(file) => format!(
+                    "the connector `{name}` is refused: see {}",
+                    file.path.display()
+                ),
+                None => format!("there is no connector `{name}`"),
+            },
+        );
         let known: Vec<&str> = self.checked.connectors.keys().map(String::as_str).collect();
         match crate::problem::nearest(name, known.iter().copied()) {
             Some(near) if refused.is_none() => problem.label(format!("did you mean `{near}`?")),
-            _ if refused.is_none() => problem.help(format!("create connectors/{name}.toml; there are: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })),
+            _ if refused.is_none() => problem.help(format!(
+                "create connectors/{name}.toml; there are: {}",
+                if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                }
+            )),
             _ => problem,
         }
     }
 
-    fn tests(&self, id: &str, source: &Source, file: &RuleFile, siblings: &Files, problems: &mut Vec<Problem>) -> Vec<(RuleTest, Source, Range<usize>)> {
-        let mut tests: Vec<_> = file.tests.iter().map(|(test, place)| (test.clone(), source.clone(), place.clone())).collect();
-        if let Some(beside) = siblings.get(&FileId { kind: Kind::RuleTests, id: id.to_owned() }) {
+    fn tests(
+        &self,
+        id: &str,
+        source: &Source,
+        file: &RuleFile,
+        siblings: &Files,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<(RuleTest, Source, Range<usize>)> {
+        let mut tests: Vec<_> = file
+            .tests
+            .iter()
+            .map(|(test, place)| (test.clone(), source.clone(), place.clone()))
+            .collect();
+        if let Some(beside) = siblings.get(&FileId {
+            kind: Kind::RuleTests,
+            id: id.to_owned(),
+        }) {
             match rule_file::read_tests(beside) {
-                Ok(more) => tests.extend(more.into_iter().map(|(test, place)| (test, beside.clone(), place))),
+                Ok(more) => tests.extend(
+                    more.into_iter()
+                        .map(|(test, place)| (test, beside.clone(), place)),
+                ),
                 Err(errors) => problems.extend(errors),
             }
         }
@@ -411,7 +574,10 @@ impl Pass<'_> {
         for rule in self.checked.rules.values() {
             for sink in &rule.sinks {
                 if let Some(name) = &sink.plan.connector {
-                    users.entry(name.clone()).or_default().push(rule.id.to_string());
+                    users
+                        .entry(name.clone())
+                        .or_default()
+                        .push(rule.id.to_string());
                 }
             }
         }
@@ -419,11 +585,22 @@ impl Pass<'_> {
             .last_good
             .0
             .iter()
-            .filter(|(file, _)| matches!(file.kind, Kind::Connector | Kind::Script) && self.files.get(file).is_none())
+            .filter(|(file, _)| {
+                matches!(file.kind, Kind::Connector | Kind::Script)
+                    && self.files.get(file).is_none()
+            })
             .map(|(file, source)| {
                 let users = match file.kind {
                     Kind::Connector => users.get(&file.id).cloned().unwrap_or_default(),
-                    _ => self.checked.rules.values().filter(|rule| rule.sql.contains(&format!("{}.", file.id)) && rule.rule.uses_scripts()).map(|rule| rule.id.to_string()).collect(),
+                    _ => self
+                        .checked
+                        .rules
+                        .values()
+                        .filter(|rule| {
+                            rule.sql.contains(&format!("{}.", file.id)) && rule.rule.uses_scripts()
+                        })
+                        .map(|rule| rule.id.to_string())
+                        .collect(),
                 };
                 (file.clone(), source.clone(), users)
             })
@@ -433,15 +610,35 @@ impl Pass<'_> {
                 self.checked.connectors.remove(&file.id);
                 continue;
             }
-            let problem = Problem::whole(&source.path, "E1010", format!("the file is gone, but these rules use it: {}", users.join(", ")))
-                .help("remove or change the rules first; the last good version goes on");
+            let problem = Problem::whole(
+                &source.path,
+                "E1010",
+                format!(
+                    "the file is gone, but these rules use it: {}",
+                    users.join(", ")
+                ),
+            )
+            .help("remove or change the rules first; the last good version goes on");
             self.checked.good.0.insert(file.clone(), source.clone());
             self.report(file, &source, Verdict::Stale, String::new(), vec![problem]);
         }
     }
 
-    fn report(&mut self, file: FileId, source: &Source, verdict: Verdict, summary: String, problems: Vec<Problem>) {
-        self.checked.reports.push(FileReport { file, path: source.path.clone(), verdict, summary, problems });
+    fn report(
+        &mut self,
+        file: FileId,
+        source: &Source,
+        verdict: Verdict,
+        summary: String,
+        problems: Vec<Problem>,
+    ) {
+        self.checked.reports.push(FileReport {
+            file,
+            path: source.path.clone(),
+            verdict,
+            summary,
+            problems,
+        });
     }
 }
 
@@ -453,7 +650,12 @@ fn script_problems(name: &str, source: &Source) -> Vec<Problem> {
             if error.line == 0 {
                 return Problem::whole(&source.path, "E1011", error.message.clone());
             }
-            let line_start: usize = source.text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
+            let line_start: usize = source
+                .text
+                .split_inclusive('\n')
+                .take(error.line - 1)
+                .map(str::len)
+                .sum();
             let line = source.text[line_start..].lines().next().unwrap_or("");
             let column = error.column.saturating_sub(1);
             let start = line_start + line.char_indices().nth(column).map_or(0, |(at, _)| at);
@@ -462,7 +664,12 @@ fn script_problems(name: &str, source: &Source) -> Vec<Problem> {
         .collect()
 }
 
-fn statement(source: &Source, file: &RuleFile, catalog: &Catalog, problems: &mut Vec<Problem>) -> Option<Rule> {
+fn statement(
+    source: &Source,
+    file: &RuleFile,
+    catalog: &Catalog,
+    problems: &mut Vec<Problem>,
+) -> Option<Rule> {
     let (rule, diagnostics) = match compile(&file.sql.text, catalog) {
         Ok((rule, warnings)) => (Some(rule), warnings),
         Err(errors) => (None, errors),
@@ -483,10 +690,23 @@ fn statement(source: &Source, file: &RuleFile, catalog: &Catalog, problems: &mut
 }
 
 /// A mistake that the sinks found, at its place in the file.
-pub(super) fn from_sinks(source: &Source, places: &BTreeMap<String, Range<usize>>, error: &ConfigError) -> Problem {
-    let mut problem = Problem::at(source, nearest_place(places, &error.key), error.code, format!("`{}`: {}", error.key, error.message));
+pub(super) fn from_sinks(
+    source: &Source,
+    places: &BTreeMap<String, Range<usize>>,
+    error: &ConfigError,
+) -> Problem {
+    let mut problem = Problem::at(
+        source,
+        nearest_place(places, &error.key),
+        error.code,
+        format!("`{}`: {}", error.key, error.message),
+    );
     problem.help.clone_from(&error.help);
-    if error.is_warning() { problem.severity(Severity::Warning) } else { problem }
+    if error.is_warning() {
+        problem.severity(Severity::Warning)
+    } else {
+        problem
+    }
 }
 
 /// A number that changes when `value` does; for comparing within one process only.
@@ -497,6 +717,16 @@ pub(super) fn fingerprint<T: Hash>(value: &T) -> u64 {
 }
 
 fn summary(rule: &CheckedRule) -> String {
-    let count = |number: usize, noun: &str| if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") };
-    format!("{}, {}", count(rule.sinks.len(), "sink"), count(rule.tests.len(), "test"))
+    let count = |number: usize, noun: &str| {
+        if number == 1 {
+            format!("1 {noun}")
+        } else {
+            format!("{number} {noun}s")
+        }
+    };
+    format!(
+        "{}, {}",
+        count(rule.sinks.len(), "sink"),
+        count(rule.tests.len(), "test")
+    )
 }

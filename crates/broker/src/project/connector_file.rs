@@ -17,42 +17,75 @@ const TYPES: [&str; 4] = ["postgres", "sqlite", "http", "mqtt"];
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn read(source: &Source, outside: &dyn Outside) -> Result<(CheckedConnector, Vec<Problem>), Vec<Problem>> {
+pub fn read(
+    source: &Source,
+    outside: &dyn Outside,
+) -> Result<(CheckedConnector, Vec<Problem>), Vec<Problem>> {
     let mut file = TomlFile::parse(source)?;
     let places = places(&file);
-    let filled = Recorded { outside, values: std::cell::RefCell::default() };
+    let filled = Recorded {
+        outside,
+        values: std::cell::RefCell::default(),
+    };
     let mut problems = Vec::new();
     file.fill_in(&filled, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let config = config(&mut file).map_err(|problem| vec![problem])?;
-    let warnings = config
-        .check()
-        .map_err(|errors| errors.iter().map(|error| from_sinks(source, &places, error)).collect::<Vec<_>>())?;
-    let warnings = warnings.iter().map(|warning| from_sinks(source, &places, warning)).collect();
+    let config = config(&mut file).map_err(|problem| vec![*problem])?;
+    let warnings = config.check().map_err(|errors| {
+        errors
+            .iter()
+            .map(|error| from_sinks(source, &places, error))
+            .collect::<Vec<_>>()
+    })?;
+    let warnings = warnings
+        .iter()
+        .map(|warning| from_sinks(source, &places, warning))
+        .collect();
     let fingerprint = fingerprint(&(&source.text, filled.values.into_inner()));
-    Ok((CheckedConnector { config: Arc::new(config), fingerprint }, warnings))
+    Ok((
+        CheckedConnector {
+            config: Arc::new(config),
+            fingerprint,
+        },
+        warnings,
+    ))
 }
 
-fn config(file: &mut TomlFile<'_>) -> Result<ConnectorConfig, Problem> {
+fn config(file: &mut TomlFile<'_>) -> Result<ConnectorConfig, Box<Problem>> {
     let help = format!("a connector is one of: {}", TYPES.join(", "));
     let Some(kind) = file.take("type") else {
-        return Err(Problem::at(file.source, 0..0, "E1003", "the key `type` is missing").help(help));
+        return Err(
+            Problem::at(file.source, 0..0, "E1003", "the key `type` is missing")
+                .help(help)
+                .into(),
+        );
     };
     match kind.get_ref().as_str() {
         Some("postgres") => file.read().map(ConnectorConfig::Postgres),
         Some("sqlite") => file.read().map(ConnectorConfig::Sqlite),
         Some("http") => file.read().map(ConnectorConfig::Http),
-        Some("mqtt") => file.read().map(|bridge| ConnectorConfig::Mqtt(Box::new(bridge))),
+        Some("mqtt") => file
+            .read()
+            .map(|bridge| ConnectorConfig::Mqtt(Box::new(bridge))),
         Some(other) => {
-            let problem = Problem::at(file.source, kind.span(), "E1003", format!("`{other}` is no type of connector")).help(help);
-            Err(match nearest(other, TYPES) {
+            let problem = Problem::at(
+                file.source,
+                kind.span(),
+                "E1003",
+                format!("`{other}` is no type of connector"),
+            )
+            .help(help);
+            let problem = match nearest(other, TYPES) {
                 Some(near) => problem.label(format!("did you mean `{near}`?")),
                 None => problem,
-            })
+            };
+            Err(problem.into())
         }
-        None => Err(Problem::at(file.source, kind.span(), "E1003", "`type` must be a text").help(help)),
+        None => {
+            Err(Problem::at(file.source, kind.span(), "E1003", "`type` must be a text").help(help).into())
+        }
     }
 }
 
@@ -61,7 +94,14 @@ fn places(file: &TomlFile<'_>) -> BTreeMap<String, Range<usize>> {
     for (key, span) in file.keys() {
         if let Some(value) = file.get(&[key]) {
             for (below, place) in rule_file::places(value) {
-                places.insert(if below.is_empty() { key.to_owned() } else { format!("{key}.{below}") }, place);
+                places.insert(
+                    if below.is_empty() {
+                        key.to_owned()
+                    } else {
+                        format!("{key}.{below}")
+                    },
+                    place,
+                );
             }
         } else {
             places.insert(key.to_owned(), span);

@@ -17,7 +17,11 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:  expected {}   got {}", self.place, self.expected, self.got)
+        write!(
+            f,
+            "{}:  expected {}   got {}",
+            self.place, self.expected, self.got
+        )
     }
 }
 
@@ -27,8 +31,16 @@ impl fmt::Display for Difference {
 pub fn rows(noun: &str, expected: &[toml::Table], got: &[Json], exact: bool) -> Vec<Difference> {
     let mut differences = Vec::new();
     if expected.len() != got.len() {
-        let rest: Vec<String> = got.iter().skip(expected.len()).map(Json::to_string).collect();
-        let shown = if rest.is_empty() { String::new() } else { format!(", beyond those expected: {}", rest.join(" ")) };
+        let rest: Vec<String> = got
+            .iter()
+            .skip(expected.len())
+            .map(Json::to_string)
+            .collect();
+        let shown = if rest.is_empty() {
+            String::new()
+        } else {
+            format!(", beyond those expected: {}", rest.join(" "))
+        };
         differences.push(Difference {
             place: format!("number of {noun}s"),
             expected: expected.len().to_string(),
@@ -42,33 +54,68 @@ pub fn rows(noun: &str, expected: &[toml::Table], got: &[Json], exact: bool) -> 
     differences
 }
 
-fn compare_table(place: &str, joint: &str, expected: &toml::Table, got: &Json, exact: bool, out: &mut Vec<Difference>) {
+fn compare_table(
+    place: &str,
+    joint: &str,
+    expected: &toml::Table,
+    got: &Json,
+    exact: bool,
+    out: &mut Vec<Difference>,
+) {
     let Json::Object(object) = got else {
-        out.push(Difference { place: place.to_owned(), expected: show(&toml::Value::Table(expected.clone())), got: got.to_string() });
+        out.push(Difference {
+            place: place.to_owned(),
+            expected: show(&toml::Value::Table(expected.clone())),
+            got: got.to_string(),
+        });
         return;
     };
     for (key, expected) in expected {
         let place = format!("{place}{joint}{key}");
         match object.get(key) {
             Some(got) => compare(&place, expected, got, exact, out),
-            None => out.push(Difference { place, expected: show(expected), got: "nothing (the key is missing)".to_owned() }),
+            None => out.push(Difference {
+                place,
+                expected: show(expected),
+                got: "nothing (the key is missing)".to_owned(),
+            }),
         }
     }
     if exact {
-        for (key, got) in object.iter().filter(|(key, _)| !expected.contains_key(*key)) {
-            out.push(Difference { place: format!("{place}{joint}{key}"), expected: "no such key".to_owned(), got: got.to_string() });
+        for (key, got) in object
+            .iter()
+            .filter(|(key, _)| !expected.contains_key(*key))
+        {
+            out.push(Difference {
+                place: format!("{place}{joint}{key}"),
+                expected: "no such key".to_owned(),
+                got: got.to_string(),
+            });
         }
     }
 }
 
-fn compare(place: &str, expected: &toml::Value, got: &Json, exact: bool, out: &mut Vec<Difference>) {
+fn compare(
+    place: &str,
+    expected: &toml::Value,
+    got: &Json,
+    exact: bool,
+    out: &mut Vec<Difference>,
+) {
     let differs = |out: &mut Vec<Difference>| {
-        out.push(Difference { place: place.to_owned(), expected: show(expected), got: got.to_string() });
+        out.push(Difference {
+            place: place.to_owned(),
+            expected: show(expected),
+            got: got.to_string(),
+        });
     };
     match expected {
         toml::Value::Table(table) => match (tolerance(table), got) {
             (Some((approx, tolerance)), Json::Number(number)) => {
-                if number.as_f64().is_none_or(|number| (number - approx).abs() > tolerance) {
+                if number
+                    .as_f64()
+                    .is_none_or(|number| (number - approx).abs() > tolerance)
+                {
                     differs(out);
                 }
             }
@@ -128,7 +175,12 @@ fn tolerance(table: &toml::Table) -> Option<(f64, f64)> {
         _ => None,
     };
     let only_these = table.keys().all(|key| key == "approx" || key == "tol");
-    only_these.then(|| Some((number(table.get("approx")?)?, table.get("tol").map_or(Some(1e-9), number)?)))?
+    only_these.then(|| {
+        Some((
+            number(table.get("approx")?)?,
+            table.get("tol").map_or(Some(1e-9), number)?,
+        ))
+    })?
 }
 
 fn is_null(table: &toml::Table) -> bool {
@@ -140,9 +192,19 @@ fn show(value: &toml::Value) -> String {
         toml::Value::Table(table) => match tolerance(table) {
             Some((approx, tolerance)) => format!("{approx} ± {tolerance}"),
             None if is_null(table) => "null".to_owned(),
-            None => format!("{{{}}}", table.iter().map(|(key, value)| format!("{key:?}: {}", show(value))).collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "{{{}}}",
+                table
+                    .iter()
+                    .map(|(key, value)| format!("{key:?}: {}", show(value)))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
         },
-        toml::Value::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(", ")),
+        toml::Value::Array(items) => format!(
+            "[{}]",
+            items.iter().map(show).collect::<Vec<_>>().join(", ")
+        ),
         other => other.to_string(),
     }
 }
@@ -158,37 +220,90 @@ mod tests {
 
     #[test]
     fn only_the_listed_keys_are_compared() {
-        assert_eq!(rows("row", &[table("a = 1")], &[json!({"a": 1, "b": 2})], false), []);
-        assert_eq!(rows("row", &[table("a = 1")], &[json!({"a": 1, "b": 2})], true)[0].place, "row 1, b");
+        assert_eq!(
+            rows("row", &[table("a = 1")], &[json!({"a": 1, "b": 2})], false),
+            []
+        );
+        assert_eq!(
+            rows("row", &[table("a = 1")], &[json!({"a": 1, "b": 2})], true)[0].place,
+            "row 1, b"
+        );
     }
 
     #[test]
     fn a_difference_names_row_key_and_both_values() {
-        let found = rows("row", &[table("device = 'a1'")], &[json!({"device": "dev"})], false);
-        assert_eq!(found[0].to_string(), "row 1, device:  expected \"a1\"   got \"dev\"");
+        let found = rows(
+            "row",
+            &[table("device = 'a1'")],
+            &[json!({"device": "dev"})],
+            false,
+        );
+        assert_eq!(
+            found[0].to_string(),
+            "row 1, device:  expected \"a1\"   got \"dev\""
+        );
     }
 
     #[test]
     fn numbers_are_compared_by_value_and_within_a_tolerance_where_one_is_given() {
         let row = json!({"t": 31.0, "dew": 16.7});
-        assert_eq!(rows("row", &[table("t = 31\ndew = { approx = 16.5, tol = 0.5 }")], std::slice::from_ref(&row), false), []);
-        assert_eq!(rows("row", &[table("dew = { approx = 16.5, tol = 0.1 }")], &[row], false).len(), 1);
+        assert_eq!(
+            rows(
+                "row",
+                &[table("t = 31\ndew = { approx = 16.5, tol = 0.5 }")],
+                std::slice::from_ref(&row),
+                false
+            ),
+            []
+        );
+        assert_eq!(
+            rows(
+                "row",
+                &[table("dew = { approx = 16.5, tol = 0.1 }")],
+                &[row],
+                false
+            )
+            .len(),
+            1
+        );
     }
 
     #[test]
     fn a_missing_row_is_counted() {
         let found = rows("row", &[table("a = 1")], &[], false);
-        assert_eq!((found[0].place.as_str(), found[0].got.as_str()), ("number of rows", "0"));
+        assert_eq!(
+            (found[0].place.as_str(), found[0].got.as_str()),
+            ("number of rows", "0")
+        );
     }
 
     #[test]
     fn json_text_may_be_compared_by_its_members() {
-        assert_eq!(rows("request", &[table("body = { temp = 31.5 }")], &[json!({"body": "{\"temp\":31.5}"})], false), []);
+        assert_eq!(
+            rows(
+                "request",
+                &[table("body = { temp = 31.5 }")],
+                &[json!({"body": "{\"temp\":31.5}"})],
+                false
+            ),
+            []
+        );
     }
 
     #[test]
     fn null_differs_from_a_missing_key() {
-        assert_eq!(rows("row", &[table("a = { null = true }")], &[json!({"a": null})], false), []);
-        assert_eq!(rows("row", &[table("a = { null = true }")], &[json!({})], false).len(), 1);
+        assert_eq!(
+            rows(
+                "row",
+                &[table("a = { null = true }")],
+                &[json!({"a": null})],
+                false
+            ),
+            []
+        );
+        assert_eq!(
+            rows("row", &[table("a = { null = true }")], &[json!({})], false).len(),
+            1
+        );
     }
 }

@@ -38,17 +38,26 @@ pub struct FileId {
 impl FileId {
     /// The id of a rule's file.
     pub fn rule(id: &str) -> Self {
-        Self { kind: Kind::Rule, id: id.to_owned() }
+        Self {
+            kind: Kind::Rule,
+            id: id.to_owned(),
+        }
     }
 
     /// The id of a connector's file.
     pub fn connector(id: &str) -> Self {
-        Self { kind: Kind::Connector, id: id.to_owned() }
+        Self {
+            kind: Kind::Connector,
+            id: id.to_owned(),
+        }
     }
 
     /// The id of a script's file.
     pub fn script(id: &str) -> Self {
-        Self { kind: Kind::Script, id: id.to_owned() }
+        Self {
+            kind: Kind::Script,
+            id: id.to_owned(),
+        }
     }
 }
 
@@ -59,7 +68,10 @@ pub struct Files(pub BTreeMap<FileId, Source>);
 impl Files {
     /// The files of one kind.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = (&str, &Source)> {
-        self.0.iter().filter(move |(file, _)| file.kind == kind).map(|(file, source)| (file.id.as_str(), source))
+        self.0
+            .iter()
+            .filter(move |(file, _)| file.kind == kind)
+            .map(|(file, source)| (file.id.as_str(), source))
     }
 
     /// One file.
@@ -82,12 +94,20 @@ pub struct Folders {
 impl Folders {
     /// The folders that a configuration names.
     pub fn of(rules: &Rules) -> Self {
-        Self { rules: rules.dir.clone(), connectors: rules.connectors_dir.clone(), udf: rules.udf_dir.clone() }
+        Self {
+            rules: rules.dir.clone(),
+            connectors: rules.connectors_dir.clone(),
+            udf: rules.udf_dir.clone(),
+        }
     }
 
     /// The same layout below another folder.
     pub fn below(root: &Path) -> Self {
-        Self { rules: root.join("rules"), connectors: root.join("connectors"), udf: root.join("udf") }
+        Self {
+            rules: root.join("rules"),
+            connectors: root.join("connectors"),
+            udf: root.join("udf"),
+        }
     }
 
     /// All of them, for watching.
@@ -97,7 +117,10 @@ impl Folders {
 
     /// Reads every file. A folder that is not there is empty.
     pub fn scan(&self) -> (Files, Vec<Problem>) {
-        let mut scan = Scan { files: Files::default(), problems: Vec::new() };
+        let mut scan = Scan {
+            files: Files::default(),
+            problems: Vec::new(),
+        };
         scan.folder(&self.udf, &self.udf, false, &|name| {
             name.strip_suffix(".test.toml")
                 .map(|id| (Kind::ScriptTests, id))
@@ -134,18 +157,30 @@ struct Scan {
 }
 
 impl Scan {
-    fn folder(&mut self, root: &Path, folder: &Path, deep: bool, kind: &dyn Fn(&str) -> Option<(Kind, &str)>) {
+    fn folder(
+        &mut self,
+        root: &Path,
+        folder: &Path,
+        deep: bool,
+        kind: &dyn Fn(&str) -> Option<(Kind, &str)>,
+    ) {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                self.problems.push(Problem::whole(shown(folder), "E1000", format!("cannot be read: {error}")));
+                self.problems.push(Problem::whole(
+                    shown(folder),
+                    "E1000",
+                    format!("cannot be read: {error}"),
+                ));
                 return;
             }
         };
         for entry in entries.flatten() {
             let path = entry.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
             if is_ignored(name) {
                 continue;
             }
@@ -159,16 +194,30 @@ impl Scan {
             if kind(name).is_none() {
                 continue;
             }
-            let Ok(below) = path.strip_prefix(root) else { continue };
+            let Ok(below) = path.strip_prefix(root) else {
+                continue;
+            };
             let Some(below) = below.to_str() else {
-                self.problems.push(Problem::whole(shown(&path), "E1000", "the file's name is not UTF-8"));
+                self.problems.push(Problem::whole(
+                    shown(&path),
+                    "E1000",
+                    "the file's name is not UTF-8",
+                ));
                 continue;
             };
             let below = below.replace(std::path::MAIN_SEPARATOR, "/");
-            let Some((kind, id)) = kind(&below) else { continue };
+            let Some((kind, id)) = kind(&below) else {
+                continue;
+            };
             match config::read(&path) {
                 Ok(source) => {
-                    self.files.0.insert(FileId { kind, id: id.to_owned() }, source);
+                    self.files.0.insert(
+                        FileId {
+                            kind,
+                            id: id.to_owned(),
+                        },
+                        source,
+                    );
                 }
                 Err(problems) => self.problems.extend(problems),
             }
@@ -190,7 +239,9 @@ pub struct LastGood {
 impl LastGood {
     /// The store below `data_dir`.
     pub fn below(data_dir: &Path) -> Self {
-        Self { folders: Folders::below(&data_dir.join("last_good")) }
+        Self {
+            folders: Folders::below(&data_dir.join("last_good")),
+        }
     }
 
     /// Every file of it.
@@ -226,7 +277,10 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
         std::fs::create_dir_all(parent)?;
     }
     // The leading dot keeps a half-written file from being taken for a rule.
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("file");
     let partial = path.with_file_name(format!(".{name}.partial"));
     let mut file = std::fs::File::create(&partial)?;
     file.write_all(bytes)?;
@@ -246,16 +300,41 @@ mod tests {
     fn a_scan_finds_rules_at_any_depth_and_leaves_out_what_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        for name in ["rules/hot.toml", "rules/plant-a/hot.toml", "rules/hot.test.toml", "connectors/pg.toml", "udf/climate.rhai"] {
+        for name in [
+            "rules/hot.toml",
+            "rules/plant-a/hot.toml",
+            "rules/hot.test.toml",
+            "connectors/pg.toml",
+            "udf/climate.rhai",
+        ] {
             write(root, name, "x");
         }
-        for name in ["rules/.hidden.toml", "rules/_draft.toml", "rules/hot.toml~", "rules/connectors/pg.toml", "rules/readme.md"] {
+        for name in [
+            "rules/.hidden.toml",
+            "rules/_draft.toml",
+            "rules/hot.toml~",
+            "rules/connectors/pg.toml",
+            "rules/readme.md",
+        ] {
             write(root, name, "x");
         }
         let (files, problems) = Folders::below(root).scan();
         assert!(problems.is_empty());
-        let found: Vec<String> = files.0.keys().map(|file| format!("{:?} {}", file.kind, file.id)).collect();
-        assert_eq!(found, ["Script climate", "Connector pg", "Rule hot", "Rule plant-a/hot", "RuleTests hot"]);
+        let found: Vec<String> = files
+            .0
+            .keys()
+            .map(|file| format!("{:?} {}", file.kind, file.id))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "Script climate",
+                "Connector pg",
+                "Rule hot",
+                "Rule plant-a/hot",
+                "RuleTests hot"
+            ]
+        );
     }
 
     #[test]
@@ -263,10 +342,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = LastGood::below(dir.path());
         let mut files = Files::default();
-        files.0.insert(FileId::rule("a/b"), Source::new("rules/a/b.toml", "one"));
-        files.0.insert(FileId::connector("pg"), Source::new("connectors/pg.toml", "two"));
+        files
+            .0
+            .insert(FileId::rule("a/b"), Source::new("rules/a/b.toml", "one"));
+        files.0.insert(
+            FileId::connector("pg"),
+            Source::new("connectors/pg.toml", "two"),
+        );
         store.keep(&files).unwrap();
-        assert_eq!(&*store.read().get(&FileId::rule("a/b")).unwrap().text, "one");
+        assert_eq!(
+            &*store.read().get(&FileId::rule("a/b")).unwrap().text,
+            "one"
+        );
         files.0.remove(&FileId::connector("pg"));
         store.keep(&files).unwrap();
         assert!(store.read().get(&FileId::connector("pg")).is_none());

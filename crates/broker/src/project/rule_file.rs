@@ -70,7 +70,11 @@ pub fn places(value: &Spanned<DeValue<'_>>) -> BTreeMap<String, Range<usize>> {
         if let DeValue::Table(table) = value.get_ref() {
             for (key, value) in table {
                 let key = key.get_ref();
-                let path = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+                let path = if prefix.is_empty() {
+                    key.to_string()
+                } else {
+                    format!("{prefix}.{key}")
+                };
                 walk(&path, value, out);
             }
         }
@@ -109,25 +113,48 @@ pub struct SqlText {
 impl SqlText {
     /// The place of a part of the statement in its file.
     pub fn place(&self, part: Range<usize>) -> Range<usize> {
-        if self.exact { self.offset + part.start..self.offset + part.end } else { self.literal.clone() }
+        if self.exact {
+            self.offset + part.start..self.offset + part.end
+        } else {
+            self.literal.clone()
+        }
     }
 
     fn of(source: &Source, literal: &Spanned<String>) -> Self {
         let span = literal.span();
         let raw = &source.text[span.clone()];
-        let quotes = if raw.starts_with("'''") || raw.starts_with("\"\"\"") { 3 } else { 1 };
+        let quotes = if raw.starts_with("'''") || raw.starts_with("\"\"\"") {
+            3
+        } else {
+            1
+        };
         let mut start = quotes.min(raw.len());
         if quotes == 3 {
             // A line break right after the opening quotes is not part of the text.
-            start += ["\r\n", "\n"].iter().find(|newline| raw[start..].starts_with(**newline)).map_or(0, |newline| newline.len());
+            start += ["\r\n", "\n"]
+                .iter()
+                .find(|newline| raw[start..].starts_with(**newline))
+                .map_or(0, |newline| newline.len());
         }
         let text = literal.get_ref().clone();
         let exact = raw[start..].starts_with(&text);
-        Self { text, offset: span.start + start, exact, literal: span, file: None }
+        Self {
+            text,
+            offset: span.start + start,
+            exact,
+            literal: span,
+            file: None,
+        }
     }
 
     fn of_file(source: Source) -> Self {
-        Self { text: source.text.to_string(), offset: 0, exact: true, literal: 0..source.text.len(), file: Some(source) }
+        Self {
+            text: source.text.to_string(),
+            offset: 0,
+            exact: true,
+            literal: 0..source.text.len(),
+            file: Some(source),
+        }
     }
 }
 
@@ -224,8 +251,10 @@ pub fn read(source: &Source, around: &Around<'_>) -> Result<RuleFile, Vec<Proble
     let mut problems = Vec::new();
     let sinks = sinks(&mut file, around, &mut problems);
     let tests = tests(&mut file, &mut problems);
-    let head: Option<Head> = file.read().map_err(|problem| problems.push(problem)).ok();
-    let sql = head.as_ref().and_then(|head| statement(source, head, around, &mut problems));
+    let head: Option<Head> = file.read().map_err(|problem| problems.push(*problem)).ok();
+    let sql = head
+        .as_ref()
+        .and_then(|head| statement(source, head, around, &mut problems));
     match (head, sql) {
         (Some(head), Some(sql)) if problems.is_empty() => Ok(RuleFile {
             description: head.description,
@@ -239,18 +268,33 @@ pub fn read(source: &Source, around: &Around<'_>) -> Result<RuleFile, Vec<Proble
     }
 }
 
-fn statement(source: &Source, head: &Head, around: &Around<'_>, problems: &mut Vec<Problem>) -> Option<SqlText> {
+fn statement(
+    source: &Source,
+    head: &Head,
+    around: &Around<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<SqlText> {
     match (&head.sql, &head.sql_file) {
         (Some(sql), None) => Some(SqlText::of(source, sql)),
         (None, Some(name)) => match (around.sql_file)(name.get_ref()) {
             Some(file) => Some(SqlText::of_file(file)),
             None => {
-                problems.push(Problem::at(source, name.span(), "E1000", format!("there is no file `{}` beside the rule", name.get_ref())));
+                problems.push(Problem::at(
+                    source,
+                    name.span(),
+                    "E1000",
+                    format!("there is no file `{}` beside the rule", name.get_ref()),
+                ));
                 None
             }
         },
         (Some(_), Some(name)) => {
-            problems.push(Problem::at(source, name.span(), "E1003", "a rule has `sql` or `sql_file`, not both"));
+            problems.push(Problem::at(
+                source,
+                name.span(),
+                "E1003",
+                "a rule has `sql` or `sql_file`, not both",
+            ));
             None
         }
         (None, None) => {
@@ -274,9 +318,9 @@ impl Outside for WithConnector<'_> {
     fn value(&self, kind: &str, name: &str) -> Result<String, String> {
         let value = if kind == "conn" {
             match &self.connector {
-                Some(connector) => {
-                    connector.value(name).ok_or_else(|| format!("the sink's connector has no key `{name}` that may be used here"))
-                }
+                Some(connector) => connector.value(name).ok_or_else(|| {
+                    format!("the sink's connector has no key `{name}` that may be used here")
+                }),
                 None => Err("`${conn:…}` needs a sink with a `connector`".to_owned()),
             }
         } else {
@@ -287,11 +331,18 @@ impl Outside for WithConnector<'_> {
     }
 }
 
-fn sinks(file: &mut TomlFile<'_>, around: &Around<'_>, problems: &mut Vec<Problem>) -> Vec<SinkTable> {
+fn sinks(
+    file: &mut TomlFile<'_>,
+    around: &Around<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<SinkTable> {
     let mut sinks = Vec::new();
     for mut table in tables(file, "sinks", problems) {
         let places = places(&table);
-        let name = table.get_ref().get("connector").and_then(|name| name.get_ref().as_str().map(str::to_owned));
+        let name = table
+            .get_ref()
+            .get("connector")
+            .and_then(|name| name.get_ref().as_str().map(str::to_owned));
         let outside = WithConnector {
             outside: around.outside,
             connector: name.as_deref().and_then(around.connector),
@@ -299,8 +350,12 @@ fn sinks(file: &mut TomlFile<'_>, around: &Around<'_>, problems: &mut Vec<Proble
         };
         fill_in(file.source, &mut table, &outside, problems);
         match file.read_value(table) {
-            Ok(config) => sinks.push(SinkTable { config, places, filled: outside.filled.into_inner() }),
-            Err(problem) => problems.push(problem),
+            Ok(config) => sinks.push(SinkTable {
+                config,
+                places,
+                filled: outside.filled.into_inner(),
+            }),
+            Err(problem) => problems.push(*problem),
         }
     }
     sinks
@@ -312,7 +367,10 @@ fn tests(file: &mut TomlFile<'_>, problems: &mut Vec<Problem>) -> Vec<(RuleTest,
         let span = table.span();
         match file.read_value::<RuleTest>(table) {
             Ok(test) => {
-                if test.expect.is_none() && test.expect_sink.is_empty() && test.expect_error.is_none() {
+                if test.expect.is_none()
+                    && test.expect_sink.is_empty()
+                    && test.expect_error.is_none()
+                {
                     problems.push(
                         Problem::at(file.source, span, "E1007", format!("the test `{}` expects nothing, so it cannot fail", test.name))
                             .help("add `expect = […]`, `expect_sink.ID = […]` or `expect_error = \"kind\"`"),
@@ -321,7 +379,7 @@ fn tests(file: &mut TomlFile<'_>, problems: &mut Vec<Problem>) -> Vec<(RuleTest,
                 }
                 tests.push((test, span));
             }
-            Err(problem) => problems.push(problem),
+            Err(problem) => problems.push(*problem),
         }
     }
     tests
@@ -342,19 +400,34 @@ pub fn read_tests(source: &Source) -> Result<Vec<(RuleTest, Range<usize>)>, Vec<
     let mut problems = Vec::new();
     let tests = tests(&mut file, &mut problems);
     if let Err(problem) = file.read::<OnlyTests>() {
-        problems.push(problem);
+        problems.push(*problem);
     }
-    if problems.is_empty() { Ok(tests) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(tests)
+    } else {
+        Err(problems)
+    }
 }
 
 /// Takes a list of tables out of a file; anything else under that key is a problem.
-fn tables<'s>(file: &mut TomlFile<'s>, key: &str, problems: &mut Vec<Problem>) -> Vec<Spanned<DeValue<'s>>> {
-    let Some(value) = file.take(key) else { return Vec::new() };
+fn tables<'s>(
+    file: &mut TomlFile<'s>,
+    key: &str,
+    problems: &mut Vec<Problem>,
+) -> Vec<Spanned<DeValue<'s>>> {
+    let Some(value) = file.take(key) else {
+        return Vec::new();
+    };
     let span = value.span();
     match value.into_inner() {
         DeValue::Array(array) => array.into_iter().collect(),
         _ => {
-            problems.push(Problem::at(file.source, span, "E1003", format!("`{key}` must be a list of tables: write [[{key}]]")));
+            problems.push(Problem::at(
+                file.source,
+                span,
+                "E1003",
+                format!("`{key}` must be a list of tables: write [[{key}]]"),
+            ));
             Vec::new()
         }
     }
@@ -367,7 +440,14 @@ mod tests_of_reading {
 
     fn read_text(text: &str) -> Result<RuleFile, Vec<Problem>> {
         let source = Source::new("rules/x.toml", text);
-        read(&source, &Around { outside: &Names, connector: &|_| None, sql_file: &|_| None })
+        read(
+            &source,
+            &Around {
+                outside: &Names,
+                connector: &|_| None,
+                sql_file: &|_| None,
+            },
+        )
     }
 
     #[test]
@@ -388,15 +468,21 @@ mod tests_of_reading {
 
     #[test]
     fn several_problems_of_one_file_come_at_once() {
-        let problems = read_text("sqll = 'x'\n[[sinks]]\ntype = 'consol'\n[[test]]\nname = 'n'\ngiven = []\n").unwrap_err();
-        let codes: Vec<(&str, usize)> = problems.iter().map(|problem| (problem.code.as_str(), problem.line)).collect();
+        let problems =
+            read_text("sqll = 'x'\n[[sinks]]\ntype = 'consol'\n[[test]]\nname = 'n'\ngiven = []\n")
+                .unwrap_err();
+        let codes: Vec<(&str, usize)> = problems
+            .iter()
+            .map(|problem| (problem.code.as_str(), problem.line))
+            .collect();
         assert_eq!(codes, [("E1003", 3), ("E1007", 4), ("E1002", 1)]);
         assert_eq!(problems[2].label, "did you mean `sql`?");
     }
 
     #[test]
     fn a_test_that_expects_nothing_is_refused() {
-        let problems = read_text("sql = 'SELECT 1 FROM \"t\"'\n[[test]]\nname = 'n'\ngiven = []\n").unwrap_err();
+        let problems = read_text("sql = 'SELECT 1 FROM \"t\"'\n[[test]]\nname = 'n'\ngiven = []\n")
+            .unwrap_err();
         assert_eq!(problems[0].code, "E1007");
     }
 }

@@ -34,15 +34,26 @@ pub fn run(rule: &CheckedRule, test: &RuleTest) -> TestResult {
         Ok(differences) => differences,
         Err(reason) => vec![reason],
     };
-    TestResult { passed: differences.is_empty(), differences }
+    TestResult {
+        passed: differences.is_empty(),
+        differences,
+    }
 }
 
 fn outcome(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<String>, String> {
     let now_ms = match &test.now {
-        Some(text) => text.parse::<jiff::Timestamp>().map_err(|error| format!("now: {error}"))?.as_millisecond(),
+        Some(text) => text
+            .parse::<jiff::Timestamp>()
+            .map_err(|error| format!("now: {error}"))?
+            .as_millisecond(),
         None => NOW_MS,
     };
-    let world = World::fixed("weir", TimeZone::UTC, i128::from(now_ms) * 1_000_000, test.seed);
+    let world = World::fixed(
+        "weir",
+        TimeZone::UTC,
+        i128::from(now_ms) * 1_000_000,
+        test.seed,
+    );
     let mut made: Vec<Value> = Vec::new();
     let mut errors: Vec<EvalError> = Vec::new();
     for given in &test.given {
@@ -60,19 +71,28 @@ fn outcome(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<String>, String> {
     let mut differences = errors_as_expected(test, &errors);
     if let Some(expected) = &test.expect {
         let got: Vec<Json> = made.iter().map(to_json).collect::<Result<_, _>>()?;
-        differences.extend(rows("row", expected, &got, test.exact).iter().map(Difference::to_string));
+        differences.extend(
+            rows("row", expected, &got, test.exact)
+                .iter()
+                .map(Difference::to_string),
+        );
     }
     for (id, expected) in &test.expect_sink {
         let Some(sink) = rule.sinks.iter().find(|sink| *sink.id == **id) else {
             let known: Vec<&str> = rule.sinks.iter().map(|sink| &*sink.id).collect();
-            differences.push(format!("expect_sink.{id}: the rule has no such sink; there are: {}", known.join(", ")));
+            differences.push(format!(
+                "expect_sink.{id}: the rule has no such sink; there are: {}",
+                known.join(", ")
+            ));
             continue;
         };
         let mut got = Vec::new();
         for row in &made {
             match render(&sink.plan, row, now_ms) {
                 Ok(rendered) => got.push(rendered.to_json()),
-                Err(error) => got.push(serde_json::json!({ "error": error.code, "message": error.message })),
+                Err(error) => {
+                    got.push(serde_json::json!({ "error": error.code, "message": error.message }))
+                }
             }
         }
         let found = rows(&format!("{id} request"), expected, &got, test.exact);
@@ -86,9 +106,19 @@ fn errors_as_expected(test: &RuleTest, errors: &[EvalError]) -> Vec<String> {
         Some(kind) if errors.iter().any(|error| error.kind.name() == kind) => Vec::new(),
         Some(kind) => {
             let got: Vec<String> = errors.iter().map(EvalError::to_string).collect();
-            vec![format!("error:  expected {kind}   got {}", if got.is_empty() { "none".to_owned() } else { got.join("; ") })]
+            vec![format!(
+                "error:  expected {kind}   got {}",
+                if got.is_empty() {
+                    "none".to_owned()
+                } else {
+                    got.join("; ")
+                }
+            )]
         }
-        None => errors.iter().map(|error| format!("error:  expected none   got {error}")).collect(),
+        None => errors
+            .iter()
+            .map(|error| format!("error:  expected none   got {error}"))
+            .collect(),
     }
 }
 
@@ -98,8 +128,15 @@ fn errors_as_expected(test: &RuleTest, errors: &[EvalError]) -> Vec<String> {
 /// When the payload is not what its key says.
 pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
     let properties = (!given.user_properties.is_empty()).then(|| {
-        let pairs: Object = given.user_properties.iter().map(|(name, value)| (Arc::from(name.as_str()), Value::from(value.as_str()))).collect();
-        Arc::new(Object::from_iter([(Arc::from("User-Property"), Value::from(pairs))]))
+        let pairs: Object = given
+            .user_properties
+            .iter()
+            .map(|(name, value)| (Arc::from(name.as_str()), Value::from(value.as_str())))
+            .collect();
+        Arc::new(Object::from_iter([(
+            Arc::from("User-Property"),
+            Value::from(pairs),
+        )]))
     });
     Ok(Event {
         timestamp_ms: now_ms,
@@ -107,7 +144,10 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
             id: 1,
             topic: given.topic.as_str().into(),
             payload: payload(given)?,
-            client_id: given.clientid.as_deref().map_or(Text::from_static("test"), Text::from),
+            client_id: given
+                .clientid
+                .as_deref()
+                .map_or(Text::from_static("test"), Text::from),
             username: given.username.as_deref().map(Text::from),
             peer: Some(([127, 0, 0, 1], 50_000).into()),
             qos: given.qos,
@@ -123,13 +163,17 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
 
 fn payload(given: &Given) -> Result<Bytes, String> {
     match (&given.payload, &given.payload_text, &given.payload_hex) {
-        (Some(value), None, None) => {
-            serde_json::to_vec(value).map(Bytes::from).map_err(|error| format!("given.payload: {error}"))
-        }
+        (Some(value), None, None) => serde_json::to_vec(value)
+            .map(Bytes::from)
+            .map_err(|error| format!("given.payload: {error}")),
         (None, Some(text), None) => Ok(Bytes::from(text.clone())),
-        (None, None, Some(digits)) => unhex(digits).map(Bytes::from).ok_or_else(|| format!("given.payload_hex: `{digits}` are not pairs of hexadecimal digits")),
+        (None, None, Some(digits)) => unhex(digits).map(Bytes::from).ok_or_else(|| {
+            format!("given.payload_hex: `{digits}` are not pairs of hexadecimal digits")
+        }),
         (None, None, None) => Ok(Bytes::new()),
-        _ => Err("given: `payload`, `payload_text` and `payload_hex` exclude each other".to_owned()),
+        _ => {
+            Err("given: `payload`, `payload_text` and `payload_hex` exclude each other".to_owned())
+        }
     }
 }
 
@@ -138,7 +182,10 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
-    digits.chunks_exact(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    digits
+        .chunks_exact(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 /// A value as tools show it.

@@ -57,7 +57,10 @@ impl Changes {
                 None
             }
         };
-        Self { events, _watcher: watcher }
+        Self {
+            events,
+            _watcher: watcher,
+        }
     }
 
     /// Resolves when it is time to look again.
@@ -73,7 +76,10 @@ impl Changes {
     async fn settle(&mut self) {
         let at_most = Instant::now() + SETTLE_AT_MOST;
         while Instant::now() < at_most {
-            if tokio::time::timeout(SETTLE, self.events.recv()).await.is_err() {
+            if tokio::time::timeout(SETTLE, self.events.recv())
+                .await
+                .is_err()
+            {
                 return;
             }
         }

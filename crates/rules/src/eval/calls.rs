@@ -6,9 +6,14 @@ use super::names::View;
 use super::{Compiler, Eval, Failure, Scope};
 use crate::ast::{self, Expr};
 use crate::diagnostic::Place;
-use crate::error::Fault;
-use crate::functions::{self, Body, Call, Function, LazyArgs, LazyBody, Prepared, StrictBody};
+use crate::error::{ErrorKind, Fault};
+use crate::functions::{
+    self, Body, Call, Function, LazyArgs, LazyBody, Prepared, Purity, StrictBody,
+};
 use crate::value::Value;
+
+/// A store could grow a value deeper with each message, until no stack can hold a walk over it.
+const MAX_KEPT_DEPTH: usize = 256;
 
 impl Compiler<'_> {
     pub(super) fn call(&mut self, call: &ast::Call, at: Place, view: &View) -> Eval {
@@ -18,7 +23,10 @@ impl Compiler<'_> {
         }
         match functions::lookup(&call.name) {
             Some(function) => match function.body {
-                Body::Strict(body) => strict(body, args, prepared(function, &call.args), at),
+                Body::Strict(body) => {
+                    let keeps = function.purity == Purity::Impure;
+                    strict(body, args, prepared(function, &call.args), keeps, at)
+                }
                 Body::Lazy(body) => lazy(body, args, at),
             },
             // The check has refused the statement already.
@@ -30,13 +38,24 @@ impl Compiler<'_> {
         self.uses_scripts = true;
         let scripts = Arc::clone(self.scripts);
         Box::new(move |scope| {
-            let args = args.iter().map(|arg| arg(scope)).collect::<Result<Vec<_>, _>>()?;
-            scripts.call(&namespace, &name, &args).map_err(|fault| scope.fail(at, &fault))
+            let args = args
+                .iter()
+                .map(|arg| arg(scope))
+                .collect::<Result<Vec<_>, _>>()?;
+            scripts
+                .call(&namespace, &name, &args)
+                .map_err(|fault| scope.fail(at, &fault))
         })
     }
 }
 
-fn strict(body: StrictBody, args: Vec<Eval>, prepared: Option<Prepared>, at: Place) -> Eval {
+fn strict(
+    body: StrictBody,
+    args: Vec<Eval>,
+    prepared: Option<Prepared>,
+    keeps: bool,
+    at: Place,
+) -> Eval {
     Box::new(move |scope| {
         // Most calls have few arguments: they need no list on the heap.
         let mut few: [Value; 4] = Default::default();
@@ -47,18 +66,35 @@ fn strict(body: StrictBody, args: Vec<Eval>, prepared: Option<Prepared>, at: Pla
             }
             &few[..args.len()]
         } else {
-            many = args.iter().map(|arg| arg(scope)).collect::<Result<Vec<_>, _>>()?;
+            many = args
+                .iter()
+                .map(|arg| arg(scope))
+                .collect::<Result<Vec<_>, _>>()?;
             &many
         };
+        if keeps && args.iter().any(|arg| arg.is_deeper_than(MAX_KEPT_DEPTH)) {
+            let message = format!("a value nested deeper than {MAX_KEPT_DEPTH} cannot be kept");
+            return Err(scope.fail(at, &Fault::new(ErrorKind::Limit, message)));
+        }
         let event = scope.event();
-        let mut call = Call { args, event, env: &mut *scope.env, rule_id: scope.rule_id, prepared: prepared.as_ref() };
+        let mut call = Call {
+            args,
+            event,
+            env: &mut *scope.env,
+            rule_id: scope.rule_id,
+            prepared: prepared.as_ref(),
+        };
         body(&mut call).map_err(|fault| scope.fail(at, &fault))
     })
 }
 
 fn lazy(body: LazyBody, args: Vec<Eval>, at: Place) -> Eval {
     Box::new(move |scope| {
-        let mut arguments = Arguments { scope, args: &args, failure: None };
+        let mut arguments = Arguments {
+            scope,
+            args: &args,
+            failure: None,
+        };
         let result = body(&mut arguments);
         match (result, arguments.failure.take()) {
             (Ok(value), _) => Ok(value),
@@ -81,7 +117,9 @@ impl LazyArgs for Arguments<'_, '_> {
     }
 
     fn get(&mut self, index: usize) -> Result<Value, Fault> {
-        let Some(arg) = self.args.get(index) else { return Ok(Value::Undefined) };
+        let Some(arg) = self.args.get(index) else {
+            return Ok(Value::Undefined);
+        };
         arg(self.scope).map_err(|failure| {
             let fault = Fault::new(failure.kind, failure.message.clone());
             self.failure = Some(failure);
@@ -92,7 +130,10 @@ impl LazyArgs for Arguments<'_, '_> {
 
 /// What can be prepared once: a regular expression that is a literal.
 fn prepared(function: &Function, args: &[Expr]) -> Option<Prepared> {
-    args.iter()
-        .enumerate()
-        .find_map(|(index, arg)| function.prepare(args.len(), index, arg.literal()?).ok().flatten())
+    args.iter().enumerate().find_map(|(index, arg)| {
+        function
+            .prepare(args.len(), index, arg.literal()?)
+            .ok()
+            .flatten()
+    })
 }

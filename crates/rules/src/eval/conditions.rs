@@ -23,27 +23,62 @@ impl Compiler<'_> {
                 let part = self.test(part, view);
                 Box::new(move |scope| part(scope).map(|held| held.map(|held| !held)))
             }
-            ExprKind::Compare { operator, left, right } => self.compare(*operator, left, right, view),
+            ExprKind::Compare {
+                operator,
+                left,
+                right,
+            } => self.compare(*operator, left, right, view),
             ExprKind::TopicMatch { topic, filter } => self.topic_match(topic, filter, view),
-            ExprKind::InList { value, list, negated } => self.in_list(value, list, *negated, view),
-            ExprKind::InArray { value, array, negated } => self.in_array(value, array, *negated, view),
-            ExprKind::Between { value, low, high, negated } => {
+            ExprKind::InList {
+                value,
+                list,
+                negated,
+            } => self.in_list(value, list, *negated, view),
+            ExprKind::InArray {
+                value,
+                array,
+                negated,
+            } => self.in_array(value, array, *negated, view),
+            ExprKind::Between {
+                value,
+                low,
+                high,
+                negated,
+            } => {
                 let negated = *negated;
-                let (value, low, high) = (self.value(value, view), self.value(low, view), self.value(high, view));
+                let (value, low, high) = (
+                    self.value(value, view),
+                    self.value(low, view),
+                    self.value(high, view),
+                );
                 Box::new(move |scope| {
                     let (value, low, high) = (value(scope)?, low(scope)?, high(scope)?);
                     Ok(Some(if negated {
-                        Comparison::Less.holds(&value, &low) || Comparison::Greater.holds(&value, &high)
+                        Comparison::Less.holds(&value, &low)
+                            || Comparison::Greater.holds(&value, &high)
                     } else {
-                        Comparison::GreaterOrEqual.holds(&value, &low) && Comparison::LessOrEqual.holds(&value, &high)
+                        Comparison::GreaterOrEqual.holds(&value, &low)
+                            && Comparison::LessOrEqual.holds(&value, &high)
                     }))
                 })
             }
-            ExprKind::Like { value, pattern, escape, ignore_case, negated } => {
-                self.like(value, pattern, *escape, *ignore_case, *negated, view)
-            }
-            ExprKind::Regex { value, pattern, negated } => self.regex(value, pattern, *negated, view),
-            ExprKind::Is { value, test, negated } => {
+            ExprKind::Like {
+                value,
+                pattern,
+                escape,
+                ignore_case,
+                negated,
+            } => self.like(value, pattern, *escape, *ignore_case, *negated, view),
+            ExprKind::Regex {
+                value,
+                pattern,
+                negated,
+            } => self.regex(value, pattern, *negated, view),
+            ExprKind::Is {
+                value,
+                test,
+                negated,
+            } => {
                 let (value, test, negated) = (self.value(value, view), *test, *negated);
                 Box::new(move |scope| {
                     let value = value(scope)?;
@@ -98,21 +133,32 @@ impl Compiler<'_> {
 
     fn topic_match(&mut self, topic: &Expr, filter: &Expr, view: &View) -> Test {
         let topic = self.value(topic, view);
-        let matches = |topic: &Value, filter: &TopicFilter| topic.as_str().is_some_and(|topic| filter.matches(topic));
-        if let Some(filter) = filter.literal().and_then(Value::as_str).and_then(|filter| TopicFilter::parse(filter).ok()) {
+        let matches = |topic: &Value, filter: &TopicFilter| {
+            topic.as_str().is_some_and(|topic| filter.matches(topic))
+        };
+        if let Some(filter) = filter
+            .literal()
+            .and_then(Value::as_str)
+            .and_then(|filter| TopicFilter::parse(filter).ok())
+        {
             return Box::new(move |scope| Ok(Some(matches(&topic(scope)?, &filter))));
         }
         let filter = self.value(filter, view);
         Box::new(move |scope| {
             let (topic, filter) = (topic(scope)?, filter(scope)?);
-            let filter = filter.as_str().and_then(|filter| TopicFilter::parse(filter).ok());
+            let filter = filter
+                .as_str()
+                .and_then(|filter| TopicFilter::parse(filter).ok());
             Ok(Some(filter.is_some_and(|filter| matches(&topic, &filter))))
         })
     }
 
     fn in_list(&mut self, value: &Expr, list: &[Expr], negated: bool, view: &View) -> Test {
         let value = self.value(value, view);
-        let list: Vec<Eval> = list.iter().map(|candidate| self.value(candidate, view)).collect();
+        let list: Vec<Eval> = list
+            .iter()
+            .map(|candidate| self.value(candidate, view))
+            .collect();
         Box::new(move |scope| {
             let value = value(scope)?;
             for candidate in &list {
@@ -129,61 +175,108 @@ impl Compiler<'_> {
         let (value, array) = (self.value(value, view), self.value(array, view));
         Box::new(move |scope| {
             let (value, array) = (value(scope)?, array(scope)?);
-            let Value::Array(candidates) = array else { return Ok(Some(false)) };
-            let decided = candidates.iter().any(|candidate| is_decided(&value, candidate, negated));
+            let Value::Array(candidates) = array else {
+                return Ok(Some(false));
+            };
+            let decided = candidates
+                .iter()
+                .any(|candidate| is_decided(&value, candidate, negated));
             Ok(Some(decided != negated))
         })
     }
 
-    fn like(&mut self, value: &Expr, pattern: &Expr, escape: Option<char>, ignore_case: bool, negated: bool, view: &View) -> Test {
+    fn like(
+        &mut self,
+        value: &Expr,
+        pattern: &Expr,
+        escape: Option<char>,
+        ignore_case: bool,
+        negated: bool,
+        view: &View,
+    ) -> Test {
         let value = self.value(value, view);
         if let Some(literal) = pattern.literal().and_then(Value::as_str) {
             let pattern = LikePattern::new(literal, escape, ignore_case);
             return Box::new(move |scope| {
                 let value = value(scope)?;
-                Ok(Some(value.as_str().is_some_and(|text| pattern.matches(text) != negated)))
+                Ok(Some(
+                    value
+                        .as_str()
+                        .is_some_and(|text| pattern.matches(text) != negated),
+                ))
             });
         }
         let at = pattern.at;
         let pattern = self.value(pattern, view);
         Box::new(move |scope| {
             let (value, pattern) = (value(scope)?, pattern(scope)?);
-            let Some(pattern) = pattern.as_str() else { return Err(not_text(scope, at, "LIKE", &pattern)) };
-            let matches = |text: &str| LikePattern::new(pattern, escape, ignore_case).matches(text) != negated;
+            let Some(pattern) = pattern.as_str() else {
+                return Err(not_text(scope, at, "LIKE", &pattern));
+            };
+            let matches = |text: &str| {
+                LikePattern::new(pattern, escape, ignore_case).matches(text) != negated
+            };
             Ok(Some(value.as_str().is_some_and(matches)))
         })
     }
 
     fn regex(&mut self, value: &Expr, pattern: &Expr, negated: bool, view: &View) -> Test {
         let value = self.value(value, view);
-        if let Some(pattern) = pattern.literal().and_then(Value::as_str).and_then(|pattern| Pattern::new(pattern).ok()) {
+        if let Some(pattern) = pattern
+            .literal()
+            .and_then(Value::as_str)
+            .and_then(|pattern| Pattern::new(pattern).ok())
+        {
             return Box::new(move |scope| {
                 let value = value(scope)?;
-                Ok(Some(value.as_str().is_some_and(|text| pattern.is_match(text) != negated)))
+                Ok(Some(
+                    value
+                        .as_str()
+                        .is_some_and(|text| pattern.is_match(text) != negated),
+                ))
             });
         }
         let at = pattern.at;
         let pattern = self.value(pattern, view);
         Box::new(move |scope| {
             let (value, pattern) = (value(scope)?, pattern(scope)?);
-            let Some(source) = pattern.as_str() else { return Err(not_text(scope, at, "RLIKE", &pattern)) };
+            let Some(source) = pattern.as_str() else {
+                return Err(not_text(scope, at, "RLIKE", &pattern));
+            };
             let pattern = Pattern::recent(source).map_err(|message| {
-                let fault = Fault::new(ErrorKind::BadArgument, format!("not a regular expression: {message}"));
+                let fault = Fault::new(
+                    ErrorKind::BadArgument,
+                    format!("not a regular expression: {message}"),
+                );
                 scope.fail(at, &fault.with_value(pattern.clone()))
             })?;
-            Ok(Some(value.as_str().is_some_and(|text| pattern.is_match(text) != negated)))
+            Ok(Some(
+                value
+                    .as_str()
+                    .is_some_and(|text| pattern.is_match(text) != negated),
+            ))
         })
     }
 }
 
 /// Whether this candidate settles IN (it is equal) or NOT IN (it is not different).
 fn is_decided(value: &Value, candidate: &Value, negated: bool) -> bool {
-    if negated { !Comparison::NotEqual.holds(value, candidate) } else { value.equals(candidate) }
+    if negated {
+        !Comparison::NotEqual.holds(value, candidate)
+    } else {
+        value.equals(candidate)
+    }
 }
 
 fn not_text(scope: &Scope<'_>, at: Place, operator: &str, pattern: &Value) -> Failure {
-    let message = format!("{operator} takes a pattern that is text, not {}", pattern.article_name());
-    scope.fail(at, &Fault::new(ErrorKind::Type, message).with_value(pattern.clone()))
+    let message = format!(
+        "{operator} takes a pattern that is text, not {}",
+        pattern.article_name()
+    );
+    scope.fail(
+        at,
+        &Fault::new(ErrorKind::Type, message).with_value(pattern.clone()),
+    )
 }
 
 /// What a value says as a condition.

@@ -21,11 +21,18 @@ impl Compiler<'_> {
             ExprKind::Name { name, .. } => self.name(name, at, view),
             ExprKind::Path { .. } => self.path(expr, view),
             ExprKind::Call(call) => self.call(call, at, view),
-            ExprKind::Arithmetic { operator, left, right } => {
-                let (operator, left, right) = (*operator, self.value(left, view), self.value(right, view));
+            ExprKind::Arithmetic {
+                operator,
+                left,
+                right,
+            } => {
+                let (operator, left, right) =
+                    (*operator, self.value(left, view), self.value(right, view));
                 Box::new(move |scope| {
                     let (left, right) = (left(scope)?, right(scope)?);
-                    operator.apply(&left, &right).map_err(|fault| scope.fail(at, &fault))
+                    operator
+                        .apply(&left, &right)
+                        .map_err(|fault| scope.fail(at, &fault))
                 })
             }
             ExprKind::Negate(operand) => {
@@ -35,11 +42,16 @@ impl Compiler<'_> {
                     arithmetic::negate(&operand).map_err(|fault| scope.fail(at, &fault))
                 })
             }
-            ExprKind::Case { operand, branches, otherwise } => {
-                self.case(operand.as_deref(), branches, otherwise.as_deref(), view)
-            }
+            ExprKind::Case {
+                operand,
+                branches,
+                otherwise,
+            } => self.case(operand.as_deref(), branches, otherwise.as_deref(), view),
             ExprKind::Array(elements) => {
-                let elements: Vec<Eval> = elements.iter().map(|element| self.value(element, view)).collect();
+                let elements: Vec<Eval> = elements
+                    .iter()
+                    .map(|element| self.value(element, view))
+                    .collect();
                 Box::new(move |scope| elements.iter().map(|element| element(scope)).collect())
             }
             ExprKind::Object(members) => self.object(members, view),
@@ -60,15 +72,21 @@ impl Compiler<'_> {
             | ExprKind::Is { .. } => {
                 let test = self.test(expr, view);
                 // An unknown result is undefined.
-                Box::new(move |scope| test(scope).map(|held| held.map_or(Value::Undefined, Value::Bool)))
+                Box::new(move |scope| {
+                    test(scope).map(|held| held.map_or(Value::Undefined, Value::Bool))
+                })
             }
         }
     }
 
     fn object(&mut self, members: &[(Key, Expr)], view: &View) -> Eval {
-        let members: Vec<(Key, Eval)> = members.iter().map(|(key, value)| (key.clone(), self.value(value, view))).collect();
+        let members: Vec<(Key, Eval)> = members
+            .iter()
+            .map(|(key, value)| (key.clone(), self.value(value, view)))
+            .collect();
         Box::new(move |scope| {
-            let mut object = Object::with_capacity_and_hasher(members.len(), ahash::RandomState::default());
+            let mut object =
+                Object::with_capacity_and_hasher(members.len(), ahash::RandomState::default());
             for (key, value) in &members {
                 object.insert(key.clone(), value(scope)?);
             }
@@ -76,12 +94,24 @@ impl Compiler<'_> {
         })
     }
 
-    fn case(&mut self, operand: Option<&Expr>, branches: &[(Expr, Expr)], otherwise: Option<&Expr>, view: &View) -> Eval {
+    fn case(
+        &mut self,
+        operand: Option<&Expr>,
+        branches: &[(Expr, Expr)],
+        otherwise: Option<&Expr>,
+        view: &View,
+    ) -> Eval {
         let otherwise = otherwise.map(|otherwise| self.value(otherwise, view));
-        let last = move |scope: &mut super::Scope<'_>| otherwise.as_ref().map_or(Ok(Value::Undefined), |value| value(scope));
+        let last = move |scope: &mut super::Scope<'_>| {
+            otherwise
+                .as_ref()
+                .map_or(Ok(Value::Undefined), |value| value(scope))
+        };
         let Some(operand) = operand else {
-            let branches: Vec<(Test, Eval)> =
-                branches.iter().map(|(when, then)| (self.test(when, view), self.value(then, view))).collect();
+            let branches: Vec<(Test, Eval)> = branches
+                .iter()
+                .map(|(when, then)| (self.test(when, view), self.value(then, view)))
+                .collect();
             return Box::new(move |scope| {
                 for (when, then) in &branches {
                     if when(scope)? == Some(true) {
@@ -92,8 +122,10 @@ impl Compiler<'_> {
             });
         };
         let operand = self.value(operand, view);
-        let branches: Vec<(Eval, Eval)> =
-            branches.iter().map(|(when, then)| (self.value(when, view), self.value(then, view))).collect();
+        let branches: Vec<(Eval, Eval)> = branches
+            .iter()
+            .map(|(when, then)| (self.value(when, view), self.value(then, view)))
+            .collect();
         Box::new(move |scope| {
             let operand = operand(scope)?;
             for (when, then) in &branches {
@@ -114,13 +146,24 @@ pub(crate) fn constant(expr: &Expr) -> Option<Result<Value, (Place, Fault)>> {
     };
     match &expr.kind {
         ExprKind::Literal(value) => Some(Ok(value.clone())),
-        ExprKind::Arithmetic { operator, left, right } => Some(both(left, right)?.and_then(|(left, right)| {
-            operator.apply(&left, &right).map_err(|fault| (expr.at, fault))
+        ExprKind::Arithmetic {
+            operator,
+            left,
+            right,
+        } => Some(both(left, right)?.and_then(|(left, right)| {
+            operator
+                .apply(&left, &right)
+                .map_err(|fault| (expr.at, fault))
         })),
-        ExprKind::Negate(operand) => {
-            Some(constant(operand)?.and_then(|operand| arithmetic::negate(&operand).map_err(|fault| (expr.at, fault))))
-        }
-        ExprKind::Compare { operator, left, right } => {
+        ExprKind::Negate(operand) => Some(
+            constant(operand)?
+                .and_then(|operand| arithmetic::negate(&operand).map_err(|fault| (expr.at, fault))),
+        ),
+        ExprKind::Compare {
+            operator,
+            left,
+            right,
+        } => {
             Some(both(left, right)?.map(|(left, right)| Value::Bool(operator.holds(&left, &right))))
         }
         ExprKind::Array(elements) => {
@@ -128,7 +171,9 @@ pub(crate) fn constant(expr: &Expr) -> Option<Result<Value, (Place, Fault)>> {
             Some(elements?.map(Value::from))
         }
         ExprKind::Object(members) => {
-            let member = |(key, value): &(Key, Expr)| Some(constant(value)?.map(|value| (key.clone(), value)));
+            let member = |(key, value): &(Key, Expr)| {
+                Some(constant(value)?.map(|value| (key.clone(), value)))
+            };
             let members: Option<Result<Vec<_>, _>> = members.iter().map(member).collect();
             Some(members?.map(|members| members.into_iter().collect()))
         }

@@ -20,7 +20,9 @@ impl LikePattern {
         let mut chars = pattern.chars();
         while let Some(c) = chars.next() {
             parts.push(match c {
-                _ if Some(c) == escape => Part::Char(folded(chars.next().unwrap_or(c), ignore_case)),
+                _ if Some(c) == escape => {
+                    Part::Char(folded(chars.next().unwrap_or(c), ignore_case))
+                }
                 '%' if parts.last() == Some(&Part::Run) => continue,
                 '%' => Part::Run,
                 '_' => Part::One,
@@ -60,7 +62,11 @@ impl LikePattern {
                 },
             }
         }
-        self.parts.get(part..).unwrap_or_default().iter().all(|part| *part == Part::Run)
+        self.parts
+            .get(part..)
+            .unwrap_or_default()
+            .iter()
+            .all(|part| *part == Part::Run)
     }
 }
 
@@ -75,7 +81,11 @@ fn folded(c: char, ignore_case: bool) -> char {
 
 /// The only character of a mapping, or `c` where it gives several.
 fn single(mut mapped: impl ExactSizeIterator<Item = char>, c: char) -> char {
-    if mapped.len() == 1 { mapped.next().unwrap_or(c) } else { c }
+    if mapped.len() == 1 {
+        mapped.next().unwrap_or(c)
+    } else {
+        c
+    }
 }
 
 #[cfg(test)]

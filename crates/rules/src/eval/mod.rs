@@ -40,6 +40,8 @@ pub(crate) struct Program {
     pub(crate) sources: Vec<SourceFilter>,
     /// What computes each slot: the items in their order, FOREACH before DO. The element's slot has none.
     pub(crate) slots: Vec<Option<Eval>>,
+    /// For each slot whether something refers to it, so that its value is kept once computed.
+    pub(crate) shared: Vec<bool>,
 }
 
 /// One evaluation of a rule: its inputs, and the items that were computed so far.
@@ -53,15 +55,26 @@ pub(crate) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(crate) fn new(program: &'a Program, input: &'a Input<'a>, rule_id: &'a str, env: &'a mut dyn Env) -> Self {
-        Self { program, input, env, rule_id, values: Vec::new() }
+    pub(crate) fn new(
+        program: &'a Program,
+        input: &'a Input<'a>,
+        rule_id: &'a str,
+        env: &'a mut dyn Env,
+    ) -> Self {
+        Self {
+            program,
+            input,
+            env,
+            rule_id,
+            values: Vec::new(),
+        }
     }
 
     pub(crate) fn event(&self) -> &'a Event {
         self.input.event()
     }
 
-    /// The value of an item, computed at most once.
+    /// The value of an item, computed at most once where more than the output asks for it.
     pub(crate) fn slot(&mut self, slot: usize) -> Result<Value, Failure> {
         if let Some(Some(value)) = self.values.get(slot) {
             return Ok(value.clone());
@@ -71,21 +84,27 @@ impl<'a> Scope<'a> {
             Some(Some(eval)) => eval(self)?,
             _ => Value::Undefined,
         };
-        self.set(slot, value.clone());
+        if program.shared.get(slot).is_some_and(|shared| *shared) {
+            self.set(slot, value.clone());
+        }
         Ok(value)
     }
 
     /// Sets a slot, e.g. the element of FOREACH.
     pub(crate) fn set(&mut self, slot: usize, value: Value) {
         if self.values.len() <= slot {
-            self.values.resize(self.program.slots.len().max(slot + 1), None);
+            self.values
+                .resize(self.program.slots.len().max(slot + 1), None);
         }
         self.values[slot] = Some(value);
     }
 
     /// Forgets the slots from `first` on: they are computed anew for the next element.
     pub(crate) fn forget_from(&mut self, first: usize) {
-        self.values.iter_mut().skip(first).for_each(|value| *value = None);
+        self.values
+            .iter_mut()
+            .skip(first)
+            .for_each(|value| *value = None);
     }
 
     /// The error for a fault in the expression at `at`.
@@ -96,7 +115,11 @@ impl<'a> Scope<'a> {
     /// The text of the first FROM entry that matches.
     pub(crate) fn matched(&self) -> Value {
         let event = self.event();
-        self.program.sources.iter().find(|source| source.matches(event)).map_or(Value::Undefined, |source| source.text().into())
+        self.program
+            .sources
+            .iter()
+            .find(|source| source.matches(event))
+            .map_or(Value::Undefined, |source| source.text().into())
     }
 }
 
@@ -108,4 +131,6 @@ pub(crate) struct Compiler<'c> {
     pub(crate) needs: PathSet,
     /// Whether a user function is called.
     pub(crate) uses_scripts: bool,
+    /// The slots that names refer to.
+    pub(crate) shared: Vec<bool>,
 }

@@ -45,7 +45,11 @@ pub(crate) enum Binding {
     /// The value of a slot.
     Slot(usize),
     /// What items with nested aliases build under one name.
-    Built { base: Option<usize>, parts: Arc<[(usize, Vec<AliasStep>)]>, is_payload: bool },
+    Built {
+        base: Option<usize>,
+        parts: Arc<[(usize, Vec<AliasStep>)]>,
+        is_payload: bool,
+    },
 }
 
 /// How a statement's items are laid out in slots, and what each place of it sees.
@@ -65,21 +69,33 @@ impl Layout {
         match &statement.body {
             Body::Select(items) => {
                 names.add(items, 0);
-                Self { names, items: items.len(), outputs: 0, foreach: false }
+                Self {
+                    names,
+                    items: items.len(),
+                    outputs: 0,
+                    foreach: false,
+                }
             }
             Body::Foreach { items, outputs, .. } => {
                 let outputs = outputs.as_deref().unwrap_or_default();
                 names.add(items, 0);
                 names.add(outputs, items.len() + 1);
                 let element = match items.last() {
-                    Some(Item::Expr { alias: Some(alias), .. }) => match alias.steps.first() {
+                    Some(Item::Expr {
+                        alias: Some(alias), ..
+                    }) => match alias.steps.first() {
                         Some(AliasStep::Key(name)) => name.clone(),
                         _ => "item".into(),
                     },
                     _ => "item".into(),
                 };
                 names.element = Some((element, items.len()));
-                Self { names, items: items.len(), outputs: outputs.len(), foreach: true }
+                Self {
+                    names,
+                    items: items.len(),
+                    outputs: outputs.len(),
+                    foreach: true,
+                }
             }
         }
     }
@@ -107,7 +123,11 @@ impl Layout {
     /// What the item at `index` of DO sees: DO aliases before it, the element, the other FOREACH aliases.
     pub(crate) fn output_view(&self, index: usize) -> View {
         let first = self.items + 1;
-        vec![Layer::Slots(first..first + index), Layer::Element, Layer::Slots(0..self.items.saturating_sub(1))]
+        vec![
+            Layer::Slots(first..first + index),
+            Layer::Element,
+            Layer::Slots(0..self.items.saturating_sub(1)),
+        ]
     }
 
     /// What INCASE sees: as DO, with all its aliases.
@@ -119,28 +139,44 @@ impl Layout {
 impl Names {
     fn add(&mut self, items: &[Item], first_slot: usize) {
         for (index, item) in items.iter().enumerate() {
-            if let Item::Expr { alias: Some(alias), .. } = item
+            if let Item::Expr {
+                alias: Some(alias), ..
+            } = item
                 && let Some((AliasStep::Key(name), rest)) = alias.steps.split_first()
             {
-                self.aliases.push(Named { name: name.clone(), rest: rest.to_vec(), slot: first_slot + index });
+                self.aliases.push(Named {
+                    name: name.clone(),
+                    rest: rest.to_vec(),
+                    slot: first_slot + index,
+                });
             }
         }
     }
 
     /// What `name` means besides a field, nearest first.
     pub(crate) fn bindings(&self, name: &str, view: &View) -> Vec<Binding> {
-        view.iter().filter_map(|layer| self.binding(name, layer)).collect()
+        view.iter()
+            .filter_map(|layer| self.binding(name, layer))
+            .collect()
     }
 
     fn binding(&self, name: &str, layer: &Layer) -> Option<Binding> {
         let slots = match layer {
             Layer::Element => {
-                return self.element.as_ref().filter(|(element, _)| **element == *name).map(|(_, slot)| Binding::Slot(*slot));
+                return self
+                    .element
+                    .as_ref()
+                    .filter(|(element, _)| **element == *name)
+                    .map(|(_, slot)| Binding::Slot(*slot));
             }
             Layer::Slots(slots) => slots,
         };
         let (mut base, mut parts) = (None, Vec::new());
-        for alias in self.aliases.iter().filter(|alias| slots.contains(&alias.slot) && *alias.name == *name) {
+        for alias in self
+            .aliases
+            .iter()
+            .filter(|alias| slots.contains(&alias.slot) && *alias.name == *name)
+        {
             if alias.rest.is_empty() {
                 base = Some(alias.slot);
                 parts.clear();
@@ -151,17 +187,37 @@ impl Names {
         match (base, parts.is_empty()) {
             (None, true) => None,
             (Some(slot), true) => Some(Binding::Slot(slot)),
-            _ => Some(Binding::Built { base, parts: parts.into(), is_payload: first_is_payload(name) }),
+            _ => Some(Binding::Built {
+                base,
+                parts: parts.into(),
+                is_payload: first_is_payload(name),
+            }),
         }
     }
 }
 
 impl Binding {
+    /// The slots that are read.
+    pub(super) fn slots(&self) -> Vec<usize> {
+        match self {
+            Self::Slot(slot) => vec![*slot],
+            Self::Built { base, parts, .. } => base
+                .iter()
+                .copied()
+                .chain(parts.iter().map(|(slot, _)| *slot))
+                .collect(),
+        }
+    }
+
     /// The value, computing the items that it needs.
     pub(crate) fn value(&self, scope: &mut Scope<'_>, at: Place) -> Result<Value, Failure> {
         match self {
             Self::Slot(slot) => scope.slot(*slot),
-            Self::Built { base, parts, is_payload } => {
+            Self::Built {
+                base,
+                parts,
+                is_payload,
+            } => {
                 let mut built = match base {
                     Some(slot) => scope.slot(*slot)?,
                     None => Value::Undefined,
@@ -169,7 +225,8 @@ impl Binding {
                 for (slot, steps) in parts.iter() {
                     let value = scope.slot(*slot)?;
                     if *is_payload {
-                        output::decode_payload(&mut built).map_err(|fault| scope.fail(at, &fault))?;
+                        output::decode_payload(&mut built)
+                            .map_err(|fault| scope.fail(at, &fault))?;
                     }
                     output::put(&mut built, steps, value);
                 }
@@ -201,7 +258,10 @@ impl Field {
             "timestamp" => Self::Timestamp,
             "node" => Self::Node,
             "metadata" => Self::Metadata,
-            _ => PublishField::named(name).map_or_else(|| Self::Other(name.into()), |field| Self::Publish(field, name.into())),
+            _ => PublishField::named(name).map_or_else(
+                || Self::Other(name.into()),
+                |field| Self::Publish(field, name.into()),
+            ),
         }
     }
 
@@ -215,9 +275,10 @@ impl Field {
             (Self::Metadata, _) => metadata(scope),
             (Self::Publish(field, _), What::Publish(publish)) => field.of(publish),
             (Self::Other(_), What::Publish(_)) => Value::Undefined,
-            (Self::Publish(_, name) | Self::Other(name), What::Broker { fields, .. } | What::Ingress { fields, .. }) => {
-                fields.get(name).cloned().unwrap_or_default()
-            }
+            (
+                Self::Publish(_, name) | Self::Other(name),
+                What::Broker { fields, .. } | What::Ingress { fields, .. },
+            ) => fields.get(name).cloned().unwrap_or_default(),
         }
     }
 }

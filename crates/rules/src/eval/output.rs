@@ -17,8 +17,14 @@ pub(crate) fn first_is_payload(name: &str) -> bool {
 ///
 /// # Errors
 /// The output holds a payload that is no JSON, and the steps go into it.
-pub(crate) fn put_item(output: &mut Object, steps: &[AliasStep], value: Value) -> Result<(), Fault> {
-    let Some((AliasStep::Key(name), rest)) = steps.split_first() else { return Ok(()) };
+pub(crate) fn put_item(
+    output: &mut Object,
+    steps: &[AliasStep],
+    value: Value,
+) -> Result<(), Fault> {
+    let Some((AliasStep::Key(name), rest)) = steps.split_first() else {
+        return Ok(());
+    };
     if rest.is_empty() {
         set_member(output, name, value);
         return Ok(());
@@ -34,8 +40,10 @@ pub(crate) fn put_item(output: &mut Object, steps: &[AliasStep], value: Value) -
 /// A payload that is still text becomes what it decodes to.
 pub(crate) fn decode_payload(payload: &mut Value) -> Result<(), Fault> {
     if let Value::Text(text) = payload {
-        *payload = json::decode(text.as_bytes())
-            .map_err(|fault| Fault::new(ErrorKind::PayloadDecode, fault.message().to_owned()).with_value(payload.clone()))?;
+        *payload = json::decode(text.as_bytes()).map_err(|fault| {
+            Fault::new(ErrorKind::PayloadDecode, fault.message().to_owned())
+                .with_value(payload.clone())
+        })?;
     }
     Ok(())
 }
@@ -51,7 +59,9 @@ pub(crate) fn put(container: &mut Value, steps: &[AliasStep], value: Value) {
             if !matches!(container, Value::Object(_)) {
                 *container = Object::default().into();
             }
-            let Value::Object(object) = container else { return };
+            let Value::Object(object) = container else {
+                return;
+            };
             let object = Arc::make_mut(object);
             if rest.is_empty() {
                 set_member(object, key, value);
@@ -59,7 +69,9 @@ pub(crate) fn put(container: &mut Value, steps: &[AliasStep], value: Value) {
                 put(object.entry(key.clone()).or_default(), rest, value);
             }
         }
-        AliasStep::Prepend | AliasStep::Append | AliasStep::At(_) => put_element(container, step, rest, value),
+        AliasStep::Prepend | AliasStep::Append | AliasStep::At(_) => {
+            put_element(container, step, rest, value)
+        }
     }
 }
 

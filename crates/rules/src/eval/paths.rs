@@ -19,7 +19,11 @@ enum Taken {
     Constant(Value),
     /// `[expr]`
     Computed(Eval),
-    Slice { from: i64, to: i64, at: Place },
+    Slice {
+        from: i64,
+        to: i64,
+        at: Place,
+    },
 }
 
 /// Keys into the payload, for the shortest way to a value.
@@ -49,8 +53,12 @@ impl PayloadPath {
 impl Compiler<'_> {
     /// A path of keys into the payload that no alias can stand before, if `expr` is one.
     pub(super) fn payload_path(&mut self, expr: &Expr, view: &View) -> Option<PayloadPath> {
-        let ExprKind::Path { root, steps } = &expr.kind else { return None };
-        let ExprKind::Name { name, .. } = &root.kind else { return None };
+        let ExprKind::Path { root, steps } = &expr.kind else {
+            return None;
+        };
+        let ExprKind::Name { name, .. } = &root.kind else {
+            return None;
+        };
         if &**name != "payload" || !self.names.bindings(name, view).is_empty() {
             return None;
         }
@@ -63,11 +71,23 @@ impl Compiler<'_> {
             .collect();
         let keys = keys?;
         self.needs.add(&keys);
-        Some(PayloadPath { keys: keys.into(), at: expr.at })
+        Some(PayloadPath {
+            keys: keys.into(),
+            at: expr.at,
+        })
+    }
+
+    /// What `name` means besides a field; the slots are noted as referred to.
+    fn bindings(&mut self, name: &str, view: &View) -> Vec<Binding> {
+        let bindings = self.names.bindings(name, view);
+        for slot in bindings.iter().flat_map(Binding::slots) {
+            self.share(slot);
+        }
+        bindings
     }
 
     pub(super) fn name(&mut self, name: &Key, at: Place, view: &View) -> Eval {
-        let bindings = self.names.bindings(name, view);
+        let bindings = self.bindings(name, view);
         let field = Field::named(name);
         if bindings.is_empty() {
             return Box::new(move |scope| Ok(field.value(scope)));
@@ -87,7 +107,9 @@ impl Compiler<'_> {
         if let Some(path) = self.payload_path(expr, view) {
             return Box::new(move |scope| path.get(scope).map(Cow::into_owned));
         }
-        let ExprKind::Path { root, steps } = &expr.kind else { return Box::new(|_| Ok(Value::Undefined)) };
+        let ExprKind::Path { root, steps } = &expr.kind else {
+            return Box::new(|_| Ok(Value::Undefined));
+        };
         let taken: Vec<Taken> = steps.iter().map(|step| self.step(step, view)).collect();
         let ExprKind::Name { name, .. } = &root.kind else {
             let root = self.value(root, view);
@@ -96,7 +118,7 @@ impl Compiler<'_> {
                 walk(scope, value, &taken)
             });
         };
-        let bindings = self.names.bindings(name, view);
+        let bindings = self.bindings(name, view);
         let field = self.field_path(name, steps, expr.at);
         Box::new(move |scope| aliased_path(scope, &bindings, &field, &taken))
     }
@@ -104,7 +126,11 @@ impl Compiler<'_> {
     /// The field that a path starts in; into the payload, as far as its leading keys go.
     fn field_path(&mut self, name: &Key, steps: &[Step], at: Place) -> FieldPath {
         if &**name != "payload" {
-            return FieldPath { start: Start::Field(Field::named(name)), skip: 0, at };
+            return FieldPath {
+                start: Start::Field(Field::named(name)),
+                skip: 0,
+                at,
+            };
         }
         let keys: Vec<Key> = steps
             .iter()
@@ -114,13 +140,24 @@ impl Compiler<'_> {
             })
             .collect();
         self.needs.add(&keys);
-        FieldPath { skip: keys.len(), start: Start::Payload(PayloadPath { keys: keys.into(), at }), at }
+        FieldPath {
+            skip: keys.len(),
+            start: Start::Payload(PayloadPath {
+                keys: keys.into(),
+                at,
+            }),
+            at,
+        }
     }
 
     fn step(&mut self, step: &Step, view: &View) -> Taken {
         match step {
             Step::Key(key) => Taken::Key(key.clone()),
-            Step::Slice { from, to, at } => Taken::Slice { from: *from, to: *to, at: *at },
+            Step::Slice { from, to, at } => Taken::Slice {
+                from: *from,
+                to: *to,
+                at: *at,
+            },
             Step::Index(index) => match index.literal() {
                 Some(value) => Taken::Constant(value.clone()),
                 None => Taken::Computed(self.value(index, view)),
@@ -143,7 +180,12 @@ enum Start {
 }
 
 /// The first alias through which the whole path leads to a value, else the field.
-fn aliased_path(scope: &mut Scope<'_>, bindings: &[Binding], field: &FieldPath, steps: &[Taken]) -> Result<Value, Failure> {
+fn aliased_path(
+    scope: &mut Scope<'_>,
+    bindings: &[Binding],
+    field: &FieldPath,
+    steps: &[Taken],
+) -> Result<Value, Failure> {
     for binding in bindings {
         let start = binding.value(scope, field.at)?;
         let value = walk(scope, start, steps)?;
@@ -167,7 +209,9 @@ fn walk(scope: &mut Scope<'_>, mut value: Value, steps: &[Taken]) -> Result<Valu
                 let index = index(scope)?;
                 path::element(&value, &index).into_owned()
             }
-            Taken::Slice { from, to, at } => slice(&value, *from, *to).map_err(|fault| scope.fail(*at, &fault))?,
+            Taken::Slice { from, to, at } => {
+                slice(&value, *from, *to).map_err(|fault| scope.fail(*at, &fault))?
+            }
         };
     }
     Ok(value)

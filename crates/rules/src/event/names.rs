@@ -16,7 +16,9 @@ pub struct EventName {
 impl EventName {
     /// The event of that topic in either spelling.
     pub fn find(topic: &str) -> Option<&'static Self> {
-        EVENTS.iter().find(|event| event.topic == topic || event.legacy == Some(topic))
+        EVENTS
+            .iter()
+            .find(|event| event.topic == topic || event.legacy == Some(topic))
     }
 }
 
@@ -28,19 +30,42 @@ pub fn event_names() -> &'static [EventName] {
 /// EMQX events of features that weir lacks.
 pub(crate) const REFUSED_EVENTS: [(&str, &str); 2] = [
     ("$events/schema_validation", "weir has no schema validation"),
-    ("$events/message_transformation", "weir has no message transformation"),
+    (
+        "$events/message_transformation",
+        "weir has no message transformation",
+    ),
 ];
 
 /// The fields that every source has.
 const COMMON: &[&str] = &["event", "timestamp", "node", "metadata"];
 
 const PUBLISH: &[&str] = &[
-    "id", "clientid", "username", "payload", "peerhost", "peername", "topic", "qos", "flags", "retain", "pub_props",
-    "publish_received_at", "client_attrs",
+    "id",
+    "clientid",
+    "username",
+    "payload",
+    "peerhost",
+    "peername",
+    "topic",
+    "qos",
+    "flags",
+    "retain",
+    "pub_props",
+    "publish_received_at",
+    "client_attrs",
 ];
 
-const INGRESS: &[&str] =
-    &["id", "server", "payload", "topic", "qos", "dup", "retain", "pub_props", "message_received_at"];
+const INGRESS: &[&str] = &[
+    "id",
+    "server",
+    "payload",
+    "topic",
+    "qos",
+    "dup",
+    "retain",
+    "pub_props",
+    "message_received_at",
+];
 
 /// The source fields of an event topic; `None` stands for a publish, `Some` of anything unknown for a bridge.
 pub(crate) fn fields_of_event(topic: Option<&str>) -> impl Iterator<Item = &'static str> {
@@ -57,8 +82,21 @@ const EVENTS: &[EventName] = &[
         legacy: Some("$events/client_connected"),
         event: "client.connected",
         fields: &[
-            "clientid", "username", "mountpoint", "peername", "sockname", "proto_name", "proto_ver", "keepalive",
-            "clean_start", "receive_maximum", "expiry_interval", "is_bridge", "connected_at", "conn_props", "client_attrs",
+            "clientid",
+            "username",
+            "mountpoint",
+            "peername",
+            "sockname",
+            "proto_name",
+            "proto_ver",
+            "keepalive",
+            "clean_start",
+            "receive_maximum",
+            "expiry_interval",
+            "is_bridge",
+            "connected_at",
+            "conn_props",
+            "client_attrs",
         ],
     },
     EventName {
@@ -66,8 +104,17 @@ const EVENTS: &[EventName] = &[
         legacy: Some("$events/client_disconnected"),
         event: "client.disconnected",
         fields: &[
-            "reason", "clientid", "username", "peername", "sockname", "proto_name", "proto_ver", "disconn_props",
-            "disconnected_at", "connected_at", "client_attrs",
+            "reason",
+            "clientid",
+            "username",
+            "peername",
+            "sockname",
+            "proto_name",
+            "proto_ver",
+            "disconn_props",
+            "disconnected_at",
+            "connected_at",
+            "client_attrs",
         ],
     },
     EventName {
@@ -75,8 +122,18 @@ const EVENTS: &[EventName] = &[
         legacy: Some("$events/client_connack"),
         event: "client.connack",
         fields: &[
-            "reason_code", "clientid", "username", "peername", "sockname", "proto_name", "proto_ver", "keepalive",
-            "clean_start", "expiry_interval", "connected_at", "conn_props",
+            "reason_code",
+            "clientid",
+            "username",
+            "peername",
+            "sockname",
+            "proto_name",
+            "proto_ver",
+            "keepalive",
+            "clean_start",
+            "expiry_interval",
+            "connected_at",
+            "conn_props",
         ],
     },
     EventName {
@@ -84,43 +141,97 @@ const EVENTS: &[EventName] = &[
         legacy: None,
         event: "client.ping",
         fields: &[
-            "clientid", "username", "peername", "sockname", "proto_name", "proto_ver", "keepalive", "clean_start",
-            "expiry_interval", "conn_props",
+            "clientid",
+            "username",
+            "peername",
+            "sockname",
+            "proto_name",
+            "proto_ver",
+            "keepalive",
+            "clean_start",
+            "expiry_interval",
+            "conn_props",
         ],
     },
     EventName {
         topic: "$events/auth/check_authn_complete",
         legacy: Some("$events/client_check_authn_complete"),
         event: "client.check_authn_complete",
-        fields: &["clientid", "username", "peername", "reason_code", "is_superuser", "is_anonymous", "client_attrs"],
+        fields: &[
+            "clientid",
+            "username",
+            "peername",
+            "reason_code",
+            "is_superuser",
+            "is_anonymous",
+            "client_attrs",
+        ],
     },
     EventName {
         topic: "$events/auth/check_authz_complete",
         legacy: Some("$events/client_check_authz_complete"),
         event: "client.check_authz_complete",
         fields: &[
-            "clientid", "username", "peerhost", "peername", "topic", "action", "authz_source", "result", "client_attrs",
+            "clientid",
+            "username",
+            "peerhost",
+            "peername",
+            "topic",
+            "action",
+            "authz_source",
+            "result",
+            "client_attrs",
         ],
     },
     EventName {
         topic: "$events/session/subscribed",
         legacy: Some("$events/session_subscribed"),
         event: "session.subscribed",
-        fields: &["clientid", "username", "peerhost", "peername", "topic", "qos", "sub_props", "client_attrs"],
+        fields: &[
+            "clientid",
+            "username",
+            "peerhost",
+            "peername",
+            "topic",
+            "qos",
+            "sub_props",
+            "client_attrs",
+        ],
     },
     EventName {
         topic: "$events/session/unsubscribed",
         legacy: Some("$events/session_unsubscribed"),
         event: "session.unsubscribed",
-        fields: &["clientid", "username", "peerhost", "peername", "topic", "qos", "unsub_props", "client_attrs"],
+        fields: &[
+            "clientid",
+            "username",
+            "peerhost",
+            "peername",
+            "topic",
+            "qos",
+            "unsub_props",
+            "client_attrs",
+        ],
     },
     EventName {
         topic: "$events/message/delivered",
         legacy: Some("$events/message_delivered"),
         event: "message.delivered",
         fields: &[
-            "id", "from_clientid", "from_username", "clientid", "username", "payload", "peerhost", "peername", "topic",
-            "qos", "flags", "retain", "pub_props", "publish_received_at",
+            "id",
+            "from_clientid",
+            "from_username",
+            "clientid",
+            "username",
+            "payload",
+            "peerhost",
+            "peername",
+            "topic",
+            "qos",
+            "flags",
+            "retain",
+            "pub_props",
+            "publish_received_at",
         ],
     },
     EventName {
@@ -128,8 +239,21 @@ const EVENTS: &[EventName] = &[
         legacy: Some("$events/message_acked"),
         event: "message.acked",
         fields: &[
-            "id", "from_clientid", "from_username", "clientid", "username", "payload", "peerhost", "peername", "topic",
-            "qos", "flags", "retain", "pub_props", "puback_props", "publish_received_at",
+            "id",
+            "from_clientid",
+            "from_username",
+            "clientid",
+            "username",
+            "payload",
+            "peerhost",
+            "peername",
+            "topic",
+            "qos",
+            "flags",
+            "retain",
+            "pub_props",
+            "puback_props",
+            "publish_received_at",
         ],
     },
     EventName {
@@ -137,8 +261,19 @@ const EVENTS: &[EventName] = &[
         legacy: Some("$events/message_dropped"),
         event: "message.dropped",
         fields: &[
-            "id", "reason", "clientid", "username", "payload", "peerhost", "peername", "topic", "qos", "flags", "retain",
-            "pub_props", "publish_received_at",
+            "id",
+            "reason",
+            "clientid",
+            "username",
+            "payload",
+            "peerhost",
+            "peername",
+            "topic",
+            "qos",
+            "flags",
+            "retain",
+            "pub_props",
+            "publish_received_at",
         ],
     },
     EventName {
@@ -146,8 +281,21 @@ const EVENTS: &[EventName] = &[
         legacy: Some("$events/delivery_dropped"),
         event: "delivery.dropped",
         fields: &[
-            "id", "reason", "from_clientid", "from_username", "clientid", "username", "payload", "peerhost", "peername",
-            "topic", "qos", "flags", "retain", "pub_props", "publish_received_at",
+            "id",
+            "reason",
+            "from_clientid",
+            "from_username",
+            "clientid",
+            "username",
+            "payload",
+            "peerhost",
+            "peername",
+            "topic",
+            "qos",
+            "flags",
+            "retain",
+            "pub_props",
+            "publish_received_at",
         ],
     },
     EventName {
@@ -160,7 +308,13 @@ const EVENTS: &[EventName] = &[
         topic: "$events/sys/alarm_deactivated",
         legacy: None,
         event: "alarm.deactivated",
-        fields: &["name", "details", "message", "activated_at", "deactivated_at"],
+        fields: &[
+            "name",
+            "details",
+            "message",
+            "activated_at",
+            "deactivated_at",
+        ],
     },
 ];
 

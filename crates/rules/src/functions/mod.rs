@@ -168,13 +168,10 @@ pub fn lookup(name: &str) -> Option<&'static Function> {
 
 /// The known name that a mistyped one most likely means, if one is near.
 pub fn nearest(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
-    let far = (name.chars().count() / 3).clamp(1, 3) + 1;
-    all()
-        .map(|function| (edit_distance(&name, function.name), function.name))
-        .filter(|(distance, _)| *distance < far)
-        .min()
-        .map(|(_, name)| name)
+    crate::nearest::nearest(
+        &name.to_ascii_lowercase(),
+        all().map(|function| function.name),
+    )
 }
 
 /// Why weir lacks a function that EMQX has.
@@ -191,6 +188,10 @@ pub fn not_provided(name: &str) -> Option<&'static str> {
         "sparkplug_encode" | "sparkplug_decode" => {
             Some("weir does not decode Sparkplug B payloads")
         }
+        "hostname" => Some(
+            "a rule cannot ask for the machine; use `node`, or `getenv` for a name that you set",
+        ),
+        "json_path" => Some("use paths, FOREACH or `json_value`"),
         "jq" => Some("this build has no jq; use paths, FOREACH or a user function"),
         name if name.starts_with("avro_") => Some(EXTERNAL_SCHEMA),
         name if name.starts_with("emqx_rule_funcs") => Some(
@@ -447,30 +448,6 @@ fn quoted(texts: &[&str]) -> String {
         .map(|text| format!("'{text}'"))
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// Optimal string alignment: insertions, deletions, changes, and swapped neighbours count one each.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let width = b.len() + 1;
-    let mut rows = vec![0_usize; (a.len() + 1) * width];
-    for j in 0..width {
-        rows[j] = j;
-    }
-    for i in 1..=a.len() {
-        rows[i * width] = i;
-        for j in 1..=b.len() {
-            let changed = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[(i - 1) * width + j] + 1)
-                .min(rows[i * width + j - 1] + 1)
-                .min(rows[(i - 1) * width + j - 1] + changed);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[(i - 2) * width + j - 2] + 1);
-            }
-            rows[i * width + j] = best;
-        }
-    }
-    rows[a.len() * width + b.len()]
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use regex::{Captures, Regex, RegexBuilder};
 
 /// The memory that one compiled pattern may take: enough for `\w{1,200}`, not for an attack.
-const SIZE_LIMIT_BYTES: usize = 2 * 1024 * 1024;
+const SIZE_LIMIT_BYTES: usize = 1024 * 1024;
 /// How many patterns that are not literals a thread keeps compiled.
-const RECENT: usize = 32;
+const RECENT: usize = 16;
 
 /// A compiled regular expression.
 #[derive(Clone, Debug)]

@@ -18,9 +18,22 @@ const RECURSION: usize = 400;
 
 pub(super) fn parse(sql: &str, tokens: Tokens) -> (Option<Statement>, Vec<Diagnostic>) {
     let dialect = WeirDialect::new(sql, tokens.places);
-    let brackets = tokens.tokens.iter().map(|token| bracket(&token.token)).collect();
-    let parser = Parser::new(&dialect).with_tokens_with_locations(tokens.tokens).with_recursion_limit(RECURSION);
-    let statement = Clauses { dialect: &dialect, parser, brackets, start: 0 }.statement().ok();
+    let brackets = tokens
+        .tokens
+        .iter()
+        .map(|token| bracket(&token.token))
+        .collect();
+    let parser = Parser::new(&dialect)
+        .with_tokens_with_locations(tokens.tokens)
+        .with_recursion_limit(RECURSION);
+    let statement = Clauses {
+        dialect: &dialect,
+        parser,
+        brackets,
+        start: 0,
+    }
+    .statement()
+    .ok();
     let diagnostics = std::mem::take(&mut dialect.state().diagnostics);
     (statement, diagnostics)
 }
@@ -49,23 +62,49 @@ impl Clauses<'_> {
             Body::Select(self.items()?)
         } else if self.take("FOREACH") {
             let items = self.items()?;
-            let outputs = if self.take("DO") { Some(self.items()?) } else { None };
-            let filter = if self.take("INCASE") { Some(self.condition()?) } else { None };
-            Body::Foreach { items, outputs, filter }
+            let outputs = if self.take("DO") {
+                Some(self.items()?)
+            } else {
+                None
+            };
+            let filter = if self.take("INCASE") {
+                Some(self.condition()?)
+            } else {
+                None
+            };
+            Body::Foreach {
+                items,
+                outputs,
+                filter,
+            }
         } else {
             return Err(self.no_statement(at));
         };
         let sources = self.sources(at)?;
-        let condition = if self.take("WHERE") { Some(self.condition()?) } else { None };
+        let condition = if self.take("WHERE") {
+            Some(self.condition()?)
+        } else {
+            None
+        };
         self.end()?;
-        Ok(Statement { body, sources, condition, at })
+        Ok(Statement {
+            body,
+            sources,
+            condition,
+            at,
+        })
     }
 
     fn no_statement(&self, at: Place) -> ParserError {
         match &self.parser.peek_token_ref().token {
             Token::Word(word) if word.quote_style.is_none() => {
                 let message = format!("`{}` does not start a rule", word.value);
-                self.dialect.fail_with(Code::Unsupported, at, message, "a rule is one SELECT or FOREACH statement")
+                self.dialect.fail_with(
+                    Code::Unsupported,
+                    at,
+                    message,
+                    "a rule is one SELECT or FOREACH statement",
+                )
             }
             _ => self.dialect.expected(&self.parser, "`SELECT` or `FOREACH`"),
         }
@@ -76,7 +115,11 @@ impl Clauses<'_> {
         if self.peek() == Token::SemiColon {
             self.parser.advance_token();
             if self.peek() != Token::EOF {
-                return Err(self.dialect.fail(Code::Unsupported, self.here(), "a rule is one statement: nothing may follow `;`"));
+                return Err(self.dialect.fail(
+                    Code::Unsupported,
+                    self.here(),
+                    "a rule is one statement: nothing may follow `;`",
+                ));
             }
         }
         match self.peek() {
@@ -84,18 +127,27 @@ impl Clauses<'_> {
             token if starts_clause(&token) => {
                 let message = format!("`{token}` cannot stand here");
                 let order = "SELECT … FROM … WHERE …, or FOREACH … DO … INCASE … FROM … WHERE …";
-                Err(self.dialect.fail_with(Code::Syntax, self.here(), message, order))
+                Err(self
+                    .dialect
+                    .fail_with(Code::Syntax, self.here(), message, order))
             }
-            _ => Err(self.dialect.expected(&self.parser, "the end of the statement")),
+            _ => Err(self
+                .dialect
+                .expected(&self.parser, "the end of the statement")),
         }
     }
 
     fn items(&mut self) -> Result<Vec<Item>, ParserError> {
         let start = self.here();
-        if at_keyword(&self.parser, "DISTINCT") && !matches!(self.parser.peek_nth_token_ref(1).token, Token::Comma | Token::Period)
+        if at_keyword(&self.parser, "DISTINCT")
+            && !matches!(
+                self.parser.peek_nth_token_ref(1).token,
+                Token::Comma | Token::Period
+            )
             && !is_keyword(&self.parser.peek_nth_token_ref(1).token, "FROM")
         {
-            self.dialect.note(Code::Unsupported, start, "DISTINCT is not supported");
+            self.dialect
+                .note(Code::Unsupported, start, "DISTINCT is not supported");
             self.parser.advance_token();
         }
         let mut items = Vec::new();
@@ -105,7 +157,10 @@ impl Clauses<'_> {
                 Err(error) => {
                     let at = self.here();
                     self.recover(error, true)?;
-                    items.push(Item::Expr { expr: Expr::error(at), alias: None });
+                    items.push(Item::Expr {
+                        expr: Expr::error(at),
+                        alias: None,
+                    });
                 }
             }
             if self.peek() == Token::Comma {
@@ -122,7 +177,8 @@ impl Clauses<'_> {
             }
         }
         if items.len() > MAX_ITEMS {
-            self.dialect.note(Code::Limit, start, format!("more than {MAX_ITEMS} items"));
+            self.dialect
+                .note(Code::Limit, start, format!("more than {MAX_ITEMS} items"));
         }
         Ok(items)
     }
@@ -142,7 +198,8 @@ impl Clauses<'_> {
         if self.peek() == Token::Mul {
             self.parser.advance_token();
             if at_keyword(&self.parser, "AS") {
-                self.dialect.note(Code::Alias, self.here(), "`*` cannot have an alias");
+                self.dialect
+                    .note(Code::Alias, self.here(), "`*` cannot have an alias");
                 self.parser.advance_token();
                 self.alias(false)?;
             }
@@ -162,8 +219,9 @@ impl Clauses<'_> {
     /// `name { .name | .digits | .'text' | [index] }`
     fn alias(&mut self, implicit: bool) -> Result<Alias, ParserError> {
         let at = self.here();
-        let Token::Word(word) = self.peek() else {
-            return Err(self.dialect.expected(&self.parser, "a name for the alias"));
+        let word = match self.peek() {
+            Token::Word(word) if !starts_clause(&Token::Word(word.clone())) => word,
+            _ => return Err(self.dialect.expected(&self.parser, "a name for the alias")),
         };
         self.parser.advance_token();
         let mut steps = vec![AliasStep::Key(word.value.into())];
@@ -174,7 +232,11 @@ impl Clauses<'_> {
                     let key = match self.peek() {
                         Token::Word(word) => word.value,
                         Token::SingleQuotedString(text) => text,
-                        Token::Number(digits, _) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits,
+                        Token::Number(digits, _)
+                            if digits.bytes().all(|byte| byte.is_ascii_digit()) =>
+                        {
+                            digits
+                        }
                         _ => return Err(self.dialect.expected(&self.parser, "a key")),
                     };
                     self.parser.advance_token();
@@ -187,7 +249,11 @@ impl Clauses<'_> {
                 _ => {
                     let at = at.to(self.dialect.before(&self.parser));
                     self.dialect.limit_steps(steps.len(), at);
-                    return Ok(Alias { steps, implicit, at });
+                    return Ok(Alias {
+                        steps,
+                        implicit,
+                        at,
+                    });
                 }
             }
         }
@@ -196,7 +262,8 @@ impl Clauses<'_> {
     fn alias_index(&mut self) -> Result<AliasStep, ParserError> {
         if let Token::SingleQuotedString(key) = self.peek() {
             self.parser.advance_token();
-            self.dialect.expect(&mut self.parser, &Token::RBracket, "`]`")?;
+            self.dialect
+                .expect(&mut self.parser, &Token::RBracket, "`]`")?;
             return Ok(AliasStep::Key(key.into()));
         }
         let negative = self.peek() == Token::Minus;
@@ -205,15 +272,20 @@ impl Clauses<'_> {
             (0, true) => AliasStep::Append,
             (index, _) => AliasStep::At(index),
         };
-        self.dialect.expect(&mut self.parser, &Token::RBracket, "`]`")?;
+        self.dialect
+            .expect(&mut self.parser, &Token::RBracket, "`]`")?;
         Ok(step)
     }
 
     fn sources(&mut self, statement: Place) -> Result<Vec<Source>, ParserError> {
         if !self.take("FROM") {
-            if self.peek() == Token::EOF || self.peek() == Token::SemiColon || at_keyword(&self.parser, "WHERE") {
+            if self.peek() == Token::EOF
+                || self.peek() == Token::SemiColon
+                || at_keyword(&self.parser, "WHERE")
+            {
                 let label = "a rule says FROM which topics or events";
-                let _ = self.dialect.fail_with(Code::NoSource, statement, "no FROM source", label);
+                self.dialect
+                    .note_with(Code::NoSource, statement, "no FROM source", label);
                 return Ok(Vec::new());
             }
             return Err(self.dialect.expected(&self.parser, "`FROM`"));
@@ -225,13 +297,21 @@ impl Clauses<'_> {
             match self.peek() {
                 Token::Comma => self.parser.advance_token(),
                 Token::Word(_) if may_be_alias(&self.peek()) || self.take("AS") => {
-                    return Err(self.dialect.fail(Code::Unsupported, self.here(), "names for sources are not supported"));
+                    return Err(self.dialect.fail(
+                        Code::Unsupported,
+                        self.here(),
+                        "names for sources are not supported",
+                    ));
                 }
                 _ => break,
             }
         }
         if sources.len() > MAX_SOURCES {
-            self.dialect.note(Code::Limit, start, format!("more than {MAX_SOURCES} sources"));
+            self.dialect.note(
+                Code::Limit,
+                start,
+                format!("more than {MAX_SOURCES} sources"),
+            );
         }
         Ok(sources)
     }
@@ -242,13 +322,28 @@ impl Clauses<'_> {
             Token::Word(word) if word.quote_style.is_some() => (word.value, true),
             Token::SingleQuotedString(text) => (text, true),
             token @ Token::Word(_) if may_be_alias(&token) => (token.to_string(), false),
-            Token::LParen => return Err(self.dialect.fail(Code::Unsupported, at, "a sub-query is not supported")),
-            _ => return Err(self.dialect.expected(&self.parser, "a topic filter in double quotes")),
+            Token::LParen => {
+                return Err(self.dialect.fail(
+                    Code::Unsupported,
+                    at,
+                    "a sub-query is not supported",
+                ));
+            }
+            _ => {
+                return Err(self
+                    .dialect
+                    .expected(&self.parser, "a topic filter in double quotes"));
+            }
         };
         self.parser.advance_token();
         if !quoted && matches!(self.peek(), Token::Div | Token::Period | Token::LParen) {
             let label = "put the topic filter in double quotes";
-            return Err(self.dialect.fail_with(Code::Syntax, self.here(), "a bare source is one name", label));
+            return Err(self.dialect.fail_with(
+                Code::Syntax,
+                self.here(),
+                "a bare source is one name",
+                label,
+            ));
         }
         Ok(Source { text, quoted, at })
     }
@@ -270,7 +365,10 @@ impl Clauses<'_> {
     fn recover(&mut self, error: ParserError, stop_at_comma: bool) -> Result<(), ParserError> {
         self.dialect.reset();
         let from = self.parser.index();
-        let mut open: i32 = self.brackets.get(self.start..from).map_or(0, |read| read.iter().sum());
+        let mut open: i32 = self
+            .brackets
+            .get(self.start..from)
+            .map_or(0, |read| read.iter().sum());
         let mut clause_inside = None;
         loop {
             let token = self.peek();

@@ -74,7 +74,13 @@ pub(super) type Read = Result<SqlExpr, ParserError>;
 
 impl WeirDialect {
     pub(super) fn new(sql: &str, places: Vec<Place>) -> Self {
-        Self { state: RefCell::new(State { sql: sql.to_owned(), places, ..State::default() }) }
+        Self {
+            state: RefCell::new(State {
+                sql: sql.to_owned(),
+                places,
+                ..State::default()
+            }),
+        }
     }
 
     pub(super) fn state(&self) -> RefMut<'_, State> {
@@ -85,7 +91,11 @@ impl WeirDialect {
     pub(super) fn place(&self, index: usize) -> Place {
         let state = self.state.borrow();
         let end = state.sql.trim_end().len();
-        state.places.get(index).copied().unwrap_or(Place { start: end, end })
+        state
+            .places
+            .get(index)
+            .copied()
+            .unwrap_or(Place { start: end, end })
     }
 
     /// The place of the next token.
@@ -104,16 +114,27 @@ impl WeirDialect {
     }
 
     /// As [`Self::fail`], with a label.
-    pub(super) fn fail_with(&self, code: Code, at: Place, message: impl Into<String>, label: &str) -> ParserError {
-        let mut state = self.state.borrow_mut();
-        let diagnostic = Diagnostic::new(code, &state.sql, at, message).label(label);
-        state.diagnostics.push(diagnostic);
+    pub(super) fn fail_with(
+        &self,
+        code: Code,
+        at: Place,
+        message: impl Into<String>,
+        label: &str,
+    ) -> ParserError {
+        self.note_with(code, at, message, label);
         ParserError::ParserError(String::new())
     }
 
     /// Notes a mistake after which parsing goes on.
     pub(super) fn note(&self, code: Code, at: Place, message: impl Into<String>) {
-        let _ = self.fail(code, at, message);
+        self.note_with(code, at, message, "");
+    }
+
+    /// As [`Self::note`], with a label.
+    pub(super) fn note_with(&self, code: Code, at: Place, message: impl Into<String>, label: &str) {
+        let mut state = self.state.borrow_mut();
+        let diagnostic = Diagnostic::new(code, &state.sql, at, message).label(label);
+        state.diagnostics.push(diagnostic);
     }
 
     /// That something else was expected than the next token.
@@ -124,20 +145,36 @@ impl WeirDialect {
             return self.fail(Code::Unsupported, at, message);
         }
         if matches!(token, Token::EOF) {
-            return self.fail(Code::Syntax, at, format!("expected {what}, found the end of the statement"));
+            return self.fail(
+                Code::Syntax,
+                at,
+                format!("expected {what}, found the end of the statement"),
+            );
         }
         let found = at.text(&self.state.borrow().sql).to_owned();
         let help = match token {
-            Token::Word(word) if is_reserved(word) && !starts_clause(token) && what.contains("expression") => {
+            Token::Word(word)
+                if is_reserved(word) && !starts_clause(token) && what.contains("expression") =>
+            {
                 format!("`{found}` is a keyword; a field of that name is written \"{found}\"")
             }
             _ => String::new(),
         };
-        self.fail_with(Code::Syntax, at, format!("expected {what}, found `{found}`"), &help)
+        self.fail_with(
+            Code::Syntax,
+            at,
+            format!("expected {what}, found `{found}`"),
+            &help,
+        )
     }
 
     /// Consumes the next token if it is `token`.
-    pub(super) fn expect(&self, parser: &mut Parser<'_>, token: &Token, what: &str) -> Result<(), ParserError> {
+    pub(super) fn expect(
+        &self,
+        parser: &mut Parser<'_>,
+        token: &Token,
+        what: &str,
+    ) -> Result<(), ParserError> {
         if parser.peek_token_ref().token == *token {
             parser.advance_token();
             Ok(())
@@ -160,9 +197,18 @@ impl WeirDialect {
         let height = std::mem::take(&mut self.state.borrow_mut().tallest) + 1;
         if height > MAX_HEIGHT {
             let message = format!("more than {MAX_HEIGHT} operators build on each other");
-            return Err(self.fail_with(Code::Limit, expr.at, message, "`concat` and `join_to_string` take many values"));
+            return Err(self.fail_with(
+                Code::Limit,
+                expr.at,
+                message,
+                "`concat` and `join_to_string` take many values",
+            ));
         }
-        self.state.borrow_mut().operands.push(Operand { expr, height, parenthesised });
+        self.state.borrow_mut().operands.push(Operand {
+            expr,
+            height,
+            parenthesised,
+        });
         Ok(SqlExpr::Value(SqlValue::Null.with_empty_span()))
     }
 
@@ -170,7 +216,11 @@ impl WeirDialect {
     pub(super) fn pop(&self) -> Operand {
         let mut state = self.state.borrow_mut();
         let operand = state.operands.pop();
-        let operand = operand.unwrap_or_else(|| Operand { expr: Expr::error(Place::default()), height: 0, parenthesised: false });
+        let operand = operand.unwrap_or_else(|| Operand {
+            expr: Expr::error(Place::default()),
+            height: 0,
+            parenthesised: false,
+        });
         state.tallest = state.tallest.max(operand.height);
         operand
     }
@@ -190,12 +240,23 @@ impl WeirDialect {
     }
 
     /// Reads an expression of operators that bind tighter than `floor`.
-    pub(super) fn operand(&self, parser: &mut Parser<'_>, floor: u8) -> Result<Operand, ParserError> {
+    pub(super) fn operand(
+        &self,
+        parser: &mut Parser<'_>,
+        floor: u8,
+    ) -> Result<Operand, ParserError> {
         let (outer, taken) = {
             let mut state = self.state.borrow_mut();
-            (std::mem::replace(&mut state.floor, floor), std::mem::take(&mut state.tallest))
+            (
+                std::mem::replace(&mut state.floor, floor),
+                std::mem::take(&mut state.tallest),
+            )
         };
-        let result = if floor == 0 { parser.parse_expr() } else { parser.parse_subexpr(floor) };
+        let result = if floor == 0 {
+            parser.parse_expr()
+        } else {
+            parser.parse_subexpr(floor)
+        };
         {
             let mut state = self.state.borrow_mut();
             state.floor = outer;
@@ -237,7 +298,11 @@ impl WeirDialect {
             state.containers
         };
         if containers == MAX_CONTAINERS + 1 {
-            self.note(Code::Limit, at, format!("more than {MAX_CONTAINERS} arrays and objects"));
+            self.note(
+                Code::Limit,
+                at,
+                format!("more than {MAX_CONTAINERS} arrays and objects"),
+            );
         }
     }
 
@@ -249,7 +314,11 @@ impl WeirDialect {
     }
 
     fn too_deep(&self, parser: &Parser<'_>) -> ParserError {
-        self.fail(Code::Limit, self.before(parser), format!("expressions nest deeper than {MAX_DEPTH}"))
+        self.fail(
+            Code::Limit,
+            self.before(parser),
+            format!("expressions nest deeper than {MAX_DEPTH}"),
+        )
     }
 
     /// Whether an operator to the left binds at least as tightly as a comparison.
@@ -275,7 +344,12 @@ impl Dialect for WeirDialect {
         Some(self.read_operand(parser))
     }
 
-    fn parse_infix(&self, parser: &mut Parser<'_>, _left: &SqlExpr, _precedence: u8) -> Option<Read> {
+    fn parse_infix(
+        &self,
+        parser: &mut Parser<'_>,
+        _left: &SqlExpr,
+        _precedence: u8,
+    ) -> Option<Read> {
         Some(self.read_operator(parser))
     }
 
@@ -298,7 +372,13 @@ fn precedence(parser: &Parser<'_>) -> u8 {
             _ => 0,
         },
         Token::CustomBinaryOperator(operator) if operator == MATCH => COMPARISON,
-        Token::Eq | Token::DoubleEq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq => COMPARISON,
+        Token::Eq
+        | Token::DoubleEq
+        | Token::Neq
+        | Token::Lt
+        | Token::LtEq
+        | Token::Gt
+        | Token::GtEq => COMPARISON,
         Token::Plus | Token::Minus | Token::StringConcat => SUM,
         Token::Mul | Token::Div | Token::Mod => PRODUCT,
         Token::Pipe
@@ -327,22 +407,39 @@ fn precedence(parser: &Parser<'_>) -> u8 {
 
 /// Whether NOT is followed by IN, BETWEEN or one of the LIKEs.
 fn starts_negated(parser: &Parser<'_>) -> bool {
-    let Token::Word(word) = &parser.peek_nth_token_ref(1).token else { return false };
-    matches!(keyword(word).as_deref(), Some("IN" | "BETWEEN" | "LIKE" | "ILIKE" | "RLIKE" | "REGEXP"))
+    let Token::Word(word) = &parser.peek_nth_token_ref(1).token else {
+        return false;
+    };
+    matches!(
+        keyword(word).as_deref(),
+        Some("IN" | "BETWEEN" | "LIKE" | "ILIKE" | "RLIKE" | "REGEXP")
+    )
 }
 
 /// Whether an operand may start with this token.
 fn starts_operand(token: &Token) -> bool {
     match token {
-        Token::Word(word) => !is_reserved(word) || matches!(keyword(word).as_deref(), Some("NOT" | "CASE" | "TRUE" | "FALSE" | "NULL")),
-        Token::Number(..) | Token::SingleQuotedString(_) | Token::LParen | Token::LBracket | Token::LBrace => true,
+        Token::Word(word) => {
+            !is_reserved(word)
+                || matches!(
+                    keyword(word).as_deref(),
+                    Some("NOT" | "CASE" | "TRUE" | "FALSE" | "NULL")
+                )
+        }
+        Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::LParen
+        | Token::LBracket
+        | Token::LBrace => true,
         _ => false,
     }
 }
 
 /// An unquoted word in upper case.
 pub(super) fn keyword(word: &Word) -> Option<String> {
-    word.quote_style.is_none().then(|| word.value.to_ascii_uppercase())
+    word.quote_style
+        .is_none()
+        .then(|| word.value.to_ascii_uppercase())
 }
 
 /// Whether the next token is this keyword.
@@ -366,21 +463,61 @@ pub(super) fn take_keyword(parser: &mut Parser<'_>, name: &str) -> bool {
 /// Whether the word is a keyword of the language (rule-SQL §2) and so no plain name.
 pub(super) fn is_reserved(word: &Word) -> bool {
     const RESERVED: [&str; 39] = [
-        "SELECT", "FROM", "WHERE", "AS", "FOREACH", "DO", "INCASE", "CASE", "WHEN", "THEN", "ELSE", "END", "AND", "OR", "NOT",
-        "IN", "BETWEEN", "LIKE", "ILIKE", "RLIKE", "REGEXP", "ESCAPE", "IS", "NULL", "TRUE", "FALSE", "DIV", "MOD", "GROUP", "BY",
-        "HAVING", "FILTER", "OVER", "PARTITION", "JOIN", "LEFT", "INNER", "ON", "CAST",
+        "SELECT",
+        "FROM",
+        "WHERE",
+        "AS",
+        "FOREACH",
+        "DO",
+        "INCASE",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "AND",
+        "OR",
+        "NOT",
+        "IN",
+        "BETWEEN",
+        "LIKE",
+        "ILIKE",
+        "RLIKE",
+        "REGEXP",
+        "ESCAPE",
+        "IS",
+        "NULL",
+        "TRUE",
+        "FALSE",
+        "DIV",
+        "MOD",
+        "GROUP",
+        "BY",
+        "HAVING",
+        "FILTER",
+        "OVER",
+        "PARTITION",
+        "JOIN",
+        "LEFT",
+        "INNER",
+        "ON",
+        "CAST",
     ];
     keyword(word).is_some_and(|word| RESERVED.contains(&word.as_str()))
 }
 
 /// Words that start a clause, at which parsing goes on after a mistake.
 pub(super) fn starts_clause(token: &Token) -> bool {
-    ["DO", "INCASE", "FROM", "WHERE"].iter().any(|name| is_keyword(token, name))
+    ["DO", "INCASE", "FROM", "WHERE"]
+        .iter()
+        .any(|name| is_keyword(token, name))
 }
 
 /// What is said of a construct that starts with the next token and that the language leaves out.
 fn unsupported_word(parser: &Parser<'_>) -> Option<String> {
-    let Token::Word(word) = &parser.peek_token_ref().token else { return None };
+    let Token::Word(word) = &parser.peek_token_ref().token else {
+        return None;
+    };
     let next = |name: &str| is_keyword(&parser.peek_nth_token_ref(1).token, name);
     let construct = match keyword(word)?.as_str() {
         "SELECT" => "a sub-query",

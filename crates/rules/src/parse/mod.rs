@@ -18,8 +18,14 @@ const MAX_TEXT: usize = 64 * 1024;
 /// The statement as far as it can be understood, and everything that is wrong with its syntax.
 pub(crate) fn parse(sql: &str) -> (Option<Statement>, Vec<Diagnostic>) {
     if sql.len() > MAX_TEXT {
-        let message = format!("the statement has {} bytes, more than {MAX_TEXT}", sql.len());
-        return (None, vec![Diagnostic::new(Code::Limit, sql, Place::default(), message)]);
+        let message = format!(
+            "the statement has {} bytes, more than {MAX_TEXT}",
+            sql.len()
+        );
+        return (
+            None,
+            vec![Diagnostic::new(Code::Limit, sql, Place::default(), message)],
+        );
     }
     match tokens::tokenize(sql) {
         Ok(tokens) => clauses::parse(sql, tokens),

@@ -4,7 +4,8 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Word};
 
 use super::dialect::{
-    Read, WeirDialect, at_keyword, binding, is_keyword, is_reserved, keyword, take_keyword,
+    Read, WeirDialect, at_keyword, binding, is_keyword, is_reserved, keyword, starts_clause,
+    take_keyword,
 };
 use super::tokens::DOTS;
 use crate::ast::{Call, Expr, ExprKind, Step};
@@ -54,7 +55,12 @@ impl WeirDialect {
 
     fn not(&self, parser: &mut Parser<'_>, at: Place) -> Read {
         if self.inside_comparison() {
-            return Err(self.fail_with(Code::Syntax, at, "expected an operand, found `NOT`", "put the NOT in parentheses"));
+            return Err(self.fail_with(
+                Code::Syntax,
+                at,
+                "expected an operand, found `NOT`",
+                "put the NOT in parentheses",
+            ));
         }
         parser.advance_token();
         let operand = self.nested(parser, |parser| self.operand(parser, binding::NOT))?;
@@ -71,7 +77,12 @@ impl WeirDialect {
         self.push_parenthesised(expr)
     }
 
-    fn primary(&self, parser: &mut Parser<'_>, token: Token, at: Place) -> Result<Expr, ParserError> {
+    fn primary(
+        &self,
+        parser: &mut Parser<'_>,
+        token: Token,
+        at: Place,
+    ) -> Result<Expr, ParserError> {
         match token {
             Token::Number(digits, _) => {
                 parser.advance_token();
@@ -106,7 +117,11 @@ impl WeirDialect {
         match value {
             Some(value) => Ok(Expr::new(ExprKind::Literal(value), at)),
             None => {
-                let range = if float { "no finite number" } else { "outside the 64-bit range" };
+                let range = if float {
+                    "no finite number"
+                } else {
+                    "outside the 64-bit range"
+                };
                 self.note(Code::Range, at, format!("`{digits}` is {range}"));
                 Ok(Expr::error(at))
             }
@@ -134,24 +149,45 @@ impl WeirDialect {
             _ if is_reserved(&word) => Err(self.expected(parser, "an expression")),
             _ if called => self.call(parser, None, word, at, at),
             Some("INTERVAL" | "DATE" | "TIME" | "TIMESTAMP")
-                if matches!(parser.peek_nth_token_ref(1).token, Token::SingleQuotedString(_)) =>
+                if matches!(
+                    parser.peek_nth_token_ref(1).token,
+                    Token::SingleQuotedString(_)
+                ) =>
             {
-                Err(self.fail(Code::Unsupported, at, format!("{} literals are not supported", word.value.to_uppercase())))
+                Err(self.fail(
+                    Code::Unsupported,
+                    at,
+                    format!("{} literals are not supported", word.value.to_uppercase()),
+                ))
             }
             _ => {
                 parser.advance_token();
                 let quoted = word.quote_style.is_some();
-                self.namespaced_call(parser, word.clone(), at).unwrap_or_else(|| {
-                    Ok(Expr::new(ExprKind::Name { name: word.value.into(), quoted }, at))
-                })
+                self.namespaced_call(parser, word.clone(), at)
+                    .unwrap_or_else(|| {
+                        Ok(Expr::new(
+                            ExprKind::Name {
+                                name: word.value.into(),
+                                quoted,
+                            },
+                            at,
+                        ))
+                    })
             }
         }
     }
 
     /// `namespace.name(args)`, when that is what follows.
-    fn namespaced_call(&self, parser: &mut Parser<'_>, namespace: Word, at: Place) -> Option<Result<Expr, ParserError>> {
+    fn namespaced_call(
+        &self,
+        parser: &mut Parser<'_>,
+        namespace: Word,
+        at: Place,
+    ) -> Option<Result<Expr, ParserError>> {
         let [dot, name, paren] = [0, 1, 2].map(|n| &parser.peek_nth_token_ref(n).token);
-        let (Token::Period, Token::Word(name), Token::LParen) = (dot, name, paren) else { return None };
+        let (Token::Period, Token::Word(name), Token::LParen) = (dot, name, paren) else {
+            return None;
+        };
         let name = name.clone();
         parser.advance_token();
         let name_at = self.here(parser);
@@ -169,21 +205,53 @@ impl WeirDialect {
     ) -> Result<Expr, ParserError> {
         parser.advance_token();
         parser.advance_token();
-        if parser.peek_token_ref().token == Token::Mul && parser.peek_nth_token_ref(1).token == Token::RParen {
-            let message = format!("`{}(*)` needs a window, and windows are not supported", name.value);
-            return Err(self.fail(Code::Unsupported, at.to(self.place(parser.index() + 1)), message));
+        if parser.peek_token_ref().token == Token::Mul
+            && parser.peek_nth_token_ref(1).token == Token::RParen
+        {
+            let message = format!(
+                "`{}(*)` needs a window, and windows are not supported",
+                name.value
+            );
+            return Err(self.fail(
+                Code::Unsupported,
+                at.to(self.place(parser.index() + 1)),
+                message,
+            ));
         }
         if at_keyword(parser, "DISTINCT") && parser.peek_nth_token_ref(1).token != Token::RParen {
-            return Err(self.fail(Code::Unsupported, self.here(parser), "DISTINCT is not supported"));
+            return Err(self.fail(
+                Code::Unsupported,
+                self.here(parser),
+                "DISTINCT is not supported",
+            ));
         }
-        let args = self.nested(parser, |parser| self.list(parser, &Token::RParen, "`,` or `)`"))?;
-        let name_at = if namespace.is_some() { at.to(name_at) } else { name_at };
+        let args = self.nested(parser, |parser| {
+            self.list(parser, &Token::RParen, "`,` or `)`")
+        })?;
+        let name_at = if namespace.is_some() {
+            at.to(name_at)
+        } else {
+            name_at
+        };
         let at = at.to(self.before(parser));
-        Ok(Expr::new(ExprKind::Call(Call { namespace, name: name.value, name_at, args }), at))
+        Ok(Expr::new(
+            ExprKind::Call(Call {
+                namespace,
+                name: name.value,
+                name_at,
+                args,
+            }),
+            at,
+        ))
     }
 
     /// Expressions separated by commas, and what closes them.
-    fn list(&self, parser: &mut Parser<'_>, close: &Token, wanted: &str) -> Result<Vec<Expr>, ParserError> {
+    fn list(
+        &self,
+        parser: &mut Parser<'_>,
+        close: &Token,
+        wanted: &str,
+    ) -> Result<Vec<Expr>, ParserError> {
         let mut list = Vec::new();
         if parser.peek_token_ref().token == *close {
             parser.advance_token();
@@ -210,7 +278,11 @@ impl WeirDialect {
 
     fn case(&self, parser: &mut Parser<'_>, at: Place) -> Result<Expr, ParserError> {
         parser.advance_token();
-        let operand = if at_keyword(parser, "WHEN") { None } else { Some(Box::new(self.expr(parser)?)) };
+        let operand = if at_keyword(parser, "WHEN") {
+            None
+        } else {
+            Some(Box::new(self.expr(parser)?))
+        };
         let mut branches = Vec::new();
         while take_keyword(parser, "WHEN") {
             let when = self.expr(parser)?;
@@ -223,14 +295,29 @@ impl WeirDialect {
             return Err(self.expected(parser, "`WHEN`"));
         }
         if branches.len() > MAX_BRANCHES {
-            self.note(Code::Limit, at, format!("more than {MAX_BRANCHES} branches"));
+            self.note(
+                Code::Limit,
+                at,
+                format!("more than {MAX_BRANCHES} branches"),
+            );
         }
-        let otherwise = if take_keyword(parser, "ELSE") { Some(Box::new(self.expr(parser)?)) } else { None };
+        let otherwise = if take_keyword(parser, "ELSE") {
+            Some(Box::new(self.expr(parser)?))
+        } else {
+            None
+        };
         if !take_keyword(parser, "END") {
             return Err(self.expected(parser, "`WHEN`, `ELSE` or `END`"));
         }
         let at = at.to(self.before(parser));
-        Ok(Expr::new(ExprKind::Case { operand, branches, otherwise }, at))
+        Ok(Expr::new(
+            ExprKind::Case {
+                operand,
+                branches,
+                otherwise,
+            },
+            at,
+        ))
     }
 
     /// `CAST(expr AS type)` is a call of the conversion function.
@@ -252,12 +339,22 @@ impl WeirDialect {
             Some("BOOLEAN" | "BOOL") => "bool",
             _ => {
                 let message = format!("cannot cast to `{}`", word.value);
-                return Err(self.fail_with(Code::Unsupported, name_at, message, "INT, FLOAT, STRING or BOOLEAN"));
+                return Err(self.fail_with(
+                    Code::Unsupported,
+                    name_at,
+                    message,
+                    "INT, FLOAT, STRING or BOOLEAN",
+                ));
             }
         };
         parser.advance_token();
         self.expect(parser, &Token::RParen, "`)`")?;
-        let call = Call { namespace: None, name: function.to_owned(), name_at, args: vec![value] };
+        let call = Call {
+            namespace: None,
+            name: function.to_owned(),
+            name_at,
+            args: vec![value],
+        };
         Ok(Expr::new(ExprKind::Call(call), at.to(self.before(parser))))
     }
 
@@ -268,19 +365,33 @@ impl WeirDialect {
             self.expect(parser, &Token::RBracket, "`]`")?;
             let at = at.to(self.before(parser));
             if from > to.saturating_add(1) {
-                self.note(Code::Range, at, format!("the range counts up, but {from} lies after {to}"));
+                self.note(
+                    Code::Range,
+                    at,
+                    format!("the range counts up, but {from} lies after {to}"),
+                );
             } else if i128::from(to) - i128::from(from) >= i128::from(MAX_RANGE) {
-                self.note(Code::Limit, at, format!("the range has more than {MAX_RANGE} elements"));
+                self.note(
+                    Code::Limit,
+                    at,
+                    format!("the range has more than {MAX_RANGE} elements"),
+                );
             }
             return Ok(Expr::new(ExprKind::Range { from, to }, at));
         }
         let elements = self.list(parser, &Token::RBracket, "`,` or `]`")?;
-        Ok(Expr::new(ExprKind::Array(elements), at.to(self.before(parser))))
+        Ok(Expr::new(
+            ExprKind::Array(elements),
+            at.to(self.before(parser)),
+        ))
     }
 
     /// `int..int`, when that is what follows.
     fn range(&self, parser: &mut Parser<'_>) -> Result<Option<(i64, i64)>, ParserError> {
-        let signed = usize::from(matches!(parser.peek_token_ref().token, Token::Minus | Token::Plus));
+        let signed = usize::from(matches!(
+            parser.peek_token_ref().token,
+            Token::Minus | Token::Plus
+        ));
         let number = matches!(parser.peek_nth_token_ref(signed).token, Token::Number(..));
         if !number || !is_dots(&parser.peek_nth_token_ref(signed + 1).token) {
             return Ok(None);
@@ -311,7 +422,11 @@ impl WeirDialect {
         parser.advance_token();
         match text::number(format!("{sign}{digits}").as_bytes()) {
             Some(Value::Int(int)) => Ok(int),
-            _ => Err(self.fail(Code::Range, at.to(self.before(parser)), format!("`{sign}{digits}` is outside the 64-bit range"))),
+            _ => Err(self.fail(
+                Code::Range,
+                at.to(self.before(parser)),
+                format!("`{sign}{digits}` is outside the 64-bit range"),
+            )),
         }
     }
 
@@ -332,7 +447,10 @@ impl WeirDialect {
             parser.advance_token();
         }
         self.expect(parser, &Token::RBrace, "`,` or `}`")?;
-        Ok(Expr::new(ExprKind::Object(members), at.to(self.before(parser))))
+        Ok(Expr::new(
+            ExprKind::Object(members),
+            at.to(self.before(parser)),
+        ))
     }
 
     /// The path steps that follow `root`.
@@ -352,7 +470,13 @@ impl WeirDialect {
                 _ => {
                     let at = root.at.to(self.before(parser));
                     self.limit_steps(steps.len(), at);
-                    return Ok(Expr::new(ExprKind::Path { root: Box::new(root), steps }, at));
+                    return Ok(Expr::new(
+                        ExprKind::Path {
+                            root: Box::new(root),
+                            steps,
+                        },
+                        at,
+                    ));
                 }
             }
         }
@@ -360,7 +484,10 @@ impl WeirDialect {
 
     /// What may stand after a dot.
     fn key(&self, parser: &mut Parser<'_>) -> Result<Step, ParserError> {
+        let apart = self.before(parser).end < self.here(parser).start;
         let key = match parser.peek_token_ref().token.clone() {
+            // `payload.from` is a key; `payload. FROM` lacks one.
+            token if apart && starts_clause(&token) => return Err(self.expected(parser, "a key")),
             Token::Word(word) => word.value,
             Token::SingleQuotedString(text) => text,
             Token::Number(digits, _) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits,
@@ -377,7 +504,11 @@ impl WeirDialect {
             self.expect(parser, &Token::RBracket, "`]`")?;
             let at = at.to(self.before(parser));
             if from == 0 || to == 0 {
-                self.note(Code::Range, at, "elements are counted from 1, or from the end with -1");
+                self.note(
+                    Code::Range,
+                    at,
+                    "elements are counted from 1, or from the end with -1",
+                );
             }
             return Ok(Step::Slice { from, to, at });
         }
@@ -404,7 +535,12 @@ fn is_dots(token: &Token) -> bool {
 /// Whether a word that follows an item can only be its alias.
 pub(super) fn may_be_alias(token: &Token) -> bool {
     match token {
-        Token::Word(word) => !is_reserved(word) && !["ORDER", "LIMIT", "UNION", "XOR"].iter().any(|name| is_keyword(token, name)),
+        Token::Word(word) => {
+            !is_reserved(word)
+                && !["ORDER", "LIMIT", "UNION", "XOR"]
+                    .iter()
+                    .any(|name| is_keyword(token, name))
+        }
         _ => false,
     }
 }

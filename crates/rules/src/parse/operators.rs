@@ -19,9 +19,15 @@ impl WeirDialect {
             Token::Word(word) => match keyword(&word).as_deref() {
                 Some("OR") => self.logic(parser, left, binding::OR),
                 Some("AND") => self.logic(parser, left, binding::AND),
-                Some("DIV") => self.arithmetic(parser, left, Arithmetic::IntegerDivide, binding::PRODUCT),
+                Some("DIV") => {
+                    self.arithmetic(parser, left, Arithmetic::IntegerDivide, binding::PRODUCT)
+                }
                 Some("MOD") => self.arithmetic(parser, left, Arithmetic::Modulo, binding::PRODUCT),
-                Some("XOR") => Err(self.unsupported(at, "XOR", "`<>` between two conditions, `bitxor` between integers")),
+                Some("XOR") => Err(self.unsupported(
+                    at,
+                    "XOR",
+                    "`<>` between two conditions, `bitxor` between integers",
+                )),
                 word => self.word_comparison(parser, left, word.unwrap_or_default(), at),
             },
             Token::Plus => self.arithmetic(parser, left, Arithmetic::Add, binding::SUM),
@@ -42,7 +48,12 @@ impl WeirDialect {
     }
 
     pub(super) fn unsupported(&self, at: Place, what: &str, instead: &str) -> ParserError {
-        self.fail_with(Code::Unsupported, at, format!("{what} is not supported"), &format!("use {instead}"))
+        self.fail_with(
+            Code::Unsupported,
+            at,
+            format!("{what} is not supported"),
+            &format!("use {instead}"),
+        )
     }
 
     /// AND and OR take any number of sides, so that long chains stay flat.
@@ -63,33 +74,69 @@ impl WeirDialect {
             kind => vec![Expr::new(kind, left.expr.at)],
         };
         parts.push(right.expr);
-        self.push(Expr::new(if is_or { ExprKind::Or(parts) } else { ExprKind::And(parts) }, at))
+        self.push(Expr::new(
+            if is_or {
+                ExprKind::Or(parts)
+            } else {
+                ExprKind::And(parts)
+            },
+            at,
+        ))
     }
 
-    fn arithmetic(&self, parser: &mut Parser<'_>, left: Operand, operator: Arithmetic, binding: u8) -> Read {
+    fn arithmetic(
+        &self,
+        parser: &mut Parser<'_>,
+        left: Operand,
+        operator: Arithmetic,
+        binding: u8,
+    ) -> Read {
         let right = self.operand(parser, binding)?;
         let at = left.expr.at.to(right.expr.at);
-        let kind = ExprKind::Arithmetic { operator, left: Box::new(left.expr), right: Box::new(right.expr) };
+        let kind = ExprKind::Arithmetic {
+            operator,
+            left: Box::new(left.expr),
+            right: Box::new(right.expr),
+        };
         self.push(Expr::new(kind, at))
     }
 
     /// The left side of a comparison, which must not be one itself.
     fn left_side(&self, left: Operand, at: Place) -> Result<Expr, ParserError> {
         if left.expr.is_comparison() && !left.parenthesised {
-            return Err(self.fail_with(Code::Syntax, at, "comparisons do not chain", "join them with AND, or use parentheses"));
+            return Err(self.fail_with(
+                Code::Syntax,
+                at,
+                "comparisons do not chain",
+                "join them with AND, or use parentheses",
+            ));
         }
         Ok(left.expr)
     }
 
     fn sum(&self, parser: &mut Parser<'_>) -> Result<Box<Expr>, ParserError> {
-        self.operand(parser, binding::COMPARISON).map(|operand| Box::new(operand.expr))
+        self.operand(parser, binding::COMPARISON)
+            .map(|operand| Box::new(operand.expr))
     }
 
-    fn comparison(&self, parser: &mut Parser<'_>, left: Operand, operator: Comparison, at: Place) -> Read {
+    fn comparison(
+        &self,
+        parser: &mut Parser<'_>,
+        left: Operand,
+        operator: Comparison,
+        at: Place,
+    ) -> Read {
         let left = Box::new(self.left_side(left, at)?);
         let right = self.sum(parser)?;
         let at = left.at.to(right.at);
-        self.push(Expr::new(ExprKind::Compare { operator, left, right }, at))
+        self.push(Expr::new(
+            ExprKind::Compare {
+                operator,
+                left,
+                right,
+            },
+            at,
+        ))
     }
 
     fn topic_match(&self, parser: &mut Parser<'_>, left: Operand, at: Place) -> Read {
@@ -100,7 +147,13 @@ impl WeirDialect {
     }
 
     /// `[NOT] IN`, `[NOT] BETWEEN`, `[NOT] LIKE`, `IS`, from after the first word.
-    fn word_comparison(&self, parser: &mut Parser<'_>, left: Operand, word: &str, at: Place) -> Read {
+    fn word_comparison(
+        &self,
+        parser: &mut Parser<'_>,
+        left: Operand,
+        word: &str,
+        at: Place,
+    ) -> Read {
         let left = Box::new(self.left_side(left, at)?);
         let start = left.at;
         let negated = word == "NOT";
@@ -121,26 +174,54 @@ impl WeirDialect {
                 if !take_keyword(parser, "AND") {
                     return Err(self.expected(parser, "`AND`"));
                 }
-                ExprKind::Between { value: left, low, high: self.sum(parser)?, negated }
+                ExprKind::Between {
+                    value: left,
+                    low,
+                    high: self.sum(parser)?,
+                    negated,
+                }
             }
             "LIKE" | "ILIKE" => {
                 let pattern = self.sum(parser)?;
                 let escape = self.escape(parser)?;
-                ExprKind::Like { value: left, pattern, escape, ignore_case: word == "ILIKE", negated }
+                ExprKind::Like {
+                    value: left,
+                    pattern,
+                    escape,
+                    ignore_case: word == "ILIKE",
+                    negated,
+                }
             }
-            "RLIKE" | "REGEXP" => ExprKind::Regex { value: left, pattern: self.sum(parser)?, negated },
+            "RLIKE" | "REGEXP" => ExprKind::Regex {
+                value: left,
+                pattern: self.sum(parser)?,
+                negated,
+            },
             _ => self.is_test(parser, left)?,
         };
         self.push(Expr::new(kind, start.to(self.before(parser))))
     }
 
-    fn membership(&self, parser: &mut Parser<'_>, value: Box<Expr>, negated: bool) -> Result<ExprKind, ParserError> {
+    fn membership(
+        &self,
+        parser: &mut Parser<'_>,
+        value: Box<Expr>,
+        negated: bool,
+    ) -> Result<ExprKind, ParserError> {
         if parser.peek_token_ref().token == Token::LParen {
             parser.advance_token();
             let list = self.nested(parser, |parser| self.non_empty_list(parser))?;
-            return Ok(ExprKind::InList { value, list, negated });
+            return Ok(ExprKind::InList {
+                value,
+                list,
+                negated,
+            });
         }
-        Ok(ExprKind::InArray { value, array: self.sum(parser)?, negated })
+        Ok(ExprKind::InArray {
+            value,
+            array: self.sum(parser)?,
+            negated,
+        })
     }
 
     fn escape(&self, parser: &mut Parser<'_>) -> Result<Option<char>, ParserError> {
@@ -169,7 +250,11 @@ impl WeirDialect {
             return Err(self.expected(parser, "`NULL`, `TRUE` or `FALSE`"));
         };
         parser.advance_token();
-        Ok(ExprKind::Is { value, test, negated })
+        Ok(ExprKind::Is {
+            value,
+            test,
+            negated,
+        })
     }
 }
 
@@ -182,9 +267,10 @@ pub(super) fn instead_of(operator: &Token) -> &'static str {
         Token::Caret | Token::CaretAt => "`bitxor`, or `power`",
         Token::ShiftLeft => "`bitsl`",
         Token::ShiftRight => "`bitsr`",
-        Token::Tilde | Token::TildeAsterisk | Token::ExclamationMarkTilde | Token::ExclamationMarkTildeAsterisk => {
-            "`regex_match`, RLIKE, or `bitnot`"
-        }
+        Token::Tilde
+        | Token::TildeAsterisk
+        | Token::ExclamationMarkTilde
+        | Token::ExclamationMarkTildeAsterisk => "`regex_match`, RLIKE, or `bitnot`",
         Token::DoubleTilde | Token::DoubleTildeAsterisk => "LIKE or ILIKE",
         Token::Arrow | Token::LongArrow => "a path: `a.b`",
         Token::DoubleColon => "`CAST(x AS type)`",

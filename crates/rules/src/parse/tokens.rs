@@ -37,13 +37,21 @@ impl Tokens {
             Token::Word(mut word) => {
                 if word.quote_style.is_none() {
                     if matches!(self.previous(at), Some(Token::Number(..))) {
-                        return bad(Code::Lexical, format!("a number cannot be followed by `{}`", word.value));
+                        return bad(
+                            Code::Lexical,
+                            format!("a number cannot be followed by `{}`", word.value),
+                        );
                     }
                     word.keyword = Keyword::NoKeyword;
                 }
                 self.push(Token::Word(word), at);
             }
-            Token::Number(_, true) => return bad(Code::Lexical, "a number cannot be followed by `L`".to_owned()),
+            Token::Number(_, true) => {
+                return bad(
+                    Code::Lexical,
+                    "a number cannot be followed by `L`".to_owned(),
+                );
+            }
             Token::Number(text, false) => self.number(text, at),
             Token::Period if matches!(self.previous(at), Some(Token::Period)) => self.dots(at),
             // `1.` and then `.5` or `.`: the end of a number and a range's dots.
@@ -53,13 +61,24 @@ impl Tokens {
             }
             Token::HexStringLiteral(_) | Token::NationalStringLiteral(_) => {
                 let what = at.text(sql).chars().take(2).collect::<String>();
-                return bad(Code::Lexical, format!("there are no strings or numbers that start with `{what}`"));
+                return bad(
+                    Code::Lexical,
+                    format!("there are no strings or numbers that start with `{what}`"),
+                );
             }
             Token::SingleQuotedString(_) if matches!(self.previous(at), Some(Token::Word(_))) => {
                 return bad(Code::Lexical, "there are no prefixed strings".to_owned());
             }
-            Token::Char(_) | Token::Backslash | Token::Placeholder(_) | Token::Sharp | Token::AtSign | Token::Question => {
-                return bad(Code::Lexical, format!("`{}` has no meaning here", at.text(sql)));
+            Token::Char(_)
+            | Token::Backslash
+            | Token::Placeholder(_)
+            | Token::Sharp
+            | Token::AtSign
+            | Token::Question => {
+                return bad(
+                    Code::Lexical,
+                    format!("`{}` has no meaning here", at.text(sql)),
+                );
             }
             token => self.push(token, at),
         }
@@ -68,7 +87,8 @@ impl Tokens {
 
     /// The last token, when it ends where `at` starts.
     fn previous(&self, at: Place) -> Option<&Token> {
-        (self.places.last()?.end == at.start).then(|| self.tokens.last().map(|token| &token.token))?
+        (self.places.last()?.end == at.start)
+            .then(|| self.tokens.last().map(|token| &token.token))?
     }
 
     fn push(&mut self, token: Token, at: Place) {
@@ -101,8 +121,20 @@ impl Tokens {
             let dot = place.end - 1;
             self.tokens.pop();
             self.places.pop();
-            self.push(Token::Number(digits, false), Place { start: place.start, end: dot });
-            self.push(Token::CustomBinaryOperator(DOTS.to_owned()), Place { start: dot, end: at.end });
+            self.push(
+                Token::Number(digits, false),
+                Place {
+                    start: place.start,
+                    end: dot,
+                },
+            );
+            self.push(
+                Token::CustomBinaryOperator(DOTS.to_owned()),
+                Place {
+                    start: dot,
+                    end: at.end,
+                },
+            );
         }
     }
 
@@ -111,11 +143,29 @@ impl Tokens {
             self.push(Token::Number(text, false), at);
             return;
         };
-        let (dot, rest) = (Place { end: at.start + 1, ..at }, Place { start: at.start + 1, ..at });
+        let (dot, rest) = (
+            Place {
+                end: at.start + 1,
+                ..at
+            },
+            Place {
+                start: at.start + 1,
+                ..at
+            },
+        );
         let is_key = match self.previous(at) {
-            Some(Token::Word(_) | Token::RBracket | Token::RParen | Token::RBrace | Token::SingleQuotedString(_)) => true,
+            Some(
+                Token::Word(_)
+                | Token::RBracket
+                | Token::RParen
+                | Token::RBrace
+                | Token::SingleQuotedString(_),
+            ) => true,
             // The digits of an earlier key: `a.1.2`.
-            Some(Token::Number(..)) => matches!(self.tokens.iter().rev().nth(1).map(|token| &token.token), Some(Token::Period)),
+            Some(Token::Number(..)) => matches!(
+                self.tokens.iter().rev().nth(1).map(|token| &token.token),
+                Some(Token::Period)
+            ),
             _ => false,
         };
         if self.dotted_number(at).is_some() {
@@ -148,21 +198,50 @@ fn raw(sql: &str) -> Result<Vec<(Token, Place)>, Diagnostic> {
             let end = base + cursor.seek(token.span.end);
             tokens.push((token.token, Place { start, end }));
         }
-        let Err(error) = result else { return Ok(tokens) };
+        let Err(error) = result else {
+            return Ok(tokens);
+        };
         let at = tokens.last().map_or(base, |(_, place)| place.end);
         // The tokenizer takes `._` for a bad number unless a word stands before it; a key may start so anywhere.
         if sql.get(at..).is_some_and(|rest| rest.starts_with("._")) {
-            tokens.push((Token::Period, Place { start: at, end: at + 1 }));
+            tokens.push((
+                Token::Period,
+                Place {
+                    start: at,
+                    end: at + 1,
+                },
+            ));
             base = at + 1;
             continue;
         }
-        let at = Place { start: at, end: sql.len() };
-        let opening = Place { end: at.start + at.text(sql).chars().next().map_or(0, char::len_utf8), ..at };
+        let at = Place {
+            start: at,
+            end: sql.len(),
+        };
+        let opening = Place {
+            end: at.start + at.text(sql).chars().next().map_or(0, char::len_utf8),
+            ..at
+        };
         let (message, at) = match at.text(sql) {
-            rest if rest.starts_with("/*") => ("unterminated comment", Place { end: at.start + 2, ..at }),
+            rest if rest.starts_with("/*") => (
+                "unterminated comment",
+                Place {
+                    end: at.start + 2,
+                    ..at
+                },
+            ),
             rest if rest.starts_with(['"', '`']) => ("unterminated quoted name", opening),
-            rest if error.message.starts_with("Unterminated") && rest.contains('\'') => ("unterminated string", opening),
-            _ => return Err(Diagnostic::new(Code::Lexical, sql, opening, lower_first(&error.message))),
+            rest if error.message.starts_with("Unterminated") && rest.contains('\'') => {
+                ("unterminated string", opening)
+            }
+            _ => {
+                return Err(Diagnostic::new(
+                    Code::Lexical,
+                    sql,
+                    opening,
+                    lower_first(&error.message),
+                ));
+            }
         };
         return Err(Diagnostic::new(Code::Lexical, sql, at, message));
     }
@@ -170,7 +249,10 @@ fn raw(sql: &str) -> Result<Vec<(Token, Place)>, Diagnostic> {
 
 fn lower_first(message: &str) -> String {
     let mut chars = message.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_lowercase().chain(chars).collect())
+        .unwrap_or_default()
 }
 
 /// Turns the tokenizer's lines and columns into bytes, in one pass over the text.
@@ -183,7 +265,12 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn new(text: &'a str) -> Self {
-        Self { rest: text.chars(), len: text.len(), line: 1, column: 1 }
+        Self {
+            rest: text.chars(),
+            len: text.len(),
+            line: 1,
+            column: 1,
+        }
     }
 
     /// The byte of a place that is not before the last one asked for.
@@ -208,7 +295,11 @@ mod tests {
 
     fn texts(sql: &str) -> Vec<String> {
         let tokens = tokenize(sql).unwrap();
-        tokens.tokens.iter().map(|token| token.token.to_string()).collect()
+        tokens
+            .tokens
+            .iter()
+            .map(|token| token.token.to_string())
+            .collect()
     }
 
     #[test]
@@ -218,13 +309,21 @@ mod tests {
         assert_eq!(texts("[1 .. 5]"), ["[", "1", "..", "5", "]"]);
         assert_eq!(texts("[1 ..5]"), ["[", "1", "..", "5", "]"]);
         assert_eq!(texts("[1.. 5]"), ["[", "1", "..", "5", "]"]);
-        assert_eq!(texts("1.5 .5 1. 1e3 2.5E-2"), ["1.5", ".5", "1.", "1e3", "2.5E-2"]);
+        assert_eq!(
+            texts("1.5 .5 1. 1e3 2.5E-2"),
+            ["1.5", ".5", "1.", "1e3", "2.5E-2"]
+        );
     }
 
     #[test]
     fn keys_may_be_digits_or_start_with_an_underscore() {
         assert_eq!(texts("a.1.2.b"), ["a", ".", "1", ".", "2", ".", "b"]);
-        assert_eq!(texts("a[1]._x.'k'._y.1"), ["a", "[", "1", "]", ".", "_x", ".", "'k'", ".", "_y", ".", "1"]);
+        assert_eq!(
+            texts("a[1]._x.'k'._y.1"),
+            [
+                "a", "[", "1", "]", ".", "_x", ".", "'k'", ".", "_y", ".", "1"
+            ]
+        );
     }
 
     #[test]
@@ -252,7 +351,11 @@ mod tests {
             ("a \u{0}", 3),
         ] {
             let error = tokenize(sql).unwrap_err();
-            assert_eq!((error.code, error.span.column), (Code::Lexical, column), "{sql}: {error:?}");
+            assert_eq!(
+                (error.code, error.span.column),
+                (Code::Lexical, column),
+                "{sql}: {error:?}"
+            );
         }
     }
 }

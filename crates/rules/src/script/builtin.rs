@@ -37,31 +37,23 @@ fn register(module: &mut Module, f: &'static Function, arguments: usize) {
     type At<'c> = NativeCallContext<'c>;
     let name = FuncRegistration::new(f.name);
     match arguments {
-        0 => drop(name.set_into_module(module, move |at: At<'_>| call(f, &at, &[]))),
-        1 => drop(name.set_into_module(module, move |at: At<'_>, a: D| call(f, &at, &[a]))),
-        2 => {
-            drop(name.set_into_module(module, move |at: At<'_>, a: D, b: D| call(f, &at, &[a, b])))
-        }
-        3 => drop(
-            name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D| {
-                call(f, &at, &[a, b, c])
-            }),
-        ),
-        4 => drop(
-            name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D, d: D| {
-                call(f, &at, &[a, b, c, d])
-            }),
-        ),
-        5 => drop(
-            name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D, d: D, e: D| {
-                call(f, &at, &[a, b, c, d, e])
-            }),
-        ),
-        _ => drop(name.set_into_module(
+        0 => name.set_into_module(module, move |at: At<'_>| call(f, &at, &[])),
+        1 => name.set_into_module(module, move |at: At<'_>, a: D| call(f, &at, &[a])),
+        2 => name.set_into_module(module, move |at: At<'_>, a: D, b: D| call(f, &at, &[a, b])),
+        3 => name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D| {
+            call(f, &at, &[a, b, c])
+        }),
+        4 => name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D, d: D| {
+            call(f, &at, &[a, b, c, d])
+        }),
+        5 => name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D, d: D, e: D| {
+            call(f, &at, &[a, b, c, d, e])
+        }),
+        _ => name.set_into_module(
             module,
             move |at: At<'_>, a: D, b: D, c: D, d: D, e: D, g: D| call(f, &at, &[a, b, c, d, e, g]),
-        )),
-    }
+        ),
+    };
 }
 
 fn call(function: &'static Function, at: &NativeCallContext<'_>, args: &[Dynamic]) -> Answer {

@@ -77,7 +77,7 @@ struct Namespace {
 
 /// Why a script file is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{namespace}.rhai:{line}:{column}: {message}")]
+#[error("{namespace}.rhai{}: {message}", self.place())]
 pub struct ScriptError {
     /// The file's name without `.rhai`.
     pub namespace: String,
@@ -213,7 +213,8 @@ impl Namespace {
             });
         }
         ast.set_source(name);
-        let forms = public_functions(name, &ast)?;
+        let lines = top_level::function_lines(source);
+        let forms = public_functions(name, &ast, &lines)?;
         let constants = constants(&engine, &ast).map_err(|error| {
             let (message, position) = explain(*error, limits);
             ScriptError::at(name, position, message)
@@ -224,7 +225,7 @@ impl Namespace {
             engine,
             ast,
             forms,
-            lines: top_level::function_lines(source),
+            lines,
             has_constants,
             limits,
         })
@@ -281,6 +282,13 @@ impl std::fmt::Debug for Namespace {
 }
 
 impl ScriptError {
+    fn place(&self) -> String {
+        let known = [self.line, self.column]
+            .into_iter()
+            .take_while(|number| *number > 0);
+        known.map(|number| format!(":{number}")).collect()
+    }
+
     fn whole_file(namespace: &str, message: impl Into<String>) -> Self {
         Self::at(namespace, Position::NONE, message)
     }
@@ -363,23 +371,30 @@ fn sandbox(limits: ScriptLimits) -> Engine {
 fn public_functions(
     namespace: &str,
     ast: &AST,
+    lines: &HashMap<(String, usize), usize>,
 ) -> Result<HashMap<String, Vec<usize>>, ScriptError> {
     let mut forms: HashMap<String, Vec<usize>> = HashMap::new();
-    for function in ast
-        .iter_functions()
-        .filter(|function| function.access == FnAccess::Public)
-    {
+    // A closure is a function whose name, with a `$`, no script can write.
+    let public = |function: &rhai::ScriptFnMetadata<'_>| {
+        function.access == FnAccess::Public && !function.name.contains('$')
+    };
+    for function in ast.iter_functions().filter(public) {
+        let arity = function.params.len();
         if let Err(why) = check_name(function.name) {
+            let line = lines.get(&(function.name.to_owned(), arity)).copied();
             let message = format!(
                 "the function name `{}` {why}; make it `private` or rename it",
                 function.name
             );
-            return Err(ScriptError::whole_file(namespace, message));
+            return Err(ScriptError {
+                line: line.unwrap_or(0),
+                ..ScriptError::whole_file(namespace, message)
+            });
         }
         forms
             .entry(function.name.to_owned())
             .or_default()
-            .push(function.params.len());
+            .push(arity);
     }
     for arities in forms.values_mut() {
         arities.sort_unstable();

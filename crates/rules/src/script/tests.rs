@@ -82,6 +82,18 @@ fn forms_are_known_by_arity_and_private_functions_are_not() {
 }
 
 #[test]
+fn closures_switches_and_methods_work() {
+    let source = "fn f(a) { let by = 2; let b = a.map(|x| x * by).filter(|x| x > 2); switch b.len() { 2 => b[1].twice(), _ => 0 } }
+        fn twice() { this * 2 }";
+    let scripts = load(source);
+    let args = json::decode(b"[1,2,3]").unwrap();
+    assert_eq!(scripts.call("u", "f", &[args]).unwrap().as_int(), Some(12));
+    let mut names: Vec<&str> = scripts.functions("u").collect();
+    names.sort_unstable();
+    assert_eq!(names, ["f", "twice"]);
+}
+
+#[test]
 fn constants_are_seen_by_plain_and_by_global_name() {
     let source =
         "const K = 20 + 1; const T = [1, 2]; fn f() { g() + global::K + K + T[1] } fn g() { K }";
@@ -279,5 +291,18 @@ fn a_bad_file_is_reported_alone() {
         refusal("fn Upper() { 1 }")
             .message
             .contains("`Upper` must be lower case")
+    );
+}
+
+#[test]
+fn a_name_that_needs_its_case_is_refused_with_its_line() {
+    assert_eq!(
+        Scripts::load([("upper", "")]).unwrap_err()[0].to_string(),
+        "upper.rhai: `upper` is a built-in function"
+    );
+    let error = refusal("fn f() { 1 }\nfn toF(c) { c }");
+    assert_eq!(
+        error.to_string(),
+        "u.rhai:2: the function name `toF` must be lower case: letters, digits and `_`; make it `private` or rename it"
     );
 }

@@ -13,11 +13,20 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { zone: jiff::tz::TimeZone::UTC, random: 0, store: Pairs::default(), scratch: Pairs::default() }
+        Self {
+            zone: jiff::tz::TimeZone::UTC,
+            random: 0,
+            store: Pairs::default(),
+            scratch: Pairs::default(),
+        }
     }
 
     /// Evaluates a rule; what lives as long as one evaluation starts empty.
-    pub(crate) fn evaluate(&mut self, rule: &Rule, input: &Input<'_>) -> Result<Vec<Value>, EvalError> {
+    pub(crate) fn evaluate(
+        &mut self,
+        rule: &Rule,
+        input: &Input<'_>,
+    ) -> Result<Vec<Value>, EvalError> {
         self.scratch = Pairs::default();
         rule.evaluate(input, "rule", self)
     }
@@ -60,7 +69,10 @@ struct Pairs(Vec<(Value, Value)>);
 
 impl Store for Pairs {
     fn get(&self, key: &Value) -> Option<Value> {
-        self.0.iter().find(|(known, _)| known.strict_equals(key)).map(|(_, value)| value.clone())
+        self.0
+            .iter()
+            .find(|(known, _)| known.strict_equals(key))
+            .map(|(_, value)| value.clone())
     }
 
     fn put(&mut self, key: Value, value: Value) -> Option<Value> {
@@ -70,7 +82,10 @@ impl Store for Pairs {
     }
 
     fn remove(&mut self, key: &Value) -> Option<Value> {
-        let at = self.0.iter().position(|(known, _)| known.strict_equals(key))?;
+        let at = self
+            .0
+            .iter()
+            .position(|(known, _)| known.strict_equals(key))?;
         Some(self.0.remove(at).1)
     }
 }

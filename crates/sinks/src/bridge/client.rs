@@ -69,7 +69,12 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { receive_maximum: None, maximum_qos: 2, retain_available: true, maximum_packet_size: None }
+        Self {
+            receive_maximum: None,
+            maximum_qos: 2,
+            retain_available: true,
+            maximum_packet_size: None,
+        }
     }
 }
 
@@ -95,14 +100,17 @@ pub(crate) fn connect(
     base: &Path,
 ) -> Result<(Publisher, Driver), SinkError> {
     let transport = if address.tls {
-        Transport::tls_with_config(TlsConfiguration::Rustls(tls::client_config(&plan.tls, base)?))
+        Transport::tls_with_config(TlsConfiguration::Rustls(tls::client_config(
+            &plan.tls, base,
+        )?))
     } else {
         Transport::tcp()
     };
     let timeout = plan.connect_timeout.as_secs().max(1);
     Ok(match version {
         Version::V311 => {
-            let mut options = rumqttc::MqttOptions::new(&creds.client_id, &address.host, address.port);
+            let mut options =
+                rumqttc::MqttOptions::new(&creds.client_id, &address.host, address.port);
             options
                 .set_transport(transport)
                 .set_keep_alive(plan.keepalive)
@@ -110,7 +118,11 @@ pub(crate) fn connect(
                 .set_inflight(PACKET_IDS)
                 .set_max_packet_size(MAX_INCOMING, usize::MAX);
             if let Some(username) = &creds.username {
-                let password = creds.password.as_ref().map(|password| password.as_str()).unwrap_or_default();
+                let password = creds
+                    .password
+                    .as_ref()
+                    .map(|password| password.as_str())
+                    .unwrap_or_default();
                 options.set_credentials(username, password);
             }
             let (client, mut driver) = rumqttc::AsyncClient::new(options, CHANNEL);
@@ -133,7 +145,11 @@ pub(crate) fn connect(
             network.set_tcp_nodelay(true);
             options.set_network_options(network);
             if let Some(username) = &creds.username {
-                let password = creds.password.as_ref().map(|password| password.as_str()).unwrap_or_default();
+                let password = creds
+                    .password
+                    .as_ref()
+                    .map(|password| password.as_str())
+                    .unwrap_or_default();
                 options.set_credentials(username, password);
             }
             let (client, driver) = v5::AsyncClient::new(options, CHANNEL);
@@ -152,7 +168,14 @@ impl Publisher {
                     1 => rumqttc::QoS::AtLeastOnce,
                     _ => rumqttc::QoS::ExactlyOnce,
                 };
-                client.try_publish(&message.topic, qos, retain, Vec::from(message.payload.0.clone())).is_ok()
+                client
+                    .try_publish(
+                        &message.topic,
+                        qos,
+                        retain,
+                        Vec::from(message.payload.0.clone()),
+                    )
+                    .is_ok()
             }
             Self::V5(client) => {
                 use v5::mqttbytes::QoS;
@@ -164,11 +187,23 @@ impl Publisher {
                 };
                 let payload: Bytes = message.payload.0.clone();
                 match &message.content_type {
-                    None => client.try_publish(&message.topic, qos, retain, payload).is_ok(),
+                    None => client
+                        .try_publish(&message.topic, qos, retain, payload)
+                        .is_ok(),
                     Some(content_type) => {
-                        let properties =
-                            PublishProperties { content_type: Some(content_type.clone()), ..PublishProperties::default() };
-                        client.try_publish_with_properties(&message.topic, qos, retain, payload, properties).is_ok()
+                        let properties = PublishProperties {
+                            content_type: Some(content_type.clone()),
+                            ..PublishProperties::default()
+                        };
+                        client
+                            .try_publish_with_properties(
+                                &message.topic,
+                                qos,
+                                retain,
+                                payload,
+                                properties,
+                            )
+                            .is_ok()
                     }
                 }
             }
@@ -226,8 +261,11 @@ fn incoming_v5(packet: &v5::mqttbytes::v5::Packet) -> Happening {
             let properties = connack.properties.as_ref();
             Happening::Connected(Limits {
                 receive_maximum: properties.and_then(|properties| properties.receive_max),
-                maximum_qos: properties.and_then(|properties| properties.max_qos).unwrap_or(2),
-                retain_available: properties.and_then(|properties| properties.retain_available) != Some(0),
+                maximum_qos: properties
+                    .and_then(|properties| properties.max_qos)
+                    .unwrap_or(2),
+                retain_available: properties.and_then(|properties| properties.retain_available)
+                    != Some(0),
                 maximum_packet_size: properties
                     .and_then(|properties| properties.max_packet_size)
                     .and_then(|size| usize::try_from(size).ok()),
@@ -238,9 +276,19 @@ fn incoming_v5(packet: &v5::mqttbytes::v5::Packet) -> Happening {
             reason => {
                 let later = matches!(
                     reason,
-                    Ack::QuotaExceeded | Ack::UnspecifiedError | Ack::ImplementationSpecificError | Ack::PacketIdentifierInUse
+                    Ack::QuotaExceeded
+                        | Ack::UnspecifiedError
+                        | Ack::ImplementationSpecificError
+                        | Ack::PacketIdentifierInUse
                 );
-                Happening::Refused(ack.pkid, Refusal { reason: format!("{reason:?}"), later, leaks: false })
+                Happening::Refused(
+                    ack.pkid,
+                    Refusal {
+                        reason: format!("{reason:?}"),
+                        later,
+                        leaks: false,
+                    },
+                )
             }
         },
         Packet::PubRec(ack) => match ack.reason {
@@ -248,9 +296,19 @@ fn incoming_v5(packet: &v5::mqttbytes::v5::Packet) -> Happening {
             reason => {
                 let later = matches!(
                     reason,
-                    Rec::QuotaExceeded | Rec::UnspecifiedError | Rec::ImplementationSpecificError | Rec::PacketIdentifierInUse
+                    Rec::QuotaExceeded
+                        | Rec::UnspecifiedError
+                        | Rec::ImplementationSpecificError
+                        | Rec::PacketIdentifierInUse
                 );
-                Happening::Refused(ack.pkid, Refusal { reason: format!("{reason:?}"), later, leaks: true })
+                Happening::Refused(
+                    ack.pkid,
+                    Refusal {
+                        reason: format!("{reason:?}"),
+                        later,
+                        leaks: true,
+                    },
+                )
             }
         },
         Packet::PubComp(ack) => Happening::Taken(ack.pkid),
@@ -263,26 +321,40 @@ fn link_error(error: &(dyn std::error::Error + 'static)) -> SinkError {
 }
 
 fn refused(reason: &str, code: &'static str) -> SinkError {
-    SinkError::new(code, format!("the remote broker refuses the connection: {reason}"))
+    SinkError::new(
+        code,
+        format!("the remote broker refuses the connection: {reason}"),
+    )
 }
 
 fn failure_v311(error: &rumqttc::ConnectionError) -> Failure {
     use rumqttc::ConnectReturnCode as Code;
     match error {
         rumqttc::ConnectionError::ConnectionRefused(code) => match code {
-            Code::BadUserNamePassword | Code::NotAuthorized => {
-                Failure { loss: Loss::Credentials, error: refused(&format!("CONNACK {} {code:?}", *code as u8), codes::AUTH) }
-            }
-            Code::RefusedProtocolVersion => {
-                Failure { loss: Loss::Version, error: refused("it does not speak MQTT 3.1.1", codes::LINK_DOWN) }
-            }
-            code => Failure { loss: Loss::Network, error: refused(&format!("CONNACK {} {code:?}", *code as u8), codes::LINK_DOWN) },
+            Code::BadUserNamePassword | Code::NotAuthorized => Failure {
+                loss: Loss::Credentials,
+                error: refused(&format!("CONNACK {} {code:?}", *code as u8), codes::AUTH),
+            },
+            Code::RefusedProtocolVersion => Failure {
+                loss: Loss::Version,
+                error: refused("it does not speak MQTT 3.1.1", codes::LINK_DOWN),
+            },
+            code => Failure {
+                loss: Loss::Network,
+                error: refused(
+                    &format!("CONNACK {} {code:?}", *code as u8),
+                    codes::LINK_DOWN,
+                ),
+            },
         },
         rumqttc::ConnectionError::NetworkTimeout => Failure {
             loss: Loss::Network,
             error: SinkError::new(codes::TIMEOUT, "the remote broker does not answer"),
         },
-        other => Failure { loss: Loss::Network, error: link_error(other) },
+        other => Failure {
+            loss: Loss::Network,
+            error: link_error(other),
+        },
     }
 }
 
@@ -291,23 +363,49 @@ fn failure_v5(error: &v5::ConnectionError) -> Failure {
     match error {
         v5::ConnectionError::ConnectionRefused(code) => match code {
             Code::BadUserNamePassword | Code::NotAuthorized | Code::BadAuthenticationMethod => {
-                Failure { loss: Loss::Credentials, error: refused(&format!("CONNACK {code:?}"), codes::AUTH) }
+                Failure {
+                    loss: Loss::Credentials,
+                    error: refused(&format!("CONNACK {code:?}"), codes::AUTH),
+                }
             }
-            Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => {
-                Failure { loss: Loss::Version, error: refused("it does not speak MQTT 5", codes::LINK_DOWN) }
-            }
-            code => Failure { loss: Loss::Network, error: refused(&format!("CONNACK {code:?}"), codes::LINK_DOWN) },
+            Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => Failure {
+                loss: Loss::Version,
+                error: refused("it does not speak MQTT 5", codes::LINK_DOWN),
+            },
+            code => Failure {
+                loss: Loss::Network,
+                error: refused(&format!("CONNACK {code:?}"), codes::LINK_DOWN),
+            },
         },
-        v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect { reason_code, .. }) => {
-            let loss = if *reason_code == DisconnectReasonCode::SessionTakenOver { Loss::TakenOver } else { Loss::Network };
-            let code = if loss == Loss::TakenOver { codes::EVICTED } else { codes::LINK_DOWN };
-            Failure { loss, error: SinkError::new(code, format!("the remote broker closed the link: {reason_code:?}")) }
+        v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect {
+            reason_code, ..
+        }) => {
+            let loss = if *reason_code == DisconnectReasonCode::SessionTakenOver {
+                Loss::TakenOver
+            } else {
+                Loss::Network
+            };
+            let code = if loss == Loss::TakenOver {
+                codes::EVICTED
+            } else {
+                codes::LINK_DOWN
+            };
+            Failure {
+                loss,
+                error: SinkError::new(
+                    code,
+                    format!("the remote broker closed the link: {reason_code:?}"),
+                ),
+            }
         }
         v5::ConnectionError::Timeout(_) => Failure {
             loss: Loss::Network,
             error: SinkError::new(codes::TIMEOUT, "the remote broker does not answer"),
         },
-        other => Failure { loss: Loss::Network, error: link_error(other) },
+        other => Failure {
+            loss: Loss::Network,
+            error: link_error(other),
+        },
     }
 }
 

@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use super::client::{self, Driver, Failure, GOODBYE, Happening, Limits, Publisher, Refusal, Version};
+use super::client::{
+    self, Driver, Failure, GOODBYE, Happening, Limits, Publisher, Refusal, Version,
+};
 use super::plan::BridgePlan;
 use super::reconnect::{Loss, Reconnect, Waiting};
 use crate::config::connector::{Failover, Protocol};
@@ -117,7 +119,10 @@ impl BridgeLink {
             stop: Notify::new(),
             started: Mutex::new(false),
         });
-        Self { _owner: Arc::new(Owner(Arc::clone(&inner))), inner }
+        Self {
+            _owner: Arc::new(Owner(Arc::clone(&inner))),
+            inner,
+        }
     }
 
     pub(crate) fn plan(&self) -> &BridgePlan {
@@ -143,16 +148,20 @@ impl BridgeLink {
         let up = tokio::time::timeout(limit, changed.wait_for(|number| number % 2 == 1)).await;
         match up {
             Ok(Ok(number)) => Ok(*number),
-            _ => Err(self
-                .inner
-                .health
-                .last_error()
-                .unwrap_or_else(|| SinkError::new(codes::LINK_DOWN, "the link to the remote broker is not up yet"))),
+            _ => Err(self.inner.health.last_error().unwrap_or_else(|| {
+                SinkError::new(
+                    codes::LINK_DOWN,
+                    "the link to the remote broker is not up yet",
+                )
+            })),
         }
     }
 
     /// Hands a message over when the window has room; its answer comes later.
-    pub(crate) async fn publish(&self, message: &MqttMessage) -> Result<oneshot::Receiver<Answer>, NotSent> {
+    pub(crate) async fn publish(
+        &self,
+        message: &MqttMessage,
+    ) -> Result<oneshot::Receiver<Answer>, NotSent> {
         let (window, number) = {
             let link = self.inner.link.lock();
             let up = link.as_ref().ok_or(NotSent::Down)?;
@@ -163,14 +172,25 @@ impl BridgeLink {
         let place = window.acquire_owned().await.map_err(|_| NotSent::Down)?;
         let (done, answer) = oneshot::channel();
         let mut link = self.inner.link.lock();
-        let up = link.as_mut().filter(|up| up.number == number).ok_or(NotSent::Down)?;
-        let qos = message.qos.min(up.limits.maximum_qos).min(self.inner.plan.qos_cap);
+        let up = link
+            .as_mut()
+            .filter(|up| up.number == number)
+            .ok_or(NotSent::Down)?;
+        let qos = message
+            .qos
+            .min(up.limits.maximum_qos)
+            .min(self.inner.plan.qos_cap);
         let retain = message.retain && up.limits.retain_available && self.inner.plan.retain_allowed;
         // Both under one lock: answers are matched to calls by their order.
         if !up.publisher.publish(message, qos, retain) {
             return Err(NotSent::Down);
         }
-        up.submitted.push_back(Pending { qos, since: Instant::now(), done, _place: place });
+        up.submitted.push_back(Pending {
+            qos,
+            since: Instant::now(),
+            done,
+            _place: place,
+        });
         drop(link);
         self.inner.stats.sent.fetch_add(1, Ordering::Relaxed);
         Ok(answer)
@@ -187,7 +207,10 @@ fn check_fit(message: &MqttMessage, limits: &Limits, plan: &BridgePlan) -> Resul
     // Fixed header, topic length, packet id, properties: what stands beside topic and payload.
     let around = 32 + message.content_type.as_ref().map_or(0, String::len);
     let packet = payload + message.topic.len() + around;
-    if limits.maximum_packet_size.is_some_and(|limit| packet > limit) {
+    if limits
+        .maximum_packet_size
+        .is_some_and(|limit| packet > limit)
+    {
         let message = format!("a packet of {packet} bytes is over the remote's limit");
         return Err(SinkError::new(codes::TOO_LARGE, message));
     }
@@ -214,11 +237,17 @@ async fn drive(inner: Arc<Inner>) {
         inner.health.set(LinkState::Connecting);
         let attempt = Attempt::run(&inner, address, version).await;
         let held = attempt.up_at.map(|at| at.elapsed());
-        let Some(failure) = attempt.failure else { return inner.health.set(LinkState::Stopped) };
+        let Some(failure) = attempt.failure else {
+            return inner.health.set(LinkState::Stopped);
+        };
         proven |= held.is_some();
         if !proven && matches!(failure.loss, Loss::Version | Loss::Network) {
             // A remote that does not know MQTT 5 says so, or just hangs up.
-            version = if version == Version::V5 { Version::V311 } else { Version::V5 };
+            version = if version == Version::V5 {
+                Version::V311
+            } else {
+                Version::V5
+            };
         }
         address = match (inner.plan.failover, held) {
             (Failover::Primary, Some(_)) => 0,
@@ -258,20 +287,42 @@ impl Attempt {
             .sign(now)
             .map_err(SinkError::from)
             .and_then(|creds| {
-                client::connect(&inner.plan, &inner.plan.addresses[address], version, &creds, &inner.base)
+                client::connect(
+                    &inner.plan,
+                    &inner.plan.addresses[address],
+                    version,
+                    &creds,
+                    &inner.base,
+                )
             });
         let (publisher, mut driver) = match made {
             Ok(made) => made,
-            Err(error) => return Self { up_at: None, failure: Some(Failure { loss: Loss::Network, error }) },
+            Err(error) => {
+                return Self {
+                    up_at: None,
+                    failure: Some(Failure {
+                        loss: Loss::Network,
+                        error,
+                    }),
+                };
+            }
         };
-        let mut attempt = Self { up_at: None, failure: None };
+        let mut attempt = Self {
+            up_at: None,
+            failure: None,
+        };
         let failure = attempt.poll(inner, &publisher, &mut driver).await;
         inner.take_down(failure.as_ref());
         attempt.failure = failure;
         attempt
     }
 
-    async fn poll(&mut self, inner: &Arc<Inner>, publisher: &Publisher, driver: &mut Driver) -> Option<Failure> {
+    async fn poll(
+        &mut self,
+        inner: &Arc<Inner>,
+        publisher: &Publisher,
+        driver: &mut Driver,
+    ) -> Option<Failure> {
         loop {
             let happening = tokio::select! {
                 happening = driver.poll() => happening,
@@ -312,7 +363,13 @@ async fn say_goodbye(publisher: &Publisher, driver: &mut Driver) {
 
 impl Inner {
     fn bring_up(&self, publisher: Publisher, limits: Limits) {
-        let window = usize::from(limits.receive_maximum.unwrap_or(u16::MAX).min(self.plan.max_inflight).max(1));
+        let window = usize::from(
+            limits
+                .receive_maximum
+                .unwrap_or(u16::MAX)
+                .min(self.plan.max_inflight)
+                .max(1),
+        );
         let number = *self.changed.borrow() + 1;
         *self.link.lock() = Some(Up {
             number,
@@ -331,10 +388,14 @@ impl Inner {
 
     /// The link is gone: what was not acknowledged goes back to its sink when its sender is dropped here.
     fn take_down(&self, failure: Option<&Failure>) {
-        let Some(up) = self.link.lock().take() else { return };
+        let Some(up) = self.link.lock().take() else {
+            return;
+        };
         up.window.close();
         let returned = up.submitted.len() + up.outstanding.len();
-        self.stats.returned.fetch_add(returned as u64, Ordering::Relaxed);
+        self.stats
+            .returned
+            .fetch_add(returned as u64, Ordering::Relaxed);
         // The state is told before the sinks are: they show the failure as their own.
         if let Some(failure) = failure {
             self.health.failed(&failure.error, LinkState::Backoff, None);
@@ -370,13 +431,22 @@ impl Inner {
                 }
                 // The client keeps counting a refused QoS 2 message as in flight; a new link forgets it.
                 if up.leaks >= usize::from(self.plan.max_inflight) {
-                    let error = SinkError::new(codes::PUBLISH_REFUSED, "too many messages were refused on one link");
-                    return Some(Failure { loss: Loss::Network, error });
+                    let error = SinkError::new(
+                        codes::PUBLISH_REFUSED,
+                        "too many messages were refused on one link",
+                    );
+                    return Some(Failure {
+                        loss: Loss::Network,
+                        error,
+                    });
                 }
             }
             Happening::Left => {
                 let error = SinkError::new(codes::LINK_DOWN, "the link was closed");
-                return Some(Failure { loss: Loss::Network, error });
+                return Some(Failure {
+                    loss: Loss::Network,
+                    error,
+                });
             }
             Happening::Connected(_) | Happening::Other => {}
         }
@@ -387,7 +457,10 @@ impl Inner {
     async fn overdue(&self) {
         loop {
             let oldest = self.link.lock().as_ref().and_then(Up::oldest);
-            let deadline = oldest.map_or_else(|| Instant::now() + self.plan.ack_timeout, |at| at + self.plan.ack_timeout);
+            let deadline = oldest.map_or_else(
+                || Instant::now() + self.plan.ack_timeout,
+                |at| at + self.plan.ack_timeout,
+            );
             if oldest.is_some() && Instant::now() >= deadline {
                 return;
             }
@@ -398,13 +471,20 @@ impl Inner {
     fn stalled(&self) -> Failure {
         let seconds = self.plan.ack_timeout.as_secs();
         let message = format!("the remote broker has not acknowledged a message for {seconds} s");
-        Failure { loss: Loss::Network, error: SinkError::new(codes::ACK_OVERDUE, message) }
+        Failure {
+            loss: Loss::Network,
+            error: SinkError::new(codes::ACK_OVERDUE, message),
+        }
     }
 }
 
 impl Up {
     fn oldest(&self) -> Option<Instant> {
         let submitted = self.submitted.front().map(|pending| pending.since);
-        self.outstanding.values().map(|pending| pending.since).chain(submitted).min()
+        self.outstanding
+            .values()
+            .map(|pending| pending.since)
+            .chain(submitted)
+            .min()
     }
 }

@@ -74,24 +74,48 @@ pub struct Address {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}://{}:{}", if self.tls { "mqtts" } else { "mqtt" }, self.host, self.port)
+        write!(
+            f,
+            "{}://{}:{}",
+            if self.tls { "mqtts" } else { "mqtt" },
+            self.host,
+            self.port
+        )
     }
 }
 
 impl Address {
     fn parse(text: &str) -> Result<Self, String> {
-        let url = url::Url::parse(text).map_err(|error| format!("`{text}` is no address: {error}"))?;
+        let url =
+            url::Url::parse(text).map_err(|error| format!("`{text}` is no address: {error}"))?;
         let tls = match url.scheme() {
             "mqtt" | "tcp" => false,
             "mqtts" | "ssl" | "tls" => true,
-            other => return Err(format!("`{other}://` is not supported; use mqtt:// or mqtts://")),
+            other => {
+                return Err(format!(
+                    "`{other}://` is not supported; use mqtt:// or mqtts://"
+                ));
+            }
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("user and password belong to `username` and `password`, not into the address".into());
+            return Err(
+                "user and password belong to `username` and `password`, not into the address"
+                    .into(),
+            );
         }
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| format!("`{text}` names no host"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: url.port().unwrap_or(if tls { 8883 } else { 1883 }), tls })
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| format!("`{text}` names no host"))?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        Ok(Self {
+            host,
+            port: url.port().unwrap_or(if tls { 8883 } else { 1883 }),
+            tls,
+        })
     }
 }
 
@@ -105,16 +129,27 @@ impl BridgePlan {
             None | Some("plain") => PLAIN,
             Some("aliyun_iot") => ALIYUN_IOT,
             Some(name) => {
-                let code = if LATER.contains(&name) { codes::NOT_YET } else { codes::BRIDGE };
+                let code = if LATER.contains(&name) {
+                    codes::NOT_YET
+                } else {
+                    codes::BRIDGE
+                };
                 let message = if LATER.contains(&name) {
                     format!("preset `{name}` is not supported yet")
                 } else {
                     format!("there is no preset `{name}`")
                 };
-                return Err(vec![ConfigError::new(code, "preset", message).help("use `plain` or `aliyun_iot`")]);
+                return Err(vec![
+                    ConfigError::new(code, "preset", message).help("use `plain` or `aliyun_iot`"),
+                ]);
             }
         };
-        let mut check = Check { config, preset, errors: Vec::new(), warnings: Vec::new() };
+        let mut check = Check {
+            config,
+            preset,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        };
         check.unsupported();
         let addresses = check.addresses();
         let tls = addresses.first().is_some_and(|address| address.tls);
@@ -134,20 +169,34 @@ impl BridgePlan {
             },
             addresses,
             failover: config.failover,
-            protocol: config.protocol.unwrap_or(if preset.v311 { Protocol::V311 } else { Protocol::Auto }),
+            protocol: config.protocol.unwrap_or(if preset.v311 {
+                Protocol::V311
+            } else {
+                Protocol::Auto
+            }),
             credentials,
             clock_offset_ms: config.clock_offset_ms.unwrap_or(0),
             keepalive,
             qos_cap,
             retain_allowed: preset.retain,
-            max_inflight: config.max_inflight.unwrap_or(preset.max_inflight).clamp(1, MAX_INFLIGHT),
+            max_inflight: config
+                .max_inflight
+                .unwrap_or(preset.max_inflight)
+                .clamp(1, MAX_INFLIGHT),
             max_payload: config
                 .max_payload
                 .map(|size| usize::try_from(size.0).unwrap_or(usize::MAX))
                 .or(preset.max_payload),
-            rate: config.rate.map(|rate| (rate.max(1), rate.max(1))).or(preset.rate),
-            ack_timeout: config.ack_timeout.map_or(Duration::from_secs(30), |span| span.0),
-            connect_timeout: config.connect_timeout.map_or(Duration::from_secs(10), |span| span.0),
+            rate: config
+                .rate
+                .map(|rate| (rate.max(1), rate.max(1)))
+                .or(preset.rate),
+            ack_timeout: config
+                .ack_timeout
+                .map_or(Duration::from_secs(30), |span| span.0),
+            connect_timeout: config
+                .connect_timeout
+                .map_or(Duration::from_secs(10), |span| span.0),
             tls: match &config.tls {
                 Some(TlsChoice::Settings(settings)) => settings.clone(),
                 _ => TlsConfig::default(),
@@ -160,7 +209,10 @@ impl BridgePlan {
                 check.warn("tls.insecure", "the remote's certificate is not checked");
             }
             if aliyun && config.tls == Some(TlsChoice::Switch(false)) {
-                check.warn("tls", "without TLS everybody on the way can read what is sent");
+                check.warn(
+                    "tls",
+                    "without TLS everybody on the way can read what is sent",
+                );
             }
         }
         match plan {
@@ -182,7 +234,8 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn error(&mut self, code: &'static str, key: &str, message: impl Into<String>, help: &str) {
-        self.errors.push(ConfigError::new(code, key, message).help(help));
+        self.errors
+            .push(ConfigError::new(code, key, message).help(help));
     }
 
     fn warn(&mut self, key: &str, message: &str) {
@@ -194,18 +247,55 @@ impl Check<'_> {
         let c = self.config;
         let status = c.status.as_ref();
         let keys = [
-            ("in", !c.inbound.is_empty(), "subscribing to the remote is not supported yet"),
-            ("out", !c.out.is_empty(), "sending topics on without a rule is not supported yet"),
-            ("start", c.start.as_deref().is_some_and(|start| start != "automatic"), "only `automatic` is supported"),
-            ("clean_start", c.clean_start == Some(false), "resuming the remote's session is not supported yet"),
-            ("session_expiry", c.session_expiry.is_some(), "resuming the remote's session is not supported yet"),
-            ("status.remote", status.is_some_and(|status| status.remote), "a status at the remote is not supported yet"),
-            ("status.local", status.is_some_and(|status| status.local), "a status topic is not supported yet"),
-            ("queue", c.queue.is_some(), "`queue` belongs to `out`, which is not supported yet"),
+            (
+                "in",
+                !c.inbound.is_empty(),
+                "subscribing to the remote is not supported yet",
+            ),
+            (
+                "out",
+                !c.out.is_empty(),
+                "sending topics on without a rule is not supported yet",
+            ),
+            (
+                "start",
+                c.start.as_deref().is_some_and(|start| start != "automatic"),
+                "only `automatic` is supported",
+            ),
+            (
+                "clean_start",
+                c.clean_start == Some(false),
+                "resuming the remote's session is not supported yet",
+            ),
+            (
+                "session_expiry",
+                c.session_expiry.is_some(),
+                "resuming the remote's session is not supported yet",
+            ),
+            (
+                "status.remote",
+                status.is_some_and(|status| status.remote),
+                "a status at the remote is not supported yet",
+            ),
+            (
+                "status.local",
+                status.is_some_and(|status| status.local),
+                "a status topic is not supported yet",
+            ),
+            (
+                "queue",
+                c.queue.is_some(),
+                "`queue` belongs to `out`, which is not supported yet",
+            ),
         ];
         for (key, given, message) in keys {
             if given {
-                self.error(codes::NOT_YET, key, message, "remove the key; a rule's sink sends to the bridge");
+                self.error(
+                    codes::NOT_YET,
+                    key,
+                    message,
+                    "remove the key; a rule's sink sends to the bridge",
+                );
             }
         }
         if self.preset.name != ALIYUN_IOT.name {
@@ -222,7 +312,12 @@ impl Check<'_> {
             ];
             for (key, given) in keys {
                 if given {
-                    self.error(codes::BRIDGE, key, format!("`{key}` needs a preset"), "add `preset = \"aliyun_iot\"`");
+                    self.error(
+                        codes::BRIDGE,
+                        key,
+                        format!("`{key}` needs a preset"),
+                        "add `preset = \"aliyun_iot\"`",
+                    );
                 }
             }
         }
@@ -244,10 +339,17 @@ impl Check<'_> {
                     "write mqtt:// for plain TCP",
                 ),
                 Ok(address) => addresses.push(address),
-                Err(message) => self.error(codes::BRIDGE, "addresses", message, "`addresses = [\"mqtts://host:8883\"]`"),
+                Err(message) => self.error(
+                    codes::BRIDGE,
+                    "addresses",
+                    message,
+                    "`addresses = [\"mqtts://host:8883\"]`",
+                ),
             }
         }
-        if addresses.iter().any(|address| address.tls) && addresses.iter().any(|address| !address.tls) {
+        if addresses.iter().any(|address| address.tls)
+            && addresses.iter().any(|address| !address.tls)
+        {
             self.error(
                 codes::BRIDGE,
                 "addresses",
@@ -261,13 +363,20 @@ impl Check<'_> {
     fn preset_address(&mut self, tls: bool) -> Option<Address> {
         let c = self.config;
         if self.preset.name != ALIYUN_IOT.name {
-            self.error(codes::KEY_MISSING, "addresses", "a bridge needs an address", "`addresses = [\"mqtts://host:8883\"]`");
+            self.error(
+                codes::KEY_MISSING,
+                "addresses",
+                "a bridge needs an address",
+                "`addresses = [\"mqtts://host:8883\"]`",
+            );
             return None;
         }
         // Port 1883 speaks both, and its certificate chains to a root that systems know.
         let host = match (&c.instance_id, &c.region, &c.product_key) {
             (Some(instance), _, _) => format!("{instance}.mqtt.iothub.aliyuncs.com"),
-            (None, Some(region), Some(product)) => format!("{product}.iot-as-mqtt.{region}.aliyuncs.com"),
+            (None, Some(region), Some(product)) => {
+                format!("{product}.iot-as-mqtt.{region}.aliyuncs.com")
+            }
             _ => {
                 self.error(
                     codes::KEY_MISSING,
@@ -278,48 +387,92 @@ impl Check<'_> {
                 return None;
             }
         };
-        Some(Address { host, port: 1883, tls })
+        Some(Address {
+            host,
+            port: 1883,
+            tls,
+        })
     }
 
     fn credentials(&mut self, tls: bool) -> Option<Credentials> {
         let c = self.config;
         if self.preset.name != ALIYUN_IOT.name {
             let Some(client_id) = c.client_id.clone().filter(|id| !id.is_empty()) else {
-                self.error(codes::KEY_MISSING, "client_id", "a plain bridge needs a client id", "`client_id = \"weir.site-7\"`");
+                self.error(
+                    codes::KEY_MISSING,
+                    "client_id",
+                    "a plain bridge needs a client id",
+                    "`client_id = \"weir.site-7\"`",
+                );
                 return None;
             };
             if c.password.is_some() && c.username.is_none() {
-                self.error(codes::KEY_MISSING, "username", "a password needs a user", "add `username`");
+                self.error(
+                    codes::KEY_MISSING,
+                    "username",
+                    "a password needs a user",
+                    "add `username`",
+                );
             }
-            return Some(Credentials::Plain { client_id, username: c.username.clone(), password: c.password.clone() });
+            return Some(Credentials::Plain {
+                client_id,
+                username: c.username.clone(),
+                password: c.password.clone(),
+            });
         }
-        for (key, given) in [("username", c.username.is_some()), ("password", c.password.is_some())] {
+        for (key, given) in [
+            ("username", c.username.is_some()),
+            ("password", c.password.is_some()),
+        ] {
             if given {
-                self.error(codes::BRIDGE, key, format!("`{key}` is derived from the device"), "remove it");
+                self.error(
+                    codes::BRIDGE,
+                    key,
+                    format!("`{key}` is derived from the device"),
+                    "remove it",
+                );
             }
         }
         let mut need = |key: &str, value: &Option<String>| {
             if value.as_deref().is_none_or(str::is_empty) {
-                self.error(codes::KEY_MISSING, key, format!("`aliyun_iot` needs `{key}`"), "the device's page in the console shows it");
+                self.error(
+                    codes::KEY_MISSING,
+                    key,
+                    format!("`aliyun_iot` needs `{key}`"),
+                    "the device's page in the console shows it",
+                );
             }
             value.clone().unwrap_or_default()
         };
         let product_key = need("product_key", &c.product_key);
         let device_name = need("device_name", &c.device_name);
         let Some(device_secret) = c.device_secret.clone() else {
-            self.error(codes::KEY_MISSING, "device_secret", "`aliyun_iot` needs `device_secret`", "the device's page in the console shows it");
+            self.error(
+                codes::KEY_MISSING,
+                "device_secret",
+                "`aliyun_iot` needs `device_secret`",
+                "the device's page in the console shows it",
+            );
             return None;
         };
         let method = match c.sign_method.as_deref() {
             None => SignMethod::default(),
             Some(name) => SignMethod::from_name(name).unwrap_or_else(|| {
-                self.error(codes::BRIDGE, "sign_method", format!("there is no `{name}`"), "hmacsha256, hmacsha1 or hmacmd5");
+                self.error(
+                    codes::BRIDGE,
+                    "sign_method",
+                    format!("there is no `{name}`"),
+                    "hmacsha256, hmacsha1 or hmacmd5",
+                );
                 SignMethod::default()
             }),
         };
         let derived = if tls { 2 } else { 3 };
         if c.securemode.is_some_and(|given| given != derived) {
-            self.warn("securemode", "it disagrees with the transport (2 is TLS, 3 plain TCP)");
+            self.warn(
+                "securemode",
+                "it disagrees with the transport (2 is TLS, 3 plain TCP)",
+            );
         }
         let device = Device {
             product_key,
@@ -328,13 +481,22 @@ impl Check<'_> {
             client_id: c.client_id.clone(),
             method,
             secure_mode: c.securemode.unwrap_or(derived),
-            timestamp: if c.timestamp.unwrap_or(true) { Timestamp::Now } else { Timestamp::Omit },
+            timestamp: if c.timestamp.unwrap_or(true) {
+                Timestamp::Now
+            } else {
+                Timestamp::Omit
+            },
             extra: c.extra.clone(),
         };
         if self.errors.is_empty()
             && let Err(super::SignError::Input(message)) = super::signer::aliyun::sign(&device, 0)
         {
-            self.error(codes::BRIDGE, "device_name", message, "compare with the device's page in the console");
+            self.error(
+                codes::BRIDGE,
+                "device_name",
+                message,
+                "compare with the device's page in the console",
+            );
         }
         Some(Credentials::Aliyun(device))
     }
@@ -348,26 +510,54 @@ impl Check<'_> {
             self.error(
                 codes::BOUND,
                 "backoff.base",
-                format!("this cloud refuses more than one CONNECT in {} s", floor.as_secs()),
+                format!(
+                    "this cloud refuses more than one CONNECT in {} s",
+                    floor.as_secs()
+                ),
                 "use at least that",
             );
         }
         if cap < base {
-            self.error(codes::BAD_VALUE, "backoff.cap", "`cap` lies below `base`", "raise it");
+            self.error(
+                codes::BAD_VALUE,
+                "backoff.cap",
+                "`cap` lies below `base`",
+                "raise it",
+            );
         }
         // A plain remote's spacing is our own politeness: who writes a shorter base means it.
-        let spacing = if self.preset.name == PLAIN.name { floor.min(base) } else { floor };
-        Backoff { base, cap, stable: given.stable.map_or(Duration::from_secs(30), |span| span.0), spacing }
+        let spacing = if self.preset.name == PLAIN.name {
+            floor.min(base)
+        } else {
+            floor
+        };
+        Backoff {
+            base,
+            cap,
+            stable: given.stable.map_or(Duration::from_secs(30), |span| span.0),
+            spacing,
+        }
     }
 
     fn keepalive(&mut self) -> Duration {
-        let keepalive = self.config.keepalive.map_or(self.preset.keepalive, |span| span.0);
-        let (low, high) = self.preset.keepalive_bounds.unwrap_or((Duration::from_secs(5), Duration::from_secs(65_535)));
+        let keepalive = self
+            .config
+            .keepalive
+            .map_or(self.preset.keepalive, |span| span.0);
+        let (low, high) = self
+            .preset
+            .keepalive_bounds
+            .unwrap_or((Duration::from_secs(5), Duration::from_secs(65_535)));
         if keepalive < low || keepalive > high {
             self.error(
                 codes::BOUND,
                 "keepalive",
-                format!("{} s lies outside {} s to {} s", keepalive.as_secs(), low.as_secs(), high.as_secs()),
+                format!(
+                    "{} s lies outside {} s to {} s",
+                    keepalive.as_secs(),
+                    low.as_secs(),
+                    high.as_secs()
+                ),
                 "the remote cuts the link otherwise",
             );
         }
@@ -380,7 +570,10 @@ impl Check<'_> {
             self.error(
                 codes::BOUND,
                 "qos_cap",
-                format!("QoS {cap} is above what the remote takes ({})", self.preset.qos_cap),
+                format!(
+                    "QoS {cap} is above what the remote takes ({})",
+                    self.preset.qos_cap
+                ),
                 "lower it",
             );
         }

@@ -65,8 +65,16 @@ pub const ALIYUN_IOT: Preset = Preset {
 
 /// Clouds that are described but not signed by this version.
 pub const LATER: &[&str] = &[
-    "aliyun_mq", "tencent_iot", "huawei_iotda", "baidu_iotcore", "onenet", "azure_iothub", "aws_iot", "clearblade",
-    "thingsboard", "cumulocity",
+    "aliyun_mq",
+    "tencent_iot",
+    "huawei_iotda",
+    "baidu_iotcore",
+    "onenet",
+    "azure_iothub",
+    "aws_iot",
+    "clearblade",
+    "thingsboard",
+    "cumulocity",
 ];
 
 /// The product and device that a topic has to belong to.
@@ -96,15 +104,23 @@ impl TopicOwner {
 
     /// The same for a template: a level with a place in it may become what it has to be.
     pub fn owns_template(&self, topic: &str) -> bool {
-        self.matches(topic, |level, wanted| level == wanted || level.contains("${"))
+        self.matches(topic, |level, wanted| {
+            level == wanted || level.contains("${")
+        })
     }
 
     fn matches(&self, topic: &str, same: impl Fn(&str, &str) -> bool) -> bool {
-        let Some(topic) = topic.strip_prefix('/') else { return false };
+        let Some(topic) = topic.strip_prefix('/') else {
+            return false;
+        };
         let levels: Vec<_> = topic.split('/').collect();
         OWN_PREFIXES.iter().any(|prefix| {
-            let Some((head, tail)) = levels.split_at_checked(prefix.len()) else { return false };
-            head.iter().zip(*prefix).all(|(level, wanted)| *wanted == "+" || same(level, wanted))
+            let Some((head, tail)) = levels.split_at_checked(prefix.len()) else {
+                return false;
+            };
+            head.iter()
+                .zip(*prefix)
+                .all(|(level, wanted)| *wanted == "+" || same(level, wanted))
                 && matches!(tail, [product, device, _, ..] | [product, device]
                     if same(product, &self.product_key) && same(device, &self.device_name))
         })
@@ -117,15 +133,26 @@ mod tests {
 
     #[test]
     fn only_topics_of_the_device_are_owned() {
-        let owner = TopicOwner { product_key: "pk".into(), device_name: "gw".into() };
+        let owner = TopicOwner {
+            product_key: "pk".into(),
+            device_name: "gw".into(),
+        };
         for topic in [
-            "/sys/pk/gw/thing/event/property/post", "/pk/gw/user/up", "/shadow/update/pk/gw", "/ota/device/inform/pk/gw",
+            "/sys/pk/gw/thing/event/property/post",
+            "/pk/gw/user/up",
+            "/shadow/update/pk/gw",
+            "/ota/device/inform/pk/gw",
         ] {
             assert!(owner.owns(topic), "{topic}");
         }
         for topic in [
-            "/sys/pk/other/thing/event/property/post", "sys/pk/gw/thing", "/sys/gw/pk/thing", "/a/b/c/d/pk/gw", "",
-            "/sys/pk", "/sys/xpk/gw/thing",
+            "/sys/pk/other/thing/event/property/post",
+            "sys/pk/gw/thing",
+            "/sys/gw/pk/thing",
+            "/a/b/c/d/pk/gw",
+            "",
+            "/sys/pk",
+            "/sys/xpk/gw/thing",
         ] {
             assert!(!owner.owns(topic), "{topic}");
         }

@@ -49,13 +49,28 @@ impl Reconnect {
     /// The waits of a bridge with these settings.
     pub fn new(backoff: Backoff, seed: u64) -> Self {
         let schedule = Schedule::new(backoff.base, backoff.cap, seed);
-        let slow = Schedule::new(AUTH_BASE.max(backoff.base), backoff.cap.max(AUTH_BASE), seed ^ 1);
-        Self { backoff, schedule, slow, auth_failures: 0, short_links: 0 }
+        let slow = Schedule::new(
+            AUTH_BASE.max(backoff.base),
+            backoff.cap.max(AUTH_BASE),
+            seed ^ 1,
+        );
+        Self {
+            backoff,
+            schedule,
+            slow,
+            auth_failures: 0,
+            short_links: 0,
+        }
     }
 
     /// How long to wait after a loss. `held` is how long the link was up, if it was; `since_connect` how long ago the
     /// last CONNECT began.
-    pub fn after(&mut self, loss: Loss, held: Option<Duration>, since_connect: Duration) -> (Duration, Waiting) {
+    pub fn after(
+        &mut self,
+        loss: Loss,
+        held: Option<Duration>,
+        since_connect: Duration,
+    ) -> (Duration, Waiting) {
         match held {
             Some(held) if held >= self.backoff.stable => self.schedule.reset(),
             _ => {}
@@ -70,18 +85,28 @@ impl Reconnect {
             None => self.short_links,
         };
         let (wait, waiting) = if loss == Loss::TakenOver || self.short_links >= 3 {
-            (self.schedule.next_wait().max(EVICTED_BASE), Waiting::Evicted)
+            (
+                self.schedule.next_wait().max(EVICTED_BASE),
+                Waiting::Evicted,
+            )
         } else if loss == Loss::Credentials {
             self.auth_failures += 1;
             // A signature may have been made at the edge of an hour: once more at once, then slowly.
-            let wait = if self.auth_failures == 1 { Duration::ZERO } else { self.slow.next_wait() };
+            let wait = if self.auth_failures == 1 {
+                Duration::ZERO
+            } else {
+                self.slow.next_wait()
+            };
             (wait, Waiting::AuthFailed)
         } else if loss == Loss::Version {
             (Duration::ZERO, Waiting::Backoff)
         } else {
             (self.schedule.next_wait(), Waiting::Backoff)
         };
-        (wait.max(self.backoff.spacing.saturating_sub(since_connect)), waiting)
+        (
+            wait.max(self.backoff.spacing.saturating_sub(since_connect)),
+            waiting,
+        )
     }
 }
 
@@ -114,8 +139,14 @@ mod tests {
     fn three_links_that_break_at_once_mean_that_the_identity_is_taken() {
         let mut reconnect = Reconnect::new(backoff(1, 0), 3);
         let short = Some(Duration::from_secs(1));
-        assert_eq!(reconnect.after(Loss::Network, short, Duration::ZERO).1, Waiting::Backoff);
-        assert_eq!(reconnect.after(Loss::Network, short, Duration::ZERO).1, Waiting::Backoff);
+        assert_eq!(
+            reconnect.after(Loss::Network, short, Duration::ZERO).1,
+            Waiting::Backoff
+        );
+        assert_eq!(
+            reconnect.after(Loss::Network, short, Duration::ZERO).1,
+            Waiting::Backoff
+        );
         let (wait, state) = reconnect.after(Loss::Network, short, Duration::ZERO);
         assert_eq!(state, Waiting::Evicted);
         assert!(wait >= EVICTED_BASE);

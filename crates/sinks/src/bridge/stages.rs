@@ -39,21 +39,39 @@ pub async fn test(config: &BridgeConfig, base: &Path, online: bool) -> Vec<Stage
     let plan = match BridgePlan::check(config) {
         Ok((plan, _)) => plan,
         Err(errors) => {
-            let detail = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            stages.push(Stage::failed("config", began, detail, errors.first().map(|error| error.code)));
+            let detail = errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ");
+            stages.push(Stage::failed(
+                "config",
+                began,
+                detail,
+                errors.first().map(|error| error.code),
+            ));
             return stages;
         }
     };
-    let signed = plan.credentials.sign(now_ms().saturating_add(plan.clock_offset_ms)).map_err(SinkError::from);
+    let signed = plan
+        .credentials
+        .sign(now_ms().saturating_add(plan.clock_offset_ms))
+        .map_err(SinkError::from);
     let creds = match signed {
         Ok(creds) => creds,
         Err(error) => {
-            stages.push(Stage::failed("config", began, error.to_string(), Some(error.code())));
+            stages.push(Stage::failed(
+                "config",
+                began,
+                error.to_string(),
+                Some(error.code()),
+            ));
             return stages;
         }
     };
     let address = plan.addresses[0].clone();
-    let mut config_stage = Stage::passed("config", began, format!("{address} as {}", creds.client_id));
+    let mut config_stage =
+        Stage::passed("config", began, format!("{address} as {}", creds.client_id));
     config_stage.credentials = Some(creds.show());
     stages.push(config_stage);
     if !online {
@@ -74,19 +92,35 @@ pub async fn test(config: &BridgeConfig, base: &Path, online: bool) -> Vec<Stage
 async fn reach(plan: &BridgePlan, address: &Address, base: &Path, stages: &mut Vec<Stage>) -> bool {
     let began = Instant::now();
     let target = (address.host.as_str(), address.port);
-    let found: Vec<_> = match tokio::time::timeout(plan.connect_timeout, tokio::net::lookup_host(target)).await {
-        Ok(Ok(found)) => found.collect(),
-        Ok(Err(error)) => return fail(stages, "dns", began, format!("{}: {error}", address.host)),
-        Err(_) => return fail(stages, "dns", began, format!("{}: no answer", address.host)),
-    };
-    stages.push(Stage::passed("dns", began, format!("{} -> {} addresses", address.host, found.len())));
+    let found: Vec<_> =
+        match tokio::time::timeout(plan.connect_timeout, tokio::net::lookup_host(target)).await {
+            Ok(Ok(found)) => found.collect(),
+            Ok(Err(error)) => {
+                return fail(stages, "dns", began, format!("{}: {error}", address.host));
+            }
+            Err(_) => return fail(stages, "dns", began, format!("{}: no answer", address.host)),
+        };
+    stages.push(Stage::passed(
+        "dns",
+        began,
+        format!("{} -> {} addresses", address.host, found.len()),
+    ));
     let began = Instant::now();
-    let stream = match tokio::time::timeout(plan.connect_timeout, tokio::net::TcpStream::connect(&*found)).await {
+    let stream = match tokio::time::timeout(
+        plan.connect_timeout,
+        tokio::net::TcpStream::connect(&*found),
+    )
+    .await
+    {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return fail(stages, "tcp", began, error.to_string()),
         Err(_) => return fail(stages, "tcp", began, "no answer".into()),
     };
-    stages.push(Stage::passed("tcp", began, format!("port {}", address.port)));
+    stages.push(Stage::passed(
+        "tcp",
+        began,
+        format!("port {}", address.port),
+    ));
     if !address.tls {
         return true;
     }
@@ -99,7 +133,12 @@ async fn reach(plan: &BridgePlan, address: &Address, base: &Path, stages: &mut V
 }
 
 fn fail(stages: &mut Vec<Stage>, name: &'static str, began: Instant, detail: String) -> bool {
-    stages.push(Stage::failed(name, began, detail, Some(crate::codes::UNREACHABLE)));
+    stages.push(Stage::failed(
+        name,
+        began,
+        detail,
+        Some(crate::codes::UNREACHABLE),
+    ));
     false
 }
 
@@ -110,13 +149,18 @@ async fn handshake(
     stream: tokio::net::TcpStream,
 ) -> Result<String, String> {
     let config = tls::client_config(&plan.tls, base).map_err(|error| error.to_string())?;
-    let name = rustls::pki_types::ServerName::try_from(address.host.clone()).map_err(|error| error.to_string())?;
+    let name = rustls::pki_types::ServerName::try_from(address.host.clone())
+        .map_err(|error| error.to_string())?;
     let connector = rumqttc::tokio_rustls::TlsConnector::from(config);
     let stream = tokio::time::timeout(plan.connect_timeout, connector.connect(name, stream))
         .await
         .map_err(|_| "no answer".to_owned())?
         .map_err(|error| error.to_string())?;
-    let version = stream.get_ref().1.protocol_version().map_or_else(String::new, |version| format!("{version:?}"));
+    let version = stream
+        .get_ref()
+        .1
+        .protocol_version()
+        .map_or_else(String::new, |version| format!("{version:?}"));
     Ok(version)
 }
 
@@ -128,15 +172,23 @@ async fn sign_in(plan: &BridgePlan, address: &Address, base: &Path) -> Result<St
     };
     let mut last = SinkError::new(crate::codes::LINK_DOWN, "the remote broker hung up");
     for version in versions {
-        let creds = plan.credentials.sign(now_ms().saturating_add(plan.clock_offset_ms))?;
+        let creds = plan
+            .credentials
+            .sign(now_ms().saturating_add(plan.clock_offset_ms))?;
         let (publisher, mut driver) = client::connect(plan, address, *version, &creds, base)?;
         loop {
             match driver.poll().await {
                 Ok(Happening::Connected(_)) => {
                     publisher.disconnect();
-                    let left = async { while !matches!(driver.poll().await, Ok(Happening::Left) | Err(_)) {} };
+                    let left = async {
+                        while !matches!(driver.poll().await, Ok(Happening::Left) | Err(_)) {}
+                    };
                     let _ = tokio::time::timeout(Duration::from_secs(2), left).await;
-                    let name = if *version == Version::V5 { "MQTT 5" } else { "MQTT 3.1.1" };
+                    let name = if *version == Version::V5 {
+                        "MQTT 5"
+                    } else {
+                        "MQTT 3.1.1"
+                    };
                     return Ok(format!("{name}, CONNACK accepted"));
                 }
                 Ok(_) => {}
@@ -156,11 +208,30 @@ async fn sign_in(plan: &BridgePlan, address: &Address, base: &Path) -> Result<St
 
 impl Stage {
     fn passed(name: &'static str, began: Instant, detail: String) -> Self {
-        Self { name, ok: true, detail, code: None, millis: millis(began), credentials: None }
+        Self {
+            name,
+            ok: true,
+            detail,
+            code: None,
+            millis: millis(began),
+            credentials: None,
+        }
     }
 
-    fn failed(name: &'static str, began: Instant, detail: String, code: Option<&'static str>) -> Self {
-        Self { name, ok: false, detail, code, millis: millis(began), credentials: None }
+    fn failed(
+        name: &'static str,
+        began: Instant,
+        detail: String,
+        code: Option<&'static str>,
+    ) -> Self {
+        Self {
+            name,
+            ok: false,
+            detail,
+            code,
+            millis: millis(began),
+            credentials: None,
+        }
     }
 }
 

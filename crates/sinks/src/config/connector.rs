@@ -107,7 +107,10 @@ pub struct HealthConfig {
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self { every: fifteen_seconds(), timeout: three_seconds() }
+        Self {
+            every: fifteen_seconds(),
+            timeout: three_seconds(),
+        }
     }
 }
 
@@ -307,7 +310,10 @@ pub struct BackoffConfig {
 /// The queue of `out` filters.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "read so that files with `out` can be refused by that key alone")]
+#[expect(
+    missing_docs,
+    reason = "read so that files with `out` can be refused by that key alone"
+)]
 pub struct BridgeQueue {
     pub dir: Option<String>,
     pub max_bytes: Option<Size>,
@@ -337,7 +343,10 @@ pub struct BridgeStatus {
 /// One entry of `in` or `out`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the keys of the bridge specification, read so that they can be named in an error")]
+#[expect(
+    missing_docs,
+    reason = "the keys of the bridge specification, read so that they can be named in an error"
+)]
 pub struct BridgeRoute {
     pub filter: Option<String>,
     pub local_prefix: Option<String>,

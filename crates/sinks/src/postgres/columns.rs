@@ -43,7 +43,10 @@ pub(super) struct TableTypes {
 
 impl TableTypes {
     /// Reads them; `None` when there is no such table.
-    pub(super) async fn read(connection: &mut PgConnection, plan: &TablePlan) -> Result<Option<Self>, WriteError> {
+    pub(super) async fn read(
+        connection: &mut PgConnection,
+        plan: &TablePlan,
+    ) -> Result<Option<Self>, WriteError> {
         let table = plan.quoted_name();
         let rows = sqlx::query(
             "SELECT a.attname::text, format_type(a.atttypid, -1), t.typcategory::text, \
@@ -57,10 +60,20 @@ impl TableTypes {
         .map_err(|error| classify(&error).into_write_error())?;
         let mut columns = HashMap::new();
         for row in rows {
-            let read = |place: usize| row.try_get::<String, _>(place).map_err(|error| classify(&error).into_write_error());
+            let read = |place: usize| {
+                row.try_get::<String, _>(place)
+                    .map_err(|error| classify(&error).into_write_error())
+            };
             let (name, type_name, category, base) = (read(0)?, read(1)?, read(2)?, read(3)?);
             let kind = TypeKind::of(&category, &base);
-            columns.insert(name.clone(), ColumnType { name, type_name, kind });
+            columns.insert(
+                name.clone(),
+                ColumnType {
+                    name,
+                    type_name,
+                    kind,
+                },
+            );
         }
         Ok((!columns.is_empty()).then_some(Self { table, columns }))
     }
@@ -72,7 +85,10 @@ impl TableTypes {
             .map(|name| {
                 self.columns.get(&**name).ok_or_else(|| {
                     let message = format!("table {} has no column \"{name}\"", self.table);
-                    WriteError::Retry { after: None, error: SinkError::new(codes::SCHEMA, message).configuration() }
+                    WriteError::Retry {
+                        after: None,
+                        error: SinkError::new(codes::SCHEMA, message).configuration(),
+                    }
                 })
             })
             .collect()
@@ -97,7 +113,11 @@ impl ColumnType {
     /// A parameter of that type.
     pub(super) fn parameter(type_name: String, category: &str) -> Self {
         let kind = TypeKind::of(category, &type_name);
-        Self { name: String::new(), type_name, kind }
+        Self {
+            name: String::new(),
+            type_name,
+            kind,
+        }
     }
 
     /// The text that the type's input reads; `None` is NULL.
@@ -111,7 +131,10 @@ impl ColumnType {
             (_, value) => scalar_text(value, self.kind == TypeKind::Integer)?,
         };
         if text.contains('\0') {
-            return Err(SinkError::new(codes::VALUE_NOT_STORABLE, "Postgres stores no U+0000 in a text"));
+            return Err(SinkError::new(
+                codes::VALUE_NOT_STORABLE,
+                "Postgres stores no U+0000 in a text",
+            ));
         }
         Ok(Some(text))
     }
@@ -122,7 +145,9 @@ fn scalar_text(value: &Value, integer: bool) -> Result<String, SinkError> {
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         // 3.0 goes into an integer column, 3.5 does not.
-        Value::Float(value) if integer && value.fract() == 0.0 && value.abs() < 9.2e18 => format!("{value:.0}"),
+        Value::Float(value) if integer && value.fract() == 0.0 && value.abs() < 9.2e18 => {
+            format!("{value:.0}")
+        }
         Value::Float(value) => json::float_text(*value),
         Value::Text(text) => match text.as_str() {
             Some(text) => text.to_owned(),
@@ -140,7 +165,8 @@ fn plain_text(value: &Value) -> Result<String, SinkError> {
 fn json_text(value: &Value) -> Result<String, SinkError> {
     if let Value::Text(text) = value {
         let text = text.as_str().ok_or_else(not_text)?;
-        let document = text.trim_start().starts_with(['{', '[']) && json::decode(text.as_bytes()).is_ok();
+        let document =
+            text.trim_start().starts_with(['{', '[']) && json::decode(text.as_bytes()).is_ok();
         if document {
             return Ok(text.to_owned());
         }
@@ -149,11 +175,15 @@ fn json_text(value: &Value) -> Result<String, SinkError> {
 }
 
 fn json_encoded(value: &Value) -> Result<String, SinkError> {
-    json::to_text(value).map_err(|fault| SinkError::new(codes::VALUE_NOT_STORABLE, fault.message().to_owned()))
+    json::to_text(value)
+        .map_err(|fault| SinkError::new(codes::VALUE_NOT_STORABLE, fault.message().to_owned()))
 }
 
 fn not_text() -> SinkError {
-    SinkError::new(codes::VALUE_NOT_STORABLE, "the value is not valid UTF-8 and the column is no bytea")
+    SinkError::new(
+        codes::VALUE_NOT_STORABLE,
+        "the value is not valid UTF-8 and the column is no bytea",
+    )
 }
 
 /// `{1,"a b",NULL,{2}}`
@@ -189,13 +219,22 @@ pub(super) fn statements<C: AsRef<str>>(
     columns: &[C],
     rows: Vec<Vec<Option<String>>>,
 ) -> Vec<Vec<Vec<Option<String>>>> {
-    let Some(keys) = plan.update_keys(columns) else { return vec![rows] };
+    let Some(keys) = plan.update_keys(columns) else {
+        return vec![rows];
+    };
     // NULL is never equal to NULL, so a key with NULL in it conflicts with nothing.
-    let key = |row: &[Option<String>]| keys.iter().map(|place| row.get(*place).cloned().flatten()).collect::<Option<Vec<_>>>();
+    let key = |row: &[Option<String>]| {
+        keys.iter()
+            .map(|place| row.get(*place).cloned().flatten())
+            .collect::<Option<Vec<_>>>()
+    };
     if plan.last_row_wins(columns) {
         let mut seen = HashSet::new();
-        let mut kept: Vec<_> =
-            rows.into_iter().rev().filter(|row| key(row).is_none_or(|key| seen.insert(key))).collect();
+        let mut kept: Vec<_> = rows
+            .into_iter()
+            .rev()
+            .filter(|row| key(row).is_none_or(|key| seen.insert(key)))
+            .collect();
         kept.reverse();
         return vec![kept];
     }
@@ -221,7 +260,11 @@ mod tests {
     use super::*;
 
     fn column(base: &str, category: &str) -> ColumnType {
-        ColumnType { name: "c".into(), type_name: base.into(), kind: TypeKind::of(category, base) }
+        ColumnType {
+            name: "c".into(),
+            type_name: base.into(),
+            kind: TypeKind::of(category, base),
+        }
     }
 
     fn value(text: &str) -> Value {
@@ -235,7 +278,11 @@ mod tests {
     #[test]
     fn values_become_the_text_that_the_column_reads() {
         assert_eq!(text("bigint", "N", "3.0"), "3");
-        assert_eq!(text("bigint", "N", "3.5"), "3.5", "the database says what is wrong");
+        assert_eq!(
+            text("bigint", "N", "3.5"),
+            "3.5",
+            "the database says what is wrong"
+        );
         assert_eq!(text("double precision", "N", "1e300"), "1.0e300");
         assert_eq!(text("text", "S", "2.50"), "2.5");
         assert_eq!(text("boolean", "B", "true"), "true");
@@ -243,11 +290,26 @@ mod tests {
         assert_eq!(text("jsonb", "U", r#""plain""#), r#""plain""#);
         assert_eq!(text("jsonb", "U", r#""{\"a\":1}""#), r#"{"a":1}"#);
         assert_eq!(text("text", "S", "[1,2]"), "[1,2]");
-        assert_eq!(text("text[]", "A", r#"["a\"b",null,["c\\"]]"#), r#"{"a\"b",NULL,{"c\\"}}"#);
+        assert_eq!(
+            text("text[]", "A", r#"["a\"b",null,["c\\"]]"#),
+            r#"{"a\"b",NULL,{"c\\"}}"#
+        );
         assert_eq!(text("bytea", "U", r#""AB""#), "\\x4142");
         assert!(column("text", "S").text(&Value::Null).unwrap().is_none());
-        assert_eq!(column("text", "S").text(&value(r#""a\u0000b""#)).unwrap_err().code(), "E3202");
-        assert_eq!(column("text", "S").text(&Value::Text(vec![0xff].into())).unwrap_err().code(), "E3202");
+        assert_eq!(
+            column("text", "S")
+                .text(&value(r#""a\u0000b""#))
+                .unwrap_err()
+                .code(),
+            "E3202"
+        );
+        assert_eq!(
+            column("text", "S")
+                .text(&Value::Text(vec![0xff].into()))
+                .unwrap_err()
+                .code(),
+            "E3202"
+        );
     }
 
     fn upsert(set: serde_json::Value) -> TablePlan {
@@ -256,25 +318,42 @@ mod tests {
             on_conflict["set"] = set;
         }
         let config: crate::SinkConfig =
-            serde_json::from_value(serde_json::json!({"table": "t", "on_conflict": on_conflict})).unwrap();
+            serde_json::from_value(serde_json::json!({"table": "t", "on_conflict": on_conflict}))
+                .unwrap();
         TablePlan::check(&config, "t", weir_rules::template::SqlDialect::Postgres).unwrap()
     }
 
     fn rows(rows: &[(&str, &str)]) -> Vec<Vec<Option<String>>> {
-        rows.iter().map(|(k, v)| vec![Some((*k).into()), Some((*v).into())]).collect()
+        rows.iter()
+            .map(|(k, v)| vec![Some((*k).into()), Some((*v).into())])
+            .collect()
     }
 
     #[test]
     fn of_rows_with_one_key_the_last_is_kept_in_order() {
         let plan = upsert(serde_json::Value::Null);
-        let split = statements(&plan, &["k", "v"], rows(&[("a", "1"), ("b", "2"), ("a", "3")]));
+        let split = statements(
+            &plan,
+            &["k", "v"],
+            rows(&[("a", "1"), ("b", "2"), ("a", "3")]),
+        );
         assert_eq!(split, vec![rows(&[("b", "2"), ("a", "3")])]);
     }
 
     #[test]
     fn a_partial_update_is_split_so_that_no_statement_meets_a_key_twice() {
         let plan = upsert(serde_json::json!([]));
-        let split = statements(&plan, &["k", "v"], rows(&[("a", "1"), ("b", "2"), ("a", "3"), ("b", "4")]));
-        assert_eq!(split, vec![rows(&[("a", "1"), ("b", "2")]), rows(&[("a", "3"), ("b", "4")])]);
+        let split = statements(
+            &plan,
+            &["k", "v"],
+            rows(&[("a", "1"), ("b", "2"), ("a", "3"), ("b", "4")]),
+        );
+        assert_eq!(
+            split,
+            vec![
+                rows(&[("a", "1"), ("b", "2")]),
+                rows(&[("a", "3"), ("b", "4")])
+            ]
+        );
     }
 }

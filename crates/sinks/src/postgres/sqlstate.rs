@@ -14,15 +14,21 @@ pub(super) fn classify(error: &sqlx::Error) -> Verdict {
         return by_sqlstate(&code, &format!("{}{detail}", database.message()));
     }
     match error {
-        sqlx::Error::PoolTimedOut => {
-            Verdict::Retry(SinkError::new(codes::TIMEOUT, "no connection to the database could be had in time"))
+        sqlx::Error::PoolTimedOut => Verdict::Retry(SinkError::new(
+            codes::TIMEOUT,
+            "no connection to the database could be had in time",
+        )),
+        sqlx::Error::Tls(source) => {
+            Verdict::Retry(SinkError::new(codes::TLS, "no secure connection").caused_by(&**source))
         }
-        sqlx::Error::Tls(source) => Verdict::Retry(SinkError::new(codes::TLS, "no secure connection").caused_by(&**source)),
         // A value that cannot be put on the wire is the row's fault.
-        sqlx::Error::Encode(source) => {
-            Verdict::Refused(SinkError::new(codes::VALUE_NOT_STORABLE, "the value cannot be sent").caused_by(&**source))
-        }
-        other => Verdict::Retry(SinkError::new(codes::UNREACHABLE, "the database cannot be reached").caused_by(other)),
+        sqlx::Error::Encode(source) => Verdict::Refused(
+            SinkError::new(codes::VALUE_NOT_STORABLE, "the value cannot be sent")
+                .caused_by(&**source),
+        ),
+        other => Verdict::Retry(
+            SinkError::new(codes::UNREACHABLE, "the database cannot be reached").caused_by(other),
+        ),
     }
 }
 
@@ -34,7 +40,8 @@ pub(super) fn by_sqlstate(code: &str, message: &str) -> Verdict {
         (_, "53100") => Verdict::Retry(SinkError::new(codes::DISK_FULL, text)),
         (_, "57014") => Verdict::Retry(SinkError::new(codes::TIMEOUT, text)),
         ("08", _) => Verdict::Retry(SinkError::new(codes::UNREACHABLE, text)),
-        ("40" | "53" | "55" | "57" | "58" | "XX", _) | (_, "25006" | "25P02" | "25P03" | "72000") => {
+        ("40" | "53" | "55" | "57" | "58" | "XX", _)
+        | (_, "25006" | "25P02" | "25P03" | "72000") => {
             Verdict::Retry(SinkError::new(codes::TRY_LATER, text))
         }
         ("22" | "23" | "44" | "54", _) | (_, "21000" | "42804" | "42846" | "P0001") => {
@@ -51,21 +58,37 @@ mod tests {
     #[test]
     fn every_kind_of_failure_has_its_way() {
         let retried = [
-            "08006", "08P01", "40001", "40P01", "53100", "53200", "53300", "57P01", "57P02", "57P03", "57014", "55P03",
-            "58030", "28P01", "25006", "XX000",
+            "08006", "08P01", "40001", "40P01", "53100", "53200", "53300", "57P01", "57P02",
+            "57P03", "57014", "55P03", "58030", "28P01", "25006", "XX000",
         ];
         for code in retried {
             let verdict = by_sqlstate(code, "m");
-            assert!(matches!(&verdict, Verdict::Retry(error) if !error.is_configuration()), "{code} {verdict:?}");
+            assert!(
+                matches!(&verdict, Verdict::Retry(error) if !error.is_configuration()),
+                "{code} {verdict:?}"
+            );
         }
-        for code in ["22P02", "22001", "22003", "22008", "22021", "23505", "23502", "23514", "23503", "42804", "21000"] {
-            assert!(matches!(by_sqlstate(code, "m"), Verdict::Refused(_)), "{code}");
+        for code in [
+            "22P02", "22001", "22003", "22008", "22021", "23505", "23502", "23514", "23503",
+            "42804", "21000",
+        ] {
+            assert!(
+                matches!(by_sqlstate(code, "m"), Verdict::Refused(_)),
+                "{code}"
+            );
         }
-        for code in ["42P01", "42703", "42501", "3D000", "3F000", "42P10", "42601", "42883", "0A000"] {
+        for code in [
+            "42P01", "42703", "42501", "3D000", "3F000", "42P10", "42601", "42883", "0A000",
+        ] {
             let verdict = by_sqlstate(code, "m");
-            assert!(matches!(&verdict, Verdict::Retry(error) if error.is_configuration()), "{code} {verdict:?}");
+            assert!(
+                matches!(&verdict, Verdict::Retry(error) if error.is_configuration()),
+                "{code} {verdict:?}"
+            );
         }
-        assert!(matches!(by_sqlstate("53100", "m"), Verdict::Retry(error) if error.code() == "E3405"));
+        assert!(
+            matches!(by_sqlstate("53100", "m"), Verdict::Retry(error) if error.code() == "E3405")
+        );
         assert!(matches!(by_sqlstate("", "m"), Verdict::Retry(_)));
     }
 }

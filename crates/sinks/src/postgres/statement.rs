@@ -18,7 +18,10 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Asks the server about the statement. Whatever it says is about the statement and not about a row.
-    pub(super) async fn learn(connection: &mut PgConnection, sql: &str) -> Result<Self, WriteError> {
+    pub(super) async fn learn(
+        connection: &mut PgConnection,
+        sql: &str,
+    ) -> Result<Self, WriteError> {
         let statement = connection
             .prepare(AssertSqlSafe(sql.to_owned()).into_sql_str())
             .await
@@ -30,25 +33,47 @@ impl Prepared {
         let mut parameters = Vec::with_capacity(types.len());
         for info in &types {
             let oid = info.oid().ok_or_else(|| {
-                configuration(SinkError::new(codes::SCHEMA, "a parameter's type is not known to the server"))
+                configuration(SinkError::new(
+                    codes::SCHEMA,
+                    "a parameter's type is not known to the server",
+                ))
             })?;
             let row = sqlx::query("SELECT format_type(oid, -1), typcategory::text FROM pg_catalog.pg_type WHERE oid = $1")
                 .bind(oid)
                 .fetch_one(&mut *connection)
                 .await
                 .map_err(|error| classify(&error).into_write_error())?;
-            let read = |place: usize| row.try_get::<String, _>(place).map_err(|error| classify(&error).into_write_error());
+            let read = |place: usize| {
+                row.try_get::<String, _>(place)
+                    .map_err(|error| classify(&error).into_write_error())
+            };
             parameters.push(ColumnType::parameter(read(0)?, &read(1)?));
         }
-        let names: Vec<_> = parameters.iter().map(|parameter| parameter.type_name.as_str()).collect();
-        Ok(Self { sql: cast_parameters(sql, &names), parameters })
+        let names: Vec<_> = parameters
+            .iter()
+            .map(|parameter| parameter.type_name.as_str())
+            .collect();
+        Ok(Self {
+            sql: cast_parameters(sql, &names),
+            parameters,
+        })
     }
 }
 
 fn configuration(error: SinkError) -> WriteError {
     // A server that is going away answers a prepare, too: that is no mistake of the statement.
-    let passing = matches!(error.code(), codes::UNREACHABLE | codes::TRY_LATER | codes::TIMEOUT | codes::LOGIN | codes::TLS);
-    WriteError::Retry { after: None, error: if passing { error } else { error.configuration() } }
+    let passing = matches!(
+        error.code(),
+        codes::UNREACHABLE | codes::TRY_LATER | codes::TIMEOUT | codes::LOGIN | codes::TLS
+    );
+    WriteError::Retry {
+        after: None,
+        error: if passing {
+            error
+        } else {
+            error.configuration()
+        },
+    }
 }
 
 /// Replaces each `$n` outside quotes and comments by a cast of a text.
@@ -86,7 +111,10 @@ pub(super) fn cast_parameters(sql: &str, types: &[&str]) -> String {
 
 fn ends_with_escape_prefix(out: &str) -> bool {
     let mut before = out.chars().rev();
-    matches!(before.next(), Some('e' | 'E')) && !before.next().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$')
+    matches!(before.next(), Some('e' | 'E'))
+        && !before
+            .next()
+            .is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$')
 }
 
 /// `$12` and how many bytes it takes.
@@ -132,12 +160,16 @@ fn comment(text: &str) -> usize {
 }
 
 fn dollar_quoted(text: &str) -> usize {
-    let tag = text[1..].find(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(text.len(), |at| at + 1);
+    let tag = text[1..]
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .map_or(text.len(), |at| at + 1);
     if !text[tag..].starts_with('$') {
         return 1;
     }
     let delimiter = &text[..=tag];
-    text[delimiter.len()..].find(delimiter).map_or(text.len(), |at| at + 2 * delimiter.len())
+    text[delimiter.len()..]
+        .find(delimiter)
+        .map_or(text.len(), |at| at + 2 * delimiter.len())
 }
 
 #[cfg(test)]
@@ -159,8 +191,14 @@ mod tests {
         ] {
             assert_eq!(cast_parameters(unchanged, &types), unchanged);
         }
-        assert_eq!(cast_parameters("SELECT 'it''s'||$1", &types), "SELECT 'it''s'||CAST($1::text AS text)");
-        assert_eq!(cast_parameters(r"SELECT 'a\'||$1", &types), r"SELECT 'a\'||CAST($1::text AS text)");
+        assert_eq!(
+            cast_parameters("SELECT 'it''s'||$1", &types),
+            "SELECT 'it''s'||CAST($1::text AS text)"
+        );
+        assert_eq!(
+            cast_parameters(r"SELECT 'a\'||$1", &types),
+            r"SELECT 'a\'||CAST($1::text AS text)"
+        );
     }
 
     #[test]

@@ -7,9 +7,9 @@
 -- payload: {}
 -- result: []
 -- payload: {"b":1}
--- failed: not_boolean: a condition is a boolean, not integer at 1:32, value 1
+-- failed: not_boolean: a condition is a boolean, not an integer at 1:32, value 1
 -- payload: {"b":"true"}
--- failed: not_boolean: a condition is a boolean, not string at 1:32, value true
+-- failed: not_boolean: a condition is a boolean, not a string at 1:32, value true
 SELECT 1 AS x FROM "t/#" WHERE payload.b
 ----
 -- payload: {}
@@ -26,7 +26,7 @@ SELECT FALSE AND payload.x * 2 > 1 AS a, TRUE OR payload.x * 2 > 1 AS b FROM "t/
 SELECT 1 AS x FROM "t/#" WHERE NOT (payload.a AND payload.b)
 ----
 -- error:
--- | error[E0108]: a condition is a boolean, not integer
+-- | error[E0108]: a condition is a boolean, not an integer
 -- |  --> 1:32
 -- |   |
 -- | 1 | SELECT 1 AS x FROM "t/#" WHERE 1
@@ -34,7 +34,7 @@ SELECT 1 AS x FROM "t/#" WHERE NOT (payload.a AND payload.b)
 SELECT 1 AS x FROM "t/#" WHERE 1
 ----
 -- error:
--- | error[E0108]: a condition is a boolean, not string
+-- | error[E0108]: a condition is a boolean, not a string
 -- |  --> 1:32
 -- |   |
 -- | 1 | SELECT 1 AS x FROM "t/#" WHERE 'a' OR qos = 1
@@ -59,5 +59,5 @@ SELECT 1 AS x FROM "t/#" WHERE TRUE
 -- |   |                                ^^^^^
 SELECT 1 AS x FROM "t/#" WHERE 1 = 2
 ----
--- failed: not_boolean: a condition is a boolean, not string at 1:32, value C1
+-- failed: not_boolean: a condition is a boolean, not a string at 1:32, value C1
 SELECT 1 AS x FROM "t/#" WHERE upper(clientid)

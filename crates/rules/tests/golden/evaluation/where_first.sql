@@ -2,7 +2,7 @@
 -- payload: {"a":1,"t":20}
 -- result: []
 -- payload: {"a":"x","t":40}
--- failed: type: `*` takes numbers, not string at 1:8, value x
+-- failed: type: `*` takes numbers, not a string at 1:8, value x
 -- payload: {"a":7,"t":40}
 -- result: [{"twice":14}]
 SELECT payload.a * 2 AS twice FROM "t/#" WHERE payload.t > 30

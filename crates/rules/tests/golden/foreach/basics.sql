@@ -38,7 +38,7 @@ FOREACH payload.s AS e DO e FROM "t/#" WHERE length(e) > 1
 ----
 -- An error for one element fails the whole evaluation.
 -- payload: {"s":[1,"x",2]}
--- failed: type: `*` takes numbers, not string at 1:27, value x
+-- failed: type: `*` takes numbers, not a string at 1:27, value x
 FOREACH payload.s AS e DO e * 2 AS v FROM "t/#"
 ----
 -- payload: {"s":[[1,2],[3]]}

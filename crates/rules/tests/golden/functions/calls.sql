@@ -38,19 +38,19 @@ SELECT no_such_thing_at_all(1) AS a FROM "t/#"
 SELECT term_encode(1) AS a, mongo_date() AS b FROM "t/#"
 ----
 -- error:
--- | error[E0103]: `upper` does not take no arguments
+-- | error[E0103]: `upper` is given no arguments
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT upper() AS a, upper(1, 2) AS b, nth(1) AS c FROM "t/#"
 -- |   |        ^^^^^^^ use `upper(s)`
 -- error:
--- | error[E0103]: `upper` does not take 2 arguments
+-- | error[E0103]: `upper` is given 2 arguments
 -- |  --> 1:22
 -- |   |
 -- | 1 | SELECT upper() AS a, upper(1, 2) AS b, nth(1) AS c FROM "t/#"
 -- |   |                      ^^^^^^^^^^^ use `upper(s)`
 -- error:
--- | error[E0103]: `nth` does not take 1 argument
+-- | error[E0103]: `nth` is given 1 argument
 -- |  --> 1:40
 -- |   |
 -- | 1 | SELECT upper() AS a, upper(1, 2) AS b, nth(1) AS c FROM "t/#"
@@ -116,7 +116,7 @@ SELECT now_timestamp('minute') AS a, nth('a', [1]) AS b, contains_topic_match([]
 -- | 1 | SELECT climate.dewpoint(1, 2) AS a, climate.dew_point(1) AS b, weather.now() AS c FROM "t/#"
 -- |   |        ^^^^^^^^^^^^^^^^ did you mean `climate.dew_point`?
 -- error:
--- | error[E0103]: `climate.dew_point` does not take 1 argument
+-- | error[E0103]: `climate.dew_point` is given 1 argument
 -- |  --> 1:37
 -- |   |
 -- | 1 | SELECT climate.dewpoint(1, 2) AS a, climate.dew_point(1) AS b, weather.now() AS c FROM "t/#"
@@ -157,5 +157,5 @@ SELECT kv_store_get('last') AS last, kv_store_put('last', payload.v) AS put FROM
 ----
 -- Long values are shortened in errors.
 -- payload: {"x":"long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long "}
--- failed: type: `-` takes numbers, not string at 1:8, value long long long long long long long long long long long long lon…
+-- failed: type: `-` takes numbers, not a string at 1:8, value long long long long long long long long long long long long lon…
 SELECT -payload.x AS a FROM "t/#"

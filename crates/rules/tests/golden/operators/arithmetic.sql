@@ -10,7 +10,7 @@ SELECT payload.i + 1 AS a FROM "t/#"
 SELECT payload.i * 2 AS a FROM "t/#"
 ----
 -- payload: {"i":9223372036854775807,"s":"x","z":0,"f":1e308,"n":-9223372036854775808}
--- failed: type: `*` takes numbers, not string at 1:8, value x
+-- failed: type: `*` takes numbers, not a string at 1:8, value x
 SELECT payload.s * 2 AS a FROM "t/#"
 ----
 -- payload: {"i":9223372036854775807,"s":"x","z":0,"f":1e308,"n":-9223372036854775808}
@@ -43,7 +43,7 @@ SELECT payload.f * 10 AS a FROM "t/#"
 ----
 -- payload: {"i":9223372036854775807,"s":"x","z":0,"f":1e308,"n":-9223372036854775808}
 -- error:
--- | error[E0108]: `DIV` takes integers, not float
+-- | error[E0108]: `DIV` takes integers, not a float
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT 5.0 DIV 2 AS a FROM "t/#"
@@ -51,7 +51,7 @@ SELECT payload.f * 10 AS a FROM "t/#"
 SELECT 5.0 DIV 2 AS a FROM "t/#"
 ----
 -- payload: {"i":9223372036854775807,"s":"x","z":0,"f":1e308,"n":-9223372036854775808}
--- failed: type: `-` takes numbers, not string at 1:8, value x
+-- failed: type: `-` takes numbers, not a string at 1:8, value x
 SELECT -payload.s AS a FROM "t/#"
 ----
 -- payload: {"i":9223372036854775807,"s":"x","z":0,"f":1e308,"n":-9223372036854775808}

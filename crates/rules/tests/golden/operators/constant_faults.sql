@@ -1,5 +1,5 @@
 -- error:
--- | error[E0108]: `*` takes numbers, not string
+-- | error[E0108]: `*` takes numbers, not a string
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT 'a' * 2 AS a FROM "t/#"
@@ -23,7 +23,7 @@ SELECT 1 DIV 0 AS a FROM "t/#"
 SELECT 1 / 0 AS a FROM "t/#"
 ----
 -- error:
--- | error[E0108]: `-` takes numbers, not string
+-- | error[E0108]: `-` takes numbers, not a string
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT -'a' AS a FROM "t/#"
@@ -39,7 +39,7 @@ SELECT -'a' AS a FROM "t/#"
 SELECT 9223372036854775807 + 1 AS a FROM "t/#"
 ----
 -- error:
--- | error[E0108]: `-` takes numbers, not string
+-- | error[E0108]: `-` takes numbers, not a string
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT payload.x - 'a' AS a FROM "t/#"
@@ -47,7 +47,7 @@ SELECT 9223372036854775807 + 1 AS a FROM "t/#"
 SELECT payload.x - 'a' AS a FROM "t/#"
 ----
 -- error:
--- | error[E0108]: `DIV` takes integers, not float
+-- | error[E0108]: `DIV` takes integers, not a float
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT payload.x DIV 1.5 AS a FROM "t/#"

@@ -16,7 +16,7 @@ SELECT CASE WHEN payload.t > 40 THEN 'hot' WHEN payload.t > 4 THEN 'warm' END AS
 SELECT CASE WHEN TRUE THEN 1 ELSE payload.x * 2 END AS a FROM "t/#"
 ----
 -- payload: {"x":1}
--- failed: not_boolean: a condition is a boolean, not integer at 1:18, value 1
+-- failed: not_boolean: a condition is a boolean, not an integer at 1:18, value 1
 SELECT CASE WHEN payload.x THEN 1 END AS a FROM "t/#"
 ----
 -- result: [{"a":5,"b":5.0,"c":"5","d":true}]

@@ -4,11 +4,11 @@ SELECT 'abc' LIKE 'a%' AS a, 'abc' LIKE '_b_' AS b, 'abc' NOT LIKE 'x%' AS c, 'A
 -- payload: {"p":"c%"}
 -- result: [{"a":true}]
 -- payload: {"p":5}
--- failed: type: LIKE takes a pattern that is text, not integer at 1:22, value 5
+-- failed: type: LIKE takes a pattern that is text, not an integer at 1:22, value 5
 SELECT clientid LIKE payload.p AS a FROM "t/#"
 ----
 -- error:
--- | error[E0104]: LIKE takes a pattern that is text, not integer
+-- | error[E0104]: LIKE takes a pattern that is text, not an integer
 -- |  --> 1:22
 -- |   |
 -- | 1 | SELECT clientid LIKE 5 AS a FROM "t/#"
@@ -39,5 +39,5 @@ SELECT clientid RLIKE '(' AS a FROM "t/#"
 -- payload: {"p":"^c"}
 -- result: [{"a":true}]
 -- payload: {"p":1}
--- failed: type: RLIKE takes a pattern that is text, not integer at 1:23, value 1
+-- failed: type: RLIKE takes a pattern that is text, not an integer at 1:23, value 1
 SELECT clientid RLIKE payload.p AS a FROM "t/#"

@@ -10,6 +10,7 @@ SELECT payload.a AS x, x * 10 AS y, x + y AS z FROM "t/#" WHERE z > 1
 -- |   |
 -- | 1 | SELECT qos + 1 AS qos, qos AS later FROM "t/#"
 -- |   |                   ^^^
+-- |   = help: another name for the alias keeps both in reach
 SELECT qos + 1 AS qos, qos AS later FROM "t/#"
 ----
 -- When the alias leads nowhere, the field is tried.
@@ -21,6 +22,7 @@ SELECT qos + 1 AS qos, qos AS later FROM "t/#"
 -- |   |
 -- | 1 | SELECT {'a': 5} AS payload, payload.a AS a, payload.b AS b FROM "t/#" WHERE payload.b = 2
 -- |   |                    ^^^^^^^
+-- |   = help: another name for the alias keeps both in reach
 SELECT {'a': 5} AS payload, payload.a AS a, payload.b AS b FROM "t/#" WHERE payload.b = 2
 ----
 -- result: [{"a":{"b":1,"c":2},"whole":{"b":1,"c":2},"c":2}]

@@ -11,7 +11,7 @@ SELECT qos
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT FROM "t/#"
--- |   |        ^^^^ `FROM` is a keyword; a field of that name is written "FROM"
+-- |   |        ^^^^
 SELECT FROM "t/#"
 ----
 -- error:
@@ -19,7 +19,7 @@ SELECT FROM "t/#"
 -- |  --> 1:13
 -- |   |
 -- | 1 | SELECT qos, FROM "t/#"
--- |   |             ^^^^ `FROM` is a keyword; a field of that name is written "FROM"
+-- |   |             ^^^^
 SELECT qos, FROM "t/#"
 ----
 -- error:
@@ -55,7 +55,7 @@ WHERE qos = 1 SELECT qos FROM "t/#"
 SELECT qos FROM "t/#" WHERE qos = 1 FROM "x"
 ----
 -- error:
--- | error[E0003]: a sub-query is not supported
+-- | error[E0003]: a rule is one statement: nothing may follow `;`
 -- |  --> 1:24
 -- |   |
 -- | 1 | SELECT qos FROM "t/#"; SELECT 1
@@ -161,17 +161,11 @@ SELECT {a: 1} AS x FROM "t/#"
 SELECT [1, 2 FROM "t/#"
 ----
 -- error:
--- | error[E0101]: no FROM source
--- |  --> 1:1
+-- | error[E0002]: expected a key, found `FROM`
+-- |  --> 1:17
 -- |   |
 -- | 1 | SELECT payload. FROM "t/#"
--- |   | ^^^^^^ a rule says FROM which topics or events
--- warning:
--- | warning[W0005]: an alias without AS
--- |  --> 1:22
--- |   |
--- | 1 | SELECT payload. FROM "t/#"
--- |   |                      ^^^^^ write `AS "t/#"`
+-- |   |                 ^^^^
 SELECT payload. FROM "t/#"
 ----
 -- error:

@@ -119,17 +119,17 @@ SELECT qos && 2 AS a FROM "t/#"
 SELECT qos => 2 AS a FROM "t/#"
 ----
 -- error:
--- | error[E0002]: expected an expression, found `~`
+-- | error[E0003]: `~` is not supported
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT ~qos AS a FROM "t/#"
--- |   |        ^
+-- |   |        ^ use `bitnot`
 SELECT ~qos AS a FROM "t/#"
 ----
 -- error:
--- | error[E0002]: expected an expression, found `!`
+-- | error[E0003]: `!` is not supported
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT !retain AS a FROM "t/#"
--- |   |        ^
+-- |   |        ^ use NOT
 SELECT !retain AS a FROM "t/#"

@@ -17,7 +17,7 @@
 -- | 1 | SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
 -- |   |                               ^
 -- error:
--- | error[E0103]: `nth` does not take 1 argument
+-- | error[E0103]: `nth` is given 1 argument
 -- |  --> 1:39
 -- |   |
 -- | 1 | SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
@@ -47,7 +47,7 @@
 -- | 3 | FROM "t/#/x", "$events/client/conected"
 -- |   |               ^^^^^^^^^^^^^^^^^^^^^^^^^ did you mean `$events/client/connected`?
 -- error:
--- | error[E0108]: `*` takes numbers, not string
+-- | error[E0108]: `*` takes numbers, not a string
 -- |  --> 4:7
 -- |   |
 -- | 4 | WHERE 'a' * 2 > 1

@@ -96,6 +96,7 @@ SELECT qos FROM "#"
 -- |   |
 -- | 1 | SELECT payload.topic AS topic FROM "t/#" WHERE topic = 'x'
 -- |   |                         ^^^^^
+-- |   = help: another name for the alias keeps both in reach
 SELECT payload.topic AS topic FROM "t/#" WHERE topic = 'x'
 ----
 -- result: [{"clientid":"c1"}]

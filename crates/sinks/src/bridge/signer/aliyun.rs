@@ -121,7 +121,11 @@ impl Device {
 
     /// What goes between the client id's core and its end, unsigned pairs last.
     fn parameters(&self, timestamp: Option<i64>) -> String {
-        let mut text = format!("securemode={},signmethod={}", self.secure_mode, self.method.name());
+        let mut text = format!(
+            "securemode={},signmethod={}",
+            self.secure_mode,
+            self.method.name()
+        );
         if let Some(timestamp) = timestamp {
             text.push_str(&format!(",timestamp={timestamp}"));
         }
@@ -133,18 +137,35 @@ impl Device {
 
     /// Whether every part may stand where the client id puts it.
     fn check(&self, core: &str) -> Result<(), SignError> {
-        let clean = |text: &str, forbidden: &[char]| !text.is_empty() && !text.contains(forbidden) && !text.contains(char::is_control);
+        let clean = |text: &str, forbidden: &[char]| {
+            !text.is_empty() && !text.contains(forbidden) && !text.contains(char::is_control)
+        };
         if !clean(&self.product_key, &['&', '|', '/', '+', '#']) {
-            return Err(SignError::Input("`product_key` is empty or holds a separator".into()));
+            return Err(SignError::Input(
+                "`product_key` is empty or holds a separator".into(),
+            ));
         }
         if !clean(&self.device_name, &['&', '|', '/', '+', '#']) {
-            return Err(SignError::Input("`device_name` is empty or holds a separator".into()));
+            return Err(SignError::Input(
+                "`device_name` is empty or holds a separator".into(),
+            ));
         }
         if !clean(core, &['|']) || core.chars().count() > 64 {
-            return Err(SignError::Input("`client_id` is empty, longer than 64 characters or holds `|`".into()));
+            return Err(SignError::Input(
+                "`client_id` is empty, longer than 64 characters or holds `|`".into(),
+            ));
         }
-        let pairs = self.extra.iter().all(|(key, value)| clean(key, &['|', ',', '=']) && !value.contains(['|', ',']));
-        if pairs { Ok(()) } else { Err(SignError::Input("`extra` holds `|`, `,` or an empty key".into())) }
+        let pairs = self
+            .extra
+            .iter()
+            .all(|(key, value)| clean(key, &['|', ',', '=']) && !value.contains(['|', ',']));
+        if pairs {
+            Ok(())
+        } else {
+            Err(SignError::Input(
+                "`extra` holds `|`, `,` or an empty key".into(),
+            ))
+        }
     }
 }
 
@@ -164,7 +185,10 @@ fn extra(inputs: &Value) -> Result<Vec<(String, String)>, SignError> {
                 _ => Err(wrong()),
             })
             .collect(),
-        Some(Value::Object(pairs)) => pairs.iter().map(|(key, value)| Ok((key.clone(), text(value)?))).collect(),
+        Some(Value::Object(pairs)) => pairs
+            .iter()
+            .map(|(key, value)| Ok((key.clone(), text(value)?)))
+            .collect(),
         Some(_) => Err(wrong()),
     }
 }
@@ -206,11 +230,13 @@ fn content(core: &str, device_name: &str, product_key: &str, timestamp: Option<i
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a text cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing into a text cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]

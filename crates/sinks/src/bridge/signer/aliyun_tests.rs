@@ -70,14 +70,24 @@ fn what_cannot_be_signed_is_an_error_that_names_the_input() {
     assert!(base("client_id", json!("a|b")).contains("client_id"));
     assert!(base("timestamp", json!("soon")).contains("timestamp"));
     assert!(base("extra", json!([["a,b", "c"]])).contains("extra"));
-    assert!(sign_vector("azure_iothub", &json!({})).unwrap_err().to_string().contains("azure_iothub"));
+    assert!(
+        sign_vector("azure_iothub", &json!({}))
+            .unwrap_err()
+            .to_string()
+            .contains("azure_iothub")
+    );
 }
 
 #[test]
 fn the_time_of_the_signature_is_sent_unless_the_clock_is_not_set() {
     let mut device = Device::from_inputs(&vectors()[0].0).unwrap();
     device.timestamp = Timestamp::Now;
-    assert!(sign(&device, 1_800_000_000_123).unwrap().client_id.contains("timestamp=1800000000123"));
+    assert!(
+        sign(&device, 1_800_000_000_123)
+            .unwrap()
+            .client_id
+            .contains("timestamp=1800000000123")
+    );
     assert!(!sign(&device, 1000).unwrap().client_id.contains("timestamp"));
 }
 

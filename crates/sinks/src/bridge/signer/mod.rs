@@ -73,9 +73,13 @@ pub enum SignError {
 impl From<SignError> for SinkError {
     fn from(error: SignError) -> Self {
         match &error {
-            SignError::Provider(name) => Self::new(codes::PROVIDER, format!("no credential provider `{name}`")),
+            SignError::Provider(name) => {
+                Self::new(codes::PROVIDER, format!("no credential provider `{name}`"))
+            }
             SignError::Input(message) => Self::new(codes::INPUTS, message.clone()).configuration(),
-            SignError::Secret(source) => Self::new(codes::BRIDGE, "a secret cannot be read").caused_by(source),
+            SignError::Secret(source) => {
+                Self::new(codes::BRIDGE, "a secret cannot be read").caused_by(source)
+            }
             SignError::ClockUnset => Self::new(codes::CLOCK_UNSET, "the system's clock is not set"),
         }
     }
@@ -132,7 +136,11 @@ impl Credentials {
     /// A secret that cannot be read, an input that cannot be signed.
     pub fn sign(&self, now_ms: i64) -> Result<ConnectCreds, SignError> {
         match self {
-            Self::Plain { client_id, username, password } => Ok(ConnectCreds {
+            Self::Plain {
+                client_id,
+                username,
+                password,
+            } => Ok(ConnectCreds {
                 client_id: client_id.clone(),
                 username: username.clone(),
                 password: password.as_ref().map(Secret::reveal).transpose()?,

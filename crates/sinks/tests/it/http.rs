@@ -1,0 +1,176 @@
+//! Requests to a real HTTP server.
+
+use std::time::Duration;
+
+use weir_test_support::{Answer, Webhook};
+
+use crate::bench::{Bench, PATIENCE};
+
+#[tokio::test]
+async fn a_request_carries_what_the_file_says_and_a_signature() {
+    let server = Webhook::start().await;
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}/alert/${{device}}\"\nheaders = {{ x-trace = \"${{id}}\" }}\n\
+         auth = {{ kind = \"hmac_sha256\", key = \"k\", header = \"x-sig\" }}\nbody = '{{\"d\":${{device}}}}'",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    bench.push(r#"{"device":"a/1","id":"m1"}"#);
+    let request = server.wait_for(1, PATIENCE).await.remove(0);
+    assert_eq!(
+        (request.method.as_str(), request.target.as_str()),
+        ("POST", "/alert/a%2F1")
+    );
+    assert_eq!(request.header("x-trace"), Some("m1"));
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    assert_eq!(request.json(), serde_json::json!({"d": "a/1"}));
+    // HMAC-SHA256 with key `k` of {"d":"a/1"}.
+    let expected = {
+        use hmac::Mac as _;
+        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(b"k").unwrap();
+        mac.update(br#"{"d":"a/1"}"#);
+        mac.finalize()
+            .into_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    assert_eq!(request.header("x-sig"), Some(expected.as_str()));
+}
+
+#[tokio::test]
+async fn statuses_worth_a_retry_are_retried_with_the_same_idempotency_key() {
+    let server = Webhook::start().await;
+    for status in [500, 503, 429, 408, 425, 502] {
+        server.answer_next(Answer::status(status));
+    }
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"1ms\", max = \"5ms\" }}",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    bench.push("{\"n\":1}");
+    bench.push("{\"n\":2}");
+    let counters = bench.settled().await;
+    assert_eq!((counters.delivered, counters.retries), (2, 6));
+    let requests = server.requests();
+    let keys: Vec<_> = requests
+        .iter()
+        .map(|request| request.header("idempotency-key").unwrap().to_owned())
+        .collect();
+    assert_eq!(keys.len(), 8);
+    assert!(keys[..7].iter().all(|key| *key == keys[0]), "{keys:?}");
+    assert_ne!(keys[7], keys[0], "another row has another key");
+}
+
+#[tokio::test]
+async fn a_refusal_parks_the_row_with_what_the_server_said() {
+    let server = Webhook::start().await;
+    for status in [400, 404, 302] {
+        server.answer_next(Answer::status(status));
+    }
+    let bench = Bench::new(
+        &format!("type = \"http\"\nurl = \"{}\"", server.url()),
+        None,
+    );
+    (0..4).for_each(|number| bench.push(&format!("{{\"n\":{number}}}")));
+    let counters = bench.settled().await;
+    assert_eq!(
+        (counters.delivered, counters.dead_lettered_by["E3502"]),
+        (1, 3)
+    );
+    assert!(
+        bench.dead_letters()[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("400")
+    );
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed() {
+    let server = Webhook::start().await;
+    server.answer_next(Answer::status(429).header("retry-after", "1"));
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"1ms\" }}",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    let began = std::time::Instant::now();
+    bench.push("{}");
+    server.wait_for(2, PATIENCE).await;
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(bench.settled().await.delivered, 1);
+}
+
+#[tokio::test]
+async fn a_slow_server_and_one_that_is_away_are_waited_for() {
+    let server = Webhook::start().await;
+    server.answer_next(Answer::status(200).after(Duration::from_secs(30)));
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}\"\ntimeout = \"200ms\"\nretry = {{ initial = \"1ms\" }}",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    bench.push("{}");
+    assert_eq!(bench.settled().await.delivered, 1);
+    assert_eq!(bench.sink.last_error().unwrap().error.code(), "E3403");
+    let port = weir_test_support::free_port();
+    let sink = format!(
+        "type = \"http\"\nurl = \"http://127.0.0.1:{port}\"\nretry = {{ initial = \"1ms\" }}"
+    );
+    let bench = Bench::new(&sink, None);
+    bench.push("{}");
+    bench
+        .wait("several attempts were made", |c| c.retries >= 3)
+        .await;
+    assert_eq!(bench.sink.last_error().unwrap().error.code(), "E3401");
+    assert_eq!(bench.sink.counters().dead_lettered, 0);
+}
+
+#[tokio::test]
+async fn a_batch_is_one_request_and_rows_of_other_urls_go_apart() {
+    let server = Webhook::start().await;
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}/${{site}}\"\nbatch = {{ max_rows = 10, max_wait = \"10s\", format = \"ndjson\" }}\nbody = '{{\"n\":${{n}}}}'",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    for number in 0..10 {
+        let site = if number < 6 { "a" } else { "b" };
+        bench.push(&format!("{{\"site\":\"{site}\",\"n\":{number}}}"));
+    }
+    assert_eq!(bench.settled().await.delivered, 10);
+    let requests = server.requests();
+    let targets: Vec<_> = requests
+        .iter()
+        .map(|request| request.target.as_str())
+        .collect();
+    assert_eq!(targets, ["/a", "/b"]);
+    assert_eq!(
+        requests[0].header("content-type"),
+        Some("application/x-ndjson")
+    );
+    assert_eq!(
+        requests[1].body.as_ref() as &[u8],
+        b"{\"n\":6}\n{\"n\":7}\n{\"n\":8}\n{\"n\":9}\n"
+    );
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_rendered_does_not_stop_the_others() {
+    let server = Webhook::start().await;
+    let sink = format!("type = \"http\"\nurl = \"{}/${{site}}\"", server.url());
+    let bench = Bench::new(&sink, None);
+    bench.push("{\"n\":1}");
+    bench.push("{\"site\":\"a\"}");
+    let counters = bench.settled().await;
+    assert_eq!(
+        (counters.delivered, counters.dead_lettered_by["E3101"]),
+        (1, 1)
+    );
+}

@@ -1,0 +1,15 @@
+//! Sinks against real far sides: SQLite, Postgres, an HTTP server, mosquitto; and the worker against a scripted one.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod bench;
+mod contract;
+mod http;
+mod mqtt;
+mod postgres;
+mod sqlite;
+mod tls;
+mod worker;

@@ -1,0 +1,12 @@
+//! The MQTT server over real sockets, packet by packet, for all three versions of the protocol.
+
+mod client;
+
+mod connect;
+mod keep_alive;
+mod malformed;
+mod publish;
+mod retained;
+mod session;
+mod subscribe;
+mod will;

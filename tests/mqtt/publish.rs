@@ -1,0 +1,242 @@
+//! PUBLISH in both directions.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use bytes::Bytes;
+use weir::broker::BrokerSettings;
+use weir::stats::DropReason;
+use weir_mqtt::{Connect, Packet, PubRel, QoS, ReasonCode, TopicAlias, Utf8};
+
+use crate::client::{ALL, TestBroker, V3_1_1, V5, id, publish, qos};
+
+#[tokio::test]
+async fn every_qos_reaches_every_version_with_the_lower_of_both_qos() {
+    let broker = TestBroker::start().await;
+    for from in ALL {
+        for to in ALL {
+            for (published, granted) in [(0, 2), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2)] {
+                let mut subscriber = broker.connect(to, "sub").await;
+                assert_eq!(subscriber.subscribe("t/+", granted).await, [ReasonCode::granted(qos(granted))]);
+                let mut publisher = broker.connect(from, "pub").await;
+                assert_eq!(publisher.publish(publish("t/1", "x", published, 5)).await, ReasonCode::Success);
+                let message = subscriber.receive_publish().await;
+                assert_eq!((&*message.topic, &message.payload[..]), ("t/1", &b"x"[..]));
+                assert_eq!(message.qos, qos(published.min(granted)));
+                assert!(!message.dup && !message.retain);
+                subscriber.acknowledge(&message).await;
+                subscriber.expect_nothing().await;
+                subscriber.disconnect().await;
+                publisher.disconnect().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_qos2_publish_is_acknowledged_again_and_routed_once() {
+    // [MQTT-4.3.3-10]
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        let mut subscriber = broker.connect(version, "sub").await;
+        subscriber.subscribe("t", 0).await;
+        let mut publisher = broker.connect(version, "pub").await;
+        for dup in [false, true, true] {
+            let mut message = publish("t", "once", 2, 7);
+            message.dup = dup;
+            publisher.send(Packet::Publish(message)).await;
+            assert_eq!(publisher.receive_pubrec(id(7)).await, ReasonCode::Success);
+        }
+        publisher.send(Packet::PubRel(PubRel::success(id(7)))).await;
+        assert!(matches!(publisher.receive().await, Packet::PubComp(_)));
+        assert_eq!(&subscriber.receive_publish().await.payload[..], b"once");
+        subscriber.expect_nothing().await;
+        // The identifier is free again: the next message under it is a new one.
+        publisher.publish(publish("t", "next", 2, 7)).await;
+        assert_eq!(&subscriber.receive_publish().await.payload[..], b"next");
+    }
+}
+
+#[tokio::test]
+async fn messages_of_one_publisher_arrive_in_order_at_every_qos() {
+    let settings = BrokerSettings { max_queued: 2000, ..BrokerSettings::default() };
+    let broker = TestBroker::with(settings).await;
+    for level in 0..=2 {
+        let mut subscriber = broker.connect(V3_1_1, "sub").await;
+        subscriber.subscribe("t", 2).await;
+        let mut publisher = broker.connect(V3_1_1, "pub").await;
+        let mut bytes = Vec::new();
+        for number in 1..=1000 {
+            let message = Packet::Publish(publish("t", &number.to_string(), level, number));
+            weir_mqtt::codec::encode(&message, V3_1_1, &mut bytes).unwrap();
+        }
+        publisher.send_bytes(&bytes).await;
+        for number in 1..=1000 {
+            // PUBREL and PUBCOMP of others stand between.
+            let message = loop {
+                match subscriber.receive().await {
+                    Packet::Publish(message) => break message,
+                    Packet::PubRel(pubrel) => {
+                        let done = weir_mqtt::PubComp::success(pubrel.packet_id);
+                        subscriber.send(Packet::PubComp(done)).await;
+                    }
+                    other => panic!("unexpected {other:?}"),
+                }
+            };
+            assert_eq!(message.payload, Bytes::from(number.to_string()));
+            match message.qos {
+                QoS::AtMostOnce => {}
+                QoS::AtLeastOnce => subscriber.acknowledge(&message).await,
+                QoS::ExactlyOnce => {
+                    let received = weir_mqtt::PubRec::success(message.packet_id.unwrap());
+                    subscriber.send(Packet::PubRec(received)).await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_more_is_in_flight_than_the_client_takes() {
+    let broker = TestBroker::start().await;
+    let mut connect = Connect::new(V5, Utf8::from("sub"));
+    connect.properties.receive_maximum = NonZeroU16::new(2);
+    let (mut subscriber, _) = broker.connect_with(connect).await;
+    subscriber.subscribe("t", 1).await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    for number in 1..=5 {
+        publisher.publish(publish("t", &number.to_string(), 1, number)).await;
+    }
+    let first = subscriber.receive_publish().await;
+    let second = subscriber.receive_publish().await;
+    assert_ne!(first.packet_id, second.packet_id);
+    subscriber.expect_nothing().await;
+    subscriber.acknowledge(&second).await;
+    let third = subscriber.receive_publish().await;
+    assert_eq!(&third.payload[..], b"3");
+    assert!(third.packet_id != first.packet_id, "the first is still in flight");
+    subscriber.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_message_larger_than_the_client_takes_is_dropped_and_counted() {
+    // [MQTT-3.1.2-24]
+    let broker = TestBroker::start().await;
+    let mut connect = Connect::new(V5, Utf8::from("sub"));
+    connect.properties.maximum_packet_size = NonZeroU32::new(50);
+    let (mut subscriber, _) = broker.connect_with(connect).await;
+    subscriber.subscribe("t", 1).await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    publisher.publish(publish("t", &"x".repeat(100), 1, 1)).await;
+    publisher.publish(publish("t", "small", 1, 2)).await;
+    assert_eq!(&subscriber.receive_publish().await.payload[..], b"small");
+    assert_eq!(broker.broker.stats().drops(DropReason::TooLarge), 1);
+}
+
+#[tokio::test]
+async fn large_payloads_arrive_whole() {
+    let broker = TestBroker::start().await;
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("t", 1).await;
+    let mut publisher = broker.connect(V3_1_1, "pub").await;
+    let sizes = [1, 4095, 4096, 65_536, 900_000];
+    for (number, size) in (1..).zip(sizes) {
+        publisher.publish(publish("t", &"y".repeat(size), 1, number)).await;
+        let message = subscriber.receive_publish().await;
+        assert_eq!(message.payload.len(), size);
+        assert!(message.payload.iter().all(|byte| *byte == b'y'));
+        subscriber.acknowledge(&message).await;
+    }
+}
+
+#[tokio::test]
+async fn a_topic_alias_stands_for_its_topic_and_is_not_passed_on() {
+    let broker = TestBroker::start().await;
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("long/topic", 0).await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    for topic in ["long/topic", "", ""] {
+        let mut message = publish(topic, "x", 1, 1);
+        message.properties = Some(Box::default());
+        message.properties.as_mut().unwrap().topic_alias = TopicAlias::new(4);
+        assert_eq!(publisher.publish(message).await, ReasonCode::Success);
+        let message = subscriber.receive_publish().await;
+        assert_eq!(&*message.topic, "long/topic");
+        assert_eq!(message.properties, None);
+    }
+}
+
+#[tokio::test]
+async fn properties_are_passed_on() {
+    let broker = TestBroker::start().await;
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("t", 0).await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    let mut message = publish("t", "x", 0, 0);
+    let properties = message.properties.insert(Box::default());
+    properties.content_type = Some(Utf8::from("text/plain"));
+    properties.correlation_data = Some(Bytes::from_static(b"\x00\x01"));
+    properties.message_expiry_interval_s = Some(100);
+    properties.user_properties =
+        vec![(Utf8::from("b"), Utf8::from("1")), (Utf8::from("a"), Utf8::from("2")), (Utf8::from("b"), Utf8::from("3"))];
+    let sent = message.properties.clone();
+    publisher.publish(message).await;
+    assert_eq!(subscriber.receive_publish().await.properties, sent);
+}
+
+#[tokio::test]
+async fn clients_do_not_speak_for_the_broker() {
+    let broker = TestBroker::start().await;
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("$SYS/#", 0).await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    assert_eq!(publisher.publish(publish("$SYS/x", "x", 1, 1)).await, ReasonCode::NotAuthorized);
+    assert_eq!(publisher.publish(publish("$SYS/x", "x", 2, 2)).await, ReasonCode::NotAuthorized);
+    subscriber.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_message_for_nobody_says_so() {
+    let broker = TestBroker::start().await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    assert_eq!(publisher.publish(publish("t", "x", 1, 1)).await, ReasonCode::NoMatchingSubscribers);
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_costs_bounded_memory_and_harms_nobody() {
+    let settings = BrokerSettings { max_outbox_bytes: 100_000, ..BrokerSettings::default() };
+    let broker = TestBroker::with(settings).await;
+    let mut lazy = broker.connect(V3_1_1, "lazy").await;
+    lazy.subscribe("t", 0).await;
+    let mut quick = broker.connect(V3_1_1, "quick").await;
+    quick.subscribe("t", 0).await;
+    let mut publisher = broker.connect(V3_1_1, "pub").await;
+    let stats = broker.broker.stats().clone();
+    let mut sent = 0;
+    // Until the kernel's buffers are full and the broker has to drop.
+    while stats.drops(DropReason::OutboxFull) == 0 {
+        publisher.publish(publish("t", &"z".repeat(50_000), 1, 1)).await;
+        assert_eq!(quick.receive_publish().await.payload.len(), 50_000);
+        sent += 1;
+        assert!(sent < 10_000, "nothing was ever dropped");
+    }
+    lazy.expect_publishes_then_nothing(sent - 1).await;
+}
+
+impl crate::client::Client {
+    /// At least one message and at most `most`, whole, and the connection still works.
+    async fn expect_publishes_then_nothing(&mut self, most: usize) {
+        self.send(Packet::PingReq).await;
+        let mut received = 0;
+        loop {
+            match self.receive().await {
+                Packet::Publish(message) => {
+                    assert_eq!(message.payload.len(), 50_000);
+                    received += 1;
+                }
+                Packet::PingResp => break,
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        assert!((1..=most).contains(&received), "{received} of at most {most}");
+    }
+}
