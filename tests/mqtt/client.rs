@@ -12,8 +12,9 @@ use weir::broker::{Broker, BrokerSettings, ListenerSettings};
 use weir::pipeline::Pipeline;
 use weir::pipeline::world::World;
 use weir_mqtt::{
-    ConnAck, Connect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish, QoS,
-    ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionRequest, Unsubscribe, Utf8, codec,
+    ConnAck, Connect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish,
+    QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionRequest,
+    Unsubscribe, Utf8, codec,
 };
 
 pub(crate) use weir_mqtt::ProtocolVersion::{V3_1, V3_1_1, V5};
@@ -39,28 +40,44 @@ impl TestBroker {
         let address = listener.local_addr().unwrap();
         let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
         let broker = Broker::start(settings, Arc::new(pipeline), Arc::new(Anonymous));
-        let settings = ListenerSettings { name: "test".into(), max_connections: 1000, allow_anonymous: true };
+        let settings = ListenerSettings {
+            name: "test".into(),
+            max_connections: 1000,
+            allow_anonymous: true,
+        };
         let serving = broker.clone();
-        tokio::spawn(async move { serving.serve(listener, settings, std::future::pending()).await });
+        tokio::spawn(async move {
+            serving
+                .serve(listener, settings, std::future::pending())
+                .await
+        });
         Self { broker, address }
     }
 
     /// A connection over which nothing has been said.
     pub(crate) async fn open(&self, version: ProtocolVersion) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: BytesMut::new(), version }
+        Client {
+            stream: TcpStream::connect(self.address).await.unwrap(),
+            buffer: BytesMut::new(),
+            version,
+        }
     }
 
     /// A client that has sent CONNECT and got the answer.
     pub(crate) async fn connect_with(&self, connect: Connect) -> (Client, ConnAck) {
         let mut client = self.open(connect.version).await;
         client.send(Packet::Connect(Box::new(connect))).await;
-        let Packet::ConnAck(connack) = client.receive().await else { panic!("expected CONNACK") };
+        let Packet::ConnAck(connack) = client.receive().await else {
+            panic!("expected CONNACK")
+        };
         (client, *connack)
     }
 
     /// A client with a clean session.
     pub(crate) async fn connect(&self, version: ProtocolVersion, client_id: &str) -> Client {
-        let (client, connack) = self.connect_with(Connect::new(version, Utf8::new(client_id).unwrap())).await;
+        let (client, connack) = self
+            .connect_with(Connect::new(version, Utf8::new(client_id).unwrap()))
+            .await;
         assert_eq!(connack.reason, ReasonCode::Success);
         client
     }
@@ -86,7 +103,10 @@ pub(crate) fn qos(number: u8) -> QoS {
 
 /// A message to be published.
 pub(crate) fn publish(topic: &str, payload: &str, level: u8, packet_id: u16) -> Publish {
-    let mut publish = Publish::new(Utf8::new(topic).unwrap(), Bytes::copy_from_slice(payload.as_bytes()));
+    let mut publish = Publish::new(
+        Utf8::new(topic).unwrap(),
+        Bytes::copy_from_slice(payload.as_bytes()),
+    );
     publish.qos = qos(level);
     publish.packet_id = PacketId::new(packet_id).filter(|_| level > 0);
     publish
@@ -112,12 +132,16 @@ impl Client {
 
     /// The next packet; panics when the connection ends or nothing comes.
     pub(crate) async fn receive(&mut self) -> Packet {
-        self.receive_or_end().await.expect("the broker closed the connection")
+        self.receive_or_end()
+            .await
+            .expect("the broker closed the connection")
     }
 
     /// The next packet, or `None` when the broker closes the connection.
     pub(crate) async fn receive_or_end(&mut self) -> Option<Packet> {
-        tokio::time::timeout(PATIENCE, self.next()).await.expect("nothing came")
+        tokio::time::timeout(PATIENCE, self.next())
+            .await
+            .expect("nothing came")
     }
 
     async fn next(&mut self) -> Option<Packet> {
@@ -147,13 +171,23 @@ impl Client {
     }
 
     pub(crate) async fn subscribe(&mut self, filter: &str, level: u8) -> Vec<ReasonCode> {
-        self.subscribe_with(filter, SubscribeOptions::with_qos(qos(level))).await
+        self.subscribe_with(filter, SubscribeOptions::with_qos(qos(level)))
+            .await
     }
 
-    pub(crate) async fn subscribe_with(&mut self, filter: &str, options: SubscribeOptions) -> Vec<ReasonCode> {
+    pub(crate) async fn subscribe_with(
+        &mut self,
+        filter: &str,
+        options: SubscribeOptions,
+    ) -> Vec<ReasonCode> {
         let filter = SubscriptionFilter::parse(filter).unwrap();
         let requests = vec![SubscriptionRequest { filter, options }];
-        self.send(Packet::Subscribe(Subscribe { packet_id: id(9), requests, properties: None })).await;
+        self.send(Packet::Subscribe(Subscribe {
+            packet_id: id(9),
+            requests,
+            properties: None,
+        }))
+        .await;
         match self.receive().await {
             Packet::SubAck(suback) => {
                 assert_eq!(suback.packet_id, id(9));
@@ -165,7 +199,12 @@ impl Client {
 
     pub(crate) async fn unsubscribe(&mut self, filter: &str) -> Vec<ReasonCode> {
         let filters = vec![SubscriptionFilter::parse(filter).unwrap()];
-        self.send(Packet::Unsubscribe(Unsubscribe { packet_id: id(8), filters, properties: None })).await;
+        self.send(Packet::Unsubscribe(Unsubscribe {
+            packet_id: id(8),
+            filters,
+            properties: None,
+        }))
+        .await;
         match self.receive().await {
             Packet::UnsubAck(unsuback) => unsuback.reasons,
             other => panic!("expected UNSUBACK, got {other:?}"),
@@ -182,13 +221,18 @@ impl Client {
                 ReasonCode::Success
             }
             QoS::AtLeastOnce => match self.receive().await {
-                Packet::PubAck(PubAck { packet_id: acked, reason, .. }) if Some(acked) == packet_id => reason,
+                Packet::PubAck(PubAck {
+                    packet_id: acked,
+                    reason,
+                    ..
+                }) if Some(acked) == packet_id => reason,
                 other => panic!("expected PUBACK, got {other:?}"),
             },
             QoS::ExactlyOnce => {
                 let reason = self.receive_pubrec(packet_id.unwrap()).await;
                 if !reason.is_error() {
-                    self.send(Packet::PubRel(PubRel::success(packet_id.unwrap()))).await;
+                    self.send(Packet::PubRel(PubRel::success(packet_id.unwrap())))
+                        .await;
                     let done = Packet::PubComp(PubComp::success(packet_id.unwrap()));
                     assert_eq!(self.receive().await, done);
                 }
@@ -199,25 +243,42 @@ impl Client {
 
     pub(crate) async fn receive_pubrec(&mut self, packet_id: PacketId) -> ReasonCode {
         match self.receive().await {
-            Packet::PubRec(PubRec { packet_id: received, reason, .. }) if received == packet_id => reason,
+            Packet::PubRec(PubRec {
+                packet_id: received,
+                reason,
+                ..
+            }) if received == packet_id => reason,
             other => panic!("expected PUBREC, got {other:?}"),
         }
     }
 
     /// Acknowledges a message that was received, to the end.
     pub(crate) async fn acknowledge(&mut self, message: &Publish) {
-        let Some(packet_id) = message.packet_id else { return };
+        let Some(packet_id) = message.packet_id else {
+            return;
+        };
         if message.qos == QoS::AtLeastOnce {
             return self.send(Packet::PubAck(PubAck::success(packet_id))).await;
         }
         self.send(Packet::PubRec(PubRec::success(packet_id))).await;
-        assert_eq!(self.receive().await, Packet::PubRel(PubRel::success(packet_id)));
-        self.send(Packet::PubComp(PubComp::success(packet_id))).await;
+        assert_eq!(
+            self.receive().await,
+            Packet::PubRel(PubRel::success(packet_id))
+        );
+        self.send(Packet::PubComp(PubComp::success(packet_id)))
+            .await;
     }
 
     pub(crate) async fn disconnect(mut self) {
-        self.send(Packet::Disconnect(weir_mqtt::Disconnect::new(ReasonCode::Success))).await;
-        assert_eq!(self.receive_or_end().await, None, "the broker closes after DISCONNECT");
+        self.send(Packet::Disconnect(weir_mqtt::Disconnect::new(
+            ReasonCode::Success,
+        )))
+        .await;
+        assert_eq!(
+            self.receive_or_end().await,
+            None,
+            "the broker closes after DISCONNECT"
+        );
     }
 
     /// The broker says why and closes; before MQTT 5 it only closes.

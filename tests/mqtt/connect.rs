@@ -16,7 +16,10 @@ async fn all_three_versions_connect_on_one_port() {
     let broker = TestBroker::start().await;
     for version in ALL {
         let (mut client, connack) = broker.connect_with(connect(version, "a")).await;
-        assert_eq!((connack.reason, connack.session_present), (ReasonCode::Success, false));
+        assert_eq!(
+            (connack.reason, connack.session_present),
+            (ReasonCode::Success, false)
+        );
         client.expect_nothing().await;
         client.disconnect().await;
     }
@@ -30,7 +33,10 @@ async fn a_client_without_identifier_is_given_one() {
     let assigned = connack.properties.assigned_client_identifier.unwrap();
     assert!(assigned.starts_with("WEIR-"));
     let (_two, connack) = broker.connect_with(connect(V5, "")).await;
-    assert_ne!(connack.properties.assigned_client_identifier.unwrap(), assigned);
+    assert_ne!(
+        connack.properties.assigned_client_identifier.unwrap(),
+        assigned
+    );
     let (_three, connack) = broker.connect_with(connect(V3_1_1, "")).await;
     assert_eq!(connack.reason, ReasonCode::Success);
 }
@@ -39,13 +45,21 @@ async fn a_client_without_identifier_is_given_one() {
 async fn an_unknown_protocol_level_is_refused_in_words_the_client_can_read() {
     let broker = TestBroker::start().await;
     let mut newer = broker.open(V5).await;
-    newer.send_bytes(b"\x10\x0d\x00\x04MQTT\x06\x02\x00\x00\x00\x00\x00").await;
-    let Packet::ConnAck(connack) = newer.receive().await else { panic!("expected CONNACK") };
+    newer
+        .send_bytes(b"\x10\x0d\x00\x04MQTT\x06\x02\x00\x00\x00\x00\x00")
+        .await;
+    let Packet::ConnAck(connack) = newer.receive().await else {
+        panic!("expected CONNACK")
+    };
     assert_eq!(connack.reason, ReasonCode::UnsupportedProtocolVersion);
     assert_eq!(newer.receive_or_end().await, None);
     let mut older = broker.open(V3_1_1).await;
-    older.send_bytes(b"\x10\x0c\x00\x04MQTT\x02\x02\x00\x00\x00\x00").await;
-    let Packet::ConnAck(connack) = older.receive().await else { panic!("expected CONNACK") };
+    older
+        .send_bytes(b"\x10\x0c\x00\x04MQTT\x02\x02\x00\x00\x00\x00")
+        .await;
+    let Packet::ConnAck(connack) = older.receive().await else {
+        panic!("expected CONNACK")
+    };
     assert_eq!(connack.reason, ReasonCode::UnsupportedProtocolVersion);
     assert_eq!(older.receive_or_end().await, None);
 }
@@ -59,14 +73,19 @@ async fn the_first_packet_must_be_connect_and_the_only_one() {
     // [MQTT-3.1.0-2]
     for version in ALL {
         let mut client = broker.connect(version, "twice").await;
-        client.send(Packet::Connect(Box::new(connect(version, "twice")))).await;
+        client
+            .send(Packet::Connect(Box::new(connect(version, "twice"))))
+            .await;
         client.expect_disconnect(ReasonCode::ProtocolError).await;
     }
 }
 
 #[tokio::test]
 async fn a_connection_without_connect_is_closed_at_the_deadline() {
-    let settings = BrokerSettings { connect_timeout: Duration::from_millis(50), ..BrokerSettings::default() };
+    let settings = BrokerSettings {
+        connect_timeout: Duration::from_millis(50),
+        ..BrokerSettings::default()
+    };
     let broker = TestBroker::with(settings).await;
     let mut client = broker.open(V3_1).await;
     assert_eq!(client.receive_or_end().await, None);
@@ -80,7 +99,11 @@ async fn a_second_connection_takes_the_session_over() {
         first.subscribe("t", 1).await;
         let (mut second, connack) = broker.connect_with(persistent(version, "same")).await;
         first.expect_disconnect(ReasonCode::SessionTakenOver).await;
-        assert_eq!(connack.session_present, version > V3_1, "3.1 has no such flag");
+        assert_eq!(
+            connack.session_present,
+            version > V3_1,
+            "3.1 has no such flag"
+        );
         // The session is whole: its subscription still works.
         let mut other = broker.connect(version, "other").await;
         other.publish(crate::client::publish("t", "x", 1, 1)).await;
@@ -140,7 +163,11 @@ async fn a_client_without_credentials_needs_a_listener_that_admits_it() {
         allow_anonymous: false,
     };
     let serving = broker.broker.clone();
-    tokio::spawn(async move { serving.serve(listener, strict, std::future::pending()).await });
+    tokio::spawn(async move {
+        serving
+            .serve(listener, strict, std::future::pending())
+            .await
+    });
     for version in ALL {
         let (mut client, connack) = broker.connect_with(connect(version, "a")).await;
         assert_eq!(connack.reason, ReasonCode::NotAuthorized);
@@ -152,7 +179,10 @@ async fn a_client_without_credentials_needs_a_listener_that_admits_it() {
 #[tokio::test]
 async fn shutdown_says_so_and_closes_everything() {
     let broker = TestBroker::start().await;
-    let (old, new) = (broker.connect(V3_1_1, "old").await, broker.connect(V5, "new").await);
+    let (old, new) = (
+        broker.connect(V3_1_1, "old").await,
+        broker.connect(V5, "new").await,
+    );
     broker.broker.shutdown(Duration::from_secs(10)).await;
     new.expect_disconnect(ReasonCode::ServerShuttingDown).await;
     old.expect_disconnect(ReasonCode::ServerShuttingDown).await;
@@ -165,7 +195,11 @@ async fn a_session_cannot_be_prolonged_by_disconnect_if_it_was_to_end() {
     let mut client = broker.connect(V5, "a").await;
     let mut disconnect = Disconnect::new(ReasonCode::Success);
     disconnect.properties = Some(Box::default());
-    disconnect.properties.as_mut().unwrap().session_expiry_interval_s = Some(10);
+    disconnect
+        .properties
+        .as_mut()
+        .unwrap()
+        .session_expiry_interval_s = Some(10);
     client.send(Packet::Disconnect(disconnect)).await;
     client.expect_disconnect(ReasonCode::ProtocolError).await;
 }

@@ -16,7 +16,10 @@ async fn malformed_packets_are_answered_with_their_reason_and_the_broker_goes_on
         // A wildcard in a topic name.
         (b"\x30\x04\x00\x01#\x00", ReasonCode::MalformedPacket),
         // SUBSCRIBE with the wrong flags.
-        (b"\x80\x07\x00\x01\x00\x00\x01a\x00", ReasonCode::MalformedPacket),
+        (
+            b"\x80\x07\x00\x01\x00\x00\x01a\x00",
+            ReasonCode::MalformedPacket,
+        ),
         // SUBSCRIBE without a filter.
         (b"\x82\x03\x00\x01\x00", ReasonCode::ProtocolError),
         // Only servers send SUBACK.
@@ -45,7 +48,10 @@ async fn packets_before_a_malformed_one_are_still_handled() {
 
 #[tokio::test]
 async fn a_packet_above_the_maximum_is_refused_by_its_length_alone() {
-    let settings = BrokerSettings { max_packet_size: 1000, ..BrokerSettings::default() };
+    let settings = BrokerSettings {
+        max_packet_size: 1000,
+        ..BrokerSettings::default()
+    };
     let broker = TestBroker::with(settings).await;
     let mut client = broker.connect(V5, "large").await;
     // 256 MiB are announced, nothing of them is sent.
@@ -55,11 +61,15 @@ async fn a_packet_above_the_maximum_is_refused_by_its_length_alone() {
 
 #[tokio::test]
 async fn a_topic_alias_that_was_not_granted_or_not_set_is_refused() {
-    let settings = BrokerSettings { topic_alias_maximum: 2, ..BrokerSettings::default() };
+    let settings = BrokerSettings {
+        topic_alias_maximum: 2,
+        ..BrokerSettings::default()
+    };
     let broker = TestBroker::with(settings).await;
-    for (alias, topic, reason) in
-        [(3, "t", ReasonCode::TopicAliasInvalid), (1, "", ReasonCode::ProtocolError)]
-    {
+    for (alias, topic, reason) in [
+        (3, "t", ReasonCode::TopicAliasInvalid),
+        (1, "", ReasonCode::ProtocolError),
+    ] {
         let mut client = broker.connect(V5, "alias").await;
         let mut message = publish(topic, "x", 0, 0);
         message.properties = Some(Box::default());
@@ -72,24 +82,35 @@ async fn a_topic_alias_that_was_not_granted_or_not_set_is_refused() {
 #[tokio::test]
 async fn more_in_flight_than_the_receive_maximum_is_refused() {
     // [MQTT-3.3.4-9]
-    let settings = BrokerSettings { max_inflight: 2, ..BrokerSettings::default() };
+    let settings = BrokerSettings {
+        max_inflight: 2,
+        ..BrokerSettings::default()
+    };
     let broker = TestBroker::with(settings).await;
     let mut client = broker.connect(V5, "eager").await;
     for number in 1..=2 {
-        client.send(Packet::Publish(publish("t", "x", 2, number))).await;
+        client
+            .send(Packet::Publish(publish("t", "x", 2, number)))
+            .await;
         client.receive_pubrec(PacketId::new(number).unwrap()).await;
     }
     client.send(Packet::Publish(publish("t", "x", 2, 3))).await;
-    client.expect_disconnect(ReasonCode::ReceiveMaximumExceeded).await;
+    client
+        .expect_disconnect(ReasonCode::ReceiveMaximumExceeded)
+        .await;
 }
 
 #[tokio::test]
 async fn a_release_of_an_unknown_identifier_is_completed_and_says_so() {
     let broker = TestBroker::start().await;
     let mut client = broker.connect(V5, "a").await;
-    client.send(Packet::PubRel(PubRel::success(PacketId::MIN))).await;
+    client
+        .send(Packet::PubRel(PubRel::success(PacketId::MIN)))
+        .await;
     match client.receive().await {
-        Packet::PubComp(pubcomp) => assert_eq!(pubcomp.reason, ReasonCode::PacketIdentifierNotFound),
+        Packet::PubComp(pubcomp) => {
+            assert_eq!(pubcomp.reason, ReasonCode::PacketIdentifierNotFound)
+        }
         other => panic!("expected PUBCOMP, got {other:?}"),
     }
 }

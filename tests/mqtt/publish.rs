@@ -16,9 +16,15 @@ async fn every_qos_reaches_every_version_with_the_lower_of_both_qos() {
         for to in ALL {
             for (published, granted) in [(0, 2), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2)] {
                 let mut subscriber = broker.connect(to, "sub").await;
-                assert_eq!(subscriber.subscribe("t/+", granted).await, [ReasonCode::granted(qos(granted))]);
+                assert_eq!(
+                    subscriber.subscribe("t/+", granted).await,
+                    [ReasonCode::granted(qos(granted))]
+                );
                 let mut publisher = broker.connect(from, "pub").await;
-                assert_eq!(publisher.publish(publish("t/1", "x", published, 5)).await, ReasonCode::Success);
+                assert_eq!(
+                    publisher.publish(publish("t/1", "x", published, 5)).await,
+                    ReasonCode::Success
+                );
                 let message = subscriber.receive_publish().await;
                 assert_eq!((&*message.topic, &message.payload[..]), ("t/1", &b"x"[..]));
                 assert_eq!(message.qos, qos(published.min(granted)));
@@ -58,7 +64,10 @@ async fn a_repeated_qos2_publish_is_acknowledged_again_and_routed_once() {
 
 #[tokio::test]
 async fn messages_of_one_publisher_arrive_in_order_at_every_qos() {
-    let settings = BrokerSettings { max_queued: 2000, ..BrokerSettings::default() };
+    let settings = BrokerSettings {
+        max_queued: 2000,
+        ..BrokerSettings::default()
+    };
     let broker = TestBroker::with(settings).await;
     for level in 0..=2 {
         let mut subscriber = broker.connect(V3_1_1, "sub").await;
@@ -104,7 +113,9 @@ async fn no_more_is_in_flight_than_the_client_takes() {
     subscriber.subscribe("t", 1).await;
     let mut publisher = broker.connect(V5, "pub").await;
     for number in 1..=5 {
-        publisher.publish(publish("t", &number.to_string(), 1, number)).await;
+        publisher
+            .publish(publish("t", &number.to_string(), 1, number))
+            .await;
     }
     let first = subscriber.receive_publish().await;
     let second = subscriber.receive_publish().await;
@@ -113,7 +124,10 @@ async fn no_more_is_in_flight_than_the_client_takes() {
     subscriber.acknowledge(&second).await;
     let third = subscriber.receive_publish().await;
     assert_eq!(&third.payload[..], b"3");
-    assert!(third.packet_id != first.packet_id, "the first is still in flight");
+    assert!(
+        third.packet_id != first.packet_id,
+        "the first is still in flight"
+    );
     subscriber.expect_nothing().await;
 }
 
@@ -126,7 +140,9 @@ async fn a_message_larger_than_the_client_takes_is_dropped_and_counted() {
     let (mut subscriber, _) = broker.connect_with(connect).await;
     subscriber.subscribe("t", 1).await;
     let mut publisher = broker.connect(V5, "pub").await;
-    publisher.publish(publish("t", &"x".repeat(100), 1, 1)).await;
+    publisher
+        .publish(publish("t", &"x".repeat(100), 1, 1))
+        .await;
     publisher.publish(publish("t", "small", 1, 2)).await;
     assert_eq!(&subscriber.receive_publish().await.payload[..], b"small");
     assert_eq!(broker.broker.stats().drops(DropReason::TooLarge), 1);
@@ -140,7 +156,9 @@ async fn large_payloads_arrive_whole() {
     let mut publisher = broker.connect(V3_1_1, "pub").await;
     let sizes = [1, 4095, 4096, 65_536, 900_000];
     for (number, size) in (1..).zip(sizes) {
-        publisher.publish(publish("t", &"y".repeat(size), 1, number)).await;
+        publisher
+            .publish(publish("t", &"y".repeat(size), 1, number))
+            .await;
         let message = subscriber.receive_publish().await;
         assert_eq!(message.payload.len(), size);
         assert!(message.payload.iter().all(|byte| *byte == b'y'));
@@ -176,8 +194,11 @@ async fn properties_are_passed_on() {
     properties.content_type = Some(Utf8::from("text/plain"));
     properties.correlation_data = Some(Bytes::from_static(b"\x00\x01"));
     properties.message_expiry_interval_s = Some(100);
-    properties.user_properties =
-        vec![(Utf8::from("b"), Utf8::from("1")), (Utf8::from("a"), Utf8::from("2")), (Utf8::from("b"), Utf8::from("3"))];
+    properties.user_properties = vec![
+        (Utf8::from("b"), Utf8::from("1")),
+        (Utf8::from("a"), Utf8::from("2")),
+        (Utf8::from("b"), Utf8::from("3")),
+    ];
     let sent = message.properties.clone();
     publisher.publish(message).await;
     assert_eq!(subscriber.receive_publish().await.properties, sent);
@@ -189,8 +210,14 @@ async fn clients_do_not_speak_for_the_broker() {
     let mut subscriber = broker.connect(V5, "sub").await;
     subscriber.subscribe("$SYS/#", 0).await;
     let mut publisher = broker.connect(V5, "pub").await;
-    assert_eq!(publisher.publish(publish("$SYS/x", "x", 1, 1)).await, ReasonCode::NotAuthorized);
-    assert_eq!(publisher.publish(publish("$SYS/x", "x", 2, 2)).await, ReasonCode::NotAuthorized);
+    assert_eq!(
+        publisher.publish(publish("$SYS/x", "x", 1, 1)).await,
+        ReasonCode::NotAuthorized
+    );
+    assert_eq!(
+        publisher.publish(publish("$SYS/x", "x", 2, 2)).await,
+        ReasonCode::NotAuthorized
+    );
     subscriber.expect_nothing().await;
 }
 
@@ -198,12 +225,18 @@ async fn clients_do_not_speak_for_the_broker() {
 async fn a_message_for_nobody_says_so() {
     let broker = TestBroker::start().await;
     let mut publisher = broker.connect(V5, "pub").await;
-    assert_eq!(publisher.publish(publish("t", "x", 1, 1)).await, ReasonCode::NoMatchingSubscribers);
+    assert_eq!(
+        publisher.publish(publish("t", "x", 1, 1)).await,
+        ReasonCode::NoMatchingSubscribers
+    );
 }
 
 #[tokio::test]
 async fn a_reader_that_does_not_read_costs_bounded_memory_and_harms_nobody() {
-    let settings = BrokerSettings { max_outbox_bytes: 100_000, ..BrokerSettings::default() };
+    let settings = BrokerSettings {
+        max_outbox_bytes: 100_000,
+        ..BrokerSettings::default()
+    };
     let broker = TestBroker::with(settings).await;
     let mut lazy = broker.connect(V3_1_1, "lazy").await;
     lazy.subscribe("t", 0).await;
@@ -214,7 +247,9 @@ async fn a_reader_that_does_not_read_costs_bounded_memory_and_harms_nobody() {
     let mut sent = 0;
     // Until the kernel's buffers are full and the broker has to drop.
     while stats.drops(DropReason::OutboxFull) == 0 {
-        publisher.publish(publish("t", &"z".repeat(50_000), 1, 1)).await;
+        publisher
+            .publish(publish("t", &"z".repeat(50_000), 1, 1))
+            .await;
         assert_eq!(quick.receive_publish().await.payload.len(), 50_000);
         sent += 1;
         assert!(sent < 10_000, "nothing was ever dropped");
@@ -237,6 +272,9 @@ impl crate::client::Client {
                 other => panic!("unexpected {other:?}"),
             }
         }
-        assert!((1..=most).contains(&received), "{received} of at most {most}");
+        assert!(
+            (1..=most).contains(&received),
+            "{received} of at most {most}"
+        );
     }
 }

@@ -23,7 +23,10 @@ async fn the_last_retained_message_is_given_to_new_subscriptions() {
         subscriber.subscribe("r/#", 1).await;
         for (topic, payload) in [("r/a", "new"), ("r/b", "other")] {
             let message = subscriber.receive_publish().await;
-            assert_eq!((&*message.topic, &message.payload[..]), (topic, payload.as_bytes()));
+            assert_eq!(
+                (&*message.topic, &message.payload[..]),
+                (topic, payload.as_bytes())
+            );
             assert!(message.retain);
             subscriber.acknowledge(&message).await;
         }
@@ -44,16 +47,27 @@ async fn retain_handling_says_when_retained_messages_come() {
     let broker = TestBroker::start().await;
     let mut publisher = broker.connect(V5, "pub").await;
     publisher.publish(retained("t", "x", 0)).await;
-    let with = |retain_handling| SubscribeOptions { retain_handling, ..SubscribeOptions::default() };
+    let with = |retain_handling| SubscribeOptions {
+        retain_handling,
+        ..SubscribeOptions::default()
+    };
     let mut subscriber = broker.connect(V5, "sub").await;
-    subscriber.subscribe_with("t", with(RetainHandling::Never)).await;
+    subscriber
+        .subscribe_with("t", with(RetainHandling::Never))
+        .await;
     subscriber.expect_nothing().await;
-    subscriber.subscribe_with("t", with(RetainHandling::OnNewSubscription)).await;
+    subscriber
+        .subscribe_with("t", with(RetainHandling::OnNewSubscription))
+        .await;
     subscriber.expect_nothing().await;
     subscriber.unsubscribe("t").await;
-    subscriber.subscribe_with("t", with(RetainHandling::OnNewSubscription)).await;
+    subscriber
+        .subscribe_with("t", with(RetainHandling::OnNewSubscription))
+        .await;
     assert!(subscriber.receive_publish().await.retain);
-    subscriber.subscribe_with("t", with(RetainHandling::OnSubscribe)).await;
+    subscriber
+        .subscribe_with("t", with(RetainHandling::OnSubscribe))
+        .await;
     assert!(subscriber.receive_publish().await.retain);
     subscriber.expect_nothing().await;
 }
@@ -64,7 +78,10 @@ async fn retain_as_published_keeps_the_flag_on_live_messages() {
     let mut publisher = broker.connect(V5, "pub").await;
     for keep in [false, true] {
         let mut subscriber = broker.connect(V5, "sub").await;
-        let options = SubscribeOptions { retain_as_published: keep, ..SubscribeOptions::default() };
+        let options = SubscribeOptions {
+            retain_as_published: keep,
+            ..SubscribeOptions::default()
+        };
         subscriber.subscribe_with("rap", options).await;
         publisher.publish(retained("rap", "x", 0)).await;
         assert_eq!(subscriber.receive_publish().await.retain, keep);
@@ -83,7 +100,13 @@ async fn more_retained_messages_than_fit_anywhere_at_once_all_arrive() {
     let broker = TestBroker::with(settings).await;
     let mut publisher = broker.connect(V5, "pub").await;
     for number in 0..300u16 {
-        publisher.publish(retained(&format!("many/{number:03}"), &"p".repeat(100), u8::from(number % 2 == 1))).await;
+        publisher
+            .publish(retained(
+                &format!("many/{number:03}"),
+                &"p".repeat(100),
+                u8::from(number % 2 == 1),
+            ))
+            .await;
     }
     let mut subscriber = broker.connect(V5, "sub").await;
     subscriber.subscribe("many/#", 1).await;

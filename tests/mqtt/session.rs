@@ -28,7 +28,9 @@ async fn messages_wait_for_a_client_that_comes_back() {
         client.disconnect().await;
         let mut publisher = broker.connect(version, "pub").await;
         for (number, level) in [(1, 1), (2, 0), (3, 2)] {
-            publisher.publish(publish("t", &number.to_string(), level, number)).await;
+            publisher
+                .publish(publish("t", &number.to_string(), level, number))
+                .await;
         }
         let (mut client, connack) = broker.connect_with(persistent(version, "sub")).await;
         assert_eq!(connack.session_present, version > V3_1);
@@ -41,7 +43,9 @@ async fn messages_wait_for_a_client_that_comes_back() {
         }
         client.expect_nothing().await;
         client.disconnect().await;
-        let (client, connack) = broker.connect_with(Connect::new(version, Utf8::from("sub"))).await;
+        let (client, connack) = broker
+            .connect_with(Connect::new(version, Utf8::from("sub")))
+            .await;
         assert!(!connack.session_present, "a clean start forgets");
         client.disconnect().await;
     }
@@ -57,23 +61,35 @@ async fn what_was_not_acknowledged_is_sent_again_in_order_with_its_identifiers()
         client.subscribe("t", 2).await;
         let mut publisher = broker.connect(version, "pub").await;
         for (number, level) in [(1, 1), (2, 2), (3, 2), (4, 1)] {
-            publisher.publish(publish("t", &number.to_string(), level, number)).await;
+            publisher
+                .publish(publish("t", &number.to_string(), level, number))
+                .await;
         }
         let mut first: Vec<Publish> = Vec::new();
         for _ in 0..4 {
             first.push(client.receive_publish().await);
         }
         // The third gets as far as PUBREC, and the answer is seen.
-        client.send(Packet::PubRec(PubRec::success(first[2].packet_id.unwrap()))).await;
+        client
+            .send(Packet::PubRec(PubRec::success(first[2].packet_id.unwrap())))
+            .await;
         assert!(matches!(client.receive().await, Packet::PubRel(_)));
         client.vanish();
         let (mut client, _) = broker.connect_with(persistent(version, "sub")).await;
         for at in [0, 1] {
             let again = client.receive_publish().await;
             assert!(again.dup);
-            assert_eq!(Publish { dup: false, ..again }, first[at]);
+            assert_eq!(
+                Publish {
+                    dup: false,
+                    ..again
+                },
+                first[at]
+            );
         }
-        let Packet::PubRel(pubrel) = client.receive().await else { panic!("expected PUBREL") };
+        let Packet::PubRel(pubrel) = client.receive().await else {
+            panic!("expected PUBREL")
+        };
         assert_eq!(Some(pubrel.packet_id), first[2].packet_id);
         let again = client.receive_publish().await;
         assert_eq!(again.packet_id, first[3].packet_id);
@@ -88,7 +104,9 @@ async fn a_qos2_identifier_is_remembered_over_connections() {
     let mut subscriber = broker.connect(V5, "sub").await;
     subscriber.subscribe("t", 0).await;
     let (mut publisher, _) = broker.connect_with(persistent(V5, "pub")).await;
-    publisher.send(Packet::Publish(publish("t", "once", 2, 1))).await;
+    publisher
+        .send(Packet::Publish(publish("t", "once", 2, 1)))
+        .await;
     publisher.receive_pubrec(crate::client::id(1)).await;
     publisher.vanish();
     let (mut publisher, _) = broker.connect_with(persistent(V5, "pub")).await;
@@ -124,28 +142,40 @@ async fn an_expired_message_is_not_delivered_and_a_living_one_counts_down() {
     let mut publisher = broker.connect(V5, "pub").await;
     for (payload, seconds) in [("short", 1), ("long", 100)] {
         let mut message = publish("t", payload, 1, 1);
-        message.properties.insert(Box::default()).message_expiry_interval_s = Some(seconds);
+        message
+            .properties
+            .insert(Box::default())
+            .message_expiry_interval_s = Some(seconds);
         publisher.publish(message).await;
     }
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let (mut client, _) = broker.connect_with(persistent(V5, "sub")).await;
     let message = client.receive_publish().await;
     assert_eq!(&message.payload[..], b"long");
-    let left = message.properties.unwrap().message_expiry_interval_s.unwrap();
+    let left = message
+        .properties
+        .unwrap()
+        .message_expiry_interval_s
+        .unwrap();
     assert!((95..100).contains(&left), "{left} s");
     assert_eq!(broker.broker.stats().drops(DropReason::Expired), 1);
 }
 
 #[tokio::test]
 async fn the_queue_of_an_absent_client_is_bounded_and_drops_are_counted() {
-    let settings = BrokerSettings { max_queued: 3, ..BrokerSettings::default() };
+    let settings = BrokerSettings {
+        max_queued: 3,
+        ..BrokerSettings::default()
+    };
     let broker = TestBroker::with(settings).await;
     let (mut client, _) = broker.connect_with(persistent(V3_1_1, "sub")).await;
     client.subscribe("t", 1).await;
     client.disconnect().await;
     let mut publisher = broker.connect(V5, "pub").await;
     for number in 1..=5 {
-        publisher.publish(publish("t", &number.to_string(), 1, number)).await;
+        publisher
+            .publish(publish("t", &number.to_string(), 1, number))
+            .await;
     }
     assert_eq!(broker.broker.stats().drops(DropReason::QueueFull), 2);
     let (mut client, _) = broker.connect_with(persistent(V3_1_1, "sub")).await;

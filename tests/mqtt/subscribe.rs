@@ -2,7 +2,8 @@
 
 use weir::broker::BrokerSettings;
 use weir_mqtt::{
-    Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionId, SubscriptionRequest,
+    Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionId,
+    SubscriptionRequest,
 };
 
 use crate::client::{ALL, TestBroker, V5, id, publish};
@@ -33,15 +34,27 @@ async fn every_matching_subscription_identifier_comes_along() {
             filter: SubscriptionFilter::parse(filter).unwrap(),
             options: SubscribeOptions::with_qos(QoS::AtMostOnce),
         }];
-        let mut subscribe = Subscribe { packet_id: id(1), requests, properties: Some(Box::default()) };
-        subscribe.properties.as_mut().unwrap().subscription_identifier = SubscriptionId::new(number);
+        let mut subscribe = Subscribe {
+            packet_id: id(1),
+            requests,
+            properties: Some(Box::default()),
+        };
+        subscribe
+            .properties
+            .as_mut()
+            .unwrap()
+            .subscription_identifier = SubscriptionId::new(number);
         subscriber.send(Packet::Subscribe(subscribe)).await;
         assert!(matches!(subscriber.receive().await, Packet::SubAck(_)));
     }
     let mut publisher = broker.connect(V5, "pub").await;
     publisher.publish(publish("a/x", "x", 0, 0)).await;
     let properties = subscriber.receive_publish().await.properties.unwrap();
-    let mut ids: Vec<u32> = properties.subscription_identifiers.iter().map(|id| id.get()).collect();
+    let mut ids: Vec<u32> = properties
+        .subscription_identifiers
+        .iter()
+        .map(|id| id.get())
+        .collect();
     ids.sort_unstable();
     assert_eq!(ids, [3, 268_435_455]);
 }
@@ -50,7 +63,10 @@ async fn every_matching_subscription_identifier_comes_along() {
 async fn no_local_keeps_own_messages_away() {
     let broker = TestBroker::start().await;
     let mut client = broker.connect(V5, "both").await;
-    let options = SubscribeOptions { no_local: true, ..SubscribeOptions::default() };
+    let options = SubscribeOptions {
+        no_local: true,
+        ..SubscribeOptions::default()
+    };
     client.subscribe_with("t", options).await;
     client.publish(publish("t", "own", 1, 1)).await;
     client.expect_nothing().await;
@@ -65,7 +81,10 @@ async fn after_unsubscribe_nothing_comes() {
     let mut subscriber = broker.connect(V5, "sub").await;
     subscriber.subscribe("t", 0).await;
     assert_eq!(subscriber.unsubscribe("t").await, [ReasonCode::Success]);
-    assert_eq!(subscriber.unsubscribe("t").await, [ReasonCode::NoSubscriptionExisted]);
+    assert_eq!(
+        subscriber.unsubscribe("t").await,
+        [ReasonCode::NoSubscriptionExisted]
+    );
     let mut publisher = broker.connect(V5, "pub").await;
     publisher.publish(publish("t", "x", 0, 0)).await;
     subscriber.expect_nothing().await;
@@ -75,19 +94,29 @@ async fn after_unsubscribe_nothing_comes() {
 #[tokio::test]
 async fn a_shared_group_gets_each_message_once_in_turns() {
     let broker = TestBroker::start().await;
-    let (mut one, mut two) = (broker.connect(V5, "one").await, broker.connect(V5, "two").await);
+    let (mut one, mut two) = (
+        broker.connect(V5, "one").await,
+        broker.connect(V5, "two").await,
+    );
     one.subscribe("$share/g/t/#", 1).await;
     two.subscribe("$share/g/t/#", 1).await;
     let mut publisher = broker.connect(V5, "pub").await;
     for number in 1..=10 {
-        publisher.publish(publish("t/x", &number.to_string(), 1, number)).await;
+        publisher
+            .publish(publish("t/x", &number.to_string(), 1, number))
+            .await;
     }
     let mut all = Vec::new();
     for member in [&mut one, &mut two] {
         for _ in 0..5 {
             let message = member.receive_publish().await;
             member.acknowledge(&message).await;
-            all.push(String::from_utf8(message.payload.to_vec()).unwrap().parse::<u16>().unwrap());
+            all.push(
+                String::from_utf8(message.payload.to_vec())
+                    .unwrap()
+                    .parse::<u16>()
+                    .unwrap(),
+            );
         }
         member.expect_nothing().await;
     }
@@ -104,14 +133,24 @@ async fn a_shared_group_gets_each_message_once_in_turns() {
 
 #[tokio::test]
 async fn subscriptions_above_the_limit_are_refused_one_by_one() {
-    let settings =
-        BrokerSettings { max_subscriptions_per_client: 2, max_topic_levels: 3, ..BrokerSettings::default() };
+    let settings = BrokerSettings {
+        max_subscriptions_per_client: 2,
+        max_topic_levels: 3,
+        ..BrokerSettings::default()
+    };
     let broker = TestBroker::with(settings).await;
     let mut client = broker.connect(V5, "a").await;
-    assert_eq!(client.subscribe("a/b/c/d", 1).await, [ReasonCode::TopicFilterInvalid]);
+    assert_eq!(
+        client.subscribe("a/b/c/d", 1).await,
+        [ReasonCode::TopicFilterInvalid]
+    );
     assert_eq!(client.subscribe("a", 1).await, [ReasonCode::GrantedQoS1]);
     assert_eq!(client.subscribe("b", 1).await, [ReasonCode::GrantedQoS1]);
     assert_eq!(client.subscribe("c", 1).await, [ReasonCode::QuotaExceeded]);
-    assert_eq!(client.subscribe("a", 2).await, [ReasonCode::GrantedQoS2], "an old one may change");
+    assert_eq!(
+        client.subscribe("a", 2).await,
+        [ReasonCode::GrantedQoS2],
+        "an old one may change"
+    );
     assert_eq!(broker.broker.stats().subscriptions.get(), 2);
 }

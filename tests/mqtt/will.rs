@@ -36,7 +36,10 @@ async fn a_broken_connection_publishes_the_will_and_an_orderly_one_does_not() {
         let (mortal, _) = broker.connect_with(with_will(version, None)).await;
         mortal.vanish();
         let message = watcher.receive_publish().await;
-        assert_eq!((&*message.topic, &message.payload[..]), ("last/words", &b"gone"[..]));
+        assert_eq!(
+            (&*message.topic, &message.payload[..]),
+            ("last/words", &b"gone"[..])
+        );
         watcher.expect_nothing().await;
     }
 }
@@ -64,7 +67,11 @@ async fn disconnect_can_ask_for_the_will() {
     let broker = TestBroker::start().await;
     let mut watcher = watcher(&broker, V5).await;
     let (mut mortal, _) = broker.connect_with(with_will(V5, None)).await;
-    mortal.send(Packet::Disconnect(Disconnect::new(ReasonCode::DisconnectWithWill))).await;
+    mortal
+        .send(Packet::Disconnect(Disconnect::new(
+            ReasonCode::DisconnectWithWill,
+        )))
+        .await;
     watcher.receive_publish().await;
 }
 
@@ -87,7 +94,12 @@ async fn a_delayed_will_waits_and_is_forgotten_when_the_client_comes_back() {
     assert!(since.elapsed().as_millis() >= 900, "{:?}", since.elapsed());
     // The end of the session does not wait for the delay. [MQTT-3.1.3-9]
     delayed.properties.session_expiry_interval_s = Some(0);
-    delayed.will.as_mut().unwrap().properties.will_delay_interval_s = Some(1000);
+    delayed
+        .will
+        .as_mut()
+        .unwrap()
+        .properties
+        .will_delay_interval_s = Some(1000);
     let (mortal, _) = broker.connect_with(delayed).await;
     mortal.vanish();
     watcher.receive_publish().await;

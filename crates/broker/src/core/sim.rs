@@ -53,7 +53,10 @@ impl Sim {
     fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let limits = SessionLimits {
-            queue: QueueLimits { messages: usize::MAX, bytes: usize::MAX },
+            queue: QueueLimits {
+                messages: usize::MAX,
+                bytes: usize::MAX,
+            },
             outbox_bytes: random.random_range(100..2000),
             backlog: 100,
         };
@@ -77,7 +80,12 @@ impl Sim {
             })
             .collect();
         let receive_maximum = random.random_range(1..8);
-        Self { random, index, peers, receive_maximum }
+        Self {
+            random,
+            index,
+            peers,
+            receive_maximum,
+        }
     }
 
     fn run(mut self, steps: usize) {
@@ -119,11 +127,23 @@ impl Sim {
         for (at, peer) in self.peers.iter().enumerate() {
             assert_eq!(peer.session.in_flight_len(), 0, "identifiers leak at {at}");
             assert_eq!(peer.session.queued_len(), 0, "messages are left at {at}");
-            assert!(peer.unacknowledged.is_empty(), "the broker owes {at} acknowledgements");
+            assert!(
+                peer.unacknowledged.is_empty(),
+                "the broker owes {at} acknowledgements"
+            );
             for (publisher, sender) in (0..).zip(&self.peers) {
-                let got = |level| peer.received.get(&(publisher, level)).cloned().unwrap_or_default();
+                let got = |level| {
+                    peer.received
+                        .get(&(publisher, level))
+                        .cloned()
+                        .unwrap_or_default()
+                };
                 let all: Vec<u32> = (1..=sender.last_sent[2]).collect();
-                assert_eq!(got(2), all, "QoS 2 from {publisher} to {at}: exactly once and in order");
+                assert_eq!(
+                    got(2),
+                    all,
+                    "QoS 2 from {publisher} to {at}: exactly once and in order"
+                );
                 let mut firsts = Vec::new();
                 for number in got(1) {
                     if !firsts.contains(&number) {
@@ -131,7 +151,10 @@ impl Sim {
                     }
                 }
                 let all: Vec<u32> = (1..=sender.last_sent[1]).collect();
-                assert_eq!(firsts, all, "QoS 1 from {publisher} to {at}: at least once, first arrivals in order");
+                assert_eq!(
+                    firsts, all,
+                    "QoS 1 from {publisher} to {at}: at least once, first arrivals in order"
+                );
             }
         }
     }
@@ -149,7 +172,11 @@ impl Sim {
     /// A connection; one that exists is taken over.
     fn connect(&mut self, at: usize) {
         self.break_connection(at);
-        let link = Link { version: VERSION, receive_maximum: self.receive_maximum, max_packet_size: usize::MAX };
+        let link = Link {
+            version: VERSION,
+            receive_maximum: self.receive_maximum,
+            max_packet_size: usize::MAX,
+        };
         let peer = &mut self.peers[at];
         peer.connected = true;
         peer.session.attach(link);
@@ -158,7 +185,10 @@ impl Sim {
             peer.to_broker.push_back(if *released {
                 Packet::PubRel(PubRel::success(*id))
             } else {
-                Packet::Publish(Publish { dup: true, ..publish.clone() })
+                Packet::Publish(Publish {
+                    dup: true,
+                    ..publish.clone()
+                })
             });
         }
     }
@@ -171,13 +201,21 @@ impl Sim {
         }
         peer.last_sent[usize::from(level)] += 1;
         let number = peer.last_sent[usize::from(level)];
-        let mut publish = Publish::new(Utf8::from("t/x"), Bytes::from(format!("{at} {level} {number}")));
+        let mut publish = Publish::new(
+            Utf8::from("t/x"),
+            Bytes::from(format!("{at} {level} {number}")),
+        );
         publish.qos = QoS::try_from(level).unwrap();
-        while peer.unacknowledged.iter().any(|(id, ..)| *id == peer.next_id) {
+        while peer
+            .unacknowledged
+            .iter()
+            .any(|(id, ..)| *id == peer.next_id)
+        {
             peer.next_id = peer.next_id.next();
         }
         publish.packet_id = Some(peer.next_id);
-        peer.unacknowledged.push_back((peer.next_id, publish.clone(), false));
+        peer.unacknowledged
+            .push_back((peer.next_id, publish.clone(), false));
         peer.next_id = peer.next_id.next();
         peer.to_broker.push_back(Packet::Publish(publish));
     }
@@ -187,7 +225,9 @@ impl Sim {
         let many = self.random.random_range(1..6);
         let mut moved = false;
         for _ in 0..many {
-            let Some(packet) = self.peers[at].to_broker.pop_front() else { break };
+            let Some(packet) = self.peers[at].to_broker.pop_front() else {
+                break;
+            };
             self.broker_handles(at, packet);
             moved = true;
         }
@@ -200,7 +240,8 @@ impl Sim {
         match packet {
             Packet::Publish(publish) => {
                 let id = publish.packet_id.unwrap();
-                let first = publish.qos == QoS::AtLeastOnce || session.first_sight(id, &mut effects);
+                let first =
+                    publish.qos == QoS::AtLeastOnce || session.first_sight(id, &mut effects);
                 if first {
                     self.route(&publish);
                 }
@@ -235,7 +276,12 @@ impl Sim {
 
     fn route(&mut self, publish: &Publish) {
         let topic = TopicName::parse(publish.topic.clone()).unwrap();
-        let mut fanout = Fanout::new(Message::new(topic, publish.payload.clone(), publish.qos, false));
+        let mut fanout = Fanout::new(Message::new(
+            topic,
+            publish.payload.clone(),
+            publish.qos,
+            false,
+        ));
         for route in &self.index.routes(&publish.topic).sessions {
             let session = &mut self.peers[route.handle].session;
             let delivery = session.deliver(&mut fanout, &route.terms, &mut Effects::default());
@@ -257,7 +303,9 @@ impl Sim {
         let mut moved = false;
         for _ in 0..many {
             let bytes = peer.to_client.make_contiguous();
-            let Some(len) = codec::frame_length(bytes, usize::MAX).unwrap() else { break };
+            let Some(len) = codec::frame_length(bytes, usize::MAX).unwrap() else {
+                break;
+            };
             let frame: Vec<u8> = peer.to_client.drain(..len).collect();
             peer.handle(codec::decode(frame.into(), VERSION).unwrap());
             moved = true;
@@ -288,43 +336,65 @@ impl Peer {
                 let id = publish.packet_id.unwrap();
                 if publish.qos == QoS::AtLeastOnce {
                     self.take(&publish);
-                    self.to_broker.push_back(Packet::PubAck(PubAck::success(id)));
+                    self.to_broker
+                        .push_back(Packet::PubAck(PubAck::success(id)));
                 } else {
                     if self.held.insert(id) {
                         self.take(&publish);
                     }
-                    self.to_broker.push_back(Packet::PubRec(PubRec::success(id)));
+                    self.to_broker
+                        .push_back(Packet::PubRec(PubRec::success(id)));
                 }
             }
             Packet::PubRel(pubrel) => {
                 self.held.remove(&pubrel.packet_id);
-                self.to_broker.push_back(Packet::PubComp(PubComp::success(pubrel.packet_id)));
+                self.to_broker
+                    .push_back(Packet::PubComp(PubComp::success(pubrel.packet_id)));
             }
-            Packet::PubAck(puback) => self.unacknowledged.retain(|(id, ..)| *id != puback.packet_id),
+            Packet::PubAck(puback) => self
+                .unacknowledged
+                .retain(|(id, ..)| *id != puback.packet_id),
             Packet::PubRec(pubrec) => {
                 assert_eq!(pubrec.reason, ReasonCode::Success);
-                if let Some(entry) = self.unacknowledged.iter_mut().find(|(id, ..)| *id == pubrec.packet_id) {
+                if let Some(entry) = self
+                    .unacknowledged
+                    .iter_mut()
+                    .find(|(id, ..)| *id == pubrec.packet_id)
+                {
                     entry.2 = true;
-                    self.to_broker.push_back(Packet::PubRel(PubRel::success(pubrec.packet_id)));
+                    self.to_broker
+                        .push_back(Packet::PubRel(PubRel::success(pubrec.packet_id)));
                 }
             }
-            Packet::PubComp(pubcomp) => self.unacknowledged.retain(|(id, ..)| *id != pubcomp.packet_id),
+            Packet::PubComp(pubcomp) => self
+                .unacknowledged
+                .retain(|(id, ..)| *id != pubcomp.packet_id),
             other => panic!("a broker does not send {other:?}"),
         }
     }
 
     fn take(&mut self, publish: &Publish) {
         let text = std::str::from_utf8(&publish.payload).unwrap();
-        let numbers: Vec<u32> = text.split(' ').map(|number| number.parse().unwrap()).collect();
+        let numbers: Vec<u32> = text
+            .split(' ')
+            .map(|number| number.parse().unwrap())
+            .collect();
         let level = u8::try_from(numbers[1]).unwrap();
-        self.received.entry((numbers[0], level)).or_default().push(numbers[2]);
+        self.received
+            .entry((numbers[0], level))
+            .or_default()
+            .push(numbers[2]);
     }
 }
 
 /// `WEIR_SIM_SEEDS=10000` runs more of them, `WEIR_SIM_SEED=7` the one that failed.
 #[test]
 fn nothing_is_lost_doubled_or_reordered_over_broken_connections() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     let seeds = match number("WEIR_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("WEIR_SIM_SEEDS").unwrap_or(300),

@@ -12,6 +12,7 @@ use super::events;
 use crate::core::Millis;
 use crate::core::session::Session;
 use crate::core::subscriptions::SubscriptionOptions;
+use crate::stats::DropReason;
 
 /// A subscription that was granted.
 struct Granted {
@@ -90,22 +91,18 @@ impl Client {
             // Held over both, so that a retained message that is published meanwhile comes once: see `Router::retain`.
             let retained = self.shared.retained.read();
             self.shared.change_index(|index| {
-                for Granted {
-                    filter, options, ..
-                } in granted
-                {
-                    index.subscribe(self.handle.key, Arc::clone(&self.handle), filter, *options);
+                for one in granted {
+                    let handle = Arc::clone(&self.handle);
+                    index.subscribe(self.handle.key, handle, &one.filter, one.options);
                 }
             });
             let mut slot = self.handle.lock();
-            for Granted {
-                filter, options, ..
-            } in granted.iter().filter(|granted| granted.retrieve)
-            {
-                for message in retained.matching(&filter.filter, now) {
+            for one in granted.iter().filter(|one| one.retrieve) {
+                for message in retained.matching(&one.filter.filter, now) {
                     let own = message.origin.client_id == self.handle.client_id;
-                    if !(own && options.no_local) && !slot.session.retrieve(message, *options) {
-                        break;
+                    let skipped = own && one.options.no_local;
+                    if !skipped && !slot.session.retrieve(message, one.options) {
+                        self.shared.stats.dropped(DropReason::QueueFull, 1);
                     }
                 }
             }
@@ -119,12 +116,9 @@ impl Client {
 
     fn tell_subscribed(&mut self, granted: &[Granted]) {
         if self.router.watch().subscribed {
-            for Granted {
-                filter, options, ..
-            } in granted
-            {
-                self.router
-                    .observe(events::subscribed(&self.info, filter, *options));
+            for one in granted {
+                let event = events::subscribed(&self.info, &one.filter, one.options);
+                self.router.observe(event);
             }
         }
     }

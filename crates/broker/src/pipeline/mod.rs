@@ -404,15 +404,16 @@ fn settle(rule: &LiveRule, note: Note, now_ms: i64) {
             }
         }
         Note::Error(error, topic) => {
-            let message = error.to_string();
             let entry = RuleError {
                 at_ms: now_ms,
                 kind: error.kind.name(),
-                message: message.clone(),
+                message: error.to_string(),
                 topic: topic.clone(),
             };
             if counters.error(error.kind, entry) {
-                tracing::warn!(rule = %rule.id, kind = error.kind.name(), topic, "{message}");
+                // The value is part of a payload: it is kept with the rule's last errors, never logged.
+                let at = format!("{}:{}", error.line, error.column);
+                tracing::warn!(rule = %rule.id, kind = error.kind.name(), topic, at, "{}", error.message);
             }
         }
     }
