@@ -40,6 +40,8 @@ struct Peer {
     /// What the application got, by publisher and QoS, in order.
     received: BTreeMap<(u32, u8), Vec<u32>>,
     last_sent: [u32; 3],
+    /// An acknowledgement has made room, and the step that uses it has not ended yet.
+    refill_due: bool,
 }
 
 struct Sim {
@@ -113,7 +115,7 @@ impl Sim {
             self.connect(at);
         }
         let mut quiet = 0;
-        while quiet < 3 {
+        while quiet < 20 {
             let mut moved = false;
             for at in 0..self.peers.len() {
                 moved |= self.broker_reads(at);
@@ -231,6 +233,13 @@ impl Sim {
             self.broker_handles(at, packet);
             moved = true;
         }
+        // Others may publish before the step ends.
+        if self.peers[at].refill_due && self.random.random() {
+            let peer = &mut self.peers[at];
+            peer.refill_due = false;
+            peer.session.refill(0, None, &mut Effects::default());
+            moved = true;
+        }
         moved
     }
 
@@ -254,7 +263,7 @@ impl Sim {
             }
             Packet::PubAck(puback) => {
                 session.puback(puback.packet_id, &mut effects);
-                session.refill(0, None, &mut effects);
+                self.peers[at].refill_due = true;
             }
             Packet::PubRec(pubrec) => {
                 session.pubrec(pubrec.packet_id, false, &mut effects);
@@ -268,7 +277,7 @@ impl Sim {
             }
             Packet::PubComp(pubcomp) => {
                 session.pubcomp(pubcomp.packet_id, &mut effects);
-                session.refill(0, None, &mut effects);
+                self.peers[at].refill_due = true;
             }
             other => panic!("a client does not send {other:?}"),
         }
@@ -326,6 +335,7 @@ impl Peer {
             held: BTreeSet::new(),
             received: BTreeMap::new(),
             last_sent: [0; 3],
+            refill_due: false,
         }
     }
 
