@@ -85,7 +85,11 @@ impl Metric<'_> {
     }
 
     /// A sample with labels.
-    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) -> &mut Self {
+    pub(super) fn sample(
+        &mut self,
+        labels: &[(&str, &str)],
+        value: impl std::fmt::Display,
+    ) -> &mut Self {
         self.line("", labels, value)
     }
 

@@ -188,15 +188,16 @@ pub(super) fn start_log(common: &Common, config: &Config) -> Result<(), Box<Prob
         1 => "info,weir=debug,weir_sinks=debug",
         _ => "debug,weir=trace,weir_sinks=trace",
     };
-    let filter = EnvFilter::try_new(level).map_err(|error| {
-        Problem::whole(
-            "weir.toml",
-            "E1006",
-            format!("log.level `{level}`: {error}"),
-        )
-        .help("for example \"info\" or \"info,weir::reload=debug\"")
-    })
-    .map_err(Box::new)?;
+    let filter = EnvFilter::try_new(level)
+        .map_err(|error| {
+            Problem::whole(
+                "weir.toml",
+                "E1006",
+                format!("log.level `{level}`: {error}"),
+            )
+            .help("for example \"info\" or \"info,weir::reload=debug\"")
+        })
+        .map_err(Box::new)?;
     let json = match config.log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,

@@ -1,13 +1,16 @@
 //! `weir test`: runs the tests in rule files, offline.
 
+use std::ops::Range;
+
 use serde_json::json;
 
 use super::{Common, Exit, out_json, out_line, print_problems, say};
-use crate::config::toml_file::Process;
-use crate::problem::Problem;
+use crate::config::toml_file::Names;
+use crate::problem::{Problem, Source};
 use crate::project::check::{Verdict, check};
 use crate::project::files::{Files, Folders, Kind};
-use crate::project::run_test;
+use crate::project::run_test::{self, TestResult};
+use crate::project::script_test;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -24,7 +27,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let (files, unreadable) = Folders::of(&loaded.config.rules).scan();
-    let checked = check(&files, &Files::default(), &Process);
+    let checked = check(&files, &Files::default(), &Names);
     print_problems(&unreadable);
     let mut broken = unreadable.len();
     for report in checked
@@ -41,51 +44,45 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             .collect();
         print_problems(&errors);
     }
-    let (mut passed, mut failed, mut untested) = (0_usize, 0_usize, Vec::new());
-    let mut results = Vec::new();
+    let mut tally = Tally {
+        common,
+        filter: args.filter.as_deref(),
+        passed: 0,
+        failed: 0,
+        results: Vec::new(),
+    };
+    let mut untested = Vec::new();
     for rule in checked.rules.values() {
         if rule.tests.is_empty() {
             untested.push(rule.id.to_string());
         }
         for (test, source, place) in &rule.tests {
-            let name = format!("{}: {}", rule.id, test.name);
-            if args
-                .filter
-                .as_ref()
-                .is_some_and(|filter| !name.contains(filter.as_str()))
-            {
-                continue;
-            }
-            let result = run_test::run(rule, test);
-            if result.passed {
-                passed += 1;
-            } else {
-                failed += 1;
-            }
-            let (line, _) = source.position(place.start);
-            if common.json {
-                results.push(json!({
-                    "rule": rule.id, "name": test.name, "file": source.path, "line": line,
-                    "passed": result.passed, "differences": result.differences,
-                }));
-                continue;
-            }
-            if result.passed {
-                if !common.quiet {
-                    out_line(&format!("{}    {name}", common.good("ok")));
+            tally.take(&rule.id, &test.name, source, place, || {
+                run_test::run(rule, test)
+            });
+        }
+    }
+    for (name, source) in files.of(Kind::ScriptTests) {
+        match script_test::read(source) {
+            Ok(tests) => {
+                for (test, place) in &tests {
+                    tally.take(name, &test.name, source, place, || {
+                        script_test::run(test, &checked.scripts)
+                    });
                 }
-            } else {
-                out_line(&format!(
-                    "{}  {name}   {}:{line}",
-                    common.bad("FAIL"),
-                    source.path.display()
-                ));
-                for difference in &result.differences {
-                    out_line(&format!("        {difference}"));
-                }
+            }
+            Err(problems) => {
+                broken += 1;
+                print_problems(&problems);
             }
         }
     }
+    let Tally {
+        passed,
+        failed,
+        results,
+        ..
+    } = tally;
     if common.json {
         out_json(
             &json!({ "v": 1, "passed": passed, "failed": failed, "broken_files": broken, "untested": untested, "tests": results }),
@@ -111,4 +108,53 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
     let bad = failed > 0 || broken > 0 || (args.require_tests && !untested.is_empty());
     if bad { Exit::Problems } else { Exit::Ok }
+}
+
+/// Tests as they are run: printed one by one, counted.
+struct Tally<'a> {
+    common: &'a Common,
+    filter: Option<&'a str>,
+    passed: usize,
+    failed: usize,
+    results: Vec<serde_json::Value>,
+}
+
+impl Tally<'_> {
+    fn take(
+        &mut self,
+        of: &str,
+        test: &str,
+        source: &Source,
+        place: &Range<usize>,
+        run: impl FnOnce() -> TestResult,
+    ) {
+        let name = format!("{of}: {test}");
+        if self.filter.is_some_and(|filter| !name.contains(filter)) {
+            return;
+        }
+        let result = run();
+        if result.passed {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+        let (line, _) = source.position(place.start);
+        if self.common.json {
+            self.results.push(json!({
+                "rule": of, "name": test, "file": source.path, "line": line,
+                "passed": result.passed, "differences": result.differences,
+            }));
+        } else if !result.passed {
+            out_line(&format!(
+                "{}  {name}   {}:{line}",
+                self.common.bad("FAIL"),
+                source.path.display()
+            ));
+            for difference in &result.differences {
+                out_line(&format!("        {difference}"));
+            }
+        } else if !self.common.quiet {
+            out_line(&format!("{}    {name}", self.common.good("ok")));
+        }
+    }
 }

@@ -26,6 +26,13 @@ pub trait Outside {
     /// # Errors
     /// A sentence for the user when there is no such value.
     fn value(&self, kind: &str, name: &str) -> Result<String, String>;
+
+    /// What stands for a value that is missing and has no default; none where that is an error.
+    ///
+    /// A connector that has a stand-in for its URL is not one that could be opened, and is not checked as one.
+    fn stand_in(&self, _kind: &str, _name: &str) -> Option<String> {
+        None
+    }
 }
 
 /// The process' environment and files.
@@ -56,12 +63,16 @@ impl Outside for Process {
     }
 }
 
-/// Stands in for secrets where nothing is sent: every value is its own name.
+/// Stands in for values from outside where nothing is sent: defaults count, every other value is its own name.
 pub struct Names;
 
 impl Outside for Names {
     fn value(&self, kind: &str, name: &str) -> Result<String, String> {
-        Ok(format!("${{{kind}:{name}}}"))
+        Err(format!("`{kind}:{name}` is not looked up"))
+    }
+
+    fn stand_in(&self, kind: &str, name: &str) -> Option<String> {
+        Some(format!("${{{kind}:{name}}}"))
     }
 }
 
@@ -236,7 +247,10 @@ fn filled(text: &str, outside: &dyn Outside) -> Result<String, String> {
                 match (outside.value(kind, name), default) {
                     (Ok(value), _) => out.push_str(&value),
                     (Err(_), Some(default)) => out.push_str(default),
-                    (Err(message), None) => return Err(message),
+                    (Err(message), None) => match outside.stand_in(kind, name) {
+                        Some(value) => out.push_str(&value),
+                        None => return Err(message),
+                    },
                 }
             }
             _ => out.push_str(&place[..=end]),

@@ -71,9 +71,12 @@ impl Shared {
             version: connect.version,
             allow_anonymous: door.allow_anonymous,
         };
-        match self.authenticator.authenticate(&request).await {
-            Decision::Allow(identity) => Ok(identity),
-            Decision::Deny(reason) => {
+        // Checking passwords is slow by design: whoever stands too far back in the line is told to come again.
+        let answer = self.authenticator.authenticate(&request);
+        match tokio::time::timeout(self.settings.connect_timeout, answer).await {
+            Err(_) => Err(ReasonCode::ServerBusy),
+            Ok(Decision::Allow(identity)) => Ok(identity),
+            Ok(Decision::Deny(reason)) => {
                 self.stats.auth_failures.add(1);
                 Err(reason)
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use weir_sinks::ConnectorConfig;
+use weir_sinks::{ConfigError, ConnectorConfig};
 
 use super::check::{CheckedConnector, fingerprint, from_sinks};
 use super::rule_file;
@@ -26,6 +26,7 @@ pub fn read(
     let filled = Recorded {
         outside,
         values: std::cell::RefCell::default(),
+        stood_in: std::cell::Cell::default(),
     };
     let mut problems = Vec::new();
     file.fill_in(&filled, &mut problems);
@@ -33,16 +34,18 @@ pub fn read(
         return Err(problems);
     }
     let config = config(&mut file).map_err(|problem| vec![*problem])?;
-    let warnings = config.check().map_err(|errors| {
+    let located = |errors: &[ConfigError]| -> Vec<Problem> {
         errors
             .iter()
             .map(|error| from_sinks(source, &places, error))
-            .collect::<Vec<_>>()
-    })?;
-    let warnings = warnings
-        .iter()
-        .map(|warning| from_sinks(source, &places, warning))
-        .collect();
+            .collect()
+    };
+    let warnings = match config.check() {
+        Ok(warnings) => located(&warnings),
+        // A URL that is only a name cannot be judged.
+        Err(_) if filled.stood_in.get() => Vec::new(),
+        Err(errors) => return Err(located(&errors)),
+    };
     let fingerprint = fingerprint(&(&source.text, filled.values.into_inner()));
     Ok((
         CheckedConnector {
@@ -83,9 +86,11 @@ fn config(file: &mut TomlFile<'_>) -> Result<ConnectorConfig, Box<Problem>> {
             };
             Err(problem.into())
         }
-        None => {
-            Err(Problem::at(file.source, kind.span(), "E1003", "`type` must be a text").help(help).into())
-        }
+        None => Err(
+            Problem::at(file.source, kind.span(), "E1003", "`type` must be a text")
+                .help(help)
+                .into(),
+        ),
     }
 }
 
@@ -114,6 +119,8 @@ fn places(file: &TomlFile<'_>) -> BTreeMap<String, Range<usize>> {
 struct Recorded<'a> {
     outside: &'a dyn Outside,
     values: std::cell::RefCell<Vec<String>>,
+    /// Whether a name took the place of a value.
+    stood_in: std::cell::Cell<bool>,
 }
 
 impl Outside for Recorded<'_> {
@@ -125,5 +132,11 @@ impl Outside for Recorded<'_> {
         let value = self.outside.value(kind, name)?;
         self.values.borrow_mut().push(value.clone());
         Ok(value)
+    }
+
+    fn stand_in(&self, kind: &str, name: &str) -> Option<String> {
+        let name = self.outside.stand_in(kind, name)?;
+        self.stood_in.set(true);
+        Some(name)
     }
 }

@@ -6,4 +6,5 @@ pub mod expect;
 pub mod files;
 pub mod rule_file;
 pub mod run_test;
+pub mod script_test;
 pub mod watch;

@@ -329,6 +329,10 @@ impl Outside for WithConnector<'_> {
         self.filled.borrow_mut().push(value.clone());
         Ok(value)
     }
+
+    fn stand_in(&self, kind: &str, name: &str) -> Option<String> {
+        self.outside.stand_in(kind, name)
+    }
 }
 
 fn sinks(
