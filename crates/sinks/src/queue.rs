@@ -37,11 +37,20 @@ struct State {
     reserved_rows: usize,
     reserved_bytes: usize,
     next_seq: u64,
+    /// The worker sleeps until a batch of this size is there or its time is up: only then is it worth waking.
+    wake: Wake,
     /// Raised each time room comes back.
     generation: u64,
     closed: bool,
     stopped: bool,
     counters: SinkCounters,
+}
+
+/// How much has to wait before a sleeping worker is woken.
+#[derive(Clone, Copy, Debug)]
+struct Wake {
+    rows: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -143,6 +152,10 @@ impl Queue {
                 reserved_rows: 0,
                 reserved_bytes: 0,
                 next_seq: 1,
+                wake: Wake {
+                    rows: usize::MAX,
+                    bytes: usize::MAX,
+                },
                 generation: 0,
                 closed: false,
                 stopped: false,
@@ -225,13 +238,22 @@ impl Queue {
             row,
         };
         state.next_seq += 1;
+        let bytes_before = state.bytes;
         state.bytes += size;
         state.waiting.push_back(Waiting {
             record,
             since: Instant::now(),
         });
+        let rows = state.waiting.len();
+        // Once for the first row, which starts the batch's clock, and once when the batch is full: a wake a row would
+        // cost more than the row.
+        let first_or_full = rows == 1
+            || rows == state.wake.rows
+            || (bytes_before < state.wake.bytes && state.bytes >= state.wake.bytes);
         drop(state);
-        self.filled.notify_one();
+        if first_or_full {
+            self.filled.notify_one();
+        }
     }
 
     /// What the policy does for a row without reserved room; false when the row itself was dropped.
@@ -272,6 +294,10 @@ impl Queue {
         loop {
             let wait = {
                 let mut state = self.state.lock();
+                state.wake = Wake {
+                    rows: limits.max_rows,
+                    bytes: limits.max_bytes,
+                };
                 match state.waiting.front() {
                     None if state.closed => return None,
                     None => None,

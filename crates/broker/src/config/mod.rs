@@ -564,4 +564,35 @@ mod tests {
             [2]
         );
     }
+
+    /// The keys of a table, as the error for an unknown one lists them.
+    fn keys_of(section: &str) -> Vec<String> {
+        let text = match section {
+            "" => "no_such_key = 1\n".to_owned(),
+            "listeners" => "[[listeners]]\nno_such_key = 1\n".to_owned(),
+            section => format!("[{section}]\nno_such_key = 1\n"),
+        };
+        let help = load(&text, &[]).unwrap_err()[0].help.clone().unwrap();
+        help.trim_start_matches("known keys: ")
+            .split(", ")
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn the_example_file_loads_and_names_every_key() {
+        let text = include_str!("../../../../weir.toml");
+        load(text, &[]).unwrap();
+        for section in ["", "log", "listeners", "mqtt", "auth", "http", "rules"] {
+            for key in keys_of(section) {
+                let named = text.lines().any(|line| {
+                    let line = line.trim_start_matches("# ");
+                    line.starts_with(&format!("{key} ="))
+                        || line.starts_with(&format!("[{key}]"))
+                        || line.starts_with(&format!("[[{key}]]"))
+                });
+                assert!(named, "weir.toml does not show `{key}` of [{section}]");
+            }
+        }
+    }
 }
