@@ -82,8 +82,8 @@ pub enum Target {
 /// The rules that want one topic; connections keep it for topics that they have seen.
 pub struct Matched {
     rules: MatchedRules<LiveRule>,
-    /// Kept, so that the set that the rules belong to is whole as long as it is used.
-    _live: Arc<Live>,
+    /// The set that the rules belong to: what they republish is matched against the same one.
+    live: Arc<Live>,
 }
 
 /// What became of a publish that rules wanted.
@@ -110,16 +110,57 @@ impl Room {
 /// Everything that one message makes, before any of it is handed over.
 #[derive(Default)]
 struct Outcome {
+    demands: Vec<Demand>,
     rows: Vec<Row>,
     republish: Vec<Publish>,
     notes: Vec<(Arc<LiveRule>, Note)>,
 }
 
-struct Row {
+/// What one sink is to take of one message.
+struct Demand {
+    rule: Arc<LiveRule>,
+    /// The sink's place in its rule.
+    place: usize,
     sink: SinkHandle,
+    rows: usize,
+    bytes: usize,
+}
+
+struct Row {
+    /// Its sink's place among the demands.
+    demand: usize,
     client_id: Text,
     message_id: u128,
     value: Value,
+}
+
+impl Outcome {
+    fn add_row(
+        &mut self,
+        rule: &Arc<LiveRule>,
+        place: usize,
+        sink: &SinkHandle,
+        row: impl FnOnce(usize) -> Row,
+    ) {
+        let known = self
+            .demands
+            .iter()
+            .position(|demand| demand.place == place && Arc::ptr_eq(&demand.rule, rule));
+        let at = known.unwrap_or_else(|| {
+            self.demands.push(Demand {
+                rule: Arc::clone(rule),
+                place,
+                sink: sink.clone(),
+                rows: 0,
+                bytes: 0,
+            });
+            self.demands.len() - 1
+        });
+        let row = row(at);
+        self.demands[at].rows += 1;
+        self.demands[at].bytes += record_size(&row.client_id, &row.value);
+        self.rows.push(row);
+    }
 }
 
 enum Note {
@@ -179,7 +220,7 @@ impl Pipeline {
     pub fn matched(&self, topic: &str) -> Option<Arc<Matched>> {
         let live = self.live.load_full();
         let rules = live.rules.matching(topic)?;
-        Some(Arc::new(Matched { rules, _live: live }))
+        Some(Arc::new(Matched { rules, live }))
     }
 
     /// Whether any rule listens to the broker event `topic` (`$events/…`).
@@ -192,54 +233,48 @@ impl Pipeline {
     /// A message of QoS 0 is never held back: rows that find no room are dropped and counted by their sink.
     pub fn accept(&self, matched: &Arc<Matched>, publish: Publish) -> Accepted {
         let may_wait = publish.qos > 0;
-        let mut outcome = Outcome::default();
-        self.run(&matched.rules, publish, &mut outcome);
-        self.hand_over(outcome, may_wait)
+        let event = Event {
+            timestamp_ms: publish.received_at_ms,
+            what: What::Publish(publish),
+        };
+        self.hand_over(self.run(&matched.live, &matched.rules, &event), may_wait)
     }
 
     /// Offers a broker event to the rules; rows that find no room are dropped and counted.
     ///
-    /// Returns the messages that republish sinks made, to be routed like any other.
+    /// Returns the messages that republish sinks made. Their own rules have run already: they are only to be routed.
     pub fn observe(&self, event: Event) -> Vec<Publish> {
         let live = self.live.load_full();
         let Some(matched) = live.rules.matching_any(&event) else {
             return Vec::new();
         };
-        let mut outcome = Outcome::default();
-        self.evaluate(&matched, &event, &mut outcome);
-        match self.hand_over(outcome, false) {
+        match self.hand_over(self.run(&live, &matched, &event), false) {
             Accepted::Kept { republish } => republish,
             Accepted::NoRoom(_) => Vec::new(),
         }
     }
 
-    /// Runs a message's rules, and those of the messages that they republish.
-    fn run(&self, matched: &MatchedRules<LiveRule>, publish: Publish, outcome: &mut Outcome) {
-        let timestamp_ms = publish.received_at_ms;
-        let first = outcome.republish.len();
-        self.evaluate(
-            matched,
-            &Event {
-                timestamp_ms,
-                what: What::Publish(publish),
-            },
-            outcome,
-        );
-        let mut next = first;
+    /// Runs an event's rules, and those of the messages that they republish, all of one set.
+    fn run(&self, live: &Live, matched: &MatchedRules<LiveRule>, event: &Event) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.evaluate(matched, event, &mut outcome);
+        let mut next = 0;
         // Breadth first; every copy carries one more hop, so the chain ends at the sinks' max_hops.
         while let Some(copy) = outcome.republish.get(next).cloned() {
             next += 1;
-            if let Some(matched) = copy.topic.as_str().and_then(|topic| self.matched(topic)) {
-                self.evaluate(
-                    &matched.rules,
-                    &Event {
-                        timestamp_ms,
-                        what: What::Publish(copy),
-                    },
-                    outcome,
-                );
+            if let Some(matched) = copy
+                .topic
+                .as_str()
+                .and_then(|topic| live.rules.matching(topic))
+            {
+                let copy = Event {
+                    timestamp_ms: event.timestamp_ms,
+                    what: What::Publish(copy),
+                };
+                self.evaluate(&matched, &copy, &mut outcome);
             }
         }
+        outcome
     }
 
     fn evaluate(&self, matched: &MatchedRules<LiveRule>, event: &Event, outcome: &mut Outcome) {
@@ -268,31 +303,32 @@ impl Pipeline {
         }
     }
 
-    /// Reserves room for every row, then pushes them all; or takes nothing when a sink that blocks has none.
+    /// Reserves room for all rows, then pushes them; or takes nothing when a sink that blocks has none.
     fn hand_over(&self, outcome: Outcome, may_wait: bool) -> Accepted {
-        let mut permits: Vec<Option<Permit>> = Vec::with_capacity(outcome.rows.len());
-        for row in &outcome.rows {
-            match row
-                .sink
-                .try_reserve(1, record_size(&row.client_id, &row.value))
-            {
+        let mut permits: Vec<Option<Permit>> = Vec::with_capacity(outcome.demands.len());
+        for demand in &outcome.demands {
+            match demand.sink.try_reserve(demand.rows, demand.bytes) {
                 Ok(permit) => permits.push(Some(permit)),
-                // Waiting would not help a row that is larger than its whole queue.
+                // Waiting would not help what is larger than the whole queue.
                 Err(full) if may_wait && !full.never => return Accepted::NoRoom(Room(full)),
-                Err(_) => permits.push(None),
+                Err(full) => {
+                    let reason = if full.never {
+                        "larger_than_queue"
+                    } else {
+                        "queue_full"
+                    };
+                    demand
+                        .sink
+                        .count_dropped(u64::try_from(demand.rows).unwrap_or(u64::MAX), reason);
+                    permits.push(None);
+                }
             }
         }
         let now_ms = world::now_ms();
-        for (row, permit) in outcome.rows.into_iter().zip(permits) {
-            match permit {
-                Some(mut permit) => row.sink.push(
-                    &mut permit,
-                    row.client_id,
-                    row.message_id,
-                    row.value,
-                    now_ms,
-                ),
-                None => row.sink.count_dropped(1, "queue_full"),
+        for row in outcome.rows {
+            if let Some(permit) = &mut permits[row.demand] {
+                let sink = &outcome.demands[row.demand].sink;
+                sink.push(permit, row.client_id, row.message_id, row.value, now_ms);
             }
         }
         for (rule, note) in outcome.notes {
@@ -312,10 +348,10 @@ fn route(rule: &Arc<LiveRule>, rows: Vec<Value>, event: &Event, outcome: &mut Ou
     };
     let (mut republished, mut republish_failed) = (0, Vec::new());
     for row in rows {
-        for sink in &rule.sinks {
+        for (place, sink) in rule.sinks.iter().enumerate() {
             match &sink.target {
-                Target::Queue(handle) => outcome.rows.push(Row {
-                    sink: handle.clone(),
+                Target::Queue(handle) => outcome.add_row(rule, place, handle, |demand| Row {
+                    demand,
                     client_id: client_id.clone(),
                     message_id,
                     value: row.clone(),
