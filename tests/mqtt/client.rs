@@ -36,10 +36,14 @@ impl TestBroker {
     }
 
     pub(crate) async fn with(settings: BrokerSettings) -> Self {
+        let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
+        Self::with_rules(settings, Arc::new(pipeline)).await
+    }
+
+    pub(crate) async fn with_rules(settings: BrokerSettings, pipeline: Arc<Pipeline>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
-        let broker = Broker::start(settings, Arc::new(pipeline), Arc::new(Anonymous));
+        let broker = Broker::start(settings, pipeline, Arc::new(Anonymous));
         let settings = ListenerSettings {
             name: "test".into(),
             max_connections: 1000,

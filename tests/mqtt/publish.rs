@@ -1,11 +1,17 @@
 //! PUBLISH in both directions.
 
 use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir::broker::BrokerSettings;
+use weir::pipeline::world::World;
+use weir::pipeline::{LiveRule, Pipeline};
+use weir::project::rule_file::OnError;
 use weir::stats::DropReason;
 use weir_mqtt::{Connect, Packet, PubRel, QoS, ReasonCode, TopicAlias, Utf8};
+use weir_rules::script::{ScriptLimits, Scripts};
+use weir_rules::{Catalog, compile};
 
 use crate::client::{ALL, TestBroker, V3_1_1, V5, id, publish, qos};
 
@@ -277,4 +283,109 @@ impl crate::client::Client {
             "{received} of at most {most}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_large_packet_in_small_pieces_arrives_and_the_connection_goes_on() {
+    let broker = TestBroker::start().await;
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("t", 0).await;
+    let mut publisher = broker.connect(V3_1_1, "pub").await;
+    let payload = "x".repeat(300_000);
+    let mut bytes = Vec::new();
+    for packet in [
+        Packet::Publish(publish("t", &payload, 1, 1)),
+        Packet::Publish(publish("t", "small", 1, 2)),
+    ] {
+        weir_mqtt::codec::encode(&packet, V3_1_1, &mut bytes).unwrap();
+    }
+    let (byte_by_byte, pieces) = bytes.split_at(3000);
+    for piece in byte_by_byte.chunks(1).chain(pieces.chunks(100)) {
+        publisher.send_bytes(piece).await;
+    }
+    for number in [1, 2] {
+        match publisher.receive().await {
+            Packet::PubAck(puback) => assert_eq!(puback.packet_id, id(number)),
+            other => panic!("expected PUBACK, got {other:?}"),
+        }
+    }
+    assert_eq!(
+        subscriber.receive_publish().await.payload,
+        payload.as_bytes()
+    );
+    assert_eq!(&subscriber.receive_publish().await.payload[..], b"small");
+    publisher.publish(publish("t", "after", 1, 3)).await;
+    assert_eq!(&subscriber.receive_publish().await.payload[..], b"after");
+}
+
+#[tokio::test]
+async fn a_publisher_with_slow_rules_delays_neither_receivers_nor_a_takeover() {
+    const MESSAGES: u16 = 200;
+    let limits = ScriptLimits {
+        time: std::time::Duration::from_millis(20),
+        operations: u64::MAX,
+        ..ScriptLimits::default()
+    };
+    let (scripts, errors) = Scripts::load_each([("u", "fn slow(x) { loop { } }")], limits);
+    assert!(errors.is_empty());
+    let catalog = Catalog {
+        scripts: Arc::new(scripts),
+    };
+    let (rule, _) = compile(r#"SELECT u.slow(1) AS x FROM "slow""#, &catalog).unwrap();
+    let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
+    pipeline.swap(vec![Arc::new(LiveRule {
+        id: "slow".into(),
+        rule: Arc::new(rule),
+        sinks: Vec::new(),
+        counters: Arc::default(),
+        on_error: OnError::Drop,
+    })]);
+    let broker = TestBroker::with_rules(BrokerSettings::default(), Arc::new(pipeline)).await;
+    let handled = || broker.broker.stats().messages_in[0].get();
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("slow", 0).await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    let mut bytes = Vec::new();
+    for _ in 0..MESSAGES {
+        let packet = Packet::Publish(publish("slow", "x", 0, 0));
+        weir_mqtt::codec::encode(&packet, V5, &mut bytes).unwrap();
+    }
+    publisher.send_bytes(&bytes).await;
+    subscriber.receive_publish().await;
+    assert!(handled() < u64::from(MESSAGES), "the first comes first");
+    let taker = broker.connect(V5, "pub").await;
+    assert!(
+        handled() < u64::from(MESSAGES),
+        "the takeover waited for all of them"
+    );
+    publisher
+        .expect_disconnect(ReasonCode::SessionTakenOver)
+        .await;
+    taker.disconnect().await;
+}
+
+#[tokio::test]
+async fn packets_before_a_malformed_one_are_handled_however_long_they_take() {
+    let broker = TestBroker::start().await;
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("t", 0).await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    // More than one step's bytes in one buffer: a packet that came in two reads, and those behind it.
+    let mut bytes = Vec::new();
+    let large = "x".repeat(70_000);
+    for payload in [&large, "second", "third"] {
+        let packet = Packet::Publish(publish("t", payload, 0, 0));
+        weir_mqtt::codec::encode(&packet, V5, &mut bytes).unwrap();
+    }
+    bytes.extend_from_slice(&[0, 0]);
+    publisher.send_bytes(&bytes).await;
+    for payload in [&large, "second", "third"] {
+        assert_eq!(
+            subscriber.receive_publish().await.payload,
+            payload.as_bytes()
+        );
+    }
+    publisher
+        .expect_disconnect(ReasonCode::MalformedPacket)
+        .await;
 }

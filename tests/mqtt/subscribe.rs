@@ -1,12 +1,14 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use std::num::NonZeroU32;
+
 use weir::broker::BrokerSettings;
 use weir_mqtt::{
-    Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionId,
-    SubscriptionRequest,
+    Connect, Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionId,
+    SubscriptionRequest, Unsubscribe, Utf8,
 };
 
-use crate::client::{ALL, TestBroker, V5, id, publish};
+use crate::client::{ALL, Client, TestBroker, V5, id, publish, qos};
 
 #[tokio::test]
 async fn overlapping_subscriptions_give_one_copy_with_the_highest_qos() {
@@ -153,4 +155,117 @@ async fn subscriptions_above_the_limit_are_refused_one_by_one() {
         "an old one may change"
     );
     assert_eq!(broker.broker.stats().subscriptions.get(), 2);
+}
+
+fn request(filter: &str, level: u8) -> SubscriptionRequest {
+    SubscriptionRequest {
+        filter: SubscriptionFilter::parse(filter).unwrap(),
+        options: SubscribeOptions::with_qos(qos(level)),
+    }
+}
+
+async fn subscribe_all(
+    client: &mut Client,
+    requests: Vec<SubscriptionRequest>,
+) -> Vec<ReasonCode> {
+    client
+        .send(Packet::Subscribe(Subscribe {
+            packet_id: id(7),
+            requests,
+            properties: None,
+        }))
+        .await;
+    match client.receive().await {
+        Packet::SubAck(suback) => suback.reasons,
+        other => panic!("expected SUBACK, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_stands_many_times_in_one_subscribe_counts_once_with_its_last_options() {
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        let mut publisher = broker.connect(version, "pub").await;
+        let mut message = publish("t", "kept", 1, 1);
+        message.retain = true;
+        publisher.publish(message).await;
+        let mut subscriber = broker.connect(version, "sub").await;
+        let mut requests = vec![request("t", 0); 500];
+        requests.push(request("t", 1));
+        let reasons = subscribe_all(&mut subscriber, requests).await;
+        assert_eq!(reasons.len(), 501);
+        assert_eq!(reasons[0], ReasonCode::Success);
+        assert_eq!(reasons[500], ReasonCode::GrantedQoS1);
+        let message = subscriber.receive_publish().await;
+        assert_eq!(message.qos, QoS::AtLeastOnce);
+        subscriber.acknowledge(&message).await;
+        subscriber.expect_nothing().await;
+        assert_eq!(broker.broker.stats().subscriptions.get(), 1);
+        subscriber.disconnect().await;
+        publisher.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn more_filters_in_one_subscribe_than_a_session_may_have_are_refused() {
+    let settings = BrokerSettings {
+        max_subscriptions_per_client: 3,
+        ..BrokerSettings::default()
+    };
+    let broker = TestBroker::with(settings).await;
+    for version in ALL {
+        let refused = if version.is_v5() {
+            ReasonCode::QuotaExceeded
+        } else {
+            ReasonCode::UnspecifiedError
+        };
+        let mut client = broker.connect(version, "a").await;
+        let repeated = vec![request("a", 0); 5];
+        let ok = ReasonCode::Success;
+        assert_eq!(
+            subscribe_all(&mut client, repeated).await,
+            [ok, ok, ok, refused, refused]
+        );
+        let others = vec![request("b", 0), request("c", 0), request("d", 0)];
+        assert_eq!(subscribe_all(&mut client, others).await, [ok, ok, refused]);
+        assert_eq!(broker.broker.stats().subscriptions.get(), 3);
+        client.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn answers_larger_than_the_client_takes_are_not_sent() {
+    // [MQTT-3.1.2-24]
+    let broker = TestBroker::start().await;
+    let connect = |size| {
+        let mut connect = Connect::new(V5, Utf8::from("small"));
+        connect.properties.maximum_packet_size = NonZeroU32::new(size);
+        connect
+    };
+    let mut client = broker.open(V5).await;
+    client.send(Packet::Connect(Box::new(connect(8)))).await;
+    assert_eq!(client.receive_or_end().await, None);
+    assert_eq!(broker.broker.stats().sessions.get(), 0);
+
+    let (mut client, _) = broker.connect_with(connect(60)).await;
+    let requests: Vec<_> = (0..60).map(|n| request(&n.to_string(), 0)).collect();
+    let filters = requests.iter().map(|one| one.filter.clone()).collect();
+    client
+        .send(Packet::Subscribe(Subscribe {
+            packet_id: id(1),
+            requests,
+            properties: None,
+        }))
+        .await;
+    client.expect_disconnect(ReasonCode::PacketTooLarge).await;
+
+    let (mut client, _) = broker.connect_with(connect(60)).await;
+    client
+        .send(Packet::Unsubscribe(Unsubscribe {
+            packet_id: id(1),
+            filters,
+            properties: None,
+        }))
+        .await;
+    client.expect_disconnect(ReasonCode::PacketTooLarge).await;
 }

@@ -1,7 +1,9 @@
 //! Wills.
 
 use bytes::Bytes;
-use weir_mqtt::{Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, TopicName, Utf8, Will};
+use weir_mqtt::{
+    Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, SubscribeOptions, TopicName, Utf8, Will,
+};
 
 use crate::client::{ALL, Client, TestBroker, V5, qos};
 
@@ -103,4 +105,24 @@ async fn a_delayed_will_waits_and_is_forgotten_when_the_client_comes_back() {
     let (mortal, _) = broker.connect_with(delayed).await;
     mortal.vanish();
     watcher.receive_publish().await;
+}
+
+#[tokio::test]
+async fn a_delayed_will_does_not_come_back_to_its_client_over_no_local() {
+    let broker = TestBroker::start().await;
+    let mut watcher = watcher(&broker, V5).await;
+    let mut delayed = with_will(V5, Some(1));
+    delayed.clean_start = false;
+    delayed.properties.session_expiry_interval_s = Some(100);
+    let (mut mortal, _) = broker.connect_with(delayed.clone()).await;
+    let options = SubscribeOptions {
+        no_local: true,
+        ..SubscribeOptions::with_qos(qos(1))
+    };
+    mortal.subscribe_with("last/words", options).await;
+    mortal.vanish();
+    watcher.receive_publish().await;
+    let (mut mortal, connack) = broker.connect_with(delayed).await;
+    assert!(connack.session_present);
+    mortal.expect_nothing().await;
 }

@@ -132,7 +132,14 @@ impl App {
         let _ = self.stop.send(true);
         self.broker.shutdown(GRACE).await;
         let left = self.reloader.close(GRACE).await;
-        while self.tasks.join_next().await.is_some() {}
+        // A request that never ends must not keep the process.
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(1), ended)
+            .await
+            .is_err()
+        {
+            self.tasks.abort_all();
+        }
         left
     }
 }
@@ -253,7 +260,7 @@ fn posix_offset(offset: &str) -> String {
         Some(("-", rest)) => format!("+{rest}"),
         _ => return String::new(),
     };
-    format!("<{offset}>{flipped}")
+    format!("OFFSET{flipped}")
 }
 
 #[cfg(test)]

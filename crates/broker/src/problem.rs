@@ -67,6 +67,59 @@ impl Source {
     }
 }
 
+/// A line of a file without the secrets that stand in it: quoted values of keys that hold one, and a URL's password.
+///
+/// What is hidden keeps its length, so that a caret still points at its place.
+fn masked(line: &str) -> String {
+    const KEYS: [&str; 3] = ["password", "secret", "token"];
+    let mut chars: Vec<char> = line.chars().collect();
+    let text: Vec<char> = line.to_lowercase().chars().collect();
+    let text = if text.len() == chars.len() {
+        text
+    } else {
+        chars.clone()
+    };
+    let mut hide = |from: usize, end: &dyn Fn(char) -> bool| {
+        for c in chars.iter_mut().skip(from).take_while(|c| !end(**c)) {
+            *c = '*';
+        }
+    };
+    for key in KEYS {
+        let key: Vec<char> = key.chars().collect();
+        for at in 0..text.len().saturating_sub(key.len()) {
+            if text[at..].starts_with(&key) {
+                let mut rest = text
+                    .iter()
+                    .enumerate()
+                    .skip(at + key.len())
+                    .skip_while(|(_, c)| **c == ' ');
+                let quote = rest
+                    .next()
+                    .filter(|(_, c)| **c == '=')
+                    .and_then(|_| rest.find(|(_, c)| **c != ' '));
+                if let Some((open, quote)) = quote.filter(|(_, c)| matches!(c, '"' | '\'')) {
+                    hide(open + 1, &|c| c == *quote);
+                }
+            }
+        }
+    }
+    for at in 0..text.len() {
+        if text[at..].starts_with(&[':', '/', '/']) {
+            let rest = &text[at + 3..];
+            let end = rest
+                .iter()
+                .position(|c| matches!(c, '/' | '"' | '\'' | ' '))
+                .unwrap_or(rest.len());
+            let user = rest[..end].iter().rposition(|c| *c == '@');
+            let colon = user.and_then(|user| rest[..user].iter().position(|c| *c == ':'));
+            if let Some(colon) = colon {
+                hide(at + 3 + colon + 1, &|c| c == '@');
+            }
+        }
+    }
+    chars.into_iter().collect()
+}
+
 fn floor_char_boundary(text: &str, mut offset: usize) -> usize {
     while !text.is_char_boundary(offset) {
         offset -= 1;
@@ -124,7 +177,7 @@ impl Problem {
     /// A problem with the bytes `span` of a file.
     pub fn at(source: &Source, span: Range<usize>, code: &str, message: impl Into<String>) -> Self {
         let (line, column) = source.position(span.start);
-        let excerpt = source.line(line).to_owned();
+        let excerpt = masked(source.line(line));
         let start = floor_char_boundary(&source.text, span.start.min(source.text.len()));
         let end = floor_char_boundary(&source.text, span.end.clamp(start, source.text.len()));
         let covered = source.text[start..end].lines().next().unwrap_or("");
@@ -259,6 +312,26 @@ mod tests {
         let source = Source::new("x", "ab");
         let problem = Problem::at(&source, 7..9, "E1001", "gone");
         assert_eq!((problem.line, problem.column, problem.length), (1, 3, 1));
+    }
+
+    #[test]
+    fn a_secret_in_the_shown_line_is_hidden() {
+        assert_eq!(
+            masked("device_secret = \"abc\"  # x"),
+            "device_secret = \"***\"  # x"
+        );
+        assert_eq!(
+            masked("auth = { kind = 'bearer', token = 'abcd' }"),
+            "auth = { kind = 'bearer', token = '****' }"
+        );
+        assert_eq!(
+            masked("url = \"postgres://u:pw@host/db\""),
+            "url = \"postgres://u:**@host/db\""
+        );
+        assert_eq!(
+            masked("SELECT payload.token AS t"),
+            "SELECT payload.token AS t"
+        );
     }
 
     #[test]

@@ -15,12 +15,12 @@ use serde_json::json;
 use weir_sinks::{Connector, ConsoleOutput, LinkState, SinkHandle, SinkSpec};
 
 use crate::config::toml_file::{Outside, Process};
-use crate::config::{Config, Policy};
+use crate::config::{Config, Policy, StartPolicy};
 use crate::pipeline::counters::RuleCounters;
 use crate::pipeline::{LiveRule, LiveSink, Pipeline, Target};
 use crate::problem::Problem;
 use crate::project::check::{Checked, CheckedRule, CheckedSink, FileReport, Verdict, check};
-use crate::project::files::{FileId, Files, Folders, Kind, LastGood, write_whole};
+use crate::project::files::{FileId, Files, Folders, Kind, LastGood, Scanned, write_whole};
 
 /// How long the sinks of a removed rule may take to deliver what they have.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -40,6 +40,7 @@ pub struct Reloader {
     project: Project,
     last_good: Option<LastGood>,
     policy: Policy,
+    start_policy: StartPolicy,
     max_rules: usize,
     data_dir: PathBuf,
     store_id: String,
@@ -51,10 +52,16 @@ pub struct Reloader {
 
 #[derive(Default)]
 struct State {
-    files: Files,
+    /// The files as they were at the last load, taken over or not.
+    seen: Files,
+    /// What became of them.
+    reports: Vec<FileReport>,
+    /// What is live.
     checked: Checked,
     connectors: HashMap<String, (u64, Arc<Connector>)>,
     sinks: BTreeMap<(String, String), OpenSink>,
+    /// Sinks of removed rules that still deliver what they have.
+    draining: Vec<(OpenSink, tokio::task::JoinHandle<u64>)>,
     counters: HashMap<String, Arc<RuleCounters>>,
     totals: Totals,
 }
@@ -197,6 +204,7 @@ impl Reloader {
             project,
             last_good,
             policy: config.rules.policy,
+            start_policy: config.rules.start_policy,
             max_rules: config.rules.max_rules,
             data_dir: data_dir.to_path_buf(),
             store_id: store_id(data_dir),
@@ -221,8 +229,13 @@ impl Reloader {
 
     /// Loads when a file's text is not what it was at the last load.
     pub async fn reload_if_changed(&self) -> Option<ReloadReport> {
-        let (files, _) = self.read();
-        let changed = changed(&self.state.lock().files, &files);
+        let last_good = self
+            .last_good
+            .as_ref()
+            .map(LastGood::read)
+            .unwrap_or_default();
+        let files = self.read(&last_good).files;
+        let changed = changed(&self.state.lock().seen, &files);
         if changed.is_empty() {
             None
         } else {
@@ -234,33 +247,49 @@ impl Reloader {
     pub async fn reload(&self, dry_run: bool) -> ReloadReport {
         let mut turn = self.turn.lock().await;
         let started = Instant::now();
-        let (files, unreadable) = self.read();
-        let last_good = self
-            .last_good
-            .as_ref()
-            .map(LastGood::read)
-            .unwrap_or_default();
+        let first = *turn == 0;
+        let last_good = match &self.last_good {
+            Some(_) if first && self.start_policy == StartPolicy::SkipBad => Files::default(),
+            Some(last_good) => last_good.read(),
+            None => Files::default(),
+        };
+        let scanned = self.read(&last_good);
+        let files = scanned.files;
+        let before = self.state.lock().checked.clone();
         let mut checked = match &self.project {
-            Project::Folders(_) => check(&files, &last_good, &Process),
-            Project::BuiltIn(_, outside) => check(&files, &last_good, &**outside),
+            Project::Folders(_) => check(&files, &last_good, Some(&before), &Process),
+            Project::BuiltIn(_, outside) => check(&files, &last_good, Some(&before), &**outside),
         };
         self.limit_rules(&mut checked);
-        let changed = changed(&self.state.lock().files, &files);
-        let refused = checked.refused() + unreadable.len();
-        let apply = !dry_run && (self.policy == Policy::PerFile || refused == 0 || *turn == 0);
+        note_unreadable(&mut checked, scanned.unreadable);
+        let changed = changed(&self.state.lock().seen, &files);
+        let refused = checked.refused() + scanned.problems.len();
+        let strict = first && self.start_policy == StartPolicy::Strict;
+        let whole = strict || (self.policy == Policy::AllOrNothing && !first);
+        let apply = !dry_run && (refused == 0 || !whole);
+        let failed = if apply {
+            self.apply(&mut checked)
+        } else {
+            Vec::new()
+        };
         let mut outcomes = outcomes(&checked, &changed, apply || dry_run);
-        outcomes.extend(unreadable.into_iter().map(|problem| FileOutcome {
+        outcomes.extend(failed);
+        outcomes.extend(scanned.problems.into_iter().map(|problem| FileOutcome {
             path: problem.file.clone(),
             outcome: "refused",
             detail: "not readable".to_owned(),
             diagnostics: vec![problem],
         }));
-        if apply {
-            outcomes.extend(self.apply(&checked));
-            self.keep(&checked);
+        if !dry_run {
+            if apply {
+                self.keep(&checked, &files);
+            }
             let mut state = self.state.lock();
-            state.files = files;
-            state.checked = checked;
+            state.seen = files;
+            state.reports.clone_from(&checked.reports);
+            if apply {
+                state.checked = checked;
+            }
             if refused == 0 {
                 state.totals.ok += 1;
             } else {
@@ -295,10 +324,14 @@ impl Reloader {
         report
     }
 
-    fn read(&self) -> (Files, Vec<Problem>) {
+    fn read(&self, last_good: &Files) -> Scanned {
         match &self.project {
-            Project::Folders(folders) => folders.scan(),
-            Project::BuiltIn(files, _) => (files.clone(), Vec::new()),
+            Project::Folders(folders) => folders.scan_over(last_good),
+            Project::BuiltIn(files, _) => Scanned {
+                files: files.clone(),
+                unreadable: BTreeMap::new(),
+                problems: Vec::new(),
+            },
         }
     }
 
@@ -328,64 +361,108 @@ impl Reloader {
     }
 
     /// Opens what is new, swaps the live rules, lets go of what is gone. Returns what could not be opened.
-    fn apply(&self, checked: &Checked) -> Vec<FileOutcome> {
+    fn apply(&self, checked: &mut Checked) -> Vec<FileOutcome> {
         let mut failed = Vec::new();
         let mut state = self.state.lock();
         let connectors = self.open_connectors(checked, &state, &mut failed);
         let mut sinks = BTreeMap::new();
         let mut live = Vec::new();
-        for rule in checked.rules.values().filter(|rule| rule.enabled) {
-            let counters = Arc::clone(state.counters.entry(rule.id.to_string()).or_default());
-            let mut targets = Vec::new();
-            for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
-                match self.target(rule, sink, &connectors, &state, &mut sinks) {
-                    Ok(target) => targets.push(LiveSink {
-                        id: Arc::clone(&sink.id),
-                        target,
-                    }),
-                    Err(error) => failed.push(FileOutcome {
-                        path: rule.source.path.clone(),
-                        outcome: "refused",
-                        detail: format!("sink `{}` could not be opened", sink.id),
-                        diagnostics: vec![Problem::whole(
-                            &rule.source.path,
-                            error.code(),
-                            error.to_string(),
-                        )],
-                    }),
+        let rules: Vec<CheckedRule> = checked
+            .rules
+            .values()
+            .filter(|rule| rule.enabled)
+            .cloned()
+            .collect();
+        for rule in &rules {
+            match self.live_rule(rule, &connectors, &mut state, &mut sinks) {
+                Ok(rule) => live.push(rule),
+                Err((sink, error)) => {
+                    // As a whole: a rule without one of its sinks would acknowledge what it does not keep.
+                    let before = self.pipeline.rule(&rule.id);
+                    self.refuse(checked, rule, &sink, &error, before.is_some());
+                    if let Some(before) = before {
+                        keep_open(&before, &state, &mut sinks);
+                        live.push(before);
+                    }
                 }
             }
-            live.push(Arc::new(LiveRule {
-                id: Arc::clone(&rule.id),
-                rule: Arc::clone(&rule.rule),
-                sinks: targets,
-                counters,
-            }));
         }
         self.pipeline.swap(live);
-        let gone: Vec<SinkHandle> = std::mem::take(&mut state.sinks)
+        let gone: Vec<OpenSink> = std::mem::take(&mut state.sinks)
             .into_iter()
             .filter(|(key, _)| !sinks.contains_key(key))
-            .map(|(_, sink)| sink.handle)
+            .map(|(_, sink)| sink)
             .collect();
         state.sinks = sinks;
         state.connectors = connectors;
         let rules = &checked.rules;
         state.counters.retain(|id, _| rules.contains_key(id));
-        drop(state);
-        for handle in gone {
-            tokio::spawn(async move {
-                tokio::time::sleep(IN_FLIGHT).await;
-                let drained = handle.drain(DRAIN).await;
-                tracing::info!(
-                    rule = handle.rule_id(),
-                    sink = handle.sink_id(),
-                    dead_lettered = drained.dead_lettered,
-                    "the sink of a removed rule has ended"
-                );
-            });
+        state.draining.retain(|(_, drain)| !drain.is_finished());
+        for sink in gone {
+            let drain = tokio::spawn(drained(sink.handle.clone()));
+            state.draining.push((sink, drain));
         }
         failed
+    }
+
+    fn live_rule(
+        &self,
+        rule: &CheckedRule,
+        connectors: &HashMap<String, (u64, Arc<Connector>)>,
+        state: &mut State,
+        sinks: &mut BTreeMap<(String, String), OpenSink>,
+    ) -> Result<Arc<LiveRule>, (Arc<str>, weir_sinks::SinkError)> {
+        let counters = Arc::clone(state.counters.entry(rule.id.to_string()).or_default());
+        let mut opened = BTreeMap::new();
+        let mut targets = Vec::new();
+        for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
+            let target = self
+                .target(rule, sink, connectors, state, &mut opened)
+                .map_err(|error| (Arc::clone(&sink.id), error))?;
+            targets.push(LiveSink {
+                id: Arc::clone(&sink.id),
+                target,
+            });
+        }
+        sinks.extend(opened);
+        Ok(Arc::new(LiveRule {
+            id: Arc::clone(&rule.id),
+            rule: Arc::clone(&rule.rule),
+            sinks: targets,
+            counters,
+            on_error: rule.on_error,
+        }))
+    }
+
+    /// Marks a rule whose sink cannot be opened.
+    fn refuse(
+        &self,
+        checked: &mut Checked,
+        rule: &CheckedRule,
+        sink: &str,
+        error: &weir_sinks::SinkError,
+        stands_in: bool,
+    ) {
+        let message = format!("the sink `{sink}` cannot be opened: {error}");
+        let problem = Problem::whole(&rule.source.path, error.code(), message);
+        let file = FileId::rule(&rule.id);
+        if let Some(report) = checked
+            .reports
+            .iter_mut()
+            .find(|report| report.file == file)
+        {
+            report.verdict = if stands_in {
+                Verdict::Stale
+            } else {
+                Verdict::Refused
+            };
+            report.problems.insert(0, problem);
+        }
+        // The copy of the version before stays; what is live of it stays too.
+        checked.good.0.remove(&file);
+        if !stands_in {
+            checked.rules.remove(&*rule.id);
+        }
     }
 
     fn open_connectors(
@@ -481,9 +558,9 @@ impl Reloader {
         Ok(Target::Queue(handle))
     }
 
-    fn keep(&self, checked: &Checked) {
+    fn keep(&self, checked: &Checked, present: &Files) {
         if let Some(last_good) = &self.last_good
-            && let Err(error) = last_good.keep(&checked.good)
+            && let Err(error) = last_good.keep(&checked.good, present)
         {
             tracing::error!(%error, "the last good versions could not be kept; a broken file would be left out after a restart");
         }
@@ -492,18 +569,11 @@ impl Reloader {
     /// The files whose last good version runs, or that are left out.
     pub fn stale(&self) -> Vec<PathBuf> {
         let state = self.state.lock();
-        state
-            .checked
+        let bad = state
             .reports
             .iter()
-            .filter(|report| report.verdict != Verdict::Ok)
-            .map(|report| report.path.clone())
-            .collect()
-    }
-
-    /// Every file's verdict of the last load.
-    pub fn reports(&self) -> Vec<FileReport> {
-        self.state.lock().checked.reports.clone()
+            .filter(|report| report.verdict != Verdict::Ok);
+        bad.map(|report| report.path.clone()).collect()
     }
 
     /// How often files were loaded.
@@ -511,12 +581,18 @@ impl Reloader {
         self.state.lock().totals
     }
 
-    /// Every open sink with its type.
+    /// Every open sink with its type; those that drain are still open.
     pub fn open_sinks(&self) -> Vec<(&'static str, SinkHandle)> {
-        self.state
-            .lock()
+        let state = self.state.lock();
+        let draining = state
+            .draining
+            .iter()
+            .filter(|(_, drain)| !drain.is_finished())
+            .map(|(sink, _)| sink);
+        state
             .sinks
             .values()
+            .chain(draining)
             .map(|sink| (sink.kind, sink.handle.clone()))
             .collect()
     }
@@ -587,19 +663,80 @@ impl Reloader {
 
     /// Ends every sink; returns how many rows went to the dead letters or were lost because time ran out.
     pub async fn close(&self, within: Duration) -> u64 {
-        let sinks = std::mem::take(&mut self.state.lock().sinks);
-        let drains: Vec<_> = sinks
-            .into_values()
-            .map(|sink| tokio::spawn(async move { sink.handle.drain(within).await }))
-            .collect();
+        let (sinks, draining) = {
+            let mut state = self.state.lock();
+            (
+                std::mem::take(&mut state.sinks),
+                std::mem::take(&mut state.draining),
+            )
+        };
+        let mut drains: Vec<_> = draining.into_iter().map(|(_, drain)| drain).collect();
+        drains.extend(sinks.into_values().map(|sink| {
+            tokio::spawn(async move {
+                let drained = sink.handle.drain(within).await;
+                drained.dead_lettered + drained.lost
+            })
+        }));
         let mut left = 0;
         for drain in drains {
-            if let Ok(drained) = drain.await {
-                left += drained.dead_lettered + drained.lost;
-            }
+            left += drain.await.unwrap_or(0);
         }
         self.state.lock().connectors.clear();
         left
+    }
+}
+
+/// Lets the sink of a removed rule deliver what it has; returns how many rows it could not.
+async fn drained(handle: SinkHandle) -> u64 {
+    tokio::time::sleep(IN_FLIGHT).await;
+    let drained = handle.drain(DRAIN).await;
+    tracing::info!(
+        rule = handle.rule_id(),
+        sink = handle.sink_id(),
+        dead_lettered = drained.dead_lettered,
+        lost = drained.lost,
+        "the sink of a removed rule has ended"
+    );
+    drained.dead_lettered + drained.lost
+}
+
+/// Carries the open sinks of a rule that goes on as it is.
+fn keep_open(rule: &LiveRule, state: &State, sinks: &mut BTreeMap<(String, String), OpenSink>) {
+    for sink in &rule.sinks {
+        let key = (rule.id.to_string(), sink.id.to_string());
+        if let Some(open) = state.sinks.get(&key) {
+            let open = OpenSink {
+                fingerprint: open.fingerprint,
+                kind: open.kind,
+                handle: open.handle.clone(),
+            };
+            sinks.insert(key, open);
+        }
+    }
+}
+
+/// Marks the files that cannot be read: what stands in for one is not the file.
+fn note_unreadable(checked: &mut Checked, unreadable: BTreeMap<FileId, Problem>) {
+    for (file, problem) in unreadable {
+        match checked
+            .reports
+            .iter_mut()
+            .find(|report| report.file == file)
+        {
+            Some(report) => {
+                if report.verdict == Verdict::Ok {
+                    report.verdict = Verdict::Stale;
+                }
+                report.problems.insert(0, problem);
+            }
+            None => checked.reports.push(FileReport {
+                file,
+                path: problem.file.clone(),
+                verdict: Verdict::Refused,
+                summary: String::new(),
+                problems: vec![problem],
+            }),
+        }
     }
 }
 

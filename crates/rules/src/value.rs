@@ -79,6 +79,22 @@ impl Text {
 }
 
 impl Value {
+    /// The same value in memory of its own: nothing of it is a view of a larger buffer any more.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(Text::from(text.as_bytes().to_vec())),
+            Self::Array(items) => Self::Array(Arc::new(items.iter().map(Self::detached).collect())),
+            Self::Object(members) => Self::Object(Arc::new(
+                members
+                    .iter()
+                    .map(|(key, value)| (Arc::clone(key), value.detached()))
+                    .collect(),
+            )),
+            other => other.clone(),
+        }
+    }
+
     /// The type's name as `typeof` gives it.
     pub const fn type_name(&self) -> &'static str {
         match self {

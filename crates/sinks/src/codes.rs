@@ -61,7 +61,8 @@ codes! {
     HTTP_LATER = "E3501", "The HTTP server answered with a status that is worth a retry", "Nothing: weir retries.";
     HTTP_REFUSED = "E3502", "The HTTP server refused the request", "Compare the request with what the server takes; `weir try` shows it.";
     FILE = "E3601", "The file cannot be written", "Check permissions and space below data_dir/files.";
-    FILE_PATH = "E3602", "A file path that leaves its folder", "Use a path below data_dir/files, without `..`.";
+    FILE_PATH = "E3602", "A file path that leaves its folder or cannot be",
+        "Use a path below data_dir/files, without `..`; of a row's fields, take those that make short names.";
     BRIDGE = "E4101", "A bridge setting that cannot work", "The message says what the key takes.";
     NOT_YET = "E4102", "Not supported by this version", "Remove the key; with SQL, a rule's sink does the same.";
     AUTH = "E4103", "The remote broker refuses the credentials",

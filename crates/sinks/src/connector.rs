@@ -136,7 +136,7 @@ impl Health {
             .as_ref()
             .is_none_or(|last| last.error != *error)
         {
-            tracing::warn!(connector = %self.name, code = error.code(), state = link.name(), "{error}");
+            tracing::warn!(connector = %self.name, code = error.code(), state = link.name(), "{}", error.for_log());
         }
         state.last_error = Some(LastError {
             error: error.clone(),

@@ -9,6 +9,8 @@ pub struct SinkError {
     code: &'static str,
     message: String,
     causes: Vec<String>,
+    /// What the far side said that may quote a row.
+    detail: String,
     configuration: bool,
 }
 
@@ -19,8 +21,21 @@ impl SinkError {
             code,
             message: message.into(),
             causes: Vec::new(),
+            detail: String::new(),
             configuration: false,
         }
+    }
+
+    /// Adds what the far side said and what may quote a row: shown with the error, never logged.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// The error without what may quote a row.
+    pub fn for_log(&self) -> impl fmt::Display + '_ {
+        ForLog(self)
     }
 
     /// Adds what `error` and its sources say.
@@ -69,6 +84,9 @@ impl SinkError {
 impl fmt::Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
+        if !self.detail.is_empty() {
+            write!(f, " ({})", self.detail)?;
+        }
         for cause in &self.causes {
             write!(f, ": {cause}")?;
         }
@@ -77,6 +95,18 @@ impl fmt::Display for SinkError {
 }
 
 impl std::error::Error for SinkError {}
+
+struct ForLog<'e>(&'e SinkError);
+
+impl fmt::Display for ForLog<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        for cause in &self.0.causes {
+            write!(f, ": {cause}")?;
+        }
+        Ok(())
+    }
+}
 
 /// A mistake in a `[[sinks]]` table or a connector file. The caller knows the file and finds the key's place.
 #[derive(Clone, Debug, PartialEq, Eq)]

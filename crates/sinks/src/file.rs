@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
+use weir_rules::template::UndefinedPolicy;
+use weir_rules::value::Value;
 
 use crate::config::FileFormat;
 use crate::plan::FilePlan;
@@ -14,12 +16,18 @@ use crate::{Batch, Outcome, Sink, SinkError, codes, now_ms};
 pub(crate) struct FileSink {
     plan: FilePlan,
     folder: PathBuf,
+    /// Whether rows have a part in the path.
+    by_rows: bool,
 }
 
 impl FileSink {
     pub(crate) fn new(plan: FilePlan, data_dir: &Path) -> Self {
+        let path_of = |row| plan.path.render(&Value::Int(row), UndefinedPolicy::Empty, 0);
+        // A place of the whole row has no field.
+        let by_rows = plan.path.fields().next().is_some() || path_of(1).ok() != path_of(2).ok();
         Self {
             plan,
+            by_rows,
             folder: data_dir.join("files"),
         }
     }
@@ -91,15 +99,39 @@ impl FileSink {
         };
         let plan = self.plan.clone();
         let shown = path.clone();
+        let chunk_path = chunk.path.clone();
         let written = tokio::task::spawn_blocking(move || append(&plan, &path, &chunk.text)).await;
         let error = match written {
             Ok(Ok(())) => return None,
+            Ok(Err(error)) if self.is_fault_of_path(&error) => {
+                let error = SinkError::new(
+                    codes::FILE_PATH,
+                    format!("no file can have the path `{chunk_path}`"),
+                )
+                .caused_by(&error);
+                return Some(Outcome::Rejected { error });
+            }
             Ok(Err(error)) => write_error(&shown, &error),
             Err(error) => {
                 SinkError::new(codes::FILE, "the file cannot be written").caused_by(&error)
             }
         };
         Some(Outcome::Retry { after: None, error })
+    }
+
+    /// Whether a row has made a path that cannot be: too long, through a file, onto a folder. A path that no row has
+    /// a part in is the operator's, and so is the folder.
+    fn is_fault_of_path(&self, error: &std::io::Error) -> bool {
+        use std::io::ErrorKind;
+        let kind = matches!(
+            error.kind(),
+            ErrorKind::InvalidFilename
+                | ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                // What making a folder says where a file has its name.
+                | ErrorKind::AlreadyExists
+        );
+        kind && self.by_rows && self.folder.is_dir()
     }
 }
 

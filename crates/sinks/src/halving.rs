@@ -18,6 +18,14 @@ pub(crate) enum WriteError {
     Refused(SinkError),
 }
 
+impl WriteError {
+    pub(crate) fn into_error(self) -> SinkError {
+        match self {
+            Self::Retry { error, .. } | Self::Refused(error) => error,
+        }
+    }
+}
+
 /// Something that writes some rows wholly or not at all.
 #[async_trait]
 pub(crate) trait Write: Send {
@@ -51,6 +59,29 @@ pub(crate) async fn write_halving(writer: &mut dyn Write, records: &[Record]) ->
         }
     }
     outcomes
+}
+
+/// As [`write_halving`], without the rows that are refused already: `refused` has one entry per record.
+pub(crate) async fn write_halving_others(
+    writer: &mut dyn Write,
+    records: &[Record],
+    refused: Vec<Option<SinkError>>,
+) -> Vec<Outcome> {
+    if refused.iter().all(Option::is_none) {
+        return write_halving(writer, records).await;
+    }
+    let others: Vec<_> = records
+        .iter()
+        .zip(&refused)
+        .filter(|(_, refused)| refused.is_none())
+        .map(|(record, _)| record.clone())
+        .collect();
+    let mut written = write_halving(writer, &others).await.into_iter();
+    let outcomes = refused.into_iter().filter_map(|refused| match refused {
+        Some(error) => Some(Outcome::Rejected { error }),
+        None => written.next(),
+    });
+    outcomes.collect()
 }
 
 #[cfg(test)]

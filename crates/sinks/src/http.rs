@@ -254,25 +254,21 @@ impl HttpSink {
             .iter()
             .any(|range| range.0.contains(&status))
         {
-            // Read to the end, so that the connection can be used again.
-            return response
-                .bytes()
-                .await
-                .map(|_| ())
-                .map_err(|error| transport_error(&error));
+            discard(response).await;
+            return Ok(());
         }
+        // Servers like to quote the request in what they say.
         let said = excerpt(response).await;
-        let message = format!("the server answered {status}{said}");
+        let message = format!("the server answered {status}");
         if matches!(status, 408 | 425 | 429 | 500..=599) {
             return Err(WriteError::Retry {
                 after,
-                error: SinkError::new(codes::HTTP_LATER, message),
+                error: SinkError::new(codes::HTTP_LATER, message).detail(said),
             });
         }
-        Err(WriteError::Refused(SinkError::new(
-            codes::HTTP_REFUSED,
-            message,
-        )))
+        Err(WriteError::Refused(
+            SinkError::new(codes::HTTP_REFUSED, message).detail(said),
+        ))
     }
 }
 
@@ -341,14 +337,21 @@ async fn excerpt(mut response: reqwest::Response) -> String {
             break;
         }
     }
-    let text: String = String::from_utf8_lossy(&text)
+    String::from_utf8_lossy(&text)
         .chars()
         .filter(|c| !c.is_control())
         .take(200)
-        .collect();
-    if text.is_empty() {
-        text
-    } else {
-        format!(": {text}")
+        .collect()
+}
+
+/// Reads a short body to its end, so that the connection can be used again. A longer or broken one costs the
+/// connection and nothing else: the server has said that it took the request.
+async fn discard(mut response: reqwest::Response) {
+    let mut left: usize = 64 * 1024;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        match left.checked_sub(chunk.len()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
     }
 }

@@ -141,6 +141,9 @@ pub enum Outcome {
 /// A far side that takes batches.
 #[async_trait]
 pub trait Sink: Send {
+    /// Its turn has come: what it replaces is gone. A sink that keeps a connection makes it now and not earlier.
+    fn start(&mut self) {}
+
     /// Delivers a batch: exactly one outcome per record, in the same order.
     ///
     /// A batch that was given before and was not confirmed may come again, whole or in parts.

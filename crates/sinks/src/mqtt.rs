@@ -25,7 +25,6 @@ const LINK_WAIT: Duration = Duration::from_secs(2);
 
 impl MqttSink {
     pub(crate) fn new(link: BridgeLink, plan: MessagePlan) -> Self {
-        link.start();
         let rate = link
             .plan()
             .rate
@@ -64,6 +63,10 @@ fn lost() -> Outcome {
 
 #[async_trait]
 impl Sink for MqttSink {
+    fn start(&mut self) {
+        self.link.start();
+    }
+
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         if let Err(error) = self.link.up(LINK_WAIT).await {
             let outcome = Outcome::Retry {
@@ -100,6 +103,7 @@ impl Sink for MqttSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
+        self.link.start();
         self.link
             .up(self.link.plan().connect_timeout)
             .await

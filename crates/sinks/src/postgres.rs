@@ -22,7 +22,7 @@ use self::statement::Prepared;
 use crate::config::CreateTable;
 use crate::config::connector::PostgresConnector;
 use crate::error::ConfigError;
-use crate::halving::{Write, WriteError, write_halving};
+use crate::halving::{Write, WriteError, write_halving_others};
 use crate::plan::StatementPlan;
 use crate::render::statement_binds;
 use crate::sqlite::{LANE, MIGRATIONS_TABLE, migration_error};
@@ -77,6 +77,12 @@ impl PostgresDatabase {
             .saturating_sub(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
     }
 
+    /// The server's own timeout ends slow statements; this one is for a server that does not answer at all, and for
+    /// each statement by itself: how many a batch needs, and how far away the server is, is not known.
+    fn limit(&self) -> Duration {
+        self.timeout * 2 + Duration::from_secs(5)
+    }
+
     pub(crate) async fn ping(&self) -> Result<(), SinkError> {
         let mut connection = self
             .pool
@@ -98,12 +104,7 @@ impl PostgresDatabase {
             .map_err(|error| classify(&error).into_error())?;
         if !self.migrated.load(Ordering::Acquire) {
             // Run under an advisory lock, so that two brokers that start together do not collide.
-            match tokio::time::timeout(
-                self.timeout,
-                migrator().run_direct(None, &mut *connection, false),
-            )
-            .await
-            {
+            match tokio::time::timeout(self.limit(), migrate(&mut connection)).await {
                 Ok(Ok(())) => self.migrated.store(true, Ordering::Release),
                 Ok(Err(error)) => {
                     drop(connection.detach());
@@ -122,6 +123,19 @@ impl PostgresDatabase {
     }
 }
 
+async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
+    migrator().run_direct(None, connection, false).await?;
+    // What was made once may have been dropped since.
+    connection.execute(positions_again().into_sql_str()).await?;
+    Ok(())
+}
+
+fn positions_again() -> AssertSqlSafe<String> {
+    AssertSqlSafe(POSITIONS.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS "))
+}
+
+const POSITIONS: &str = include_str!("../../../migrations/postgres/0001_delivery_positions.sql");
+
 fn options(config: &PostgresConnector) -> Result<PgConnectOptions, SinkError> {
     let url = config.url.reveal().map_err(|error| {
         SinkError::new(codes::BAD_VALUE, "the URL's file cannot be read").caused_by(&error)
@@ -139,8 +153,7 @@ fn options(config: &PostgresConnector) -> Result<PgConnectOptions, SinkError> {
 }
 
 fn migrator() -> Migrator {
-    let sql =
-        include_str!("../../../migrations/postgres/0001_delivery_positions.sql").into_sql_str();
+    let sql = POSITIONS.into_sql_str();
     let mut migrator = Migrator::with_migrations(vec![Migration::new(
         1,
         "delivery positions".into(),
@@ -206,7 +219,10 @@ impl Sink for PostgresSink {
             sink_id: batch.sink,
             epoch: batch.epoch,
         };
-        write_halving(&mut call, batch.records).await
+        match call.foreign_fields(batch.records).await {
+            Ok(refused) => write_halving_others(&mut call, batch.records, refused).await,
+            Err(error) => vec![Outcome::Retry { after: None, error }; batch.records.len()],
+        }
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
@@ -226,25 +242,39 @@ impl Write for Call<'_> {
     async fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
         let retry = |error| WriteError::Retry { after: None, error };
         let mut connection = self.sink.database.acquire().await.map_err(retry)?;
-        // The server's own timeout ends slow statements; this one is for a server that does not answer at all.
-        let limit = self.sink.database.timeout * 2 + Duration::from_secs(5);
-        let written = tokio::time::timeout(limit, self.transaction(&mut connection, records)).await;
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                self.forget(&error);
-                Err(error)
-            }
-            Err(_) => {
-                // A connection in an unknown state is not given to anybody else.
-                drop(connection.detach());
-                Err(retry(SinkError::new(
-                    codes::TIMEOUT,
-                    "the database did not answer in time",
-                )))
-            }
+        let written = self.transaction(&mut connection, records).await;
+        if let Err(error) = &written {
+            self.forget(error);
+            detach_after_timeout(connection, error);
         }
+        written
     }
+}
+
+/// A connection in an unknown state is not given to anybody else.
+fn detach_after_timeout(connection: PoolConnection<Postgres>, error: &WriteError) {
+    if matches!(error, WriteError::Retry { error, .. } if error.code() == codes::TIMEOUT) {
+        drop(connection.detach());
+    }
+}
+
+/// Waits for one answer of the server, but not for ever.
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, WriteError>>,
+) -> Result<T, WriteError> {
+    tokio::time::timeout(limit, answer)
+        .await
+        .unwrap_or_else(|_| {
+            Err(WriteError::Retry {
+                after: None,
+                error: SinkError::new(codes::TIMEOUT, "the database did not answer in time"),
+            })
+        })
+}
+
+fn failed(error: sqlx::Error) -> WriteError {
+    classify(&error).into_write_error()
 }
 
 impl Call<'_> {
@@ -253,9 +283,63 @@ impl Call<'_> {
         if matches!(error, WriteError::Retry { error, .. } if !error.is_configuration()) {
             return;
         }
+        if matches!(error, WriteError::Retry { .. }) {
+            // Weir's own tables may be what is missing.
+            self.sink.database.migrated.store(false, Ordering::Release);
+        }
+        self.forget_target();
+    }
+
+    fn forget_target(&mut self) {
         match &mut self.sink.target {
             Target::Table { types, .. } => *types = None,
             Target::Statement { prepared, .. } => *prepared = None,
+        }
+    }
+
+    /// The rows with fields that the table has no columns for. Asks the server only when there seem to be some: what
+    /// is known of the table may be older than its newest column.
+    async fn foreign_fields(
+        &mut self,
+        records: &[Record],
+    ) -> Result<Vec<Option<SinkError>>, SinkError> {
+        let by_rows = match &self.sink.target {
+            Target::Table { plan, types } => plan.columns.is_none().then_some(types.is_some()),
+            Target::Statement { .. } => None,
+        };
+        let Some(learnt) = by_rows else {
+            return Ok(vec![None; records.len()]);
+        };
+        if learnt {
+            let found = self.known_foreign_fields(records);
+            if found.iter().all(Option::is_none) {
+                return Ok(found);
+            }
+        }
+        self.forget_target();
+        let mut connection = self.sink.database.acquire().await?;
+        match self.prepare(&mut connection, records).await {
+            Ok(()) => Ok(self.known_foreign_fields(records)),
+            // The write finds the rows at fault.
+            Err(WriteError::Refused(_)) => Ok(vec![None; records.len()]),
+            Err(error) => {
+                self.forget(&error);
+                detach_after_timeout(connection, &error);
+                Err(error.into_error())
+            }
+        }
+    }
+
+    fn known_foreign_fields(&self, records: &[Record]) -> Vec<Option<SinkError>> {
+        match &self.sink.target {
+            Target::Table {
+                plan,
+                types: Some(types),
+            } => records
+                .iter()
+                .map(|record| plan.foreign_field(&record.row, |name| types.has(name)))
+                .collect(),
+            _ => vec![None; records.len()],
         }
     }
 
@@ -264,24 +348,27 @@ impl Call<'_> {
         connection: &mut PgConnection,
         records: &[Record],
     ) -> Result<(), WriteError> {
-        let failed = |error: sqlx::Error| classify(&error).into_write_error();
+        let limit = self.sink.database.limit();
         self.prepare(connection, records).await?;
-        let mut transaction = connection.begin().await.map_err(failed)?;
-        let left = self
-            .advance(&mut transaction, records)
-            .await
-            .map_err(failed)?;
+        let begun = async { connection.begin().await.map_err(failed) };
+        let mut transaction = within(limit, begun).await?;
+        let advanced = async {
+            self.advance(&mut transaction, records)
+                .await
+                .map_err(failed)
+        };
+        let left = within(limit, advanced).await?;
         if !left.is_empty() {
             match &self.sink.target {
                 Target::Table {
                     plan,
                     types: Some(types),
-                } => insert(&mut transaction, plan, types, left).await?,
+                } => insert(&mut transaction, plan, types, left, limit).await?,
                 Target::Statement {
                     plan,
                     prepared: Some(prepared),
                 } => {
-                    call(&mut transaction, plan, prepared, left).await?;
+                    call(&mut transaction, plan, prepared, left, limit).await?;
                 }
                 Target::Table { types: None, .. } | Target::Statement { prepared: None, .. } => {
                     // The position must not be committed without its rows.
@@ -290,7 +377,7 @@ impl Call<'_> {
                 }
             }
         }
-        transaction.commit().await.map_err(failed)
+        within(limit, async { transaction.commit().await.map_err(failed) }).await
     }
 
     /// Learns the table's columns or the statement's parameters, outside the transaction.
@@ -299,16 +386,17 @@ impl Call<'_> {
         connection: &mut PgConnection,
         records: &[Record],
     ) -> Result<(), WriteError> {
+        let limit = self.sink.database.limit();
         match &mut self.sink.target {
             Target::Table { types: Some(_), .. }
             | Target::Statement {
                 prepared: Some(_), ..
             } => {}
             Target::Table { plan, types } => {
-                let mut found = TableTypes::read(connection, plan).await?;
+                let mut found = within(limit, TableTypes::read(connection, plan)).await?;
                 if found.is_none() && plan.create == CreateTable::IfMissing {
-                    create(connection, plan, records).await?;
-                    found = TableTypes::read(connection, plan).await?;
+                    within(limit, create(connection, plan, records)).await?;
+                    found = within(limit, TableTypes::read(connection, plan)).await?;
                 }
                 let Some(found) = found else {
                     let error = SinkError::new(
@@ -323,7 +411,8 @@ impl Call<'_> {
                 *types = Some(found);
             }
             Target::Statement { plan, prepared } => {
-                *prepared = Some(Prepared::learn(connection, plan.sql.sql()).await?);
+                let learnt = Prepared::learn(connection, plan.sql.sql());
+                *prepared = Some(within(limit, learnt).await?);
             }
         }
         Ok(())
@@ -427,6 +516,7 @@ async fn insert(
     plan: &TablePlan,
     types: &TableTypes,
     records: &[Record],
+    limit: Duration,
 ) -> Result<(), WriteError> {
     let cells = records
         .iter()
@@ -435,13 +525,13 @@ async fn insert(
         .map_err(WriteError::Refused)?;
     let groups: Vec<_> = cells.chunk_by(|a, b| a.columns == b.columns).collect();
     for rows in groups {
-        let columns = types.of(&rows[0].columns)?;
+        let columns = types.of(plan, &rows[0].columns)?;
         let texts = rows
             .iter()
             .map(|row| texts(row, &columns))
             .collect::<Result<Vec<_>, _>>()?;
         for rows in columns::statements(plan, &rows[0].columns, texts) {
-            insert_rows(connection, plan, &columns, rows).await?;
+            within(limit, insert_rows(connection, plan, &columns, rows)).await?;
         }
     }
     Ok(())
@@ -504,6 +594,7 @@ async fn call(
     plan: &StatementPlan,
     prepared: &Prepared,
     records: &[Record],
+    limit: Duration,
 ) -> Result<(), WriteError> {
     let now = now_ms();
     for record in records {
@@ -513,10 +604,8 @@ async fn call(
         for (value, column) in binds.iter().zip(&prepared.parameters) {
             query = query.bind(column.text(value).map_err(WriteError::Refused)?);
         }
-        query
-            .execute(&mut *connection)
-            .await
-            .map_err(|error| classify(&error).into_write_error())?;
+        let executed = async { query.execute(&mut *connection).await.map_err(failed) };
+        within(limit, executed).await?;
     }
     Ok(())
 }

@@ -34,6 +34,10 @@ struct State {
     inflight: VecDeque<Record>,
     /// Bytes of rows that wait or are under delivery.
     bytes: usize,
+    /// Those of them that wait.
+    waiting_bytes: usize,
+    /// A row found no room since the last batch was taken: waiting for more rows is of no use.
+    pressed: bool,
     reserved_rows: usize,
     reserved_bytes: usize,
     next_seq: u64,
@@ -110,9 +114,30 @@ impl State {
         self.waiting.len() + self.inflight.len()
     }
 
+    /// Notes that a row found no room; true when that is news to a worker that waits for more rows.
+    fn press(&mut self) -> bool {
+        let news = !self.pressed && !self.waiting.is_empty();
+        self.pressed |= news;
+        news
+    }
+
     fn fits(&self, rows: usize, bytes: usize) -> bool {
         self.rows() + self.reserved_rows + rows <= self.limits.max_rows
             && self.bytes + self.reserved_bytes + bytes <= self.limits.max_bytes
+    }
+
+    /// Whether there would be room if nothing waited.
+    fn fits_without_waiting(&self, bytes: usize) -> bool {
+        let held = self.bytes - self.waiting_bytes + self.reserved_bytes;
+        self.inflight.len() + self.reserved_rows < self.limits.max_rows
+            && held + bytes <= self.limits.max_bytes
+    }
+
+    /// Takes the row that has waited longest; its bytes stay in the queue's books.
+    fn pop_waiting(&mut self) -> Option<Record> {
+        let record = self.waiting.pop_front()?.record;
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(record.size_bytes());
+        Some(record)
     }
 
     fn drop_row(&mut self, reason: &'static str) {
@@ -149,6 +174,8 @@ impl Queue {
                 waiting: VecDeque::new(),
                 inflight: VecDeque::new(),
                 bytes: 0,
+                waiting_bytes: 0,
+                pressed: false,
                 reserved_rows: 0,
                 reserved_bytes: 0,
                 next_seq: 1,
@@ -172,6 +199,8 @@ impl Queue {
         state.generation += 1;
         drop(state);
         self.freed.notify_waiters();
+        // What a full batch is depends on the limits.
+        self.filled.notify_one();
     }
 
     pub(crate) fn when_full(&self) -> WhenFull {
@@ -190,9 +219,15 @@ impl Queue {
         }
         if !state.fits(rows, bytes) {
             let never = rows > state.limits.max_rows || bytes > state.limits.max_bytes;
+            let generation = state.generation;
+            let wake = !never && state.press();
+            drop(state);
+            if wake {
+                self.filled.notify_one();
+            }
             return Err(Full {
                 queue: Arc::clone(self),
-                generation: state.generation,
+                generation,
                 never,
             });
         }
@@ -227,8 +262,16 @@ impl Queue {
             return;
         }
         let reserved = rows > 0;
-        if !reserved && !Self::make_room(&mut state, size) {
-            return;
+        let mut pressed = false;
+        if !reserved && !state.fits(1, size) {
+            pressed = size <= state.limits.max_bytes && state.press();
+            if !Self::make_room(&mut state, size) {
+                drop(state);
+                if pressed {
+                    self.filled.notify_one();
+                }
+                return;
+            }
         }
         let record = Record {
             seq: state.next_seq,
@@ -238,8 +281,9 @@ impl Queue {
             row,
         };
         state.next_seq += 1;
-        let bytes_before = state.bytes;
+        let bytes_before = state.waiting_bytes;
         state.bytes += size;
+        state.waiting_bytes += size;
         state.waiting.push_back(Waiting {
             record,
             since: Instant::now(),
@@ -247,35 +291,33 @@ impl Queue {
         let rows = state.waiting.len();
         // Once for the first row, which starts the batch's clock, and once when the batch is full: a wake a row would
         // cost more than the row.
-        let first_or_full = rows == 1
+        let first_or_full = pressed
+            || rows == 1
             || rows == state.wake.rows
-            || (bytes_before < state.wake.bytes && state.bytes >= state.wake.bytes);
+            || (bytes_before < state.wake.bytes && state.waiting_bytes >= state.wake.bytes);
         drop(state);
         if first_or_full {
             self.filled.notify_one();
         }
     }
 
-    /// What the policy does for a row without reserved room; false when the row itself was dropped.
+    /// What the policy does for a row that finds no room; false when the row itself was dropped.
     fn make_room(state: &mut State, size: usize) -> bool {
         match state.limits.when_full {
-            WhenFull::DropOldest => {
+            // A row for which no eviction makes room must not cost the others theirs.
+            WhenFull::DropOldest if state.fits_without_waiting(size) => {
                 while !state.fits(1, size) {
-                    let Some(oldest) = state.waiting.pop_front() else {
-                        state.drop_row("queue_full");
-                        return false;
+                    let Some(oldest) = state.pop_waiting() else {
+                        break;
                     };
-                    state.leave(&oldest.record);
+                    state.leave(&oldest);
                     state.drop_row("queue_full");
                 }
                 true
             }
-            WhenFull::DropNewest | WhenFull::Block => {
-                let fits = state.fits(1, size);
-                if !fits {
-                    state.drop_row("queue_full");
-                }
-                fits
+            WhenFull::DropOldest | WhenFull::DropNewest | WhenFull::Block => {
+                state.drop_row("queue_full");
+                false
             }
         }
     }
@@ -289,14 +331,14 @@ impl Queue {
     }
 
     /// Waits for the next batch; `None` when the queue is closed and empty. The rows stay in the queue's books as
-    /// under delivery until they are settled.
+    /// under delivery until they are settled. Whoever stops waiting leaves the queue as it was.
     pub(crate) async fn take_batch(&self, limits: &BatchLimits) -> Option<Vec<Record>> {
         loop {
             let wait = {
                 let mut state = self.state.lock();
                 state.wake = Wake {
-                    rows: limits.max_rows,
-                    bytes: limits.max_bytes,
+                    rows: limits.max_rows.min(state.limits.max_rows),
+                    bytes: limits.max_bytes.min(state.limits.max_bytes),
                 };
                 match state.waiting.front() {
                     None if state.closed => return None,
@@ -324,8 +366,10 @@ impl Queue {
     }
 
     fn batch_is_full(state: &State, limits: &BatchLimits) -> bool {
-        // All waiting bytes are an upper bound of the batch's; the exact sum is taken when it is cut.
-        state.waiting.len() >= limits.max_rows || state.bytes >= limits.max_bytes
+        // A buffer smaller than a batch never holds a whole one.
+        state.pressed
+            || state.waiting.len() >= limits.max_rows.min(state.limits.max_rows)
+            || state.waiting_bytes >= limits.max_bytes.min(state.limits.max_bytes)
     }
 
     fn cut_batch(state: &mut State, limits: &BatchLimits) -> Vec<Record> {
@@ -339,11 +383,12 @@ impl Queue {
                 break;
             }
             bytes += size;
-            if let Some(first) = state.waiting.pop_front() {
-                state.inflight.push_back(first.record.clone());
-                batch.push(first.record);
+            if let Some(record) = state.pop_waiting() {
+                state.inflight.push_back(record.clone());
+                batch.push(record);
             }
         }
+        state.pressed = false;
         #[expect(
             clippy::cast_precision_loss,
             reason = "a batch has far fewer rows than 2^52"
@@ -408,8 +453,8 @@ impl Queue {
         let mut state = self.state.lock();
         state.closed = true;
         state.stopped = true;
-        while let Some(next) = state.waiting.pop_front() {
-            state.inflight.push_back(next.record);
+        while let Some(record) = state.pop_waiting() {
+            state.inflight.push_back(record);
         }
         let rest = state.inflight.iter().cloned().collect();
         drop(state);

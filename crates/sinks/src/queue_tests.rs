@@ -140,6 +140,51 @@ async fn a_batch_is_cut_by_rows_by_bytes_and_by_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_buffer_is_a_full_batch_however_small_it_is() {
+    let few_rows = limits(3, 1 << 20, WhenFull::DropOldest);
+    let few_bytes = limits(100, 3 * size() + size() / 2, WhenFull::DropOldest);
+    for buffer in [few_rows, few_bytes] {
+        let queue = Queue::new(buffer);
+        let began = Instant::now();
+        let taking = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.take_batch(&batch(500, 1 << 20, 60_000)).await }
+        });
+        // The worker sleeps before the first row comes.
+        tokio::task::yield_now().await;
+        (1..=5).for_each(|number| push(&queue, number));
+        let rows = taking.await.unwrap().unwrap();
+        assert_eq!(
+            (numbers(&rows), began.elapsed()),
+            (vec![3, 4, 5], Duration::ZERO)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_row_larger_than_the_buffer_is_dropped_and_evicts_nothing() {
+    let queue = Queue::new(limits(100, 10 * size(), WhenFull::DropOldest));
+    (1..=3).for_each(|number| push(&queue, number));
+    let large = Value::Text("x".repeat(20 * size()).into());
+    let mut permit = queue.try_reserve(1, 1).unwrap();
+    queue.push(&mut permit, 1, CLIENT, large, 4);
+    let counters = queue.counters();
+    assert_eq!((counters.buffered_rows, counters.dropped), (3, 1));
+    assert!(counters.balanced());
+}
+
+#[tokio::test]
+async fn a_batch_that_nobody_waits_for_any_more_stays_in_the_queue() {
+    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block));
+    let patient = batch(10, 1 << 20, 60_000);
+    let abandoned = tokio::time::timeout(Duration::ZERO, queue.take_batch(&patient));
+    assert!(abandoned.await.is_err());
+    push(&queue, 1);
+    let rows = queue.take_batch(&batch(1, 1 << 20, 60_000)).await.unwrap();
+    assert_eq!(numbers(&rows), [1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_closed_queue_gives_what_it_has_at_once_and_then_ends() {
     let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block));
     push(&queue, 1);

@@ -13,13 +13,16 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
     SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _, Sqlite};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Connection as _, Executor as _, Row as _, SqlSafeStr as _,
+    Sqlite,
+};
 use weir_rules::json;
 use weir_rules::value::Value;
 
 use crate::config::CreateTable;
 use crate::config::connector::SqliteConnector;
-use crate::halving::{Write, WriteError, write_halving};
+use crate::halving::{Write, WriteError, write_halving_others};
 use crate::plan::StatementPlan;
 use crate::render::statement_binds;
 use crate::table::{Cells, TablePlan};
@@ -107,7 +110,7 @@ impl SqliteDatabase {
             .await
             .map_err(|error| classify(&error).into_error())?;
         if !self.migrated.load(Ordering::Acquire) {
-            if let Err(error) = migrator().run_direct(None, &mut *connection, false).await {
+            if let Err(error) = migrate(&mut connection).await {
                 drop(connection.detach());
                 return Err(migration_error(&error));
             }
@@ -117,8 +120,20 @@ impl SqliteDatabase {
     }
 }
 
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), sqlx::migrate::MigrateError> {
+    migrator().run_direct(None, connection, false).await?;
+    // What was made once may have been dropped since.
+    let again = POSITIONS.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ");
+    connection
+        .execute(AssertSqlSafe(again).into_sql_str())
+        .await?;
+    Ok(())
+}
+
+const POSITIONS: &str = include_str!("../../../migrations/sqlite/0001_delivery_positions.sql");
+
 fn migrator() -> Migrator {
-    let sql = include_str!("../../../migrations/sqlite/0001_delivery_positions.sql").into_sql_str();
+    let sql = POSITIONS.into_sql_str();
     let mut migrator = Migrator::with_migrations(vec![Migration::new(
         1,
         "delivery positions".into(),
@@ -185,7 +200,14 @@ impl Sink for SqliteSink {
             sink_id: batch.sink,
             epoch: batch.epoch,
         };
-        write_halving(&mut call, batch.records).await
+        match call.prepare(batch.records).await {
+            Ok(refused) => write_halving_others(&mut call, batch.records, refused).await,
+            Err(error) => {
+                call.forget(&error);
+                let error = error.into_error();
+                vec![Outcome::Retry { after: None, error }; batch.records.len()]
+            }
+        }
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
@@ -207,7 +229,12 @@ impl Write for Call<'_> {
         let mut connection = self.sink.database.acquire().await.map_err(retry)?;
         let limit = self.sink.database.timeout * 3;
         match tokio::time::timeout(limit, self.transaction(&mut connection, records)).await {
-            Ok(written) => written,
+            Ok(written) => {
+                if let Err(error) = &written {
+                    self.forget(error);
+                }
+                written
+            }
             Err(_) => {
                 // A connection in an unknown state is not given to anybody else.
                 drop(connection.detach());
@@ -221,6 +248,56 @@ impl Write for Call<'_> {
 }
 
 impl Call<'_> {
+    /// A table that was there may have been dropped, weir's own too.
+    fn forget(&mut self, error: &WriteError) {
+        if matches!(error, WriteError::Retry { error, .. } if error.is_configuration()) {
+            self.sink.created = false;
+            self.sink.database.migrated.store(false, Ordering::Release);
+        }
+    }
+
+    /// Makes the table if that is asked for, and says which rows have fields that it has no columns for.
+    async fn prepare(&mut self, records: &[Record]) -> Result<Vec<Option<SinkError>>, WriteError> {
+        let nothing = vec![None; records.len()];
+        let Target::Table(plan) = &self.sink.target else {
+            return Ok(nothing);
+        };
+        let create = plan.create == CreateTable::IfMissing && !self.sink.created;
+        if !create && plan.columns.is_some() {
+            return Ok(nothing);
+        }
+        let retry = |error| WriteError::Retry { after: None, error };
+        let failed = |error: sqlx::Error| classify(&error).into_write_error();
+        let mut connection = self.sink.database.acquire().await.map_err(retry)?;
+        if create {
+            let rows = records.iter().map(|record| plan.cells(&record.row));
+            let cells: Vec<_> = rows.filter_map(Result::ok).collect();
+            if cells.is_empty() {
+                return Ok(nothing);
+            }
+            connection
+                .execute(AssertSqlSafe(plan.create_statement(&cells)).into_sql_str())
+                .await
+                .map_err(failed)?;
+            self.sink.created = true;
+        }
+        if plan.columns.is_some() {
+            return Ok(nothing);
+        }
+        let columns = read_columns(&mut connection, plan).await.map_err(failed)?;
+        if columns.is_empty() {
+            // There is no such table: the write will say so.
+            return Ok(nothing);
+        }
+        let known = |name: &str| {
+            columns
+                .iter()
+                .any(|column| column.eq_ignore_ascii_case(name))
+        };
+        let foreign = |record: &Record| plan.foreign_field(&record.row, known);
+        Ok(records.iter().map(foreign).collect())
+    }
+
     async fn transaction(
         &mut self,
         connection: &mut SqliteConnection,
@@ -242,9 +319,7 @@ impl Call<'_> {
             Target::Table(plan) => self.insert(&mut transaction, &plan, left).await?,
             Target::Statement(plan) => self.call(&mut transaction, &plan, left).await?,
         }
-        transaction.commit().await.map_err(failed)?;
-        self.sink.created = true;
-        Ok(())
+        transaction.commit().await.map_err(failed)
     }
 
     /// Moves the position past `records`; gives those that were not stored before.
@@ -306,14 +381,6 @@ impl Call<'_> {
             .map(|record| plan.cells(&record.row))
             .collect::<Result<Vec<_>, _>>()
             .map_err(WriteError::Refused)?;
-        if plan.create == CreateTable::IfMissing && !self.sink.created {
-            run(
-                connection,
-                plan.create_statement(&cells),
-                SqliteArguments::default(),
-            )
-            .await?;
-        }
         let groups: Vec<_> = cells.chunk_by(|a, b| a.columns == b.columns).collect();
         for rows in groups {
             // SQLite counts parameters, and a statement with many rows is prepared once per length.
@@ -375,11 +442,64 @@ async fn run(
     sql: String,
     arguments: SqliteArguments,
 ) -> Result<(), WriteError> {
-    sqlx::query_with(AssertSqlSafe(sql), arguments)
-        .execute(connection)
+    let query = sqlx::query_with(AssertSqlSafe(sql.clone()), arguments);
+    let Err(error) = query.execute(&mut *connection).await else {
+        return Ok(());
+    };
+    let verdict = classify(&error);
+    if !matches!(&verdict, Verdict::Retry(error) if error.is_configuration())
+        || primary_code(&error) != Some(GENERIC)
+    {
+        return Err(verdict.into_write_error());
+    }
+    // SQLite has one code for a statement that is wrong and for a value that a function in it cannot take. A
+    // statement that can be prepared anew, with the tables as they are now, is not what is wrong.
+    let failed = |error: sqlx::Error| classify(&error).into_write_error();
+    connection.clear_cached_statements().await.map_err(failed)?;
+    connection
+        .prepare(AssertSqlSafe(sql).into_sql_str())
         .await
-        .map(|_| ())
-        .map_err(|error| classify(&error).into_write_error())
+        .map_err(failed)?;
+    let message = verdict.into_error().message().to_owned();
+    Err(WriteError::Refused(SinkError::new(
+        codes::ROW_REFUSED,
+        message,
+    )))
+}
+
+/// SQLITE_ERROR.
+const GENERIC: u32 = 1;
+
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.parse::<u32>().ok()? & 0xff)
+}
+
+/// The columns that can be written to; none when there is no such table.
+async fn read_columns(
+    connection: &mut SqliteConnection,
+    plan: &TablePlan,
+) -> Result<Vec<String>, sqlx::Error> {
+    let (schema, table) = match plan.name.as_slice() {
+        [schema, table] => (Some(schema), Some(table)),
+        name => (None, name.last()),
+    };
+    let rows = match schema {
+        Some(schema) => {
+            sqlx::query("SELECT name FROM pragma_table_info(?1, ?2)")
+                .bind(table)
+                .bind(schema)
+                .fetch_all(connection)
+                .await?
+        }
+        None => {
+            sqlx::query("SELECT name FROM pragma_table_info(?1)")
+                .bind(table)
+                .fetch_all(connection)
+                .await?
+        }
+    };
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 fn bind(arguments: &mut SqliteArguments, value: &Value) -> Result<(), WriteError> {

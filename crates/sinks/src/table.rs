@@ -189,6 +189,33 @@ impl TablePlan {
         Ok(cells)
     }
 
+    /// Why a row cannot go into a table with other columns than it has fields. Without a mapping the row chooses the
+    /// columns, so the mistake is its own and must not stop the sink for the others.
+    pub(crate) fn foreign_field(
+        &self,
+        row: &Value,
+        known: impl Fn(&str) -> bool,
+    ) -> Option<SinkError> {
+        if self.columns.is_some() {
+            return None;
+        }
+        let cells = self.cells(row).ok()?;
+        let foreign = cells.columns.iter().find(|column| !known(column))?;
+        Some(self.no_column(foreign))
+    }
+
+    pub(crate) fn no_column(&self, name: &str) -> SinkError {
+        let table = self.quoted_name();
+        if self.columns.is_some() {
+            let message = format!("table {table} has no column \"{name}\"");
+            SinkError::new(codes::SCHEMA, message).configuration()
+        } else {
+            let message =
+                format!("the row has a field \"{name}\", and table {table} has no such column");
+            SinkError::new(codes::ROW_REFUSED, message)
+        }
+    }
+
     /// The quoted name.
     pub(crate) fn quoted_name(&self) -> String {
         self.name

@@ -54,6 +54,8 @@ pub(crate) struct Worker {
     schedule: Schedule,
     /// How often the present failure was logged or skipped.
     repeated: u64,
+    /// How many rows were parked.
+    parked: u64,
 }
 
 impl Worker {
@@ -64,15 +66,22 @@ impl Worker {
             delivery,
             schedule,
             repeated: 0,
+            parked: 0,
         }
     }
 
     /// Runs until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
+        self.delivery.sink.start();
         loop {
             self.take_replacement();
             let limits = self.delivery.batch.clone();
-            let Some(batch) = self.shared.queue.take_batch(&limits).await else {
+            let batch = tokio::select! {
+                batch = self.shared.queue.take_batch(&limits) => batch,
+                // An idle sink, too, lets go of its old configuration at once.
+                () = self.shared.nudge.notified() => continue,
+            };
+            let Some(batch) = batch else {
                 return;
             };
             self.deliver(batch).await;
@@ -160,14 +169,19 @@ impl Worker {
             }
         }
         for letter in &letters {
-            tracing::warn!(
-                rule = %self.shared.rule,
-                sink = %self.shared.sink,
-                code = letter.error.code(),
-                seq = letter.record.seq,
-                "row parked in the dead letters: {}",
-                letter.error
-            );
+            self.parked += 1;
+            // What exactly was wrong may quote the row: that is for the dead letters alone.
+            if is_power_of_ten(self.parked) {
+                tracing::warn!(
+                    rule = %self.shared.rule,
+                    sink = %self.shared.sink,
+                    code = letter.error.code(),
+                    seq = letter.record.seq,
+                    parked = self.parked,
+                    "row parked in the dead letters: {}",
+                    codes::explain(letter.error.code()).map_or("refused", |text| text.title)
+                );
+            }
         }
         let rows: Vec<_> = letters
             .iter()
@@ -235,7 +249,8 @@ impl Worker {
                 code = error.code(),
                 times = self.repeated,
                 next_try_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                "sink cannot deliver, rows wait: {error}"
+                "sink cannot deliver, rows wait: {}",
+                error.for_log()
             );
         }
     }
@@ -248,7 +263,9 @@ impl Worker {
                 delivery.retry.max,
                 self.shared.epoch,
             );
-            self.delivery = delivery;
+            // The old link must be gone before the new one starts: both may have one client id.
+            drop(std::mem::replace(&mut self.delivery, delivery));
+            self.delivery.sink.start();
         }
     }
 }

@@ -75,13 +75,22 @@ async fn only_by_a_loopback_name(headers: HeaderMap, request: Request, next: Nex
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or("");
-    if is_loopback_name(host) {
+    // A page's own requests carry its origin: one that is not ours may look at nothing and change nothing.
+    let origin = headers
+        .get(header::ORIGIN)
+        .map(|origin| origin.to_str().unwrap_or("?"));
+    let ours = origin.is_none_or(|origin| {
+        origin
+            .split_once("://")
+            .is_some_and(|(_, name)| is_loopback_name(name))
+    });
+    if ours && is_loopback_name(host) {
         return next.run(request).await;
     }
     problem(
         StatusCode::FORBIDDEN,
         "E1403",
-        "Host is not a loopback name",
+        "Host or Origin is not a loopback name",
         "ask for http://127.0.0.1 or http://localhost",
     )
 }

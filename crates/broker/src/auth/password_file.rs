@@ -57,7 +57,7 @@ pub struct PasswordFile {
     users: ArcSwap<Users>,
     /// Checked in place of a user who does not exist.
     nobody: Arc<str>,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
 }
 
 impl PasswordFile {
@@ -70,7 +70,7 @@ impl PasswordFile {
             path,
             users: ArcSwap::from_pointee(users),
             nobody: nobody.into(),
-            checks: Semaphore::new(MAX_CHECKS),
+            checks: Arc::new(Semaphore::new(MAX_CHECKS)),
         })
     }
 
@@ -107,10 +107,12 @@ impl PasswordFile {
 
     async fn verify(&self, hash: Arc<str>, password: Bytes) -> bool {
         // Closed never: the semaphore lives as long as `self`.
-        let Ok(_check) = self.checks.acquire().await else {
+        let Ok(permit) = Arc::clone(&self.checks).acquire_owned().await else {
             return false;
         };
         let check = move || {
+            // Held until the hash is made, even if nobody waits for it any more.
+            let _permit = permit;
             PasswordHash::new(&hash)
                 .is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
         };
@@ -208,6 +210,30 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         file
+    }
+
+    #[test]
+    fn a_check_that_nobody_waits_for_keeps_its_place_until_it_is_done() {
+        let file = file("");
+        let auth = PasswordFile::open(file.path()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            // The only thread for hashes is busy, so that the check cannot end.
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let request = request(Some("alice"), "secret", false);
+            let mut check = auth.authenticate(&request);
+            assert!(futures_util::poll!(&mut check).is_pending());
+            drop(check);
+            assert_eq!(auth.checks.available_permits(), MAX_CHECKS - 1);
+            go.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            let all = u32::try_from(MAX_CHECKS).unwrap();
+            drop(auth.checks.acquire_many(all).await.unwrap());
+        });
     }
 
     #[tokio::test]

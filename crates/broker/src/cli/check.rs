@@ -46,7 +46,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         }
     };
     let (files, unreadable) = Folders::of(&loaded.config.rules).scan();
-    let checked = check(&files, &Files::default(), &Process);
+    let checked = check(&files, &Files::default(), None, &Process);
     let mut reports: Vec<FileReport> = checked.reports;
     reports.retain(|report| is_wanted(&report.path, &args.paths));
     let unreadable: Vec<Problem> = unreadable

@@ -101,7 +101,7 @@ fn decode(decode: &Decode) -> String {
 pub(super) fn find(common: &Common, id: &str) -> Result<(CheckedRule, String), Exit> {
     let loaded = common.load()?;
     let (files, _) = Folders::of(&loaded.config.rules).scan();
-    let checked = check(&files, &Files::default(), &Names);
+    let checked = check(&files, &Files::default(), None, &Names);
     let id = id.strip_suffix(".toml").unwrap_or(id);
     if let Some(rule) = checked.rules.get(id) {
         let sources = &rule.rule.explain().sources;

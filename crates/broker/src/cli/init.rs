@@ -50,7 +50,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             out_line(&format!("wrote {}", args.dir.join(name).display()));
         }
         out_line(&format!(
-            "\nnext  cd {}\n      weir test        # the rule's two tests",
+            "\nnext  cd {}\n      weir test        # the rule's tests",
             args.dir.display()
         ));
         out_line(

@@ -64,6 +64,15 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             }
         }
     }
+    if !args.file.exists()
+        && let Err(error) = create_private(&args.file)
+    {
+        say(&format!(
+            "weir: cannot write {}: {error}",
+            args.file.display()
+        ));
+        return Exit::Unusable;
+    }
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     if let Err(error) = write_whole(&args.file, text.as_bytes()) {
         say(&format!(
@@ -86,6 +95,20 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         ));
     }
     Exit::Ok
+}
+
+/// Makes an empty file that only its owner may read.
+fn create_private(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map(|_| ())
 }
 
 /// The password's line from stdin; a terminal is asked twice.

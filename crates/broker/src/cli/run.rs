@@ -84,9 +84,17 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
     }
     let mut hang_up = signal(tokio::signal::unix::SignalKind::hangup());
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate());
+    let deadline = async {
+        match common.timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deadline);
     let exit = loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => break Exit::Interrupted,
+            () = &mut deadline => break Exit::Timeout,
             () = received(&mut terminate) => break Exit::Ok,
             () = received(&mut hang_up) => {
                 if let Some(passwords) = authenticator.as_password_file()
@@ -99,7 +107,11 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
         }
     };
     tracing::info!("stopping");
-    let left = app.stop().await;
+    let left = tokio::select! {
+        left = app.stop() => left,
+        // Asked twice: now.
+        _ = tokio::signal::ctrl_c() => return exit,
+    };
     if left > 0 {
         say(&format!(
             "weir: {} could not be delivered in time; see the dead letters in {}",

@@ -27,7 +27,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let (files, unreadable) = Folders::of(&loaded.config.rules).scan();
-    let checked = check(&files, &Files::default(), &Names);
+    let checked = check(&files, &Files::default(), None, &Names);
     print_problems(&unreadable);
     let mut broken = unreadable.len();
     for report in checked
@@ -104,6 +104,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             "weir: there is no rule in {}",
             loaded.config.rules.dir.display()
         ));
+        return Exit::Problems;
+    }
+    if passed + failed == 0 && args.filter.is_some() {
+        say("weir: no test has that in its rule or name");
         return Exit::Problems;
     }
     let bad = failed > 0 || broken > 0 || (args.require_tests && !untested.is_empty());

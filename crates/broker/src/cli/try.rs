@@ -305,6 +305,15 @@ fn message(args: &Args, sources: &[String], payload: Vec<u8>) -> Event {
         ..Given::default()
     };
     let now = now_ms();
+    if given.topic.starts_with("$events/") {
+        // The payload gives the event's fields.
+        let given = Given {
+            payload: None,
+            payload_text: Some(String::from_utf8_lossy(&payload).into_owned()),
+            ..given
+        };
+        return event(&given, now).unwrap_or_else(|_| Event::publish(&given.topic, Vec::new()));
+    }
     let mut event = event(&given, now).unwrap_or_else(|_| Event::publish(&given.topic, Vec::new()));
     if let What::Publish(publish) = &mut event.what {
         publish.payload = payload.into();

@@ -128,8 +128,10 @@ impl<'s> TomlFile<'s> {
 
     /// Fills in every `${kind:name}` of the file.
     pub fn fill_in(&mut self, outside: &dyn Outside, problems: &mut Vec<Problem>) {
-        for (_, value) in self.root.get_mut().iter_mut() {
-            fill_in(self.source, value, outside, problems);
+        for (key, value) in self.root.get_mut().iter_mut() {
+            if !is_read_at_use(key.get_ref(), value.get_ref(), outside) {
+                fill_in(self.source, value, outside, problems);
+            }
         }
     }
 
@@ -219,12 +221,25 @@ pub fn fill_in(
             }
         }
         DeValue::Table(table) => {
-            for (_, item) in table.iter_mut() {
-                fill_in(source, item, outside, problems);
+            for (key, item) in table.iter_mut() {
+                if !is_read_at_use(key.get_ref(), item.get_ref(), outside) {
+                    fill_in(source, item, outside, problems);
+                }
             }
         }
         _ => {}
     }
+}
+
+/// A secret that is wholly `${file:PATH}` stays as it is: its file is read anew at each use, so a rotated one needs no
+/// reload. One that cannot be read now is filled in, which says so.
+fn is_read_at_use(key: &str, value: &DeValue<'_>, outside: &dyn Outside) -> bool {
+    const SECRETS: [&str; 4] = ["password", "device_secret", "token", "key"];
+    let path = value
+        .as_str()
+        .and_then(|text| text.strip_prefix("${file:")?.strip_suffix('}'));
+    SECRETS.contains(&key)
+        && path.is_some_and(|path| !path.contains('}') && outside.value("file", path).is_ok())
 }
 
 fn filled(text: &str, outside: &dyn Outside) -> Result<String, String> {

@@ -96,7 +96,8 @@ fn receive_maximum(connect: &Connect) -> u16 {
         .map_or(u16::MAX, NonZeroU16::get)
 }
 
-fn max_packet_size(connect: &Connect) -> usize {
+/// The largest packet that the client takes.
+pub fn max_packet_size(connect: &Connect) -> usize {
     let size = connect
         .properties
         .maximum_packet_size

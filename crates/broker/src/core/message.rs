@@ -12,7 +12,8 @@ use weir_mqtt::{EncodeError, ProtocolVersion, PublishFrame, QoS, TopicName, Utf8
 
 use super::Millis;
 
-/// Payloads from here on are shared when a message is kept; smaller ones are copied out of the read buffer.
+/// Payloads from here on are shared when a message is kept: the connection that read one has seen to it that it stands
+/// in no buffer of more than twice its size. Smaller ones are copied out of the read buffer.
 const SHARE_WHEN_KEPT: usize = 16 * 1024;
 
 /// Who published a message.

@@ -38,8 +38,11 @@ pub enum Set {
     Cleared,
     /// Its payload is empty and there was none.
     Nothing,
-    /// The bounds are reached.
-    Full,
+    /// The bounds are reached, and the topic has no retained message now: the one before would be stale.
+    Full {
+        /// There was one.
+        cleared: bool,
+    },
 }
 
 impl Retained {
@@ -81,7 +84,8 @@ impl Retained {
         let bytes = self.bytes - replaced.unwrap_or(0) + kept.size();
         let count = self.by_topic.len() + usize::from(replaced.is_none());
         if bytes > self.limits.bytes || count > self.limits.messages {
-            return Set::Full;
+            let cleared = self.remove(&message.topic);
+            return Set::Full { cleared };
         }
         self.bytes = bytes;
         self.by_topic
@@ -204,7 +208,10 @@ mod tests {
         });
         assert!(matches!(retained.set(&message("a", "1")), Set::Kept(_)));
         assert!(matches!(retained.set(&message("b", "1")), Set::Kept(_)));
-        assert!(matches!(retained.set(&message("c", "1")), Set::Full));
+        assert!(matches!(
+            retained.set(&message("c", "1")),
+            Set::Full { cleared: false }
+        ));
         assert!(
             matches!(retained.set(&message("b", "2")), Set::Kept(_)),
             "replacing needs no further place"
@@ -213,6 +220,22 @@ mod tests {
         assert!(matches!(retained.set(&message("a", "")), Set::Nothing));
         assert!(matches!(retained.set(&message("c", "1")), Set::Kept(_)));
         assert_eq!(retained.len(), 2);
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_retained_leaves_no_stale_one() {
+        let mut retained = Retained::new(RetainedLimits {
+            bytes: 400,
+            ..LIMITS
+        });
+        assert!(matches!(retained.set(&message("a", "old")), Set::Kept(_)));
+        let large = Message {
+            payload: Bytes::from(vec![0; 400]),
+            ..message("a", "")
+        };
+        assert!(matches!(retained.set(&large), Set::Full { cleared: true }));
+        assert!(retained.get("a").is_none());
+        assert_eq!(retained.bytes(), 0);
     }
 
     #[test]

@@ -94,8 +94,9 @@ pub struct Routes<H> {
 }
 
 impl<H> GroupRoute<H> {
-    /// The members in the order in which they should be tried for one message: round-robin.
-    pub fn turn(&self) -> impl Iterator<Item = &Route<H>> {
+    /// The members in the order in which they should be tried for one message: round-robin. To be asked for once for
+    /// each message.
+    pub fn turn(&self) -> impl Iterator<Item = &Route<H>> + Clone {
         let first = self.group.turn.fetch_add(1, Relaxed) % self.members.len().max(1);
         self.members[first..].iter().chain(&self.members[..first])
     }

@@ -28,15 +28,31 @@ pub(crate) struct Door {
     pub(crate) allow_anonymous: bool,
 }
 
+/// Why a client is not admitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    /// The reason.
+    pub(crate) reason: ReasonCode,
+    /// Whether the client is told.
+    pub(crate) say: bool,
+}
+
+impl From<ReasonCode> for Refusal {
+    fn from(reason: ReasonCode) -> Self {
+        Self { reason, say: true }
+    }
+}
+
 impl Shared {
     /// Admits a client, or says why not.
     pub(crate) async fn admit(
         self: &Arc<Self>,
         connect: Connect,
         door: Door,
-    ) -> Result<Client, ReasonCode> {
+    ) -> Result<Client, Refusal> {
         let admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
         let identity = self.authenticate(&connect, &admission, door).await?;
+        self.check_connack(&admission)?;
         let origin = Arc::new(Origin {
             client_id: admission.client_id.clone(),
             username: identity.username.map(|name| name.detached()),
@@ -52,9 +68,30 @@ impl Shared {
         let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
         let router = Router::of_session(self, handle.key);
         // From here on the client's end gives the session back.
-        let mut client = Client::new(self, handle, router, info, admission.keep_alive_s);
+        let mut client = Client::new(
+            self,
+            handle,
+            router,
+            info,
+            admission.keep_alive_s,
+            admission.link.max_packet_size,
+        );
         client.begin(&connect, &admission, origin, resumed).await;
         Ok(client)
+    }
+
+    /// `[MQTT-3.1.2-24]` A client that cannot be welcomed is turned away before its session is touched.
+    fn check_connack(&self, admission: &Admission) -> Result<(), Refusal> {
+        let connack = admission.connack(false, &self.connect_limits);
+        let mut bytes = Vec::new();
+        let encoded = connack.encode(admission.link.version, &mut bytes);
+        if encoded.is_ok() && bytes.len() <= admission.link.max_packet_size {
+            return Ok(());
+        }
+        Err(Refusal {
+            reason: ReasonCode::PacketTooLarge,
+            say: false,
+        })
     }
 
     async fn authenticate(
@@ -85,6 +122,9 @@ impl Shared {
 
     /// Makes `key` the owner of the client's session. Whoever owned it has finished before this returns.
     /// `[MQTT-3.1.4-3]` The second value: whether there was a session and it goes on.
+    ///
+    /// `[MQTT-3.1.2-4]` A clean start ends the session that there is and makes another with a key of its own: publishers
+    /// that found their way before deliver into the ended one.
     async fn claim(
         self: &Arc<Self>,
         admission: &Admission,
@@ -97,8 +137,12 @@ impl Shared {
                 SessionHandle::new(self.next_key(), admission.client_id.clone(), session)
             });
             handle.evict(CloseReason::TakenOver).await;
+            if clean_start && handle.lock().begun {
+                self.discard(&handle);
+                continue;
+            }
             let mut slot = handle.lock();
-            if slot.ended || slot.owner.is_some() {
+            if slot.ended || slot.owner.is_some() || (clean_start && slot.begun) {
                 continue;
             }
             slot.owner = Some(key);
@@ -111,8 +155,19 @@ impl Shared {
                 self.stats.sessions.add(1);
             }
             self.stats.sessions_connected.add(1);
-            return (handle, existed && !clean_start);
+            return (handle, existed);
         }
+    }
+
+    /// Ends a session that nobody owns; a Will that still waited is due with its end.
+    fn discard(self: &Arc<Self>, handle: &Arc<SessionHandle>) {
+        let now = self.clock.now();
+        let mut router = Router::new(self);
+        if let Some(will) = self.end_session(handle, &mut router, |_| true) {
+            router.publish_will(now, *will);
+        }
+        // The new session is committed after this, and its client is welcomed only then.
+        drop(router.finish(now));
     }
 }
 
@@ -125,9 +180,6 @@ impl Client {
         origin: Arc<Origin>,
         resumed: bool,
     ) {
-        if !resumed {
-            self.discard_session();
-        }
         {
             let mut slot = self.handle.lock();
             // [MQTT-3.1.3-9] A Will that waited for its delay is not sent: the client is back.
@@ -155,19 +207,5 @@ impl Client {
             self.router.observe(event);
         }
         self.step_done(now);
-    }
-
-    /// What there was of the session is forgotten; a Will that still waited is due with its end.
-    fn discard_session(&mut self) {
-        let (filters, will) = {
-            let mut slot = self.handle.lock();
-            let will = slot.session.will.take();
-            (slot.session.end(&mut self.router.effects), will)
-        };
-        self.shared.forget_subscriptions(self.handle.key, &filters);
-        if let Some(will) = will {
-            let now = self.shared.clock.now();
-            self.router.publish_will(now, *will);
-        }
     }
 }

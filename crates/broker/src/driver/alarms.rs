@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::handle::SessionHandle;
+use super::handle::{SessionHandle, Slot};
 use super::router::Router;
 use crate::core::Millis;
+use crate::core::will::Will;
 
 /// Expired retained messages are looked for this often.
 const SWEEP_EVERY: Millis = 60_000;
@@ -118,29 +119,41 @@ impl Shared {
             router.publish_will(now, *will);
         }
         if expired {
-            self.end_session(handle, &mut router);
+            // Someone may have taken it meanwhile, and even left it again.
+            let still = |slot: &Slot| slot.expires_at.is_some_and(|at| at <= now);
+            if let Some(will) = self.end_session(handle, &mut router, still) {
+                router.publish_will(now, *will);
+            }
         }
         router.finish(now);
         self.set_alarm(handle);
     }
 
-    /// Forgets a session that nobody owns, unless someone took it meanwhile.
-    fn end_session(&self, handle: &Arc<SessionHandle>, router: &mut Router) {
+    /// Forgets a session that nobody owns and that `may_end`. Gives the Will that still waited: it is due.
+    pub(super) fn end_session(
+        &self,
+        handle: &Arc<SessionHandle>,
+        router: &mut Router,
+        may_end: impl FnOnce(&Slot) -> bool,
+    ) -> Option<Box<Will>> {
         let mut filters = Vec::new();
+        let mut will = None;
         let ended = self.registry.remove_if(handle, || {
             let mut slot = handle.lock();
-            let still_unowned = slot.owner.is_none() && !slot.ended;
-            if still_unowned {
+            let ends = slot.owner.is_none() && !slot.ended && may_end(&slot);
+            if ends {
                 slot.ended = true;
                 slot.expires_at = None;
                 slot.will_at = None;
+                will = slot.session.will.take();
                 filters = slot.session.end(&mut router.effects);
             }
-            still_unowned
+            ends
         });
         if ended {
             self.forget_subscriptions(handle.key, &filters);
             self.stats.sessions.sub(1);
         }
+        will
     }
 }

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, ReasonCode, Utf8};
 
@@ -81,6 +82,10 @@ pub(crate) struct Client {
     /// Packets handled and PUBLISH packets read since the last count.
     pub(super) counts: Counts,
     keep_alive_ms: Option<Millis>,
+    /// The largest packet that the client takes.
+    max_packet_size: usize,
+    /// The publish that is tried now has been parked before.
+    pub(super) retrying: bool,
     left: bool,
 }
 
@@ -100,6 +105,7 @@ impl Client {
         router: Router,
         info: ClientInfo,
         keep_alive_s: u16,
+        max_packet_size: usize,
     ) -> Self {
         // [MQTT-3.1.2-22] One and a half times the keep-alive, or what the settings say.
         let factor = shared.settings.keepalive_factor.max(1.0);
@@ -119,8 +125,15 @@ impl Client {
             counts: Counts::default(),
             keep_alive_ms: (keep_alive_s > 0)
                 .then(|| u64::try_from(keep_alive.as_millis()).unwrap_or(Millis::MAX)),
+            max_packet_size,
+            retrying: false,
             left: false,
         }
+    }
+
+    /// The largest packet that the client takes.
+    pub(crate) fn max_packet_size(&self) -> usize {
+        self.max_packet_size
     }
 
     /// The wire format.
@@ -292,8 +305,14 @@ impl Client {
         self.gate.poll(cx, slot.session.outbox())
     }
 
-    /// Tries parked publishes again when a sink may have room; true when something changed.
-    pub(crate) fn poll_room(&mut self, now: Millis, cx: &mut Context<'_>) -> Result<bool, Leave> {
+    /// Tries parked publishes again when a sink may have room or the rules have changed, until that takes too long; true
+    /// when it tried, even if they are parked again: then there is something else to wait for.
+    pub(crate) fn poll_room(
+        &mut self,
+        now: Millis,
+        until: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Leave> {
         let Some(room) = &mut self.room else {
             return Ok(false);
         };
@@ -301,10 +320,15 @@ impl Client {
             return Ok(false);
         }
         self.room = None;
+        self.retrying = true;
         while self.room.is_none()
             && let Some(publish) = self.parked.pop_front()
         {
             self.accept(now, publish)?;
+            self.retrying = false;
+            if self.room.is_none() && !self.parked.is_empty() && Instant::now() >= until {
+                self.room = Some(Box::pin(std::future::ready(())));
+            }
         }
         self.step_done(now);
         Ok(true)
@@ -413,13 +437,20 @@ impl Client {
         self.shared.stats.sessions.sub(1);
     }
 
-    /// Puts one acknowledgement among those of this step.
+    /// Puts one acknowledgement among those of this step. `[MQTT-3.1.2-24]` A client that does not take packets of its
+    /// size cannot be served.
     pub(super) fn reply(
         &mut self,
         encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), Leave> {
+        let before = self.replies.bytes.len();
+        encoded(encode(self.info.version, &mut self.replies.bytes))?;
+        if self.replies.bytes.len() - before > self.max_packet_size {
+            self.replies.bytes.truncate(before);
+            return Err(Leave::broken(ReasonCode::PacketTooLarge));
+        }
         self.replies.packets += 1;
-        encoded(encode(self.info.version, &mut self.replies.bytes))
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! PUBLISH from a client: authorize, take QoS 2 once, rules, retained messages, subscribers, acknowledge.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_mqtt::{PacketId, PubAck, PubRec, Publish, QoS, ReasonCode, Utf8};
 
@@ -9,6 +10,9 @@ use super::router::Routed;
 use crate::core::Millis;
 use crate::core::message::Message;
 use crate::stats::DropReason;
+
+/// Between two tries of a publish that found no room twice.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 impl Client {
     /// A PUBLISH has come.
@@ -107,7 +111,14 @@ impl Client {
                     properties: message.properties,
                     payload: message.payload,
                 });
-                self.room = Some(Box::pin(async move { room.wait().await }));
+                // Whoever finds no room again and again asks no more often than this, whatever the sink says.
+                let pause = std::mem::take(&mut self.retrying);
+                self.room = Some(Box::pin(async move {
+                    if pause {
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                    room.wait().await;
+                }));
                 Ok(())
             }
         }

@@ -12,7 +12,7 @@ use weir_rules::event::{Event, Publish as RulePublish};
 
 use super::Shared;
 use super::events::{self, Watch};
-use super::handle::SessionHandle;
+use super::handle::{SessionHandle, Slot};
 use crate::core::delivery::Delivery;
 use crate::core::message::{Fanout, Message};
 use crate::core::persist::Persist;
@@ -45,7 +45,7 @@ pub(crate) enum Routed {
 /// A publisher's way into the broker.
 pub(crate) struct Router {
     shared: Arc<Shared>,
-    /// The publisher's session, for `no_local`.
+    /// The publisher's session, which needs not be woken.
     publisher: Option<SessionKey>,
     topics: HashMap<Utf8, Arc<Topic>>,
     /// Receivers whose outboxes have got something since the last `finish`.
@@ -186,7 +186,8 @@ impl Router {
         let mut fanout = Fanout::new(message);
         for route in &topic.routes.sessions {
             // [MQTT-3.8.3-3]
-            if !(route.terms.no_local && Some(route.key) == self.publisher) {
+            let own = || fanout.message().origin.client_id == route.handle.client_id;
+            if !(route.terms.no_local && own()) {
                 self.deliver(route, &mut fanout);
             }
         }
@@ -207,7 +208,14 @@ impl Router {
                 topic: message.topic.detached(),
             }),
             Set::Nothing => {}
-            Set::Full => self.shared.stats.dropped(DropReason::RetainedFull, 1),
+            Set::Full { cleared } => {
+                self.shared.stats.dropped(DropReason::RetainedFull, 1);
+                if cleared {
+                    self.effects.persist.push(Persist::RetainedCleared {
+                        topic: message.topic.detached(),
+                    });
+                }
+            }
         }
         shared.gauge_retained(&retained);
         if topic.index_generation == shared.index_generation() {
@@ -218,14 +226,25 @@ impl Router {
     }
 
     fn deliver(&mut self, route: &Route<Arc<SessionHandle>>, fanout: &mut Fanout) {
-        let (delivery, signal) = {
-            let mut slot = route.handle.lock();
-            let delivery = slot
-                .session
-                .deliver(fanout, &route.terms, &mut self.effects);
-            (delivery, slot.session.outbox().signal())
-        };
+        let (delivery, signal) = self.hand(&mut route.handle.lock(), route, fanout);
         self.delivered(route, fanout, delivery, signal);
+    }
+
+    /// Into the session; the second value: whether its connection must be woken.
+    fn hand(
+        &mut self,
+        slot: &mut Slot,
+        route: &Route<Arc<SessionHandle>>,
+        fanout: &mut Fanout,
+    ) -> (Delivery, bool) {
+        if slot.ended {
+            // The way here was looked up before the end.
+            return (Delivery::Dropped(DropReason::SessionEnded), false);
+        }
+        let delivery = slot
+            .session
+            .deliver(fanout, &route.terms, &mut self.effects);
+        (delivery, slot.session.outbox().signal())
     }
 
     fn delivered(
@@ -265,22 +284,40 @@ impl Router {
 
     /// One copy for the group: to the next member that is connected, else into the queue of one that will be back.
     fn deliver_to_group(&mut self, group: &GroupRoute<Arc<SessionHandle>>, fanout: &mut Fanout) {
-        for route in group.turn() {
-            let mut slot = route.handle.lock();
-            if !slot.session.is_connected() {
-                continue;
-            }
-            let delivery = slot
-                .session
-                .deliver(fanout, &route.terms, &mut self.effects);
-            let signal = slot.session.outbox().signal();
-            drop(slot);
-            if !matches!(delivery, Delivery::Dropped(_)) {
-                return self.delivered(route, fanout, delivery, signal);
+        let turn = group.turn();
+        let mut refused = None;
+        for connected in [true, false] {
+            for route in turn.clone() {
+                let mut slot = route.handle.lock();
+                let session = &slot.session;
+                let may_have = session.is_connected() == connected
+                    && (connected || session.is_durable())
+                    && !slot.ended;
+                if !may_have {
+                    continue;
+                }
+                let (delivery, signal) = self.hand(&mut slot, route, fanout);
+                drop(slot);
+                match delivery {
+                    Delivery::Dropped(reason) => {
+                        if signal {
+                            self.touched.push(Arc::clone(&route.handle));
+                        }
+                        refused = refused.or(Some((route, reason)));
+                    }
+                    Delivery::Sent | Delivery::Queued => {
+                        return self.delivered(route, fanout, delivery, signal);
+                    }
+                }
             }
         }
-        if let Some(route) = group.turn().next() {
-            self.deliver(route, fanout);
+        // Dropped once, whoever else had no room.
+        let ended = || {
+            let first = turn.clone().next()?;
+            Some((first, DropReason::SessionEnded))
+        };
+        if let Some((route, reason)) = refused.or_else(ended) {
+            self.delivered(route, fanout, Delivery::Dropped(reason), false);
         }
     }
 
@@ -359,4 +396,148 @@ pub(crate) fn wall_ms() -> i64 {
 /// The QoS of a rule's publish.
 pub(super) fn qos_of(number: u8) -> QoS {
     QoS::try_from(number).unwrap_or(QoS::AtMostOnce)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use weir_mqtt::{
+        Connect, Packet, PacketId, ProtocolVersion, Subscribe, SubscribeOptions,
+        SubscriptionFilter, SubscriptionRequest, TopicName,
+    };
+
+    use super::*;
+    use crate::auth::anonymous::Anonymous;
+    use crate::broker::BrokerSettings;
+    use crate::driver::admission::Door;
+    use crate::driver::client::Client;
+    use crate::pipeline::Pipeline;
+    use crate::pipeline::world::World;
+
+    fn shared(settings: BrokerSettings) -> Arc<Shared> {
+        let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
+        Shared::new(settings, Arc::new(pipeline), Arc::new(Anonymous))
+    }
+
+    /// A client with a session that is kept.
+    async fn admitted(shared: &Arc<Shared>, client_id: &'static str, clean_start: bool) -> Client {
+        let mut connect = Connect::new(ProtocolVersion::V5, Utf8::from(client_id));
+        connect.clean_start = clean_start;
+        connect.properties.session_expiry_interval_s = Some(1000);
+        let door = Door {
+            peer: "127.0.0.1:1".parse().unwrap(),
+            local: None,
+            allow_anonymous: true,
+        };
+        shared.admit(connect, door).await.map_err(drop).unwrap()
+    }
+
+    fn subscribe(client: &mut Client, filter: &str, no_local: bool) {
+        let options = SubscribeOptions {
+            no_local,
+            ..SubscribeOptions::with_qos(QoS::AtLeastOnce)
+        };
+        let filter = SubscriptionFilter::parse(filter).unwrap();
+        let subscribe = Subscribe {
+            packet_id: PacketId::new(1).unwrap(),
+            requests: vec![SubscriptionRequest { filter, options }],
+            properties: None,
+        };
+        let now = client.shared.clock.now();
+        client.handle(now, Packet::Subscribe(subscribe), 0).unwrap();
+    }
+
+    fn message(topic: &str) -> Message {
+        let payload = Bytes::from_static(b"x");
+        Message::new(TopicName::new(topic).unwrap(), payload, QoS::AtLeastOnce, false)
+    }
+
+    fn queued(handle: &Arc<SessionHandle>) -> usize {
+        let slot = handle.lock();
+        slot.session.queued_len() + slot.session.in_flight_len()
+    }
+
+    fn dropped(shared: &Shared, reason: DropReason) -> u64 {
+        shared.stats.messages_dropped[reason as usize].get()
+    }
+
+    #[tokio::test]
+    async fn a_clean_start_gets_nothing_over_routes_that_were_looked_up_before() {
+        // [MQTT-3.1.2-4]
+        let shared = shared(BrokerSettings::default());
+        let mut old = admitted(&shared, "sub", false).await;
+        subscribe(&mut old, "t", false);
+        subscribe(&mut old, "$share/g/t", false);
+        let mut router = Router::new(&shared);
+        let topic = router.topic(&Utf8::from("t"));
+        drop(old);
+        let new = admitted(&shared, "sub", true).await;
+        assert_eq!(shared.stats.sessions.get(), 1);
+        assert_eq!(shared.stats.subscriptions.get(), 0);
+        assert!(router.distribute(message("t"), topic));
+        assert_eq!(queued(&new.handle), 0);
+        assert_eq!(dropped(&shared, DropReason::SessionEnded), 2);
+        // And what the ended session knew is not known any more.
+        let again = router.topic(&Utf8::from("t"));
+        assert!(again.routes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_group_of_absent_members_takes_turns_and_goes_on_when_one_is_full() {
+        let shared = shared(BrokerSettings {
+            max_queued: 2,
+            ..BrokerSettings::default()
+        });
+        let mut handles = Vec::new();
+        for name in ["one", "two"] {
+            let mut member = admitted(&shared, name, false).await;
+            subscribe(&mut member, "$share/g/t", false);
+            subscribe(&mut member, name, false);
+            handles.push(Arc::clone(&member.handle));
+        }
+        let mut router = Router::new(&shared);
+        let mut publish = |topic: &str| {
+            assert!(matches!(
+                router.publish(0, message(topic)),
+                Routed::Done(true)
+            ));
+        };
+        publish("t");
+        publish("t");
+        assert_eq!([queued(&handles[0]), queued(&handles[1])], [1, 1]);
+        publish("one");
+        publish("t");
+        assert_eq!([queued(&handles[0]), queued(&handles[1])], [2, 2]);
+        publish("t");
+        assert_eq!(
+            dropped(&shared, DropReason::QueueFull),
+            1,
+            "once, not for each member"
+        );
+    }
+
+    #[tokio::test]
+    async fn no_local_is_about_who_made_the_message_not_whose_packet_caused_it() {
+        let shared = shared(BrokerSettings::default());
+        let mut client = admitted(&shared, "both", false).await;
+        subscribe(&mut client, "t", true);
+        let topic = client.router.topic(&Utf8::from("t"));
+        // Republished by a rule in the name of the broker.
+        let origin = crate::core::message::Origin {
+            client_id: Utf8::from("$weir"),
+            ..Default::default()
+        };
+        let by_rule = Message {
+            origin: Arc::new(origin),
+            ..message("t")
+        };
+        client.router.distribute(by_rule, Arc::clone(&topic));
+        assert_eq!(queued(&client.handle), 1);
+        let own = Message {
+            origin: Arc::clone(&client.info.origin),
+            ..message("t")
+        };
+        Router::new(&shared).distribute(own, topic);
+        assert_eq!(queued(&client.handle), 1, "its own, by another way");
+    }
 }

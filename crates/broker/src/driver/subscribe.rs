@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use ahash::HashMap;
 use weir_mqtt::{
-    ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter, SubscriptionRequest,
-    UnsubAck, Unsubscribe,
+    ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter, SubscriptionId,
+    SubscriptionRequest, UnsubAck, Unsubscribe,
 };
 
 use super::client::{Client, Leave};
@@ -30,43 +31,16 @@ impl Client {
             .properties
             .as_deref()
             .and_then(|properties| properties.subscription_identifier);
-        let mut granted = Vec::new();
-        let mut reasons = Vec::new();
-        {
-            let mut slot = self.handle.lock();
-            for SubscriptionRequest { filter, options } in &subscribe.requests {
-                if let Some(refusal) = self.refusal(filter, &slot.session) {
-                    reasons.push(refusal);
-                    continue;
-                }
-                reasons.push(ReasonCode::granted(options.qos));
-                let new = !slot.session.is_subscribed(filter);
-                // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]; shared subscriptions get no retained messages.
-                let retrieve = filter.share.is_none()
-                    && match options.retain_handling {
-                        RetainHandling::OnSubscribe => true,
-                        RetainHandling::OnNewSubscription => new,
-                        RetainHandling::Never => false,
-                    };
-                let options = SubscriptionOptions {
-                    qos: options.qos,
-                    no_local: options.no_local,
-                    retain_as_published: options.retain_as_published,
-                    id,
-                };
-                let filter = filter.detached();
-                slot.session
-                    .subscribed(filter.clone(), options, &mut self.router.effects);
-                granted.push(Granted {
-                    filter,
-                    options,
-                    retrieve,
-                    new,
-                });
-            }
-        }
+        let (granted, reasons) = self.grant(&subscribe.requests, id);
         let packet_id = subscribe.packet_id;
         self.reply(|version, out| SubAck::new(packet_id, reasons).encode(version, out))?;
+        {
+            let mut slot = self.handle.lock();
+            for one in &granted {
+                slot.session
+                    .subscribed(one.filter.clone(), one.options, &mut self.router.effects);
+            }
+        }
         // SUBACK goes into the outbox before the retained messages.
         self.step_done(now);
         self.enter(now, &granted);
@@ -74,12 +48,75 @@ impl Client {
         Ok(())
     }
 
-    fn refusal(&self, filter: &SubscriptionFilter, session: &Session) -> Option<ReasonCode> {
-        if filter.filter.as_str().split('/').count() > self.shared.settings.max_topic_levels {
+    /// What is granted, each filter once however often it was asked for, and one code for each request.
+    fn grant(
+        &self,
+        requests: &[SubscriptionRequest],
+        id: Option<SubscriptionId>,
+    ) -> (Vec<Granted>, Vec<ReasonCode>) {
+        let mut granted: Vec<Granted> = Vec::new();
+        let mut places: HashMap<&SubscriptionFilter, usize> = HashMap::default();
+        let mut new_filters = 0;
+        let slot = self.handle.lock();
+        let reasons = (0..)
+            .zip(requests)
+            .map(|(at, SubscriptionRequest { filter, options })| {
+                if at >= self.shared.settings.max_subscriptions_per_client {
+                    return ReasonCode::QuotaExceeded;
+                }
+                let known = places.get(filter).copied();
+                let new = known.is_none() && !slot.session.is_subscribed(filter);
+                if let Some(refusal) = self.refusal(filter, &slot.session, new, new_filters) {
+                    return refusal;
+                }
+                // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]; shared subscriptions get no retained messages.
+                let retrieve = filter.share.is_none()
+                    && match options.retain_handling {
+                        RetainHandling::OnSubscribe => true,
+                        RetainHandling::OnNewSubscription => new,
+                        RetainHandling::Never => false,
+                    };
+                let granted_options = SubscriptionOptions {
+                    qos: options.qos,
+                    no_local: options.no_local,
+                    retain_as_published: options.retain_as_published,
+                    id,
+                };
+                if let Some(known) = known {
+                    // As if it came later: the last options count.
+                    granted[known].options = granted_options;
+                    granted[known].retrieve |= retrieve;
+                } else {
+                    new_filters += usize::from(new);
+                    places.insert(filter, granted.len());
+                    granted.push(Granted {
+                        filter: filter.detached(),
+                        options: granted_options,
+                        retrieve,
+                        new,
+                    });
+                }
+                ReasonCode::granted(options.qos)
+            })
+            .collect();
+        drop(slot);
+        (granted, reasons)
+    }
+
+    fn refusal(
+        &self,
+        filter: &SubscriptionFilter,
+        session: &Session,
+        new: bool,
+        new_filters: usize,
+    ) -> Option<ReasonCode> {
+        let settings = &self.shared.settings;
+        if filter.filter.as_str().split('/').count() > settings.max_topic_levels {
             return Some(ReasonCode::TopicFilterInvalid);
         }
-        let full = session.subscriptions_len() >= self.shared.settings.max_subscriptions_per_client;
-        (full && !session.is_subscribed(filter)).then_some(ReasonCode::QuotaExceeded)
+        let full =
+            session.subscriptions_len() + new_filters >= settings.max_subscriptions_per_client;
+        (full && new).then_some(ReasonCode::QuotaExceeded)
     }
 
     /// Puts subscriptions into the index and sends the retained messages.

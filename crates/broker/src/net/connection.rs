@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -19,9 +19,10 @@ use weir_mqtt::{
 };
 
 use crate::core::Millis;
+use crate::core::connect::max_packet_size;
 use crate::core::outbox::WriteBatch;
 use crate::driver::Shared;
-use crate::driver::admission::Door;
+use crate::driver::admission::{Door, Refusal};
 use crate::driver::client::{Client, Leave};
 use crate::stats::CloseReason;
 
@@ -30,6 +31,15 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// Rounds of writing and reading before other tasks of the thread get their turn.
 const MAX_ROUNDS: usize = 16;
+
+/// A step ends after frames of this many bytes, or after this long: then receivers are woken, acknowledgements leave,
+/// and other tasks get their turn.
+const STEP_BYTES: usize = 64 * 1024;
+const STEP_TIME: Duration = Duration::from_millis(5);
+
+/// A payload of at least this size has memory of its own if it would otherwise hold a buffer of more than twice its
+/// size; smaller ones are copied by whoever keeps them.
+const OWN_PAYLOAD: usize = 4096;
 
 /// Buffers are given back after this long without traffic.
 const IDLE_AFTER_MS: Millis = 2000;
@@ -68,12 +78,12 @@ where
     let refusal = match tokio::time::timeout_at(deadline, first).await {
         Err(_) | Ok(None) => return None,
         Ok(Some(Ok(connect))) => {
-            let version = connect.version;
+            let (version, max) = (connect.version, max_packet_size(&connect));
             match shared.admit(connect, door).await {
                 Ok(client) => return Some((client, unread)),
-                Err(reason) => {
+                Err(Refusal { reason, say }) => {
                     shared.stats.connects_refused.of(reason.as_u8()).add(1);
-                    Some((version, ConnAck::refused(reason)))
+                    say.then(|| (version, ConnAck::refused(reason), max))
                 }
             }
         }
@@ -84,12 +94,16 @@ where
                 .of(error.reason.as_u8())
                 .add(1);
             tracing::debug!(peer = %door.peer, %error, "the first packet is no CONNECT that can be accepted");
-            error.connack()
+            error
+                .connack()
+                .map(|(version, connack)| (version, connack, usize::MAX))
         }
     };
-    if let Some((version, connack)) = refusal {
+    if let Some((version, connack, max)) = refusal {
         let mut bytes = Vec::new();
-        if connack.encode(version, &mut bytes).is_ok() && stream.write_all(&bytes).await.is_ok() {
+        // [MQTT-3.1.2-24]
+        let fits = connack.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
+        if fits && stream.write_all(&bytes).await.is_ok() {
             linger(stream).await;
         }
     }
@@ -171,9 +185,15 @@ struct Connection<S> {
     /// The client's outbox may have something.
     output_waits: bool,
     /// The beginning of a frame whose rest has not come yet.
-    unread: Vec<u8>,
-    /// Whole frames that wait because the client is held back.
+    unread: Unread,
+    /// Whole frames that wait because the client is held back or the step was long enough.
     held: Bytes,
+    /// The size of the buffer that holds `held`.
+    held_in: usize,
+    /// What is wrong with the bytes that came after `held`.
+    broken: Option<DecodeError>,
+    /// The last step ended before its frames did: others get their turn first.
+    step_was_cut: bool,
     /// When the last bytes came.
     heard_at: Millis,
     /// When bytes last went either way.
@@ -195,8 +215,11 @@ where
             client,
             batch: WriteBatch::default(),
             output_waits: true,
-            unread,
+            unread: Unread(unread),
             held: Bytes::new(),
+            held_in: 0,
+            broken: None,
+            step_was_cut: false,
             heard_at: now,
             active_at: now,
             warm: true,
@@ -226,7 +249,7 @@ where
 
     /// Packets that came together with CONNECT.
     fn handle_early(&mut self) -> Result<(), Leave> {
-        let early = std::mem::take(&mut self.unread);
+        let early = std::mem::take(&mut self.unread.0);
         if early.is_empty() {
             Ok(())
         } else {
@@ -247,6 +270,9 @@ where
                 Ok(progress) => progress,
                 Err(leave) => return Poll::Ready(leave),
             };
+            if std::mem::take(&mut self.step_was_cut) {
+                break;
+            }
             if !progress {
                 return self.poll_timer(cx);
             }
@@ -259,25 +285,46 @@ where
     fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, Leave> {
         self.output_waits |= self.client.poll_gate(cx);
         self.write(cx)?;
-        if self.client.is_held_back() && self.client.poll_room(self.shared.clock.now(), cx)? {
-            self.heard_at = self.shared.clock.now();
-            self.output_waits = true;
+        let mut progress = false;
+        if self.client.is_held_back() {
+            let until = Instant::now() + STEP_TIME;
+            if self.client.poll_room(self.shared.clock.now(), until, cx)? {
+                self.heard_at = self.shared.clock.now();
+                self.output_waits = true;
+                // A publish that waits again has a new future, which must be polled.
+                progress = true;
+                self.step_was_cut = Instant::now() >= until;
+            }
         }
-        if !self.held.is_empty() && self.client.takes_packets() {
+        if !self.step_was_cut && !self.held.is_empty() && self.client.takes_packets() {
             let held = std::mem::take(&mut self.held);
-            self.handle_frames(held)?;
+            self.handle_frames(held, self.held_in)?;
+            progress = true;
         }
-        if !self.may_read() {
-            return Ok(self.output_waits && self.batch.is_empty());
+        if self.held.is_empty()
+            && let Some(error) = self.broken.take()
+        {
+            return Err(self.broken(&error));
         }
-        match self.poll_read(cx) {
-            Poll::Ready(result) => result.map(|()| true),
-            Poll::Pending => Ok(self.output_waits && self.batch.is_empty()),
+        if self.step_was_cut {
+            self.write(cx)?;
+            return Ok(true);
         }
+        if self.may_read()
+            && let Poll::Ready(result) = self.poll_read(cx)
+        {
+            result?;
+            progress = true;
+            if self.step_was_cut {
+                self.write(cx)?;
+            }
+        }
+        Ok(progress || (self.output_waits && self.batch.is_empty()))
     }
 
     fn may_read(&self) -> bool {
         self.held.is_empty()
+            && self.broken.is_none()
             && self.client.takes_packets()
             && (self.batch.is_empty() || !self.client.must_read_first())
     }
@@ -336,50 +383,66 @@ where
 
     /// Cuts whole frames off what has come, keeps the rest, handles the frames.
     fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), Leave> {
-        let max = self.shared.settings.max_packet_size;
-        let (frames, cut) = if self.unread.is_empty() {
-            let cut = cut(bytes, max);
-            self.unread.extend_from_slice(&bytes[cut.len..]);
-            (Bytes::copy_from_slice(&bytes[..cut.len]), cut)
-        } else {
-            self.unread.extend_from_slice(bytes);
-            let cut = cut(&self.unread, max);
-            let rest = self.unread.split_off(cut.len);
-            (Bytes::from(std::mem::replace(&mut self.unread, rest)), cut)
-        };
+        let now = self.shared.clock.now();
+        (self.heard_at, self.active_at, self.warm) = (now, now, true);
+        let (frames, buffer, cut) = self
+            .unread
+            .take_whole(bytes, self.shared.settings.max_packet_size);
         self.shared.stats.received_packets.add(cut.frames);
-        self.handle_frames(frames)?;
+        if !frames.is_empty() {
+            self.handle_frames(frames, buffer)?;
+        }
         match cut.error {
+            // What came before it is handled first.
+            Some(error) if !self.held.is_empty() => {
+                self.broken = Some(error);
+                Ok(())
+            }
             Some(error) => Err(self.broken(&error)),
             None => Ok(()),
         }
     }
 
-    /// Handles whole frames; what the client cannot take now is held.
-    fn handle_frames(&mut self, mut frames: Bytes) -> Result<(), Leave> {
+    /// One step: handles whole frames, which stand in a buffer of `buffer` bytes. What the client cannot take now, or
+    /// what would make the step too long, is held.
+    fn handle_frames(&mut self, mut frames: Bytes, buffer: usize) -> Result<(), Leave> {
         let now = self.shared.clock.now();
-        (self.heard_at, self.active_at, self.warm) = (now, now, true);
+        let (until, bytes) = (Instant::now() + STEP_TIME, frames.len());
         let mut result = Ok(());
         while result.is_ok() && !frames.is_empty() {
-            if !self.client.takes_packets() {
-                self.held = frames;
+            let handled = bytes - frames.len();
+            self.step_was_cut = handled >= STEP_BYTES || (handled > 0 && Instant::now() >= until);
+            if self.step_was_cut || !self.client.takes_packets() {
+                (self.held, self.held_in) = (frames, buffer);
                 break;
             }
-            result = self.handle_frame(now, &mut frames);
+            result = self.handle_frame(now, &mut frames, buffer);
         }
         self.client.step_done(now);
         self.output_waits = true;
         result
     }
 
-    fn handle_frame(&mut self, now: Millis, frames: &mut Bytes) -> Result<(), Leave> {
+    fn handle_frame(
+        &mut self,
+        now: Millis,
+        frames: &mut Bytes,
+        buffer: usize,
+    ) -> Result<(), Leave> {
         let len = match codec::frame_length(frames, self.shared.settings.max_packet_size) {
             Ok(Some(len)) => len,
             Ok(None) => frames.len(),
             Err(error) => return Err(self.broken(&error)),
         };
         match codec::decode(frames.split_to(len), self.client.version()) {
-            Ok(packet) => self.client.handle(now, packet, len),
+            Ok(mut packet) => {
+                if let Packet::Publish(publish) = &mut packet
+                    && (OWN_PAYLOAD..buffer / 2).contains(&publish.payload.len())
+                {
+                    publish.payload = Bytes::copy_from_slice(&publish.payload);
+                }
+                self.client.handle(now, packet, len)
+            }
             Err(error) => Err(self.broken(&error)),
         }
     }
@@ -442,7 +505,7 @@ where
     fn shrink(&mut self) {
         self.warm = false;
         self.batch.shrink();
-        self.unread.shrink_to_fit();
+        self.unread.0.shrink_to_fit();
         self.client.shrink();
     }
 
@@ -459,6 +522,10 @@ where
                 .is_err()
         {
             return false;
+        }
+        if last.len() > self.client.max_packet_size() {
+            // [MQTT-3.1.2-24]
+            last.clear();
         }
         self.output_waits = true;
         let mut written = 0;
@@ -479,7 +546,36 @@ where
     }
 }
 
+/// The beginning of a frame, until the rest of it is there.
+#[derive(Debug, Default)]
+struct Unread(Vec<u8>);
+
+impl Unread {
+    /// The whole frames of what was kept and of `bytes`, and the size of the buffer that they stand in. The rest is
+    /// kept. However small the pieces are in which a frame comes, none of it is moved more often than the buffer grows.
+    fn take_whole(&mut self, bytes: &[u8], max_packet_size: usize) -> (Bytes, usize, Cut) {
+        let Self(unread) = self;
+        if unread.is_empty() {
+            let cut = cut(bytes, max_packet_size);
+            unread.extend_from_slice(&bytes[cut.len..]);
+            return (Bytes::copy_from_slice(&bytes[..cut.len]), cut.len, cut);
+        }
+        unread.extend_from_slice(bytes);
+        let cut = cut(unread, max_packet_size);
+        if cut.len == 0 {
+            return (Bytes::new(), 0, cut);
+        }
+        // The frame that was begun ends in `bytes`, and so the rest is no longer than they are.
+        let rest = unread[cut.len..].to_vec();
+        let mut whole = std::mem::replace(unread, rest);
+        whole.truncate(cut.len);
+        let buffer = whole.capacity();
+        (Bytes::from(whole), buffer, cut)
+    }
+}
+
 /// What [`cut`] found.
+#[derive(Debug)]
 struct Cut {
     /// Bytes of whole frames.
     len: usize,
@@ -509,6 +605,42 @@ fn cut(bytes: &[u8], max_packet_size: usize) -> Cut {
                     ..cut
                 };
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_in_small_pieces_is_not_copied_for_every_piece() {
+        let frame = {
+            let topic = weir_mqtt::Utf8::from("t");
+            let publish = weir_mqtt::Publish::new(topic, Bytes::from(vec![7; 300_000]));
+            let mut bytes = Vec::new();
+            codec::encode(&Packet::Publish(publish), ProtocolVersion::V5, &mut bytes).unwrap();
+            bytes
+        };
+        for piece in [1, 100] {
+            // Ends within a third frame.
+            let bytes = [&frame[..], &frame, &frame[..50]].concat();
+            let mut unread = Unread::default();
+            let (mut whole, mut moves, mut buffers) = (Vec::new(), 0, Vec::new());
+            for bytes in bytes.chunks(piece) {
+                let before = (unread.0.as_ptr(), unread.0.capacity());
+                let (frames, buffer, cut) = unread.take_whole(bytes, 1 << 20);
+                assert!(cut.error.is_none());
+                moves += usize::from(before != (unread.0.as_ptr(), unread.0.capacity()));
+                if !frames.is_empty() {
+                    buffers.push(buffer);
+                }
+                whole.extend_from_slice(&frames);
+            }
+            assert_eq!(whole, [&frame[..], &frame].concat());
+            assert_eq!(unread.0, &frame[..50]);
+            assert!(moves < 60, "{moves} moves of the buffer");
+            assert!(buffers.iter().all(|buffer| *buffer >= frame.len()));
         }
     }
 }

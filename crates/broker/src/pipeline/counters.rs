@@ -67,14 +67,16 @@ impl RuleCounters {
         self.errors.iter().map(|count| count.load(Relaxed)).sum()
     }
 
-    /// Counts an error and remembers it; tells whether it is one to log (the 1st, 10th, 100th … of its kind).
-    pub fn error(&self, kind: ErrorKind, error: RuleError) -> bool {
+    /// Counts an error and remembers it, where it is to be kept; tells whether it is one to log (the 1st, 10th, 100th … of its kind).
+    pub fn error(&self, kind: ErrorKind, error: Option<RuleError>) -> bool {
         let index = KINDS
             .iter()
             .position(|known| *known == kind)
             .expect("KINDS lists every kind");
         let count = self.errors[index].fetch_add(1, Relaxed) + 1;
-        self.remember(error);
+        if let Some(error) = error {
+            self.remember(error);
+        }
         is_power_of_ten(count)
     }
 
@@ -93,7 +95,8 @@ impl RuleCounters {
     }
 }
 
-fn is_power_of_ten(mut count: u64) -> bool {
+/// Whether a repeating event is one to log: the 1st, 10th, 100th …
+pub(super) fn is_power_of_ten(mut count: u64) -> bool {
     while count >= 10 && count.is_multiple_of(10) {
         count /= 10;
     }
@@ -114,7 +117,7 @@ mod tests {
             topic: String::new(),
         };
         let logged: Vec<u32> = (1..=1000)
-            .filter(|_| counters.error(ErrorKind::Type, error()))
+            .filter(|_| counters.error(ErrorKind::Type, Some(error())))
             .collect();
         assert_eq!(logged, [1, 10, 100, 1000]);
         assert_eq!(counters.failed(), 1000);

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
 use weir_rules::{EvalError, Input, Matched as MatchedRules, Rule, RuleSet};
 use weir_sinks::plan::Target as PlanTarget;
 use weir_sinks::{Full, Permit, Rendered, SinkHandle, SinkPlan, record_size, render};
 
+use crate::project::rule_file::OnError;
 use counters::{RuleCounters, RuleError};
 use world::World;
 
@@ -26,7 +28,7 @@ const INTERNAL_CLIENT: Text = Text::from_static("$weir");
 /// Rules and sinks as they are live now.
 pub struct Pipeline {
     live: ArcSwap<Live>,
-    generation: AtomicU64,
+    swaps: Arc<Swaps>,
     world: World,
 }
 
@@ -55,6 +57,8 @@ pub struct LiveRule {
     pub sinks: Vec<LiveSink>,
     /// Its counters, kept over reloads.
     pub counters: Arc<RuleCounters>,
+    /// What becomes of messages that it cannot evaluate.
+    pub on_error: OnError,
 }
 
 impl AsRef<Rule> for LiveRule {
@@ -98,13 +102,32 @@ pub enum Accepted {
 }
 
 /// Where to wait for room in a sink's queue.
-pub struct Room(Full);
+pub struct Room {
+    full: Full,
+    swaps: Arc<Swaps>,
+    generation: u64,
+}
 
 impl Room {
-    /// Resolves when there may be room again: match and ask anew, as the rules may have changed meanwhile.
+    /// Resolves when there may be room again, or when the rules have changed: match and ask anew.
     pub async fn wait(&self) {
-        self.0.room().await;
+        let swapped = self.swaps.happened.notified();
+        // Registered before the look, so that a swap in between is not missed.
+        if self.swaps.generation.load(Ordering::Acquire) != self.generation {
+            return;
+        }
+        tokio::select! {
+            () = self.full.room() => {}
+            () = swapped => {}
+        }
     }
+}
+
+/// How often the live rules have changed, and a bell that rings each time.
+#[derive(Default)]
+struct Swaps {
+    generation: AtomicU64,
+    happened: Notify,
 }
 
 /// Everything that one message makes, before any of it is handed over.
@@ -177,7 +200,7 @@ impl Pipeline {
     pub fn new(world: World) -> Self {
         Self {
             live: ArcSwap::default(),
-            generation: AtomicU64::new(0),
+            swaps: Arc::default(),
             world,
         }
     }
@@ -198,12 +221,13 @@ impl Pipeline {
             by_id,
         }));
         // After the store: whoever sees the new number finds the new set.
-        self.generation.fetch_add(1, Ordering::Release);
+        self.swaps.generation.fetch_add(1, Ordering::Release);
+        self.swaps.happened.notify_waiters();
     }
 
     /// Changes whenever the live rules change.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.swaps.generation.load(Ordering::Acquire)
     }
 
     /// The live rules by id.
@@ -232,7 +256,8 @@ impl Pipeline {
     ///
     /// A message of QoS 0 is never held back: rows that find no room are dropped and counted by their sink.
     pub fn accept(&self, matched: &Arc<Matched>, publish: Publish) -> Accepted {
-        let may_wait = publish.qos > 0;
+        // Looked at before the evaluation: a swap during it is one that a waiting publisher has not seen.
+        let may_wait = (publish.qos > 0).then(|| self.generation());
         let event = Event {
             timestamp_ms: publish.received_at_ms,
             what: What::Publish(publish),
@@ -248,7 +273,7 @@ impl Pipeline {
         let Some(matched) = live.rules.matching_any(&event) else {
             return Vec::new();
         };
-        match self.hand_over(self.run(&live, &matched, &event), false) {
+        match self.hand_over(self.run(&live, &matched, &event), None) {
             Accepted::Kept { republish } => republish,
             Accepted::NoRoom(_) => Vec::new(),
         }
@@ -303,14 +328,22 @@ impl Pipeline {
         }
     }
 
-    /// Reserves room for all rows, then pushes them; or takes nothing when a sink that blocks has none.
-    fn hand_over(&self, outcome: Outcome, may_wait: bool) -> Accepted {
+    /// Reserves room for all rows, then pushes them; or takes nothing when a sink that blocks has none and the
+    /// publisher can wait. `waits` is then the generation of the rules that made the rows.
+    fn hand_over(&self, outcome: Outcome, waits: Option<u64>) -> Accepted {
         let mut permits: Vec<Option<Permit>> = Vec::with_capacity(outcome.demands.len());
         for demand in &outcome.demands {
             match demand.sink.try_reserve(demand.rows, demand.bytes) {
                 Ok(permit) => permits.push(Some(permit)),
                 // Waiting would not help what is larger than the whole queue.
-                Err(full) if may_wait && !full.never => return Accepted::NoRoom(Room(full)),
+                Err(full) if waits.is_some() && !full.never => {
+                    let generation = waits.unwrap_or_default();
+                    return Accepted::NoRoom(Room {
+                        full,
+                        swaps: Arc::clone(&self.swaps),
+                        generation,
+                    });
+                }
                 Err(full) => {
                     let reason = if full.never {
                         "larger_than_queue"
@@ -348,6 +381,8 @@ fn route(rule: &Arc<LiveRule>, rows: Vec<Value>, event: &Event, outcome: &mut Ou
     };
     let (mut republished, mut republish_failed) = (0, Vec::new());
     for row in rows {
+        // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
+        let row = row.detached();
         for (place, sink) in rule.sinks.iter().enumerate() {
             match &sink.target {
                 Target::Queue(handle) => outcome.add_row(rule, place, handle, |demand| Row {
@@ -430,7 +465,10 @@ fn settle(rule: &LiveRule, note: Note, now_ms: i64) {
             counters.passed.fetch_add(1, Relaxed);
             counters.republished.fetch_add(republished, Relaxed);
             for message in republish_failed {
-                counters.republish_failed.fetch_add(1, Relaxed);
+                let count = counters.republish_failed.fetch_add(1, Relaxed) + 1;
+                if counters::is_power_of_ten(count) {
+                    tracing::warn!(rule = %rule.id, count, "a row was not republished: {message}");
+                }
                 counters.remember(RuleError {
                     at_ms: now_ms,
                     kind: "republish",
@@ -446,6 +484,7 @@ fn settle(rule: &LiveRule, note: Note, now_ms: i64) {
                 message: error.to_string(),
                 topic: topic.clone(),
             };
+            let entry = (rule.on_error == OnError::DeadLetter).then_some(entry);
             if counters.error(error.kind, entry) {
                 // The value is part of a payload: it is kept with the rule's last errors, never logged.
                 let at = format!("{}:{}", error.line, error.column);
@@ -465,3 +504,6 @@ fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
         _ => work(),
     }
 }
+
+#[cfg(test)]
+mod tests;

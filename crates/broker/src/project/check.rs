@@ -17,6 +17,7 @@ use weir_sinks::{ConfigError, ConnectorConfig, SinkPlan};
 use super::connector_file;
 use super::files::{FileId, Files, Kind};
 use super::rule_file::{self, Around, OnError, RuleFile, RuleTest, SinkTable, nearest_place};
+use super::script_test;
 use crate::config::toml_file::Outside;
 use crate::problem::{Problem, Severity, Source};
 
@@ -35,6 +36,8 @@ pub struct CheckedRule {
     pub on_error: OnError,
     /// The statement.
     pub sql: String,
+    /// The file that holds the statement, where that is not the rule's own.
+    pub sql_file: Option<FileId>,
     /// The statement, compiled.
     pub rule: Arc<Rule>,
     /// Where its rows go.
@@ -117,45 +120,59 @@ impl Checked {
     }
 }
 
-/// Checks `files`; where one is bad, its version in `last_good` stands in.
-pub fn check(files: &Files, last_good: &Files, outside: &dyn Outside) -> Checked {
-    // A changed script that breaks a rule is refused as a whole, and then everything is decided once more with its
-    // last good version; each round refuses at least one script, so this ends.
-    let mut refused_scripts: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
+/// Checks `files`; where one is bad, its version in `last_good` stands in, or what `before` made of the same text.
+///
+/// `before` is what is live now: a rule whose own text is unchanged goes on when only its surroundings broke, such as
+/// a secret's file that is missing for a moment.
+pub fn check(
+    files: &Files,
+    last_good: &Files,
+    before: Option<&Checked>,
+    outside: &dyn Outside,
+) -> Checked {
+    // A changed script or connector that breaks a rule is refused as a whole, and then everything is decided once more
+    // with its last good version; each round refuses at least one file, so this ends.
+    let mut refused = Refused::new();
     loop {
         let mut pass = Pass {
             files,
             last_good,
+            before,
             outside,
             checked: Checked::default(),
             catalog: Catalog::default(),
         };
-        pass.scripts(&refused_scripts);
-        pass.connectors();
-        let broken = pass.rules(&refused_scripts);
+        pass.scripts(&refused);
+        pass.connectors(&refused);
+        let broken = pass.rules(&refused);
         if broken.is_empty() {
+            pass.test_files();
             pass.keep_used_connectors();
             pass.checked.reports.sort_by(|a, b| a.file.cmp(&b.file));
             return pass.checked;
         }
-        refused_scripts.extend(broken);
+        refused.extend(broken);
     }
 }
+
+/// Files that are refused for what they would do to others.
+type Refused = BTreeMap<FileId, Vec<Problem>>;
 
 struct Pass<'a> {
     files: &'a Files,
     last_good: &'a Files,
+    before: Option<&'a Checked>,
     outside: &'a dyn Outside,
     checked: Checked,
     catalog: Catalog,
 }
 
-impl Pass<'_> {
-    fn scripts(&mut self, refused: &BTreeMap<String, Vec<Problem>>) {
+impl<'a> Pass<'a> {
+    fn scripts(&mut self, refused: &Refused) {
         let mut good: Vec<(String, Source)> = Vec::new();
         for (name, source) in self.files.of(Kind::Script) {
             let file = FileId::script(name);
-            let mut problems = match refused.get(name) {
+            let mut problems = match refused.get(&file) {
                 Some(problems) => problems.clone(),
                 None => script_problems(name, source),
             };
@@ -197,31 +214,27 @@ impl Pass<'_> {
         };
     }
 
-    fn connectors(&mut self) {
+    fn connectors(&mut self, refused: &Refused) {
         for (name, source) in self.files.of(Kind::Connector) {
             let file = FileId::connector(name);
-            let (verdict, problems) = match connector_file::read(source, self.outside) {
+            let read = match refused.get(&file) {
+                Some(problems) => Err(problems.clone()),
+                None => connector_file::read(source, self.outside),
+            };
+            let (verdict, problems) = match read {
                 Ok((connector, warnings)) => {
                     self.checked.connectors.insert(name.to_owned(), connector);
                     self.checked.good.0.insert(file.clone(), source.clone());
                     (Verdict::Ok, warnings)
                 }
-                Err(problems) => {
-                    let kept = self
-                        .last_good
-                        .get(&file)
-                        .filter(|kept| kept.text != source.text);
-                    match kept.and_then(|kept| {
-                        Some((kept, connector_file::read(kept, self.outside).ok()?))
-                    }) {
-                        Some((kept, (connector, _))) => {
-                            self.checked.connectors.insert(name.to_owned(), connector);
-                            self.checked.good.0.insert(file.clone(), kept.clone());
-                            (Verdict::Stale, problems)
-                        }
-                        None => (Verdict::Refused, problems),
+                Err(problems) => match self.connector_before(name, source) {
+                    Some((version, connector)) => {
+                        self.checked.connectors.insert(name.to_owned(), connector);
+                        self.checked.good.0.insert(file.clone(), version);
+                        (Verdict::Stale, problems)
                     }
-                }
+                    None => (Verdict::Refused, problems),
+                },
             };
             self.report(file, source, verdict, String::new(), problems);
         }
@@ -235,145 +248,177 @@ impl Pass<'_> {
         }
     }
 
-    /// Checks every rule; the result names the scripts whose new version breaks one.
-    fn rules(
-        &mut self,
-        refused_scripts: &BTreeMap<String, Vec<Problem>>,
-    ) -> BTreeMap<String, Vec<Problem>> {
-        let mut broken: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
+    /// What stands in for a bad connector: its last good text, else what is live of the same text.
+    fn connector_before(&self, name: &str, source: &Source) -> Option<(Source, CheckedConnector)> {
+        let file = FileId::connector(name);
+        let kept = self
+            .last_good
+            .get(&file)
+            .filter(|kept| kept.text != source.text);
+        if let Some(kept) = kept
+            && let Ok((connector, _)) = connector_file::read(kept, self.outside)
+        {
+            return Some((kept.clone(), connector));
+        }
+        let before = self.before?;
+        let version = before.good.get(&file)?;
+        Some((version.clone(), before.connectors.get(name)?.clone()))
+    }
+
+    /// Checks every rule; the result names the files whose new version breaks one.
+    fn rules(&mut self, refused: &Refused) -> Refused {
+        let mut broken = Refused::new();
         for (id, source) in self.files.of(Kind::Rule) {
             let file = FileId::rule(id);
-            match self.rule(id, source, self.files) {
+            let problems = match self.rule(id, source, self.files) {
                 Ok((rule, problems)) => {
                     let summary = summary(&rule);
                     self.keep_rule(&file, source, self.files, rule);
                     self.report(file, source, Verdict::Ok, summary, problems);
+                    continue;
                 }
-                Err(problems) => {
-                    for (script, problem) in self.breaks(id, source, &problems) {
-                        if !refused_scripts.contains_key(&script) {
-                            broken.entry(script).or_default().push(problem);
-                        }
-                    }
-                    let kept = self
-                        .last_good
-                        .get(&file)
-                        .filter(|kept| kept.text != source.text || self.sql_changed(id));
-                    let stand_in = kept.and_then(|kept| {
-                        // The copy keeps the name under which the user knows the file.
-                        let named = Source::new(&source.path, Arc::clone(&kept.text));
-                        Some((kept.clone(), self.rule(id, &named, self.last_good).ok()?.0))
-                    });
-                    match stand_in {
-                        Some((kept, rule)) => {
-                            let summary = summary(&rule);
-                            self.keep_rule(&file, &kept, self.last_good, rule);
-                            self.report(file, source, Verdict::Stale, summary, problems);
-                        }
-                        None => {
-                            self.report(file, source, Verdict::Refused, String::new(), problems)
-                        }
-                    }
+                Err(problems) => problems,
+            };
+            for (cause, problem) in self.breaks(id, source, &problems) {
+                if !refused.contains_key(&cause) {
+                    broken.entry(cause).or_default().push(problem);
                 }
+            }
+            match self.rule_before(id, source) {
+                Some((version, from, rule)) => {
+                    let summary = summary(&rule);
+                    self.keep_rule(&file, &version, from, rule);
+                    self.report(file, source, Verdict::Stale, summary, problems);
+                }
+                None => self.report(file, source, Verdict::Refused, String::new(), problems),
             }
         }
         broken
     }
 
+    /// What stands in for a bad rule: its last good text, else what is live of the same text.
+    fn rule_before(&self, id: &str, source: &Source) -> Option<(Source, &'a Files, CheckedRule)> {
+        let file = FileId::rule(id);
+        if let Some(kept) = self.last_good.get(&file) {
+            // The copy keeps the name under which the user knows the file.
+            let named = Source::new(&source.path, Arc::clone(&kept.text));
+            if let Ok((rule, _)) = self.rule(id, &named, self.last_good) {
+                return Some((kept.clone(), self.last_good, rule));
+            }
+        }
+        let before = self.before?;
+        let version = before.good.get(&file)?;
+        Some((version.clone(), &before.good, before.rules.get(id)?.clone()))
+    }
+
     fn keep_rule(&mut self, file: &FileId, version: &Source, from: &Files, rule: CheckedRule) {
         self.checked.good.0.insert(file.clone(), version.clone());
-        // Its statement's own file belongs to the version.
-        let folder = file.id.rsplit_once('/').map_or("", |(folder, _)| folder);
-        for (id, source) in from.of(Kind::Sql) {
-            if id.rsplit_once('/').map_or("", |(folder, _)| folder) == folder {
-                self.checked.good.0.insert(
-                    FileId {
-                        kind: Kind::Sql,
-                        id: id.to_owned(),
-                    },
-                    source.clone(),
-                );
-            }
+        // The statement's own file belongs to the version of the rule that names it.
+        if let Some(sql) = &rule.sql_file
+            && let Some(source) = from.get(sql)
+        {
+            self.checked.good.0.insert(sql.clone(), source.clone());
         }
         self.checked.rules.insert(file.id.clone(), rule);
     }
 
-    fn sql_changed(&self, id: &str) -> bool {
-        let folder = id.rsplit_once('/').map_or("", |(folder, _)| folder);
-        self.last_good.of(Kind::Sql).any(|(name, kept)| {
-            name.rsplit_once('/').map_or("", |(folder, _)| folder) == folder
-                && self
-                    .files
-                    .get(&FileId {
-                        kind: Kind::Sql,
-                        id: name.to_owned(),
-                    })
-                    .is_none_or(|now| now.text != kept.text)
-        })
-    }
-
-    /// The scripts whose new version broke a rule that is right with the version before.
-    fn breaks(&self, id: &str, source: &Source, problems: &[Problem]) -> Vec<(String, Problem)> {
-        let changed: Vec<&str> = self
+    /// The scripts and connectors whose new version broke a rule that is right with the versions before.
+    fn breaks(&self, id: &str, source: &Source, problems: &[Problem]) -> Vec<(FileId, Problem)> {
+        let has_changed = |file: &FileId, kept: &Source| {
+            self.files
+                .get(file)
+                .is_some_and(|now| now.text != kept.text)
+        };
+        let changed: Vec<&FileId> = self
             .last_good
-            .of(Kind::Script)
-            .filter(|(name, kept)| {
-                self.files
-                    .get(&FileId::script(name))
-                    .is_some_and(|now| now.text != kept.text)
+            .0
+            .iter()
+            .filter(|(file, kept)| {
+                matches!(file.kind, Kind::Script | Kind::Connector) && has_changed(file, kept)
             })
-            .map(|(name, _)| name)
+            .map(|(file, _)| file)
             .collect();
         if changed.is_empty() {
             return Vec::new();
         }
-        let before = self.files.of(Kind::Script).map(|(name, now)| {
-            (
-                name.to_owned(),
-                &self
-                    .last_good
-                    .get(&FileId::script(name))
-                    .unwrap_or(now)
-                    .text,
-            )
-        });
-        let (scripts, _) = Scripts::load_each(before, ScriptLimits::default());
+        let earlier = |file: &FileId| self.last_good.get(file).or_else(|| self.files.get(file));
+        let scripts = self
+            .files
+            .of(Kind::Script)
+            .filter_map(|(name, _)| Some((name, &earlier(&FileId::script(name))?.text)));
+        let (scripts, _) = Scripts::load_each(scripts, ScriptLimits::default());
+        let mut connectors = self.checked.connectors.clone();
+        for file in changed.iter().filter(|file| file.kind == Kind::Connector) {
+            if let Some(Ok((connector, _))) =
+                earlier(file).map(|kept| connector_file::read(kept, self.outside))
+            {
+                connectors.insert(file.id.clone(), connector);
+            }
+        }
         let with_before = Pass {
             files: self.files,
             last_good: self.last_good,
+            before: None,
             outside: self.outside,
             checked: Checked {
-                connectors: self.checked.connectors.clone(),
+                connectors,
                 ..Checked::default()
             },
             catalog: Catalog {
                 scripts: Arc::new(scripts),
             },
         };
-        if with_before.rule(id, source, self.files).is_err() {
+        let Ok((rule, _)) = with_before.rule(id, source, self.files) else {
             return Vec::new();
-        }
+        };
         let reason = problems
             .iter()
             .find(|problem| problem.is_error())
-            .map_or("it does not compile", |problem| &problem.message);
+            .map_or("it is not right", |problem| &problem.message);
+        let uses = |file: &FileId| match file.kind {
+            Kind::Script => rule.sql.contains(&format!("{}.", file.id)),
+            _ => rule
+                .sinks
+                .iter()
+                .any(|sink| sink.plan.connector.as_deref() == Some(&*file.id)),
+        };
         changed
-            .iter()
-            .filter(|name| source.text.contains(&format!("{name}.")))
-            .filter_map(|name| {
-                let script = self.files.get(&FileId::script(name))?;
-                let problem = Problem::whole(
-                    &script.path,
-                    "E1009",
-                    format!(
-                        "{} would no longer compile: {reason}",
-                        source.path.display()
-                    ),
-                )
-                .help("change the rule first, or keep the function");
-                Some(((*name).to_owned(), problem))
+            .into_iter()
+            .filter(|file| uses(file))
+            .filter_map(|file| {
+                let path = &self.files.get(file)?.path;
+                let message = format!(
+                    "{} would no longer be right: {reason}",
+                    source.path.display()
+                );
+                let problem = Problem::whole(path, "E1009", message)
+                    .help("change the rule first, or both in one step");
+                Some((file.clone(), problem))
             })
             .collect()
+    }
+
+    /// Reports mistakes in files of tests; they never stop what they test.
+    fn test_files(&mut self) {
+        for (file, source) in &self.files.0 {
+            let problems = match file.kind {
+                Kind::RuleTests => rule_file::read_tests(source).err(),
+                Kind::ScriptTests => script_test::read(source).err(),
+                _ => continue,
+            };
+            let verdict = if problems.is_some() {
+                Verdict::Refused
+            } else {
+                Verdict::Ok
+            };
+            self.report(
+                file.clone(),
+                source,
+                verdict,
+                String::new(),
+                problems.unwrap_or_default(),
+            );
+        }
     }
 
     /// Checks one rule file; warnings come with the rule.
@@ -408,7 +453,7 @@ impl Pass<'_> {
         let mut problems = Vec::new();
         let rule = statement(source, &file, &self.catalog, &mut problems);
         let sinks = self.sinks(source, &file, &mut problems);
-        let tests = self.tests(id, source, &file, siblings, &mut problems);
+        let tests = tests(id, source, &file, siblings);
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
         match rule {
             Some(rule) if !problems.iter().any(Problem::is_error) => Ok((
@@ -418,6 +463,12 @@ impl Pass<'_> {
                     description: file.description,
                     enabled: file.enabled,
                     on_error: file.on_error,
+                    sql_file: file.sql.file.as_ref().and_then(|named| {
+                        let same = |(file, source): &(&FileId, &Source)| {
+                            file.kind == Kind::Sql && source.path == named.path
+                        };
+                        siblings.0.iter().find(same).map(|(file, _)| file.clone())
+                    }),
                     sql: file.sql.text,
                     rule: Arc::new(rule),
                     sinks,
@@ -540,34 +591,6 @@ impl Pass<'_> {
         }
     }
 
-    fn tests(
-        &self,
-        id: &str,
-        source: &Source,
-        file: &RuleFile,
-        siblings: &Files,
-        problems: &mut Vec<Problem>,
-    ) -> Vec<(RuleTest, Source, Range<usize>)> {
-        let mut tests: Vec<_> = file
-            .tests
-            .iter()
-            .map(|(test, place)| (test.clone(), source.clone(), place.clone()))
-            .collect();
-        if let Some(beside) = siblings.get(&FileId {
-            kind: Kind::RuleTests,
-            id: id.to_owned(),
-        }) {
-            match rule_file::read_tests(beside) {
-                Ok(more) => tests.extend(
-                    more.into_iter()
-                        .map(|(test, place)| (test, beside.clone(), place)),
-                ),
-                Err(errors) => problems.extend(errors),
-            }
-        }
-        tests
-    }
-
     /// Removing a connector or script that a live rule uses is refused; one that nobody uses is gone.
     fn keep_used_connectors(&mut self) {
         let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -640,6 +663,30 @@ impl Pass<'_> {
             problems,
         });
     }
+}
+
+/// A rule's tests, those beside it included; mistakes there are reported with that file.
+fn tests(
+    id: &str,
+    source: &Source,
+    file: &RuleFile,
+    siblings: &Files,
+) -> Vec<(RuleTest, Source, Range<usize>)> {
+    let own = file
+        .tests
+        .iter()
+        .map(|(test, place)| (test.clone(), source.clone(), place.clone()));
+    let beside = siblings.get(&FileId {
+        kind: Kind::RuleTests,
+        id: id.to_owned(),
+    });
+    let more = beside.and_then(|beside| Some((beside, rule_file::read_tests(beside).ok()?)));
+    let more = more.into_iter().flat_map(|(beside, tests)| {
+        tests
+            .into_iter()
+            .map(|(test, place)| (test, beside.clone(), place))
+    });
+    own.chain(more).collect()
 }
 
 fn script_problems(name: &str, source: &Source) -> Vec<Problem> {
@@ -730,3 +777,6 @@ fn summary(rule: &CheckedRule) -> String {
         count(rule.tests.len(), "test")
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,25 +117,90 @@ impl Folders {
 
     /// Reads every file. A folder that is not there is empty.
     pub fn scan(&self) -> (Files, Vec<Problem>) {
+        let scan = self.read();
+        let lost = scan
+            .lost
+            .into_iter()
+            .filter(|(_, _, gone)| !gone)
+            .map(|(_, problem, _)| problem);
+        let problems = scan
+            .unreadable
+            .into_values()
+            .chain(scan.problems)
+            .chain(lost)
+            .collect();
+        (scan.files, problems)
+    }
+
+    /// Reads every file; what cannot be read now, a whole folder included, is represented by its last good version.
+    ///
+    /// A file that cannot be read is not one that was deleted: its rule must go on.
+    pub fn scan_over(&self, last_good: &Files) -> Scanned {
+        let mut scan = self.read();
+        for (kinds, problem, _) in &scan.lost {
+            for (file, _) in last_good
+                .0
+                .iter()
+                .filter(|(file, _)| kinds.contains(&file.kind))
+            {
+                let path = shown(&self.path(file));
+                let mut problem = Problem::whole(path, &problem.code, problem.message.clone());
+                problem.help = Some(format!(
+                    "the folder is {}",
+                    shown(&self.path(file))
+                        .parent()
+                        .unwrap_or(Path::new(""))
+                        .display()
+                ));
+                scan.unreadable.entry(file.clone()).or_insert(problem);
+            }
+        }
+        for file in scan.unreadable.keys() {
+            if let Some(kept) = last_good.get(file) {
+                let source =
+                    Source::new(shown(&self.path(file)), std::sync::Arc::clone(&kept.text));
+                scan.files.0.insert(file.clone(), source);
+            }
+        }
+        Scanned {
+            files: scan.files,
+            unreadable: scan.unreadable,
+            problems: scan.problems,
+        }
+    }
+
+    fn read(&self) -> Scan {
         let mut scan = Scan {
             files: Files::default(),
+            unreadable: BTreeMap::new(),
+            lost: Vec::new(),
             problems: Vec::new(),
         };
-        scan.folder(&self.udf, &self.udf, false, &|name| {
-            name.strip_suffix(".test.toml")
-                .map(|id| (Kind::ScriptTests, id))
-                .or_else(|| name.strip_suffix(".rhai").map(|id| (Kind::Script, id)))
-        });
-        scan.folder(&self.connectors, &self.connectors, false, &|name| {
+        scan.root(
+            &self.udf,
+            false,
+            &[Kind::Script, Kind::ScriptTests],
+            &|name| {
+                name.strip_suffix(".test.toml")
+                    .map(|id| (Kind::ScriptTests, id))
+                    .or_else(|| name.strip_suffix(".rhai").map(|id| (Kind::Script, id)))
+            },
+        );
+        scan.root(&self.connectors, false, &[Kind::Connector], &|name| {
             name.strip_suffix(".toml").map(|id| (Kind::Connector, id))
         });
-        scan.folder(&self.rules, &self.rules, true, &|name| {
-            name.strip_suffix(".test.toml")
-                .map(|id| (Kind::RuleTests, id))
-                .or_else(|| name.strip_suffix(".toml").map(|id| (Kind::Rule, id)))
-                .or_else(|| name.strip_suffix(".sql").map(|id| (Kind::Sql, id)))
-        });
-        (scan.files, scan.problems)
+        scan.root(
+            &self.rules,
+            true,
+            &[Kind::Rule, Kind::RuleTests, Kind::Sql],
+            &|name| {
+                name.strip_suffix(".test.toml")
+                    .map(|id| (Kind::RuleTests, id))
+                    .or_else(|| name.strip_suffix(".toml").map(|id| (Kind::Rule, id)))
+                    .or_else(|| name.strip_suffix(".sql").map(|id| (Kind::Sql, id)))
+            },
+        );
+        scan
     }
 
     /// Where a file of that id lies.
@@ -151,28 +216,42 @@ impl Folders {
     }
 }
 
+/// The files of a project as they are to be checked.
+pub struct Scanned {
+    /// Every file, in its last good version where it cannot be read.
+    pub files: Files,
+    /// Why a file cannot be read.
+    pub unreadable: BTreeMap<FileId, Problem>,
+    /// What is wrong with no file in particular.
+    pub problems: Vec<Problem>,
+}
+
 struct Scan {
     files: Files,
+    unreadable: BTreeMap<FileId, Problem>,
+    /// Folders that could not be listed, with what they hold, and whether they are simply not there.
+    lost: Vec<(Vec<Kind>, Problem, bool)>,
     problems: Vec<Problem>,
 }
 
+type KindOf<'a> = &'a dyn Fn(&str) -> Option<(Kind, &str)>;
+
 impl Scan {
-    fn folder(
-        &mut self,
-        root: &Path,
-        folder: &Path,
-        deep: bool,
-        kind: &dyn Fn(&str) -> Option<(Kind, &str)>,
-    ) {
+    fn root(&mut self, root: &Path, deep: bool, kinds: &[Kind], kind: KindOf<'_>) {
+        self.folder(root, root, deep, kinds, kind);
+    }
+
+    fn folder(&mut self, root: &Path, folder: &Path, deep: bool, kinds: &[Kind], kind: KindOf<'_>) {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                self.problems.push(Problem::whole(
+                let gone = error.kind() == io::ErrorKind::NotFound;
+                let problem = Problem::whole(
                     shown(folder),
                     "E1000",
-                    format!("cannot be read: {error}"),
-                ));
+                    format!("the folder cannot be read: {error}"),
+                );
+                self.lost.push((kinds.to_vec(), problem, gone));
                 return;
             }
         };
@@ -187,7 +266,7 @@ impl Scan {
             // Followed through links, so that a mounted configuration map is read like plain files.
             if path.is_dir() {
                 if deep && !matches!(name, "connectors" | "udf") {
-                    self.folder(root, &path, deep, kind);
+                    self.folder(root, &path, deep, kinds, kind);
                 }
                 continue;
             }
@@ -209,17 +288,19 @@ impl Scan {
             let Some((kind, id)) = kind(&below) else {
                 continue;
             };
+            let file = FileId {
+                kind,
+                id: id.to_owned(),
+            };
             match config::read(&path) {
                 Ok(source) => {
-                    self.files.0.insert(
-                        FileId {
-                            kind,
-                            id: id.to_owned(),
-                        },
-                        source,
-                    );
+                    self.files.0.insert(file, source);
                 }
-                Err(problems) => self.problems.extend(problems),
+                Err(problems) => {
+                    if let Some(problem) = problems.into_iter().next() {
+                        self.unreadable.insert(file, problem);
+                    }
+                }
             }
         }
     }
@@ -249,18 +330,21 @@ impl LastGood {
         self.folders.scan().0
     }
 
-    /// Makes the store hold exactly `good`.
+    /// Makes the store hold `good`, and drops what is no longer `present` in the project.
+    ///
+    /// The copy of a file that is there but bad stays, even when nothing could stand in for it this time.
     ///
     /// # Errors
     /// When a file cannot be written; those already written are good.
-    pub fn keep(&self, good: &Files) -> io::Result<()> {
+    pub fn keep(&self, good: &Files, present: &Files) -> io::Result<()> {
         let before = self.read();
         for (file, source) in &good.0 {
             if before.get(file).is_none_or(|kept| kept.text != source.text) {
                 write_whole(&self.folders.path(file), source.text.as_bytes())?;
             }
         }
-        for file in before.0.keys().filter(|file| !good.0.contains_key(file)) {
+        let gone = |file: &&FileId| !good.0.contains_key(file) && !present.0.contains_key(file);
+        for file in before.0.keys().filter(gone) {
             std::fs::remove_file(self.folders.path(file))?;
         }
         Ok(())
@@ -283,6 +367,10 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .unwrap_or("file");
     let partial = path.with_file_name(format!(".{name}.partial"));
     let mut file = std::fs::File::create(&partial)?;
+    // A file that only its owner may read stays one.
+    if let Ok(before) = std::fs::metadata(path) {
+        file.set_permissions(before.permissions())?;
+    }
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&partial, path)
@@ -349,13 +437,51 @@ mod tests {
             FileId::connector("pg"),
             Source::new("connectors/pg.toml", "two"),
         );
-        store.keep(&files).unwrap();
+        store.keep(&files, &files).unwrap();
         assert_eq!(
             &*store.read().get(&FileId::rule("a/b")).unwrap().text,
             "one"
         );
         files.0.remove(&FileId::connector("pg"));
-        store.keep(&files).unwrap();
+        store.keep(&files, &files).unwrap();
         assert!(store.read().get(&FileId::connector("pg")).is_none());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_represented_by_its_last_good_version() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "rules/hot.toml", "now");
+        std::fs::write(dir.path().join("rules/latin.toml"), b"\xe9").unwrap();
+        let mut last_good = Files::default();
+        for id in ["hot", "latin"] {
+            last_good
+                .0
+                .insert(FileId::rule(id), Source::new("x", "before"));
+        }
+        let scanned = Folders::below(dir.path()).scan_over(&last_good);
+        assert_eq!(
+            &*scanned.files.get(&FileId::rule("hot")).unwrap().text,
+            "now"
+        );
+        assert_eq!(
+            &*scanned.files.get(&FileId::rule("latin")).unwrap().text,
+            "before"
+        );
+        assert!(scanned.unreadable.contains_key(&FileId::rule("latin")));
+    }
+
+    #[test]
+    fn a_folder_that_has_gone_deletes_no_rule() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut last_good = Files::default();
+        last_good
+            .0
+            .insert(FileId::rule("hot"), Source::new("x", "before"));
+        let scanned = Folders::below(dir.path()).scan_over(&last_good);
+        assert_eq!(
+            &*scanned.files.get(&FileId::rule("hot")).unwrap().text,
+            "before"
+        );
+        assert!(scanned.unreadable.contains_key(&FileId::rule("hot")));
     }
 }

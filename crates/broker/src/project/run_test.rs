@@ -57,9 +57,8 @@ fn outcome(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<String>, String> {
     let mut made: Vec<Value> = Vec::new();
     let mut errors: Vec<EvalError> = Vec::new();
     for given in &test.given {
-        let topic = given.topic.clone();
         let event = event(given, now_ms)?;
-        if !rule.rule.matches_topic(&topic) {
+        if !rule.rule.matches(&event) {
             continue;
         }
         let input = Input::new(&event, rule.rule.needs());
@@ -90,9 +89,10 @@ fn outcome(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<String>, String> {
         for row in &made {
             match render(&sink.plan, row, now_ms) {
                 Ok(rendered) => got.push(rendered.to_json()),
-                Err(error) => {
-                    got.push(serde_json::json!({ "error": error.code, "message": error.message }))
-                }
+                Err(error) => differences.push(format!(
+                    "{id} request:  expected one   got [{}] {}",
+                    error.code, error.message
+                )),
             }
         }
         let found = rows(&format!("{id} request"), expected, &got, test.exact);
@@ -127,6 +127,9 @@ fn errors_as_expected(test: &RuleTest, errors: &[EvalError]) -> Vec<String> {
 /// # Errors
 /// When the payload is not what its key says.
 pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
+    if given.topic.starts_with("$events/") {
+        return broker_event(given, now_ms);
+    }
     let properties = (!given.user_properties.is_empty()).then(|| {
         let pairs: Object = given
             .user_properties
@@ -159,6 +162,19 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
             made_by: None,
         }),
     })
+}
+
+/// A broker event: its fields are those of the given payload.
+fn broker_event(given: &Given, now_ms: i64) -> Result<Event, String> {
+    let fields = match weir_rules::json::decode(&payload(given)?) {
+        Ok(Value::Object(fields)) => (*fields).clone(),
+        _ if given.payload.is_none() => Object::default(),
+        _ => return Err("given.payload: the fields of an event are an object".to_owned()),
+    };
+    let mut event = Event::broker(&given.topic, fields)
+        .ok_or_else(|| format!("given.topic: there is no event `{}`", given.topic))?;
+    event.timestamp_ms = now_ms;
+    Ok(event)
 }
 
 fn payload(given: &Given) -> Result<Bytes, String> {

@@ -44,6 +44,7 @@ impl SinkConfig {
         check.foreign_keys();
         let target = check.target();
         let inline = check.inline_connector();
+        check.connector_of_its_own(inline.as_ref());
         let plan = SinkPlan {
             id: self.id.clone(),
             kind,
@@ -499,6 +500,15 @@ impl Check<'_> {
             },
             Kind::Http => Some(ConnectorConfig::Http(HttpConnector::default())),
             Kind::Mqtt | Kind::Republish | Kind::Console | Kind::File => None,
+        }
+    }
+
+    /// A connector without a file has nobody else who checks it.
+    fn connector_of_its_own(&mut self, inline: Option<&ConnectorConfig>) {
+        match inline.map(ConnectorConfig::check) {
+            Some(Ok(warnings)) => self.warnings.extend(warnings),
+            Some(Err(errors)) => self.errors.extend(errors),
+            None => {}
         }
     }
 

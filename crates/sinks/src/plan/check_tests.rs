@@ -240,6 +240,18 @@ fn a_connector_that_cannot_work_is_refused_by_itself() {
 }
 
 #[test]
+fn a_connector_of_the_sinks_own_is_checked_like_a_file() {
+    assert_eq!(
+        errors("type = \"postgres\"\nurl = \"mysql://h/d\"\ntable = \"t\""),
+        [("E3004", "url".into())]
+    );
+    assert_eq!(
+        errors("type = \"sqlite\"\npath = \"\"\ntable = \"t\""),
+        [("E3003", "path".into())]
+    );
+}
+
+#[test]
 fn the_manuals_sinks_are_understood() {
     let postgres = "type = \"postgres\"\nurl = \"postgres://u@h/d\"\npool = { max = 8, acquire_timeout = \"5s\" }\n\
                     statement_timeout = \"10s\"\nhealth = { every = \"15s\", timeout = \"3s\" }";

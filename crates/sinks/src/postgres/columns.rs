@@ -37,7 +37,6 @@ enum TypeKind {
 /// All columns of a table.
 #[derive(Clone, Debug)]
 pub(super) struct TableTypes {
-    table: String,
     columns: HashMap<String, ColumnType>,
 }
 
@@ -75,19 +74,29 @@ impl TableTypes {
                 },
             );
         }
-        Ok((!columns.is_empty()).then_some(Self { table, columns }))
+        Ok((!columns.is_empty()).then_some(Self { columns }))
     }
 
-    /// The types of these columns; one that is missing is the operator's business and keeps the sink waiting.
-    pub(super) fn of(&self, names: &[Cow<'_, str>]) -> Result<Vec<&ColumnType>, WriteError> {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.columns.contains_key(name)
+    }
+
+    /// The types of these columns. One that the sink names and the table lacks is the operator's business and keeps
+    /// the sink waiting; one that only the row names is the row's.
+    pub(super) fn of(
+        &self,
+        plan: &TablePlan,
+        names: &[Cow<'_, str>],
+    ) -> Result<Vec<&ColumnType>, WriteError> {
         names
             .iter()
             .map(|name| {
                 self.columns.get(&**name).ok_or_else(|| {
-                    let message = format!("table {} has no column \"{name}\"", self.table);
-                    WriteError::Retry {
-                        after: None,
-                        error: SinkError::new(codes::SCHEMA, message).configuration(),
+                    let error = plan.no_column(name);
+                    if error.is_configuration() {
+                        WriteError::Retry { after: None, error }
+                    } else {
+                        WriteError::Refused(error)
                     }
                 })
             })

@@ -10,8 +10,11 @@ pub(super) fn classify(error: &sqlx::Error) -> Verdict {
         let detail = database
             .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
             .and_then(|error| error.detail())
-            .map_or_else(String::new, |detail| format!(" ({detail})"));
-        return by_sqlstate(&code, &format!("{}{detail}", database.message()));
+            .unwrap_or_default();
+        return match by_sqlstate(&code, database.message()) {
+            Verdict::Retry(error) => Verdict::Retry(error.detail(detail)),
+            Verdict::Refused(error) => Verdict::Refused(error.detail(detail)),
+        };
     }
     match error {
         sqlx::Error::PoolTimedOut => Verdict::Retry(SinkError::new(

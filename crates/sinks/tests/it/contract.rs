@@ -126,3 +126,42 @@ async fn files_keep_the_contract() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_row_whose_path_no_file_can_have_is_parked_and_the_others_are_written() {
+    let bench = Bench::new(
+        "type = \"file\"\npath = \"${device}/out.ndjson\"\nretry = { initial = \"10ms\", max = \"50ms\" }",
+        None,
+    );
+    let files = bench.folder.path().join("files");
+    std::fs::create_dir_all(files.join("folder/out.ndjson")).unwrap();
+    std::fs::write(files.join("plain"), "").unwrap();
+    bench.push("{\"device\":\"a\"}");
+    for device in [&"x".repeat(300), "folder", "plain", "plain/deeper"] {
+        bench.push(&format!("{{\"device\":\"{device}\"}}"));
+    }
+    bench.push("{\"device\":\"b\"}");
+    let counters = bench.settled().await;
+    assert_eq!(
+        (counters.delivered, counters.dead_lettered_by["E3602"]),
+        (2, 4),
+        "{:?}",
+        bench.sink.last_error()
+    );
+}
+
+#[tokio::test]
+async fn a_fixed_path_that_cannot_be_written_is_waited_for() {
+    let bench = Bench::new(
+        "type = \"file\"\npath = \"out.ndjson\"\nretry = { initial = \"10ms\", max = \"50ms\" }",
+        None,
+    );
+    let path = bench.folder.path().join("files/out.ndjson");
+    std::fs::create_dir_all(&path).unwrap();
+    bench.push("{\"n\":1}");
+    bench
+        .wait("several attempts were made", |c| c.retries >= 2)
+        .await;
+    std::fs::remove_dir(&path).unwrap();
+    assert_eq!(bench.settled().await.delivered, 1);
+}

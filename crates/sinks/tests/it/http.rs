@@ -174,3 +174,59 @@ async fn a_row_that_cannot_be_rendered_does_not_stop_the_others() {
         (1, 1)
     );
 }
+
+/// Answers every request with `head` and then `more`, again and again until the sink hangs up; counts requests.
+pub(crate) async fn raw_server(
+    head: &'static str,
+    more: &'static [u8],
+) -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let requests = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&requests);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut request = vec![0; 1 << 16];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(head.as_bytes()).await;
+                while !more.is_empty() && stream.write_all(more).await.is_ok() {}
+            });
+        }
+    });
+    (port, requests)
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_after_its_status_is_no_reason_to_send_again() {
+    let (port, requests) =
+        raw_server("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nhalf", b"").await;
+    let sink = format!("type = \"http\"\nurl = \"http://127.0.0.1:{port}\"");
+    let bench = Bench::new(&sink, None);
+    bench.push("{}");
+    let counters = bench.settled().await;
+    assert_eq!((counters.delivered, counters.retries), (1, 0));
+    assert_eq!(requests.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_to_its_end() {
+    const CHUNK: &[u8] = b"10\r\n0123456789abcdef\r\n";
+    let (port, _) = raw_server(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        CHUNK,
+    )
+    .await;
+    let sink = format!("type = \"http\"\nurl = \"http://127.0.0.1:{port}\"\ntimeout = \"5s\"");
+    let bench = Bench::new(&sink, None);
+    let began = std::time::Instant::now();
+    bench.push("{}");
+    let counters = bench.settled().await;
+    assert_eq!((counters.delivered, counters.retries), (1, 0));
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "it did not wait for the timeout"
+    );
+}

@@ -8,6 +8,7 @@
 mod bench;
 mod contract;
 mod http;
+mod logs;
 mod mqtt;
 mod postgres;
 mod sqlite;

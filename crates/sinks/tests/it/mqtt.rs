@@ -80,6 +80,51 @@ async fn a_remote_that_dies_under_load_gets_every_message_in_order_afterwards() 
 }
 
 #[tokio::test]
+async fn a_new_link_takes_the_place_of_an_idle_one_without_a_fight_over_the_client_id() {
+    let remote = Mosquitto::start().await;
+    let config: ConnectorConfig = toml::from_str(&plain(remote.port(), "")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sink = "connector = \"far\"\ntopic = \"up/x\"\nqos = 1";
+    let connector = || weir_sinks::Connector::open("far", &config, folder.path()).unwrap();
+    let old = connector();
+    let bench = weir_sinks::open(&crate::bench::spec(
+        sink,
+        Some((&config, &old)),
+        folder.path(),
+    ))
+    .unwrap();
+    wait_until("the first link is up", PATIENCE, || async {
+        old.state().link == LinkState::Up
+    })
+    .await;
+    let new = connector();
+    bench
+        .reconfigure(&crate::bench::spec(
+            sink,
+            Some((&config, &new)),
+            folder.path(),
+        ))
+        .unwrap();
+    assert_eq!(
+        new.state().link,
+        LinkState::Idle,
+        "the old link goes before the new one is made"
+    );
+    let weak = std::sync::Arc::downgrade(&old);
+    drop(old);
+    wait_until("the old link is gone", PATIENCE, || async {
+        weak.strong_count() == 0
+    })
+    .await;
+    crate::bench::push(&bench, "{\"n\":1}");
+    crate::bench::wait(&bench, "the new link delivers", |c| c.delivered == 1).await;
+    assert_eq!(
+        new.bridge_stats().unwrap().connects.load(Ordering::SeqCst),
+        1
+    );
+}
+
+#[tokio::test]
 async fn the_link_is_one_for_all_sinks_of_a_connector() {
     let remote = Mosquitto::start().await;
     let mut subscriber = remote.subscribe("#", &["-q", "1"]).await;

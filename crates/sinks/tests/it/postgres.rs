@@ -182,7 +182,7 @@ async fn an_own_statement_takes_parameters_of_any_type() {
 #[tokio::test]
 async fn a_missing_table_pauses_the_sink_until_somebody_makes_it() {
     let database = database().await;
-    let sink = "table = \"t\"\nretry = { initial = \"10ms\", max = \"100ms\" }";
+    let sink = "table = \"t\"\ncolumns = { n = \"n\", extra = \"extra\" }\nretry = { initial = \"10ms\", max = \"100ms\" }";
     let bench = Bench::new(sink, Some(&connector(database.url())));
     (0..10).for_each(|number| bench.push(&format!("{{\"n\":{number},\"extra\":1}}")));
     bench
@@ -425,4 +425,108 @@ async fn a_server_that_does_not_answer_is_given_up_and_shown() {
     let drained = bench.sink.drain(Duration::from_millis(500)).await;
     assert_eq!(drained.dead_lettered, 1);
     held.abort();
+}
+
+#[tokio::test]
+async fn a_field_that_is_no_column_parks_its_row_and_nobody_elses() {
+    let database = database().await;
+    database.psql("CREATE TABLE t (n int)").await;
+    let sink = "table = \"t\"\nretry = { initial = \"10ms\", max = \"50ms\" }";
+    let bench = Bench::new(sink, Some(&connector(database.url())));
+    for number in 0..300 {
+        if number % 3 == 1 {
+            bench.push(&format!("{{\"n\":{number},\"rssi\":-70}}"));
+        } else {
+            bench.push(&format!("{{\"n\":{number}}}"));
+        }
+    }
+    let counters = bench.settled().await;
+    assert_eq!((counters.delivered, counters.dead_lettered), (200, 100));
+    let letters = bench.dead_letters();
+    let reason = letters[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("\"rssi\"") && reason.contains("\"t\""),
+        "{reason}"
+    );
+    // A column that somebody adds is seen by the next row.
+    database.psql("ALTER TABLE t ADD COLUMN rssi int").await;
+    bench.push("{\"n\":300,\"rssi\":-71}");
+    assert_eq!(bench.settled().await.delivered, 201);
+}
+
+#[tokio::test]
+async fn tables_that_are_dropped_are_made_again() {
+    let database = database().await;
+    let sink = "table = \"t\"\ncreate_table = \"if_missing\"\nretry = { initial = \"10ms\", max = \"50ms\" }";
+    let bench = Bench::new(sink, Some(&connector(database.url())));
+    bench.push("{\"n\":1}");
+    bench.settled().await;
+    database.psql("DROP TABLE t").await;
+    bench.push("{\"n\":2}");
+    assert_eq!(bench.settled().await.delivered, 2);
+    database.psql("DROP TABLE weir_delivery_positions").await;
+    bench.push("{\"n\":3}");
+    assert_eq!(bench.settled().await.delivered, 3);
+    database
+        .psql("DROP TABLE t, weir_delivery_positions, weir_migrations")
+        .await;
+    bench.push("{\"n\":4}");
+    assert_eq!(bench.settled().await.delivered, 4);
+    assert_eq!(database.count("SELECT n FROM t").await, 4);
+}
+
+/// Stands between sink and server; every request takes `delay` longer.
+async fn slow_proxy(server: String, delay: Duration) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.unwrap();
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                let mut up = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = from_client.read(&mut up).await {
+                    tokio::time::sleep(delay).await;
+                    if to_server.write_all(&up[..length]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_slow_link_carries_a_batch_of_own_statements_however_long_all_of_them_take() {
+    let database = database().await;
+    database.psql("CREATE TABLE t (n int)").await;
+    let url = database.url();
+    let address = url.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let port = slow_proxy(address.to_owned(), Duration::from_millis(200)).await;
+    let connector = format!(
+        "{}\nstatement_timeout = \"500ms\"",
+        connector(&url.replace(address, &format!("127.0.0.1:{port}")))
+    );
+    // Weir's own tables are not what is slow here.
+    let warm = Bench::new(
+        "table = \"t\"",
+        Some(&self::connector(database.url())),
+    );
+    warm.push("{\"n\":-1}");
+    warm.settled().await;
+    let bench = Bench::new(
+        "sql = \"INSERT INTO t VALUES (:n)\"\nbatch = { max_rows = 40, max_wait = \"10s\" }",
+        Some(&connector),
+    );
+    (0..40).for_each(|number| bench.push(&format!("{{\"n\":{number}}}")));
+    let counters = bench.settled().await;
+    assert_eq!(
+        (counters.delivered, counters.retries),
+        (40, 0),
+        "{:?}",
+        bench.sink.last_error()
+    );
 }

@@ -177,3 +177,116 @@ async fn a_path_may_be_a_url_and_its_folder_is_made() {
     );
     assert!(bench.folder.path().join("data/deep/y.db").exists());
 }
+
+async fn execute(bench: &Bench, sql: &'static str) {
+    use sqlx::{Connection as _, Executor as _};
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(bench.folder.path().join("x.db"))
+        .create_if_missing(true);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options)
+        .await
+        .unwrap();
+    connection.execute(sql).await.unwrap();
+}
+
+const FAST: &str = "retry = { initial = \"10ms\", max = \"50ms\" }\n";
+
+#[tokio::test]
+async fn a_field_that_is_no_column_parks_its_row_and_nobody_elses() {
+    let bench = Bench::new(&format!("{FAST}table = \"t\""), Some(SQLITE));
+    execute(&bench, "CREATE TABLE t (n INTEGER)").await;
+    for number in 0..30 {
+        if number % 3 == 1 {
+            bench.push(&format!("{{\"n\":{number},\"rssi\":-70}}"));
+        } else {
+            bench.push(&format!("{{\"N\":{number}}}"));
+        }
+    }
+    let counters = bench.settled().await;
+    assert_eq!(
+        (counters.delivered, counters.dead_lettered),
+        (20, 10),
+        "{:?}",
+        bench.sink.last_error()
+    );
+    let letters = bench.dead_letters();
+    let reason = letters[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("\"rssi\"") && reason.contains("\"t\""),
+        "{reason}"
+    );
+    execute(&bench, "ALTER TABLE t ADD COLUMN rssi INTEGER").await;
+    bench.push("{\"n\":30,\"rssi\":-71}");
+    assert_eq!(bench.settled().await.delivered, 21);
+}
+
+#[tokio::test]
+async fn a_named_column_that_does_not_exist_pauses_the_sink() {
+    let bench = Bench::new(
+        &format!("{FAST}table = \"t\"\ncolumns = {{ n = \"n\", extra = \"n\" }}"),
+        Some(SQLITE),
+    );
+    execute(&bench, "CREATE TABLE t (n INTEGER)").await;
+    bench.push("{\"n\":1}");
+    bench
+        .wait("several attempts were made", |c| c.retries >= 2)
+        .await;
+    assert!(matches!(bench.sink.state(), SinkState::Paused { .. }));
+    execute(&bench, "ALTER TABLE t ADD COLUMN extra INTEGER").await;
+    assert_eq!(bench.settled().await.delivered, 1);
+}
+
+#[tokio::test]
+async fn a_value_that_the_statement_cannot_take_parks_its_row_alone() {
+    let sink = format!("{FAST}sql = \"INSERT INTO t VALUES (json_extract(:j, '$.a'))\"");
+    let bench = Bench::new(&sink, Some(SQLITE));
+    execute(&bench, "CREATE TABLE t (a)").await;
+    for number in 0..20 {
+        let json = if number == 7 { "{" } else { "{\\\"a\\\":1}" };
+        bench.push(&format!("{{\"j\":\"{json}\"}}"));
+    }
+    let counters = bench.settled().await;
+    assert_eq!(
+        (counters.delivered, counters.dead_lettered_by["E3201"]),
+        (19, 1)
+    );
+    // The same code for a table that is gone is not the row's fault.
+    execute(&bench, "DROP TABLE t").await;
+    bench.push(r#"{"j":"{}"}"#);
+    bench
+        .wait("an attempt failed", |c| c.inflight_rows == 1 && c.retries > 0)
+        .await;
+    assert_eq!(bench.sink.last_error().unwrap().error.code(), "E3204");
+    execute(&bench, "CREATE TABLE t (a)").await;
+    assert_eq!(bench.settled().await.delivered, 20);
+}
+
+#[tokio::test]
+async fn tables_that_are_dropped_are_made_again() {
+    let sink = format!("{FAST}table = \"t\"\ncreate_table = \"if_missing\"");
+    let bench = Bench::new(&sink, Some(SQLITE));
+    bench.push("{\"n\":1}");
+    bench.settled().await;
+    execute(&bench, "DROP TABLE t").await;
+    bench.push("{\"n\":2}");
+    assert_eq!(bench.settled().await.delivered, 2);
+    execute(&bench, "DROP TABLE weir_delivery_positions").await;
+    bench.push("{\"n\":3}");
+    assert_eq!(bench.settled().await.delivered, 3);
+    assert_eq!(query(&bench, "SELECT n || '' FROM t").await, ["2", "3"]);
+}
+
+#[tokio::test]
+async fn a_relative_path_of_a_sinks_own_database_starts_at_the_working_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = "../".repeat(std::env::current_dir().unwrap().components().count());
+    let path = format!("{up}{}/own.db", folder.path().display());
+    let text = format!(
+        "type = \"sqlite\"\npath = \"{path}\"\ntable = \"t\"\ncreate_table = \"if_missing\""
+    );
+    let data = tempfile::tempdir().unwrap();
+    let sink = open(&spec(&text, None, &data.path().join("a/b/c"))).unwrap();
+    crate::bench::push(&sink, "{\"n\":1}");
+    crate::bench::wait(&sink, "the row is stored", |c| c.delivered == 1).await;
+    assert!(folder.path().join("own.db").exists());
+}

@@ -273,6 +273,33 @@ async fn a_new_configuration_takes_the_waiting_rows_over() {
     );
 }
 
+#[tokio::test]
+async fn an_idle_sink_lets_go_of_its_old_configuration_at_once() {
+    struct Held(Arc<()>);
+    #[async_trait]
+    impl Sink for Held {
+        async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
+            assert_eq!(Arc::strong_count(&self.0), 1);
+            all(batch, &Outcome::Delivered)
+        }
+
+        async fn check(&mut self) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec("type = \"console\"", None, folder.path());
+    let held = Arc::new(());
+    let old = Arc::downgrade(&held);
+    let sink = open_with(&spec, Box::new(Held(held)));
+    push(&sink, "{}");
+    wait(&sink, "the row is delivered", |c| c.delivered == 1).await;
+    sink.reconfigure(&spec).unwrap();
+    wait(&sink, "the old sink is gone", |_| old.strong_count() == 0).await;
+    push(&sink, "{}");
+    wait(&sink, "the new one delivers", |c| c.delivered == 2).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_books_balance_at_every_look_under_load() {
     let mut turn = 0_u64;

@@ -1,0 +1,169 @@
+use super::*;
+use crate::config::toml_file::Process;
+
+const RULE: &str = "sql = '''SELECT m.twice(payload.x) AS x FROM \"t\"'''\n[[sinks]]\nconnector = 'out'\ntopic = 'o'\n";
+const CONNECTOR: &str =
+    "type = 'mqtt'\nclient_id = 'w'\naddresses = ['mqtt://127.0.0.1:1']\ntls = false\n";
+const SCRIPT: &str = "fn twice(x) { 2 * x }\n";
+
+fn files(parts: &[(FileId, &str)]) -> Files {
+    Files(
+        parts
+            .iter()
+            .map(|(file, text)| (file.clone(), Source::new(file.id.clone(), *text)))
+            .collect(),
+    )
+}
+
+fn project(rule: &str, connector: &str, script: &str) -> Files {
+    files(&[
+        (FileId::rule("r"), rule),
+        (FileId::connector("out"), connector),
+        (FileId::script("m"), script),
+    ])
+}
+
+fn verdict(checked: &Checked, file: &FileId) -> Verdict {
+    checked
+        .reports
+        .iter()
+        .find(|report| report.file == *file)
+        .unwrap()
+        .verdict
+}
+
+#[test]
+fn a_good_project_is_taken_whole() {
+    let checked = check(
+        &project(RULE, CONNECTOR, SCRIPT),
+        &Files::default(),
+        None,
+        &Process,
+    );
+    assert_eq!(checked.refused(), 0, "{:?}", checked.reports);
+    assert_eq!(checked.good.0.len(), 3);
+}
+
+#[test]
+fn a_broken_rule_is_represented_by_its_last_good_version() {
+    let good = project(RULE, CONNECTOR, SCRIPT);
+    let checked = check(
+        &project("sql = 'SELECT'\n", CONNECTOR, SCRIPT),
+        &good,
+        None,
+        &Process,
+    );
+    assert_eq!(verdict(&checked, &FileId::rule("r")), Verdict::Stale);
+    assert!(checked.rules["r"].sql.contains("twice"));
+    assert_eq!(&*checked.good.get(&FileId::rule("r")).unwrap().text, RULE);
+}
+
+#[test]
+fn a_script_that_would_break_a_rule_is_refused_and_the_rule_goes_on() {
+    let good = project(RULE, CONNECTOR, SCRIPT);
+    let edited = project(RULE, CONNECTOR, "fn thrice(x) { 3 * x }\n");
+    let checked = check(&edited, &good, None, &Process);
+    assert_eq!(verdict(&checked, &FileId::script("m")), Verdict::Stale);
+    assert_eq!(verdict(&checked, &FileId::rule("r")), Verdict::Ok);
+}
+
+#[test]
+fn a_connector_that_would_break_a_rule_is_refused_and_the_rule_goes_on() {
+    let good = project(RULE, CONNECTOR, SCRIPT);
+    let edited = project(RULE, "type = 'sqlite'\npath = 'x.db'\n", SCRIPT);
+    let checked = check(&edited, &good, None, &Process);
+    assert_eq!(
+        verdict(&checked, &FileId::connector("out")),
+        Verdict::Stale,
+        "{:?}",
+        checked.reports
+    );
+    assert_eq!(verdict(&checked, &FileId::rule("r")), Verdict::Ok);
+}
+
+#[test]
+fn a_connector_and_its_rule_may_change_in_one_step() {
+    let good = project(RULE, CONNECTOR, SCRIPT);
+    let rule =
+        "sql = '''SELECT payload.x AS x FROM \"t\"'''\n[[sinks]]\nconnector = 'out'\ntable = 'o'\n";
+    let checked = check(
+        &project(rule, "type = 'sqlite'\npath = 'x.db'\n", SCRIPT),
+        &good,
+        None,
+        &Process,
+    );
+    assert_eq!(checked.refused(), 0, "{:?}", checked.reports);
+}
+
+#[test]
+fn removing_a_connector_that_a_rule_uses_is_refused_and_names_the_rule() {
+    let good = project(RULE, CONNECTOR, SCRIPT);
+    let edited = files(&[(FileId::rule("r"), RULE), (FileId::script("m"), SCRIPT)]);
+    let checked = check(&edited, &good, None, &Process);
+    assert_eq!(verdict(&checked, &FileId::connector("out")), Verdict::Stale);
+    let report = checked
+        .reports
+        .iter()
+        .find(|report| report.file == FileId::connector("out"))
+        .unwrap();
+    assert!(
+        report.problems[0].message.contains(" r"),
+        "{}",
+        report.problems[0].message
+    );
+    assert!(checked.rules.contains_key("r"));
+}
+
+#[test]
+fn a_mistake_in_a_file_of_tests_does_not_stop_the_rule() {
+    let mut edited = project(RULE, CONNECTOR, SCRIPT);
+    let tests = FileId {
+        kind: Kind::RuleTests,
+        id: "r".to_owned(),
+    };
+    edited.0.insert(
+        tests.clone(),
+        Source::new("r.test.toml", "[[test]]\nname = 1\n"),
+    );
+    let checked = check(&edited, &Files::default(), None, &Process);
+    assert_eq!(verdict(&checked, &tests), Verdict::Refused);
+    assert_eq!(verdict(&checked, &FileId::rule("r")), Verdict::Ok);
+}
+
+#[test]
+fn a_rule_goes_on_while_a_value_from_outside_is_missing_for_a_moment() {
+    struct Outside(bool);
+    impl crate::config::toml_file::Outside for Outside {
+        fn value(&self, _: &str, _: &str) -> Result<String, String> {
+            if self.0 {
+                Ok("mqtt://127.0.0.1:1".to_owned())
+            } else {
+                Err("gone".to_owned())
+            }
+        }
+    }
+    let connector = CONNECTOR.replace("mqtt://127.0.0.1:1", "${env:URL}");
+    let files = project(RULE, &connector, SCRIPT);
+    let live = check(&files, &Files::default(), None, &Outside(true));
+    assert_eq!(live.refused(), 0);
+    let checked = check(&files, &live.good, Some(&live), &Outside(false));
+    assert_eq!(verdict(&checked, &FileId::connector("out")), Verdict::Stale);
+    assert_eq!(verdict(&checked, &FileId::rule("r")), Verdict::Ok);
+}
+
+#[test]
+fn two_sinks_of_one_type_need_names() {
+    let rule = format!("{RULE}[[sinks]]\nconnector = 'out'\ntopic = 'p'\n");
+    let checked = check(
+        &project(&rule, CONNECTOR, SCRIPT),
+        &Files::default(),
+        None,
+        &Process,
+    );
+    let report = checked
+        .reports
+        .iter()
+        .find(|report| report.file == FileId::rule("r"))
+        .unwrap();
+    assert_eq!(report.problems[0].code, "E1008");
+}
