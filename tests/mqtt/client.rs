@@ -60,8 +60,10 @@ impl TestBroker {
 
     /// A connection over which nothing has been said.
     pub(crate) async fn open(&self, version: ProtocolVersion) -> Client {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         Client {
-            stream: TcpStream::connect(self.address).await.unwrap(),
+            stream,
             buffer: BytesMut::new(),
             version,
         }

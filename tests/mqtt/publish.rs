@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir::broker::BrokerSettings;
 use weir::pipeline::world::World;
-use weir::pipeline::{LiveRule, Pipeline};
+use weir::pipeline::{LiveRule, LiveSink, Pipeline, Target};
 use weir::project::rule_file::OnError;
 use weir::stats::DropReason;
 use weir_mqtt::{Connect, Packet, PubRel, QoS, ReasonCode, TopicAlias, Utf8};
@@ -388,4 +388,66 @@ async fn packets_before_a_malformed_one_are_handled_however_long_they_take() {
     publisher
         .expect_disconnect(ReasonCode::MalformedPacket)
         .await;
+}
+
+/// A pipeline whose only rule writes into a sink with room for one row that never leaves it.
+fn with_stuck_sink(folder: &std::path::Path) -> Arc<Pipeline> {
+    let config: weir_sinks::SinkConfig = toml::from_str(
+        "type = 'http'\nurl = 'http://127.0.0.1:9/'\nbuffer = { kind = 'memory', max_rows = 1 }\n",
+    )
+    .unwrap();
+    let sink = weir_sinks::open(&weir_sinks::SinkSpec {
+        rule_id: "stuck".to_owned(),
+        sink_id: "s".to_owned(),
+        plan: config.check(None).unwrap().0,
+        connector: None,
+        data_dir: folder.to_path_buf(),
+        store_id: "test".to_owned(),
+        console: weir_sinks::ConsoleOutput::new(std::io::sink()),
+    })
+    .unwrap();
+    let (rule, _) = compile(r#"SELECT qos FROM "t""#, &Catalog::default()).unwrap();
+    let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
+    pipeline.swap(vec![Arc::new(LiveRule {
+        id: "stuck".into(),
+        rule: Arc::new(rule),
+        sinks: vec![LiveSink {
+            id: "s".into(),
+            target: Target::Queue(sink),
+        }],
+        counters: Arc::default(),
+        on_error: OnError::Drop,
+    })]);
+    Arc::new(pipeline)
+}
+
+#[tokio::test]
+async fn a_publish_that_waits_for_room_goes_by_the_rules_that_come_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = with_stuck_sink(folder.path());
+    let broker = TestBroker::with_rules(BrokerSettings::default(), Arc::clone(&pipeline)).await;
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("t", 0).await;
+    let mut publisher = broker.connect(V3_1_1, "pub").await;
+    publisher.publish(publish("t", "first", 1, 1)).await;
+    assert_eq!(&subscriber.receive_publish().await.payload[..], b"first");
+    for (payload, number) in [("second", 2), ("third", 3)] {
+        let message = publish("t", payload, 1, number);
+        publisher.send(Packet::Publish(message)).await;
+    }
+    // The answer to a ping does not wait: so both are read and neither is acknowledged.
+    publisher.expect_nothing().await;
+    subscriber.expect_nothing().await;
+    // The same rules again: they wait again.
+    pipeline.swap(pipeline.rules());
+    publisher.expect_nothing().await;
+    pipeline.swap(Vec::new());
+    for (payload, number) in [("second", 2), ("third", 3)] {
+        match publisher.receive().await {
+            Packet::PubAck(puback) => assert_eq!(puback.packet_id, id(number)),
+            other => panic!("expected PUBACK, got {other:?}"),
+        }
+        let message = subscriber.receive_publish().await;
+        assert_eq!(message.payload, payload.as_bytes());
+    }
 }

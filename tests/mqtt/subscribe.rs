@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 
 use weir::broker::BrokerSettings;
 use weir_mqtt::{
-    Connect, Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionId,
-    SubscriptionRequest, Unsubscribe, Utf8,
+    Connect, Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter,
+    SubscriptionId, SubscriptionRequest, Unsubscribe, Utf8,
 };
 
 use crate::client::{ALL, Client, TestBroker, V5, id, publish, qos};
@@ -164,10 +164,7 @@ fn request(filter: &str, level: u8) -> SubscriptionRequest {
     }
 }
 
-async fn subscribe_all(
-    client: &mut Client,
-    requests: Vec<SubscriptionRequest>,
-) -> Vec<ReasonCode> {
+async fn subscribe_all(client: &mut Client, requests: Vec<SubscriptionRequest>) -> Vec<ReasonCode> {
     client
         .send(Packet::Subscribe(Subscribe {
             packet_id: id(7),

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use weir_mqtt::{
-    Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, SubscribeOptions, TopicName, Utf8, Will,
+    Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, SubscribeOptions, TopicName, Utf8,
+    Will,
 };
 
 use crate::client::{ALL, Client, TestBroker, V5, qos};

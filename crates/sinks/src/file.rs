@@ -22,7 +22,10 @@ pub(crate) struct FileSink {
 
 impl FileSink {
     pub(crate) fn new(plan: FilePlan, data_dir: &Path) -> Self {
-        let path_of = |row| plan.path.render(&Value::Int(row), UndefinedPolicy::Empty, 0);
+        let path_of = |row| {
+            plan.path
+                .render(&Value::Int(row), UndefinedPolicy::Empty, 0)
+        };
         // A place of the whole row has no field.
         let by_rows = plan.path.fields().next().is_some() || path_of(1).ok() != path_of(2).ok();
         Self {

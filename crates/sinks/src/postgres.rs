@@ -125,13 +125,19 @@ impl PostgresDatabase {
 
 async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
     migrator().run_direct(None, connection, false).await?;
-    // What was made once may have been dropped since.
-    connection.execute(positions_again().into_sql_str()).await?;
+    // What was made once may have been dropped since. Asked first: a login that may write need not be one that may
+    // create.
+    let there: bool = sqlx::query("SELECT to_regclass('weir_delivery_positions') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    if !there {
+        let again = POSITIONS.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ");
+        connection
+            .execute(AssertSqlSafe(again).into_sql_str())
+            .await?;
+    }
     Ok(())
-}
-
-fn positions_again() -> AssertSqlSafe<String> {
-    AssertSqlSafe(POSITIONS.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS "))
 }
 
 const POSITIONS: &str = include_str!("../../../migrations/postgres/0001_delivery_positions.sql");

@@ -449,7 +449,12 @@ mod tests {
 
     fn message(topic: &str) -> Message {
         let payload = Bytes::from_static(b"x");
-        Message::new(TopicName::new(topic).unwrap(), payload, QoS::AtLeastOnce, false)
+        Message::new(
+            TopicName::new(topic).unwrap(),
+            payload,
+            QoS::AtLeastOnce,
+            false,
+        )
     }
 
     fn queued(handle: &Arc<SessionHandle>) -> usize {
@@ -458,7 +463,7 @@ mod tests {
     }
 
     fn dropped(shared: &Shared, reason: DropReason) -> u64 {
-        shared.stats.messages_dropped[reason as usize].get()
+        shared.stats.drops(reason)
     }
 
     #[tokio::test]

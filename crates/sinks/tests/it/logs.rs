@@ -66,7 +66,10 @@ async fn parked_rows_are_counted_in_the_log_and_shown_only_in_the_dead_letters()
         .await;
     let bench = Bench::new(
         "table = \"t\"",
-        Some(&format!("type = \"postgres\"\nurl = \"{}\"", database.url())),
+        Some(&format!(
+            "type = \"postgres\"\nurl = \"{}\"",
+            database.url()
+        )),
     );
     for number in 0..60 {
         bench.push(&format!("{{\"n\":{number},\"s\":\"c0nfidential\"}}"));
@@ -120,5 +123,8 @@ async fn what_a_server_says_of_a_request_is_not_logged() {
     let waiting = log.lines("rows wait");
     assert!(waiting[0].contains("503"), "{waiting:?}");
     let all = log.lines("");
-    assert!(!all.iter().any(|line| line.contains("c0nfidential")), "{all:?}");
+    assert!(
+        !all.iter().any(|line| line.contains("c0nfidential")),
+        "{all:?}"
+    );
 }

@@ -485,7 +485,9 @@ async fn slow_proxy(server: String, delay: Duration) -> u16 {
             tokio::spawn(async move {
                 let (mut from_client, mut to_client) = client.into_split();
                 let (mut from_server, mut to_server) = server.into_split();
-                tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                tokio::spawn(
+                    async move { tokio::io::copy(&mut from_server, &mut to_client).await },
+                );
                 let mut up = vec![0; 1 << 16];
                 while let Ok(length @ 1..) = from_client.read(&mut up).await {
                     tokio::time::sleep(delay).await;
@@ -511,10 +513,7 @@ async fn a_slow_link_carries_a_batch_of_own_statements_however_long_all_of_them_
         connector(&url.replace(address, &format!("127.0.0.1:{port}")))
     );
     // Weir's own tables are not what is slow here.
-    let warm = Bench::new(
-        "table = \"t\"",
-        Some(&self::connector(database.url())),
-    );
+    let warm = Bench::new("table = \"t\"", Some(&self::connector(database.url())));
     warm.push("{\"n\":-1}");
     warm.settled().await;
     let bench = Bench::new(

@@ -254,7 +254,9 @@ async fn a_value_that_the_statement_cannot_take_parks_its_row_alone() {
     execute(&bench, "DROP TABLE t").await;
     bench.push(r#"{"j":"{}"}"#);
     bench
-        .wait("an attempt failed", |c| c.inflight_rows == 1 && c.retries > 0)
+        .wait("an attempt failed", |c| {
+            c.inflight_rows == 1 && c.retries > 0
+        })
         .await;
     assert_eq!(bench.sink.last_error().unwrap().error.code(), "E3204");
     execute(&bench, "CREATE TABLE t (a)").await;
