@@ -19,16 +19,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            say(&format!("cannot start: {error}"));
-            return Exit::Unusable;
-        }
-    };
     let config = crate::config::Config {
         log: crate::config::Log {
             level: "warn".to_owned(),
@@ -39,9 +29,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if let Err(problem) = super::run::start_log(common, &config) {
         print_problems(&[*problem]);
     }
-    let exit = runtime.block_on(show(common, args));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    exit
+    super::on_a_runtime(show(common, args))
 }
 
 async fn show(common: &Common, args: &Args) -> Exit {

@@ -267,6 +267,17 @@ fn print_problems(problems: &[Problem]) {
 
 /// Runs `task` on a runtime of its own, up to `--timeout` and until Ctrl-C.
 fn block_on<F: Future<Output = Exit>>(common: &Common, task: F) -> Exit {
+    on_a_runtime(async {
+        tokio::select! {
+            exit = task => exit,
+            () = deadline(common) => Exit::Timeout,
+            _ = tokio::signal::ctrl_c() => Exit::Interrupted,
+        }
+    })
+}
+
+/// Runs `task` on a runtime of its own; what it left behind gets a moment to end.
+fn on_a_runtime<F: Future<Output = Exit>>(task: F) -> Exit {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -277,21 +288,17 @@ fn block_on<F: Future<Output = Exit>>(common: &Common, task: F) -> Exit {
             return Exit::Unusable;
         }
     };
-    let exit = runtime.block_on(async {
-        let deadline = async {
-            match common.timeout {
-                Some(timeout) => tokio::time::sleep(timeout).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            exit = task => exit,
-            () = deadline => Exit::Timeout,
-            _ = tokio::signal::ctrl_c() => Exit::Interrupted,
-        }
-    });
+    let exit = runtime.block_on(task);
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
+}
+
+/// Resolves when `--timeout` has passed.
+async fn deadline(common: &Common) {
+    match common.timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// `1 file`, `2 files`.

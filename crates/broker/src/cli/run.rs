@@ -34,19 +34,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         print_problems(&[*problem]);
         return Exit::ConfigInvalid;
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            say(&format!("cannot start: {error}"));
-            return Exit::Unusable;
-        }
-    };
-    let exit = runtime.block_on(serve(common, &config, file.as_deref()));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    exit
+    super::on_a_runtime(serve(common, &config, file.as_deref()))
 }
 
 async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>) -> Exit {
@@ -84,12 +72,7 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
     }
     let mut hang_up = signal(tokio::signal::unix::SignalKind::hangup());
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate());
-    let deadline = async {
-        match common.timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
-            None => std::future::pending().await,
-        }
-    };
+    let deadline = super::deadline(common);
     tokio::pin!(deadline);
     let exit = loop {
         tokio::select! {
