@@ -17,6 +17,7 @@ mod halving;
 mod http;
 mod mqtt;
 mod open;
+mod own_tables;
 pub mod plan;
 mod postgres;
 mod queue;

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Postgres, Row as _, SqlSafeStr as _};
@@ -23,9 +22,9 @@ use crate::config::CreateTable;
 use crate::config::connector::PostgresConnector;
 use crate::error::ConfigError;
 use crate::halving::{Write, WriteError, write_halving_others};
+use crate::own_tables::{self, LANE, migration_error};
 use crate::plan::StatementPlan;
 use crate::render::statement_binds;
-use crate::sqlite::{LANE, MIGRATIONS_TABLE, migration_error};
 use crate::table::{Cells, TablePlan};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
 
@@ -124,7 +123,9 @@ impl PostgresDatabase {
 }
 
 async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    migrator().run_direct(None, connection, false).await?;
+    own_tables::migrator(POSITIONS)
+        .run_direct(None, connection, false)
+        .await?;
     // What was made once may have been dropped since. Asked first: a login that may write need not be one that may
     // create.
     let there: bool = sqlx::query("SELECT to_regclass('weir_delivery_positions') IS NOT NULL")
@@ -132,7 +133,7 @@ async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::Mig
         .await?
         .try_get(0)?;
     if !there {
-        let again = POSITIONS.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ");
+        let again = own_tables::made_again(POSITIONS);
         connection
             .execute(AssertSqlSafe(again).into_sql_str())
             .await?;
@@ -156,21 +157,6 @@ fn options(config: &PostgresConnector) -> Result<PgConnectOptions, SinkError> {
     PgConnectOptions::from_str(&url)
         .map(|options| options.application_name("weir"))
         .map_err(|_| SinkError::new(codes::BAD_VALUE, "the URL cannot be read").configuration())
-}
-
-fn migrator() -> Migrator {
-    let sql = POSITIONS.into_sql_str();
-    let mut migrator = Migrator::with_migrations(vec![Migration::new(
-        1,
-        "delivery positions".into(),
-        MigrationType::Simple,
-        sql,
-        false,
-    )]);
-    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
-    // A newer weir may have added tables that this one does not know.
-    migrator.set_ignore_missing(true);
-    migrator
 }
 
 /// Delivers into one table or through one statement.

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
@@ -23,15 +22,11 @@ use weir_rules::value::Value;
 use crate::config::CreateTable;
 use crate::config::connector::SqliteConnector;
 use crate::halving::{Write, WriteError, write_halving_others};
+use crate::own_tables::{self, LANE, migration_error};
 use crate::plan::StatementPlan;
 use crate::render::statement_binds;
 use crate::table::{Cells, TablePlan};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
-
-/// One lane for now: all rows of a sink in one order.
-pub(crate) const LANE: i32 = 0;
-/// Where the migrations that were run are noted: not the table that the user's own tools may use.
-pub(crate) const MIGRATIONS_TABLE: &str = "weir_migrations";
 
 /// A file with its pool.
 #[derive(Clone)]
@@ -121,9 +116,11 @@ impl SqliteDatabase {
 }
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    migrator().run_direct(None, connection, false).await?;
+    own_tables::migrator(POSITIONS)
+        .run_direct(None, connection, false)
+        .await?;
     // What was made once may have been dropped since.
-    let again = POSITIONS.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ");
+    let again = own_tables::made_again(POSITIONS);
     connection
         .execute(AssertSqlSafe(again).into_sql_str())
         .await?;
@@ -131,26 +128,6 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), sqlx::migrate:
 }
 
 const POSITIONS: &str = include_str!("../../../migrations/sqlite/0001_delivery_positions.sql");
-
-fn migrator() -> Migrator {
-    let sql = POSITIONS.into_sql_str();
-    let mut migrator = Migrator::with_migrations(vec![Migration::new(
-        1,
-        "delivery positions".into(),
-        MigrationType::Simple,
-        sql,
-        false,
-    )]);
-    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
-    // A newer weir may have added tables that this one does not know.
-    migrator.set_ignore_missing(true);
-    migrator
-}
-
-pub(crate) fn migration_error(error: &sqlx::migrate::MigrateError) -> SinkError {
-    let error = SinkError::new(codes::SCHEMA, "weir's own tables cannot be made").caused_by(error);
-    error.configuration()
-}
 
 /// Delivers into one table or through one statement.
 pub(crate) struct SqliteSink {

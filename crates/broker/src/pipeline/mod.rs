@@ -257,12 +257,12 @@ impl Pipeline {
     /// A message of QoS 0 is never held back: rows that find no room are dropped and counted by their sink.
     pub fn accept(&self, matched: &Arc<Matched>, publish: Publish) -> Accepted {
         // Looked at before the evaluation: a swap during it is one that a waiting publisher has not seen.
-        let may_wait = (publish.qos > 0).then(|| self.generation());
+        let waits = (publish.qos > 0).then(|| self.generation());
         let event = Event {
             timestamp_ms: publish.received_at_ms,
             what: What::Publish(publish),
         };
-        self.hand_over(self.run(&matched.live, &matched.rules, &event), may_wait)
+        self.hand_over(self.run(&matched.live, &matched.rules, &event), waits)
     }
 
     /// Offers a broker event to the rules; rows that find no room are dropped and counted.
@@ -333,18 +333,17 @@ impl Pipeline {
     fn hand_over(&self, outcome: Outcome, waits: Option<u64>) -> Accepted {
         let mut permits: Vec<Option<Permit>> = Vec::with_capacity(outcome.demands.len());
         for demand in &outcome.demands {
-            match demand.sink.try_reserve(demand.rows, demand.bytes) {
-                Ok(permit) => permits.push(Some(permit)),
+            match (demand.sink.try_reserve(demand.rows, demand.bytes), waits) {
+                (Ok(permit), _) => permits.push(Some(permit)),
                 // Waiting would not help what is larger than the whole queue.
-                Err(full) if waits.is_some() && !full.never => {
-                    let generation = waits.unwrap_or_default();
+                (Err(full), Some(generation)) if !full.never => {
                     return Accepted::NoRoom(Room {
                         full,
                         swaps: Arc::clone(&self.swaps),
                         generation,
                     });
                 }
-                Err(full) => {
+                (Err(full), _) => {
                     let reason = if full.never {
                         "larger_than_queue"
                     } else {

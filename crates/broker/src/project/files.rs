@@ -176,7 +176,8 @@ impl Folders {
             lost: Vec::new(),
             problems: Vec::new(),
         };
-        scan.root(
+        scan.folder(
+            &self.udf,
             &self.udf,
             false,
             &[Kind::Script, Kind::ScriptTests],
@@ -186,10 +187,15 @@ impl Folders {
                     .or_else(|| name.strip_suffix(".rhai").map(|id| (Kind::Script, id)))
             },
         );
-        scan.root(&self.connectors, false, &[Kind::Connector], &|name| {
-            name.strip_suffix(".toml").map(|id| (Kind::Connector, id))
-        });
-        scan.root(
+        scan.folder(
+            &self.connectors,
+            &self.connectors,
+            false,
+            &[Kind::Connector],
+            &|name| name.strip_suffix(".toml").map(|id| (Kind::Connector, id)),
+        );
+        scan.folder(
+            &self.rules,
             &self.rules,
             true,
             &[Kind::Rule, Kind::RuleTests, Kind::Sql],
@@ -237,10 +243,6 @@ struct Scan {
 type KindOf<'a> = &'a dyn Fn(&str) -> Option<(Kind, &str)>;
 
 impl Scan {
-    fn root(&mut self, root: &Path, deep: bool, kinds: &[Kind], kind: KindOf<'_>) {
-        self.folder(root, root, deep, kinds, kind);
-    }
-
     fn folder(&mut self, root: &Path, folder: &Path, deep: bool, kinds: &[Kind], kind: KindOf<'_>) {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
