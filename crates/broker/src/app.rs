@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::auth::Authenticator;
-use crate::broker::{Broker, BrokerSettings, ListenerSettings};
+use crate::broker::{Broker, ListenerSettings};
 use crate::config::{Config, StartPolicy};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
@@ -83,7 +83,7 @@ impl App {
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
             return Err(StartError::Config(first_load.problems().cloned().collect()));
         }
-        let broker = Broker::start(settings(config), Arc::clone(&pipeline), authenticator);
+        let broker = Broker::start(config.mqtt.settings(), Arc::clone(&pipeline), authenticator);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt = Vec::new();
@@ -163,22 +163,6 @@ async fn watch_files(reloader: Arc<Reloader>, stopped: impl Future<Output = ()>)
                 }
             }
         }
-    }
-}
-
-fn settings(config: &Config) -> BrokerSettings {
-    let mqtt = &config.mqtt;
-    BrokerSettings {
-        max_packet_size: mqtt.max_packet_size.bytes(),
-        max_client_id: mqtt.max_client_id,
-        max_topic_levels: mqtt.max_topic_levels,
-        max_inflight: mqtt.max_inflight,
-        max_queued: mqtt.max_queued,
-        max_queued_bytes: mqtt.max_queued_bytes.bytes(),
-        session_expiry_max: mqtt.session_expiry_max.0,
-        keepalive_factor: mqtt.keepalive_factor,
-        max_subscriptions_per_client: mqtt.max_subscriptions_per_client,
-        ..BrokerSettings::default()
     }
 }
 

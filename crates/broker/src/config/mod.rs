@@ -3,15 +3,20 @@
 //! Precedence, low to high: built in, file, `WEIR_SECTION__KEY`, `--set section.key=value`. An unknown key is an
 //! error wherever it stands.
 
+mod auth;
+mod listeners;
+mod mqtt;
 pub mod toml_file;
 mod units;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use auth::Auth;
+pub use listeners::{Listener, ListenerKind};
+pub use mqtt::Mqtt;
 pub use units::{ByteSize, Span};
 
 use crate::problem::{Problem, Source, shown};
@@ -59,70 +64,6 @@ pub enum LogFormat {
     Text,
     /// Always JSON.
     Json,
-}
-
-/// One of `[[listeners]]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// The transport.
-    #[serde(default = "tcp")]
-    pub kind: ListenerKind,
-    /// Address and port; port 0 takes a free one.
-    pub bind: SocketAddr,
-    /// Connections beyond this are refused.
-    #[serde(default = "max_connections")]
-    pub max_connections: usize,
-}
-
-/// Transports that this version speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ListenerKind {
-    /// Plain TCP.
-    Tcp,
-}
-
-const fn tcp() -> ListenerKind {
-    ListenerKind::Tcp
-}
-
-const fn max_connections() -> usize {
-    100_000
-}
-
-/// `[mqtt]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Mqtt {
-    /// The largest packet that is taken: 1KiB to 256MiB.
-    pub max_packet_size: ByteSize,
-    /// The longest client id in bytes: 1 to 65535.
-    pub max_client_id: usize,
-    /// The most levels of a topic name or filter.
-    pub max_topic_levels: usize,
-    /// Receive maximum: unacknowledged QoS 1 and 2 publishes per client and direction.
-    pub max_inflight: u16,
-    /// Messages that wait for one session beyond its window.
-    pub max_queued: usize,
-    /// Bytes that wait for one session beyond its window.
-    pub max_queued_bytes: ByteSize,
-    /// The longest that a session outlives its connection.
-    pub session_expiry_max: Span,
-    /// A client is gone after this many keep-alive intervals without a packet.
-    pub keepalive_factor: f64,
-    /// Subscriptions of one client.
-    pub max_subscriptions_per_client: usize,
-}
-
-/// `[auth]`
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// Lets clients in without a user name. Counts as true on loopback while no `password_file` is set.
-    pub allow_anonymous: Option<bool>,
-    /// `user:hash` lines as `weir passwd` writes them.
-    pub password_file: Option<PathBuf>,
 }
 
 /// `[http]`
@@ -182,22 +123,6 @@ impl Default for Log {
         Self {
             level: "info".to_owned(),
             format: LogFormat::Auto,
-        }
-    }
-}
-
-impl Default for Mqtt {
-    fn default() -> Self {
-        Self {
-            max_packet_size: ByteSize::mib(1),
-            max_client_id: 256,
-            max_topic_levels: 64,
-            max_inflight: 32,
-            max_queued: 1000,
-            max_queued_bytes: ByteSize::mib(8),
-            session_expiry_max: Span(Duration::from_secs(2 * 3600)),
-            keepalive_factor: 1.5,
-            max_subscriptions_per_client: 1000,
         }
     }
 }
@@ -285,45 +210,8 @@ impl Config {
         let mut refuse = |message: String, help: &str| {
             problems.push(Problem::whole(path, "E1006", message).help(help));
         };
-        let packet = self.mqtt.max_packet_size.bytes();
-        if !(1024..=256 * 1024 * 1024).contains(&packet) {
-            refuse(
-                format!("mqtt.max_packet_size is {packet} bytes"),
-                "it must lie between 1KiB and 256MiB",
-            );
-        }
-        if !(1..=65_535).contains(&self.mqtt.max_client_id) {
-            refuse(
-                format!("mqtt.max_client_id is {}", self.mqtt.max_client_id),
-                "it must lie between 1 and 65535",
-            );
-        }
-        if self.mqtt.max_inflight == 0 {
-            refuse(
-                "mqtt.max_inflight is 0".to_owned(),
-                "it must be at least 1 [MQTT-3.1.2-26]",
-            );
-        }
-        if !(1.0..=10.0).contains(&self.mqtt.keepalive_factor) {
-            refuse(
-                format!("mqtt.keepalive_factor is {}", self.mqtt.keepalive_factor),
-                "it must lie between 1 and 10; the protocol asks for 1.5 [MQTT-3.1.2-22]",
-            );
-        }
-        for listener in self.listeners() {
-            if !listener.bind.ip().is_loopback()
-                && self.auth.password_file.is_none()
-                && self.auth.allow_anonymous != Some(true)
-            {
-                refuse(
-                    format!(
-                        "the listener on {} is open to the network and nobody has to log in",
-                        listener.bind
-                    ),
-                    "set `password_file` under [auth] (`weir passwd FILE USER` writes it), or `allow_anonymous = true`",
-                );
-            }
-        }
+        self.mqtt.check(&mut refuse);
+        self.auth.check(&self.listeners(), &mut refuse);
         if !self.http.bind.ip().is_loopback() {
             refuse(
                 format!("http.bind {} is not a loopback address", self.http.bind),
@@ -335,13 +223,9 @@ impl Config {
 
     /// Where MQTT clients connect.
     pub fn listeners(&self) -> Vec<Listener> {
-        self.listeners.clone().unwrap_or_else(|| {
-            vec![Listener {
-                kind: ListenerKind::Tcp,
-                bind: SocketAddr::from(([127, 0, 0, 1], 1883)),
-                max_connections: max_connections(),
-            }]
-        })
+        self.listeners
+            .clone()
+            .unwrap_or_else(|| vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))])
     }
 
     /// The folder for what must be kept.

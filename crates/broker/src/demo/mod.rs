@@ -27,7 +27,7 @@ use crate::auth::anonymous::Anonymous;
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
 use crate::client::{Client, ClientError, Options};
 use crate::config::toml_file::{Outside, Process};
-use crate::config::{Config, Listener, ListenerKind};
+use crate::config::{Config, Listener};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
 use crate::problem::Source;
@@ -367,9 +367,8 @@ async fn config(data_dir: &Path) -> Config {
     };
     let bind = free_or_any(1883).await;
     config.listeners = Some(vec![Listener {
-        kind: ListenerKind::Tcp,
-        bind,
         max_connections: 1000,
+        ..Listener::tcp(bind)
     }]);
     config.http.bind = free_or_any(18083).await;
     config.rules.watch = false;
