@@ -48,6 +48,7 @@ impl TestBroker {
             name: "test".into(),
             max_connections: 1000,
             allow_anonymous: true,
+            ..ListenerSettings::default()
         };
         let serving = broker.clone();
         tokio::spawn(async move {

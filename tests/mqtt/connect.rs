@@ -161,6 +161,7 @@ async fn a_client_without_credentials_needs_a_listener_that_admits_it() {
         name: "strict".into(),
         max_connections: 10,
         allow_anonymous: false,
+        ..weir::broker::ListenerSettings::default()
     };
     let serving = broker.broker.clone();
     tokio::spawn(async move {

@@ -29,6 +29,7 @@ async fn main() -> std::io::Result<()> {
         name: Arc::from("only"),
         max_connections: 100_000,
         allow_anonymous: true,
+        ..ListenerSettings::default()
     };
     let interrupted = async { drop(tokio::signal::ctrl_c().await) };
     broker.serve(listener, listener_settings, interrupted).await;

@@ -95,6 +95,7 @@ impl App {
                 name: format!("tcp:{address}").into(),
                 max_connections: listener.max_connections,
                 allow_anonymous: allow_anonymous(config, address),
+                ..ListenerSettings::default()
             };
             let (broker, stopped) = (broker.clone(), ended(stopped.clone()));
             tasks.spawn(async move { broker.serve(socket, settings, stopped).await });

@@ -11,6 +11,7 @@ use crate::core::message::Message;
 use crate::driver::Shared;
 use crate::driver::router::{Routed, Router};
 use crate::net::listener;
+pub use crate::net::transport::Transport;
 use crate::pipeline::Pipeline;
 use crate::stats::{BrokerStats, CloseReason, DropReason};
 
@@ -43,10 +44,24 @@ pub struct BrokerSettings {
     pub topic_alias_maximum: u16,
     /// How long a connection may take to send CONNECT.
     pub connect_timeout: Duration,
+    /// How long a packet may be in coming once it has begun; a large one may take longer while enough of it comes.
+    /// `None`: for ever.
+    pub packet_timeout: Option<Duration>,
     /// The most retained messages.
     pub max_retained: usize,
     /// The most bytes of retained messages.
     pub max_retained_bytes: usize,
+}
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self {
+            name: "listener".into(),
+            transport: Transport::default(),
+            max_connections: 100_000,
+            allow_anonymous: false,
+        }
+    }
 }
 
 impl Default for BrokerSettings {
@@ -65,6 +80,7 @@ impl Default for BrokerSettings {
             max_outbox_bytes: 1 << 20,
             topic_alias_maximum: 16,
             connect_timeout: Duration::from_secs(10),
+            packet_timeout: Some(Duration::from_secs(30)),
             max_retained: 1_000_000,
             max_retained_bytes: 256 << 20,
         }
@@ -74,8 +90,10 @@ impl Default for BrokerSettings {
 /// What one listener decides for itself.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
-    /// The name in logs.
+    /// The name in logs, metrics and rules of access.
     pub name: Arc<str>,
+    /// How the bytes are carried.
+    pub transport: Transport,
     /// The most connections that are open at once.
     pub max_connections: usize,
     /// Whether clients without credentials are admitted.

@@ -176,11 +176,13 @@ pub enum CloseReason {
     ProtocolError,
     /// The broker is shutting down.
     ServerShutdown,
+    /// A packet that had begun to come was too long in coming.
+    PacketTimeout,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Normal,
         Self::Kicked,
         Self::KeepAliveTimeout,
@@ -188,6 +190,7 @@ impl CloseReason {
         Self::TakenOver,
         Self::ProtocolError,
         Self::ServerShutdown,
+        Self::PacketTimeout,
     ];
 
     /// The label value in metrics and events.
@@ -200,6 +203,7 @@ impl CloseReason {
             Self::TakenOver => "takenover",
             Self::ProtocolError => "protocol_error",
             Self::ServerShutdown => "server_shutdown",
+            Self::PacketTimeout => "packet_timeout",
         }
     }
 }

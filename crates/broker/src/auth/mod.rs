@@ -3,13 +3,17 @@
 //! Whether a listener admits clients without credentials is the listener's own decision; it comes with the request.
 
 pub mod anonymous;
+pub mod certificate;
 pub mod password_file;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use weir_mqtt::{ProtocolVersion, ReasonCode, Utf8};
+
+use certificate::PeerCertificate;
 
 /// What a client says about itself in CONNECT.
 #[derive(Clone, Debug)]
@@ -20,8 +24,12 @@ pub struct ConnectRequest {
     pub username: Option<Utf8>,
     /// The password, when there is one.
     pub password: Option<Bytes>,
-    /// The client's address.
-    pub peer: SocketAddr,
+    /// The client's address; `None` over a unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The name of the listener that the client came to.
+    pub listener: Arc<str>,
+    /// The certificate that the client has proven to own, when there is one.
+    pub certificate: Option<Arc<PeerCertificate>>,
     /// The protocol version.
     pub version: ProtocolVersion,
     /// Whether the listener admits clients without credentials.

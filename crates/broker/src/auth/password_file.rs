@@ -200,7 +200,9 @@ mod tests {
             client_id: Utf8::from("c"),
             username: username.map(Utf8::from),
             password: Some(Bytes::from_static(password.as_bytes())),
-            peer: "127.0.0.1:1".parse().unwrap(),
+            peer: None,
+            listener: "test".into(),
+            certificate: None,
             version: ProtocolVersion::V5,
             allow_anonymous,
         }

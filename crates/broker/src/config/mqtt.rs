@@ -27,6 +27,10 @@ pub struct Mqtt {
     pub session_expiry_max: Span,
     /// A client is gone after this many keep-alive intervals without a packet.
     pub keepalive_factor: f64,
+    /// How long a connection may take for its handshakes and CONNECT.
+    pub connect_timeout: Span,
+    /// How long a packet may be in coming once it has begun; 0s: for ever.
+    pub packet_timeout: Span,
     /// Subscriptions of one client.
     pub max_subscriptions_per_client: usize,
 }
@@ -42,6 +46,8 @@ impl Default for Mqtt {
             max_queued_bytes: ByteSize::mib(8),
             session_expiry_max: Span(Duration::from_secs(2 * 3600)),
             keepalive_factor: 1.5,
+            connect_timeout: Span(Duration::from_secs(10)),
+            packet_timeout: Span(Duration::from_secs(30)),
             max_subscriptions_per_client: 1000,
         }
     }
@@ -69,6 +75,12 @@ impl Mqtt {
                 "it must be at least 1 [MQTT-3.1.2-26]",
             );
         }
+        if self.connect_timeout.0.is_zero() {
+            refuse(
+                "mqtt.connect_timeout is 0".to_owned(),
+                "it must be longer: no client could connect",
+            );
+        }
         if !(1.0..=10.0).contains(&self.keepalive_factor) {
             refuse(
                 format!("mqtt.keepalive_factor is {}", self.keepalive_factor),
@@ -88,6 +100,8 @@ impl Mqtt {
             max_queued_bytes: self.max_queued_bytes.bytes(),
             session_expiry_max: self.session_expiry_max.0,
             keepalive_factor: self.keepalive_factor,
+            connect_timeout: self.connect_timeout.0,
+            packet_timeout: Some(self.packet_timeout.0).filter(|limit| !limit.is_zero()),
             max_subscriptions_per_client: self.max_subscriptions_per_client,
             ..BrokerSettings::default()
         }

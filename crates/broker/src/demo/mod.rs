@@ -398,6 +398,7 @@ async fn start_cloud(secret: &str) -> std::io::Result<(Broker, SocketAddr)> {
         name: "cloud".into(),
         max_connections: 100,
         allow_anonymous: false,
+        ..ListenerSettings::default()
     };
     let server = broker.clone();
     tokio::spawn(async move {

@@ -3,27 +3,39 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_mqtt::{Connect, ReasonCode};
+use weir_mqtt::{Connect, ReasonCode, Utf8};
 
 use super::Shared;
 use super::client::Client;
 use super::events::{self, ClientInfo};
 use super::handle::{ConnectionKey, SessionHandle};
 use super::router::{Router, wall_ms};
+use crate::auth::certificate::PeerCertificate;
 use crate::auth::{ConnectRequest, Decision, Identity};
 use crate::core::connect::{Admission, admit};
 use crate::core::message::Origin;
 use crate::core::session::Session;
 use crate::core::will::Will;
+use crate::net::transport::Transport;
 use crate::stats::CloseReason;
 
 /// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Door {
-    /// The client's address.
-    pub(crate) peer: SocketAddr,
-    /// The listener's address.
+    /// The client's address; `None` over a unix socket.
+    pub(crate) peer: Option<SocketAddr>,
+    /// The listener's address; `None` over a unix socket.
     pub(crate) local: Option<SocketAddr>,
+    /// The listener's name.
+    pub(crate) listener: Arc<str>,
+    /// How the bytes are carried.
+    pub(crate) transport: Transport,
+    /// The certificate that the client has proven to own, when there is one.
+    pub(crate) certificate: Option<Arc<PeerCertificate>>,
+    /// The user name that the certificate gives, where the listener takes it from there.
+    pub(crate) identity: Option<Utf8>,
+    /// When CONNECT must be there; handshakes before it count.
+    pub(crate) deadline: tokio::time::Instant,
     /// Whether the listener admits clients without credentials.
     pub(crate) allow_anonymous: bool,
 }
@@ -51,12 +63,12 @@ impl Shared {
         door: Door,
     ) -> Result<Client, Refusal> {
         let admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
-        let identity = self.authenticate(&connect, &admission, door).await?;
+        let identity = self.authenticate(&connect, &admission, &door).await?;
         self.check_connack(&admission)?;
         let origin = Arc::new(Origin {
             client_id: admission.client_id.clone(),
             username: identity.username.map(|name| name.detached()),
-            peer: Some(door.peer),
+            peer: door.peer,
         });
         let info = ClientInfo {
             origin: Arc::clone(&origin),
@@ -98,13 +110,21 @@ impl Shared {
         &self,
         connect: &Connect,
         admission: &Admission,
-        door: Door,
+        door: &Door,
     ) -> Result<Identity, ReasonCode> {
+        if let Some(name) = &door.identity {
+            // The handshake has proven who this is: there is no password to ask for.
+            return Ok(Identity {
+                username: Some(name.clone()),
+            });
+        }
         let request = ConnectRequest {
             client_id: admission.client_id.clone(),
             username: connect.username.clone(),
             password: connect.password.clone(),
             peer: door.peer,
+            listener: Arc::clone(&door.listener),
+            certificate: door.certificate.clone(),
             version: connect.version,
             allow_anonymous: door.allow_anonymous,
         };

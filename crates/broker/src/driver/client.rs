@@ -55,7 +55,9 @@ impl Leave {
             CloseReason::TakenOver => Some(ReasonCode::SessionTakenOver),
             CloseReason::ServerShutdown => Some(ReasonCode::ServerShuttingDown),
             CloseReason::KeepAliveTimeout => Some(ReasonCode::KeepAliveTimeout),
-            CloseReason::Kicked => Some(ReasonCode::AdministrativeAction),
+            CloseReason::Kicked | CloseReason::PacketTimeout => {
+                Some(ReasonCode::AdministrativeAction)
+            }
             CloseReason::Normal | CloseReason::TcpClosed | CloseReason::ProtocolError => None,
         };
         Self { reason, say }

@@ -43,6 +43,8 @@ use registry::Registry;
 pub(crate) struct Shared {
     /// The limits.
     pub(crate) settings: BrokerSettings,
+    /// How long a packet may be in coming.
+    pub(crate) packet_timeout_ms: Option<Millis>,
     /// The limits that CONNECT is checked against.
     pub(crate) connect_limits: ConnectLimits,
     /// The limits of a session.
@@ -88,6 +90,9 @@ impl Shared {
             session_expiry_s: session_expiry_s(settings.session_expiry_max),
             keep_alive_s: settings.keepalive_max_s,
         };
+        let packet_timeout_ms = settings
+            .packet_timeout
+            .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(Millis::MAX));
         let session_limits = SessionLimits {
             queue: QueueLimits {
                 messages: settings.max_queued,
@@ -101,6 +106,7 @@ impl Shared {
             bytes: settings.max_retained_bytes,
         };
         Arc::new(Self {
+            packet_timeout_ms,
             connect_limits,
             session_limits,
             pipeline,

@@ -411,6 +411,7 @@ mod tests {
     use crate::broker::BrokerSettings;
     use crate::driver::admission::Door;
     use crate::driver::client::Client;
+    use crate::net::transport::Transport;
     use crate::pipeline::Pipeline;
     use crate::pipeline::world::World;
 
@@ -425,8 +426,13 @@ mod tests {
         connect.clean_start = clean_start;
         connect.properties.session_expiry_interval_s = Some(1000);
         let door = Door {
-            peer: "127.0.0.1:1".parse().unwrap(),
+            peer: None,
             local: None,
+            listener: "test".into(),
+            transport: Transport::Tcp,
+            certificate: None,
+            identity: None,
+            deadline: tokio::time::Instant::now(),
             allow_anonymous: true,
         };
         shared.admit(connect, door).await.map_err(drop).unwrap()

@@ -41,6 +41,10 @@ const STEP_TIME: Duration = Duration::from_millis(5);
 /// size; smaller ones are copied by whoever keeps them.
 const OWN_PAYLOAD: usize = 4096;
 
+/// A packet that is longer in coming than the deadline for one is waited for while this many bytes of it come within
+/// each further deadline: a large one over a slow line is no attack.
+const ENOUGH_OF_A_PACKET: usize = 64 * 1024;
+
 /// Buffers are given back after this long without traffic.
 const IDLE_AFTER_MS: Millis = 2000;
 
@@ -52,7 +56,7 @@ thread_local! {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S>(shared: Arc<Shared>, mut stream: S, door: Door)
+pub(crate) async fn serve<S>(shared: Arc<Shared>, mut stream: S, door: Box<Door>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -68,18 +72,23 @@ where
 }
 
 /// Reads CONNECT and answers it, all within the deadline. Gives the client and the bytes that came after CONNECT.
-async fn welcome<S>(shared: &Arc<Shared>, stream: &mut S, door: Door) -> Option<(Client, Vec<u8>)>
+async fn welcome<S>(
+    shared: &Arc<Shared>,
+    stream: &mut S,
+    door: Box<Door>,
+) -> Option<(Client, Vec<u8>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut unread = Vec::new();
-    let deadline = tokio::time::Instant::now() + shared.settings.connect_timeout;
+    let (peer, transport) = (door.peer, door.transport.name());
+    let deadline = door.deadline;
     let first = read_connect(shared, stream, &mut unread);
     let refusal = match tokio::time::timeout_at(deadline, first).await {
         Err(_) | Ok(None) => return None,
         Ok(Some(Ok(connect))) => {
             let (version, max) = (connect.version, max_packet_size(&connect));
-            match shared.admit(connect, door).await {
+            match shared.admit(connect, *door).await {
                 Ok(client) => return Some((client, unread)),
                 Err(Refusal { reason, say }) => {
                     shared.stats.connects_refused.of(reason.as_u8()).add(1);
@@ -93,7 +102,7 @@ where
                 .connects_refused
                 .of(error.reason.as_u8())
                 .add(1);
-            tracing::debug!(peer = %door.peer, %error, "the first packet is no CONNECT that can be accepted");
+            tracing::debug!(?peer, transport, %error, "the first packet is no CONNECT that can be accepted");
             error
                 .connack()
                 .map(|(version, connack)| (version, connack, usize::MAX))
@@ -186,6 +195,8 @@ struct Connection<S> {
     output_waits: bool,
     /// The beginning of a frame whose rest has not come yet.
     unread: Unread,
+    /// When `unread` last began to wait, and how much of it there was then.
+    unread_since: (Millis, usize),
     /// Whole frames that wait because the client is held back or the step was long enough.
     held: Bytes,
     /// The size of the buffer that holds `held`.
@@ -201,6 +212,8 @@ struct Connection<S> {
     /// Whether buffers may hold memory.
     warm: bool,
     timer: Option<Pin<Box<Sleep>>>,
+    /// When the timer fires.
+    timer_at: Millis,
 }
 
 impl<S> Connection<S>
@@ -216,6 +229,7 @@ where
             batch: WriteBatch::default(),
             output_waits: true,
             unread: Unread(unread),
+            unread_since: (now, 0),
             held: Bytes::new(),
             held_in: 0,
             broken: None,
@@ -224,6 +238,7 @@ where
             active_at: now,
             warm: true,
             timer: None,
+            timer_at: Millis::MAX,
         }
     }
 
@@ -242,8 +257,8 @@ where
         if said {
             linger(&mut stream).await;
         } else {
-            // The socket is going away either way.
-            drop(stream.shutdown().await);
+            // The socket is going away either way; what TLS and WebSocket say last must not wait for a peer that never reads.
+            drop(timeout(LINGER, stream.shutdown()).await);
         }
     }
 
@@ -385,9 +400,13 @@ where
     fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), Leave> {
         let now = self.shared.clock.now();
         (self.heard_at, self.active_at, self.warm) = (now, now, true);
+        let waited = !self.unread.0.is_empty();
         let (frames, buffer, cut) = self
             .unread
             .take_whole(bytes, self.shared.settings.max_packet_size);
+        if !waited || cut.frames > 0 {
+            self.unread_since = (now, self.unread.0.len());
+        }
         self.shared.stats.received_packets.add(cut.frames);
         if !frames.is_empty() {
             self.handle_frames(frames, buffer)?;
@@ -459,7 +478,12 @@ where
                 let Some(at) = self.next_look() else {
                     return Poll::Pending;
                 };
+                self.timer_at = at;
                 self.timer = Some(Box::pin(sleep_until(self.shared.clock.instant(at))));
+            } else if let Some(at) = self.packet_deadline()
+                && at < self.timer_at
+            {
+                self.set_timer(at);
             }
             let Some(timer) = &mut self.timer else {
                 return Poll::Pending;
@@ -469,6 +493,13 @@ where
             if self.client.is_held_back() || !self.held.is_empty() {
                 // The broker does not read: that the client is silent means nothing.
                 self.heard_at = now;
+                self.unread_since = (now, self.unread.0.len());
+            }
+            if self.packet_deadline().is_some_and(|at| at <= now) {
+                if self.unread.0.len() < self.unread_since.1 + ENOUGH_OF_A_PACKET {
+                    return Poll::Ready(Leave::by_broker(CloseReason::PacketTimeout));
+                }
+                self.unread_since = (now, self.unread.0.len());
             }
             if self
                 .client
@@ -482,15 +513,26 @@ where
                 self.shrink();
             }
             match self.next_look() {
-                Some(at) => {
-                    let at = self.shared.clock.instant(at.max(now + 1));
-                    if let Some(timer) = &mut self.timer {
-                        timer.as_mut().reset(at);
-                    }
-                }
+                Some(at) => self.set_timer(at.max(now + 1)),
                 None => self.timer = None,
             }
         }
+    }
+
+    fn set_timer(&mut self, at: Millis) {
+        self.timer_at = at;
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(self.shared.clock.instant(at));
+        }
+    }
+
+    /// When the packet that has begun to come must be whole, or well on its way.
+    fn packet_deadline(&self) -> Option<Millis> {
+        if self.unread.0.is_empty() {
+            return None;
+        }
+        let limit = self.shared.packet_timeout_ms?;
+        Some(self.unread_since.0.saturating_add(limit))
     }
 
     fn next_look(&self) -> Option<Millis> {
@@ -499,7 +541,10 @@ where
             .keep_alive_ms()
             .map(|limit| self.heard_at.saturating_add(limit));
         let idle = self.warm.then_some(self.active_at + IDLE_AFTER_MS);
-        [silent, idle].into_iter().flatten().min()
+        [silent, idle, self.packet_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn shrink(&mut self) {

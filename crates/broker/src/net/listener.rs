@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::connection;
 use crate::broker::ListenerSettings;
@@ -41,11 +42,16 @@ pub(crate) async fn serve(
                     continue;
                 };
                 let local = stream.local_addr().ok();
-                let door = Door {
-                    peer,
+                let door = Box::new(Door {
+                    peer: Some(peer),
                     local,
+                    listener: Arc::clone(&settings.name),
+                    transport: settings.transport,
+                    certificate: None,
+                    identity: None,
+                    deadline: Instant::now() + shared.settings.connect_timeout,
                     allow_anonymous: settings.allow_anonymous,
-                };
+                });
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     prepare(&stream);
