@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use weir::auth::anonymous::Anonymous;
 use weir::broker::{Broker, BrokerSettings, ListenerSettings};
 use weir::pipeline::Pipeline;
 use weir::pipeline::world::World;
@@ -43,7 +42,12 @@ impl TestBroker {
     pub(crate) async fn with_rules(settings: BrokerSettings, pipeline: Arc<Pipeline>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let broker = Broker::start(settings, pipeline, Arc::new(Anonymous));
+        let broker = Broker::builder()
+            .settings(settings)
+            .pipeline(pipeline)
+            .start()
+            .await
+            .unwrap();
         let settings = ListenerSettings {
             name: "test".into(),
             max_connections: 1000,

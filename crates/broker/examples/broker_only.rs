@@ -4,10 +4,8 @@
 
 use std::sync::Arc;
 
-use weir::auth::anonymous::Anonymous;
-use weir::broker::{Broker, BrokerSettings, ListenerSettings};
-use weir::pipeline::Pipeline;
-use weir::pipeline::world::World;
+use weir::Broker;
+use weir::broker::{BrokerSettings, ListenerSettings};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,8 +21,11 @@ async fn main() -> std::io::Result<()> {
         max_queued: 100_000,
         ..BrokerSettings::default()
     };
-    let pipeline = Pipeline::new(World::new("only", jiff::tz::TimeZone::UTC));
-    let broker = Broker::start(settings, Arc::new(pipeline), Arc::new(Anonymous));
+    let broker = Broker::builder()
+        .settings(settings)
+        .start()
+        .await
+        .map_err(std::io::Error::other)?;
     let listener_settings = ListenerSettings {
         name: Arc::from("only"),
         max_connections: 100_000,

@@ -83,7 +83,13 @@ impl App {
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
             return Err(StartError::Config(first_load.problems().cloned().collect()));
         }
-        let broker = Broker::start(config.mqtt.settings(), Arc::clone(&pipeline), authenticator);
+        let broker = Broker::builder()
+            .settings(config.mqtt.settings())
+            .pipeline(Arc::clone(&pipeline))
+            .authenticator(authenticator)
+            .start()
+            .await
+            .map_err(|error| StartError::Unusable(error.to_string()))?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt = Vec::new();

@@ -1,18 +1,18 @@
 //! The MQTT server as one value: settings in, listeners served, messages published from inside.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::auth::Authenticator;
+use crate::builder::BrokerBuilder;
 use crate::core::message::Message;
 use crate::driver::Shared;
 use crate::driver::router::{Routed, Router};
 use crate::net::listener;
 pub use crate::net::transport::Transport;
-use crate::pipeline::Pipeline;
 use crate::stats::{BrokerStats, CloseReason, DropReason};
 
 /// Limits of the MQTT server; the names are those of `[mqtt]` in `weir.toml`.
@@ -104,18 +104,24 @@ pub struct ListenerSettings {
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
+    addresses: Arc<[SocketAddr]>,
 }
 
 impl Broker {
-    /// A broker that has no listener yet. Must be called inside a tokio runtime.
-    pub fn start(
-        settings: BrokerSettings,
-        pipeline: Arc<Pipeline>,
-        authenticator: Arc<dyn Authenticator>,
-    ) -> Self {
-        let shared = Shared::new(settings, pipeline, authenticator);
+    /// Puts a broker together.
+    pub fn builder() -> BrokerBuilder {
+        BrokerBuilder::default()
+    }
+
+    /// Begins to keep time.
+    pub(crate) fn new(shared: Arc<Shared>, addresses: Arc<[SocketAddr]>) -> Self {
         tokio::spawn(Arc::clone(&shared).keep_time());
-        Self { shared }
+        Self { shared, addresses }
+    }
+
+    /// The addresses that [`BrokerBuilder::listen`] asked for, in its order, with the ports that were taken.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Accepts connections until `shutdown` resolves or the broker is shut down.

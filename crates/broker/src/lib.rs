@@ -14,6 +14,7 @@ pub mod pipeline;
 
 pub mod auth;
 pub mod broker;
+mod builder;
 pub mod core;
 mod driver;
 mod net;
@@ -23,3 +24,6 @@ pub mod store;
 pub mod admin;
 pub mod client;
 pub mod demo;
+
+pub use broker::Broker;
+pub use builder::{BrokerBuilder, StartError};

@@ -57,3 +57,9 @@ pub trait Authenticator: Send + Sync + 'static {
     /// Answers one CONNECT.
     fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision>;
 }
+
+impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
+    fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
+        (**self).authenticate(request)
+    }
+}

@@ -24,12 +24,11 @@ use weir_mqtt::QoS;
 
 use crate::app::{App, StartError};
 use crate::auth::anonymous::Anonymous;
-use crate::broker::{Broker, BrokerSettings, ListenerSettings};
+use crate::broker::{Broker, ListenerSettings};
 use crate::client::{Client, ClientError, Options};
 use crate::config::toml_file::{Outside, Process};
 use crate::config::{Config, Listener};
-use crate::pipeline::Pipeline;
-use crate::pipeline::world::{World, now_ms};
+use crate::pipeline::world::now_ms;
 use crate::problem::Source;
 use crate::project::files::{FileId, Files};
 use crate::reload::Project;
@@ -392,8 +391,11 @@ async fn start_cloud(secret: &str) -> std::io::Result<(Broker, SocketAddr)> {
         device_name: "gw-01",
         secret: secret.to_owned(),
     };
-    let nothing = Arc::new(Pipeline::new(World::new("cloud", jiff::tz::TimeZone::UTC)));
-    let broker = Broker::start(BrokerSettings::default(), nothing, Arc::new(device));
+    let broker = Broker::builder()
+        .authenticator(device)
+        .start()
+        .await
+        .map_err(std::io::Error::other)?;
     let settings = ListenerSettings {
         name: "cloud".into(),
         max_connections: 100,

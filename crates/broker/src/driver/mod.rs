@@ -39,6 +39,16 @@ use alarms::Alarms;
 use handle::SessionHandle;
 use registry::Registry;
 
+/// What a broker is put together from.
+pub(crate) struct Parts {
+    /// The limits.
+    pub(crate) settings: BrokerSettings,
+    /// The rules.
+    pub(crate) pipeline: Arc<Pipeline>,
+    /// Who may connect.
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+}
+
 /// What all connections of a broker share.
 pub(crate) struct Shared {
     /// The limits.
@@ -76,11 +86,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Everything empty.
-    pub(crate) fn new(
-        settings: BrokerSettings,
-        pipeline: Arc<Pipeline>,
-        authenticator: Arc<dyn Authenticator>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            settings,
+            pipeline,
+            authenticator,
+        } = parts;
         let connect_limits = ConnectLimits {
             client_id: settings.max_client_id,
             topic_levels: settings.max_topic_levels,

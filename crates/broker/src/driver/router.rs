@@ -417,7 +417,11 @@ mod tests {
 
     fn shared(settings: BrokerSettings) -> Arc<Shared> {
         let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
-        Shared::new(settings, Arc::new(pipeline), Arc::new(Anonymous))
+        Shared::new(crate::driver::Parts {
+            settings,
+            pipeline: Arc::new(pipeline),
+            authenticator: Arc::new(Anonymous),
+        })
     }
 
     /// A client with a session that is kept.
