@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-use crate::auth::Authenticator;
 use crate::auth::anonymous::Anonymous;
+use crate::auth::{AllowAll, Authenticator, Authorizer};
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
 use crate::driver::{Parts, Shared};
 use crate::pipeline::Pipeline;
@@ -33,6 +33,7 @@ pub struct BrokerBuilder {
     settings: BrokerSettings,
     pipeline: Option<Arc<Pipeline>>,
     authenticator: Option<Arc<dyn Authenticator>>,
+    authorizer: Option<Arc<dyn Authorizer>>,
     listen: Vec<String>,
 }
 
@@ -70,6 +71,12 @@ impl BrokerBuilder {
         self
     }
 
+    /// What clients may publish and subscribe to. Without: everything.
+    pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
+        self.authorizer = Some(Arc::new(authorizer));
+        self
+    }
+
     /// Listens for MQTT over TCP on `address`, a name or a number with a port; port 0 takes a free one.
     ///
     /// Clients without credentials are admitted only on loopback. May be called several times.
@@ -95,6 +102,7 @@ impl BrokerBuilder {
             settings: self.settings,
             pipeline,
             authenticator: self.authenticator.unwrap_or_else(|| Arc::new(Anonymous)),
+            authorizer: self.authorizer.unwrap_or_else(|| Arc::new(AllowAll)),
         });
         let addresses = sockets.iter().map(|(_, address)| *address).collect();
         let broker = Broker::new(shared, addresses);

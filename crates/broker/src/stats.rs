@@ -178,11 +178,13 @@ pub enum CloseReason {
     ServerShutdown,
     /// A packet that had begun to come was too long in coming.
     PacketTimeout,
+    /// The client did what it may not do, or its permission has ended.
+    NotAuthorized,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Normal,
         Self::Kicked,
         Self::KeepAliveTimeout,
@@ -191,6 +193,7 @@ impl CloseReason {
         Self::ProtocolError,
         Self::ServerShutdown,
         Self::PacketTimeout,
+        Self::NotAuthorized,
     ];
 
     /// The label value in metrics and events.
@@ -204,6 +207,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol_error",
             Self::ServerShutdown => "server_shutdown",
             Self::PacketTimeout => "packet_timeout",
+            Self::NotAuthorized => "not_authorized",
         }
     }
 }

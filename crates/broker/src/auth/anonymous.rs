@@ -17,6 +17,7 @@ impl Authenticator for Anonymous {
         let decision = if request.allow_anonymous {
             Decision::Allow(Identity {
                 username: request.username.clone(),
+                ..Identity::default()
             })
         } else {
             Decision::Deny(ReasonCode::NotAuthorized)

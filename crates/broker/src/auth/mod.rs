@@ -1,17 +1,25 @@
-//! Who may connect: one question per CONNECT, one answer.
+//! Who may connect, one question per CONNECT and one answer, and what those who did may do.
 //!
 //! Whether a listener admits clients without credentials is the listener's own decision; it comes with the request.
 
+pub mod access_list;
+pub mod acl;
 pub mod anonymous;
+pub mod authorizer;
 pub mod certificate;
+pub mod chain;
 pub mod password_file;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use weir_mqtt::{ProtocolVersion, ReasonCode, Utf8};
+
+pub use acl::Acl;
+pub use authorizer::{AllowAll, Authorizer, PublishVerdict, Subject};
 
 use certificate::PeerCertificate;
 
@@ -41,6 +49,24 @@ pub struct ConnectRequest {
 pub struct Identity {
     /// The authenticated user name; `None` for an anonymous client.
     pub username: Option<Utf8>,
+    /// May do everything.
+    pub superuser: bool,
+    /// What this client may do, before the access list of all.
+    pub acl: Option<Arc<Acl>>,
+    /// When the permission ends, in seconds since the Unix epoch: then the connection ends too.
+    pub expires_at_s: Option<i64>,
+    /// What else the authenticator knows of the client.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Identity {
+    /// A user without special rights.
+    pub fn user(username: Utf8) -> Self {
+        Self {
+            username: Some(username),
+            ..Self::default()
+        }
+    }
 }
 
 /// The answer to a [`ConnectRequest`].
@@ -50,6 +76,8 @@ pub enum Decision {
     Allow(Identity),
     /// Refused with this reason.
     Deny(ReasonCode),
+    /// Nothing is known of the client here: the next in the chain is asked. At the end that is a refusal.
+    Ignore,
 }
 
 /// Decides who may connect.
@@ -61,5 +89,28 @@ pub trait Authenticator: Send + Sync + 'static {
 impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
     fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
         (**self).authenticate(request)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// What a client of this machine says in CONNECT.
+    pub(crate) fn request(
+        username: Option<&'static str>,
+        password: &'static str,
+        allow_anonymous: bool,
+    ) -> ConnectRequest {
+        ConnectRequest {
+            client_id: Utf8::from("c"),
+            username: username.map(Utf8::from),
+            password: Some(Bytes::from_static(password.as_bytes())),
+            peer: Some("127.0.0.1:1".parse().unwrap()),
+            listener: "test".into(),
+            certificate: None,
+            version: ProtocolVersion::V5,
+            allow_anonymous,
+        }
     }
 }

@@ -82,27 +82,28 @@ impl PasswordFile {
 
     async fn decide(&self, request: &ConnectRequest) -> Decision {
         let Some(username) = &request.username else {
-            return if request.allow_anonymous {
-                Decision::Allow(Identity::default())
-            } else {
-                Decision::Deny(ReasonCode::NotAuthorized)
-            };
+            return Decision::Ignore;
         };
         let known = self
             .users
             .load()
             .get(&**username)
             .map(|hash| Arc::from(hash.as_str()));
-        let exists = known.is_some();
-        let hash = known.unwrap_or_else(|| Arc::clone(&self.nobody));
+        let Some(hash) = known else {
+            return Decision::Ignore;
+        };
         let password = request.password.clone().unwrap_or_default();
-        if self.verify(hash, password).await && exists {
-            Decision::Allow(Identity {
-                username: Some(username.clone()),
-            })
+        if self.verify(hash, password).await {
+            Decision::Allow(Identity::user(username.clone()))
         } else {
             Decision::Deny(ReasonCode::BadUserNameOrPassword)
         }
+    }
+
+    /// Takes as long as for a user who exists.
+    pub(super) async fn pretend(&self, request: &ConnectRequest) {
+        let password = request.password.clone().unwrap_or_default();
+        self.verify(Arc::clone(&self.nobody), password).await;
     }
 
     async fn verify(&self, hash: Arc<str>, password: Bytes) -> bool {
@@ -187,26 +188,10 @@ fn parse(text: &str) -> Result<Users, (usize, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use weir_mqtt::{ProtocolVersion, Utf8};
+    use weir_mqtt::Utf8;
 
     use super::*;
-
-    fn request(
-        username: Option<&'static str>,
-        password: &'static str,
-        allow_anonymous: bool,
-    ) -> ConnectRequest {
-        ConnectRequest {
-            client_id: Utf8::from("c"),
-            username: username.map(Utf8::from),
-            password: Some(Bytes::from_static(password.as_bytes())),
-            peer: None,
-            listener: "test".into(),
-            certificate: None,
-            version: ProtocolVersion::V5,
-            allow_anonymous,
-        }
-    }
+    use crate::auth::tests::request;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -243,31 +228,18 @@ mod tests {
         let text = format!("# users\n\nalice:{}\n", hash_password("secret").unwrap());
         let file = file(&text);
         let auth = PasswordFile::open(file.path()).unwrap();
-        let alice = Decision::Allow(Identity {
-            username: Some(Utf8::from("alice")),
-        });
+        let alice = Decision::Allow(Identity::user(Utf8::from("alice")));
+        let answer = |username, password| {
+            let auth = &auth;
+            async move { auth.authenticate(&request(username, password, true)).await }
+        };
+        assert_eq!(answer(Some("alice"), "secret").await, alice);
         let bad = Decision::Deny(ReasonCode::BadUserNameOrPassword);
-        assert_eq!(
-            auth.authenticate(&request(Some("alice"), "secret", false))
-                .await,
-            alice
-        );
-        assert_eq!(
-            auth.authenticate(&request(Some("alice"), "wrong", true))
-                .await,
-            bad
-        );
-        assert_eq!(
-            auth.authenticate(&request(Some("bob"), "a user who does not exist", true))
-                .await,
-            bad
-        );
-        let denied = Decision::Deny(ReasonCode::NotAuthorized);
-        assert_eq!(auth.authenticate(&request(None, "", false)).await, denied);
-        assert_eq!(
-            auth.authenticate(&request(None, "", true)).await,
-            Decision::Allow(Identity::default())
-        );
+        assert_eq!(answer(Some("alice"), "wrong").await, bad);
+        // Others may know them.
+        let bob = answer(Some("bob"), "a user who does not exist").await;
+        assert_eq!(bob, Decision::Ignore);
+        assert_eq!(answer(None, "").await, Decision::Ignore);
     }
 
     #[tokio::test]

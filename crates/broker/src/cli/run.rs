@@ -3,13 +3,15 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tracing_subscriber::EnvFilter;
 
 use super::{Common, Exit, count, print_problems, say};
 use crate::app::{App, StartError};
-use crate::auth::Authenticator;
 use crate::auth::anonymous::Anonymous;
+use crate::auth::chain::Chain;
 use crate::auth::password_file::PasswordFile;
+use crate::auth::{Authenticator, ConnectRequest, Decision};
 use crate::config::{Config, Loaded, LogFormat, StartPolicy};
 use crate::problem::Problem;
 use crate::project::files::Folders;
@@ -136,7 +138,7 @@ fn authenticator(config: &Config) -> Result<Arc<dyn Reloadable>, Box<Problem>> {
     match &config.auth.password_file {
         None => Ok(Arc::new(Anonymous)),
         Some(path) => match PasswordFile::open(path) {
-            Ok(file) => Ok(Arc::new(file)),
+            Ok(file) => Ok(Arc::new(Passwords::new(Arc::new(file)))),
             Err(error) => Err(Problem::whole(path, "E1013", error.to_string())
                 .help("`weir passwd FILE USER` writes it")
                 .into()),
@@ -155,9 +157,29 @@ impl Reloadable for Anonymous {
     }
 }
 
-impl Reloadable for PasswordFile {
+/// The password file, and the anonymous where the listener admits them.
+struct Passwords {
+    file: Arc<PasswordFile>,
+    chain: Chain,
+}
+
+impl Passwords {
+    fn new(file: Arc<PasswordFile>) -> Self {
+        let mut chain = Chain::new();
+        chain.push_password_file(Arc::clone(&file));
+        Self { file, chain }
+    }
+}
+
+impl Authenticator for Passwords {
+    fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
+        self.chain.authenticate(request)
+    }
+}
+
+impl Reloadable for Passwords {
     fn as_password_file(&self) -> Option<&PasswordFile> {
-        Some(self)
+        Some(&self.file)
     }
 }
 

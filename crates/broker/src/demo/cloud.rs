@@ -19,6 +19,7 @@ impl Authenticator for Device {
         let decision = if self.signed(request) {
             Decision::Allow(Identity {
                 username: request.username.clone(),
+                ..Identity::default()
             })
         } else {
             Decision::Deny(ReasonCode::BadUserNameOrPassword)

@@ -11,7 +11,7 @@ use super::events::{self, ClientInfo};
 use super::handle::{ConnectionKey, SessionHandle};
 use super::router::{Router, wall_ms};
 use crate::auth::certificate::PeerCertificate;
-use crate::auth::{ConnectRequest, Decision, Identity};
+use crate::auth::{ConnectRequest, Decision, Identity, PublishVerdict, Subject};
 use crate::core::connect::{Admission, admit};
 use crate::core::message::Origin;
 use crate::core::session::Session;
@@ -64,10 +64,19 @@ impl Shared {
     ) -> Result<Client, Refusal> {
         let admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
         let identity = self.authenticate(&connect, &admission, &door).await?;
+        let subject = Arc::new(Subject {
+            client_id: admission.client_id.clone(),
+            username: identity.username.as_ref().map(Utf8::detached),
+            peer: door.peer,
+            listener: Arc::clone(&door.listener),
+            certificate: door.certificate.clone(),
+            identity: Arc::new(identity),
+        });
+        self.check_will(&connect, &subject)?;
         self.check_connack(&admission)?;
         let origin = Arc::new(Origin {
             client_id: admission.client_id.clone(),
-            username: identity.username.map(|name| name.detached()),
+            username: subject.username.clone(),
             peer: door.peer,
         });
         let info = ClientInfo {
@@ -78,18 +87,30 @@ impl Shared {
         };
         let key = self.next_key();
         let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
-        let router = Router::of_session(self, handle.key);
+        let router = Router::of_session(self, handle.key, Arc::clone(&subject));
         // From here on the client's end gives the session back.
         let mut client = Client::new(
             self,
             handle,
             router,
             info,
+            subject,
             admission.keep_alive_s,
             admission.link.max_packet_size,
         );
         client.begin(&connect, &admission, origin, resumed).await;
         Ok(client)
+    }
+
+    /// A client that leaves a Will for a topic that it may not publish to is told so at once, not when it is too late.
+    fn check_will(&self, connect: &Connect, subject: &Subject) -> Result<(), ReasonCode> {
+        let Some(will) = &connect.will else {
+            return Ok(());
+        };
+        match self.may_publish(subject, will.topic.as_str(), will.qos, will.retain) {
+            PublishVerdict::Allow => Ok(()),
+            PublishVerdict::Ignore | PublishVerdict::Disconnect => Err(ReasonCode::NotAuthorized),
+        }
     }
 
     /// `[MQTT-3.1.2-24]` A client that cannot be welcomed is turned away before its session is touched.
@@ -137,6 +158,10 @@ impl Shared {
                 self.stats.auth_failures.add(1);
                 Err(reason)
             }
+            Ok(Decision::Ignore) => {
+                self.stats.auth_failures.add(1);
+                Err(ReasonCode::NotAuthorized)
+            }
         }
     }
 
@@ -183,8 +208,9 @@ impl Shared {
     fn discard(self: &Arc<Self>, handle: &Arc<SessionHandle>) {
         let now = self.clock.now();
         let mut router = Router::new(self);
+        let subject = handle.lock().subject.clone();
         if let Some(will) = self.end_session(handle, &mut router, |_| true) {
-            router.publish_will(now, *will);
+            router.publish_will(now, *will, subject.as_deref());
         }
         // The new session is committed after this, and its client is welcomed only then.
         drop(router.finish(now));
@@ -202,6 +228,7 @@ impl Client {
     ) {
         {
             let mut slot = self.handle.lock();
+            slot.subject = Some(Arc::clone(&self.subject));
             // [MQTT-3.1.3-9] A Will that waited for its delay is not sent: the client is back.
             slot.session.will = connect
                 .will

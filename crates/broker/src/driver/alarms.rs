@@ -94,7 +94,7 @@ impl Shared {
     }
 
     fn alarm_rings(self: &Arc<Self>, now: Millis, at: Millis, handle: &Arc<SessionHandle>) {
-        let (will, expired) = {
+        let (will, expired, subject) = {
             let mut slot = handle.lock();
             if slot.alarm == Some(at) {
                 slot.alarm = None;
@@ -112,17 +112,17 @@ impl Shared {
             if will.is_some() {
                 slot.will_at = None;
             }
-            (will, expired)
+            (will, expired, slot.subject.clone())
         };
         let mut router = Router::new(self);
         if let Some(will) = will {
-            router.publish_will(now, *will);
+            router.publish_will(now, *will, subject.as_deref());
         }
         if expired {
             // Someone may have taken it meanwhile, and even left it again.
             let still = |slot: &Slot| slot.expires_at.is_some_and(|at| at <= now);
             if let Some(will) = self.end_session(handle, &mut router, still) {
-                router.publish_will(now, *will);
+                router.publish_will(now, *will, subject.as_deref());
             }
         }
         router.finish(now);

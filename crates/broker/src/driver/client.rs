@@ -16,6 +16,7 @@ use super::events::{self, ClientInfo};
 use super::gate::{Gate, Replies};
 use super::handle::SessionHandle;
 use super::router::{Routed, Router};
+use crate::auth::{PublishVerdict, Subject};
 use crate::core::Millis;
 use crate::core::connect::expiry_at_disconnect;
 use crate::core::outbox::WriteBatch;
@@ -58,6 +59,7 @@ impl Leave {
             CloseReason::Kicked | CloseReason::PacketTimeout => {
                 Some(ReasonCode::AdministrativeAction)
             }
+            CloseReason::NotAuthorized => Some(ReasonCode::NotAuthorized),
             CloseReason::Normal | CloseReason::TcpClosed | CloseReason::ProtocolError => None,
         };
         Self { reason, say }
@@ -70,6 +72,8 @@ pub(crate) struct Client {
     pub(super) handle: Arc<SessionHandle>,
     pub(super) router: Router,
     pub(super) info: ClientInfo,
+    /// Who the client is, for what it may do.
+    pub(super) subject: Arc<Subject>,
     /// Acknowledgements of the present step, encoded.
     pub(super) replies: Replies,
     pub(super) gate: Gate,
@@ -106,6 +110,7 @@ impl Client {
         handle: Arc<SessionHandle>,
         router: Router,
         info: ClientInfo,
+        subject: Arc<Subject>,
         keep_alive_s: u16,
         max_packet_size: usize,
     ) -> Self {
@@ -117,6 +122,7 @@ impl Client {
             handle,
             router,
             info,
+            subject,
             replies: Replies::default(),
             gate: Gate::default(),
             aliases: Vec::new(),
@@ -367,7 +373,7 @@ impl Client {
         self.route_parked_qos0(now);
         let (will, ends) = self.detach(now);
         if let Some(will) = will {
-            self.router.publish_will(now, *will);
+            self.router.publish_will(now, *will, Some(&self.subject));
         }
         if self.router.watch().disconnected {
             let event = events::disconnected(&self.info, reason);
@@ -390,7 +396,16 @@ impl Client {
     fn route_parked_qos0(&mut self, now: Millis) {
         for publish in std::mem::take(&mut self.parked) {
             if publish.packet_id.is_none() {
+                let topic = self.router.topic(&publish.topic);
+                let verdict =
+                    self.router
+                        .verdict(&topic, &publish.topic, publish.qos, publish.retain);
                 let message = self.message(now, publish);
+                if verdict != PublishVerdict::Allow {
+                    self.router
+                        .drop_message(crate::stats::DropReason::NotAuthorized, &message);
+                    continue;
+                }
                 if let Routed::NoRoom(_, message) = self.router.publish(now, message) {
                     self.router
                         .drop_message(crate::stats::DropReason::SinkFull, &message);

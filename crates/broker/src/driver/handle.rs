@@ -9,6 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use weir_mqtt::Utf8;
 
+use crate::auth::Subject;
 use crate::core::Millis;
 use crate::core::session::Session;
 use crate::core::subscriptions::SessionKey;
@@ -38,6 +39,8 @@ pub(crate) struct SessionHandle {
 pub(crate) struct Slot {
     /// The state machine.
     pub(crate) session: Session,
+    /// Who the client is that has the session, or had it last.
+    pub(crate) subject: Option<Arc<Subject>>,
     /// The connection that serves the session, from admission to the last word.
     pub(crate) owner: Option<ConnectionKey>,
     /// Why the owner must let go.
@@ -59,6 +62,7 @@ impl SessionHandle {
     pub(crate) fn new(key: SessionKey, client_id: Utf8, session: Session) -> Arc<Self> {
         let slot = Slot {
             session,
+            subject: None,
             owner: None,
             close: None,
             begun: false,

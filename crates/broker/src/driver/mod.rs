@@ -22,9 +22,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
-use weir_mqtt::{SubscriptionFilter, Utf8};
+use weir_mqtt::{QoS, SubscriptionFilter, Utf8};
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Authorizer, PublishVerdict, Subject};
 use crate::broker::BrokerSettings;
 use crate::core::Millis;
 use crate::core::connect::{ConnectLimits, session_expiry_s};
@@ -47,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) pipeline: Arc<Pipeline>,
     /// Who may connect.
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// What clients may do.
+    pub(crate) authorizer: Arc<dyn Authorizer>,
 }
 
 /// What all connections of a broker share.
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     /// Who may connect.
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// What clients may do.
+    pub(crate) authorizer: Arc<dyn Authorizer>,
     /// The counters.
     pub(crate) stats: Arc<BrokerStats>,
     /// The retained messages.
@@ -91,6 +95,7 @@ impl Shared {
             settings,
             pipeline,
             authenticator,
+            authorizer,
         } = parts;
         let connect_limits = ConnectLimits {
             client_id: settings.max_client_id,
@@ -122,6 +127,7 @@ impl Shared {
             session_limits,
             pipeline,
             authenticator,
+            authorizer,
             stats: Arc::default(),
             retained: RwLock::new(Retained::new(retained)),
             store: Store::in_memory(),
@@ -190,6 +196,20 @@ impl Shared {
             }
         });
         self.stats.subscriptions.sub(filters.len() as u64);
+    }
+
+    /// Whether a client may publish. Clients do not speak for the broker.
+    pub(crate) fn may_publish(
+        &self,
+        subject: &Subject,
+        topic: &str,
+        qos: QoS,
+        retain: bool,
+    ) -> PublishVerdict {
+        if topic.starts_with("$SYS/") {
+            return PublishVerdict::Ignore;
+        }
+        self.authorizer.publish(subject, topic, qos, retain)
     }
 
     /// Sets the gauges of the retained messages.

@@ -7,9 +7,10 @@ use weir_mqtt::{PacketId, PubAck, PubRec, Publish, QoS, ReasonCode, Utf8};
 
 use super::client::{Client, Leave};
 use super::router::Routed;
+use crate::auth::PublishVerdict;
 use crate::core::Millis;
 use crate::core::message::Message;
-use crate::stats::DropReason;
+use crate::stats::{CloseReason, DropReason};
 
 /// Between two tries of a publish that found no room twice.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
@@ -68,11 +69,12 @@ impl Client {
     /// Routes a publish and acknowledges it, or parks it when a sink has no room.
     pub(super) fn accept(&mut self, now: Millis, publish: Publish) -> Result<(), Leave> {
         let (qos, packet_id) = (publish.qos, publish.packet_id);
-        if !self.may_publish(&publish.topic) {
-            let message = self.message(now, publish);
-            self.router
-                .drop_message(DropReason::NotAuthorized, &message);
-            return self.acknowledge(qos, packet_id, ReasonCode::NotAuthorized);
+        let topic = self.router.topic(&publish.topic);
+        let verdict = self
+            .router
+            .verdict(&topic, &publish.topic, qos, publish.retain);
+        if verdict != PublishVerdict::Allow {
+            return self.forbidden(now, publish, verdict);
         }
         if let Some(id) = packet_id
             && !self.take_once(qos, id)?
@@ -81,7 +83,7 @@ impl Client {
             return self.acknowledge(qos, packet_id, ReasonCode::Success);
         }
         let message = self.message(now, publish);
-        match self.router.publish(now, message) {
+        match self.router.publish_to(now, message, topic) {
             Routed::Done(true) => self.acknowledge(qos, packet_id, ReasonCode::Success),
             Routed::Done(false) => {
                 self.acknowledge(qos, packet_id, ReasonCode::NoMatchingSubscribers)
@@ -124,9 +126,31 @@ impl Client {
         }
     }
 
-    /// Clients do not speak for the broker.
-    fn may_publish(&self, topic: &str) -> bool {
-        !topic.starts_with("$SYS/")
+    /// The client may not publish there.
+    fn forbidden(
+        &mut self,
+        now: Millis,
+        publish: Publish,
+        verdict: PublishVerdict,
+    ) -> Result<(), Leave> {
+        let (qos, packet_id) = (publish.qos, publish.packet_id);
+        let message = self.message(now, publish);
+        self.router
+            .drop_message(DropReason::NotAuthorized, &message);
+        if verdict == PublishVerdict::Disconnect {
+            return Err(Leave {
+                reason: CloseReason::NotAuthorized,
+                say: Some(ReasonCode::NotAuthorized),
+            });
+        }
+        if let (QoS::ExactlyOnce, Some(id), true) = (qos, packet_id, self.info.version.is_v5()) {
+            // Allowed when it first came, forbidden when it came again: the refusal frees the identifier.
+            self.handle
+                .lock()
+                .session
+                .release(id, &mut self.router.effects);
+        }
+        self.acknowledge(qos, packet_id, ReasonCode::NotAuthorized)
     }
 
     /// Notes a publish that wants an acknowledgement; false for a QoS 2 message that was routed before.

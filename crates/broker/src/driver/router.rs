@@ -13,6 +13,8 @@ use weir_rules::event::{Event, Publish as RulePublish};
 use super::Shared;
 use super::events::{self, Watch};
 use super::handle::{SessionHandle, Slot};
+use crate::auth::authorizer::Verdicts;
+use crate::auth::{PublishVerdict, Subject};
 use crate::core::delivery::Delivery;
 use crate::core::message::{Fanout, Message};
 use crate::core::persist::Persist;
@@ -26,10 +28,13 @@ use crate::store::Ticket;
 /// Topics that a router remembers at most; devices publish to few.
 const MAX_TOPICS: usize = 256;
 
-/// Where one topic leads, as long as both generations are the present ones.
-struct Topic {
+/// Where one topic leads, as long as its generations are the present ones.
+pub(crate) struct Topic {
     index_generation: u64,
     rules_generation: u64,
+    access_generation: u64,
+    /// Whether the publisher may publish here.
+    verdicts: Verdicts,
     routes: Routes<Arc<SessionHandle>>,
     matched: Option<Arc<Matched>>,
 }
@@ -47,6 +52,8 @@ pub(crate) struct Router {
     shared: Arc<Shared>,
     /// The publisher's session, which needs not be woken.
     publisher: Option<SessionKey>,
+    /// Who publishes; `None` for the broker itself, which may.
+    subject: Option<Arc<Subject>>,
     topics: HashMap<Utf8, Arc<Topic>>,
     /// Receivers whose outboxes have got something since the last `finish`.
     touched: Vec<Arc<SessionHandle>>,
@@ -68,6 +75,7 @@ impl Router {
             message_id_base: shared.next_key(),
             shared: Arc::clone(shared),
             publisher: None,
+            subject: None,
             topics: HashMap::default(),
             touched: Vec::new(),
             effects: Effects::default(),
@@ -78,9 +86,14 @@ impl Router {
     }
 
     /// A router for the messages of one session.
-    pub(crate) fn of_session(shared: &Arc<Shared>, session: SessionKey) -> Self {
+    pub(crate) fn of_session(
+        shared: &Arc<Shared>,
+        session: SessionKey,
+        subject: Arc<Subject>,
+    ) -> Self {
         Self {
             publisher: Some(session),
+            subject: Some(subject),
             ..Self::new(shared)
         }
     }
@@ -102,8 +115,18 @@ impl Router {
 
     /// Publishes: rules first, and only if they have room for what they make of it everyone else.
     pub(crate) fn publish(&mut self, now: Millis, message: Message) -> Routed {
-        self.watch();
         let topic = self.topic(&message.topic);
+        self.publish_to(now, message, topic)
+    }
+
+    /// The same for a message whose way is known.
+    pub(crate) fn publish_to(
+        &mut self,
+        now: Millis,
+        message: Message,
+        topic: Arc<Topic>,
+    ) -> Routed {
+        self.watch();
         let mut republished = Vec::new();
         if let Some(matched) = &topic.matched {
             match self
@@ -120,11 +143,43 @@ impl Router {
         Routed::Done(reached)
     }
 
-    /// Publishes a Will. One that finds no room in a sink is dropped and counted: there is nobody to wait.
-    pub(crate) fn publish_will(&mut self, now: Millis, will: crate::core::will::Will) {
+    /// Whether the publisher may publish to `topic`, whose name is `name`.
+    pub(crate) fn verdict(
+        &self,
+        topic: &Topic,
+        name: &str,
+        qos: QoS,
+        retain: bool,
+    ) -> PublishVerdict {
+        let Some(subject) = &self.subject else {
+            return PublishVerdict::Allow;
+        };
+        topic.verdicts.of(qos, retain, || {
+            self.shared.may_publish(subject, name, qos, retain)
+        })
+    }
+
+    /// Publishes a Will of `subject`. One that finds no room in a sink is dropped and counted: there is nobody to wait.
+    /// One that was allowed when the client connected may have been forbidden since.
+    pub(crate) fn publish_will(
+        &mut self,
+        now: Millis,
+        will: crate::core::will::Will,
+        subject: Option<&Subject>,
+    ) {
         let mut message = will.into_message(now);
         message.id = self.message_id(now);
         message.accepted_at = now;
+        let allowed = subject.is_none_or(|subject| {
+            let Message {
+                topic, qos, retain, ..
+            } = &message;
+            self.shared.may_publish(subject, topic, *qos, *retain) == PublishVerdict::Allow
+        });
+        if !allowed {
+            self.drop_message(DropReason::NotAuthorized, &message);
+            return;
+        }
         if let Routed::NoRoom(_, message) = self.publish(now, message) {
             self.drop_message(DropReason::SinkFull, &message);
         }
@@ -147,10 +202,12 @@ impl Router {
     }
 
     /// Where `name` leads now.
-    fn topic(&mut self, name: &Utf8) -> Arc<Topic> {
+    pub(crate) fn topic(&mut self, name: &Utf8) -> Arc<Topic> {
         let rules_generation = self.shared.pipeline.generation();
+        let access_generation = self.shared.authorizer.generation();
         if let Some(topic) = self.topics.get(&**name)
             && topic.rules_generation == rules_generation
+            && topic.access_generation == access_generation
             && topic.index_generation == self.shared.index_generation()
         {
             return Arc::clone(topic);
@@ -160,6 +217,8 @@ impl Router {
         let topic = Arc::new(Topic {
             index_generation,
             rules_generation,
+            access_generation,
+            verdicts: Verdicts::default(),
             routes,
             matched,
         });
@@ -407,6 +466,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::auth::AllowAll;
     use crate::auth::anonymous::Anonymous;
     use crate::broker::BrokerSettings;
     use crate::driver::admission::Door;
@@ -421,6 +481,7 @@ mod tests {
             settings,
             pipeline: Arc::new(pipeline),
             authenticator: Arc::new(Anonymous),
+            authorizer: Arc::new(AllowAll),
         })
     }
 

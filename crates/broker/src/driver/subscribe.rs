@@ -69,6 +69,14 @@ impl Client {
                 if let Some(refusal) = self.refusal(filter, &slot.session, new, new_filters) {
                     return refusal;
                 }
+                let qos = match self
+                    .shared
+                    .authorizer
+                    .subscribe(&self.subject, filter, options.qos)
+                {
+                    Ok(qos) => qos.min(options.qos),
+                    Err(refusal) => return refusal,
+                };
                 // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]; shared subscriptions get no retained messages.
                 let retrieve = filter.share.is_none()
                     && match options.retain_handling {
@@ -77,7 +85,7 @@ impl Client {
                         RetainHandling::Never => false,
                     };
                 let granted_options = SubscriptionOptions {
-                    qos: options.qos,
+                    qos,
                     no_local: options.no_local,
                     retain_as_published: options.retain_as_published,
                     id,
@@ -96,7 +104,7 @@ impl Client {
                         new,
                     });
                 }
-                ReasonCode::granted(options.qos)
+                ReasonCode::granted(qos)
             })
             .collect();
         drop(slot);
