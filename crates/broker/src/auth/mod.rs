@@ -18,10 +18,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use weir_mqtt::{ProtocolVersion, ReasonCode, Utf8};
 
+use certificate::PeerCertificate;
+
 pub use acl::Acl;
 pub use authorizer::{AllowAll, Authorizer, PublishVerdict, Subject};
-
-use certificate::PeerCertificate;
 
 /// What a client says about itself in CONNECT.
 #[derive(Clone, Debug)]

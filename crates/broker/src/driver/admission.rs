@@ -135,9 +135,7 @@ impl Shared {
     ) -> Result<Identity, ReasonCode> {
         if let Some(name) = &door.identity {
             // The handshake has proven who this is: there is no password to ask for.
-            return Ok(Identity {
-                username: Some(name.clone()),
-            });
+            return Ok(Identity::user(name.clone()));
         }
         let request = ConnectRequest {
             client_id: admission.client_id.clone(),

@@ -126,9 +126,7 @@ impl Condition {
             Self::Client(name) => name.fits(&subject.client_id),
             Self::CertCn(name) => subject.cert_cn().is_some_and(|cn| name.fits(cn)),
             Self::Listener(name) => name.fits(&subject.listener),
-            Self::Address(network) => subject
-                .peer
-                .is_some_and(|peer| network.contains(peer.ip())),
+            Self::Address(network) => subject.peer.is_some_and(|peer| network.contains(peer.ip())),
             Self::Anonymous => subject.username.is_none(),
         }
     }
