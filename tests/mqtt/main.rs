@@ -4,6 +4,8 @@
 
 mod client;
 
+mod alias;
+mod capabilities;
 mod connect;
 mod keep_alive;
 mod malformed;

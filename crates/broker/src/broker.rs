@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::builder::BrokerBuilder;
+use crate::core::connect::Capabilities;
 use crate::core::message::Message;
 use crate::driver::Shared;
 use crate::driver::router::{Routed, Router};
@@ -42,6 +43,20 @@ pub struct BrokerSettings {
     pub max_outbox_bytes: usize,
     /// The highest topic alias that an MQTT 5 client may use.
     pub topic_alias_maximum: u16,
+    /// The highest topic alias that the broker uses, where the client takes any.
+    pub topic_alias_out: u16,
+    /// What clients may do at all.
+    pub capabilities: Capabilities,
+    /// Whether MQTT 3.1 clients are held to identifiers of 1 to 23 characters.
+    pub short_v31_client_ids: bool,
+    /// A client without keep-alive is given up after this long without a packet. `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// Whether payloads that are said to be UTF-8 text are checked.
+    pub check_payload_format: bool,
+    /// What MQTT 5 clients that ask get as response information; `%c` is the client identifier.
+    pub response_information: Option<String>,
+    /// The server that clients are sent to when this one shuts down or cannot take them.
+    pub server_reference: Option<String>,
     /// How long a connection may take to send CONNECT.
     pub connect_timeout: Duration,
     /// How long a packet may be in coming once it has begun; a large one may take longer while enough of it comes.
@@ -79,6 +94,13 @@ impl Default for BrokerSettings {
             max_subscriptions_per_client: 1000,
             max_outbox_bytes: 1 << 20,
             topic_alias_maximum: 16,
+            topic_alias_out: 16,
+            capabilities: Capabilities::default(),
+            short_v31_client_ids: false,
+            idle_timeout: None,
+            check_payload_format: true,
+            response_information: None,
+            server_reference: None,
             connect_timeout: Duration::from_secs(10),
             packet_timeout: Some(Duration::from_secs(30)),
             max_retained: 1_000_000,

@@ -127,11 +127,13 @@ pub enum DropReason {
     SinkFull,
     /// The publisher may not publish to the topic.
     NotAuthorized,
+    /// The payload was said to be UTF-8 text and is not.
+    PayloadFormat,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::QueueFull,
         Self::OutboxFull,
         Self::OfflineQos0,
@@ -141,6 +143,7 @@ impl DropReason {
         Self::RetainedFull,
         Self::SinkFull,
         Self::NotAuthorized,
+        Self::PayloadFormat,
     ];
 
     /// The label value in metrics and events.
@@ -155,6 +158,7 @@ impl DropReason {
             Self::RetainedFull => "retained_full",
             Self::SinkFull => "sink_full",
             Self::NotAuthorized => "authz_deny",
+            Self::PayloadFormat => "payload_format",
         }
     }
 }

@@ -35,7 +35,7 @@ pub use packet::{
 pub use packet_id::PacketId;
 pub use properties::{SubscriptionId, TopicAlias};
 pub use protocol_version::ProtocolVersion;
-pub use publish_frame::{Delivery, PublishFrame};
+pub use publish_frame::{AliasUse, Delivery, PublishFrame};
 pub use qos::{QoS, QoSError};
 pub use reason::ReasonCode;
 pub use topic::{SubscriptionFilter, TopicError, TopicFilter, TopicFilterError, TopicName};

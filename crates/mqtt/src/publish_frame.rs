@@ -10,7 +10,7 @@ use crate::properties::{
     self, Properties, PublishProperties, subscription_ids_len, write_subscription_ids,
 };
 use crate::wire::{MAX_VARINT, varint_len, write_binary, write_u16, write_varint};
-use crate::{EncodeError, PacketId, ProtocolVersion, QoS, SubscriptionId};
+use crate::{EncodeError, PacketId, ProtocolVersion, QoS, SubscriptionId, TopicAlias};
 
 /// A message in one protocol version, ready to be written to any number of receivers.
 #[derive(Clone, Debug)]
@@ -48,6 +48,27 @@ pub enum Delivery {
         /// Whether it was sent before.
         dup: bool,
     },
+}
+
+/// The topic alias of one delivery, MQTT 5 only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AliasUse {
+    /// The alias is told beside the topic name, and stands for it from then on.
+    Introduce(TopicAlias),
+    /// The alias stands in place of the topic name, which is left empty. `[MQTT-3.3.2-1]`
+    InPlace(TopicAlias),
+}
+
+impl AliasUse {
+    /// Bytes of the property: identifier and number.
+    pub const PROPERTY_LEN: usize = 3;
+    const PROPERTY_ID: u8 = 0x23;
+
+    fn write(self, out: &mut Vec<u8>) {
+        let (Self::Introduce(alias) | Self::InPlace(alias)) = self;
+        out.push(Self::PROPERTY_ID);
+        write_u16(alias.get(), out);
+    }
 }
 
 impl Delivery {
@@ -133,8 +154,15 @@ impl PublishFrame {
 
     /// The length on the wire, to be held against a receiver's maximum packet size.
     pub fn len(&self, qos: QoS, subscription_ids: &[SubscriptionId]) -> usize {
-        let remaining = self.remaining_length(qos > QoS::AtMostOnce, subscription_ids);
+        let remaining = self.remaining_length(qos > QoS::AtMostOnce, subscription_ids, None);
         1 + varint_len(remaining) + remaining
+    }
+
+    /// The topic's bytes.
+    pub fn topic(&self) -> &[u8] {
+        let (head, _) = self.head().split_at(self.properties_at);
+        let (_, topic) = head.split_at(self.topic_at);
+        topic.split_at(2.min(topic.len())).1
     }
 
     /// The payload, shared: what follows [`write_head`](Self::write_head).
@@ -175,39 +203,78 @@ impl PublishFrame {
         subscription_ids: &[SubscriptionId],
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
+        self.write_head_aliased(delivery, retain, subscription_ids, None, out)
+    }
+
+    /// [`write_head`](Self::write_head) with a topic alias, which does not count before MQTT 5.
+    pub fn write_head_aliased(
+        &self,
+        delivery: Delivery,
+        retain: bool,
+        subscription_ids: &[SubscriptionId],
+        alias: Option<AliasUse>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         let (head, properties) = self.head().split_at(self.properties_at);
         let (_, topic) = head.split_at(self.topic_at);
-        let remaining = self.remaining_length(delivery.packet_id().is_some(), subscription_ids);
+        let alias = alias.filter(|_| self.version.is_v5());
+        let has_packet_id = delivery.packet_id().is_some();
+        let remaining = self.remaining_length(has_packet_id, subscription_ids, alias);
         if remaining > MAX_VARINT as usize {
             return Err(EncodeError::TooLarge);
         }
         out.push(delivery.first_byte(retain));
         write_varint(remaining, out)?;
-        out.extend_from_slice(topic);
+        match alias {
+            Some(AliasUse::InPlace(_)) => write_u16(0, out),
+            _ => out.extend_from_slice(topic),
+        }
         if let Some(packet_id) = delivery.packet_id() {
             write_u16(packet_id.get(), out);
         }
-        if self.version.is_v5() && !subscription_ids.is_empty() {
-            write_varint(
-                self.properties_len + subscription_ids_len(subscription_ids),
-                out,
-            )?;
-            write_subscription_ids(subscription_ids, out)?;
-            let (_, properties) = properties.split_at(varint_len(self.properties_len));
+        let added = self.added_properties(subscription_ids, alias);
+        if added == 0 {
             out.extend_from_slice(properties);
-        } else {
-            out.extend_from_slice(properties);
+            return Ok(());
         }
+        write_varint(self.properties_len + added, out)?;
+        if let Some(alias) = alias {
+            alias.write(out);
+        }
+        write_subscription_ids(subscription_ids, out)?;
+        let (_, properties) = properties.split_at(varint_len(self.properties_len));
+        out.extend_from_slice(properties);
         Ok(())
     }
 
-    fn remaining_length(&self, has_packet_id: bool, subscription_ids: &[SubscriptionId]) -> usize {
+    /// Bytes of the properties that only one receiver gets.
+    fn added_properties(
+        &self,
+        subscription_ids: &[SubscriptionId],
+        alias: Option<AliasUse>,
+    ) -> usize {
+        if !self.version.is_v5() {
+            return 0;
+        }
+        let alias = alias.map_or(0, |_| AliasUse::PROPERTY_LEN);
+        alias + subscription_ids_len(subscription_ids)
+    }
+
+    fn remaining_length(
+        &self,
+        has_packet_id: bool,
+        subscription_ids: &[SubscriptionId],
+        alias: Option<AliasUse>,
+    ) -> usize {
         let packet_id = if has_packet_id { 2 } else { 0 };
         let mut length = self.payload_at - self.topic_at + packet_id + self.payload.len();
-        if self.version.is_v5() && !subscription_ids.is_empty() {
-            let longer = self.properties_len + subscription_ids_len(subscription_ids);
+        let added = self.added_properties(subscription_ids, alias);
+        if added > 0 {
             length +=
-                longer - self.properties_len + varint_len(longer) - varint_len(self.properties_len);
+                added + varint_len(self.properties_len + added) - varint_len(self.properties_len);
+        }
+        if let Some(AliasUse::InPlace(_)) = alias {
+            length -= self.properties_at - self.topic_at - 2;
         }
         length
     }

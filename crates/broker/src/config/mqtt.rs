@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use weir_mqtt::QoS;
 
 use super::{ByteSize, Span};
 use crate::broker::BrokerSettings;
+use crate::core::connect::Capabilities;
 
 /// `[mqtt]`
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +35,32 @@ pub struct Mqtt {
     pub packet_timeout: Span,
     /// Subscriptions of one client.
     pub max_subscriptions_per_client: usize,
+    /// The highest QoS that clients may publish with: 0, 1 or 2.
+    pub max_qos: u8,
+    /// Whether messages may be retained.
+    pub retain_available: bool,
+    /// Whether filters may have wildcards.
+    pub wildcard_subscriptions: bool,
+    /// Whether subscriptions may be shared.
+    pub shared_subscriptions: bool,
+    /// Whether subscriptions may have identifiers.
+    pub subscription_identifiers: bool,
+    /// The longest keep-alive; MQTT 5 clients that ask for more or for none are told this one.
+    pub keepalive_max: Option<Span>,
+    /// A client without keep-alive is gone after this long without a packet.
+    pub idle_timeout: Option<Span>,
+    /// The highest topic alias that clients may use; 0: none.
+    pub topic_alias_in: u16,
+    /// The highest topic alias that the broker uses; 0: none.
+    pub topic_alias_out: u16,
+    /// Holds MQTT 3.1 clients to identifiers of at most 23 characters.
+    pub short_v31_client_ids: bool,
+    /// Checks payloads that are said to be UTF-8 text.
+    pub check_payload_format: bool,
+    /// What clients that ask get as the basis of response topics; `%c` is the client identifier.
+    pub response_information: Option<String>,
+    /// Where clients are sent when this server shuts down or is too busy.
+    pub server_reference: Option<String>,
 }
 
 impl Default for Mqtt {
@@ -49,6 +77,19 @@ impl Default for Mqtt {
             connect_timeout: Span(Duration::from_secs(10)),
             packet_timeout: Span(Duration::from_secs(30)),
             max_subscriptions_per_client: 1000,
+            max_qos: 2,
+            retain_available: true,
+            wildcard_subscriptions: true,
+            shared_subscriptions: true,
+            subscription_identifiers: true,
+            keepalive_max: None,
+            idle_timeout: None,
+            topic_alias_in: 16,
+            topic_alias_out: 16,
+            short_v31_client_ids: false,
+            check_payload_format: true,
+            response_information: None,
+            server_reference: None,
         }
     }
 }
@@ -87,6 +128,39 @@ impl Mqtt {
                 "it must lie between 1 and 10; the protocol asks for 1.5 [MQTT-3.1.2-22]",
             );
         }
+        if self.max_qos > 2 {
+            refuse(
+                format!("mqtt.max_qos is {}", self.max_qos),
+                "it must be 0, 1 or 2",
+            );
+        }
+        let keepalive_s = self.keepalive_max.map(|span| span.0.as_secs());
+        if keepalive_s.is_some_and(|s| !(1..=65_535).contains(&s)) {
+            refuse(
+                "mqtt.keepalive_max is out of bounds".to_owned(),
+                "it must lie between 1s and 65535s; leave it out to take what clients ask for",
+            );
+        }
+        if self.idle_timeout.is_some_and(|span| span.0.is_zero()) {
+            refuse(
+                "mqtt.idle_timeout is 0".to_owned(),
+                "leave it out to let clients without keep-alive be silent for ever",
+            );
+        }
+        for (key, text) in [
+            ("response_information", &self.response_information),
+            ("server_reference", &self.server_reference),
+        ] {
+            if text
+                .as_deref()
+                .is_some_and(|text| weir_mqtt::Utf8::new(text).is_err())
+            {
+                refuse(
+                    format!("mqtt.{key} cannot be sent"),
+                    "it must be shorter than 64 KiB and have no U+0000",
+                );
+            }
+        }
     }
 
     /// The limits as the MQTT server takes them.
@@ -103,6 +177,23 @@ impl Mqtt {
             connect_timeout: self.connect_timeout.0,
             packet_timeout: Some(self.packet_timeout.0).filter(|limit| !limit.is_zero()),
             max_subscriptions_per_client: self.max_subscriptions_per_client,
+            keepalive_max_s: self
+                .keepalive_max
+                .map(|span| u16::try_from(span.0.as_secs()).unwrap_or(u16::MAX)),
+            idle_timeout: self.idle_timeout.map(|span| span.0),
+            topic_alias_maximum: self.topic_alias_in,
+            topic_alias_out: self.topic_alias_out,
+            capabilities: Capabilities {
+                max_qos: QoS::try_from(self.max_qos).unwrap_or(QoS::ExactlyOnce),
+                retain: self.retain_available,
+                wildcard_subscriptions: self.wildcard_subscriptions,
+                shared_subscriptions: self.shared_subscriptions,
+                subscription_identifiers: self.subscription_identifiers,
+            },
+            short_v31_client_ids: self.short_v31_client_ids,
+            check_payload_format: self.check_payload_format,
+            response_information: self.response_information.clone(),
+            server_reference: self.server_reference.clone(),
             ..BrokerSettings::default()
         }
     }

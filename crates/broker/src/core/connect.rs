@@ -2,10 +2,86 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use weir_mqtt::properties::ConnAckProperties;
-use weir_mqtt::{ConnAck, Connect, ReasonCode, Utf8};
+use weir_mqtt::properties::{ConnAckProperties, MaximumQoS};
+use weir_mqtt::{ConnAck, Connect, ProtocolVersion, QoS, ReasonCode, Utf8};
 
 use super::session::{Link, NEVER_EXPIRES};
+
+/// The parts of MQTT that an operator can switch off. Clients of MQTT 5 are told in CONNACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The highest QoS that clients may publish with. Subscriptions may ask for any.
+    pub max_qos: QoS,
+    /// Whether messages may be retained.
+    pub retain: bool,
+    /// Whether filters may have wildcards.
+    pub wildcard_subscriptions: bool,
+    /// Whether subscriptions may be shared.
+    pub shared_subscriptions: bool,
+    /// Whether subscriptions may have identifiers.
+    pub subscription_identifiers: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self {
+            max_qos: QoS::ExactlyOnce,
+            retain: true,
+            wildcard_subscriptions: true,
+            shared_subscriptions: true,
+            subscription_identifiers: true,
+        }
+    }
+}
+
+impl Capabilities {
+    /// Why a message with this QoS and RETAIN flag cannot be taken.
+    pub fn refuse_publish(&self, qos: QoS, retain: bool) -> Option<Refused> {
+        if qos > self.max_qos {
+            // [MQTT-3.2.2-11] [MQTT-3.2.2-12]
+            return Some(Refused::new(
+                ReasonCode::QoSNotSupported,
+                "the QoS is above the maximum QoS of this server",
+            ));
+        }
+        // [MQTT-3.2.2-13] [MQTT-3.2.2-14]
+        (retain && !self.retain).then_some(Refused::new(
+            ReasonCode::RetainNotSupported,
+            "this server does not retain messages",
+        ))
+    }
+
+    /// What an MQTT 5 client is told; what is not told is available.
+    fn tell(&self, properties: &mut ConnAckProperties) {
+        let unless = |available: bool| (!available).then_some(false);
+        // [MQTT-3.2.2-9]
+        properties.maximum_qos = match self.max_qos {
+            QoS::AtMostOnce => Some(MaximumQoS::AtMostOnce),
+            QoS::AtLeastOnce => Some(MaximumQoS::AtLeastOnce),
+            QoS::ExactlyOnce => None,
+        };
+        properties.retain_available = unless(self.retain);
+        properties.wildcard_subscription_available = unless(self.wildcard_subscriptions);
+        properties.shared_subscription_available = unless(self.shared_subscriptions);
+        properties.subscription_identifier_available = unless(self.subscription_identifiers);
+    }
+}
+
+/// A refusal: the code for programs and a sentence for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The code.
+    pub reason: ReasonCode,
+    /// What is wrong and which limit says so.
+    pub why: &'static str,
+}
+
+impl Refused {
+    /// A refusal.
+    pub const fn new(reason: ReasonCode, why: &'static str) -> Self {
+        Self { reason, why }
+    }
+}
 
 /// What the broker grants at most.
 #[derive(Clone, Copy, Debug)]
@@ -20,10 +96,16 @@ pub struct ConnectLimits {
     pub packet_size: usize,
     /// The highest topic alias of the client.
     pub topic_alias: u16,
+    /// The highest topic alias of the broker.
+    pub topic_alias_out: u16,
     /// The longest life of a session without connection, in seconds.
     pub session_expiry_s: u32,
     /// The longest keep-alive.
     pub keep_alive_s: Option<u16>,
+    /// Whether MQTT 3.1 clients are held to identifiers of 1 to 23 characters.
+    pub short_v31_client_ids: bool,
+    /// What clients may do at all.
+    pub capabilities: Capabilities,
 }
 
 /// What one client gets.
@@ -48,22 +130,9 @@ pub fn admit(
     connect: &Connect,
     limits: &ConnectLimits,
     assign: impl FnOnce() -> Utf8,
-) -> Result<Admission, ReasonCode> {
-    if connect.client_id.len() > limits.client_id {
-        return Err(ReasonCode::ClientIdentifierNotValid);
-    }
-    // [MQTT-4.12.0-1] There is no extended authentication yet.
-    if connect.properties.authentication_method.is_some() {
-        return Err(ReasonCode::BadAuthenticationMethod);
-    }
-    if let Some(will) = &connect.will {
-        if will.topic.starts_with("$SYS/") {
-            return Err(ReasonCode::NotAuthorized);
-        }
-        if will.topic.split('/').count() > limits.topic_levels {
-            return Err(ReasonCode::TopicNameInvalid);
-        }
-    }
+) -> Result<Admission, Refused> {
+    check_client_id(connect, limits)?;
+    check_will(connect, limits)?;
     let assigned = connect.client_id.is_empty();
     let client_id = if assigned {
         assign()
@@ -82,11 +151,48 @@ pub fn admit(
             version: connect.version,
             receive_maximum: receive_maximum(connect).min(limits.receive_maximum),
             max_packet_size: max_packet_size(connect),
+            topic_aliases: topic_aliases(connect).min(limits.topic_alias_out),
         },
         keep_alive_s: keep_alive(connect, limits, &mut overrides),
         session_expiry_s: session_expiry(connect, limits, &mut overrides),
         overrides,
     })
+}
+
+fn check_client_id(connect: &Connect, limits: &ConnectLimits) -> Result<(), Refused> {
+    let refused = |why| Err(Refused::new(ReasonCode::ClientIdentifierNotValid, why));
+    if connect.client_id.len() > limits.client_id {
+        return refused("the client identifier is longer than this server allows");
+    }
+    // MQTT 3.1, section 3.1: between 1 and 23 characters. Few clients keep to it, so it is the operator's choice.
+    if limits.short_v31_client_ids
+        && connect.version == ProtocolVersion::V3_1
+        && connect.client_id.chars().count() > 23
+    {
+        return refused("MQTT 3.1 allows 23 characters in a client identifier");
+    }
+    Ok(())
+}
+
+fn check_will(connect: &Connect, limits: &ConnectLimits) -> Result<(), Refused> {
+    let Some(will) = &connect.will else {
+        return Ok(());
+    };
+    if will.topic.starts_with("$SYS/") {
+        let why = "only the broker publishes to $SYS";
+        return Err(Refused::new(ReasonCode::NotAuthorized, why));
+    }
+    if will.topic.split('/').count() > limits.topic_levels {
+        let why = "the will topic has more levels than this server allows";
+        return Err(Refused::new(ReasonCode::TopicNameInvalid, why));
+    }
+    let refused = limits.capabilities.refuse_publish(will.qos, will.retain);
+    refused.map_or(Ok(()), Err)
+}
+
+/// `[MQTT-3.1.2-26]` `[MQTT-3.1.2-27]`
+fn topic_aliases(connect: &Connect) -> u16 {
+    connect.properties.topic_alias_maximum.unwrap_or(0)
 }
 
 fn receive_maximum(connect: &Connect) -> u16 {
@@ -149,6 +255,11 @@ pub fn expiry_at_disconnect(
 }
 
 impl Admission {
+    /// What the client gets as the basis of its response topics.
+    pub fn set_response_information(&mut self, information: Option<Utf8>) {
+        self.overrides.response_information = information;
+    }
+
     /// The CONNACK that welcomes the client.
     pub fn connack(&self, session_present: bool, limits: &ConnectLimits) -> ConnAck {
         let mut connack = ConnAck::accepted(session_present);
@@ -160,6 +271,7 @@ impl Admission {
                 topic_alias_maximum: (limits.topic_alias > 0).then_some(limits.topic_alias),
                 ..self.overrides.clone()
             };
+            limits.capabilities.tell(&mut connack.properties);
         }
         connack
     }
@@ -184,6 +296,15 @@ mod tests {
         topic_alias: 5,
         session_expiry_s: 100,
         keep_alive_s: Some(60),
+        topic_alias_out: 4,
+        short_v31_client_ids: true,
+        capabilities: Capabilities {
+            max_qos: QoS::AtLeastOnce,
+            retain: false,
+            wildcard_subscriptions: true,
+            shared_subscriptions: false,
+            subscription_identifiers: true,
+        },
     };
 
     fn connect(version: ProtocolVersion, client_id: &'static str) -> Connect {
@@ -240,14 +361,64 @@ mod tests {
         assert_eq!(admitted(&connect).link.receive_maximum, 3);
     }
 
+    fn refused(connect: &Connect) -> ReasonCode {
+        let refused = admit(connect, &LIMITS, || Utf8::from("x")).unwrap_err();
+        assert!(!refused.why.is_empty());
+        refused.reason
+    }
+
     #[test]
     fn what_cannot_be_is_refused_with_its_reason() {
-        let refused = |connect: &Connect| admit(connect, &LIMITS, || Utf8::from("x")).unwrap_err();
         let long = connect(ProtocolVersion::V5, "12345678901");
         assert_eq!(refused(&long), ReasonCode::ClientIdentifierNotValid);
-        let mut method = connect(ProtocolVersion::V5, "a");
-        method.properties.authentication_method = Some(Utf8::from("X"));
-        assert_eq!(refused(&method), ReasonCode::BadAuthenticationMethod);
+        let will = |qos, retain| {
+            let mut connect = connect(ProtocolVersion::V5, "a");
+            connect.will = Some(weir_mqtt::Will {
+                topic: weir_mqtt::TopicName::new("gone").unwrap(),
+                payload: bytes::Bytes::new(),
+                qos,
+                retain,
+                properties: weir_mqtt::properties::WillProperties::default(),
+            });
+            connect
+        };
+        let qos2 = will(QoS::ExactlyOnce, false);
+        assert_eq!(refused(&qos2), ReasonCode::QoSNotSupported);
+        let retained = will(QoS::AtLeastOnce, true);
+        assert_eq!(refused(&retained), ReasonCode::RetainNotSupported);
+    }
+
+    #[test]
+    fn only_mqtt_3_1_is_held_to_23_characters_where_that_is_wanted() {
+        let limits = ConnectLimits {
+            client_id: 100,
+            ..LIMITS
+        };
+        let id = "123456789012345678901234";
+        let is_taken = |version| admit(&connect(version, id), &limits, Utf8::default).is_ok();
+        assert!(!is_taken(ProtocolVersion::V3_1));
+        assert!(is_taken(ProtocolVersion::V3_1_1) && is_taken(ProtocolVersion::V5));
+    }
+
+    #[test]
+    fn what_is_switched_off_is_told_and_what_is_not_is_left_out() {
+        let connack = admitted(&connect(ProtocolVersion::V5, "a")).connack(false, &LIMITS);
+        let properties = connack.properties;
+        assert_eq!(properties.maximum_qos, Some(MaximumQoS::AtLeastOnce));
+        assert_eq!(properties.retain_available, Some(false));
+        assert_eq!(properties.shared_subscription_available, Some(false));
+        assert_eq!(properties.wildcard_subscription_available, None);
+        assert_eq!(properties.subscription_identifier_available, None);
+    }
+
+    #[test]
+    fn the_broker_gives_no_more_aliases_than_either_side_allows() {
+        let mut connect = connect(ProtocolVersion::V5, "a");
+        assert_eq!(admitted(&connect).link.topic_aliases, 0);
+        connect.properties.topic_alias_maximum = Some(3);
+        assert_eq!(admitted(&connect).link.topic_aliases, 3);
+        connect.properties.topic_alias_maximum = Some(30);
+        assert_eq!(admitted(&connect).link.topic_aliases, 4);
     }
 
     #[test]

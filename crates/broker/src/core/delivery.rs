@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use weir_mqtt::{Delivery as Wire, PacketId, PubRel, PublishFrame, QoS, SubscriptionId};
+use weir_mqtt::{AliasUse, Delivery as Wire, PacketId, PubRel, PublishFrame, QoS, SubscriptionId};
 
 use super::in_flight::{Awaiting, Entry, Settled};
 use super::message::{Fanout, Message};
 use super::outbox::Outbox;
 use super::persist::Persist;
 use super::queue::{Pushed, Waiting};
-use super::retained::Retained;
-use super::session::{Link, Retrieved, Session};
+use super::retained::{Retained, Walk};
+use super::session::{Link, Retrieval, Session};
 use super::subscriptions::{SubscriptionOptions, Terms};
 use super::{Effects, Millis};
 use crate::stats::DropReason;
@@ -83,7 +83,7 @@ impl Session {
             return Delivery::Dropped(DropReason::TooLarge);
         };
         let fits = self.check_room(frame, link, QoS::AtMostOnce, ids);
-        match fits.and_then(|()| put(frame, Wire::AtMostOnce, retain, ids, &mut self.outbox)) {
+        match fits.and_then(|()| self.put(frame, link, Wire::AtMostOnce, retain, ids)) {
             Ok(()) => Delivery::Sent,
             Err(Unsent::NoRoom) => Delivery::Dropped(DropReason::OutboxFull),
             Err(Unsent::TooLarge) => Delivery::Dropped(DropReason::TooLarge),
@@ -123,7 +123,8 @@ impl Session {
             .in_flight
             .start(message, qos, retain, subscription_ids, number);
         // What cannot be encoded was refused above.
-        put(frame, wire(qos, id, false), retain, ids, &mut self.outbox).map(|()| id)
+        self.put(frame, link, wire(qos, id, false), retain, ids)
+            .map(|()| id)
     }
 
     fn check_room(
@@ -140,6 +141,38 @@ impl Session {
         }
         let room = self.outbox.has_room(len, self.limits.outbox_bytes);
         if room { Ok(()) } else { Err(Unsent::NoRoom) }
+    }
+
+    /// Into the outbox, for which [`check_room`](Self::check_room) has found room.
+    fn put(
+        &mut self,
+        frame: &PublishFrame,
+        link: Link,
+        wire: Wire,
+        retain: bool,
+        ids: &[SubscriptionId],
+    ) -> Result<(), Unsent> {
+        let alias = match &mut self.aliases {
+            None => None,
+            Some(aliases) => {
+                // An alias that is told for the first time makes the packet longer.
+                let longest = frame.len(wire.qos(), ids) + AliasUse::PROPERTY_LEN + 2;
+                let fits = longest <= link.max_packet_size;
+                fits.then(|| aliases.next_use(frame.topic())).flatten()
+            }
+        };
+        let long = frame.payload().len() >= SHARED_PAYLOAD;
+        let out = self.outbox.publish(wire.qos());
+        let written = match alias {
+            None if !long => frame.write(wire, retain, ids, out),
+            _ => frame.write_head_aliased(wire, retain, ids, alias, out),
+        };
+        if long {
+            self.outbox.share(frame.payload().clone());
+        } else if alias.is_some() {
+            out.extend_from_slice(frame.payload());
+        }
+        written.map_err(|_| Unsent::TooLarge)
     }
 
     fn enqueue(&mut self, waiting: Waiting, effects: &mut Effects) -> Delivery {
@@ -183,16 +216,12 @@ impl Session {
         }
     }
 
-    /// Notes a retained message to be sent to a new subscription; false when too many wait already.
-    pub fn retrieve(&mut self, message: &Arc<Message>, options: SubscriptionOptions) -> bool {
-        let room = self.backlog.len() < self.limits.backlog;
-        if room {
-            self.backlog.push_back(Retrieved {
-                message: Arc::clone(message),
-                options,
-            });
-        }
-        room
+    /// Begins to send the retained messages of a new subscription. One that was begun before for the same filter is
+    /// over: so there are never more of them than subscriptions.
+    pub fn retrieve(&mut self, walk: Walk, options: SubscriptionOptions) {
+        self.backlog
+            .retain(|before| before.walk.filter() != walk.filter());
+        self.backlog.push_back(Retrieval { walk, options });
     }
 
     /// Whether retained messages wait, which `refill` can only send with a look at what is retained now.
@@ -243,13 +272,7 @@ impl Session {
         let frame = frame_of(message, now, link)?;
         self.check_room(&frame, link, qos, ids)?;
         // [MQTT-3.3.1-1]
-        put(
-            &frame,
-            wire(qos, entry.id, true),
-            entry.retain,
-            ids,
-            &mut self.outbox,
-        )
+        self.put(&frame, link, wire(qos, entry.id, true), entry.retain, ids)
     }
 
     fn give_up_unsent(&mut self, effects: &mut Effects) {
@@ -271,33 +294,72 @@ impl Session {
         retained: &Retained,
         effects: &mut Effects,
     ) {
-        while let Some(Retrieved { message, options }) = self.backlog.front().cloned() {
-            // Replaced since: the newer one was delivered as it came.
-            if retained.is_current(&message) && !message.is_expired(now) {
-                let waiting = Waiting {
-                    qos: message.qos.min(options.qos),
-                    message,
-                    retain: true,
-                    subscription_ids: options.id.map(|id| Arc::from([id])),
-                    number: self.next_number,
-                };
-                match self.send_waiting(now, link, &waiting) {
-                    Ok(id) => {
-                        self.next_number += 1;
-                        if let Some(id) = id {
-                            self.note_owed(&waiting, effects);
-                            self.note_in_flight(waiting.number, id, effects);
-                        }
-                        effects.note_delivered(waiting.message);
-                    }
-                    Err(Unsent::NoRoom) => return,
-                    Err(Unsent::TooLarge) => effects
-                        .dropped
-                        .push((DropReason::TooLarge, waiting.message)),
-                }
+        while let Some(mut retrieval) = self.backlog.pop_front() {
+            if !self.send_retained(now, link, retained, &mut retrieval, effects) {
+                self.backlog.push_front(retrieval);
+                return;
             }
-            self.backlog.pop_front();
         }
+    }
+
+    /// False when there was no room for all of them.
+    fn send_retained(
+        &mut self,
+        now: Millis,
+        link: Link,
+        retained: &Retained,
+        retrieval: &mut Retrieval,
+        effects: &mut Effects,
+    ) -> bool {
+        let Retrieval { walk, options } = retrieval;
+        let mut last = None;
+        let mut all = true;
+        for message in retained.ahead(walk, now) {
+            // [MQTT-3.8.3-3]
+            let own = options.no_local && message.origin.client_id == self.client_id;
+            if !own && !self.send_one_retained(now, link, message, *options, effects) {
+                all = false;
+                break;
+            }
+            last = Some(message);
+        }
+        if let Some(message) = last {
+            walk.pass(message);
+        }
+        all
+    }
+
+    /// False when there was no room.
+    fn send_one_retained(
+        &mut self,
+        now: Millis,
+        link: Link,
+        message: &Arc<Message>,
+        options: SubscriptionOptions,
+        effects: &mut Effects,
+    ) -> bool {
+        let waiting = Waiting {
+            qos: message.qos.min(options.qos),
+            message: Arc::clone(message),
+            retain: true,
+            subscription_ids: options.id.map(|id| Arc::from([id])),
+            number: self.next_number,
+        };
+        match self.send_waiting(now, link, &waiting) {
+            Ok(id) => {
+                self.next_number += 1;
+                if let Some(id) = id {
+                    self.note_owed(&waiting, effects);
+                    self.note_in_flight(waiting.number, id, effects);
+                }
+                effects.note_delivered(waiting.message);
+            }
+            Err(Unsent::NoRoom) => return false,
+            Err(Unsent::TooLarge) => effects
+                .dropped
+                .push((DropReason::TooLarge, waiting.message)),
+        }
+        true
     }
 
     fn send_queue(&mut self, now: Millis, link: Link, effects: &mut Effects) {
@@ -346,14 +408,8 @@ impl Session {
         }
         let ids = ids(&waiting.subscription_ids);
         self.check_room(&frame, link, QoS::AtMostOnce, ids)?;
-        put(
-            &frame,
-            Wire::AtMostOnce,
-            waiting.retain,
-            ids,
-            &mut self.outbox,
-        )
-        .map(|()| None)
+        self.put(&frame, link, Wire::AtMostOnce, waiting.retain, ids)
+            .map(|()| None)
     }
 
     /// PUBACK came. Gives the message that has arrived; `None` when none is in flight under this identifier.
@@ -430,22 +486,6 @@ fn frame_of(message: &Message, now: Millis, link: Link) -> Result<PublishFrame, 
         link.version,
     )
     .map_err(|_| Unsent::TooLarge)
-}
-
-fn put(
-    frame: &PublishFrame,
-    wire: Wire,
-    retain: bool,
-    ids: &[SubscriptionId],
-    outbox: &mut Outbox,
-) -> Result<(), Unsent> {
-    let written = if frame.payload().len() < SHARED_PAYLOAD {
-        frame.write(wire, retain, ids, outbox.publish(wire.qos()))
-    } else {
-        let head = frame.write_head(wire, retain, ids, outbox.publish(wire.qos()));
-        head.map(|()| outbox.share(frame.payload().clone()))
-    };
-    written.map_err(|_| Unsent::TooLarge)
 }
 
 fn pubrel(id: PacketId, link: Link, outbox: &mut Outbox) -> Result<(), Unsent> {

@@ -3,6 +3,7 @@
 //! Plain values: no socket, no task, no clock (the time is handed in), so a test can live through years in a moment.
 //! Where they meet threads is `driver`; [`persist::Persist`] says what of their state must outlive a crash.
 
+pub mod aliases;
 pub mod connect;
 pub mod delivery;
 pub mod in_flight;

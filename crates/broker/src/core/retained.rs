@@ -1,15 +1,20 @@
 //! Retained messages: the last one of each topic, given to new subscriptions.
 //!
-//! Bounded by count and bytes; each has memory of its own and holds no read buffer.
+//! Bounded by count and bytes; each has memory of its own and holds no read buffer. They lie in the order of their
+//! topics, in which a filter jumps from branch to branch as in a trie, and a session that is being given a million of
+//! them remembers only how far it has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use weir_mqtt::TopicFilter;
+use weir_mqtt::{TopicFilter, Utf8};
 
 use super::Millis;
 use super::message::Message;
+
+/// Topics of the broker itself. They count under no limit: nobody else can publish to them.
+const SYSTEM: &str = "$SYS/";
 
 /// The bounds of the retained messages.
 #[derive(Clone, Copy, Debug)]
@@ -23,10 +28,22 @@ pub struct RetainedLimits {
 /// The retained message of each topic.
 #[derive(Debug)]
 pub struct Retained {
-    /// In the order of topics, so that a filter looks only at topics that begin like it.
-    by_topic: BTreeMap<Box<str>, Arc<Message>>,
+    by_topic: BTreeMap<Utf8, Entry>,
+    /// What expires, by when and number.
+    expiring: BTreeSet<(Millis, u64, Utf8)>,
+    /// How many count under the limit.
+    count: usize,
     bytes: usize,
     limits: RetainedLimits,
+    /// The number of the last message that was retained.
+    last_number: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Tells in which order messages were retained.
+    number: u64,
+    message: Arc<Message>,
 }
 
 /// What became of a message with the RETAIN flag.
@@ -45,19 +62,44 @@ pub enum Set {
     },
 }
 
+/// The way of one new subscription through the retained messages, to be gone in as many steps as it takes.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    filter: TopicFilter,
+    /// Messages with higher numbers reached the subscriber as they were published.
+    up_to: u64,
+    /// The last topic that was passed.
+    after: Option<Utf8>,
+}
+
+impl Walk {
+    /// The filter of the subscription.
+    pub fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
+
+    /// The walk has passed `message`.
+    pub fn pass(&mut self, message: &Message) {
+        self.after = Some(message.topic.clone());
+    }
+}
+
 impl Retained {
     /// None yet.
     pub fn new(limits: RetainedLimits) -> Self {
         Self {
             by_topic: BTreeMap::new(),
+            expiring: BTreeSet::new(),
+            count: 0,
             bytes: 0,
             limits,
+            last_number: 0,
         }
     }
 
-    /// How many there are.
+    /// How many there are, without the broker's own.
     pub fn len(&self) -> usize {
-        self.by_topic.len()
+        self.count
     }
 
     /// Whether there are none.
@@ -65,7 +107,7 @@ impl Retained {
         self.by_topic.is_empty()
     }
 
-    /// Bytes of all of them.
+    /// Bytes of all of them, without the broker's own.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -80,74 +122,171 @@ impl Retained {
             };
         }
         let kept = Arc::new(message.owned());
-        let replaced = self.by_topic.get(&*message.topic).map(|old| old.size());
-        let bytes = self.bytes - replaced.unwrap_or(0) + kept.size();
-        let count = self.by_topic.len() + usize::from(replaced.is_none());
-        if bytes > self.limits.bytes || count > self.limits.messages {
-            let cleared = self.remove(&message.topic);
-            return Set::Full { cleared };
+        let cleared = self.remove(&message.topic);
+        if counts(&kept) {
+            let (bytes, count) = (self.bytes + kept.size(), self.count + 1);
+            if bytes > self.limits.bytes || count > self.limits.messages {
+                return Set::Full { cleared };
+            }
+            (self.bytes, self.count) = (bytes, count);
         }
-        self.bytes = bytes;
+        self.last_number += 1;
+        let number = self.last_number;
+        if let Some(at) = kept.expires_at {
+            self.expiring.insert((at, number, kept.topic.clone()));
+        }
+        let message = Arc::clone(&kept);
         self.by_topic
-            .insert(Box::from(&*message.topic), Arc::clone(&kept));
+            .insert(kept.topic.clone(), Entry { number, message });
         Set::Kept(kept)
     }
 
     fn remove(&mut self, topic: &str) -> bool {
-        self.by_topic.remove(topic).is_some_and(|old| {
-            self.bytes -= old.size();
-            true
-        })
+        let Some((topic, Entry { number, message })) = self.by_topic.remove_entry(topic) else {
+            return false;
+        };
+        if counts(&message) {
+            self.bytes -= message.size();
+            self.count -= 1;
+        }
+        if let Some(at) = message.expires_at {
+            self.expiring.remove(&(at, number, topic));
+        }
+        true
     }
 
     /// The retained message of one topic.
     pub fn get(&self, topic: &str) -> Option<&Arc<Message>> {
-        self.by_topic.get(topic)
+        self.by_topic.get(topic).map(|entry| &entry.message)
     }
 
-    /// Whether `message` is still the retained message of its topic.
-    pub fn is_current(&self, message: &Arc<Message>) -> bool {
-        self.get(&message.topic)
-            .is_some_and(|current| Arc::ptr_eq(current, message))
+    /// The way of a subscription that begins now: past everything that is retained now.
+    pub fn walk(&self, filter: TopicFilter) -> Walk {
+        Walk {
+            filter,
+            up_to: self.last_number,
+            after: None,
+        }
     }
 
-    /// The retained messages that match a filter and have not expired, in the order of their topics.
-    pub fn matching<'a>(
+    /// The messages that a walk has before it, in the order of their topics.
+    pub fn ahead<'a, 'w>(
         &'a self,
-        filter: &'a TopicFilter,
+        walk: &'w Walk,
         now: Millis,
-    ) -> impl Iterator<Item = &'a Arc<Message>> {
-        let text = filter.as_str();
-        let literal = text
-            .find(['+', '#'])
-            .map_or(text, |wildcard| &text[..wildcard]);
-        // `sport/#` also matches `sport`: begin before the separator.
-        let prefix = literal.strip_suffix('/').unwrap_or(literal);
-        self.by_topic
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(move |(topic, _)| topic.starts_with(prefix))
-            .filter(move |(topic, message)| filter.matches(topic) && !message.is_expired(now))
-            .map(|(_, message)| message)
+    ) -> impl Iterator<Item = &'a Arc<Message>> + use<'a, 'w> {
+        let from = match &walk.after {
+            Some(topic) => Bound::Excluded(&**topic),
+            None => Bound::Unbounded,
+        };
+        let mut range = self.by_topic.range::<str, _>((from, Bound::Unbounded));
+        std::iter::from_fn(move || {
+            loop {
+                let (topic, entry) = range.next()?;
+                match fit(walk.filter.as_str(), topic) {
+                    Fit::Matches
+                        if entry.number <= walk.up_to && !entry.message.is_expired(now) =>
+                    {
+                        return Some(&entry.message);
+                    }
+                    Fit::Matches | Fit::Next => {}
+                    Fit::Jump(to) => {
+                        let from = Bound::Included(to.as_str());
+                        range = self.by_topic.range::<str, _>((from, Bound::Unbounded));
+                    }
+                    Fit::End => return None,
+                }
+            }
+        })
     }
 
     /// Removes what has expired; gives how many those were.
     pub fn expire(&mut self, now: Millis) -> usize {
-        let before = self.by_topic.len();
-        let bytes = &mut self.bytes;
-        self.by_topic.retain(|_, message| {
-            let keep = !message.is_expired(now);
-            if !keep {
-                *bytes -= message.size();
-            }
-            keep
-        });
-        before - self.by_topic.len()
+        let mut expired = 0;
+        while let Some((at, _, topic)) = self.expiring.first()
+            && *at <= now
+        {
+            let topic = topic.clone();
+            self.remove(&topic);
+            expired += 1;
+        }
+        expired
     }
+}
+
+fn counts(message: &Message) -> bool {
+    !message.topic.starts_with(SYSTEM)
+}
+
+/// How a topic stands to a filter, and where in the order of topics the next one can be that matches.
+#[derive(Debug, PartialEq, Eq)]
+enum Fit {
+    Matches,
+    /// Look at the next topic.
+    Next,
+    /// None before this one matches.
+    Jump(String),
+    /// No later topic matches.
+    End,
+}
+
+/// The byte after the separator: with it in place of a last separator, a text follows everything below that level.
+const AFTER_SEPARATOR: char = '0';
+
+fn fit(filter: &str, topic: &str) -> Fit {
+    // [MQTT-4.7.2-1] `%` is the byte after `$`.
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return Fit::Jump("%".to_owned());
+    }
+    // Where the topic's next level begins; past its end when there is none.
+    let mut at = 0;
+    let mut parts = filter.split('/').peekable();
+    while let Some(part) = parts.next() {
+        if part == "#" {
+            return Fit::Matches;
+        }
+        let Some((before, rest)) = topic.split_at_checked(at) else {
+            return Fit::Next;
+        };
+        let level = rest.split_once('/').map_or(rest, |(level, _)| level);
+        if part != "+" && part != level {
+            return after_mismatch(before, part, topic, parts.peek().is_some());
+        }
+        at += level.len() + 1;
+    }
+    match topic.split_at_checked(at) {
+        None => Fit::Matches,
+        Some((above, _)) => Fit::Jump(after_all_below(above)),
+    }
+}
+
+/// Below `before` the filter wants the level `part`, and `topic` has another one there.
+fn after_mismatch(before: &str, part: &str, topic: &str, goes_on: bool) -> Fit {
+    let wanted = format!("{before}{part}");
+    if topic < wanted.as_str() {
+        return Fit::Jump(wanted);
+    }
+    let below = wanted + "/";
+    if goes_on && topic < below.as_str() {
+        return Fit::Jump(below);
+    }
+    if before.is_empty() {
+        return Fit::End;
+    }
+    Fit::Jump(after_all_below(before))
+}
+
+/// `above` ends with a separator.
+fn after_all_below(above: &str) -> String {
+    let mut text = above.strip_suffix('/').unwrap_or(above).to_owned();
+    text.push(AFTER_SEPARATOR);
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use proptest::prelude::*;
     use weir_mqtt::{QoS, TopicName};
 
     use super::*;
@@ -168,8 +307,9 @@ mod tests {
 
     fn topics(retained: &Retained, filter: &str, now: Millis) -> Vec<String> {
         let filter = TopicFilter::parse(filter).unwrap();
+        let walk = retained.walk(filter);
         retained
-            .matching(&filter, now)
+            .ahead(&walk, now)
             .map(|message| message.topic.to_string())
             .collect()
     }
@@ -249,5 +389,70 @@ mod tests {
         assert!(topics(&retained, "a", 100).is_empty());
         assert_eq!(retained.expire(100), 1);
         assert_eq!(retained.bytes(), 0);
+    }
+
+    #[test]
+    fn a_walk_goes_on_where_it_was_and_passes_what_came_after_it_began() {
+        let mut retained = Retained::new(LIMITS);
+        for topic in ["a", "b", "c"] {
+            retained.set(&message(topic, "old"));
+        }
+        let mut walk = retained.walk(TopicFilter::parse("#").unwrap());
+        let first = Arc::clone(retained.ahead(&walk, 0).next().unwrap());
+        walk.pass(&first);
+        retained.set(&message("b", "new"));
+        retained.set(&message("d", "new"));
+        retained.set(&message("a", "new"));
+        let left: Vec<_> = retained
+            .ahead(&walk, 0)
+            .map(|m| m.topic.to_string())
+            .collect();
+        assert_eq!(left, ["c"], "the new ones were delivered as they came");
+    }
+
+    #[test]
+    fn the_brokers_own_topics_count_under_no_limit() {
+        let mut retained = Retained::new(RetainedLimits {
+            messages: 0,
+            bytes: 0,
+        });
+        assert!(matches!(
+            retained.set(&message("$SYS/x", "1")),
+            Set::Kept(_)
+        ));
+        assert!(matches!(
+            retained.set(&message("$SYS/x", "2")),
+            Set::Kept(_)
+        ));
+        assert_eq!((retained.len(), retained.bytes()), (0, 0));
+        assert_eq!(topics(&retained, "$SYS/#", 0), ["$SYS/x"]);
+    }
+
+    #[test]
+    fn a_filter_looks_only_into_branches_that_can_match() {
+        assert_eq!(fit("+/up", "dev1/down/7"), Fit::Jump("dev1/up".to_owned()));
+        assert_eq!(fit("+/up", "dev1/up-2"), Fit::Jump("dev10".to_owned()));
+        assert_eq!(fit("+/up", "dev1/up/x"), Fit::Jump("dev1/up0".to_owned()));
+        assert_eq!(fit("a/#", "a-b"), Fit::Jump("a/".to_owned()));
+        assert_eq!(fit("a/b", "b"), Fit::End);
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_finds_what_the_filter_matches(
+            names in proptest::collection::btree_set("[$]?[ab0-]{0,2}(/[ab0-]{0,2}){0,3}", 0..40),
+            filter in "([$]?[ab0-]{0,2}|[+])(/([ab0-]{1,2}|[+])){0,3}(/#)?",
+        ) {
+            prop_assume!(TopicFilter::parse(&filter).is_ok());
+            let mut retained = Retained::new(RetainedLimits { messages: 100, ..LIMITS });
+            let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).collect();
+            for name in &names {
+                retained.set(&message(name, "x"));
+            }
+            let parsed = TopicFilter::parse(&filter).unwrap();
+            let matching: Vec<_> =
+                names.iter().filter(|name| parsed.matches(name)).cloned().collect();
+            prop_assert_eq!(topics(&retained, &filter, 0), matching);
+        }
     }
 }

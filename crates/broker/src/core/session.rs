@@ -2,19 +2,18 @@
 //!
 //! Outlives connections when the client asked for it. Publishers deliver straight into it (see `delivery`).
 
-use std::sync::Arc;
-
 use ahash::HashMap;
 use std::collections::VecDeque;
 use weir_mqtt::{ProtocolVersion, SubscriptionFilter, Utf8};
 
 use super::Effects;
+use super::aliases::OutboundAliases;
 use super::in_flight::InFlight;
-use super::message::Message;
 use super::outbox::Outbox;
 use super::persist::Persist;
 use super::queue::{Queue, QueueLimits};
 use super::received::Received;
+use super::retained::Walk;
 use super::subscriptions::SubscriptionOptions;
 use super::will::Will;
 use crate::stats::DropReason;
@@ -29,8 +28,6 @@ pub struct SessionLimits {
     pub queue: QueueLimits,
     /// Bytes that may wait to be written.
     pub outbox_bytes: usize,
-    /// Retained messages that may wait to be sent after SUBSCRIBE.
-    pub backlog: usize,
 }
 
 /// What a session has to know of the connection that serves it.
@@ -42,12 +39,14 @@ pub struct Link {
     pub receive_maximum: u16,
     /// The largest packet that the client takes.
     pub max_packet_size: usize,
+    /// The highest topic alias that the broker gives; 0: none.
+    pub topic_aliases: u16,
 }
 
-/// A retained message that is still to be sent to a new subscription.
+/// The retained messages that are still to be sent to a new subscription.
 #[derive(Clone, Debug)]
-pub(super) struct Retrieved {
-    pub(super) message: Arc<Message>,
+pub(super) struct Retrieval {
+    pub(super) walk: Walk,
     pub(super) options: SubscriptionOptions,
 }
 
@@ -59,11 +58,13 @@ pub struct Session {
     pub(super) link: Option<Link>,
     /// What the connection writes next; empty without one.
     pub(super) outbox: Outbox,
+    /// The topic aliases of the connection, if the client takes any.
+    pub(super) aliases: Option<Box<OutboundAliases>>,
     subscriptions: HashMap<SubscriptionFilter, SubscriptionOptions>,
     pub(super) in_flight: InFlight,
     pub(super) queue: Queue,
-    /// Retained messages on their way to new subscriptions; empty without a connection.
-    pub(super) backlog: VecDeque<Retrieved>,
+    /// Retained messages on their way to new subscriptions, each at most once; empty without a connection.
+    pub(super) backlog: VecDeque<Retrieval>,
     received: Received,
     /// How long the session outlives its connection; 0: not at all.
     expiry_interval_s: u32,
@@ -81,6 +82,7 @@ impl Session {
             client_id,
             link: None,
             outbox: Outbox::default(),
+            aliases: None,
             subscriptions: HashMap::default(),
             in_flight: InFlight::default(),
             queue: Queue::default(),
@@ -137,12 +139,15 @@ impl Session {
     pub fn attach(&mut self, link: Link) {
         self.outbox.clear();
         self.in_flight.connection_lost();
+        // [MQTT-3.3.2-7] Aliases live no longer than their connection.
+        self.aliases = OutboundAliases::new(link.topic_aliases);
         self.link = Some(link);
     }
 
     /// The connection is gone, with everything that was not yet written.
     pub fn detach(&mut self) {
         self.link = None;
+        self.aliases = None;
         self.outbox.clear();
         self.backlog = VecDeque::new();
         self.in_flight.connection_lost();
@@ -260,6 +265,7 @@ impl Session {
             .collect();
         *self = Self {
             link: self.link,
+            aliases: self.aliases.take(),
             ..Self::new(self.client_id.clone(), self.limits)
         };
         filters

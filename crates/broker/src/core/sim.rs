@@ -60,7 +60,6 @@ impl Sim {
                 bytes: usize::MAX,
             },
             outbox_bytes: random.random_range(100..2000),
-            backlog: 100,
         };
         let count = random.random_range(2..5);
         let mut index = Index::default();
@@ -178,6 +177,7 @@ impl Sim {
             version: VERSION,
             receive_maximum: self.receive_maximum,
             max_packet_size: usize::MAX,
+            topic_aliases: 0,
         };
         let peer = &mut self.peers[at];
         peer.connected = true;

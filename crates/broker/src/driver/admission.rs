@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_mqtt::{Connect, ReasonCode, Utf8};
+use weir_mqtt::properties::PayloadFormat;
+use weir_mqtt::{ConnAck, Connect, ReasonCode, Utf8};
 
 use super::Shared;
 use super::client::Client;
@@ -12,7 +13,7 @@ use super::handle::{ConnectionKey, SessionHandle};
 use super::router::{Router, wall_ms};
 use crate::auth::certificate::PeerCertificate;
 use crate::auth::{ConnectRequest, Decision, Identity, PublishVerdict, Subject};
-use crate::core::connect::{Admission, admit};
+use crate::core::connect::{Admission, Refused, admit};
 use crate::core::message::Origin;
 use crate::core::session::Session;
 use crate::core::will::Will;
@@ -45,13 +46,29 @@ pub(crate) struct Door {
 pub(crate) struct Refusal {
     /// The reason.
     pub(crate) reason: ReasonCode,
+    /// The same for people; empty where the code says it all.
+    pub(crate) why: &'static str,
     /// Whether the client is told.
     pub(crate) say: bool,
 }
 
 impl From<ReasonCode> for Refusal {
     fn from(reason: ReasonCode) -> Self {
-        Self { reason, say: true }
+        Self {
+            reason,
+            why: "",
+            say: true,
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(Refused { reason, why }: Refused) -> Self {
+        Self {
+            reason,
+            why,
+            say: true,
+        }
     }
 }
 
@@ -62,7 +79,14 @@ impl Shared {
         connect: Connect,
         door: Door,
     ) -> Result<Client, Refusal> {
-        let admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
+        // [MQTT-4.12.0-1] There is no extended authentication yet.
+        if connect.properties.authentication_method.is_some() {
+            return Err(ReasonCode::BadAuthenticationMethod.into());
+        }
+        let mut admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
+        self.check_will_payload(&connect)?;
+        let response_information = self.response_information(&connect, &admission.client_id);
+        admission.set_response_information(response_information);
         let identity = self.authenticate(&connect, &admission, &door).await?;
         let subject = Arc::new(Subject {
             client_id: admission.client_id.clone(),
@@ -95,8 +119,9 @@ impl Shared {
             router,
             info,
             subject,
-            admission.keep_alive_s,
-            admission.link.max_packet_size,
+            &admission,
+            connect.version.is_v5()
+                && connect.properties.request_problem_information != Some(false),
         );
         client.begin(&connect, &admission, origin, resumed).await;
         Ok(client)
@@ -113,6 +138,29 @@ impl Shared {
         }
     }
 
+    /// The CONNACK of a refusal.
+    pub(crate) fn connack_of(&self, refusal: &Refusal) -> ConnAck {
+        let (reason, server_reference) = self.refer(refusal.reason);
+        let mut connack = ConnAck::refused(reason);
+        connack.properties.reason_string =
+            (!refusal.why.is_empty()).then(|| Utf8::from(refusal.why));
+        connack.properties.server_reference = server_reference;
+        connack
+    }
+
+    /// Sends clients elsewhere that this server cannot serve now, if there is an elsewhere.
+    pub(crate) fn refer(&self, reason: ReasonCode) -> (ReasonCode, Option<Utf8>) {
+        let for_now = matches!(
+            reason,
+            ReasonCode::ServerShuttingDown | ReasonCode::ServerBusy | ReasonCode::ServerUnavailable
+        );
+        let reference = self.settings.server_reference.as_deref();
+        match reference.and_then(|server| Utf8::new(server).ok()) {
+            Some(server) if for_now => (ReasonCode::UseAnotherServer, Some(server)),
+            _ => (reason, None),
+        }
+    }
+
     /// `[MQTT-3.1.2-24]` A client that cannot be welcomed is turned away before its session is touched.
     fn check_connack(&self, admission: &Admission) -> Result<(), Refusal> {
         let connack = admission.connack(false, &self.connect_limits);
@@ -123,8 +171,31 @@ impl Shared {
         }
         Err(Refusal {
             reason: ReasonCode::PacketTooLarge,
+            why: "",
             say: false,
         })
+    }
+
+    /// `[MQTT-3.1.2-28]` Only for a client that asked.
+    fn response_information(&self, connect: &Connect, client_id: &Utf8) -> Option<Utf8> {
+        let template = self.settings.response_information.as_deref()?;
+        let asked = connect.properties.request_response_information == Some(true);
+        let text = asked.then(|| template.replace("%c", client_id))?;
+        Utf8::try_from(text).ok()
+    }
+
+    /// What a will claims to be text must be text, as in PUBLISH.
+    fn check_will_payload(&self, connect: &Connect) -> Result<(), Refused> {
+        let is_wrong = connect.will.as_ref().is_some_and(|will| {
+            self.settings.check_payload_format
+                && will.properties.payload_format_indicator == Some(PayloadFormat::Utf8)
+                && std::str::from_utf8(&will.payload).is_err()
+        });
+        if is_wrong {
+            let why = "the will payload is said to be UTF-8 text and is not";
+            return Err(Refused::new(ReasonCode::PayloadFormatInvalid, why));
+        }
+        Ok(())
     }
 
     async fn authenticate(

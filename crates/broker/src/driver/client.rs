@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use weir_mqtt::properties::{AckProperties, DisconnectProperties};
 use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, ReasonCode, Utf8};
 
 use super::Shared;
@@ -18,7 +19,7 @@ use super::handle::SessionHandle;
 use super::router::{Routed, Router};
 use crate::auth::{PublishVerdict, Subject};
 use crate::core::Millis;
-use crate::core::connect::expiry_at_disconnect;
+use crate::core::connect::{Admission, Refused, expiry_at_disconnect};
 use crate::core::outbox::WriteBatch;
 use crate::core::session::NEVER_EXPIRES;
 use crate::core::will::Will;
@@ -31,14 +32,28 @@ pub(crate) struct Leave {
     pub(crate) reason: CloseReason,
     /// The reason code of the DISCONNECT that an MQTT 5 client gets.
     pub(crate) say: Option<ReasonCode>,
+    /// The same for people; empty where the code says it all.
+    pub(crate) why: &'static str,
+}
+
+impl From<Refused> for Leave {
+    fn from(refused: Refused) -> Self {
+        Self::because(refused.reason, refused.why)
+    }
 }
 
 impl Leave {
     /// The client broke the protocol.
     pub(crate) const fn broken(code: ReasonCode) -> Self {
+        Self::because(code, "")
+    }
+
+    /// The client broke the protocol or a limit, in words.
+    pub(crate) const fn because(code: ReasonCode, why: &'static str) -> Self {
         Self {
             reason: CloseReason::ProtocolError,
             say: Some(code),
+            why,
         }
     }
 
@@ -47,6 +62,7 @@ impl Leave {
         Self {
             reason: CloseReason::TcpClosed,
             say: None,
+            why: "",
         }
     }
 
@@ -62,7 +78,12 @@ impl Leave {
             CloseReason::NotAuthorized => Some(ReasonCode::NotAuthorized),
             CloseReason::Normal | CloseReason::TcpClosed | CloseReason::ProtocolError => None,
         };
-        Self { reason, say }
+        let why = match reason {
+            CloseReason::TakenOver => "another connection uses this client identifier",
+            CloseReason::KeepAliveTimeout => "nothing came for longer than the keep-alive allows",
+            _ => "",
+        };
+        Self { reason, say, why }
     }
 }
 
@@ -90,6 +111,8 @@ pub(crate) struct Client {
     keep_alive_ms: Option<Millis>,
     /// The largest packet that the client takes.
     max_packet_size: usize,
+    /// Whether acknowledgements may say why. `[MQTT-3.1.2-29]`
+    explains: bool,
     /// The publish that is tried now has been parked before.
     pub(super) retrying: bool,
     left: bool,
@@ -111,9 +134,10 @@ impl Client {
         router: Router,
         info: ClientInfo,
         subject: Arc<Subject>,
-        keep_alive_s: u16,
-        max_packet_size: usize,
+        admission: &Admission,
+        explains: bool,
     ) -> Self {
+        let keep_alive_s = admission.keep_alive_s;
         // [MQTT-3.1.2-22] One and a half times the keep-alive, or what the settings say.
         let factor = shared.settings.keepalive_factor.max(1.0);
         let keep_alive = std::time::Duration::from_secs(u64::from(keep_alive_s)).mul_f64(factor);
@@ -131,9 +155,13 @@ impl Client {
             // What an earlier connection left is sent again in the first step.
             refill: true,
             counts: Counts::default(),
-            keep_alive_ms: (keep_alive_s > 0)
-                .then(|| u64::try_from(keep_alive.as_millis()).unwrap_or(Millis::MAX)),
-            max_packet_size,
+            keep_alive_ms: match keep_alive_s {
+                0 => shared.settings.idle_timeout,
+                _ => Some(keep_alive),
+            }
+            .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(Millis::MAX)),
+            max_packet_size: admission.link.max_packet_size,
+            explains,
             retrying: false,
             left: false,
         }
@@ -157,6 +185,22 @@ impl Client {
     /// How long the client may be silent.
     pub(crate) fn keep_alive_ms(&self) -> Option<Millis> {
         self.keep_alive_ms
+    }
+
+    /// The DISCONNECT with which the client is left, and a shorter one in case that is larger than the client takes.
+    pub(crate) fn last_words(&self, leave: Leave) -> Option<[Disconnect; 2]> {
+        let reason = leave.say.filter(|_| self.info.version.is_v5())?;
+        let (reason, server_reference) = self.shared.refer(reason);
+        let properties = DisconnectProperties {
+            reason_string: (!leave.why.is_empty()).then(|| Utf8::from(leave.why)),
+            server_reference,
+            ..DisconnectProperties::default()
+        };
+        let long = Disconnect {
+            reason,
+            properties: Some(Box::new(properties)),
+        };
+        Some([long, Disconnect::new(reason)])
     }
 
     /// Handles one packet. Acknowledgements leave with [`step_done`](Self::step_done).
@@ -206,7 +250,10 @@ impl Client {
         let mut slot = self.handle.lock();
         let connected_with = slot.session.expiry_interval_s();
         match expiry_at_disconnect(connected_with, asked, &self.shared.connect_limits) {
-            None => return Leave::broken(ReasonCode::ProtocolError),
+            None => {
+                let why = "a session expiry interval of 0 cannot be raised in DISCONNECT";
+                return Leave::because(ReasonCode::ProtocolError, why);
+            }
             Some(expiry) if expiry != connected_with => {
                 slot.session
                     .set_expiry_interval(expiry, &mut self.router.effects);
@@ -220,6 +267,7 @@ impl Client {
         Leave {
             reason: CloseReason::Normal,
             say: None,
+            why: "",
         }
     }
 
@@ -452,6 +500,33 @@ impl Client {
         });
         self.shared.forget_subscriptions(self.handle.key, &filters);
         self.shared.stats.sessions.sub(1);
+    }
+
+    /// [`reply`](Self::reply) with the reason in words, where the client wants them and they fit. `[MQTT-3.1.2-29]`
+    pub(super) fn reply_because(
+        &mut self,
+        why: &'static str,
+        mut encode: impl FnMut(
+            Option<Box<AckProperties>>,
+            ProtocolVersion,
+            &mut Vec<u8>,
+        ) -> Result<(), EncodeError>,
+    ) -> Result<(), Leave> {
+        if !why.is_empty() && self.explains {
+            let properties = AckProperties {
+                reason_string: Some(Utf8::from(why)),
+                ..AckProperties::default()
+            };
+            let before = self.replies.bytes.len();
+            let (version, out) = (self.info.version, &mut self.replies.bytes);
+            encoded(encode(Some(Box::new(properties)), version, out))?;
+            if self.replies.bytes.len() - before <= self.max_packet_size {
+                self.replies.packets += 1;
+                return Ok(());
+            }
+            self.replies.bytes.truncate(before);
+        }
+        self.reply(|version, out| encode(None, version, out))
     }
 
     /// Puts one acknowledgement among those of this step. `[MQTT-3.1.2-24]` A client that does not take packets of its

@@ -104,7 +104,10 @@ impl Shared {
             packet_size: settings.max_packet_size,
             topic_alias: settings.topic_alias_maximum,
             session_expiry_s: session_expiry_s(settings.session_expiry_max),
+            topic_alias_out: settings.topic_alias_out,
             keep_alive_s: settings.keepalive_max_s,
+            short_v31_client_ids: settings.short_v31_client_ids,
+            capabilities: settings.capabilities,
         };
         let packet_timeout_ms = settings
             .packet_timeout
@@ -115,7 +118,6 @@ impl Shared {
                 bytes: settings.max_queued_bytes,
             },
             outbox_bytes: settings.max_outbox_bytes,
-            backlog: settings.max_retained,
         };
         let retained = RetainedLimits {
             messages: settings.max_retained,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_mqtt::properties::PayloadFormat;
 use weir_mqtt::{PacketId, PubAck, PubRec, Publish, QoS, ReasonCode, Utf8};
 
 use super::client::{Client, Leave};
@@ -15,10 +16,17 @@ use crate::stats::{CloseReason, DropReason};
 /// Between two tries of a publish that found no room twice.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
+/// What an MQTT 5 client is told.
+const NOT_ALLOWED: &str = "the client may not publish to this topic";
+
 impl Client {
     /// A PUBLISH has come.
     pub(super) fn publish(&mut self, now: Millis, mut publish: Publish) -> Result<(), Leave> {
         self.counts.messages[usize::from(publish.qos.as_u8())] += 1;
+        let capabilities = &self.shared.connect_limits.capabilities;
+        if let Some(refused) = capabilities.refuse_publish(publish.qos, publish.retain) {
+            return Err(refused.into());
+        }
         self.check_form(&mut publish)?;
         // Behind a publish that waits for room everything waits: the order of one client is kept.
         if !self.parked.is_empty() {
@@ -33,7 +41,8 @@ impl Client {
         if let Some(properties) = publish.properties.as_deref_mut() {
             // [MQTT-3.3.4-6]
             if !properties.subscription_identifiers.is_empty() {
-                return Err(Leave::broken(ReasonCode::ProtocolError));
+                let why = "only the server sends subscription identifiers in PUBLISH";
+                return Err(Leave::because(ReasonCode::ProtocolError, why));
             }
             if let Some(alias) = properties.topic_alias.take() {
                 self.resolve_alias(alias.get(), &mut publish.topic)?;
@@ -43,7 +52,8 @@ impl Client {
             }
         }
         if publish.topic.split('/').count() > self.shared.connect_limits.topic_levels {
-            return Err(Leave::broken(ReasonCode::TopicNameInvalid));
+            let why = "the topic has more levels than this server allows";
+            return Err(Leave::because(ReasonCode::TopicNameInvalid, why));
         }
         Ok(())
     }
@@ -51,12 +61,14 @@ impl Client {
     /// `[MQTT-3.3.2-8]` to `[MQTT-3.3.2-12]`
     fn resolve_alias(&mut self, alias: u16, topic: &mut Utf8) -> Result<(), Leave> {
         if alias > self.shared.connect_limits.topic_alias {
-            return Err(Leave::broken(ReasonCode::TopicAliasInvalid));
+            let why = "the topic alias is above the topic alias maximum of this server";
+            return Err(Leave::because(ReasonCode::TopicAliasInvalid, why));
         }
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
             let known = self.aliases.get(at).cloned().flatten();
-            *topic = known.ok_or(Leave::broken(ReasonCode::ProtocolError))?;
+            let why = "the topic alias has not been given a topic";
+            *topic = known.ok_or(Leave::because(ReasonCode::ProtocolError, why))?;
         } else {
             if self.aliases.len() <= at {
                 self.aliases.resize(at + 1, None);
@@ -75,6 +87,13 @@ impl Client {
             .verdict(&topic, &publish.topic, qos, publish.retain);
         if verdict != PublishVerdict::Allow {
             return self.forbidden(now, publish, verdict);
+        }
+        if self.is_in_wrong_format(&publish) {
+            let message = self.message(now, publish);
+            self.router
+                .drop_message(DropReason::PayloadFormat, &message);
+            let why = "the payload is said to be UTF-8 text and is not";
+            return self.refuse(qos, packet_id, ReasonCode::PayloadFormatInvalid, why);
         }
         if let Some(id) = packet_id
             && !self.take_once(qos, id)?
@@ -101,7 +120,8 @@ impl Client {
                 }
                 if self.info.version.is_v5() {
                     self.router.drop_message(DropReason::SinkFull, &message);
-                    return self.acknowledge(qos, packet_id, ReasonCode::QuotaExceeded);
+                    let why = "a rule's sink has no room for this message now";
+                    return self.refuse(qos, packet_id, ReasonCode::QuotaExceeded, why);
                 }
                 // An older client cannot be told: it waits, and so does everything it sends after this.
                 self.parked.push_front(Publish {
@@ -141,6 +161,7 @@ impl Client {
             return Err(Leave {
                 reason: CloseReason::NotAuthorized,
                 say: Some(ReasonCode::NotAuthorized),
+                why: NOT_ALLOWED,
             });
         }
         if let (QoS::ExactlyOnce, Some(id), true) = (qos, packet_id, self.info.version.is_v5()) {
@@ -150,7 +171,16 @@ impl Client {
                 .session
                 .release(id, &mut self.router.effects);
         }
-        self.acknowledge(qos, packet_id, ReasonCode::NotAuthorized)
+        self.refuse(qos, packet_id, ReasonCode::NotAuthorized, NOT_ALLOWED)
+    }
+
+    /// Whether the payload is not the text that it is said to be. A server may look (MQTT 5, 3.3.2.3.2).
+    fn is_in_wrong_format(&self, publish: &Publish) -> bool {
+        publish.properties.as_deref().is_some_and(|properties| {
+            properties.payload_format_indicator == Some(PayloadFormat::Utf8)
+                && self.shared.settings.check_payload_format
+                && std::str::from_utf8(&publish.payload).is_err()
+        })
     }
 
     /// Notes a publish that wants an acknowledgement; false for a QoS 2 message that was routed before.
@@ -190,6 +220,28 @@ impl Client {
             self.replies.publishes += 1;
             return self.reply(|version, out| PubAck::new(id, reason).encode(version, out));
         }
+        self.reply(|version, out| PubRec::new(id, reason).encode(version, out))
+    }
+
+    /// The PUBACK or PUBREC of a publish that goes nowhere, with the reason in words.
+    pub(super) fn refuse(
+        &mut self,
+        qos: QoS,
+        id: Option<PacketId>,
+        reason: ReasonCode,
+        why: &'static str,
+    ) -> Result<(), Leave> {
+        let Some(id) = id else { return Ok(()) };
+        if qos == QoS::AtLeastOnce {
+            self.replies.publishes += 1;
+            return self.reply_because(why, |properties, version, out| {
+                let puback = PubAck {
+                    properties,
+                    ..PubAck::new(id, reason)
+                };
+                puback.encode(version, out)
+            });
+        }
         if reason.is_error() && !self.info.version.is_v5() {
             // PUBREC without a reason means that it was taken; PUBREL will find the identifier.
             self.handle
@@ -197,7 +249,13 @@ impl Client {
                 .session
                 .first_sight(id, &mut self.router.effects);
         }
-        self.reply(|version, out| PubRec::new(id, reason).encode(version, out))
+        self.reply_because(why, |properties, version, out| {
+            let pubrec = PubRec {
+                properties,
+                ..PubRec::new(id, reason)
+            };
+            pubrec.encode(version, out)
+        })
     }
 
     /// The message of a PUBLISH that is accepted now.
@@ -225,7 +283,8 @@ impl Client {
 
 fn check_receive_maximum(unacknowledged: usize, receive_maximum: usize) -> Result<bool, Leave> {
     if unacknowledged >= receive_maximum {
-        return Err(Leave::broken(ReasonCode::ReceiveMaximumExceeded));
+        let why = "more publishes without acknowledgement than the receive maximum of this server";
+        return Err(Leave::because(ReasonCode::ReceiveMaximumExceeded, why));
     }
     Ok(true)
 }

@@ -262,6 +262,8 @@ impl Router {
         let shared = Arc::clone(&self.shared);
         let mut retained = shared.retained.write();
         match retained.set(message) {
+            // What the broker says of itself is said again after a start.
+            Set::Kept(message) if message.topic.starts_with("$SYS/") => {}
             Set::Kept(message) => self.effects.persist.push(Persist::Retained { message }),
             Set::Cleared => self.effects.persist.push(Persist::RetainedCleared {
                 topic: message.topic.detached(),

@@ -11,9 +11,9 @@ use weir_mqtt::{
 use super::client::{Client, Leave};
 use super::events;
 use crate::core::Millis;
+use crate::core::connect::{Capabilities, Refused};
 use crate::core::session::Session;
 use crate::core::subscriptions::SubscriptionOptions;
-use crate::stats::DropReason;
 
 /// A subscription that was granted.
 struct Granted {
@@ -25,15 +25,40 @@ struct Granted {
     new: bool,
 }
 
+/// A session is full.
+const TOO_MANY: &str = "more subscriptions than this server allows one client";
+
+/// Why nobody may subscribe with this filter here.
+fn not_offered(filter: &SubscriptionFilter, capabilities: &Capabilities) -> Option<Refused> {
+    if filter.share.is_some() && !capabilities.shared_subscriptions {
+        return Some(Refused::new(
+            ReasonCode::SharedSubscriptionsNotSupported,
+            "this server has no shared subscriptions",
+        ));
+    }
+    let wildcard = !filter.filter.is_exact() && !capabilities.wildcard_subscriptions;
+    wildcard.then_some(Refused::new(
+        ReasonCode::WildcardSubscriptionsNotSupported,
+        "this server takes no wildcards in filters",
+    ))
+}
+
 impl Client {
     pub(super) fn subscribe(&mut self, now: Millis, subscribe: Subscribe) -> Result<(), Leave> {
         let id = subscribe
             .properties
             .as_deref()
             .and_then(|properties| properties.subscription_identifier);
-        let (granted, reasons) = self.grant(&subscribe.requests, id);
+        self.check_capabilities(&subscribe)?;
+        let (granted, reasons, why) = self.grant(&subscribe.requests, id);
         let packet_id = subscribe.packet_id;
-        self.reply(|version, out| SubAck::new(packet_id, reasons).encode(version, out))?;
+        self.reply_because(why, |properties, version, out| {
+            let suback = SubAck {
+                properties,
+                ..SubAck::new(packet_id, reasons.clone())
+            };
+            suback.encode(version, out)
+        })?;
         {
             let mut slot = self.handle.lock();
             for one in &granted {
@@ -48,26 +73,51 @@ impl Client {
         Ok(())
     }
 
+    /// What this server does not offer, as CONNACK said, is a protocol error (MQTT 5, 3.2.2.3.11 to 3.2.2.3.13). Older
+    /// clients were told nothing and get a failure for each filter.
+    fn check_capabilities(&self, subscribe: &Subscribe) -> Result<(), Leave> {
+        let has_id = subscribe
+            .properties
+            .as_deref()
+            .is_some_and(|properties| properties.subscription_identifier.is_some());
+        let capabilities = &self.shared.connect_limits.capabilities;
+        if has_id && !capabilities.subscription_identifiers {
+            return Err(Leave::because(
+                ReasonCode::SubscriptionIdentifiersNotSupported,
+                "this server has no subscription identifiers",
+            ));
+        }
+        if !self.info.version.is_v5() {
+            return Ok(());
+        }
+        let mut filters = subscribe.requests.iter().map(|request| &request.filter);
+        let refused = filters.find_map(|filter| not_offered(filter, capabilities));
+        refused.map_or(Ok(()), |refused| Err(refused.into()))
+    }
+
     /// What is granted, each filter once however often it was asked for, and one code for each request.
     fn grant(
         &self,
         requests: &[SubscriptionRequest],
         id: Option<SubscriptionId>,
-    ) -> (Vec<Granted>, Vec<ReasonCode>) {
+    ) -> (Vec<Granted>, Vec<ReasonCode>, &'static str) {
         let mut granted: Vec<Granted> = Vec::new();
         let mut places: HashMap<&SubscriptionFilter, usize> = HashMap::default();
         let mut new_filters = 0;
+        let mut why = "";
         let slot = self.handle.lock();
         let reasons = (0..)
             .zip(requests)
             .map(|(at, SubscriptionRequest { filter, options })| {
                 if at >= self.shared.settings.max_subscriptions_per_client {
+                    why = TOO_MANY;
                     return ReasonCode::QuotaExceeded;
                 }
                 let known = places.get(filter).copied();
                 let new = known.is_none() && !slot.session.is_subscribed(filter);
                 if let Some(refusal) = self.refusal(filter, &slot.session, new, new_filters) {
-                    return refusal;
+                    why = refusal.why;
+                    return refusal.reason;
                 }
                 let qos = match self
                     .shared
@@ -108,7 +158,7 @@ impl Client {
             })
             .collect();
         drop(slot);
-        (granted, reasons)
+        (granted, reasons, why)
     }
 
     fn refusal(
@@ -117,14 +167,18 @@ impl Client {
         session: &Session,
         new: bool,
         new_filters: usize,
-    ) -> Option<ReasonCode> {
+    ) -> Option<Refused> {
         let settings = &self.shared.settings;
+        if let Some(refused) = not_offered(filter, &settings.capabilities) {
+            return Some(refused);
+        }
         if filter.filter.as_str().split('/').count() > settings.max_topic_levels {
-            return Some(ReasonCode::TopicFilterInvalid);
+            let why = "the filter has more levels than this server allows";
+            return Some(Refused::new(ReasonCode::TopicFilterInvalid, why));
         }
         let full =
             session.subscriptions_len() + new_filters >= settings.max_subscriptions_per_client;
-        (full && new).then_some(ReasonCode::QuotaExceeded)
+        (full && new).then_some(Refused::new(ReasonCode::QuotaExceeded, TOO_MANY))
     }
 
     /// Puts subscriptions into the index and sends the retained messages.
@@ -143,13 +197,8 @@ impl Client {
             });
             let mut slot = self.handle.lock();
             for one in granted.iter().filter(|one| one.retrieve) {
-                for message in retained.matching(&one.filter.filter, now) {
-                    let own = message.origin.client_id == self.handle.client_id;
-                    let skipped = own && one.options.no_local;
-                    if !skipped && !slot.session.retrieve(message, one.options) {
-                        self.shared.stats.dropped(DropReason::QueueFull, 1);
-                    }
-                }
+                let walk = retained.walk(one.filter.filter.clone());
+                slot.session.retrieve(walk, one.options);
             }
             slot.session
                 .refill(now, Some(&retained), &mut self.router.effects);

@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep_until, timeout};
-use weir_mqtt::{
-    ConnAck, Connect, DecodeError, Disconnect, Packet, ProtocolVersion, ReasonCode, codec,
-};
+use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, Utf8, codec};
 
 use crate::core::Millis;
 use crate::core::connect::max_packet_size;
@@ -90,9 +88,10 @@ where
             let (version, max) = (connect.version, max_packet_size(&connect));
             match shared.admit(connect, *door).await {
                 Ok(client) => return Some((client, unread)),
-                Err(Refusal { reason, say }) => {
+                Err(refusal) => {
+                    let Refusal { reason, say, .. } = refusal;
                     shared.stats.connects_refused.of(reason.as_u8()).add(1);
-                    say.then(|| (version, ConnAck::refused(reason), max))
+                    say.then(|| (version, shared.connack_of(&refusal), max))
                 }
             }
         }
@@ -103,15 +102,21 @@ where
                 .of(error.reason.as_u8())
                 .add(1);
             tracing::debug!(?peer, transport, %error, "the first packet is no CONNECT that can be accepted");
-            error
-                .connack()
-                .map(|(version, connack)| (version, connack, usize::MAX))
+            error.connack().map(|(version, mut connack)| {
+                connack.properties.reason_string = Some(Utf8::from(error.detail));
+                (version, connack, usize::MAX)
+            })
         }
     };
     if let Some((version, connack, max)) = refusal {
         let mut bytes = Vec::new();
         // [MQTT-3.1.2-24]
-        let fits = connack.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
+        let mut fits = connack.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
+        if !fits {
+            bytes.clear();
+            let short = ConnAck::refused(connack.reason);
+            fits = short.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
+        }
         if fits && stream.write_all(&bytes).await.is_ok() {
             linger(stream).await;
         }
@@ -468,7 +473,7 @@ where
 
     fn broken(&self, error: &DecodeError) -> Leave {
         tracing::debug!(client_id = %self.client.client_id(), %error, "a packet was refused");
-        Leave::broken(error.reason)
+        Leave::because(error.reason, error.detail)
     }
 
     /// Keep-alive and the memory of idle connections. One timer, set again only when it fires.
@@ -559,17 +564,13 @@ where
         if leave.reason == CloseReason::TcpClosed {
             return false;
         }
-        let say = leave.say.filter(|_| self.client.version().is_v5());
         let mut last = Vec::new();
-        if let Some(reason) = say
-            && Disconnect::new(reason)
-                .encode(ProtocolVersion::V5, &mut last)
-                .is_err()
-        {
-            return false;
-        }
-        if last.len() > self.client.max_packet_size() {
+        for disconnect in self.client.last_words(leave).into_iter().flatten() {
+            let encoded = disconnect.encode(ProtocolVersion::V5, &mut last);
             // [MQTT-3.1.2-24]
+            if encoded.is_ok() && last.len() <= self.client.max_packet_size() {
+                break;
+            }
             last.clear();
         }
         self.output_waits = true;
@@ -661,7 +662,7 @@ mod tests {
     #[test]
     fn a_frame_in_small_pieces_is_not_copied_for_every_piece() {
         let frame = {
-            let topic = weir_mqtt::Utf8::from("t");
+            let topic = Utf8::from("t");
             let publish = weir_mqtt::Publish::new(topic, Bytes::from(vec![7; 300_000]));
             let mut bytes = Vec::new();
             codec::encode(&Packet::Publish(publish), ProtocolVersion::V5, &mut bytes).unwrap();

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use weir_mqtt::properties::PublishProperties;
 use weir_mqtt::{
-    Delivery, EncodeError, PacketId, ProtocolVersion, Publish, PublishFrame, QoS, SubscriptionId,
-    Utf8,
+    AliasUse, Delivery, EncodeError, PacketId, ProtocolVersion, Publish, PublishFrame, QoS,
+    SubscriptionId, TopicAlias, Utf8,
 };
 
 use crate::{V3_1_1, V5, arbitrary, id, text};
@@ -84,6 +84,42 @@ proptest! {
             parts.extend_from_slice(frame.payload());
             prop_assert_eq!(parts, whole);
         }
+    }
+
+    #[test]
+    fn an_alias_changes_the_topic_and_one_property_and_nothing_else(
+        version in arbitrary::version(),
+        topic in arbitrary::topic_name(),
+        properties in proptest::option::of(arbitrary::publish_properties()),
+        payload in arbitrary::binary(),
+        delivery in deliveries(),
+        ids in proptest::collection::vec(arbitrary::subscription_id(), 0..5),
+        number in 1..=u16::MAX,
+        in_place in any::<bool>(),
+    ) {
+        let properties = properties.map(|mut properties| {
+            properties.subscription_identifiers.clear();
+            properties.topic_alias = None;
+            properties
+        });
+        let frame = PublishFrame::new(&topic, properties.as_ref(), &payload, version).unwrap();
+        let number = TopicAlias::new(number).unwrap();
+        let alias = if in_place { AliasUse::InPlace(number) } else { AliasUse::Introduce(number) };
+        let mut bytes = Vec::new();
+        frame.write_head_aliased(delivery, false, &ids, Some(alias), &mut bytes).unwrap();
+        bytes.extend_from_slice(frame.payload());
+
+        let mut expected =
+            alone(topic.as_utf8(), properties.as_ref(), &payload, (delivery, false), &ids, version);
+        if version.is_v5() {
+            expected.properties.get_or_insert_default().topic_alias = Some(number);
+            if in_place {
+                expected.topic = Utf8::default();
+            }
+        }
+        let decoded = weir_mqtt::codec::decode(Bytes::from(bytes), version);
+        prop_assert_eq!(decoded, Ok(weir_mqtt::Packet::Publish(expected)));
+        prop_assert_eq!(frame.topic(), topic.as_bytes());
     }
 }
 
