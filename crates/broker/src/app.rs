@@ -14,13 +14,13 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::auth::Authenticator;
-use crate::broker::{Broker, ListenerSettings};
-use crate::config::{Config, StartPolicy};
+use crate::broker::{Broker, ListenerSettings, Socket, Transport, WebSocketSettings};
+use crate::config::{Bind, Config, Listener, StartPolicy};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
-use crate::reload::{Project, ReloadReport, Reloader};
+use crate::reload::{Certificates, Project, ReloadReport, Reloader};
 
 /// How long clients and sinks get to finish at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -44,8 +44,10 @@ pub struct App {
     pub pipeline: Arc<Pipeline>,
     /// Files to live rules.
     pub reloader: Arc<Reloader>,
-    /// Where MQTT clients connect.
+    /// Where MQTT clients connect over the network.
     pub mqtt: Vec<SocketAddr>,
+    /// Every listener: how clients reach it, and where it is.
+    pub listeners: Vec<(Transport, String)>,
     /// Where health, metrics and reload are.
     pub http: SocketAddr,
     /// What the first load of the files gave.
@@ -66,6 +68,7 @@ impl App {
         project: Project,
         authenticator: Arc<dyn Authenticator>,
     ) -> Result<Self, StartError> {
+        let doors = doors(config)?;
         let data_dir = config.data_dir();
         let lock = lock(&data_dir)?;
         let pipeline = Arc::new(Pipeline::new(World::new(
@@ -78,6 +81,11 @@ impl App {
             &data_dir,
             Arc::clone(&pipeline),
         ));
+        let certificates: Vec<_> = doors
+            .iter()
+            .filter_map(|(_, settings)| settings.tls.clone())
+            .collect();
+        reloader.accompany(Arc::new(Certificates(certificates)));
         // Before any listener opens: the first publish meets every rule.
         let first_load = reloader.reload(false).await;
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
@@ -93,16 +101,21 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt = Vec::new();
-        for listener in config.listeners() {
-            let socket = bind(listener.bind, "an MQTT listener").await?;
-            let address = local(&socket)?;
-            mqtt.push(address);
-            let settings = ListenerSettings {
-                name: format!("tcp:{address}").into(),
-                max_connections: listener.max_connections,
-                allow_anonymous: allow_anonymous(config, address),
-                ..ListenerSettings::default()
+        let mut listeners = Vec::new();
+        for (listener, mut settings) in doors {
+            let socket = open(&listener)?;
+            let place = match socket.local_addr() {
+                Some(address) => {
+                    mqtt.push(address);
+                    address.to_string()
+                }
+                None => listener.bind.to_string(),
             };
+            if listener.name.is_none() {
+                // With the port that it got.
+                settings.name = format!("{}:{place}", settings.transport.name()).into();
+            }
+            listeners.push((settings.transport, place));
             let (broker, stopped) = (broker.clone(), ended(stopped.clone()));
             tasks.spawn(async move { broker.serve(socket, settings, stopped).await });
         }
@@ -113,9 +126,10 @@ impl App {
             pipeline: Arc::clone(&pipeline),
             reloader: Arc::clone(&reloader),
             started_s: now_ms() / 1000,
+            mqtt: web_listener(config, http).map(|settings| Arc::new(broker.listener(settings))),
         };
         tasks.spawn(admin::serve(socket, admin, ended(stopped.clone())));
-        if config.rules.watch && reloader.has_folders() {
+        if config.rules.watch && !reloader.folders().is_empty() {
             tasks.spawn(watch_files(Arc::clone(&reloader), ended(stopped)));
         }
         Ok(Self {
@@ -123,6 +137,7 @@ impl App {
             pipeline,
             reloader,
             mqtt,
+            listeners,
             http,
             first_load,
             stop,
@@ -173,18 +188,55 @@ async fn watch_files(reloader: Arc<Reloader>, stopped: impl Future<Output = ()>)
     }
 }
 
-/// Whether a listener admits clients without credentials: as configured, else on loopback without a password file.
-fn allow_anonymous(config: &Config, address: SocketAddr) -> bool {
-    config
-        .auth
-        .allow_anonymous
-        .unwrap_or(address.ip().is_loopback() && config.auth.password_file.is_none())
+/// Every listener with what it decides for itself; its certificates are read before anything is opened.
+fn doors(config: &Config) -> Result<Vec<(Listener, ListenerSettings)>, StartError> {
+    let (mut doors, mut problems) = (Vec::new(), Vec::new());
+    for (at, listener) in config.listeners().into_iter().enumerate() {
+        match listener.settings(at, &config.auth) {
+            Ok(settings) => doors.push((listener, settings)),
+            Err(problem) => problems.push(*problem),
+        }
+    }
+    if problems.is_empty() {
+        Ok(doors)
+    } else {
+        Err(StartError::Config(problems))
+    }
+}
+
+/// MQTT on the HTTP port.
+fn web_listener(config: &Config, http: SocketAddr) -> Option<ListenerSettings> {
+    let path = config.http.mqtt_path.clone()?;
+    Some(ListenerSettings {
+        name: format!("http:{http}").into(),
+        transport: Transport::Ws,
+        allow_anonymous: Listener::tcp(http).admits_anonymous(&config.auth),
+        web_socket: Some(WebSocketSettings {
+            path,
+            ..WebSocketSettings::default()
+        }),
+        ..ListenerSettings::default()
+    })
+}
+
+fn open(listener: &Listener) -> Result<Socket, StartError> {
+    let socket = match &listener.bind {
+        Bind::Address(address) => Socket::tcp(*address),
+        Bind::Path(path) => Socket::unix(path, listener.mode()),
+    };
+    socket.map_err(|error| in_use("an MQTT listener", &listener.bind, &error))
+}
+
+fn in_use(what: &str, place: &impl std::fmt::Display, error: &std::io::Error) -> StartError {
+    StartError::Unusable(format!(
+        "[E1601] {what} cannot use {place}: {error}; is another broker running? Choose another port, or 0 for a free one"
+    ))
 }
 
 async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| {
-        StartError::Unusable(format!("[E1601] {what} cannot use {address}: {error}; is another broker running? Choose another port, or 0 for a free one"))
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| in_use(what, &address, &error))
 }
 
 fn local(socket: &TcpListener) -> Result<SocketAddr, StartError> {

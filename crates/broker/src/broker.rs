@@ -5,15 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-
 use crate::builder::BrokerBuilder;
 use crate::core::connect::Capabilities;
 use crate::core::message::Message;
 use crate::driver::Shared;
 use crate::driver::router::{Routed, Router};
-use crate::net::listener;
+pub use crate::net::handshake::{CertificateName, ProxySettings};
+use crate::net::listener::Listener;
+pub use crate::net::proxy_protocol::Network;
+pub use crate::net::socket::Socket;
+pub use crate::net::tls::{ClientAuth, Pem, ServerCertificate, Tls, TlsSettings};
 pub use crate::net::transport::Transport;
+pub use crate::net::websocket::handshake::WebSocketSettings;
 use crate::stats::{BrokerStats, CloseReason, DropReason};
 
 /// Limits of the MQTT server; the names are those of `[mqtt]` in `weir.toml`.
@@ -75,6 +78,10 @@ impl Default for ListenerSettings {
             transport: Transport::default(),
             max_connections: 100_000,
             allow_anonymous: false,
+            proxy: None,
+            tls: None,
+            identity: CertificateName::None,
+            web_socket: None,
         }
     }
 }
@@ -120,6 +127,21 @@ pub struct ListenerSettings {
     pub max_connections: usize,
     /// Whether clients without credentials are admitted.
     pub allow_anonymous: bool,
+    /// Whether a PROXY header stands before everything else, and whose is believed.
+    pub proxy: Option<ProxySettings>,
+    /// The certificates, where there is TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// Which name in a client's certificate is its user name.
+    pub identity: CertificateName,
+    /// What is asked of the handshake, where MQTT is carried over WebSocket.
+    pub web_socket: Option<WebSocketSettings>,
+}
+
+impl ListenerSettings {
+    /// Whether MQTT begins with the first byte of a connection.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.proxy.is_none() && self.tls.is_none() && self.web_socket.is_none()
+    }
 }
 
 /// The MQTT server. Cheap to clone; all clones are one broker.
@@ -149,11 +171,16 @@ impl Broker {
     /// Accepts connections until `shutdown` resolves or the broker is shut down.
     pub async fn serve(
         &self,
-        listener: TcpListener,
+        socket: impl Into<Socket>,
         settings: ListenerSettings,
         shutdown: impl Future<Output = ()>,
     ) {
-        listener::serve(Arc::clone(&self.shared), listener, settings, shutdown).await;
+        self.listener(settings).serve(socket.into(), shutdown).await;
+    }
+
+    /// A place where clients come in.
+    pub(crate) fn listener(&self, settings: ListenerSettings) -> Listener {
+        Listener::new(Arc::clone(&self.shared), settings)
     }
 
     /// Publishes from inside: rules, retained messages, subscribers and sessions see it like any other message.

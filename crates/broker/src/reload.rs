@@ -3,6 +3,8 @@
 //! A reload never drops a client or a row: sinks that did not change keep their queue and worker, changed ones keep
 //! their queue, and those of removed rules get time to drain.
 
+mod companions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 use weir_sinks::{Connector, ConsoleOutput, LinkState, SinkHandle, SinkSpec};
+
+pub use companions::{Certificates, Companion};
 
 use crate::config::toml_file::{Outside, Process};
 use crate::config::{Config, Policy, StartPolicy};
@@ -45,6 +49,7 @@ pub struct Reloader {
     data_dir: PathBuf,
     store_id: String,
     pipeline: Arc<Pipeline>,
+    companions: Mutex<Vec<Arc<dyn Companion>>>,
     /// One reload at a time; looked at by readers without waiting for one.
     state: Mutex<State>,
     turn: tokio::sync::Mutex<u64>,
@@ -56,6 +61,8 @@ struct State {
     seen: Files,
     /// What became of them.
     reports: Vec<FileReport>,
+    /// Files of companions that are bad.
+    refused_beside: Vec<PathBuf>,
     /// What is live.
     checked: Checked,
     connectors: HashMap<String, (u64, Arc<Connector>)>,
@@ -209,6 +216,7 @@ impl Reloader {
             data_dir: data_dir.to_path_buf(),
             store_id: store_id(data_dir),
             pipeline,
+            companions: Mutex::default(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::new(0),
         }
@@ -219,12 +227,24 @@ impl Reloader {
         matches!(self.project, Project::Folders(_))
     }
 
-    /// The folders to watch.
+    /// Loads something else with the rules from now on.
+    pub fn accompany(&self, companion: Arc<dyn Companion>) {
+        self.companions.lock().push(companion);
+    }
+
+    fn companions(&self) -> Vec<Arc<dyn Companion>> {
+        self.companions.lock().clone()
+    }
+
+    /// The folders and files to watch.
     pub fn folders(&self) -> Vec<PathBuf> {
-        match &self.project {
+        let beside = self.companions();
+        let mut folders = match &self.project {
             Project::Folders(folders) => folders.all().map(Path::to_path_buf).to_vec(),
             Project::BuiltIn(..) => Vec::new(),
-        }
+        };
+        folders.extend(beside.iter().flat_map(|companion| companion.files()));
+        folders
     }
 
     /// Loads when a file's text is not what it was at the last load.
@@ -236,7 +256,8 @@ impl Reloader {
             .unwrap_or_default();
         let files = self.read(&last_good).files;
         let changed = changed(&self.state.lock().seen, &files);
-        if changed.is_empty() {
+        let beside = self.companions();
+        if changed.is_empty() && !beside.iter().any(|companion| companion.has_changed()) {
             None
         } else {
             Some(self.reload(false).await)
@@ -263,6 +284,12 @@ impl Reloader {
         self.limit_rules(&mut checked);
         note_unreadable(&mut checked, scanned.unreadable);
         let changed = changed(&self.state.lock().seen, &files);
+        let beside: Vec<FileOutcome> = self
+            .companions()
+            .iter()
+            .flat_map(|companion| companion.reload(dry_run))
+            .collect();
+        let refused_beside: Vec<PathBuf> = refused_files(&beside).cloned().collect();
         let refused = checked.refused() + scanned.problems.len();
         let strict = first && self.start_policy == StartPolicy::Strict;
         let whole = strict || (self.policy == Policy::AllOrNothing && !first);
@@ -290,22 +317,23 @@ impl Reloader {
             if apply {
                 state.checked = checked;
             }
-            if refused == 0 {
+            let all_good = refused == 0 && refused_beside.is_empty();
+            state.refused_beside = refused_beside;
+            if all_good {
                 state.totals.ok += 1;
             } else {
                 state.totals.with_refusals += 1;
             }
         }
         *turn += 1;
-        let bad: BTreeSet<PathBuf> = outcomes
-            .iter()
-            .filter(|file| file.outcome == "refused")
-            .map(|file| file.path.clone())
-            .collect();
+        let applied_beside = beside.iter().filter(|file| file.outcome == "ok").count();
+        let changed_beside = beside.len();
+        outcomes.extend(beside);
+        let bad: BTreeSet<PathBuf> = refused_files(&outcomes).cloned().collect();
         let mut report = ReloadReport {
             v: 1,
             generation: *turn,
-            changed: changed.len(),
+            changed: changed.len() + changed_beside,
             applied: if apply {
                 changed
                     .iter()
@@ -313,7 +341,7 @@ impl Reloader {
                     .count()
             } else {
                 0
-            },
+            } + if dry_run { 0 } else { applied_beside },
             refused: bad.len(),
             dry_run,
             millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -573,7 +601,9 @@ impl Reloader {
             .reports
             .iter()
             .filter(|report| report.verdict != Verdict::Ok);
-        bad.map(|report| report.path.clone()).collect()
+        bad.map(|report| report.path.clone())
+            .chain(state.refused_beside.iter().cloned())
+            .collect()
     }
 
     /// How often files were loaded.
@@ -738,6 +768,12 @@ fn note_unreadable(checked: &mut Checked, unreadable: BTreeMap<FileId, Problem>)
             }),
         }
     }
+}
+
+/// The files that are bad.
+fn refused_files(outcomes: &[FileOutcome]) -> impl Iterator<Item = &PathBuf> {
+    let bad = outcomes.iter().filter(|file| file.outcome == "refused");
+    bad.map(|file| &file.path)
 }
 
 /// The files whose text differs, with their paths.

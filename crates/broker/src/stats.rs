@@ -2,7 +2,12 @@
 //!
 //! Never here: names and labels of the exposition format, and no client id or topic.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::RwLock;
+
+use crate::net::transport::Transport;
 
 /// Every counter and gauge of the MQTT server.
 #[derive(Debug, Default)]
@@ -13,7 +18,9 @@ pub struct BrokerStats {
     pub connections_closed: Counter,
     /// Network connections that are open now.
     pub connections_size: Counter,
-    /// Connections turned away because the listener was full.
+    /// Every listener that there has been.
+    pub listeners: RwLock<Vec<Arc<ListenerStats>>>,
+    /// Connections turned away because a listener was full.
     pub connections_over_limit: Counter,
     /// Control packets that were read and handled to the end.
     pub handled_packets: Counter,
@@ -216,7 +223,92 @@ impl CloseReason {
     }
 }
 
+/// What one listener counts.
+#[derive(Debug, Default)]
+pub struct ListenerStats {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How its clients reach it.
+    pub transport: Transport,
+    /// Connections that were accepted.
+    pub accepted: Counter,
+    /// Connections that are open now.
+    pub open: Counter,
+    /// Connections turned away because there were too many.
+    pub over_limit: Counter,
+    /// Times that the system could give it no connection.
+    pub accept_errors: Counter,
+    /// Connections that did not come to MQTT, by [`HandshakeFailure`].
+    pub handshake_failures: [Counter; HandshakeFailure::ALL.len()],
+}
+
+impl ListenerStats {
+    /// Counts a connection that did not come to MQTT.
+    pub fn handshake_failed(&self, reason: HandshakeFailure) {
+        self.handshake_failures[reason as usize].add(1);
+    }
+}
+
+/// Why a connection did not come to MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// It took too long.
+    Timeout,
+    /// The client ended it.
+    Closed,
+    /// The PROXY header was malformed, or came from somebody who is not trusted.
+    Proxy,
+    /// No TLS, or none that both sides speak.
+    Tls,
+    /// The client's certificate was missing, not good or without the name that is asked for.
+    ClientCertificate,
+    /// The request for a WebSocket was refused.
+    WebSocket,
+}
+
+impl HandshakeFailure {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 6] = [
+        Self::Timeout,
+        Self::Closed,
+        Self::Proxy,
+        Self::Tls,
+        Self::ClientCertificate,
+        Self::WebSocket,
+    ];
+
+    /// The label value in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Proxy => "proxy",
+            Self::Tls => "tls",
+            Self::ClientCertificate => "client_certificate",
+            Self::WebSocket => "web_socket",
+        }
+    }
+}
+
 impl BrokerStats {
+    /// The counters of a listener; one that comes again goes on counting.
+    pub fn listener(&self, name: &Arc<str>, transport: Transport) -> Arc<ListenerStats> {
+        let mut listeners = self.listeners.write();
+        let known = listeners
+            .iter()
+            .find(|known| known.name == *name && known.transport == transport);
+        if let Some(known) = known {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(ListenerStats {
+            name: Arc::clone(name),
+            transport,
+            ..ListenerStats::default()
+        });
+        listeners.push(Arc::clone(&fresh));
+        fresh
+    }
+
     /// Counts messages that did not reach a session.
     pub fn dropped(&self, reason: DropReason, n: u64) {
         self.messages_dropped[reason as usize].add(n);

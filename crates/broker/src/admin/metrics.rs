@@ -8,7 +8,9 @@ use super::Admin;
 use super::exposition::{Exposition, Type};
 use crate::pipeline::counters::KINDS;
 use crate::pipeline::world::now_ms;
-use crate::stats::{CloseReason, DropReason};
+use crate::stats::{
+    BrokerStats, CloseReason, Counter, DropReason, HandshakeFailure, ListenerStats,
+};
 use weir_mqtt::ReasonCode;
 
 /// One scrape.
@@ -88,6 +90,7 @@ fn nine(admin: &Admin, out: &mut Exposition) {
 
 fn broker(admin: &Admin, out: &mut Exposition) {
     let stats = admin.broker.stats();
+    listeners(stats, out);
     let mut refused = out.metric(
         "weir_connects_refused_total",
         Type::Counter,
@@ -151,6 +154,63 @@ fn broker(admin: &Admin, out: &mut Exposition) {
         "CONNECT packets whose credentials were refused.",
     )
     .value(stats.auth_failures.get());
+}
+
+fn listeners(stats: &BrokerStats, out: &mut Exposition) {
+    let listeners = stats.listeners.read();
+    for (name, kind, help, read) in [
+        (
+            "weir_listener_connections",
+            Type::Gauge,
+            "Connections open now, by listener.",
+            (|listener| &listener.open) as fn(&ListenerStats) -> &Counter,
+        ),
+        (
+            "weir_listener_accepted_total",
+            Type::Counter,
+            "Connections accepted, by listener.",
+            |listener| &listener.accepted,
+        ),
+        (
+            "weir_listener_over_limit_total",
+            Type::Counter,
+            "Connections turned away because the listener was full.",
+            |listener| &listener.over_limit,
+        ),
+        (
+            "weir_listener_accept_errors_total",
+            Type::Counter,
+            "Times that the system could give the listener no connection.",
+            |listener| &listener.accept_errors,
+        ),
+    ] {
+        let mut metric = out.metric(name, kind, help);
+        for listener in listeners.iter() {
+            let labels = [
+                ("listener", &*listener.name),
+                ("transport", listener.transport.name()),
+            ];
+            metric.sample(&labels, read(listener).get());
+        }
+    }
+    let mut failures = out.metric(
+        "weir_handshake_failures_total",
+        Type::Counter,
+        "Connections that did not come to MQTT, by listener and reason.",
+    );
+    for listener in listeners.iter() {
+        for (reason, count) in HandshakeFailure::ALL
+            .iter()
+            .zip(&listener.handshake_failures)
+        {
+            let labels = [
+                ("listener", &*listener.name),
+                ("transport", listener.transport.name()),
+                ("reason", reason.name()),
+            ];
+            failures.sample(&labels, count.get());
+        }
+    }
 }
 
 fn rules(admin: &Admin, out: &mut Exposition) {

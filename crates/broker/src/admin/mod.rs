@@ -5,6 +5,7 @@
 
 mod exposition;
 mod metrics;
+mod web_socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,12 +15,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::broker::Broker;
+use crate::net::listener::Listener;
 use crate::pipeline::Pipeline;
 use crate::reload::Reloader;
 
@@ -34,6 +37,8 @@ pub struct Admin {
     pub reloader: Arc<Reloader>,
     /// When the process started: seconds since the Unix epoch.
     pub started_s: i64,
+    /// Where clients come in that speak MQTT over WebSocket on this port.
+    pub(crate) mqtt: Option<Arc<Listener>>,
 }
 
 /// Serves until `shutdown` resolves.
@@ -59,8 +64,12 @@ pub async fn serve(
         .route("/weir/v1/sinks", get(sinks))
         .route("/weir/v1/connectors", get(connectors))
         .route("/weir/v1/reload", post(reload))
+        .fallback(web_socket::mqtt_or_nothing)
         .layer(middleware::from_fn(only_by_a_loopback_name))
         .with_state(admin);
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    // What is written here is whole, and some of it is MQTT.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     if let Err(error) = axum::serve(listener, app)
         .with_graceful_shutdown(shutdown)
         .await

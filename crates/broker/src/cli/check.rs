@@ -47,10 +47,12 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     };
     let (files, unreadable) = Folders::of(&loaded.config.rules).scan();
     let checked = check(&files, &Files::default(), None, &Process);
+    let certificates = loaded.config.check_files();
     let mut reports: Vec<FileReport> = checked.reports;
     reports.retain(|report| is_wanted(&report.path, &args.paths));
     let unreadable: Vec<Problem> = unreadable
         .into_iter()
+        .chain(certificates)
         .filter(|problem| is_wanted(&problem.file, &args.paths))
         .collect();
     if reports.is_empty() && unreadable.is_empty() {

@@ -117,8 +117,8 @@ fn banner(config: &Config, file: Option<&std::path::Path>, app: &App) {
         env!("CARGO_PKG_VERSION"),
         config.data_dir().display()
     ));
-    for address in &app.mqtt {
-        say(&format!("mqtt {address}"));
+    for (transport, place) in &app.listeners {
+        say(&format!("{} {place}", transport.scheme()));
     }
     say(&format!("http {}", app.http));
     let stale = app.reloader.stale().len();

@@ -20,10 +20,7 @@ impl Auth {
     /// What is unsafe or cannot be.
     pub(super) fn check(&self, listeners: &[Listener], refuse: &mut impl FnMut(String, &str)) {
         for listener in listeners {
-            if !listener.bind.ip().is_loopback()
-                && self.password_file.is_none()
-                && self.allow_anonymous != Some(true)
-            {
+            if listener.is_open_by_accident(self) {
                 refuse(
                     format!(
                         "the listener on {} is open to the network and nobody has to log in",

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use auth::Auth;
-pub use listeners::{Listener, ListenerKind};
+pub use listeners::{Bind, FileMode, Listener, MinTls, Sni};
 pub use mqtt::Mqtt;
 pub use units::{ByteSize, Span};
 
@@ -72,6 +72,8 @@ pub enum LogFormat {
 pub struct Http {
     /// Address and port; port 0 takes a free one. Loopback only in this version.
     pub bind: SocketAddr,
+    /// Where MQTT over WebSocket is on this port; nowhere unless set.
+    pub mqtt_path: Option<String>,
 }
 
 /// `[rules]`
@@ -131,6 +133,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 18083)),
+            mqtt_path: None,
         }
     }
 }
@@ -211,7 +214,22 @@ impl Config {
             problems.push(Problem::whole(path, "E1006", message).help(help));
         };
         self.mqtt.check(&mut refuse);
-        self.auth.check(&self.listeners(), &mut refuse);
+        let listeners = self.listeners();
+        for (at, listener) in listeners.iter().enumerate() {
+            listener.check(at, &mut refuse);
+        }
+        self.auth.check(&listeners, &mut refuse);
+        if self
+            .http
+            .mqtt_path
+            .as_ref()
+            .is_some_and(|path| !path.starts_with('/'))
+        {
+            refuse(
+                "http.mqtt_path does not begin with `/`".to_owned(),
+                "for example \"/mqtt\"",
+            );
+        }
         if !self.http.bind.ip().is_loopback() {
             refuse(
                 format!("http.bind {} is not a loopback address", self.http.bind),
@@ -226,6 +244,17 @@ impl Config {
         self.listeners
             .clone()
             .unwrap_or_else(|| vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))])
+    }
+
+    /// What is wrong with the files that listeners need. Read by the broker at its start and by `weir check`; other
+    /// commands may not be allowed to read a private key, and need not.
+    pub fn check_files(&self) -> Vec<Problem> {
+        self.listeners()
+            .iter()
+            .enumerate()
+            .filter_map(|(at, listener)| listener.tls(at)?.load().err())
+            .map(|problem| *problem)
+            .collect()
     }
 
     /// The folder for what must be kept.
@@ -371,7 +400,7 @@ mod tests {
     fn an_empty_file_gives_the_defaults() {
         let config = load("", &[]).unwrap();
         assert_eq!(config.mqtt.max_packet_size.bytes(), 1024 * 1024);
-        assert_eq!(config.listeners()[0].bind.port(), 1883);
+        assert_eq!(config.listeners()[0].address().unwrap().port(), 1883);
         assert_eq!(config.rules.policy, Policy::PerFile);
     }
 
@@ -432,6 +461,78 @@ mod tests {
         assert!(load(open, &["auth.allow_anonymous=true"]).is_ok());
     }
 
+    /// What is said of one listener.
+    fn refusal(listener: &str) -> Vec<String> {
+        let problems = load(&format!("[[listeners]]\n{listener}"), &[]).unwrap_err();
+        problems
+            .into_iter()
+            .map(|problem| problem.message)
+            .collect()
+    }
+
+    #[test]
+    fn a_proxy_on_loopback_lets_the_network_in_and_a_certificate_keeps_it_out() {
+        let open = refusal("bind = '127.0.0.1:1883'\nproxy_protocol = true\n");
+        assert!(open[0].contains("nobody has to log in"), "{open:?}");
+        let tls = "kind = 'tls'\nbind = '0.0.0.0:8883'\ncert = 'c'\nkey = 'k'\n";
+        assert_eq!(refusal(tls).len(), 1);
+        let required = format!("[[listeners]]\n{tls}client_ca = 'ca'\nclient_auth = 'require'\n");
+        let config = load(&required, &[]).unwrap();
+        assert!(config.listeners()[0].admits_anonymous(&config.auth));
+        assert!(load("[[listeners]]\nkind = 'unix'\nbind = './s'\n", &[]).is_ok());
+        let own = "[[listeners]]\nbind = '0.0.0.0:1'\nallow_anonymous = true\n";
+        assert!(load(own, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_its_listener_is_an_error() {
+        for (listener, message) in [
+            (
+                "bind = './sock'",
+                "listeners[0].bind is `./sock` for kind = \"tcp\"",
+            ),
+            ("kind = 'unix'\nbind = '127.0.0.1:1'", "listeners[0].bind"),
+            (
+                "bind = '127.0.0.1:1'\ncert = 'c'",
+                "listeners[0].cert is set",
+            ),
+            (
+                "kind = 'tls'\nbind = '127.0.0.1:1'\ncert = 'c'",
+                "listeners[0].key is missing",
+            ),
+            (
+                "kind = 'tls'\nbind = '127.0.0.1:1'\ncert = 'c'\nkey = 'k'\ncrl = 'r'",
+                "listeners[0].client_auth",
+            ),
+            (
+                "bind = '127.0.0.1:1'\nidentity = 'cn'",
+                "listeners[0].identity",
+            ),
+            ("bind = '127.0.0.1:1'\npath = '/mqtt'", "listeners[0].path"),
+            (
+                "kind = 'ws'\nbind = '127.0.0.1:1'\npath = 'mqtt'",
+                "listeners[0].path",
+            ),
+            ("bind = '127.0.0.1:1'\nmode = '0660'", "listeners[0].mode"),
+            (
+                "bind = '127.0.0.1:1'\ntrusted_proxies = ['::1']",
+                "listeners[0].trusted_proxies",
+            ),
+            ("bind = 'here'", "`here` is not an address"),
+            (
+                "kind = 'unix'\nbind = './s'\nmode = '999'",
+                "`999` is not a file's mode",
+            ),
+            (
+                "kind = 'quic'\nbind = '127.0.0.1:1'",
+                "`quic` is not one of: tcp, tls, ws, wss, unix",
+            ),
+        ] {
+            let said = refusal(listener);
+            assert!(said[0].contains(message), "{listener}: {said:?}");
+        }
+    }
+
     #[test]
     fn lists_are_replaced_whole() {
         let config = load(
@@ -443,7 +544,7 @@ mod tests {
             config
                 .listeners()
                 .iter()
-                .map(|l| l.bind.port())
+                .map(|l| l.address().unwrap().port())
                 .collect::<Vec<_>>(),
             [2]
         );

@@ -2,64 +2,158 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::connection;
+use super::socket::{Accepted, Socket};
+use super::stream::AnyStream;
+use super::{connection, handshake};
 use crate::broker::ListenerSettings;
 use crate::driver::Shared;
 use crate::driver::admission::Door;
+use crate::stats::ListenerStats;
 
 /// How long to wait when the process has no more file descriptors: connections that end give some back.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until `shutdown` resolves or the broker ends.
-pub(crate) async fn serve(
+/// Lets clients in at one place.
+pub(crate) struct Listener {
     shared: Arc<Shared>,
-    listener: TcpListener,
-    settings: ListenerSettings,
-    shutdown: impl Future<Output = ()>,
-) {
-    let places = Arc::new(Semaphore::new(
-        settings.max_connections.min(Semaphore::MAX_PERMITS),
-    ));
-    let mut ending = shared.ending.subscribe();
-    tokio::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut shutdown => return,
-            _ = ending.wait_for(|ending| *ending) => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    shared.stats.connections_over_limit.add(1);
-                    continue;
-                };
-                let local = stream.local_addr().ok();
-                let door = Box::new(Door {
-                    peer: Some(peer),
-                    local,
-                    listener: Arc::clone(&settings.name),
-                    transport: settings.transport,
-                    certificate: None,
-                    identity: None,
-                    deadline: Instant::now() + shared.settings.connect_timeout,
-                    allow_anonymous: settings.allow_anonymous,
-                });
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    prepare(&stream);
-                    connection::serve(shared, stream, door).await;
-                    drop(place);
-                });
+    settings: Arc<ListenerSettings>,
+    stats: Arc<ListenerStats>,
+}
+
+/// A connection that counts towards its listener's limit.
+struct Place(Arc<ListenerStats>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.sub(1);
+    }
+}
+
+impl Listener {
+    /// A listener that is counted from now on.
+    pub(crate) fn new(shared: Arc<Shared>, settings: ListenerSettings) -> Self {
+        let stats = shared.stats.listener(&settings.name, settings.transport);
+        Self {
+            shared,
+            settings: Arc::new(settings),
+            stats,
+        }
+    }
+
+    /// Accepts connections until `shutdown` resolves or the broker ends.
+    pub(crate) async fn serve(self, socket: Socket, shutdown: impl Future<Output = ()>) {
+        let mut ending = self.shared.ending.subscribe();
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                () = &mut shutdown => return,
+                _ = ending.wait_for(|ending| *ending) => return,
+            };
+            match accepted {
+                Ok(accepted) => self.take(accepted),
+                Err(error) => self.pause_after(&error).await,
             }
-            Err(error) => pause_after(&error, &settings).await,
+        }
+    }
+
+    fn take(&self, accepted: Accepted) {
+        let Some(place) = self.place() else { return };
+        let shared = Arc::clone(&self.shared);
+        match accepted {
+            Accepted::Tcp(stream, peer) => {
+                let door = self.door(Some(peer), stream.local_addr().ok());
+                if self.settings.is_plain() {
+                    tokio::spawn(async move {
+                        prepare(&stream);
+                        connection::serve(shared, stream, door).await;
+                        drop(place);
+                    });
+                } else {
+                    prepare(&stream);
+                    self.shake_hands(Box::new(stream), door, place);
+                }
+            }
+            Accepted::Unix(stream) => {
+                let door = self.door(None, None);
+                self.shake_hands(Box::new(stream), door, place);
+            }
+        }
+    }
+
+    fn shake_hands(&self, stream: AnyStream, door: Box<Door>, place: Place) {
+        let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+        tokio::spawn(async move {
+            let stats = Arc::clone(&place.0);
+            handshake::serve(shared, stream, door, settings, stats).await;
+            drop(place);
+        });
+    }
+
+    /// Serves a connection whose handshakes somebody else has done.
+    pub(crate) fn adopt(&self, stream: AnyStream, peer: SocketAddr) {
+        let Some(place) = self.place() else { return };
+        let (shared, door) = (Arc::clone(&self.shared), self.door(Some(peer), None));
+        tokio::spawn(async move {
+            connection::serve(shared, stream, door).await;
+            drop(place);
+        });
+    }
+
+    /// What the listener decides for itself.
+    pub(crate) fn settings(&self) -> &ListenerSettings {
+        &self.settings
+    }
+
+    /// The counters.
+    pub(crate) fn stats(&self) -> &ListenerStats {
+        &self.stats
+    }
+
+    /// A place for one more; `None` when all are taken, which is counted.
+    fn place(&self) -> Option<Place> {
+        if self.stats.open.get() >= self.settings.max_connections as u64 {
+            self.stats.over_limit.add(1);
+            self.shared.stats.connections_over_limit.add(1);
+            return None;
+        }
+        self.stats.accepted.add(1);
+        self.stats.open.add(1);
+        Some(Place(Arc::clone(&self.stats)))
+    }
+
+    fn door(&self, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Box<Door> {
+        Box::new(Door {
+            peer,
+            local,
+            listener: Arc::clone(&self.settings.name),
+            transport: self.settings.transport,
+            certificate: None,
+            identity: None,
+            deadline: Instant::now() + self.shared.settings.connect_timeout,
+            allow_anonymous: self.settings.allow_anonymous,
+        })
+    }
+
+    /// An accept error never ends the loop: it is the fate of one connection, or of too many.
+    async fn pause_after(&self, error: &io::Error) {
+        let of_one_connection = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        );
+        if !of_one_connection {
+            self.stats.accept_errors.add(1);
+            tracing::error!(listener = %self.settings.name, %error, "cannot accept connections");
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
     }
 }
@@ -68,19 +162,5 @@ pub(crate) async fn serve(
 fn prepare(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
-}
-
-/// An accept error never ends the loop: it is the fate of one connection, or of too many.
-async fn pause_after(error: &io::Error, settings: &ListenerSettings) {
-    let of_one_connection = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    );
-    if !of_one_connection {
-        tracing::error!(listener = %settings.name, %error, "cannot accept connections");
-        tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
 }

@@ -1,5 +1,11 @@
-//! Bytes to packets and back: listeners and connections. Nothing is decided here.
+//! Bytes to packets and back: listeners, what stands below MQTT, and connections. Nothing is decided here.
 
 pub(crate) mod connection;
+pub(crate) mod handshake;
 pub(crate) mod listener;
+pub(crate) mod proxy_protocol;
+pub(crate) mod socket;
+pub(crate) mod stream;
+pub(crate) mod tls;
 pub(crate) mod transport;
+pub(crate) mod websocket;

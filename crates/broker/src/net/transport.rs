@@ -34,6 +34,17 @@ impl Transport {
         }
     }
 
+    /// What stands before an address in a client's URL.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Tcp => "mqtt",
+            Self::Tls => "mqtts",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::Unix => "unix",
+        }
+    }
+
     /// Whether there is TLS below MQTT.
     pub const fn is_encrypted(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
