@@ -151,7 +151,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use rcgen::string::Ia5String;
-    use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
+    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, SanType};
 
     use super::*;
 
@@ -164,6 +164,8 @@ mod tests {
     #[test]
     fn a_subject_is_written_as_rfc_4514_does() {
         let mut params = CertificateParams::default();
+        // The default has a common name already.
+        params.distinguished_name = DistinguishedName::new();
         let name = &mut params.distinguished_name;
         name.push(DnType::CountryName, "DE");
         name.push(DnType::OrganizationName, "Ex, Ample + Sons");
