@@ -40,11 +40,28 @@ impl TestBroker {
     }
 
     pub(crate) async fn with_rules(settings: BrokerSettings, pipeline: Arc<Pipeline>) -> Self {
+        Self::of(settings, pipeline, Arc::new(Anonymous)).await
+    }
+
+    pub(crate) async fn with_authenticator(
+        settings: BrokerSettings,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> Self {
+        let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
+        Self::of(settings, Arc::new(pipeline), authenticator).await
+    }
+
+    async fn of(
+        settings: BrokerSettings,
+        pipeline: Arc<Pipeline>,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let broker = Broker::builder()
             .settings(settings)
             .pipeline(pipeline)
+            .authenticator(authenticator)
             .start()
             .await
             .unwrap();
@@ -166,6 +183,20 @@ impl Client {
                 return None;
             }
         }
+    }
+
+    /// The next bytes as they are.
+    pub(crate) async fn receive_bytes(&mut self, len: usize) -> Vec<u8> {
+        let read = async {
+            while self.buffer.len() < len {
+                let n = self.stream.read_buf(&mut self.buffer).await.unwrap();
+                assert!(n > 0, "the broker closed the connection");
+            }
+        };
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("nothing came");
+        self.buffer.split_to(len).to_vec()
     }
 
     pub(crate) async fn receive_publish(&mut self) -> Publish {

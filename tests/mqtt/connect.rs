@@ -11,6 +11,7 @@ fn connect(version: ProtocolVersion, client_id: &'static str) -> Connect {
     Connect::new(version, Utf8::from(client_id))
 }
 
+/// [MQTT-3.1.4-5] [MQTT-4.2-1] [MQTT3-3.1.4-4] [MQTT3-7.1.1-1]
 #[tokio::test]
 async fn all_three_versions_connect_on_one_port() {
     let broker = TestBroker::start().await;
@@ -26,6 +27,7 @@ async fn all_three_versions_connect_on_one_port() {
     assert_eq!(broker.broker.stats().connections_accepted.get(), 3);
 }
 
+/// [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16] [MQTT3-3.1.3-6]
 #[tokio::test]
 async fn a_client_without_identifier_is_given_one() {
     let broker = TestBroker::start().await;
@@ -41,6 +43,7 @@ async fn a_client_without_identifier_is_given_one() {
     assert_eq!(connack.reason, ReasonCode::Success);
 }
 
+/// [MQTT-3.1.2-2] [MQTT-3.2.2-7] [MQTT3-3.1.2-2] [MQTT3-3.2.2-5]
 #[tokio::test]
 async fn an_unknown_protocol_level_is_refused_in_words_the_client_can_read() {
     let broker = TestBroker::start().await;
@@ -68,9 +71,10 @@ async fn an_unknown_protocol_level_is_refused_in_words_the_client_can_read() {
 async fn the_first_packet_must_be_connect_and_the_only_one() {
     let broker = TestBroker::start().await;
     let mut client = broker.open(V5).await;
+    // [MQTT-3.1.0-1] [MQTT3-3.1.0-1]
     client.send(Packet::PingReq).await;
     assert_eq!(client.receive_or_end().await, None);
-    // [MQTT-3.1.0-2]
+    // [MQTT-3.1.0-2] [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT3-3.1.0-2] [MQTT3-4.8.0-1]
     for version in ALL {
         let mut client = broker.connect(version, "twice").await;
         client
@@ -91,6 +95,7 @@ async fn a_connection_without_connect_is_closed_at_the_deadline() {
     assert_eq!(client.receive_or_end().await, None);
 }
 
+/// [MQTT-3.1.4-3] [MQTT-3.1.3-2] [MQTT3-3.1.4-2] [MQTT3-3.1.3-2]
 #[tokio::test]
 async fn a_second_connection_takes_the_session_over() {
     let broker = TestBroker::start().await;
@@ -152,6 +157,7 @@ async fn limits_are_told_to_mqtt5_clients() {
     assert_eq!(properties.session_expiry_interval_s, Some(60));
 }
 
+/// [MQTT-3.1.4-2] [MQTT-3.2.2-7] [MQTT3-3.2.2-5]
 #[tokio::test]
 async fn a_client_without_credentials_needs_a_listener_that_admits_it() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

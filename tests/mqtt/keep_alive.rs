@@ -5,6 +5,7 @@ use weir_mqtt::{Connect, ReasonCode, Utf8};
 
 use crate::client::{ALL, TestBroker};
 
+/// [MQTT-3.1.2-22] [MQTT-3.2.2-22] [MQTT3-3.1.2-24]
 #[tokio::test]
 async fn a_silent_client_is_given_up_after_its_keep_alive_and_not_before() {
     // One second times 1.5 is the shortest that the protocol has.

@@ -3,14 +3,23 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod client;
+mod raw;
 
 mod alias;
 mod capabilities;
+mod conformance;
 mod connect;
+mod connect_packet;
+mod delivery;
+mod flow_control;
 mod keep_alive;
 mod malformed;
 mod publish;
 mod retained;
 mod session;
+mod shared;
 mod subscribe;
+mod topics;
+mod unsubscribe;
 mod will;
+mod wire;

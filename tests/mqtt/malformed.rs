@@ -5,6 +5,7 @@ use weir_mqtt::{Packet, PacketId, PubRel, ReasonCode};
 
 use crate::client::{ALL, TestBroker, V3_1_1, V5, publish};
 
+/// [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.14.4-1] [MQTT-3.14.4-2]
 #[tokio::test]
 async fn malformed_packets_are_answered_with_their_reason_and_the_broker_goes_on() {
     let broker = TestBroker::start().await;
@@ -46,6 +47,7 @@ async fn packets_before_a_malformed_one_are_still_handled() {
     assert_eq!(&subscriber.receive_publish().await.payload[..], b"x");
 }
 
+/// [MQTT-3.2.2-15]
 #[tokio::test]
 async fn a_packet_above_the_maximum_is_refused_by_its_length_alone() {
     let settings = BrokerSettings {
@@ -59,6 +61,7 @@ async fn a_packet_above_the_maximum_is_refused_by_its_length_alone() {
     client.expect_disconnect(ReasonCode::PacketTooLarge).await;
 }
 
+/// [MQTT-3.2.2-17] [MQTT-3.3.2-9]
 #[tokio::test]
 async fn a_topic_alias_that_was_not_granted_or_not_set_is_refused() {
     let settings = BrokerSettings {
@@ -81,7 +84,7 @@ async fn a_topic_alias_that_was_not_granted_or_not_set_is_refused() {
 
 #[tokio::test]
 async fn more_in_flight_than_the_receive_maximum_is_refused() {
-    // [MQTT-3.3.4-9]
+    // [MQTT-3.3.4-7]
     let settings = BrokerSettings {
         max_inflight: 2,
         ..BrokerSettings::default()

@@ -9,12 +9,14 @@ use weir::pipeline::world::World;
 use weir::pipeline::{LiveRule, LiveSink, Pipeline, Target};
 use weir::project::rule_file::OnError;
 use weir::stats::DropReason;
-use weir_mqtt::{Connect, Packet, PubRel, QoS, ReasonCode, TopicAlias, Utf8};
+use weir_mqtt::properties::{PayloadFormat, PublishProperties};
+use weir_mqtt::{Connect, Packet, PubRel, QoS, ReasonCode, TopicAlias, TopicName, Utf8};
 use weir_rules::script::{ScriptLimits, Scripts};
 use weir_rules::{Catalog, compile};
 
-use crate::client::{ALL, TestBroker, V3_1_1, V5, id, publish, qos};
+use crate::client::{ALL, TestBroker, V3_1_1, V5, id, persistent, publish, qos};
 
+/// [MQTT-3.8.4-7] [MQTT-3.8.4-8] [MQTT3-3.8.4-5] [MQTT3-3.8.4-6]
 #[tokio::test]
 async fn every_qos_reaches_every_version_with_the_lower_of_both_qos() {
     let broker = TestBroker::start().await;
@@ -46,7 +48,7 @@ async fn every_qos_reaches_every_version_with_the_lower_of_both_qos() {
 
 #[tokio::test]
 async fn a_repeated_qos2_publish_is_acknowledged_again_and_routed_once() {
-    // [MQTT-4.3.3-10]
+    // [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-4.3.3-12] [MQTT3-4.3.3-2]
     let broker = TestBroker::start().await;
     for version in ALL {
         let mut subscriber = broker.connect(version, "sub").await;
@@ -68,6 +70,7 @@ async fn a_repeated_qos2_publish_is_acknowledged_again_and_routed_once() {
     }
 }
 
+/// [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT3-4.6.0-5] [MQTT3-4.6.0-6]
 #[tokio::test]
 async fn messages_of_one_publisher_arrive_in_order_at_every_qos() {
     let settings = BrokerSettings {
@@ -110,6 +113,7 @@ async fn messages_of_one_publisher_arrive_in_order_at_every_qos() {
     }
 }
 
+/// [MQTT-3.3.4-9] [MQTT-4.9.0-2]
 #[tokio::test]
 async fn no_more_is_in_flight_than_the_client_takes() {
     let broker = TestBroker::start().await;
@@ -139,7 +143,7 @@ async fn no_more_is_in_flight_than_the_client_takes() {
 
 #[tokio::test]
 async fn a_message_larger_than_the_client_takes_is_dropped_and_counted() {
-    // [MQTT-3.1.2-24]
+    // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
     let broker = TestBroker::start().await;
     let mut connect = Connect::new(V5, Utf8::from("sub"));
     connect.properties.maximum_packet_size = NonZeroU32::new(50);
@@ -208,6 +212,104 @@ async fn properties_are_passed_on() {
     let sent = message.properties.clone();
     publisher.publish(message).await;
     assert_eq!(subscriber.receive_publish().await.properties, sent);
+}
+
+#[tokio::test]
+async fn properties_of_a_message_reach_live_late_and_returning_subscribers_unaltered() {
+    // [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
+    let broker = TestBroker::start().await;
+    let pairs = [("z", "1"), ("a", ""), ("z", "1"), ("\u{1F980}", "é"), ("a", "3")];
+    for indicator in [None, Some(PayloadFormat::Unspecified), Some(PayloadFormat::Utf8)] {
+        let mut live = broker.connect(V5, "live").await;
+        live.subscribe("t", 1).await;
+        let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
+        away.subscribe("t", 1).await;
+        away.disconnect().await;
+        let sent = PublishProperties {
+            payload_format_indicator: indicator,
+            response_topic: Some(TopicName::new("answer//here").unwrap()),
+            correlation_data: Some(Bytes::from_static(b"\0\xFF\x01")),
+            content_type: Some(Utf8::from("text/é")),
+            user_properties: pairs
+                .map(|(name, value)| (Utf8::from(name), Utf8::from(value)))
+                .to_vec(),
+            ..PublishProperties::default()
+        };
+        let mut message = publish("t", "x", 1, 1);
+        message.properties = Some(Box::new(sent.clone()));
+        message.retain = true;
+        broker.connect(V5, "pub").await.publish(message).await;
+        let mut late = broker.connect(V5, "late").await;
+        late.subscribe("t", 1).await;
+        let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
+        for client in [&mut live, &mut late, &mut away] {
+            let received = client.receive_publish().await;
+            assert_eq!(received.properties.as_deref(), Some(&sent));
+        }
+        away.disconnect().await;
+        broker.connect(V5, "away").await.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn every_topic_alias_that_was_granted_works_and_none_outlives_its_connection() {
+    let settings = BrokerSettings {
+        topic_alias_maximum: 300,
+        ..BrokerSettings::default()
+    };
+    let broker = TestBroker::with(settings).await;
+    let mut subscriber = broker.connect(V5, "sub").await;
+    subscriber.subscribe("t/+", 0).await;
+    let with_alias = |topic: &str, alias| {
+        let mut message = publish(topic, "x", 0, 0);
+        message.properties.insert(Box::default()).topic_alias = TopicAlias::new(alias);
+        message
+    };
+    let (mut publisher, connack) = broker
+        .connect_with(persistent(V5, "pub"))
+        .await;
+    assert_eq!(connack.properties.topic_alias_maximum, Some(300));
+    // [MQTT-3.3.2-12]
+    for alias in 1..=300 {
+        let named = with_alias(&format!("t/{alias}"), alias);
+        publisher.send(Packet::Publish(named)).await;
+    }
+    for alias in 1..=300 {
+        publisher.send(Packet::Publish(with_alias("", alias))).await;
+    }
+    for alias in (1..=300).chain(1..=300) {
+        let message = subscriber.receive_publish().await;
+        assert_eq!(*message.topic, format!("t/{alias}"));
+    }
+    // [MQTT-3.3.2-7] The session goes on, its aliases do not.
+    publisher.vanish();
+    let (mut publisher, connack) = broker
+        .connect_with(persistent(V5, "pub"))
+        .await;
+    assert!(connack.session_present);
+    publisher.send(Packet::Publish(with_alias("", 1))).await;
+    publisher.expect_disconnect(ReasonCode::ProtocolError).await;
+    subscriber.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_topic_alias_is_refused_where_none_was_granted() {
+    // [MQTT-3.2.2-18]
+    let settings = BrokerSettings {
+        topic_alias_maximum: 0,
+        ..BrokerSettings::default()
+    };
+    let broker = TestBroker::with(settings).await;
+    let (mut publisher, connack) = broker
+        .connect_with(Connect::new(V5, Utf8::from("pub")))
+        .await;
+    assert_eq!(connack.properties.topic_alias_maximum, None);
+    let mut message = publish("t", "x", 0, 0);
+    message.properties.insert(Box::default()).topic_alias = TopicAlias::new(1);
+    publisher.send(Packet::Publish(message)).await;
+    publisher
+        .expect_disconnect(ReasonCode::TopicAliasInvalid)
+        .await;
 }
 
 #[tokio::test]
@@ -285,6 +387,7 @@ impl crate::client::Client {
     }
 }
 
+/// [MQTT-4.2-1] [MQTT3-7.1.1-1]
 #[tokio::test]
 async fn a_large_packet_in_small_pieces_arrives_and_the_connection_goes_on() {
     let broker = TestBroker::start().await;

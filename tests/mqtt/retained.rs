@@ -10,6 +10,7 @@ fn retained(topic: &str, payload: &str, level: u8) -> Publish {
     message
 }
 
+/// [MQTT-3.3.1-5] [MQTT3-3.3.1-5] [MQTT3-3.3.1-6] [MQTT3-3.3.1-7] [MQTT3-3.3.1-8]
 #[tokio::test]
 async fn the_last_retained_message_is_given_to_new_subscriptions() {
     let broker = TestBroker::start().await;
@@ -31,7 +32,7 @@ async fn the_last_retained_message_is_given_to_new_subscriptions() {
             subscriber.acknowledge(&message).await;
         }
         subscriber.expect_nothing().await;
-        // [MQTT-3.3.1-6] An empty payload deletes; those who are subscribed get it like any message.
+        // [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT3-3.3.1-10] [MQTT3-3.3.1-11] An empty payload deletes; those who are subscribed get it like any message.
         publisher.publish(retained("r/a", "", 0)).await;
         let message = subscriber.receive_publish().await;
         assert!(message.payload.is_empty() && !message.retain);
@@ -42,6 +43,7 @@ async fn the_last_retained_message_is_given_to_new_subscriptions() {
     }
 }
 
+/// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
 #[tokio::test]
 async fn retain_handling_says_when_retained_messages_come() {
     let broker = TestBroker::start().await;
@@ -72,6 +74,7 @@ async fn retain_handling_says_when_retained_messages_come() {
     subscriber.expect_nothing().await;
 }
 
+/// [MQTT-3.3.1-12] [MQTT-3.3.1-13]
 #[tokio::test]
 async fn retain_as_published_keeps_the_flag_on_live_messages() {
     let broker = TestBroker::start().await;
@@ -86,6 +89,65 @@ async fn retain_as_published_keeps_the_flag_on_live_messages() {
         publisher.publish(retained("rap", "x", 0)).await;
         assert_eq!(subscriber.receive_publish().await.retain, keep);
         publisher.publish(retained("rap", "", 0)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_without_the_flag_leaves_the_retained_one_alone() {
+    // [MQTT-3.3.1-8] [MQTT3-3.3.1-12]
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        let mut publisher = broker.connect(version, "pub").await;
+        publisher.publish(retained("t", "kept", 1)).await;
+        publisher.publish(publish("t", "live", 1, 4)).await;
+        publisher.publish(publish("t", "", 2, 5)).await;
+        publisher.publish(publish("other", "live", 1, 6)).await;
+        let mut subscriber = broker.connect(version, "sub").await;
+        subscriber.subscribe("#", 0).await;
+        let message = subscriber.receive_publish().await;
+        assert_eq!((&*message.topic, &message.payload[..]), ("t", &b"kept"[..]));
+        subscriber.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn the_flag_is_for_new_subscriptions_and_off_for_those_that_there_are() {
+    // [MQTT-3.3.1-12] [MQTT3-3.3.1-8] [MQTT3-3.3.1-9]
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        let mut publisher = broker.connect(version, "pub").await;
+        let mut subscriber = broker.connect(version, "sub").await;
+        subscriber.subscribe("t", 1).await;
+        for level in 0..=2 {
+            publisher.publish(retained("t", "x", level)).await;
+            let message = subscriber.receive_publish().await;
+            assert!(!message.retain);
+            subscriber.acknowledge(&message).await;
+            // [MQTT3-3.3.1-5] Kept with its QoS, of which the subscription may take less.
+            let mut late = broker.connect(version, "late").await;
+            late.subscribe("t", 2).await;
+            let message = late.receive_publish().await;
+            assert!(message.retain);
+            assert_eq!(message.qos.as_u8(), level);
+            late.acknowledge(&message).await;
+        }
+        publisher.publish(retained("t", "", 0)).await;
+    }
+}
+
+#[tokio::test]
+async fn retained_messages_outlive_the_session_that_published_them() {
+    // [MQTT3-3.1.2-7]
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        let mut publisher = broker.connect(version, "pub").await;
+        publisher.publish(retained("t", "kept", 1)).await;
+        publisher.disconnect().await;
+        // Again with a clean session, which forgets everything of the one before.
+        broker.connect(version, "pub").await.vanish();
+        let mut subscriber = broker.connect(version, "sub").await;
+        subscriber.subscribe("t", 0).await;
+        assert_eq!(&subscriber.receive_publish().await.payload[..], b"kept");
     }
 }
 

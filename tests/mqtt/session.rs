@@ -18,6 +18,7 @@ async fn wait_until(what: impl Fn() -> bool) {
     .expect("it never came true");
 }
 
+/// [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-23] [MQTT-3.2.2-3] [MQTT3-3.1.2-4] [MQTT3-3.1.2-5] [MQTT3-3.1.2-6]
 #[tokio::test]
 async fn messages_wait_for_a_client_that_comes_back() {
     let broker = TestBroker::start().await;
@@ -54,7 +55,7 @@ async fn messages_wait_for_a_client_that_comes_back() {
 
 #[tokio::test]
 async fn what_was_not_acknowledged_is_sent_again_in_order_with_its_identifiers() {
-    // [MQTT-4.4.0-1]
+    // [MQTT-4.4.0-1] [MQTT-3.3.1-1] [MQTT3-4.4.0-1] [MQTT3-3.3.1-1]
     let broker = TestBroker::start().await;
     for version in ALL {
         let (mut client, _) = broker.connect_with(persistent(version, "sub")).await;
@@ -117,22 +118,31 @@ async fn a_qos2_identifier_is_remembered_over_connections() {
     subscriber.expect_nothing().await;
 }
 
+/// [MQTT-4.1.0-2] [MQTT-3.1.2-23]
 #[tokio::test]
 async fn a_session_ends_when_it_expires() {
     let broker = TestBroker::start().await;
     let mut connect = persistent(V5, "sub");
     connect.properties.session_expiry_interval_s = Some(1);
+    // [MQTT-4.1.0-1] Not while there is a connection, however short it is to live after it.
+    let mut stays = connect.clone();
+    stays.client_id = Utf8::from("stays");
+    let (mut stays, _) = broker.connect_with(stays).await;
+    stays.subscribe("t", 1).await;
     let (mut client, _) = broker.connect_with(connect.clone()).await;
     client.subscribe("t", 1).await;
     client.disconnect().await;
     let stats = broker.broker.stats().clone();
-    assert_eq!((stats.sessions.get(), stats.subscriptions.get()), (1, 1));
-    wait_until(|| stats.sessions.get() == 0).await;
-    assert_eq!(stats.subscriptions.get(), 0);
-    let (_client, connack) = broker.connect_with(connect).await;
+    assert_eq!((stats.sessions.get(), stats.subscriptions.get()), (2, 2));
+    wait_until(|| stats.sessions.get() == 1).await;
+    assert_eq!(stats.subscriptions.get(), 1);
+    let (mut client, connack) = broker.connect_with(connect).await;
     assert!(!connack.session_present);
+    client.publish(publish("t", "x", 1, 1)).await;
+    assert_eq!(&stays.receive_publish().await.payload[..], b"x");
 }
 
+/// [MQTT-3.3.2-5] [MQTT-3.3.2-6]
 #[tokio::test]
 async fn an_expired_message_is_not_delivered_and_a_living_one_counts_down() {
     let broker = TestBroker::start().await;
@@ -159,6 +169,34 @@ async fn an_expired_message_is_not_delivered_and_a_living_one_counts_down() {
         .unwrap();
     assert!((95..100).contains(&left), "{left} s");
     assert_eq!(broker.broker.stats().drops(DropReason::Expired), 1);
+}
+
+#[tokio::test]
+async fn a_clean_session_lives_as_long_as_its_connection() {
+    // [MQTT-4.1.0-1] [MQTT3-4.1.0-1] [MQTT3-4.1.0-2] [MQTT3-3.1.2-6]
+    let broker = TestBroker::start().await;
+    let stats = broker.broker.stats().clone();
+    for version in ALL {
+        let mut client = broker.connect(version, "clean").await;
+        client.subscribe("t", 1).await;
+        let mut publisher = broker.connect(version, "pub").await;
+        for number in 1..=3 {
+            publisher.publish(publish("t", "x", 1, number)).await;
+            let message = client.receive_publish().await;
+            client.acknowledge(&message).await;
+        }
+        publisher.disconnect().await;
+        client.vanish();
+        wait_until(|| stats.sessions.get() == 0).await;
+        assert_eq!(stats.subscriptions.get(), 0);
+        let (mut client, connack) = broker.connect_with(persistent(version, "clean")).await;
+        assert!(!connack.session_present);
+        client.publish(publish("t", "x", 1, 1)).await;
+        client.expect_nothing().await;
+        client.disconnect().await;
+        broker.connect(version, "clean").await.disconnect().await;
+        wait_until(|| stats.sessions.get() == 0).await;
+    }
 }
 
 #[tokio::test]

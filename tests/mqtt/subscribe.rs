@@ -10,6 +10,7 @@ use weir_mqtt::{
 
 use crate::client::{ALL, Client, TestBroker, V5, id, publish, qos};
 
+/// [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
 #[tokio::test]
 async fn overlapping_subscriptions_give_one_copy_with_the_highest_qos() {
     let broker = TestBroker::start().await;
@@ -27,6 +28,7 @@ async fn overlapping_subscriptions_give_one_copy_with_the_highest_qos() {
     }
 }
 
+/// [MQTT-3.3.4-3] [MQTT-3.3.4-4]
 #[tokio::test]
 async fn every_matching_subscription_identifier_comes_along() {
     let broker = TestBroker::start().await;
@@ -61,6 +63,7 @@ async fn every_matching_subscription_identifier_comes_along() {
     assert_eq!(ids, [3, 268_435_455]);
 }
 
+/// [MQTT-3.8.3-3]
 #[tokio::test]
 async fn no_local_keeps_own_messages_away() {
     let broker = TestBroker::start().await;
@@ -77,6 +80,7 @@ async fn no_local_keeps_own_messages_away() {
     assert_eq!(&client.receive_publish().await.payload[..], b"other");
 }
 
+/// [MQTT-3.10.4-2] [MQTT-3.10.4-5]
 #[tokio::test]
 async fn after_unsubscribe_nothing_comes() {
     let broker = TestBroker::start().await;
@@ -178,6 +182,7 @@ async fn subscribe_all(client: &mut Client, requests: Vec<SubscriptionRequest>) 
     }
 }
 
+/// [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT3-3.8.4-4]
 #[tokio::test]
 async fn a_filter_that_stands_many_times_in_one_subscribe_counts_once_with_its_last_options() {
     let broker = TestBroker::start().await;
@@ -203,6 +208,7 @@ async fn a_filter_that_stands_many_times_in_one_subscribe_counts_once_with_its_l
     }
 }
 
+/// [MQTT-3.8.4-7] [MQTT-3.9.3-1] [MQTT3-3.8.4-5] [MQTT3-3.9.3-1] [MQTT3-3.9.3-2]
 #[tokio::test]
 async fn more_filters_in_one_subscribe_than_a_session_may_have_are_refused() {
     let settings = BrokerSettings {
@@ -227,6 +233,97 @@ async fn more_filters_in_one_subscribe_than_a_session_may_have_are_refused() {
         assert_eq!(subscribe_all(&mut client, others).await, [ok, ok, refused]);
         assert_eq!(broker.broker.stats().subscriptions.get(), 3);
         client.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn one_answer_has_a_code_for_each_filter_in_their_order() {
+    // [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
+    // [MQTT3-3.8.4-1] [MQTT3-3.8.4-2] [MQTT3-3.8.4-4] [MQTT3-3.8.4-5] [MQTT3-3.9.3-1] [MQTT3-3.9.3-2]
+    let settings = BrokerSettings {
+        max_topic_levels: 3,
+        ..BrokerSettings::default()
+    };
+    let broker = TestBroker::with(settings).await;
+    for version in ALL {
+        let mut client = broker.connect(version, "a").await;
+        let filters = [("a", 1), ("a/b/c/d", 1), ("b", 0), ("c", 2), ("e/f/g/h/i", 0)];
+        let mut body = vec![0x12, 0x34];
+        body.extend(crate::raw::properties(version, b""));
+        for (filter, level) in filters {
+            body.extend(crate::raw::text(filter.as_bytes()));
+            body.push(level);
+        }
+        client.send_bytes(&crate::raw::frame(0x82, &body)).await;
+        let expected: &[u8] = if version.is_v5() {
+            b"\x90\x08\x12\x34\0\x01\x8F\0\x02\x8F"
+        } else {
+            b"\x90\x07\x12\x34\x01\x80\0\x02\x80"
+        };
+        assert_eq!(client.receive_bytes(expected.len()).await, expected);
+        // As granted.
+        let mut publisher = broker.connect(version, "pub").await;
+        for (topic, level) in [("a", 1), ("b", 0), ("c", 2)] {
+            publisher.publish(publish(topic, "x", 2, 1)).await;
+            let message = client.receive_publish().await;
+            assert_eq!((&*message.topic, message.qos.as_u8()), (topic, level));
+            client.acknowledge(&message).await;
+        }
+        client.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn subscribing_again_replaces_with_retained_messages_again_and_loses_nothing() {
+    // [MQTT-3.8.4-3] [MQTT-3.8.4-4] [MQTT3-3.8.4-3]
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        let mut publisher = broker.connect(version, "pub").await;
+        let mut kept = publish("t/kept", "kept", 0, 0);
+        kept.retain = true;
+        publisher.publish(kept).await;
+        let mut subscriber = broker.connect(version, "sub").await;
+        for level in [2, 0, 1] {
+            subscriber.subscribe("t/+", level).await;
+            assert!(subscriber.receive_publish().await.retain);
+            // Replaced: one copy, with the new QoS.
+            publisher.publish(publish("t/x", "once", 2, 1)).await;
+            let message = subscriber.receive_publish().await;
+            assert_eq!(message.qos.as_u8(), level);
+            subscriber.acknowledge(&message).await;
+            subscriber.expect_nothing().await;
+        }
+        // Messages on their way while the subscription is replaced again and again.
+        let mut expected = Vec::new();
+        for number in 1..=50 {
+            let payload = number.to_string();
+            publisher
+                .send(Packet::Publish(publish("t/x", &payload, 1, number)))
+                .await;
+            let requests = vec![request("t/+", 1)];
+            subscriber
+                .send(Packet::Subscribe(Subscribe {
+                    packet_id: id(number),
+                    requests,
+                    properties: None,
+                }))
+                .await;
+            expected.push(payload.into_bytes());
+        }
+        let (mut received, mut retained, mut granted) = (Vec::new(), 0, 0);
+        while received.len() < 50 || retained < 50 || granted < 50 {
+            match subscriber.receive().await {
+                Packet::SubAck(_) => granted += 1,
+                Packet::Publish(message) if message.retain => retained += 1,
+                Packet::Publish(message) => {
+                    received.push(message.payload.to_vec());
+                    subscriber.acknowledge(&message).await;
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        assert_eq!(received, expected);
+        subscriber.expect_nothing().await;
     }
 }
 

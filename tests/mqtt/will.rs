@@ -28,6 +28,7 @@ async fn watcher(broker: &TestBroker, version: ProtocolVersion) -> Client {
     watcher
 }
 
+/// [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.14.4-3] [MQTT3-3.1.2-8] [MQTT3-3.14.4-3]
 #[tokio::test]
 async fn a_broken_connection_publishes_the_will_and_an_orderly_one_does_not() {
     let broker = TestBroker::start().await;
@@ -66,7 +67,7 @@ async fn a_protocol_error_and_a_takeover_publish_the_will() {
 
 #[tokio::test]
 async fn disconnect_can_ask_for_the_will() {
-    // [MQTT-3.14.4-3] in its other direction: reason 0x04.
+    // [MQTT-3.14.4-3] Only reason 0 withdraws it; this is 0x04.
     let broker = TestBroker::start().await;
     let mut watcher = watcher(&broker, V5).await;
     let (mut mortal, _) = broker.connect_with(with_will(V5, None)).await;
@@ -78,6 +79,7 @@ async fn disconnect_can_ask_for_the_will() {
     watcher.receive_publish().await;
 }
 
+/// [MQTT-3.1.2-8]
 #[tokio::test]
 async fn a_delayed_will_waits_and_is_forgotten_when_the_client_comes_back() {
     let broker = TestBroker::start().await;
@@ -87,6 +89,7 @@ async fn a_delayed_will_waits_and_is_forgotten_when_the_client_comes_back() {
     delayed.properties.session_expiry_interval_s = Some(100);
     let (mortal, _) = broker.connect_with(delayed.clone()).await;
     mortal.vanish();
+    // [MQTT-3.1.3-9]
     let (mut mortal, _) = broker.connect_with(delayed.clone()).await;
     mortal.expect_nothing().await;
     tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
@@ -95,7 +98,7 @@ async fn a_delayed_will_waits_and_is_forgotten_when_the_client_comes_back() {
     mortal.vanish();
     watcher.receive_publish().await;
     assert!(since.elapsed().as_millis() >= 900, "{:?}", since.elapsed());
-    // The end of the session does not wait for the delay. [MQTT-3.1.3-9]
+    // The end of the session does not wait for the delay. [MQTT-3.1.2-8]
     delayed.properties.session_expiry_interval_s = Some(0);
     delayed
         .will
@@ -126,4 +129,94 @@ async fn a_delayed_will_does_not_come_back_to_its_client_over_no_local() {
     let (mut mortal, connack) = broker.connect_with(delayed).await;
     assert!(connack.session_present);
     mortal.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_will_is_retained_if_it_says_so_and_has_its_qos() {
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        for (retain, level) in [(false, 0), (true, 1), (false, 2), (true, 0)] {
+            let mut watcher = broker.connect(version, "watcher").await;
+            watcher.subscribe("last/words", 2).await;
+            let mut connect = with_will(version, None);
+            let will = connect.will.as_mut().unwrap();
+            (will.retain, will.qos) = (retain, qos(level));
+            broker.connect_with(connect).await.0.vanish();
+            let message = watcher.receive_publish().await;
+            assert_eq!((message.qos, message.retain), (qos(level), false));
+            watcher.acknowledge(&message).await;
+            let mut late = broker.connect(version, "late").await;
+            late.subscribe("last/words", 0).await;
+            if retain {
+                // [MQTT-3.1.2-15] [MQTT3-3.1.2-17]
+                let message = late.receive_publish().await;
+                assert_eq!((&message.payload[..], message.retain), (&b"gone"[..], true));
+                let mut clear = crate::client::publish("last/words", "", 0, 0);
+                clear.retain = true;
+                late.publish_and_receive(clear).await;
+            } else {
+                // [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
+                late.expect_nothing().await;
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Publishes what comes back at once.
+    async fn publish_and_receive(&mut self, message: weir_mqtt::Publish) {
+        self.send(Packet::Publish(message)).await;
+        self.receive_publish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_will_that_was_published_or_withdrawn_is_gone() {
+    // [MQTT-3.1.2-10] [MQTT3-3.1.2-10] [MQTT3-3.1.2-12]
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        for published in [true, false] {
+            let mut watcher = watcher(&broker, version).await;
+            let mut connect = with_will(version, None);
+            connect.clean_start = false;
+            if version.is_v5() {
+                connect.properties.session_expiry_interval_s = Some(1000);
+            }
+            let (mortal, _) = broker.connect_with(connect.clone()).await;
+            if published {
+                mortal.vanish();
+                watcher.receive_publish().await;
+            } else {
+                mortal.disconnect().await;
+            }
+            // The session goes on, and now without a Will.
+            connect.will = None;
+            let (mut mortal, _) = broker.connect_with(connect).await;
+            mortal.send_bytes(b"\0\0").await;
+            mortal.expect_disconnect(ReasonCode::MalformedPacket).await;
+            watcher.expect_nothing().await;
+            // And so does the end of the session.
+            broker.connect(version, "mortal").await.vanish();
+            broker.connect(version, "mortal").await.disconnect().await;
+            watcher.expect_nothing().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn properties_of_a_will_are_passed_on_in_their_order() {
+    // [MQTT-3.1.3-10] [MQTT-3.3.2-18]
+    let broker = TestBroker::start().await;
+    let mut watcher = watcher(&broker, V5).await;
+    let mut connect = with_will(V5, None);
+    let pairs = [("z", "1"), ("a", "2"), ("z", "1"), ("m", "3"), ("a", "0")]
+        .map(|(name, value)| (Utf8::from(name), Utf8::from(value)))
+        .to_vec();
+    let properties = &mut connect.will.as_mut().unwrap().properties;
+    properties.user_properties = pairs.clone();
+    properties.content_type = Some(Utf8::from("text"));
+    broker.connect_with(connect).await.0.vanish();
+    let received = watcher.receive_publish().await.properties.unwrap();
+    assert_eq!(received.user_properties, pairs);
+    assert_eq!(received.content_type, Some(Utf8::from("text")));
 }

@@ -12,6 +12,7 @@ fn filter(text: &str) -> TopicFilter {
     TopicFilter::parse(text).expect("tests name valid filters")
 }
 
+/// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1] [MQTT3-4.7.1-2] [MQTT3-4.7.1-3] [MQTT3-4.7.2-1]
 #[test]
 fn filters_match_as_the_standard_says() {
     for (text, matching, others) in [
@@ -75,6 +76,7 @@ fn filters_match_as_the_standard_says() {
     }
 }
 
+/// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3] [MQTT3-4.7.3-3]
 #[test]
 fn filters_that_are_none_are_refused_for_their_reason() {
     let error = |text: &str| TopicFilter::parse(text).unwrap_err();
@@ -112,6 +114,7 @@ fn filters_that_are_none_are_refused_for_their_reason() {
     assert!(!filter("a/+").is_exact() && !filter("#").is_exact());
 }
 
+/// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT3-4.7.1-1] [MQTT3-4.7.3-1]
 #[test]
 fn topic_names_have_no_wildcards() {
     assert_eq!(TopicName::new(""), Err(TopicError::Empty));
@@ -142,6 +145,7 @@ fn shared_filters_name_their_group() {
     }
 }
 
+/// [MQTT-4.8.2-1] [MQTT-4.8.2-2]
 #[test]
 fn shared_filters_need_a_group_and_a_filter() {
     let error = |text: &str| SubscriptionFilter::parse(text).unwrap_err();

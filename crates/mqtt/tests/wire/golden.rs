@@ -88,6 +88,7 @@ fn connect_of_each_version_says_its_name_and_level() {
     );
 }
 
+/// [MQTT-3.1.3-1] [MQTT3-3.1.3-1]
 #[test]
 fn connect_carries_will_and_credentials_in_order() {
     let body = b"\0\x04MQTT\x04\xEC\0\x3C\0\x01c\0\x01w\0\x03bye\0\x01u\0\x02\xFF\0";
@@ -225,6 +226,7 @@ fn publish(change: impl FnOnce(&mut Publish)) -> Packet {
     Packet::Publish(publish)
 }
 
+/// [MQTT-2.2.1-2] [MQTT3-2.3.1-5]
 #[test]
 fn publish_of_qos_0_has_no_packet_identifier() {
     for version in [V3_1, V3_1_1] {

@@ -24,6 +24,7 @@ fn refused_in_all(what: &str, wire: &[u8], reason: ReasonCode) {
     }
 }
 
+/// [MQTT-2.1.3-1] [MQTT3-2.2.2-1]
 #[test]
 fn flags_of_the_fixed_header_are_checked_in_every_packet() {
     // A body for each type that would be right but for the flags, and the flags that are right.
@@ -74,6 +75,7 @@ fn reserved_packet_types_are_malformed() {
     );
 }
 
+/// [MQTT-1.5.5-1]
 #[test]
 fn lengths_are_checked_as_soon_as_they_are_seen() {
     let reason = |buf: &[u8], max| codec::frame_length(buf, max).unwrap_err().reason;
@@ -173,6 +175,7 @@ fn bytes_after_the_last_field_are_malformed() {
     }
 }
 
+/// [MQTT3-2.3.1-1]
 #[test]
 fn packet_identifier_0_is_a_protocol_error() {
     for (first, body) in [
@@ -462,6 +465,7 @@ fn answers_of_older_versions_are_checked() {
     );
 }
 
+/// [MQTT-2.2.1-2] [MQTT-3.3.1-2] [MQTT-3.3.2-2] [MQTT-3.2.2-8] [MQTT-3.9.3-2] [MQTT3-2.3.1-5] [MQTT3-3.3.1-2] [MQTT3-3.3.2-2]
 #[test]
 fn packets_that_the_standard_forbids_are_not_written() {
     let mut out = b"before".to_vec();

@@ -1,6 +1,10 @@
 //! Which properties and reason codes each packet of MQTT 5 may have, and with which values.
 
-use weir_mqtt::{ReasonCode, codec};
+use weir_mqtt::properties::AuthProperties;
+use weir_mqtt::{
+    Auth, ConnAck, Disconnect, Packet, PubAck, PubComp, PubRec, PubRel, ReasonCode, SubAck,
+    UnsubAck, codec,
+};
 
 use crate::malformed::{MALFORMED, PROTOCOL, refused};
 use crate::{V5, frame};
@@ -301,6 +305,43 @@ fn each_reason_code_is_allowed_in_its_packets_and_nowhere_else() {
             } else {
                 refused(V5, &what, &wire, MALFORMED);
             }
+        }
+    }
+}
+
+/// A packet of this first byte with this reason code.
+fn packet_with(first: u8, reason: ReasonCode) -> Packet {
+    let id = crate::id(1);
+    match first >> 4 {
+        2 => Packet::ConnAck(Box::new(ConnAck::refused(reason))),
+        4 => Packet::PubAck(PubAck::new(id, reason)),
+        5 => Packet::PubRec(PubRec::new(id, reason)),
+        6 => Packet::PubRel(PubRel::new(id, reason)),
+        7 => Packet::PubComp(PubComp::new(id, reason)),
+        9 => Packet::SubAck(SubAck::new(id, vec![reason])),
+        11 => Packet::UnsubAck(UnsubAck::new(id, vec![reason])),
+        14 => Packet::Disconnect(Disconnect::new(reason)),
+        15 => Packet::Auth(Auth {
+            reason,
+            properties: Some(Box::new(AuthProperties {
+                authentication_method: Some(crate::text("m")),
+                ..AuthProperties::default()
+            })),
+        }),
+        other => panic!("packet type {other} has no reason code"),
+    }
+}
+
+/// [MQTT-3.2.2-8] [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2]
+/// [MQTT-3.14.2-1] [MQTT-3.15.2-1]
+#[test]
+fn each_reason_code_is_written_into_its_packets_and_nowhere_else() {
+    for (first, _, _, allowed) in REASONS {
+        for &reason in ReasonCode::ALL {
+            let mut out = Vec::new();
+            let written = codec::encode(&packet_with(first, reason), V5, &mut out);
+            let what = format!("{reason:?} in {first:#x}");
+            assert_eq!(written.is_ok(), allowed.contains(&reason.as_u8()), "{what}");
         }
     }
 }
