@@ -327,7 +327,11 @@ impl Client {
     pub(crate) async fn expect_disconnect(mut self, reason: ReasonCode) {
         if self.version.is_v5() {
             match self.receive().await {
-                Packet::Disconnect(disconnect) => assert_eq!(disconnect.reason, reason),
+                Packet::Disconnect(disconnect) => {
+                    assert_eq!(disconnect.reason, reason);
+                    let properties = disconnect.properties.unwrap_or_default();
+                    assert_eq!(properties.session_expiry_interval_s, None);
+                }
                 other => panic!("expected DISCONNECT, got {other:?}"),
             }
         }

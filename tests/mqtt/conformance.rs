@@ -11,7 +11,46 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const PAGE: &str = "docs/conformance.md";
 
 /// Server statements about what is still to be built; each leaves this list with its test.
-const AWAITED: &[&str] = &[];
+const AWAITED: &[&str] = &[
+    "MQTT-3.1.2-26",
+    "MQTT-3.1.2-27",
+    "MQTT-3.1.2-28",
+    "MQTT-3.1.2-29",
+    "MQTT-3.2.2-9",
+    "MQTT-3.2.2-10",
+    "MQTT-3.2.2-12",
+    "MQTT-3.2.2-13",
+    "MQTT-3.2.2-19",
+    "MQTT-3.2.2-20",
+    "MQTT-3.3.2-11",
+    "MQTT-3.4.2-2",
+    "MQTT-3.4.2-3",
+    "MQTT-3.5.2-2",
+    "MQTT-3.5.2-3",
+    "MQTT-3.6.2-2",
+    "MQTT-3.6.2-3",
+    "MQTT-3.7.2-2",
+    "MQTT-3.7.2-3",
+    "MQTT-3.9.2-1",
+    "MQTT-3.9.2-2",
+    "MQTT-3.11.2-1",
+    "MQTT-3.11.2-2",
+    "MQTT-3.14.2-3",
+    "MQTT-3.14.2-4",
+    "MQTT-3.15.2-2",
+    "MQTT-3.15.2-3",
+    "MQTT-4.12.0-2",
+    "MQTT-4.12.0-4",
+    "MQTT-4.12.0-5",
+    "MQTT-4.12.1-2",
+    "MQTT-6.0.0-1",
+    "MQTT-6.0.0-2",
+    "MQTT-6.0.0-4",
+    "MQTT3-3.8.3-2",
+    "MQTT3-6.0.0-1",
+    "MQTT3-6.0.0-2",
+    "MQTT3-6.0.0-4",
+];
 
 /// One of the two standards.
 struct Standard {
@@ -332,23 +371,26 @@ fn statements_named(line: &str) -> Vec<String> {
 
 #[test]
 fn tests_are_found_with_the_statements_of_their_comments() {
+    // Written otherwise, since this file is read for statements too.
     let source = "\
-/// [MQTT-1.1.1-1] [MQTT3-1.1.1-1]
+/// [V5-1.1.1-1] [V3-1.1.1-1]
 #[test]
 fn one() {
-    // [MQTT-1.1.1-2] because
-    let text = \"[MQTT-0.0.0-0]\"; // [MQTT-1.1.1-3]
+    // [V5-1.1.1-2] because
+    let text = \"[V5-0.0.0-0]\"; // [V5-1.1.1-3]
     if true {
     }
 }
 
-/// [MQTT-9.9.9-9]
+/// [V5-9.9.9-9]
 fn not_a_test() {}
 
 #[tokio::test(flavor = \"current_thread\")]
 async fn two() {
 }
-";
+"
+    .replace("[V5-", "[MQTT-")
+    .replace("[V3-", "[MQTT3-");
     let test = |name: &str, shows: &[&str]| Test {
         file: "f.rs".to_owned(),
         name: name.to_owned(),
@@ -361,7 +403,7 @@ async fn two() {
         "MQTT-1.1.1-3",
     ];
     assert_eq!(
-        tests_in("f.rs", source),
+        tests_in("f.rs", &source),
         [test("one", &one), test("two", &[])]
     );
 }

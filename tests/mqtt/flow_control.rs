@@ -88,7 +88,9 @@ async fn a_spent_quota_holds_back_nothing_but_publish() {
     // Its own messages, subscriptions and pings are answered as ever; messages of QoS 0 still come.
     assert_eq!(client.subscribe("other", 0).await, [ReasonCode::Success]);
     assert_eq!(client.unsubscribe("none").await.len(), 1);
-    client.send(Packet::Publish(publish("other", "own", 1, 5))).await;
+    client
+        .send(Packet::Publish(publish("other", "own", 1, 5)))
+        .await;
     let (mut acknowledged, mut delivered) = (false, false);
     for _ in 0..2 {
         match client.receive().await {
@@ -98,7 +100,9 @@ async fn a_spent_quota_holds_back_nothing_but_publish() {
         }
     }
     assert!(acknowledged && delivered);
-    client.send(Packet::Publish(publish("none", "own", 2, 6))).await;
+    client
+        .send(Packet::Publish(publish("none", "own", 2, 6)))
+        .await;
     client.receive_pubrec(id(6)).await;
     client.send(Packet::PubRel(PubRel::success(id(6)))).await;
     assert_eq!(

@@ -218,12 +218,23 @@ async fn properties_are_passed_on() {
 async fn properties_of_a_message_reach_live_late_and_returning_subscribers_unaltered() {
     // [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
     let broker = TestBroker::start().await;
-    let pairs = [("z", "1"), ("a", ""), ("z", "1"), ("\u{1F980}", "é"), ("a", "3")];
-    for indicator in [None, Some(PayloadFormat::Unspecified), Some(PayloadFormat::Utf8)] {
+    let pairs = [
+        ("z", "1"),
+        ("a", ""),
+        ("z", "1"),
+        ("\u{1F980}", "é"),
+        ("a", "3"),
+    ];
+    let indicators = [
+        None,
+        Some(PayloadFormat::Unspecified),
+        Some(PayloadFormat::Utf8),
+    ];
+    for (topic, indicator) in ["one", "two", "three"].into_iter().zip(indicators) {
         let mut live = broker.connect(V5, "live").await;
-        live.subscribe("t", 1).await;
+        live.subscribe(topic, 1).await;
         let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
-        away.subscribe("t", 1).await;
+        away.subscribe(topic, 1).await;
         away.disconnect().await;
         let sent = PublishProperties {
             payload_format_indicator: indicator,
@@ -235,12 +246,12 @@ async fn properties_of_a_message_reach_live_late_and_returning_subscribers_unalt
                 .to_vec(),
             ..PublishProperties::default()
         };
-        let mut message = publish("t", "x", 1, 1);
+        let mut message = publish(topic, "x", 1, 1);
         message.properties = Some(Box::new(sent.clone()));
         message.retain = true;
         broker.connect(V5, "pub").await.publish(message).await;
         let mut late = broker.connect(V5, "late").await;
-        late.subscribe("t", 1).await;
+        late.subscribe(topic, 1).await;
         let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
         for client in [&mut live, &mut late, &mut away] {
             let received = client.receive_publish().await;
@@ -265,9 +276,7 @@ async fn every_topic_alias_that_was_granted_works_and_none_outlives_its_connecti
         message.properties.insert(Box::default()).topic_alias = TopicAlias::new(alias);
         message
     };
-    let (mut publisher, connack) = broker
-        .connect_with(persistent(V5, "pub"))
-        .await;
+    let (mut publisher, connack) = broker.connect_with(persistent(V5, "pub")).await;
     assert_eq!(connack.properties.topic_alias_maximum, Some(300));
     // [MQTT-3.3.2-12]
     for alias in 1..=300 {
@@ -283,9 +292,7 @@ async fn every_topic_alias_that_was_granted_works_and_none_outlives_its_connecti
     }
     // [MQTT-3.3.2-7] The session goes on, its aliases do not.
     publisher.vanish();
-    let (mut publisher, connack) = broker
-        .connect_with(persistent(V5, "pub"))
-        .await;
+    let (mut publisher, connack) = broker.connect_with(persistent(V5, "pub")).await;
     assert!(connack.session_present);
     publisher.send(Packet::Publish(with_alias("", 1))).await;
     publisher.expect_disconnect(ReasonCode::ProtocolError).await;

@@ -55,11 +55,7 @@ pub(crate) fn subscribe(version: ProtocolVersion, filter: &[u8], options: u8) ->
 
 /// An UNSUBSCRIBE for one filter.
 pub(crate) fn unsubscribe(version: ProtocolVersion, filter: &[u8]) -> Vec<u8> {
-    let body = [
-        b"\0\x01".to_vec(),
-        properties(version, b""),
-        text(filter),
-    ];
+    let body = [b"\0\x01".to_vec(), properties(version, b""), text(filter)];
     frame(0xA2, &body.concat())
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir::broker::BrokerSettings;
 use weir::stats::DropReason;
-use weir_mqtt::{Connect, Packet, PubRec, Publish, Utf8};
+use weir_mqtt::{Connect, Packet, PubRec, Publish, ReasonCode, Utf8};
 
 use crate::client::{ALL, TestBroker, V3_1, V3_1_1, V5, persistent, publish};
 
@@ -197,6 +197,17 @@ async fn a_clean_session_lives_as_long_as_its_connection() {
         broker.connect(version, "clean").await.disconnect().await;
         wait_until(|| stats.sessions.get() == 0).await;
     }
+}
+
+#[tokio::test]
+async fn the_brokers_disconnect_says_nothing_of_the_expiry() {
+    // [MQTT-3.14.2-2]
+    let broker = TestBroker::start().await;
+    let (first, _) = broker.connect_with(persistent(V5, "a")).await;
+    let (mut second, _) = broker.connect_with(persistent(V5, "a")).await;
+    first.expect_disconnect(ReasonCode::SessionTakenOver).await;
+    second.send_bytes(b"\0\0").await;
+    second.expect_disconnect(ReasonCode::MalformedPacket).await;
 }
 
 #[tokio::test]

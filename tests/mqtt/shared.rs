@@ -66,7 +66,9 @@ async fn a_qos_2_delivery_that_broke_off_is_completed_with_the_same_member() {
             assert!(again.dup && again.packet_id == message.packet_id);
             assert_eq!(client.receive().await, Packet::PingResp);
             let packet_id = again.packet_id.unwrap();
-            client.send(Packet::PubRec(PubRec::success(packet_id))).await;
+            client
+                .send(Packet::PubRec(PubRec::success(packet_id)))
+                .await;
             let release = Packet::PubRel(PubRel::success(packet_id));
             assert_eq!(client.receive().await, release);
             returned.push(name);

@@ -8,7 +8,7 @@ use weir_mqtt::{
     SubscriptionId, SubscriptionRequest, Unsubscribe, Utf8,
 };
 
-use crate::client::{ALL, Client, TestBroker, V5, id, publish, qos};
+use crate::client::{ALL, Client, TestBroker, V3_1_1, V5, id, publish, qos};
 
 /// [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
 #[tokio::test]
@@ -247,7 +247,13 @@ async fn one_answer_has_a_code_for_each_filter_in_their_order() {
     let broker = TestBroker::with(settings).await;
     for version in ALL {
         let mut client = broker.connect(version, "a").await;
-        let filters = [("a", 1), ("a/b/c/d", 1), ("b", 0), ("c", 2), ("e/f/g/h/i", 0)];
+        let filters = [
+            ("a", 1),
+            ("a/b/c/d", 1),
+            ("b", 0),
+            ("c", 2),
+            ("e/f/g/h/i", 0),
+        ];
         let mut body = vec![0x12, 0x34];
         body.extend(crate::raw::properties(version, b""));
         for (filter, level) in filters {
@@ -278,7 +284,8 @@ async fn subscribing_again_replaces_with_retained_messages_again_and_loses_nothi
     // [MQTT-3.8.4-3] [MQTT-3.8.4-4] [MQTT3-3.8.4-3]
     let broker = TestBroker::start().await;
     for version in ALL {
-        let mut publisher = broker.connect(version, "pub").await;
+        // It does not wait for acknowledgements, as a client of MQTT 5 must.
+        let mut publisher = broker.connect(V3_1_1, "pub").await;
         let mut kept = publish("t/kept", "kept", 0, 0);
         kept.retain = true;
         publisher.publish(kept).await;

@@ -17,7 +17,9 @@ async fn a_subscriber_gets_what_its_filter_matches_and_nothing_else() {
         // [MQTT-4.7.2-1] [MQTT3-4.7.2-1]
         (
             "#",
-            &["a", "/a", "a/", "a/b", "a/b/c", "a//c", "b", "b/b", "/", "A/b", "é/b"],
+            &[
+                "a", "/a", "a/", "a/b", "a/b/c", "a//c", "b", "b/b", "/", "A/b", "é/b",
+            ],
         ),
         ("+/b", &["a/b", "b/b", "A/b", "é/b"]),
         ("$a/#", &["$a/b", "$a"]),
@@ -38,7 +40,9 @@ async fn a_subscriber_gets_what_its_filter_matches_and_nothing_else() {
             let mut subscriber = broker.connect(version, "sub").await;
             subscriber.subscribe(filter, 0).await;
             for topic in topics {
-                publisher.send(Packet::Publish(publish(topic, "x", 0, 0))).await;
+                publisher
+                    .send(Packet::Publish(publish(topic, "x", 0, 0)))
+                    .await;
             }
             publisher.expect_nothing().await;
             for topic in expected {
@@ -58,7 +62,9 @@ async fn topics_of_one_character_and_of_65535_bytes_are_served() {
         for topic in ["/".to_owned(), " ".to_owned(), "é".repeat(32_767) + "x"] {
             let mut client = broker.connect(version, "a").await;
             client.subscribe(&topic, 0).await;
-            client.send(Packet::Publish(publish(&topic, "x", 0, 0))).await;
+            client
+                .send(Packet::Publish(publish(&topic, "x", 0, 0)))
+                .await;
             assert_eq!(*client.receive_publish().await.topic, topic);
         }
     }

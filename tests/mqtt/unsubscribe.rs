@@ -36,7 +36,11 @@ fn told(version: ProtocolVersion, existed: &[bool]) -> Vec<ReasonCode> {
         }
     };
     let codes = existed.iter().map(code);
-    if version.is_v5() { codes.collect() } else { Vec::new() }
+    if version.is_v5() {
+        codes.collect()
+    } else {
+        Vec::new()
+    }
 }
 
 #[tokio::test]
@@ -103,7 +107,9 @@ async fn a_delivery_that_began_is_completed_after_unsubscribe() {
         unsubscribe(&mut client, &["t"]).await;
         client.acknowledge(&one).await;
         let packet_id = two.packet_id.unwrap();
-        client.send(Packet::PubRec(PubRec::success(packet_id))).await;
+        client
+            .send(Packet::PubRec(PubRec::success(packet_id)))
+            .await;
         assert!(matches!(client.receive().await, Packet::PubRel(_)));
         // Also over another connection.
         client.vanish();
@@ -112,7 +118,9 @@ async fn a_delivery_that_began_is_completed_after_unsubscribe() {
             Packet::PubRel(pubrel) => assert_eq!(pubrel.packet_id, packet_id),
             other => panic!("expected PUBREL, got {other:?}"),
         }
-        client.send(Packet::PubComp(PubComp::success(packet_id))).await;
+        client
+            .send(Packet::PubComp(PubComp::success(packet_id)))
+            .await;
         client.expect_nothing().await;
         client.disconnect().await;
         broker.connect(version, "sub").await.disconnect().await;

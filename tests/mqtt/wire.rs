@@ -174,7 +174,11 @@ async fn packets_of_a_wrong_form_end_the_connection() {
             // [MQTT-3.3.2-1] [MQTT3-3.3.2-1]
             ("no topic name", frame(0x30, b""), MALFORMED),
             // [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT3-3.3.2-2] [MQTT3-4.7.1-1]
-            ("+ in a topic name", publish(version, b"a/+", b""), MALFORMED),
+            (
+                "+ in a topic name",
+                publish(version, b"a/+", b""),
+                MALFORMED,
+            ),
             ("# in a topic name", publish(version, b"#", b""), MALFORMED),
             // [MQTT-2.2.1-3] [MQTT3-2.3.1-1]
             (
@@ -304,10 +308,7 @@ async fn answers_have_the_identifiers_of_what_they_answer() {
             let with_id = [&number[..], &none].concat();
             for (packet, answer) in [
                 // SUBSCRIBE, UNSUBSCRIBE, PUBLISH of QoS 1 and 2, PUBREL.
-                (
-                    frame(0x82, &[&with_id[..], b"\0\x01a\0"].concat()),
-                    0x90_u8,
-                ),
+                (frame(0x82, &[&with_id[..], b"\0\x01a\0"].concat()), 0x90_u8),
                 (frame(0xA2, &[&with_id[..], b"\0\x01a"].concat()), 0xB0),
                 (frame(0x32, &[b"\0\x01t", &with_id[..]].concat()), 0x40),
                 (frame(0x34, &[b"\0\x01t", &with_id[..]].concat()), 0x50),

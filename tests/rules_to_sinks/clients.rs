@@ -6,6 +6,7 @@ use weir_test_support::{mosquitto_pub, paho, repository};
 /// The version as mosquitto_pub and as paho name it.
 const VERSIONS: [(&str, &str); 3] = [("mqttv31", "3.1"), ("mqttv311", "3.1.1"), ("mqttv5", "5")];
 
+/// [MQTT3-7.0.0-2]
 #[tokio::test]
 async fn every_version_of_mosquitto_pub_is_heard_at_every_qos() {
     let scene = Scene::start().await;
@@ -25,6 +26,7 @@ async fn every_version_of_mosquitto_pub_is_heard_at_every_qos() {
     all_arrived_once(scene, expected).await;
 }
 
+/// [MQTT3-7.0.0-2]
 #[tokio::test]
 async fn every_version_of_paho_is_heard_at_every_qos() {
     let script = repository().join("tests/rules_to_sinks/paho_publish.py");

@@ -87,7 +87,7 @@ pub enum EncodeError {
     /// SUBSCRIBE, SUBACK, UNSUBSCRIBE and UNSUBACK speak of at least one filter.
     #[error("the packet names no topic filter")]
     NoFilters,
-    /// Before MQTT 5 there is no password without a user name. `[MQTT-3.1.2-22]`
+    /// Before MQTT 5 there is no password without a user name. `[MQTT3-3.1.2-22]`
     #[error("there is no password without a user name before MQTT 5")]
     PasswordWithoutUserName,
     /// Before MQTT 5 only a clean session goes without a client identifier, in MQTT 3.1 not even that.

@@ -150,17 +150,26 @@ impl fmt::Display for ReasonCode {
     }
 }
 
-/// The return code with which a CONNACK of MQTT 3.1 and 3.1.1 says `reason`.
+/// The return code with which a CONNACK of MQTT 3.1 and 3.1.1 says `reason`; `None` when none says it.
 ///
-/// What those versions have no code for is said as 3, server unavailable: the client may try again.
-pub const fn connack_v3(reason: ReasonCode) -> u8 {
+/// What is wrong at the server is said as 3, server unavailable: the client may try again.
+/// What is wrong with a CONNECT and has no code is not said at all. `[MQTT3-3.2.2-6]`
+pub const fn connack_v3(reason: ReasonCode) -> Option<u8> {
     match reason {
-        ReasonCode::Success => 0,
-        ReasonCode::UnsupportedProtocolVersion => 1,
-        ReasonCode::ClientIdentifierNotValid => 2,
-        ReasonCode::BadUserNameOrPassword | ReasonCode::BadAuthenticationMethod => 4,
-        ReasonCode::NotAuthorized | ReasonCode::Banned => 5,
-        _ => 3,
+        ReasonCode::Success => Some(0),
+        ReasonCode::UnsupportedProtocolVersion => Some(1),
+        ReasonCode::ClientIdentifierNotValid => Some(2),
+        ReasonCode::ServerUnavailable
+        | ReasonCode::ServerBusy
+        | ReasonCode::UnspecifiedError
+        | ReasonCode::ImplementationSpecificError
+        | ReasonCode::QuotaExceeded
+        | ReasonCode::UseAnotherServer
+        | ReasonCode::ServerMoved
+        | ReasonCode::ConnectionRateExceeded => Some(3),
+        ReasonCode::BadUserNameOrPassword | ReasonCode::BadAuthenticationMethod => Some(4),
+        ReasonCode::NotAuthorized | ReasonCode::Banned => Some(5),
+        _ => None,
     }
 }
 
@@ -206,10 +215,11 @@ mod tests {
     #[test]
     fn return_codes_of_older_versions_go_both_ways() {
         for code in 0..=5 {
-            assert_eq!(connack_v3(from_connack_v3(code).unwrap()), code);
+            assert_eq!(connack_v3(from_connack_v3(code).unwrap()), Some(code));
         }
         assert_eq!(from_connack_v3(6), None);
-        assert_eq!(connack_v3(ReasonCode::Banned), 5);
-        assert_eq!(connack_v3(ReasonCode::QuotaExceeded), 3);
+        assert_eq!(connack_v3(ReasonCode::Banned), Some(5));
+        assert_eq!(connack_v3(ReasonCode::QuotaExceeded), Some(3));
+        assert_eq!(connack_v3(ReasonCode::TopicNameInvalid), None);
     }
 }

@@ -114,7 +114,8 @@ impl ConnAck {
                 out.push(self.reason.as_u8());
                 properties::write(Some(&self.properties), out)
             } else {
-                out.push(connack_v3(self.reason));
+                let code = connack_v3(self.reason).ok_or(EncodeError::Reason(self.reason))?;
+                out.push(code);
                 Ok(())
             }
         })

@@ -178,7 +178,7 @@ fn read_body(mut reader: Reader, version: ProtocolVersion) -> Result<Connect, De
     };
     reader.finish()?;
     if !client_id_allowed(version, &client_id, clean_start) {
-        // [MQTT-3.1.3-8] of 3.1.1
+        // [MQTT3-3.1.3-8]
         let detail = "an empty client identifier with a session that is to be kept";
         return Err(DecodeError::new(
             ReasonCode::ClientIdentifierNotValid,
@@ -207,13 +207,13 @@ fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
     if flags & flag::RESERVED != 0 {
         return Err(DecodeError::malformed("the reserved connect flag is set"));
     }
-    // [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+    // [MQTT-3.1.2-11] [MQTT-3.1.2-13]
     if flags & flag::WILL == 0 && flags & (flag::WILL_QOS | flag::WILL_RETAIN) != 0 {
         return Err(DecodeError::malformed(
             "will QoS or will retain without a will",
         ));
     }
-    // [MQTT-3.1.2-22] of 3.1.1
+    // [MQTT3-3.1.2-22]
     if !version.is_v5() && flags & flag::USERNAME == 0 && flags & flag::PASSWORD != 0 {
         return Err(DecodeError::malformed("a password without a user name"));
     }

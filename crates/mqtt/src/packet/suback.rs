@@ -31,7 +31,7 @@ const REASONS: &[ReasonCode] = &[
     ReasonCode::WildcardSubscriptionsNotSupported,
 ];
 
-/// `[MQTT-3.9.3-2]` of 3.1.1
+/// `[MQTT3-3.9.3-2]`
 const REASONS_V3: &[ReasonCode] = &[
     ReasonCode::Success,
     ReasonCode::GrantedQoS1,

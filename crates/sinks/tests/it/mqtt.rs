@@ -23,6 +23,7 @@ fn plain(port: u16, more: &str) -> String {
     )
 }
 
+/// [MQTT3-7.0.0-1]
 #[tokio::test]
 async fn a_message_carries_topic_qos_retain_and_payload() {
     for (protocol, qos) in [("auto", 0), ("5", 1), ("5", 2), ("3.1.1", 2)] {
@@ -259,6 +260,7 @@ async fn credentials_are_signed_anew_for_every_connect() {
     assert_eq!(stats.connects.load(Ordering::Relaxed), 2);
 }
 
+/// [MQTT3-7.0.0-1]
 #[tokio::test]
 async fn a_remote_that_does_not_know_mqtt_5_is_spoken_to_in_3_1_1() {
     let (port, mut connects) = refusing_remote(&[0x20, 2, 0, 1]).await;
