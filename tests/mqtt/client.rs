@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use weir::BrokerBuilder;
 use weir::broker::{Broker, BrokerSettings, ListenerSettings};
 use weir::pipeline::Pipeline;
 use weir::pipeline::world::World;
@@ -40,31 +41,13 @@ impl TestBroker {
     }
 
     pub(crate) async fn with_rules(settings: BrokerSettings, pipeline: Arc<Pipeline>) -> Self {
-        Self::of(settings, pipeline, Arc::new(Anonymous)).await
+        Self::built(Broker::builder().settings(settings).pipeline(pipeline)).await
     }
 
-    pub(crate) async fn with_authenticator(
-        settings: BrokerSettings,
-        authenticator: Arc<dyn Authenticator>,
-    ) -> Self {
-        let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
-        Self::of(settings, Arc::new(pipeline), authenticator).await
-    }
-
-    async fn of(
-        settings: BrokerSettings,
-        pipeline: Arc<Pipeline>,
-        authenticator: Arc<dyn Authenticator>,
-    ) -> Self {
+    pub(crate) async fn built(builder: BrokerBuilder) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let broker = Broker::builder()
-            .settings(settings)
-            .pipeline(pipeline)
-            .authenticator(authenticator)
-            .start()
-            .await
-            .unwrap();
+        let broker = builder.start().await.unwrap();
         let settings = ListenerSettings {
             name: "test".into(),
             max_connections: 1000,

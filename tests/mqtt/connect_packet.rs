@@ -1,9 +1,8 @@
 //! CONNECT field by field, and CONNACK as the first and only answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use weir::broker::BrokerSettings;
+use weir::broker::{Broker, BrokerSettings};
 use weir_mqtt::{Connect, Packet, ProtocolVersion, ReasonCode, Utf8, codec};
 
 use crate::client::{ALL, Client, TestBroker, V3_1, V3_1_1, V5, persistent, publish};
@@ -390,7 +389,12 @@ async fn a_connect_that_cannot_be_decided_ends_the_connection() {
         connect_timeout: Duration::from_millis(50),
         ..BrokerSettings::default()
     };
-    let broker = TestBroker::with_authenticator(settings, Arc::new(Undecided)).await;
+    let broker = TestBroker::built(
+        Broker::builder()
+            .settings(settings)
+            .authenticator(Undecided),
+    )
+    .await;
     for version in ALL {
         let mut client = broker.open(version).await;
         let connect = with_id(version, "c");
