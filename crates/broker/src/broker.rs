@@ -116,6 +116,11 @@ impl Default for BrokerSettings {
     }
 }
 
+/// Lets a broker on this runtime save system calls: its threads tell when they have nothing else to do.
+pub fn prepare_runtime(runtime: &mut tokio::runtime::Builder) {
+    crate::driver::flush::prepare(runtime);
+}
+
 /// What one listener decides for itself.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 
+use crate::core::outbox::SentCounts;
 use crate::net::transport::Transport;
 
 /// Every counter and gauge of the MQTT server.
@@ -312,6 +313,14 @@ impl BrokerStats {
     /// Counts messages that did not reach a session.
     pub fn dropped(&self, reason: DropReason, n: u64) {
         self.messages_dropped[reason as usize].add(n);
+    }
+
+    /// Counts what one write carries.
+    pub fn sent(&self, counts: &SentCounts) {
+        self.sent_packets.add(counts.packets);
+        for (counter, n) in self.messages_out.iter().zip(counts.messages) {
+            counter.add(n);
+        }
     }
 
     /// Counts a connection's end.

@@ -278,10 +278,9 @@ fn block_on<F: Future<Output = Exit>>(common: &Common, task: F) -> Exit {
 
 /// Runs `task` on a runtime of its own; what it left behind gets a moment to end.
 fn on_a_runtime<F: Future<Output = Exit>>(task: F) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    crate::broker::prepare_runtime(&mut builder);
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             say(&format!("cannot start: {error}"));

@@ -151,6 +151,20 @@ impl WriteBatch {
         (slices, len)
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.sealed.clear();
+        self.tail.clear();
+        self.written = 0;
+    }
+
+    /// Gives memory back beyond `capacity` bytes.
+    pub fn shrink_to(&mut self, capacity: usize) {
+        if self.is_empty() && self.tail.capacity() > capacity {
+            self.shrink();
+        }
+    }
+
     /// Forgets the first `n` bytes: they are written.
     pub fn advance(&mut self, mut n: usize) {
         while let Some(first) = self.sealed.front_mut() {

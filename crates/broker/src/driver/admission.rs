@@ -248,7 +248,12 @@ impl Shared {
         loop {
             let handle = self.registry.get_or_insert(&admission.client_id, || {
                 let session = Session::new(admission.client_id.clone(), self.session_limits);
-                SessionHandle::new(self.next_key(), admission.client_id.clone(), session)
+                SessionHandle::new(
+                    self.next_key(),
+                    admission.client_id.clone(),
+                    session,
+                    Arc::clone(&self.stats),
+                )
             });
             handle.evict(CloseReason::TakenOver).await;
             if clean_start && handle.lock().begun {

@@ -14,8 +14,9 @@ use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, Reaso
 
 use super::Shared;
 use super::events::{self, ClientInfo};
+use super::flush::{self, Output};
 use super::gate::{Gate, Replies};
-use super::handle::SessionHandle;
+use super::handle::{SessionHandle, Writer};
 use super::router::{Routed, Router};
 use crate::auth::{PublishVerdict, Subject};
 use crate::core::Millis;
@@ -23,6 +24,7 @@ use crate::core::connect::{Admission, Refused, expiry_at_disconnect};
 use crate::core::outbox::WriteBatch;
 use crate::core::session::NEVER_EXPIRES;
 use crate::core::will::Will;
+use crate::net::wire::SocketWriter;
 use crate::stats::CloseReason;
 
 /// Why a connection ends, and what is said to the client.
@@ -116,6 +118,14 @@ pub(crate) struct Client {
     /// The publish that is tried now has been parked before.
     pub(super) retrying: bool,
     left: bool,
+}
+
+/// Why a connection's task was woken.
+pub(crate) struct News {
+    /// The broker wants the connection to end.
+    pub(crate) leave: Option<Leave>,
+    /// Others have written to the client.
+    pub(crate) was_written_to: bool,
 }
 
 /// What is counted once for each step.
@@ -289,6 +299,7 @@ impl Client {
         for (counter, n) in stats.messages_in.iter().zip(counts.messages) {
             counter.add(n);
         }
+        flush::step_done();
     }
 
     /// Moves what waits in the session into its outbox, as far as there is room.
@@ -324,24 +335,26 @@ impl Client {
         self.handle.poll_ready(cx)
     }
 
-    /// Why the broker wants the connection to end, if it does.
-    pub(crate) fn asked_to_leave(&self) -> Option<Leave> {
-        self.handle.lock().close.map(Leave::by_broker)
+    /// What others want of the connection, or have done to it.
+    pub(crate) fn news(&self) -> News {
+        let slot = self.handle.lock();
+        News {
+            leave: slot.close.map(Leave::by_broker),
+            was_written_to: slot.warm,
+        }
     }
 
     /// Takes what is to be written; true when there will be more as soon as that is written.
+    ///
+    /// Who has taken something must come again when it is written: until then nobody else writes to the client.
     pub(crate) fn take_output(&mut self, now: Millis, batch: &mut WriteBatch) -> bool {
-        let (sent, waits) = {
+        let (output, waits) = {
             let mut slot = self.handle.lock();
-            (
-                slot.session.outbox().take_into(batch),
-                slot.session.has_sendable(),
-            )
+            (slot.take_output(batch), slot.session.has_sendable())
         };
-        let stats = &self.shared.stats;
-        stats.sent_packets.add(sent.packets);
-        for (counter, n) in stats.messages_out.iter().zip(sent.messages) {
-            counter.add(n);
+        match output {
+            Output::Later => return false,
+            Output::Taken(sent) => self.shared.stats.sent(&sent),
         }
         if !waits {
             return false;
@@ -399,6 +412,24 @@ impl Client {
     /// Whether the client is held back by a sink, so that its silence means nothing.
     pub(crate) fn is_held_back(&self) -> bool {
         self.room.is_some()
+    }
+
+    /// Lets others write to the client.
+    pub(crate) fn share_socket(&self, socket: Option<SocketWriter>) {
+        self.handle.lock().socket = socket;
+    }
+
+    /// Whether others have written to the client since this was last asked; the first who does from now on wakes the
+    /// task.
+    pub(crate) fn was_written_to(&self) -> bool {
+        std::mem::take(&mut self.handle.lock().warm)
+    }
+
+    /// Whether a publisher is writing to the client now; the task is woken when it has ended.
+    pub(crate) fn is_written_to(&self) -> bool {
+        let mut slot = self.handle.lock();
+        slot.task_waits = slot.writer == Writer::Publisher;
+        slot.task_waits
     }
 
     /// Whether so much waits to be written that the client must read before it may send more.
@@ -468,6 +499,9 @@ impl Client {
         let mut slot = self.handle.lock();
         slot.session.detach();
         slot.close = None;
+        slot.socket = None;
+        slot.carried = None;
+        slot.writer = Writer::Nobody;
         let expiry_s = slot.session.expiry_interval_s();
         let mut due = None;
         // [MQTT-3.1.2-10] An orderly DISCONNECT has taken it out.

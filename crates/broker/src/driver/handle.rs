@@ -11,9 +11,11 @@ use weir_mqtt::Utf8;
 
 use crate::auth::Subject;
 use crate::core::Millis;
+use crate::core::outbox::WriteBatch;
 use crate::core::session::Session;
 use crate::core::subscriptions::SessionKey;
-use crate::stats::CloseReason;
+use crate::net::wire::SocketWriter;
+use crate::stats::{BrokerStats, CloseReason};
 
 /// Identifies a network connection for as long as the process lives.
 pub(crate) type ConnectionKey = u64;
@@ -25,6 +27,8 @@ pub(crate) struct SessionHandle {
     pub(crate) key: SessionKey,
     /// Whose session it is.
     pub(crate) client_id: Utf8,
+    /// Counts what is written.
+    pub(crate) stats: Arc<BrokerStats>,
     slot: Mutex<Slot>,
     /// The task of the connection that serves the session.
     task: AtomicWaker,
@@ -32,6 +36,17 @@ pub(crate) struct SessionHandle {
     ready: AtomicBool,
     /// Tells those who want the session that its connection has let go.
     released: Notify,
+}
+
+/// Who is writing to a connection's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// Nobody: whoever has something for it may.
+    Nobody,
+    /// Its own task.
+    Connection,
+    /// A thread that had something for it.
+    Publisher,
 }
 
 /// What the lock guards.
@@ -55,11 +70,26 @@ pub(crate) struct Slot {
     pub(crate) will_at: Option<Millis>,
     /// The earliest alarm that is set for this session.
     pub(crate) alarm: Option<Millis>,
+    /// The socket of the connection that serves the session, where others may write to it.
+    pub(crate) socket: Option<SocketWriter>,
+    /// Who is writing to it now.
+    pub(crate) writer: Writer,
+    /// What a publisher could not write; it goes before everything in the outbox.
+    pub(crate) carried: Option<Box<WriteBatch>>,
+    /// The connection's task wants to know when the publisher has ended.
+    pub(crate) task_waits: bool,
+    /// A publisher has written since the connection's task last looked.
+    pub(crate) warm: bool,
 }
 
 impl SessionHandle {
     /// A handle around a new session that nobody owns.
-    pub(crate) fn new(key: SessionKey, client_id: Utf8, session: Session) -> Arc<Self> {
+    pub(crate) fn new(
+        key: SessionKey,
+        client_id: Utf8,
+        session: Session,
+        stats: Arc<BrokerStats>,
+    ) -> Arc<Self> {
         let slot = Slot {
             session,
             subject: None,
@@ -70,10 +100,16 @@ impl SessionHandle {
             expires_at: None,
             will_at: None,
             alarm: None,
+            socket: None,
+            writer: Writer::Nobody,
+            carried: None,
+            task_waits: false,
+            warm: false,
         };
         Arc::new(Self {
             key,
             client_id,
+            stats,
             slot: Mutex::new(slot),
             task: AtomicWaker::new(),
             ready: AtomicBool::new(false),

@@ -6,6 +6,7 @@
 pub(crate) mod admission;
 pub(crate) mod client;
 pub(crate) mod events;
+pub(crate) mod flush;
 pub(crate) mod gate;
 pub(crate) mod handle;
 pub(crate) mod router;

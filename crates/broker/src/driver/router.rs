@@ -12,6 +12,7 @@ use weir_rules::event::{Event, Publish as RulePublish};
 
 use super::Shared;
 use super::events::{self, Watch};
+use super::flush;
 use super::handle::{SessionHandle, Slot};
 use crate::auth::authorizer::Verdicts;
 use crate::auth::{PublishVerdict, Subject};
@@ -430,12 +431,13 @@ impl Router {
 
     /// Wakes every receiver that has got something.
     pub(crate) fn wake(&mut self) {
-        for handle in self.touched.drain(..) {
-            // A publisher looks at its own outbox anyway.
-            if Some(handle.key) != self.publisher {
-                handle.wake();
-            }
+        if self.touched.is_empty() {
+            return;
         }
+        let publisher = self.publisher;
+        // A publisher looks at its own outbox anyway.
+        let others = |handle: &Arc<SessionHandle>| Some(handle.key) != publisher;
+        flush::owe(self.touched.drain(..).filter(others));
     }
 
     /// Gives memory back after a while without messages.

@@ -24,6 +24,8 @@ use crate::driver::admission::{Door, Refusal};
 use crate::driver::client::{Client, Leave};
 use crate::stats::CloseReason;
 
+use super::wire::Wire;
+
 /// The most bytes of one read.
 const READ_SIZE: usize = 64 * 1024;
 
@@ -47,7 +49,7 @@ const ENOUGH_OF_A_PACKET: usize = 64 * 1024;
 const IDLE_AFTER_MS: Millis = 2000;
 
 /// How long a client gets to read the last words before the socket is closed.
-const LINGER: Duration = Duration::from_millis(500);
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
@@ -56,7 +58,7 @@ thread_local! {
 /// Serves one connection to its end.
 pub(crate) async fn serve<S>(shared: Arc<Shared>, mut stream: S, door: Box<Door>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Wire + Send,
 {
     shared.stats.connections_accepted.add(1);
     shared.stats.connections_size.add(1);
@@ -223,10 +225,11 @@ struct Connection<S> {
 
 impl<S> Connection<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Wire + Send,
 {
     fn new(shared: Arc<Shared>, stream: S, client: Client, unread: Vec<u8>) -> Self {
         let now = shared.clock.now();
+        client.share_socket(stream.writer());
         Self {
             shared,
             stream,
@@ -262,8 +265,7 @@ where
         if said {
             linger(&mut stream).await;
         } else {
-            // The socket is going away either way; what TLS and WebSocket say last must not wait for a peer that never reads.
-            drop(timeout(LINGER, stream.shutdown()).await);
+            stream.close().await;
         }
     }
 
@@ -281,8 +283,12 @@ where
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
         for _ in 0..MAX_ROUNDS {
             if self.client.poll_ready(cx) {
-                if let Some(leave) = self.client.asked_to_leave() {
+                let news = self.client.news();
+                if let Some(leave) = news.leave {
                     return Poll::Ready(leave);
+                }
+                if news.was_written_to {
+                    (self.active_at, self.warm) = (self.shared.clock.now(), true);
                 }
                 self.output_waits = true;
             }
@@ -368,6 +374,8 @@ where
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.shared.stats.sent_bytes.add(n as u64);
                     self.batch.advance(n);
+                    // Others may write only after this has been asked for again.
+                    self.output_waits |= self.batch.is_empty();
                 }
                 Poll::Ready(_) => return Err(Leave::closed()),
                 Poll::Pending => return Ok(()),
@@ -515,7 +523,11 @@ where
                 return Poll::Ready(Leave::by_broker(CloseReason::KeepAliveTimeout));
             }
             if self.warm && self.active_at + IDLE_AFTER_MS <= now {
-                self.shrink();
+                if self.client.was_written_to() {
+                    self.active_at = now;
+                } else {
+                    self.shrink();
+                }
             }
             match self.next_look() {
                 Some(at) => self.set_timer(at.max(now + 1)),
@@ -576,6 +588,10 @@ where
         self.output_waits = true;
         let mut written = 0;
         poll_fn(|cx| {
+            self.client.poll_ready(cx);
+            if self.client.is_written_to() {
+                return Poll::Pending;
+            }
             if self.write(cx).is_err() || !self.batch.is_empty() {
                 return Poll::Ready(());
             }

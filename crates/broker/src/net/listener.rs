@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::socket::{Accepted, Socket};
 use super::stream::AnyStream;
+use super::wire::Tcp;
 use super::{connection, handshake};
 use crate::broker::ListenerSettings;
 use crate::driver::Shared;
@@ -68,16 +68,14 @@ impl Listener {
         let Some(place) = self.place() else { return };
         let shared = Arc::clone(&self.shared);
         match accepted {
-            Accepted::Tcp(stream, peer) => {
-                let door = self.door(Some(peer), stream.local_addr().ok());
+            Accepted::Tcp(stream, peer, local) => {
+                let door = self.door(Some(peer), local);
                 if self.settings.is_plain() {
                     tokio::spawn(async move {
-                        prepare(&stream);
-                        connection::serve(shared, stream, door).await;
+                        connection::serve(shared, Tcp::new(stream), door).await;
                         drop(place);
                     });
                 } else {
-                    prepare(&stream);
                     self.shake_hands(Box::new(stream), door, place);
                 }
             }
@@ -155,12 +153,5 @@ impl Listener {
             tracing::error!(listener = %self.settings.name, %error, "cannot accept connections");
             tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
-    }
-}
-
-/// Small packets must not wait for the peer's delayed acknowledgements: batching is done before the socket.
-fn prepare(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
 }

@@ -13,9 +13,19 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug)]
 pub enum Socket {
     /// Over the network.
-    Tcp(TcpListener),
+    Tcp(TcpListening),
     /// In the file system; the file goes with the value.
     Unix(UnixSocket),
+}
+
+/// A TCP socket and what need not be asked of it again for each connection.
+#[derive(Debug)]
+pub struct TcpListening {
+    listener: TcpListener,
+    /// Its address, unless it listens on all.
+    address: Option<SocketAddr>,
+    /// Connections have it from the listening socket.
+    no_delay: bool,
 }
 
 /// A unix socket and its file.
@@ -27,15 +37,15 @@ pub struct UnixSocket {
 
 /// A connection that was accepted.
 pub(crate) enum Accepted {
-    /// With the client's address.
-    Tcp(TcpStream, SocketAddr),
+    /// With the client's address and this side's.
+    Tcp(TcpStream, SocketAddr, Option<SocketAddr>),
     /// From the same machine.
     Unix(UnixStream),
 }
 
 impl From<TcpListener> for Socket {
     fn from(listener: TcpListener) -> Self {
-        Self::Tcp(listener)
+        Self::Tcp(TcpListening::new(listener, false))
     }
 }
 
@@ -51,8 +61,12 @@ impl Socket {
         };
         // Connections of the process before may still be in their last minute.
         socket.set_reuseaddr(true)?;
+        // Small packets must not wait for the peer's delayed acknowledgements: batching is done before the socket.
+        // Accepted connections inherit it.
+        let no_delay = cfg!(target_os = "linux") && socket.set_nodelay(true).is_ok();
         socket.bind(address)?;
-        socket.listen(BACKLOG).map(Self::Tcp)
+        let listener = socket.listen(BACKLOG)?;
+        Ok(Self::Tcp(TcpListening::new(listener, no_delay)))
     }
 
     /// Listens in the file system. A socket file that nobody listens on any more is replaced.
@@ -81,21 +95,38 @@ impl Socket {
     /// The address, when there is one.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Tcp(socket) => socket.listener.local_addr().ok(),
             Self::Unix(_) => None,
         }
     }
 
     pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream, peer))
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.listener.accept().await?;
+                if !socket.no_delay
+                    && let Err(error) = stream.set_nodelay(true)
+                {
+                    tracing::debug!(%error, "TCP_NODELAY could not be set");
+                }
+                let local = socket.address.or_else(|| stream.local_addr().ok());
+                Ok(Accepted::Tcp(stream, peer, local))
             }
             Self::Unix(socket) => {
                 let (stream, _) = socket.listener.accept().await?;
                 Ok(Accepted::Unix(stream))
             }
+        }
+    }
+}
+
+impl TcpListening {
+    fn new(listener: TcpListener, no_delay: bool) -> Self {
+        let address = listener.local_addr().ok();
+        Self {
+            address: address.filter(|address| !address.ip().is_unspecified()),
+            listener,
+            no_delay,
         }
     }
 }
@@ -112,6 +143,21 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn no_connection_waits_to_fill_its_segments() {
+        let own = Socket::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let given = Socket::from(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        for socket in [own, given] {
+            let address = socket.local_addr().unwrap();
+            let _client = TcpStream::connect(address).await.unwrap();
+            let Accepted::Tcp(stream, _, local) = socket.accept().await.unwrap() else {
+                panic!("a TCP socket gives TCP connections")
+            };
+            assert!(stream.nodelay().unwrap());
+            assert_eq!(local, Some(address));
+        }
+    }
 
     #[tokio::test]
     async fn a_unix_socket_comes_and_goes_with_its_file() {
