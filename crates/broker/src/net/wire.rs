@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::connection::LINGER;
-use super::stream::AnyStream;
+use super::stream::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -68,7 +68,7 @@ impl SocketWriter {
     }
 }
 
-impl Wire for AnyStream {}
+impl<S: Stream + ?Sized> Wire for Box<S> {}
 
 /// A TCP socket that its connection reads and everyone may write to.
 #[derive(Debug)]
