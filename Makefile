@@ -6,7 +6,7 @@ CARGO ?= cargo
 RUNNER = scripts/run-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools check ci lint docs tidy bench fmt fuzz soak
+.PHONY: help demo test test-tools check ci lint docs tidy bench microbench fmt fuzz soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,11 @@ ci: ## What a submission must pass: `check`, then the release demo
 	$(MAKE) check
 	scripts/demo-agrees
 
-bench: ## Benchmarks of the codec, the rules and the topic index
+bench: ## weir and every broker installed here under the same load: one table; BENCH="--brokers weir,mosquitto" narrows it
+	$(CARGO) build --release --locked
+	target/release/weir bench compare $(BENCH)
+
+microbench: ## Nanoseconds of the codec, the rules and the topic index alone
 	$(CARGO) bench --workspace
 
 fmt: ## Format everything

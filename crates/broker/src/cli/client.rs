@@ -190,7 +190,7 @@ async fn connect(connection: &Connection) -> Result<Client, ClientError> {
 }
 
 /// `host`, `host:port` or `mqtt://host:port`.
-fn resolve(host: &str) -> Result<SocketAddr, ClientError> {
+pub(super) fn resolve(host: &str) -> Result<SocketAddr, ClientError> {
     let bare = host.strip_prefix("mqtt://").unwrap_or(host);
     let with_port = if bare
         .rsplit_once(':')

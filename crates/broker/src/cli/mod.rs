@@ -1,5 +1,6 @@
 //! The command line: one file per command; results on stdout, all else on stderr (user-experience §4).
 
+mod bench;
 mod bridge;
 mod check;
 mod client;
@@ -138,6 +139,8 @@ enum Command {
     Sub(client::SubArgs),
     /// Add a user to a password file; the password comes from stdin
     Passwd(passwd::Args),
+    /// Measure a broker, or what a rule costs
+    Bench(bench::Args),
     /// Check how a bridge signs in
     Bridge(bridge::Args),
     /// Print the version
@@ -167,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Pub(args) => client::publish(&common, args),
         Command::Sub(args) => client::subscribe(&common, args),
         Command::Passwd(args) => passwd::run(&common, &args),
+        Command::Bench(args) => bench::run(&common, &args),
         Command::Bridge(args) => bridge::run(&common, &args),
         Command::Version => version(&common),
         Command::Completions { shell } => {

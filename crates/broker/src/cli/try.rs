@@ -322,7 +322,7 @@ fn message(args: &Args, sources: &[String], payload: Vec<u8>) -> Event {
 }
 
 /// A topic that a filter matches: `/dev/+/up` gives `/dev/x/up`.
-fn example_topic(filter: &str) -> String {
+pub(super) fn example_topic(filter: &str) -> String {
     let filter = filter.trim_matches('"');
     let levels: Vec<&str> = filter
         .split('/')

@@ -1,0 +1,324 @@
+//! Clients that mean harm, each in its own way, and that come back when they are thrown out.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, json};
+use weir_mqtt::{
+    PacketId, ProtocolVersion, QoS, Subscribe, SubscribeOptions, SubscriptionFilter,
+    SubscriptionRequest,
+};
+
+use super::engine::Engine;
+use super::link::{Link, connect_packet};
+use super::progress::Progress;
+use super::socket::{Moved, Poller, begin_connect, prepare_process, read, source_address, write};
+use super::{Exit, Failure, Target, not_connected};
+use crate::cli::out_line;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Clients that do nothing
+    #[arg(long, default_value = "0")]
+    idle: u32,
+    /// Clients that mean harm
+    #[arg(long, default_value = "0")]
+    hostile: u32,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// A way to be a burden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    NeverReads,
+    ByteASecond,
+    NoConnect,
+    HugeLength,
+    SubscribeFlood,
+    ManyFilters,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 6] = [
+        Self::NeverReads,
+        Self::ByteASecond,
+        Self::NoConnect,
+        Self::HugeLength,
+        Self::SubscribeFlood,
+        Self::ManyFilters,
+    ];
+
+    /// The key in the JSON result.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::NeverReads => "never_reads",
+            Self::ByteASecond => "byte_a_second",
+            Self::NoConnect => "no_connect",
+            Self::HugeLength => "huge_length",
+            Self::SubscribeFlood => "subscribe_flood",
+            Self::ManyFilters => "many_filters",
+        }
+    }
+
+    pub(super) const fn what(self) -> &'static str {
+        match self {
+            Self::NeverReads => "subscribe to everything and never read",
+            Self::ByteASecond => "send one byte a second",
+            Self::NoConnect => "never send CONNECT",
+            Self::HugeLength => "announce a packet of 256 MiB",
+            Self::SubscribeFlood => "send SUBSCRIBE after SUBSCRIBE",
+            Self::ManyFilters => "subscribe to 100,000 filters",
+        }
+    }
+}
+
+/// How often each client may act.
+const TICK: Duration = Duration::from_millis(20);
+/// How long one that was thrown out stays away.
+const AWAY: Duration = Duration::from_secs(1);
+const MANY_FILTERS: usize = 100_000;
+const FILTERS_IN_A_PACKET: usize = 50;
+/// A small window: what a client does not read must be the broker's problem at once, not the kernel's.
+const SMALL_BUFFER: usize = 4096;
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let stop = until_stdin_ends();
+    if args.idle > 0 {
+        return idle(args, &stop);
+    }
+    prepare_process();
+    let mut crowd = Crowd {
+        poller: Poller::new()?,
+        target: args.target.address()?,
+        sources: args.target.sources,
+        clients: Vec::new(),
+        closed: [0; Kind::ALL.len()],
+    };
+    let number = usize::try_from(args.hostile).unwrap_or(usize::MAX);
+    crowd.clients = (0..number).map(Hostile::new).collect();
+    crowd.work(&stop)?;
+    let closed = Kind::ALL.iter().zip(crowd.closed);
+    let closed: Map<_, _> = closed
+        .map(|(kind, times)| (kind.name().to_owned(), json!(times)))
+        .collect();
+    out_line(&json!(closed).to_string());
+    Ok(Exit::Ok)
+}
+
+/// True once whoever started this process wants it to end, or is gone.
+fn until_stdin_ends() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        told.store(true, Ordering::Relaxed);
+    });
+    stop
+}
+
+fn idle(args: &Args, stop: &AtomicBool) -> Result<Exit, Failure> {
+    let mut engine = Engine::new(args.target.settings()?)?;
+    let number = usize::try_from(args.idle).unwrap_or(usize::MAX);
+    engine.links = (0..number).map(|number| Link::idle(number, true)).collect();
+    let mut progress = Progress::new(true);
+    if !engine.connect_from(0, &mut progress)? {
+        return Err(not_connected(&engine));
+    }
+    out_line("ready");
+    while !stop.load(Ordering::Relaxed) {
+        engine.step(Duration::from_millis(50))?;
+    }
+    engine.disconnect();
+    Ok(Exit::Ok)
+}
+
+/// One of them.
+struct Hostile {
+    kind: Kind,
+    socket: Option<OwnedFd>,
+    /// What it still has to write.
+    out: Vec<u8>,
+    written: usize,
+    /// When it comes (back).
+    opens_at: Instant,
+    /// When it last wrote its byte.
+    last_byte: Instant,
+    filters: usize,
+}
+
+impl Hostile {
+    fn new(number: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            kind: Kind::ALL[number % Kind::ALL.len()],
+            socket: None,
+            out: Vec::new(),
+            written: 0,
+            opens_at: now,
+            last_byte: now,
+            filters: 0,
+        }
+    }
+
+    /// What it says as soon as it is connected.
+    fn first_words(&self, number: usize) -> Vec<u8> {
+        let id = format!("weir-bench-hostile-{number}");
+        let mut words = connect_packet(&id, ProtocolVersion::V3_1_1, None)
+            .expect("a client id of plain letters");
+        match self.kind {
+            Kind::NoConnect => words.clear(),
+            Kind::NeverReads => subscribe(["bench/pair/#".to_owned()], &mut words),
+            // A PUBLISH of the longest length that can be written.
+            Kind::HugeLength => {
+                words.extend_from_slice(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F, 0, 1, b'x'])
+            }
+            Kind::ByteASecond | Kind::SubscribeFlood | Kind::ManyFilters => {}
+        }
+        words
+    }
+
+    /// What it adds at each tick, once all before is written.
+    fn more_words(&mut self, number: usize) {
+        let filters = match self.kind {
+            Kind::HugeLength => return self.out.resize(1024, b'x'),
+            Kind::SubscribeFlood => 0..FILTERS_IN_A_PACKET,
+            Kind::ManyFilters if self.filters < MANY_FILTERS => {
+                let first = self.filters;
+                self.filters += FILTERS_IN_A_PACKET;
+                first..self.filters
+            }
+            _ => return,
+        };
+        let names = filters.map(|filter| format!("hostile/{number}/{filter}/+"));
+        subscribe(names, &mut self.out);
+    }
+
+    /// Writes what it wants to by now; an error when it was thrown out.
+    fn act(&mut self, number: usize) -> std::io::Result<()> {
+        let Some(socket) = &self.socket else {
+            return Ok(());
+        };
+        let mut end = self.out.len();
+        if self.kind == Kind::ByteASecond {
+            if self.last_byte.elapsed() < Duration::from_secs(1) {
+                return Ok(());
+            }
+            self.last_byte = Instant::now();
+            end = end.min(self.written + 1);
+        }
+        if self.written < end
+            && let Moved::Bytes(bytes) = write(socket, &self.out[self.written..end])?
+        {
+            self.written += bytes;
+        }
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+            self.more_words(number);
+        }
+        Ok(())
+    }
+}
+
+/// Appends a SUBSCRIBE; to more filters than it was ever meant for, if so.
+fn subscribe(filters: impl IntoIterator<Item = String>, out: &mut Vec<u8>) {
+    let requests = filters.into_iter().map(|filter| SubscriptionRequest {
+        filter: SubscriptionFilter::parse(&filter).expect("a valid filter"),
+        options: SubscribeOptions::with_qos(QoS::AtLeastOnce),
+    });
+    let packet = Subscribe {
+        packet_id: PacketId::MIN,
+        requests: requests.collect(),
+        properties: None,
+    };
+    packet
+        .encode(ProtocolVersion::V3_1_1, out)
+        .expect("a SUBSCRIBE of a few kilobytes");
+}
+
+struct Crowd {
+    poller: Poller,
+    target: SocketAddr,
+    sources: u8,
+    clients: Vec<Hostile>,
+    /// How often each kind was thrown out.
+    closed: [u64; Kind::ALL.len()],
+}
+
+impl Crowd {
+    fn work(&mut self, stop: &AtomicBool) -> std::io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut told = false;
+        let mut tick = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            if now >= tick {
+                tick = now + TICK;
+                for key in 0..self.clients.len() {
+                    self.open_or_act(key, now);
+                }
+                if !told {
+                    out_line("ready");
+                    told = true;
+                }
+            }
+            let ready = self
+                .poller
+                .wait(tick.saturating_duration_since(Instant::now()))?;
+            for index in 0..ready {
+                self.readable(self.poller.ready(index).key, &mut buffer);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_or_act(&mut self, key: usize, now: Instant) {
+        let client = &mut self.clients[key];
+        if client.socket.is_some() {
+            if client.act(key).is_err() {
+                self.thrown_out(key);
+            }
+            return;
+        }
+        if now < client.opens_at {
+            return;
+        }
+        client.opens_at = now + AWAY;
+        let buffer = (client.kind == Kind::NeverReads).then_some(SMALL_BUFFER);
+        let source = source_address(key, self.sources);
+        let Ok(socket) = begin_connect(self.target, source, buffer) else {
+            return;
+        };
+        client.out = client.first_words(key);
+        client.written = 0;
+        client.filters = 0;
+        client.last_byte = now;
+        // One that never reads does not listen for anything either.
+        if client.kind == Kind::NeverReads || self.poller.add(&socket, key, false).is_ok() {
+            client.socket = Some(socket);
+        }
+    }
+
+    fn readable(&mut self, key: usize, buffer: &mut [u8]) {
+        let Some(socket) = &self.clients[key].socket else {
+            return;
+        };
+        match read(socket, buffer) {
+            Ok(Moved::Bytes(bytes)) if bytes > 0 => {}
+            Ok(Moved::WouldBlock) => {}
+            _ => self.thrown_out(key),
+        }
+    }
+
+    fn thrown_out(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        client.socket = None;
+        client.opens_at = Instant::now() + AWAY;
+        let kind = Kind::ALL.iter().position(|kind| *kind == client.kind);
+        self.closed[kind.expect("every kind is among all")] += 1;
+    }
+}
