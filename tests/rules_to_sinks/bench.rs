@@ -88,7 +88,7 @@ async fn what_is_sent_in_pairs_is_what_the_broker_received_and_what_came() {
         }
         sent += result["counts"]["sent"].as_u64().unwrap();
     }
-    let received = weir.metric("weir_messages_received_total", &[]).await;
+    let received = weir.metric("weir_messages_total", &[("dir", "in")]).await;
     assert_eq!(received, sent as f64);
 }
 
