@@ -109,8 +109,8 @@ pub(super) struct Publisher {
     given_up: u64,
     unacknowledged: usize,
     last_id: u16,
-    /// Packet identifiers that are under way.
-    under_way: Vec<bool>,
+    /// Packet identifiers that are under way, a bit each.
+    under_way: Vec<u64>,
     random: u64,
     /// What was delivered when it last looked, and when that was.
     seen: (u64, u64),
@@ -152,13 +152,13 @@ impl Publisher {
             return 0;
         }
         if self.under_way.is_empty() {
-            self.under_way = vec![false; usize::from(u16::MAX) + 1];
+            self.under_way = vec![0; (usize::from(u16::MAX) + 1) / 64];
         }
         loop {
             self.last_id = self.last_id.wrapping_add(1).max(1);
-            let taken = &mut self.under_way[usize::from(self.last_id)];
-            if !*taken {
-                *taken = true;
+            let (word, bit) = place_of(self.last_id);
+            if self.under_way[word] & bit == 0 {
+                self.under_way[word] |= bit;
                 self.unacknowledged += 1;
                 return self.last_id;
             }
@@ -167,9 +167,10 @@ impl Publisher {
 
     /// Frees a packet identifier; whether it was under way.
     pub(super) fn settle(&mut self, packet_id: u16) -> bool {
-        match self.under_way.get_mut(usize::from(packet_id)) {
-            Some(taken) if *taken => {
-                *taken = false;
+        let (word, bit) = place_of(packet_id);
+        match self.under_way.get_mut(word) {
+            Some(taken) if *taken & bit != 0 => {
+                *taken &= !bit;
                 self.unacknowledged -= 1;
                 true
             }
@@ -182,6 +183,11 @@ impl Publisher {
         let deliveries = self.expected.saturating_sub(self.delivered + self.given_up);
         usize::try_from(deliveries.div_ceil(self.deliveries)).unwrap_or(usize::MAX)
     }
+}
+
+/// The word and the bit of a packet identifier.
+fn place_of(packet_id: u16) -> (usize, u64) {
+    (usize::from(packet_id / 64), 1 << (packet_id % 64))
 }
 
 /// The most messages without an acknowledgement in a paced run, far from all packet identifiers.
