@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use crate::auth::anonymous::Anonymous;
+use crate::auth::enhanced::{Mechanism, Mechanisms};
 use crate::auth::{AllowAll, Authenticator, Authorizer};
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
 use crate::driver::{Parts, Shared};
@@ -34,6 +35,7 @@ pub struct BrokerBuilder {
     pipeline: Option<Arc<Pipeline>>,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    mechanisms: Mechanisms,
     listen: Vec<String>,
 }
 
@@ -77,6 +79,12 @@ impl BrokerBuilder {
         self
     }
 
+    /// A way to sign in beside passwords: the authentication method of an MQTT 5 client. May be called several times.
+    pub fn mechanism(mut self, mechanism: Arc<dyn Mechanism>) -> Self {
+        self.mechanisms = self.mechanisms.with(mechanism);
+        self
+    }
+
     /// Listens for MQTT over TCP on `address`, a name or a number with a port; port 0 takes a free one.
     ///
     /// Clients without credentials are admitted only on loopback. May be called several times.
@@ -103,6 +111,7 @@ impl BrokerBuilder {
             pipeline,
             authenticator: self.authenticator.unwrap_or_else(|| Arc::new(Anonymous)),
             authorizer: self.authorizer.unwrap_or_else(|| Arc::new(AllowAll)),
+            mechanisms: self.mechanisms,
         });
         let addresses = sockets.iter().map(|(_, address)| *address).collect();
         let broker = Broker::new(shared, addresses);

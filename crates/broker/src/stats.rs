@@ -51,6 +51,10 @@ pub struct BrokerStats {
     pub sessions: Counter,
     /// Sessions that have a connection now.
     pub sessions_connected: Counter,
+    /// The most sessions that had a connection at once.
+    pub sessions_connected_most: Counter,
+    /// Messages of `$delayed/…` that wait.
+    pub delayed_messages: Counter,
     /// Subscriptions that exist now.
     pub subscriptions: Counter,
     /// Retained messages held now.
@@ -81,6 +85,11 @@ impl Counter {
         if n != 0 {
             self.0.fetch_sub(n, Relaxed);
         }
+    }
+
+    /// Raises a gauge to `n` if it is lower.
+    pub fn raise(&self, n: u64) {
+        self.0.fetch_max(n, Relaxed);
     }
 
     /// Sets a gauge.
@@ -137,11 +146,15 @@ pub enum DropReason {
     NotAuthorized,
     /// The payload was said to be UTF-8 text and is not.
     PayloadFormat,
+    /// `$delayed/…` or `$retain/…` without a number or a topic.
+    TopicInvalid,
+    /// Too many messages of `$delayed/…` wait.
+    DelayedFull,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::QueueFull,
         Self::OutboxFull,
         Self::OfflineQos0,
@@ -152,6 +165,8 @@ impl DropReason {
         Self::SinkFull,
         Self::NotAuthorized,
         Self::PayloadFormat,
+        Self::TopicInvalid,
+        Self::DelayedFull,
     ];
 
     /// The label value in metrics and events.
@@ -167,6 +182,8 @@ impl DropReason {
             Self::SinkFull => "sink_full",
             Self::NotAuthorized => "authz_deny",
             Self::PayloadFormat => "payload_format",
+            Self::TopicInvalid => "topic_invalid",
+            Self::DelayedFull => "delayed_full",
         }
     }
 }

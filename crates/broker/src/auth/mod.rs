@@ -8,7 +8,9 @@ pub mod anonymous;
 pub mod authorizer;
 pub mod certificate;
 pub mod chain;
+pub mod enhanced;
 pub mod password_file;
+pub mod scram;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

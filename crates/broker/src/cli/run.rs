@@ -87,6 +87,11 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
                 {
                     tracing::error!(%error, "the password file was not reloaded; the old one goes on");
                 }
+                if let Some(scram) = &app.scram
+                    && let Err(error) = scram.reload()
+                {
+                    tracing::error!(%error, "the SCRAM file was not reloaded; the old one goes on");
+                }
                 app.reloader.reload(false).await.log();
             }
         }

@@ -14,6 +14,8 @@ pub struct Auth {
     pub allow_anonymous: Option<bool>,
     /// `user:hash` lines as `weir passwd` writes them.
     pub password_file: Option<PathBuf>,
+    /// Users that sign in with SCRAM-SHA-256 over MQTT 5, as `weir passwd --scram` writes them.
+    pub scram_file: Option<PathBuf>,
 }
 
 impl Auth {

@@ -14,7 +14,9 @@ pub mod queue;
 pub mod received;
 pub mod retained;
 pub mod session;
+pub mod special_topic;
 pub mod subscriptions;
+pub mod topic_rewrite;
 pub mod will;
 
 #[cfg(test)]

@@ -13,9 +13,13 @@ pub(crate) mod router;
 
 mod acknowledgement;
 mod alarms;
+pub(crate) mod auto_subscribe;
+mod delayed;
 mod publish;
 mod registry;
+mod sign_in;
 mod subscribe;
+mod sys;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +29,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use weir_mqtt::{QoS, SubscriptionFilter, Utf8};
 
+use crate::auth::enhanced::Mechanisms;
 use crate::auth::{Authenticator, Authorizer, PublishVerdict, Subject};
 use crate::broker::BrokerSettings;
 use crate::core::Millis;
@@ -37,6 +42,7 @@ use crate::pipeline::Pipeline;
 use crate::stats::BrokerStats;
 use crate::store::Store;
 use alarms::Alarms;
+use delayed::{Delayed, DelayedLimits};
 use handle::SessionHandle;
 use registry::Registry;
 
@@ -50,6 +56,8 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// What clients may do.
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// How clients may sign in beside passwords.
+    pub(crate) mechanisms: Mechanisms,
 }
 
 /// What all connections of a broker share.
@@ -83,6 +91,9 @@ pub(crate) struct Shared {
     index_generation: AtomicU64,
     registry: Registry,
     alarms: Alarms,
+    delayed: Delayed,
+    /// How clients may sign in beside passwords.
+    pub(crate) mechanisms: Mechanisms,
     /// The last key given to a session or a connection.
     last_key: AtomicU64,
     /// The last assigned client identifier, as a number.
@@ -97,7 +108,12 @@ impl Shared {
             pipeline,
             authenticator,
             authorizer,
+            mechanisms,
         } = parts;
+        let delayed = DelayedLimits {
+            messages: settings.max_delayed,
+            bytes: settings.max_delayed_bytes,
+        };
         let connect_limits = ConnectLimits {
             client_id: settings.max_client_id,
             topic_levels: settings.max_topic_levels,
@@ -140,6 +156,8 @@ impl Shared {
             index_generation: AtomicU64::new(0),
             registry: Registry::default(),
             alarms: Alarms::default(),
+            delayed: Delayed::new(delayed),
+            mechanisms,
             last_key: AtomicU64::new(0),
             last_client_id: AtomicU64::new(0),
             settings,
