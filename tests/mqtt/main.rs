@@ -16,6 +16,7 @@ mod enhanced_auth;
 mod flow_control;
 mod keep_alive;
 mod malformed;
+mod packet_size;
 mod publish;
 mod retained;
 mod retry;
