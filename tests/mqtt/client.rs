@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use weir::BrokerBuilder;
-use weir::broker::{Broker, BrokerSettings, ListenerSettings};
+use weir::broker::{Broker, BrokerSettings, ListenerSettings, Socket};
 use weir::pipeline::Pipeline;
 use weir::pipeline::world::World;
 use weir_mqtt::{
@@ -67,11 +67,13 @@ impl TestBroker {
     pub(crate) async fn open(&self, version: ProtocolVersion) -> Client {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Client {
-            stream,
-            buffer: BytesMut::new(),
-            version,
-        }
+        Client::over(stream, version)
+    }
+
+    /// Listens at one more place, for as long as the broker runs.
+    pub(crate) fn listen(&self, socket: impl Into<Socket>, settings: ListenerSettings) {
+        let (broker, socket) = (self.broker.clone(), socket.into());
+        tokio::spawn(async move { broker.serve(socket, settings, std::future::pending()).await });
     }
 
     /// A client that has sent CONNECT and got the answer.
@@ -125,12 +127,39 @@ pub(crate) fn publish(topic: &str, payload: &str, level: u8, packet_id: u16) -> 
 
 /// A connection that speaks in packets.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     buffer: BytesMut,
     pub(crate) version: ProtocolVersion,
 }
 
+/// Whatever carries bytes both ways.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
 impl Client {
+    /// A client over any stream.
+    pub(crate) fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        version: ProtocolVersion,
+    ) -> Self {
+        Self {
+            stream: Box::new(stream),
+            buffer: BytesMut::new(),
+            version,
+        }
+    }
+
+    /// Sends CONNECT with a clean session and gets the answer.
+    pub(crate) async fn hello(&mut self, client_id: &str) -> ConnAck {
+        let connect = Connect::new(self.version, Utf8::new(client_id).unwrap());
+        self.send(Packet::Connect(Box::new(connect))).await;
+        match self.receive().await {
+            Packet::ConnAck(connack) => *connack,
+            other => panic!("expected CONNACK, got {other:?}"),
+        }
+    }
+
     pub(crate) async fn send(&mut self, packet: Packet) {
         let mut bytes = Vec::new();
         codec::encode(&packet, self.version, &mut bytes).unwrap();
@@ -139,6 +168,12 @@ impl Client {
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    /// Sends unless the broker has closed the connection.
+    pub(crate) async fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
     }
 
     /// The next packet; panics when the connection ends or nothing comes.

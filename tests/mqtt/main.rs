@@ -26,6 +26,7 @@ mod shared;
 mod subscribe;
 mod sys;
 mod topics;
+mod transports;
 mod unsubscribe;
 mod will;
 mod wire;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::auth::acl::Network;
 use crate::builder::BrokerBuilder;
 use crate::core::connect::Capabilities;
 use crate::core::message::Message;
@@ -14,7 +15,6 @@ pub use crate::driver::auto_subscribe::AutoSubscribe;
 use crate::driver::router::{Routed, Router};
 pub use crate::net::handshake::{CertificateName, ProxySettings};
 use crate::net::listener::Listener;
-pub use crate::net::proxy_protocol::Network;
 pub use crate::net::socket::Socket;
 pub use crate::net::tls::{ClientAuth, Pem, ServerCertificate, Tls, TlsSettings};
 pub use crate::net::transport::Transport;

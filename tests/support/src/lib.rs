@@ -5,11 +5,14 @@
 //! and ends with the value that started it. Nothing here is skipped: what is not installed is a
 //! failure that says how to install it. Nothing here is mocked.
 
+mod authority;
 mod clients;
 mod cluster;
 mod files;
 mod mosquitto;
+mod node;
 mod paho;
+mod paho_c;
 mod ports;
 mod postgres;
 mod programs;
@@ -17,10 +20,13 @@ mod wait;
 mod webhook;
 mod weir;
 
+pub use authority::Authority;
 pub use clients::{LinePublisher, Received, Subscriber, mosquitto_pub};
 pub use files::{example, repository};
 pub use mosquitto::Mosquitto;
+pub use node::{Browser, browse, mqtt_js, node};
 pub use paho::paho;
+pub use paho_c::{PahoC, paho_c};
 pub use ports::free_port;
 pub use postgres::{Database, Postgres};
 pub use programs::Finished;

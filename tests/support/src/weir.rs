@@ -178,6 +178,15 @@ impl Weir {
         self.mqtt_port
     }
 
+    /// The ports that the banner gives after a word such as `mqtts`, in its order.
+    #[must_use]
+    pub fn ports(&self, word: &str) -> Vec<u16> {
+        self.printed()
+            .lines()
+            .filter_map(|line| port(line, word))
+            .collect()
+    }
+
     /// The port of the HTTP listener.
     #[must_use]
     pub fn http_port(&self) -> u16 {

@@ -11,11 +11,12 @@ use tokio_rustls::TlsAcceptor;
 use weir_mqtt::Utf8;
 
 use super::connection;
-use super::proxy_protocol::{self, Header, HeaderError, Network};
+use super::proxy_protocol::{self, Header, HeaderError};
 use super::stream::{AnyStream, Flushed};
 use super::tls::Tls;
 use super::websocket::WebSocket;
 use super::websocket::handshake::{self, HandshakeError};
+use crate::auth::acl::Network;
 use crate::auth::certificate::PeerCertificate;
 use crate::broker::ListenerSettings;
 use crate::driver::Shared;

@@ -208,45 +208,6 @@ fn common_name(value: &[u8]) -> Result<Option<String>, &'static str> {
     Ok(name.filter(|name| believed && !name.is_empty()))
 }
 
-/// A network such as `10.0.0.0/8`, or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl Network {
-    /// Reads `10.0.0.0/8`, `2001:db8::/32` or a single address.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(prefix) => u8::try_from(number(prefix)?).ok()?,
-            None => longest,
-        };
-        (prefix <= longest).then_some(Self { address, prefix })
-    }
-
-    /// Whether the address lies in it. An IPv4 address that is written as an IPv6 one is the same address.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let differ = u32::from(network) ^ u32::from(address);
-                differ.leading_zeros() >= u32::from(self.prefix)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let differ = u128::from(network) ^ u128::from(address);
-                differ.leading_zeros() >= u32::from(self.prefix)
-            }
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -394,25 +355,6 @@ mod tests {
             header(&binary(0x21, 0x11, &V4)[..20]),
             Err(HeaderError::Ended(_))
         ));
-    }
-
-    #[test]
-    fn networks_contain_their_addresses() {
-        let contains = |network: &str, address: &str| {
-            Network::parse(network)
-                .unwrap()
-                .contains(address.parse().unwrap())
-        };
-        assert!(contains("10.0.0.0/8", "10.255.0.1"));
-        assert!(!contains("10.0.0.0/8", "11.0.0.1"));
-        assert!(contains("0.0.0.0/0", "203.0.113.1"));
-        assert!(contains("192.0.2.1", "::ffff:192.0.2.1"));
-        assert!(!contains("192.0.2.1", "192.0.2.2"));
-        assert!(contains("2001:db8::/32", "2001:db8:1::1"));
-        assert!(!contains("2001:db8::/32", "192.0.2.1"));
-        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/"] {
-            assert_eq!(Network::parse(wrong), None, "{wrong}");
-        }
     }
 
     proptest! {
