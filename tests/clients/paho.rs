@@ -33,31 +33,30 @@ async fn paho_for_c_publishes_and_subscribes_over_every_transport() {
     let scene = Scene::start().await;
     let ca = scene.authority.text("ca.pem");
     let payload = "y".repeat(90_000);
-    for (scheme, word, path) in [
-        ("tcp", "mqtt", ""),
-        ("ssl", "mqtts", ""),
-        ("ws", "ws", "/mqtt"),
-        ("wss", "wss", "/mqtt"),
+    for (scheme, word, path, version, qos) in [
+        ("tcp", "mqtt", "", "31", "1"),
+        ("ssl", "mqtts", "", "311", "2"),
+        ("ws", "ws", "/mqtt", "311", "1"),
+        ("ws", "ws", "/mqtt", "5", "2"),
+        ("wss", "wss", "/mqtt", "5", "0"),
     ] {
         let url = format!("{scheme}://localhost:{}{path}", scene.port(word));
-        for (version, qos) in [("31", "1"), ("311", "0"), ("5", "2")] {
-            let topic = format!("c/{word}/{version}");
-            let name = format!("{word}-{version}");
-            let common = [
-                "-c", &*url, "-V", version, "-q", qos, "-t", &topic, "--cafile", &ca,
-            ];
-            let publish = async |payload: &str, more: &[&str]| {
-                let sent = ["-m", payload, "-i", &format!("{name}-p")];
-                let publisher = paho_c("paho_c_pub", &[&common[..], &sent, more].concat());
-                publisher.ended().await;
-            };
-            publish("kept", &["-r"]).await;
-            let id = format!("{name}-s");
-            let mut subscriber = paho_c("paho_c_sub", &[&common[..], &["-i", &id]].concat());
-            // Now the subscription stands.
-            assert_eq!(subscriber.line().await, "kept", "{url} {version}");
-            publish(&payload, &[]).await;
-            assert!(subscriber.line().await == payload, "{url} {version}");
-        }
+        let topic = format!("c/{word}/{version}");
+        let name = format!("{word}-{version}");
+        let common = [
+            "-c", &*url, "-V", version, "-q", qos, "-t", &topic, "--cafile", &ca,
+        ];
+        let publish = async |payload: &str, more: &[&str]| {
+            let sent = ["-m", payload, "-i", &format!("{name}-p")];
+            let publisher = paho_c("paho_c_pub", &[&common[..], &sent, more].concat());
+            publisher.ended().await;
+        };
+        publish("kept", &["-r"]).await;
+        let id = format!("{name}-s");
+        let mut subscriber = paho_c("paho_c_sub", &[&common[..], &["-i", &id]].concat());
+        // Now the subscription stands.
+        assert_eq!(subscriber.line().await, "kept", "{url} {version}");
+        publish(&payload, &[]).await;
+        assert!(subscriber.line().await == payload, "{url} {version}");
     }
 }
