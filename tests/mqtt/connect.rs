@@ -180,7 +180,15 @@ async fn a_client_without_credentials_needs_a_listener_that_admits_it() {
         assert_eq!(connack.reason, ReasonCode::NotAuthorized);
         assert_eq!(client.receive_or_end().await, None);
     }
-    assert_eq!(broker.broker.stats().auth_failures.get(), 3);
+    assert_eq!(
+        broker
+            .broker
+            .stats()
+            .auth_failures
+            .of(ReasonCode::NotAuthorized.as_u8())
+            .get(),
+        3
+    );
 }
 
 #[tokio::test]

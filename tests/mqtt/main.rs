@@ -5,26 +5,21 @@
 mod client;
 mod raw;
 
+mod access;
 mod alias;
 mod capabilities;
 mod conformance;
 mod connect;
 mod connect_packet;
-mod delayed;
 mod delivery;
-mod enhanced_auth;
 mod flow_control;
 mod keep_alive;
 mod malformed;
-mod packet_size;
 mod publish;
 mod retained;
-mod retry;
-mod rewrite;
 mod session;
 mod shared;
 mod subscribe;
-mod sys;
 mod topics;
 mod transports;
 mod unsubscribe;

@@ -13,16 +13,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
-use crate::auth::Authenticator;
-use crate::auth::enhanced::Mechanism;
-use crate::auth::scram::ScramFile;
+use crate::auth::Access;
 use crate::broker::{Broker, ListenerSettings, Socket, Transport, WebSocketSettings};
 use crate::config::{Bind, Config, Listener, StartPolicy};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
-use crate::reload::{Certificates, Project, ReloadReport, Reloader};
+use crate::reload::{AccessFiles, Certificates, Project, ReloadReport, Reloader};
 
 /// How long clients and sinks get to finish at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,8 +52,6 @@ pub struct App {
     pub http: SocketAddr,
     /// What the first load of the files gave.
     pub first_load: ReloadReport,
-    /// Users that sign in with SCRAM-SHA-256, if there is a file of them.
-    pub scram: Option<Arc<ScramFile>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     /// Held as long as the broker runs: two brokers on one data folder would mix their dead letters.
@@ -70,7 +66,7 @@ impl App {
     pub async fn start(
         config: &Config,
         project: Project,
-        authenticator: Arc<dyn Authenticator>,
+        access: Access,
     ) -> Result<Self, StartError> {
         let doors = doors(config)?;
         let data_dir = config.data_dir();
@@ -95,18 +91,20 @@ impl App {
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
             return Err(StartError::Config(first_load.problems().cloned().collect()));
         }
-        let scram = open_scram(config)?;
-        let mut builder = Broker::builder()
-            .settings(config.mqtt.settings())
+        let broker = Broker::builder()
+            .settings(config.broker_settings())
             .pipeline(Arc::clone(&pipeline))
-            .authenticator(authenticator);
-        if let Some(scram) = &scram {
-            builder = builder.mechanism(Arc::clone(scram) as Arc<dyn Mechanism>);
-        }
-        let broker = builder
+            .authenticator(access.authenticator)
+            .authorizer(access.authorizer)
+            .banned(access.banned)
             .start()
             .await
             .map_err(|error| StartError::Unusable(error.to_string()))?;
+        reloader.accompany(Arc::new(AccessFiles {
+            files: access.files,
+            broker: broker.clone(),
+        }));
+        warn_of_silence(config);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt = Vec::new();
@@ -149,7 +147,6 @@ impl App {
             listeners,
             http,
             first_load,
-            scram,
             stop,
             tasks,
             _lock: lock,
@@ -174,20 +171,6 @@ impl App {
         }
         left
     }
-}
-
-fn open_scram(config: &Config) -> Result<Option<Arc<ScramFile>>, StartError> {
-    let Some(path) = &config.auth.scram_file else {
-        return Ok(None);
-    };
-    ScramFile::open(path)
-        .map(|file| Some(Arc::new(file)))
-        .map_err(|error| {
-            StartError::Config(vec![
-                Problem::whole("weir.toml", "E1006", format!("auth.scram_file: {error}"))
-                    .help("`weir passwd --scram FILE USER` writes it"),
-            ])
-        })
 }
 
 async fn ended(mut stopped: watch::Receiver<bool>) {
@@ -255,6 +238,21 @@ fn in_use(what: &str, place: &impl std::fmt::Display, error: &std::io::Error) ->
     StartError::Unusable(format!(
         "[E1601] {what} cannot use {place}: {error}; is another broker running? Choose another port, or 0 for a free one"
     ))
+}
+
+/// Clients from the network may do nothing that nobody allows. Whoever did not mean that should know why.
+fn warn_of_silence(config: &Config) {
+    let auth = &config.auth;
+    let open = config
+        .listeners()
+        .iter()
+        .any(|listener| !listener.is_local());
+    if open && auth.acl_file.is_none() && auth.no_match.is_none() {
+        tracing::warn!(
+            "nothing says what clients from the network may do, so they may publish and subscribe to nothing: \
+             set auth.acl_file, or auth.no_match = \"allow\""
+        );
+    }
 }
 
 async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {

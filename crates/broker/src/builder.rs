@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
 use crate::auth::anonymous::Anonymous;
-use crate::auth::enhanced::{Mechanism, Mechanisms};
+use crate::auth::banned::Banned;
 use crate::auth::{AllowAll, Authenticator, Authorizer};
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
 use crate::driver::{Parts, Shared};
@@ -35,7 +36,7 @@ pub struct BrokerBuilder {
     pipeline: Option<Arc<Pipeline>>,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
-    mechanisms: Mechanisms,
+    banned: Arc<ArcSwap<Banned>>,
     listen: Vec<String>,
 }
 
@@ -79,9 +80,9 @@ impl BrokerBuilder {
         self
     }
 
-    /// A way to sign in beside passwords: the authentication method of an MQTT 5 client. May be called several times.
-    pub fn mechanism(mut self, mechanism: Arc<dyn Mechanism>) -> Self {
-        self.mechanisms = self.mechanisms.with(mechanism);
+    /// Who is turned away whatever it knows. The list may be exchanged while the broker runs.
+    pub fn banned(mut self, banned: Arc<ArcSwap<Banned>>) -> Self {
+        self.banned = banned;
         self
     }
 
@@ -111,7 +112,7 @@ impl BrokerBuilder {
             pipeline,
             authenticator: self.authenticator.unwrap_or_else(|| Arc::new(Anonymous)),
             authorizer: self.authorizer.unwrap_or_else(|| Arc::new(AllowAll)),
-            mechanisms: self.mechanisms,
+            banned: self.banned,
         });
         let addresses = sockets.iter().map(|(_, address)| *address).collect();
         let broker = Broker::new(shared, addresses);

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use weir_sinks::{Connector, ConsoleOutput, LinkState, SinkHandle, SinkSpec};
 
-pub use companions::{Certificates, Companion};
+pub use companions::{AccessFiles, Certificates, Companion};
 
 use crate::config::toml_file::{Outside, Process};
 use crate::config::{Config, Policy, StartPolicy};

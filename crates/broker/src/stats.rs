@@ -45,16 +45,16 @@ pub struct BrokerStats {
     pub disconnects: [Counter; CloseReason::ALL.len()],
     /// CONNECT packets refused, by the code that MQTT 5 gives to the reason.
     pub connects_refused: ReasonCounters,
-    /// CONNECT packets whose credentials were refused.
-    pub auth_failures: Counter,
+    /// CONNECT packets whose credentials were refused, by the code that MQTT 5 gives to the reason.
+    pub auth_failures: ReasonCounters,
+    /// Times that a client had to wait because it sent more than it may.
+    pub throttled: Counter,
+    /// Subscriptions that ended because they were no longer allowed.
+    pub subscriptions_revoked: Counter,
     /// Sessions that exist now, connected or not.
     pub sessions: Counter,
     /// Sessions that have a connection now.
     pub sessions_connected: Counter,
-    /// The most sessions that had a connection at once.
-    pub sessions_connected_most: Counter,
-    /// Messages of `$delayed/…` that wait.
-    pub delayed_messages: Counter,
     /// Subscriptions that exist now.
     pub subscriptions: Counter,
     /// Retained messages held now.
@@ -85,11 +85,6 @@ impl Counter {
         if n != 0 {
             self.0.fetch_sub(n, Relaxed);
         }
-    }
-
-    /// Raises a gauge to `n` if it is lower.
-    pub fn raise(&self, n: u64) {
-        self.0.fetch_max(n, Relaxed);
     }
 
     /// Sets a gauge.
@@ -146,15 +141,13 @@ pub enum DropReason {
     NotAuthorized,
     /// The payload was said to be UTF-8 text and is not.
     PayloadFormat,
-    /// `$delayed/…` or `$retain/…` without a number or a topic.
-    TopicInvalid,
-    /// Too many messages of `$delayed/…` wait.
-    DelayedFull,
+    /// Its payload is larger than clients may send.
+    PayloadTooLarge,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::QueueFull,
         Self::OutboxFull,
         Self::OfflineQos0,
@@ -165,8 +158,7 @@ impl DropReason {
         Self::SinkFull,
         Self::NotAuthorized,
         Self::PayloadFormat,
-        Self::TopicInvalid,
-        Self::DelayedFull,
+        Self::PayloadTooLarge,
     ];
 
     /// The label value in metrics and events.
@@ -181,9 +173,8 @@ impl DropReason {
             Self::RetainedFull => "retained_full",
             Self::SinkFull => "sink_full",
             Self::NotAuthorized => "authz_deny",
+            Self::PayloadTooLarge => "payload_too_large",
             Self::PayloadFormat => "payload_format",
-            Self::TopicInvalid => "topic_invalid",
-            Self::DelayedFull => "delayed_full",
         }
     }
 }
@@ -207,13 +198,17 @@ pub enum CloseReason {
     ServerShutdown,
     /// A packet that had begun to come was too long in coming.
     PacketTimeout,
-    /// The client did what it may not do, or its permission has ended.
+    /// The client did what it may not do.
     NotAuthorized,
+    /// What the client logged in with has expired.
+    PermissionExpired,
+    /// The client sent more than it may.
+    RateExceeded,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Normal,
         Self::Kicked,
         Self::KeepAliveTimeout,
@@ -223,6 +218,8 @@ impl CloseReason {
         Self::ServerShutdown,
         Self::PacketTimeout,
         Self::NotAuthorized,
+        Self::PermissionExpired,
+        Self::RateExceeded,
     ];
 
     /// The label value in metrics and events.
@@ -237,6 +234,8 @@ impl CloseReason {
             Self::ServerShutdown => "server_shutdown",
             Self::PacketTimeout => "packet_timeout",
             Self::NotAuthorized => "not_authorized",
+            Self::PermissionExpired => "permission_expired",
+            Self::RateExceeded => "rate_exceeded",
         }
     }
 }

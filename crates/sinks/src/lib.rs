@@ -26,7 +26,7 @@ pub mod retry;
 pub mod secret;
 mod sqlite;
 mod table;
-mod tls;
+pub mod tls;
 pub mod units;
 mod worker;
 

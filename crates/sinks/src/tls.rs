@@ -15,10 +15,10 @@ use crate::config::connector::TlsConfig;
 use crate::error::SinkError;
 
 /// A client's settings, with its files read now: a renewed certificate is taken at the next connection.
-pub(crate) fn client_config(
-    config: &TlsConfig,
-    base: &Path,
-) -> Result<Arc<ClientConfig>, SinkError> {
+///
+/// # Errors
+/// When a file cannot be read or holds no certificate or key.
+pub fn client_config(config: &TlsConfig, base: &Path) -> Result<Arc<ClientConfig>, SinkError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = verifier(config, base, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)

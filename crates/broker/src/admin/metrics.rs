@@ -148,12 +148,27 @@ fn broker(admin: &Admin, out: &mut Exposition) {
     for (reason, counter) in DropReason::ALL.iter().zip(&stats.messages_dropped) {
         dropped.sample(&[("reason", reason.name())], counter.get());
     }
-    out.metric(
+    let mut failures = out.metric(
         "weir_auth_failures_total",
         Type::Counter,
         "CONNECT packets whose credentials were refused.",
+    );
+    for (code, count) in stats.auth_failures.nonzero() {
+        let reason = ReasonCode::from_u8(code).map_or("unknown", ReasonCode::name);
+        failures.sample(&[("reason", reason)], count);
+    }
+    out.metric(
+        "weir_clients_throttled_total",
+        Type::Counter,
+        "Times that a client had to wait because it sent more than it may.",
     )
-    .value(stats.auth_failures.get());
+    .value(stats.throttled.get());
+    out.metric(
+        "weir_subscriptions_revoked_total",
+        Type::Counter,
+        "Subscriptions that ended because they were no longer allowed.",
+    )
+    .value(stats.subscriptions_revoked.get());
 }
 
 fn listeners(stats: &BrokerStats, out: &mut Exposition) {

@@ -63,6 +63,7 @@ pub async fn serve(
         .route("/weir/v1/rules", get(rules))
         .route("/weir/v1/sinks", get(sinks))
         .route("/weir/v1/connectors", get(connectors))
+        .route("/weir/v1/slow-subscribers", get(slow_subscribers))
         .route("/weir/v1/reload", post(reload))
         .fallback(web_socket::mqtt_or_nothing)
         .layer(middleware::from_fn(only_by_a_loopback_name))
@@ -194,6 +195,22 @@ async fn sinks(State(admin): State<Admin>) -> Response {
 
 async fn connectors(State(admin): State<Admin>) -> Response {
     Json(json!({ "items": admin.reloader.connectors_json(), "next": null })).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SlowQuery {
+    #[serde(default = "ten")]
+    limit: usize,
+}
+
+fn ten() -> usize {
+    10
+}
+
+async fn slow_subscribers(State(admin): State<Admin>, Query(query): Query<SlowQuery>) -> Response {
+    let items = admin.broker.slow_subscribers(query.limit.min(1000));
+    Json(json!({ "items": items, "next": null })).into_response()
 }
 
 #[derive(Deserialize)]

@@ -6,11 +6,16 @@ pub mod access_list;
 pub mod acl;
 pub mod anonymous;
 pub mod authorizer;
+pub mod banned;
 pub mod certificate;
 pub mod chain;
-pub mod enhanced;
+pub mod http;
+pub mod jwt;
+mod open;
 pub mod password_file;
-pub mod scram;
+pub mod password_hash;
+pub mod postgres;
+pub mod x509;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +29,7 @@ use certificate::PeerCertificate;
 
 pub use acl::Acl;
 pub use authorizer::{AllowAll, Authorizer, PublishVerdict, Subject};
+pub use open::{Access, check_files};
 
 /// What a client says about itself in CONNECT.
 #[derive(Clone, Debug)]
@@ -44,6 +50,13 @@ pub struct ConnectRequest {
     pub version: ProtocolVersion,
     /// Whether the listener admits clients without credentials.
     pub allow_anonymous: bool,
+}
+
+impl ConnectRequest {
+    /// The common name of the client's certificate.
+    pub fn cert_cn(&self) -> Option<&str> {
+        self.certificate.as_deref()?.common_name.as_deref()
+    }
 }
 
 /// Who the client is, once admitted.

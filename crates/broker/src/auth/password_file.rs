@@ -3,7 +3,7 @@
 //! Hashing is slow by design: it runs apart from the network tasks, a few at a time, and takes as long for a user
 //! who does not exist. The file can be read again while the broker runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ahash::HashMap;
@@ -17,32 +17,16 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use weir_mqtt::ReasonCode;
 
+use crate::problem::{Problem, Source};
+
 use super::{Authenticator, ConnectRequest, Decision, Identity};
 
 /// Passwords that are being checked at once; each takes some 20 MiB and a core for a moment.
 const MAX_CHECKS: usize = 2;
 
-/// Why a password file cannot be used.
+/// Why there is no hash.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordFileError {
-    /// It cannot be read.
-    #[error("cannot read password file {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A line is not `user:hash`.
-    #[error("{}:{line}: {problem}", path.display())]
-    Line {
-        /// Which file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
     /// A password cannot be hashed.
     #[error("cannot hash the password: {0}")]
     Hash(argon2::password_hash::Error),
@@ -53,7 +37,6 @@ type Users = HashMap<String, String>;
 
 /// Admits the users of a password file.
 pub struct PasswordFile {
-    path: PathBuf,
     users: ArcSwap<Users>,
     /// Checked in place of a user who does not exist.
     nobody: Arc<str>,
@@ -62,22 +45,39 @@ pub struct PasswordFile {
 
 impl PasswordFile {
     /// Reads the file.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Self, PasswordFileError> {
-        let path = path.into();
-        let users = read(&path)?;
-        let nobody = hash_password("a user who does not exist")?;
+    ///
+    /// # Errors
+    /// When it cannot be read, or the first line that is wrong.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, Vec<Problem>> {
+        Self::of(&crate::config::read(&path.into())?)
+    }
+
+    /// The users of a text.
+    ///
+    /// # Errors
+    /// The first line that is wrong.
+    pub fn of(source: &Source) -> Result<Self, Vec<Problem>> {
+        let users = parse_source(source)?;
+        let nobody = hash_password("a user who does not exist")
+            .map_err(|error| vec![Problem::whole(&source.path, "E1013", error.to_string())])?;
         Ok(Self {
-            path,
             users: ArcSwap::from_pointee(users),
             nobody: nobody.into(),
             checks: Arc::new(Semaphore::new(MAX_CHECKS)),
         })
     }
 
-    /// Reads the file again. On an error the users stay as they were.
-    pub fn reload(&self) -> Result<(), PasswordFileError> {
-        self.users.store(Arc::new(read(&self.path)?));
-        Ok(())
+    /// Takes the users of a text from now on, or only looks whether it could. Gives their number.
+    ///
+    /// # Errors
+    /// The first line that is wrong.
+    pub fn take(&self, source: &Source, apply: bool) -> Result<usize, Vec<Problem>> {
+        let users = parse_source(source)?;
+        let count = users.len();
+        if apply {
+            self.users.store(Arc::new(users));
+        }
+        Ok(count)
     }
 
     async fn decide(&self, request: &ConnectRequest) -> Decision {
@@ -149,15 +149,14 @@ pub fn is_user_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('#') && !name.contains([':', '\n', '\r'])
 }
 
-fn read(path: &Path) -> Result<Users, PasswordFileError> {
-    let text = std::fs::read_to_string(path).map_err(|source| PasswordFileError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    parse(&text).map_err(|(line, problem)| PasswordFileError::Line {
-        path: path.to_owned(),
-        line,
-        problem,
+/// Reads the users of a text.
+fn parse_source(source: &Source) -> Result<Users, Vec<Problem>> {
+    parse(&source.text).map_err(|(line, problem)| {
+        // Without the line itself: it may hold a password that somebody forgot to hash.
+        let mut problem = Problem::whole(&source.path, "E1013", problem)
+            .help("`weir passwd FILE USER` writes such lines");
+        (problem.line, problem.column) = (line, 1);
+        vec![problem]
     })
 }
 
@@ -251,7 +250,8 @@ mod tests {
             format!("alice:{}\n", hash_password("two").unwrap()),
         )
         .unwrap();
-        auth.reload().unwrap();
+        let reload = || auth.take(&crate::config::read(file.path()).unwrap(), true);
+        reload().unwrap();
         let allowed = async |password| {
             matches!(
                 auth.authenticate(&request(Some("alice"), password, false))
@@ -261,8 +261,15 @@ mod tests {
         };
         assert!(allowed("two").await && !allowed("one").await);
         std::fs::write(file.path(), "alice two\n").unwrap();
-        let error = auth.reload().unwrap_err().to_string();
-        assert!(error.ends_with(":1: expected `user:hash`"), "{error}");
+        let problems = reload().unwrap_err();
+        assert_eq!(
+            (problems[0].line, &*problems[0].message),
+            (1, "expected `user:hash`")
+        );
+        assert!(
+            !problems[0].to_string().contains("two"),
+            "the line may hold a password"
+        );
         assert!(allowed("two").await);
     }
 

@@ -45,7 +45,8 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             return Exit::Problems;
         }
     };
-    let (files, unreadable) = Folders::of(&loaded.config.rules).scan();
+    let (files, mut unreadable) = Folders::of(&loaded.config.rules).scan();
+    unreadable.extend(crate::auth::check_files(&loaded.config.auth));
     let checked = check(&files, &Files::default(), None, &Process);
     let certificates = loaded.config.check_files();
     let mut reports: Vec<FileReport> = checked.reports;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use super::{Common, Exit, out_json, out_line, say};
 use crate::auth::password_file;
-use crate::auth::scram::Credentials;
 use crate::project::files::write_whole;
 
 #[derive(clap::Args)]
@@ -14,9 +13,6 @@ pub(super) struct Args {
     file: PathBuf,
     /// The user name
     user: String,
-    /// Write credentials for SCRAM-SHA-256 (`auth.scram_file`) instead of a password hash
-    #[arg(long)]
-    scram: bool,
     /// Remove the user instead
     #[arg(long)]
     delete: bool,
@@ -60,12 +56,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
                 return Exit::Usage;
             }
         };
-        let hash = if args.scram {
-            Ok(Credentials::new(&password).to_line())
-        } else {
-            password_file::hash_password(&password)
-        };
-        match hash {
+        match password_file::hash_password(&password) {
             Ok(hash) => lines.push(format!("{}:{hash}", args.user)),
             Err(error) => {
                 say(&format!("weir: {error}"));

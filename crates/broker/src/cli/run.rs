@@ -1,17 +1,12 @@
 //! `weir run`: the broker in the foreground.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tracing_subscriber::EnvFilter;
 
 use super::{Common, Exit, count, print_problems, say};
 use crate::app::{App, StartError};
-use crate::auth::anonymous::Anonymous;
-use crate::auth::chain::Chain;
-use crate::auth::password_file::PasswordFile;
-use crate::auth::{Authenticator, ConnectRequest, Decision};
+use crate::auth::Access;
 use crate::config::{Config, Loaded, LogFormat, StartPolicy};
 use crate::problem::Problem;
 use crate::project::files::Folders;
@@ -40,20 +35,15 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
 }
 
 async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>) -> Exit {
-    let authenticator = match authenticator(config) {
-        Ok(authenticator) => authenticator,
-        Err(problem) => {
-            print_problems(&[*problem]);
+    let access = match Access::open(&config.auth) {
+        Ok(access) => access,
+        Err(problems) => {
+            print_problems(&problems);
             return Exit::ConfigInvalid;
         }
     };
     let project = Project::Folders(Folders::of(&config.rules));
-    let started = App::start(
-        config,
-        project,
-        Arc::clone(&authenticator) as Arc<dyn Authenticator>,
-    )
-    .await;
+    let started = App::start(config, project, access).await;
     let app = match started {
         Ok(app) => app,
         Err(StartError::Config(problems)) => {
@@ -82,16 +72,6 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
             () = &mut deadline => break Exit::Timeout,
             () = received(&mut terminate) => break Exit::Ok,
             () = received(&mut hang_up) => {
-                if let Some(passwords) = authenticator.as_password_file()
-                    && let Err(error) = passwords.reload()
-                {
-                    tracing::error!(%error, "the password file was not reloaded; the old one goes on");
-                }
-                if let Some(scram) = &app.scram
-                    && let Err(error) = scram.reload()
-                {
-                    tracing::error!(%error, "the SCRAM file was not reloaded; the old one goes on");
-                }
                 app.reloader.reload(false).await.log();
             }
         }
@@ -137,55 +117,6 @@ fn banner(config: &Config, file: Option<&std::path::Path>, app: &App) {
         "rules {rules} ok{more}   from {}",
         config.rules.dir.display()
     ));
-}
-
-fn authenticator(config: &Config) -> Result<Arc<dyn Reloadable>, Box<Problem>> {
-    match &config.auth.password_file {
-        None => Ok(Arc::new(Anonymous)),
-        Some(path) => match PasswordFile::open(path) {
-            Ok(file) => Ok(Arc::new(Passwords::new(Arc::new(file)))),
-            Err(error) => Err(Problem::whole(path, "E1013", error.to_string())
-                .help("`weir passwd FILE USER` writes it")
-                .into()),
-        },
-    }
-}
-
-/// An authenticator whose file can be read again.
-trait Reloadable: Authenticator {
-    fn as_password_file(&self) -> Option<&PasswordFile>;
-}
-
-impl Reloadable for Anonymous {
-    fn as_password_file(&self) -> Option<&PasswordFile> {
-        None
-    }
-}
-
-/// The password file, and the anonymous where the listener admits them.
-struct Passwords {
-    file: Arc<PasswordFile>,
-    chain: Chain,
-}
-
-impl Passwords {
-    fn new(file: Arc<PasswordFile>) -> Self {
-        let mut chain = Chain::new();
-        chain.push_password_file(Arc::clone(&file));
-        Self { file, chain }
-    }
-}
-
-impl Authenticator for Passwords {
-    fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
-        self.chain.authenticate(request)
-    }
-}
-
-impl Reloadable for Passwords {
-    fn as_password_file(&self) -> Option<&PasswordFile> {
-        Some(&self.file)
-    }
 }
 
 fn signal(kind: tokio::signal::unix::SignalKind) -> Option<tokio::signal::unix::Signal> {

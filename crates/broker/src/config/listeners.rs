@@ -189,7 +189,7 @@ impl Listener {
     }
 
     /// Whether only this machine's own clients can come in. Behind a proxy they are the proxy's clients.
-    fn is_local(&self) -> bool {
+    pub fn is_local(&self) -> bool {
         self.address()
             .is_none_or(|address| address.ip().is_loopback())
             && !self.proxy_protocol
@@ -201,20 +201,17 @@ impl Listener {
     }
 
     /// Whether clients without credentials are admitted: as configured, else where only this machine's clients and
-    /// those with a certificate come in, and there is no password file.
+    /// those with a certificate come in, and nobody asks them who they are.
     pub fn admits_anonymous(&self, auth: &Auth) -> bool {
         let configured = self.allow_anonymous.or(auth.allow_anonymous);
-        configured.unwrap_or(
-            (self.is_local() || self.asks_for_a_certificate()) && auth.password_file.is_none(),
-        )
+        configured.unwrap_or((self.is_local() || self.asks_for_a_certificate()) && !auth.asks())
     }
 
     /// Whether the network comes in without anybody having said so.
     pub(super) fn is_open_by_accident(&self, auth: &Auth) -> bool {
         !self.is_local()
             && !self.asks_for_a_certificate()
-            && auth.password_file.is_none()
-            && auth.scram_file.is_none()
+            && !auth.asks()
             && self.allow_anonymous.or(auth.allow_anonymous) != Some(true)
     }
 

@@ -4,6 +4,7 @@
 //! error wherever it stands.
 
 mod auth;
+mod limits;
 mod listeners;
 mod mqtt;
 pub mod toml_file;
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use auth::Auth;
+pub use auth::{Auth, Jwt, Link, Postgres};
+pub use limits::Limits;
 pub use listeners::{Bind, FileMode, Listener, MinTls, Sni};
 pub use mqtt::Mqtt;
 pub use units::{ByteSize, Span};
@@ -38,6 +40,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Who may connect.
     pub auth: Auth,
+    /// How much clients may send, and how fast they may come.
+    pub limits: Limits,
     /// Health, metrics and reload over HTTP.
     pub http: Http,
     /// Rules, connectors and user functions.
@@ -230,6 +234,7 @@ impl Config {
                 "for example \"/mqtt\"",
             );
         }
+        self.limits.check(&mut refuse);
         if !self.http.bind.ip().is_loopback() {
             refuse(
                 format!("http.bind {} is not a loopback address", self.http.bind),
@@ -237,6 +242,14 @@ impl Config {
             );
         }
         problems
+    }
+
+    /// The limits as the MQTT server takes them.
+    pub fn broker_settings(&self) -> crate::broker::BrokerSettings {
+        crate::broker::BrokerSettings {
+            limits: self.limits.settings(),
+            ..self.mqtt.settings()
+        }
     }
 
     /// Where MQTT clients connect.
@@ -568,13 +581,27 @@ mod tests {
     fn the_example_file_loads_and_names_every_key() {
         let text = include_str!("../../../../weir.toml");
         load(text, &[]).unwrap();
-        for section in ["", "log", "listeners", "mqtt", "auth", "http", "rules"] {
+        for section in [
+            "",
+            "log",
+            "listeners",
+            "mqtt",
+            "auth",
+            "auth.x509",
+            "auth.jwt",
+            "auth.postgres",
+            "auth.http",
+            "limits",
+            "http",
+            "rules",
+        ] {
             for key in keys_of(section) {
                 let named = text.lines().any(|line| {
                     let line = line.trim_start_matches("# ");
                     line.starts_with(&format!("{key} ="))
                         || line.starts_with(&format!("[{key}]"))
                         || line.starts_with(&format!("[[{key}]]"))
+                        || line.starts_with(&format!("[{section}.{key}]"))
                 });
                 assert!(named, "weir.toml does not show `{key}` of [{section}]");
             }

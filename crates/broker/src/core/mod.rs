@@ -6,7 +6,9 @@
 pub mod aliases;
 pub mod connect;
 pub mod delivery;
+pub mod flapping;
 pub mod in_flight;
+pub mod limits;
 pub mod message;
 pub mod outbox;
 pub mod persist;
@@ -14,9 +16,8 @@ pub mod queue;
 pub mod received;
 pub mod retained;
 pub mod session;
-pub mod special_topic;
 pub mod subscriptions;
-pub mod topic_rewrite;
+pub mod token_bucket;
 pub mod will;
 
 #[cfg(test)]

@@ -192,15 +192,20 @@ impl Session {
         self.in_flight.len()
     }
 
-    /// Everything in flight is to be sent again by the next `refill`; false when there is nothing.
-    pub fn send_all_again(&mut self) -> bool {
-        self.in_flight.connection_lost();
-        !self.in_flight.is_empty()
-    }
-
     /// How many messages wait.
     pub fn queued_len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Bytes of the messages that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    /// When the oldest message that waits was accepted.
+    pub fn oldest_waiting(&self) -> Option<super::Millis> {
+        let oldest = self.queue.front()?;
+        Some(oldest.message.accepted_at)
     }
 
     /// How many subscriptions there are.

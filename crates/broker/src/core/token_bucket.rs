@@ -53,7 +53,9 @@ impl TokenBucket {
         if self.level >= 0 {
             return 0;
         }
-        self.level.unsigned_abs().div_ceil(self.rate.per_second.max(1))
+        self.level
+            .unsigned_abs()
+            .div_ceil(self.rate.per_second.max(1))
     }
 
     /// Whether nothing was taken for so long that it is as good as new.
@@ -74,7 +76,9 @@ impl TokenBucket {
 }
 
 fn thousandths(tokens: u64) -> i64 {
-    i64::try_from(tokens).unwrap_or(i64::MAX).saturating_mul(TOKEN)
+    i64::try_from(tokens)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(TOKEN)
 }
 
 #[cfg(test)]
@@ -91,7 +95,10 @@ mod tests {
     #[test]
     fn a_burst_is_taken_at_once_and_the_rest_at_the_rate() {
         let mut bucket = TokenBucket::full(RATE, 0);
-        assert_eq!([(); 4].map(|()| bucket.try_take(0)), [true, true, true, false]);
+        assert_eq!(
+            [(); 4].map(|()| bucket.try_take(0)),
+            [true, true, true, false]
+        );
         assert!(!bucket.try_take(99));
         assert!(bucket.try_take(100));
         assert!(!bucket.try_take(199));

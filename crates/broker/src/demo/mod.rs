@@ -23,7 +23,6 @@ use tokio::task::JoinSet;
 use weir_mqtt::QoS;
 
 use crate::app::{App, StartError};
-use crate::auth::anonymous::Anonymous;
 use crate::broker::{Broker, ListenerSettings};
 use crate::client::{Client, ClientError, Options};
 use crate::config::toml_file::{Outside, Process};
@@ -154,7 +153,7 @@ impl Demo {
         };
         let config = config(data_dir).await;
         let project = Project::BuiltIn(files(database.connector()), Box::new(outside));
-        let app = App::start(&config, project, Arc::new(Anonymous)).await?;
+        let app = App::start(&config, project, crate::auth::Access::default()).await?;
         if app.first_load.refused > 0 {
             return Err(StartError::Config(
                 app.first_load.problems().cloned().collect(),

@@ -7,13 +7,12 @@ use weir_mqtt::properties::PayloadFormat;
 use weir_mqtt::{ConnAck, Connect, ReasonCode, Utf8};
 
 use super::Shared;
+use super::access::Expiry;
 use super::client::Client;
 use super::events::{self, ClientInfo};
 use super::handle::{ConnectionKey, SessionHandle};
 use super::router::{Router, wall_ms};
-use super::sign_in::SignIn;
 use crate::auth::certificate::PeerCertificate;
-use crate::auth::enhanced::Proof;
 use crate::auth::{ConnectRequest, Decision, Identity, PublishVerdict, Subject};
 use crate::core::connect::{Admission, Refused, admit};
 use crate::core::message::Origin;
@@ -80,21 +79,41 @@ impl Shared {
         self: &Arc<Self>,
         connect: Connect,
         door: Door,
-        proof: Option<Proof>,
     ) -> Result<Client, Refusal> {
+        let (client_id, peer) = (connect.client_id.clone(), door.peer);
+        let admitted = self.examine(connect, door).await;
+        if let Err(Refusal { reason, why, .. }) = &admitted
+            && let Some(unsaid) = self.refusals.line(self.clock.now(), *reason)
+        {
+            let reason = reason.name();
+            tracing::warn!(%client_id, peer = ?peer, reason, why, unsaid, "a client is refused");
+        }
+        admitted
+    }
+
+    /// What is cheap to find out about someone who wants to come in, before anything costly is done for it.
+    fn let_in(&self, connect: &Connect, peer: Option<SocketAddr>) -> Result<(), ReasonCode> {
+        let now = self.clock.now();
+        let address = peer.map(|peer| peer.ip());
+        self.entrance.admits(
+            now,
+            &connect.client_id,
+            connect.username.as_deref(),
+            address,
+        )
+    }
+
+    async fn examine(self: &Arc<Self>, connect: Connect, door: Door) -> Result<Client, Refusal> {
+        // [MQTT-4.12.0-1] There is no extended authentication yet.
+        if connect.properties.authentication_method.is_some() {
+            return Err(ReasonCode::BadAuthenticationMethod.into());
+        }
+        self.let_in(&connect, door.peer)?;
         let mut admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
         self.check_will_payload(&connect)?;
         let response_information = self.response_information(&connect, &admission.client_id);
         admission.set_response_information(response_information);
-        let identity = match &proof {
-            Some(proof) => proof.identity.clone(),
-            None => self.authenticate(&connect, &admission, &door).await?,
-        };
-        let sign_in = proof.map(|proof| {
-            let method = proof.method();
-            admission.set_authentication(method.clone(), proof.data);
-            SignIn::new(proof.mechanism, method)
-        });
+        let identity = self.authenticate(&connect, &admission, &door).await?;
         let subject = Arc::new(Subject {
             client_id: admission.client_id.clone(),
             username: identity.username.as_ref().map(Utf8::detached),
@@ -103,6 +122,13 @@ impl Shared {
             certificate: door.certificate.clone(),
             identity: Arc::new(identity),
         });
+        // The name that was proven may be another than the one that was sent.
+        self.entrance.welcomes(
+            self.clock.now(),
+            &subject.client_id,
+            subject.username.as_deref(),
+            door.peer.map(|peer| peer.ip()),
+        )?;
         self.check_will(&connect, &subject)?;
         self.check_connack(&admission)?;
         let origin = Arc::new(Origin {
@@ -118,6 +144,8 @@ impl Shared {
         };
         let key = self.next_key();
         let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
+        let expires_at_s = subject.identity.expires_at_s;
+        let expiry = expires_at_s.map(|at_s| Expiry::watch(&handle, key, at_s));
         let router = Router::of_session(self, handle.key, Arc::clone(&subject));
         // From here on the client's end gives the session back.
         let mut client = Client::new(
@@ -130,7 +158,7 @@ impl Shared {
             connect.version.is_v5()
                 && connect.properties.request_problem_information != Some(false),
         );
-        client.sign_in = sign_in;
+        client.expiry = expiry;
         client.begin(&connect, &admission, origin, resumed).await;
         Ok(client)
     }
@@ -140,6 +168,10 @@ impl Shared {
         let Some(will) = &connect.will else {
             return Ok(());
         };
+        let max_payload = self.settings.limits.client.max_payload;
+        if max_payload.is_some_and(|max| will.payload.len() > max) {
+            return Err(ReasonCode::QuotaExceeded);
+        }
         match self.may_publish(subject, will.topic.as_str(), will.qos, will.retain) {
             PublishVerdict::Allow => Ok(()),
             PublishVerdict::Ignore | PublishVerdict::Disconnect => Err(ReasonCode::NotAuthorized),
@@ -206,6 +238,11 @@ impl Shared {
         Ok(())
     }
 
+    fn failed(&self, reason: ReasonCode) -> ReasonCode {
+        self.stats.auth_failures.of(reason.as_u8()).add(1);
+        reason
+    }
+
     async fn authenticate(
         &self,
         connect: &Connect,
@@ -231,14 +268,8 @@ impl Shared {
         match tokio::time::timeout(self.settings.connect_timeout, answer).await {
             Err(_) => Err(ReasonCode::ServerBusy),
             Ok(Decision::Allow(identity)) => Ok(identity),
-            Ok(Decision::Deny(reason)) => {
-                self.stats.auth_failures.add(1);
-                Err(reason)
-            }
-            Ok(Decision::Ignore) => {
-                self.stats.auth_failures.add(1);
-                Err(ReasonCode::NotAuthorized)
-            }
+            Ok(Decision::Deny(reason)) => Err(self.failed(reason)),
+            Ok(Decision::Ignore) => Err(self.failed(ReasonCode::NotAuthorized)),
         }
     }
 
@@ -282,8 +313,6 @@ impl Shared {
                 self.stats.sessions.add(1);
             }
             self.stats.sessions_connected.add(1);
-            let connected = self.stats.sessions_connected.get();
-            self.stats.sessions_connected_most.raise(connected);
             return (handle, existed);
         }
     }
@@ -321,6 +350,11 @@ impl Client {
             slot.session
                 .set_expiry_interval(admission.session_expiry_s, &mut self.router.effects);
         }
+        if resumed {
+            // What the client was allowed when it subscribed may not be what it is allowed now.
+            self.shared
+                .revoke(&self.handle, &self.subject, &mut self.router.effects);
+        }
         let now = self.shared.clock.now();
         self.router.finish(now).committed().await;
         {
@@ -337,7 +371,6 @@ impl Client {
             let event = events::connected(&self.info, connect, admission);
             self.router.observe(event);
         }
-        self.subscribe_by_itself(now);
         self.step_done(now);
     }
 }

@@ -9,19 +9,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use tokio::time::Sleep;
 use weir_mqtt::properties::{AckProperties, DisconnectProperties};
 use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, ReasonCode, Utf8};
 
 use super::Shared;
+use super::access::Expiry;
 use super::events::{self, ClientInfo};
 use super::flush::{self, Output};
 use super::gate::{Gate, Replies};
 use super::handle::{SessionHandle, Writer};
+use super::limits::Rates;
 use super::router::{Routed, Router};
-use super::sign_in::SignIn;
 use crate::auth::{PublishVerdict, Subject};
 use crate::core::Millis;
 use crate::core::connect::{Admission, Refused, expiry_at_disconnect};
+use crate::core::limits::WhenExceeded;
 use crate::core::outbox::WriteBatch;
 use crate::core::session::NEVER_EXPIRES;
 use crate::core::will::Will;
@@ -79,10 +82,15 @@ impl Leave {
                 Some(ReasonCode::AdministrativeAction)
             }
             CloseReason::NotAuthorized => Some(ReasonCode::NotAuthorized),
+            // The maximum connection time authorized for this connection has been exceeded (MQTT 5, 3.14.2.1).
+            CloseReason::PermissionExpired => Some(ReasonCode::MaximumConnectTime),
+            CloseReason::RateExceeded => Some(ReasonCode::MessageRateTooHigh),
             CloseReason::Normal | CloseReason::TcpClosed | CloseReason::ProtocolError => None,
         };
         let why = match reason {
             CloseReason::TakenOver => "another connection uses this client identifier",
+            CloseReason::PermissionExpired => "what the client logged in with has expired",
+            CloseReason::RateExceeded => "the client sends more than it may",
             CloseReason::KeepAliveTimeout => "nothing came for longer than the keep-alive allows",
             _ => "",
         };
@@ -107,6 +115,12 @@ pub(crate) struct Client {
     pub(super) parked: VecDeque<Publish>,
     /// Resolves when the first parked publish is worth another try.
     pub(super) room: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// How fast the client may send, where that is limited.
+    rates: Option<Box<Rates>>,
+    /// While it has sent too much: nothing is read.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Ends the connection when the client's permission does.
+    pub(super) expiry: Option<Expiry>,
     /// An acknowledgement has made room in the receive maximum.
     pub(super) refill: bool,
     /// Packets handled and PUBLISH packets read since the last count.
@@ -114,12 +128,6 @@ pub(crate) struct Client {
     keep_alive_ms: Option<Millis>,
     /// The largest packet that the client takes.
     max_packet_size: usize,
-    /// When to send again what is not acknowledged, if that is wanted.
-    retry: Option<Retry>,
-    /// Acknowledgements of the client's so far.
-    pub(super) acknowledged: u64,
-    /// How the client signed in, if it was not with a password.
-    pub(super) sign_in: Option<Box<SignIn>>,
     /// Whether acknowledgements may say why. `[MQTT-3.1.2-29]`
     explains: bool,
     /// The publish that is tried now has been parked before.
@@ -133,30 +141,6 @@ pub(crate) struct News {
     pub(crate) leave: Option<Leave>,
     /// Others have written to the client.
     pub(crate) was_written_to: bool,
-}
-
-/// Sending again over the same connection, which only versions before 5 allow. `[MQTT-4.4.0-1]`
-#[derive(Debug)]
-struct Retry {
-    every: Millis,
-    at: Millis,
-    /// Acknowledgements when it was last looked.
-    acknowledged: u64,
-}
-
-impl Retry {
-    fn new(shared: &Shared, version: ProtocolVersion) -> Option<Self> {
-        let every = shared
-            .settings
-            .retry_interval
-            .filter(|_| !version.is_v5())?;
-        let every = u64::try_from(every.as_millis()).ok()?;
-        Some(Self {
-            every,
-            at: shared.clock.now() + every,
-            acknowledged: 0,
-        })
-    }
 }
 
 /// What is counted once for each step.
@@ -178,7 +162,7 @@ impl Client {
         admission: &Admission,
         explains: bool,
     ) -> Self {
-        let (keep_alive_s, version) = (admission.keep_alive_s, info.version);
+        let keep_alive_s = admission.keep_alive_s;
         // [MQTT-3.1.2-22] One and a half times the keep-alive, or what the settings say.
         let factor = shared.settings.keepalive_factor.max(1.0);
         let keep_alive = std::time::Duration::from_secs(u64::from(keep_alive_s)).mul_f64(factor);
@@ -193,6 +177,9 @@ impl Client {
             aliases: Vec::new(),
             parked: VecDeque::new(),
             room: None,
+            rates: Rates::new(&shared.settings.limits.client, shared.clock.now()),
+            pause: None,
+            expiry: None,
             // What an earlier connection left is sent again in the first step.
             refill: true,
             counts: Counts::default(),
@@ -203,9 +190,6 @@ impl Client {
             .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(Millis::MAX)),
             max_packet_size: admission.link.max_packet_size,
             explains,
-            sign_in: None,
-            retry: Retry::new(shared, version),
-            acknowledged: 0,
             retrying: false,
             left: false,
         }
@@ -256,6 +240,9 @@ impl Client {
     ) -> Result<(), Leave> {
         self.counts.packets += 1;
         self.counts.bytes += bytes as u64;
+        if self.rates.is_some() {
+            self.charge(now, matches!(packet, Packet::Publish(_)), bytes)?;
+        }
         match packet {
             Packet::Publish(publish) => self.publish(now, publish),
             Packet::PubAck(puback) => self.puback(&puback),
@@ -263,17 +250,47 @@ impl Client {
             Packet::PubRel(pubrel) => self.pubrel(&pubrel),
             Packet::PubComp(pubcomp) => self.pubcomp(&pubcomp),
             Packet::Subscribe(subscribe) => self.subscribe(now, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Packet::PingReq => self.ping(),
             Packet::Disconnect(disconnect) => Err(self.disconnect(&disconnect)),
-            Packet::Auth(auth) => self.auth(auth),
-            // [MQTT-3.1.0-2] A second CONNECT, and what only servers send.
+            // [MQTT-3.1.0-2] A second CONNECT, what only servers send, and AUTH without a method.
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp => Err(Leave::broken(ReasonCode::ProtocolError)),
+            | Packet::PingResp
+            | Packet::Auth(_) => Err(Leave::broken(ReasonCode::ProtocolError)),
         }
+    }
+
+    /// Counts what the client sends. What came is handled; if it was too much, nothing more is read for a while.
+    fn charge(&mut self, now: Millis, is_publish: bool, bytes: usize) -> Result<(), Leave> {
+        let Some(rates) = &mut self.rates else {
+            return Ok(());
+        };
+        let wait = rates.charge(now, is_publish, bytes);
+        if wait == 0 {
+            return Ok(());
+        }
+        self.shared.stats.throttled.add(1);
+        if rates.when_exceeded == WhenExceeded::Disconnect {
+            return Err(Leave::by_broker(CloseReason::RateExceeded));
+        }
+        let until = self.shared.clock.instant(now.saturating_add(wait));
+        self.pause = Some(Box::pin(tokio::time::sleep_until(until)));
+        Ok(())
+    }
+
+    /// Whether a client that had sent too much may go on now.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> bool {
+        let over = self
+            .pause
+            .as_mut()
+            .is_some_and(|pause| pause.as_mut().poll(cx).is_ready());
+        if over {
+            self.pause = None;
+        }
+        over
     }
 
     /// `[MQTT-3.12.4-1]` Promises nothing about storage, so it does not wait at the gate.
@@ -334,31 +351,6 @@ impl Client {
             counter.add(n);
         }
         flush::step_done();
-    }
-
-    /// When to look whether the client acknowledges anything.
-    pub(crate) fn retry_at(&self) -> Option<Millis> {
-        self.retry.as_ref().map(|retry| retry.at)
-    }
-
-    /// Sends everything again that is in flight if the client has read it all and acknowledged nothing since the last
-    /// look.
-    pub(crate) fn retry(&mut self, now: Millis) {
-        let Some(retry) = &mut self.retry else { return };
-        retry.at = now + retry.every;
-        let before = std::mem::replace(&mut retry.acknowledged, self.acknowledged);
-        if before != self.acknowledged {
-            return;
-        }
-        let again = {
-            let mut slot = self.handle.lock();
-            let read = slot.session.outbox().is_empty();
-            read && slot.session.send_all_again()
-        };
-        if again {
-            self.send_waiting(now);
-            drop(self.router.finish(now));
-        }
     }
 
     /// Moves what waits in the session into its outbox, as far as there is room.
@@ -441,11 +433,12 @@ impl Client {
         until: Instant,
         cx: &mut Context<'_>,
     ) -> Result<bool, Leave> {
+        let goes_on = self.poll_pause(cx);
         let Some(room) = &mut self.room else {
-            return Ok(false);
+            return Ok(goes_on);
         };
         if room.as_mut().poll(cx) == Poll::Pending {
-            return Ok(false);
+            return Ok(goes_on);
         }
         self.room = None;
         self.retrying = true;
@@ -464,13 +457,14 @@ impl Client {
 
     /// Whether another packet may be handled: otherwise reading must stop for a while.
     pub(crate) fn takes_packets(&self) -> bool {
-        !self.gate.is_full()
+        self.pause.is_none()
+            && !self.gate.is_full()
             && self.parked.len() < usize::from(self.shared.connect_limits.receive_maximum)
     }
 
     /// Whether the client is held back by a sink, so that its silence means nothing.
     pub(crate) fn is_held_back(&self) -> bool {
-        self.room.is_some()
+        self.room.is_some() || self.pause.is_some()
     }
 
     /// Lets others write to the client.
@@ -528,6 +522,11 @@ impl Client {
         self.shared.set_alarm(&self.handle);
         self.shared.stats.closed(reason);
         self.shared.stats.sessions_connected.sub(1);
+        if reason != CloseReason::ServerShutdown
+            && self.shared.entrance.left(now, &self.handle.client_id)
+        {
+            tracing::warn!(client_id = %self.handle.client_id, "a client that comes and goes too often is banned for a while");
+        }
     }
 
     /// What stands behind a parked publish and needs no acknowledgement is not lost with the connection.

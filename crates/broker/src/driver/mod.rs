@@ -9,27 +9,27 @@ pub(crate) mod events;
 pub(crate) mod flush;
 pub(crate) mod gate;
 pub(crate) mod handle;
+pub(crate) mod limits;
 pub(crate) mod router;
+pub(crate) mod slow;
 
+mod access;
 mod acknowledgement;
 mod alarms;
-pub(crate) mod auto_subscribe;
-mod delayed;
 mod publish;
 mod registry;
-mod sign_in;
 mod subscribe;
-mod sys;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use weir_mqtt::{QoS, SubscriptionFilter, Utf8};
 
-use crate::auth::enhanced::Mechanisms;
+use crate::auth::banned::Banned;
 use crate::auth::{Authenticator, Authorizer, PublishVerdict, Subject};
 use crate::broker::BrokerSettings;
 use crate::core::Millis;
@@ -42,8 +42,8 @@ use crate::pipeline::Pipeline;
 use crate::stats::BrokerStats;
 use crate::store::Store;
 use alarms::Alarms;
-use delayed::{Delayed, DelayedLimits};
 use handle::SessionHandle;
+use limits::{Entrance, RefusalLog};
 use registry::Registry;
 
 /// What a broker is put together from.
@@ -56,8 +56,8 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// What clients may do.
     pub(crate) authorizer: Arc<dyn Authorizer>,
-    /// How clients may sign in beside passwords.
-    pub(crate) mechanisms: Mechanisms,
+    /// Who is turned away.
+    pub(crate) banned: Arc<ArcSwap<Banned>>,
 }
 
 /// What all connections of a broker share.
@@ -76,6 +76,10 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// What clients may do.
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// Who may come in at all.
+    pub(crate) entrance: Entrance,
+    /// Refusals that the log has not told yet.
+    pub(crate) refusals: RefusalLog,
     /// The counters.
     pub(crate) stats: Arc<BrokerStats>,
     /// The retained messages.
@@ -91,9 +95,6 @@ pub(crate) struct Shared {
     index_generation: AtomicU64,
     registry: Registry,
     alarms: Alarms,
-    delayed: Delayed,
-    /// How clients may sign in beside passwords.
-    pub(crate) mechanisms: Mechanisms,
     /// The last key given to a session or a connection.
     last_key: AtomicU64,
     /// The last assigned client identifier, as a number.
@@ -108,12 +109,9 @@ impl Shared {
             pipeline,
             authenticator,
             authorizer,
-            mechanisms,
+            banned,
         } = parts;
-        let delayed = DelayedLimits {
-            messages: settings.max_delayed,
-            bytes: settings.max_delayed_bytes,
-        };
+        let clock = Clock::start();
         let connect_limits = ConnectLimits {
             client_id: settings.max_client_id,
             topic_levels: settings.max_topic_levels,
@@ -150,14 +148,14 @@ impl Shared {
             stats: Arc::default(),
             retained: RwLock::new(Retained::new(retained)),
             store: Store::in_memory(),
-            clock: Clock::start(),
+            entrance: Entrance::new(&settings.limits, banned, clock.now()),
+            refusals: RefusalLog::default(),
+            clock,
             ending: watch::Sender::new(false),
             index: RwLock::default(),
             index_generation: AtomicU64::new(0),
             registry: Registry::default(),
             alarms: Alarms::default(),
-            delayed: Delayed::new(delayed),
-            mechanisms,
             last_key: AtomicU64::new(0),
             last_client_id: AtomicU64::new(0),
             settings,

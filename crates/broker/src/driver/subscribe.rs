@@ -28,6 +28,9 @@ struct Granted {
 /// A session is full.
 const TOO_MANY: &str = "more subscriptions than this server allows one client";
 
+/// What an MQTT 5 client is told.
+const NOT_ALLOWED: &str = "the client may not subscribe to this filter";
+
 /// Why nobody may subscribe with this filter here.
 fn not_offered(filter: &SubscriptionFilter, capabilities: &Capabilities) -> Option<Refused> {
     if filter.share.is_some() && !capabilities.shared_subscriptions {
@@ -44,17 +47,11 @@ fn not_offered(filter: &SubscriptionFilter, capabilities: &Capabilities) -> Opti
 }
 
 impl Client {
-    pub(super) fn subscribe(&mut self, now: Millis, mut subscribe: Subscribe) -> Result<(), Leave> {
+    pub(super) fn subscribe(&mut self, now: Millis, subscribe: Subscribe) -> Result<(), Leave> {
         let id = subscribe
             .properties
             .as_deref()
             .and_then(|properties| properties.subscription_identifier);
-        self.rewrite(
-            subscribe
-                .requests
-                .iter_mut()
-                .map(|request| &mut request.filter),
-        );
         self.check_capabilities(&subscribe)?;
         let (granted, reasons, why) = self.grant(&subscribe.requests, id);
         let packet_id = subscribe.packet_id;
@@ -65,41 +62,18 @@ impl Client {
             };
             suback.encode(version, out)
         })?;
-        self.take(now, &granted);
-        Ok(())
-    }
-
-    /// Subscriptions that the client did not ask for: nothing is said about them.
-    pub(super) fn take_subscriptions(&mut self, now: Millis, requests: &[SubscriptionRequest]) {
-        let (granted, ..) = self.grant(requests, None);
-        self.take(now, &granted);
-    }
-
-    fn take(&mut self, now: Millis, granted: &[Granted]) {
         {
             let mut slot = self.handle.lock();
-            for one in granted {
+            for one in &granted {
                 slot.session
                     .subscribed(one.filter.clone(), one.options, &mut self.router.effects);
             }
         }
         // SUBACK goes into the outbox before the retained messages.
         self.step_done(now);
-        self.enter(now, granted);
-        self.tell_subscribed(granted);
-    }
-
-    /// Puts other filters in place of these, where a rule of the operator says so.
-    fn rewrite<'a>(&self, filters: impl Iterator<Item = &'a mut SubscriptionFilter>) {
-        let rewrites = &self.shared.settings.rewrites;
-        if rewrites.is_empty() {
-            return;
-        }
-        for filter in filters {
-            if let Some(other) = rewrites.filter(filter, self.sender()) {
-                *filter = other;
-            }
-        }
+        self.enter(now, &granted);
+        self.tell_subscribed(&granted);
+        Ok(())
     }
 
     /// What this server does not offer, as CONNACK said, is a protocol error (MQTT 5, 3.2.2.3.11 to 3.2.2.3.13). Older
@@ -154,7 +128,10 @@ impl Client {
                     .subscribe(&self.subject, filter, options.qos)
                 {
                     Ok(qos) => qos.min(options.qos),
-                    Err(refusal) => return refusal,
+                    Err(refusal) => {
+                        why = NOT_ALLOWED;
+                        return refusal;
+                    }
                 };
                 // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]; shared subscriptions get no retained messages.
                 let retrieve = filter.share.is_none()
@@ -246,8 +223,7 @@ impl Client {
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, mut unsubscribe: Unsubscribe) -> Result<(), Leave> {
-        self.rewrite(unsubscribe.filters.iter_mut());
+    pub(super) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe) -> Result<(), Leave> {
         let mut existed = Vec::new();
         let mut reasons = Vec::new();
         {

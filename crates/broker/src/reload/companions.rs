@@ -1,11 +1,12 @@
-//! What is read from files beside the rules and taken over with them: certificates.
+//! What is read from files beside the rules and taken over with them: certificates, and who may do what.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::FileOutcome;
-use crate::broker::Tls;
+use crate::broker::{Broker, Tls};
 use crate::problem::shown;
+use crate::project::live_file::{LiveFile, Looked};
 
 /// Files that are loaded together with the rules, each time that these are.
 pub trait Companion: Send + Sync + 'static {
@@ -57,6 +58,56 @@ impl Companion for Certificates {
                     diagnostics: vec![*problem],
                 }),
             }
+        }
+        outcomes
+    }
+}
+
+/// Passwords, access lists, keys of tokens, the banned: each is taken or refused alone, whatever `rules.policy` says,
+/// because a door is not to stay open until a rule is mended.
+pub struct AccessFiles {
+    /// The files.
+    pub files: Vec<LiveFile>,
+    /// Whose clients are held to what is taken over.
+    pub broker: Broker,
+}
+
+impl Companion for AccessFiles {
+    fn files(&self) -> Vec<PathBuf> {
+        let paths = self.files.iter().map(LiveFile::path);
+        paths.map(PathBuf::from).collect()
+    }
+
+    fn has_changed(&self) -> bool {
+        self.files.iter().any(LiveFile::has_changed)
+    }
+
+    fn reload(&self, dry_run: bool) -> Vec<FileOutcome> {
+        let mut outcomes = Vec::new();
+        let mut taken = false;
+        for file in &self.files {
+            let Looked { changed, result } = file.look(!dry_run);
+            let (outcome, detail, diagnostics) = match result {
+                Ok(_) if !changed => continue,
+                Ok(holds) => {
+                    taken |= !dry_run;
+                    ("ok", holds, Vec::new())
+                }
+                Err(problems) => (
+                    "refused",
+                    "what it held before goes on".to_owned(),
+                    problems,
+                ),
+            };
+            outcomes.push(FileOutcome {
+                path: shown(file.path()),
+                outcome,
+                detail,
+                diagnostics,
+            });
+        }
+        if taken {
+            self.broker.enforce_access();
         }
         outcomes
     }
