@@ -40,6 +40,7 @@ async fn a_topic_is_sent_once_and_then_as_its_alias_at_every_qos() {
     }
 }
 
+/// [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11] [MQTT-3.3.2-8]
 #[tokio::test]
 async fn no_more_aliases_than_the_client_takes_and_the_broker_gives() {
     let settings = BrokerSettings {
@@ -64,6 +65,7 @@ async fn no_more_aliases_than_the_client_takes_and_the_broker_gives() {
     }
 }
 
+/// [MQTT-3.1.2-27]
 #[tokio::test]
 async fn clients_that_ask_for_none_get_whole_topics() {
     let broker = TestBroker::start().await;

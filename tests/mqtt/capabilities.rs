@@ -71,7 +71,7 @@ async fn a_client_is_told_nothing_of_what_is_as_usual() {
 
 #[tokio::test]
 async fn publishes_above_the_maximum_qos_end_the_connection() {
-    // [MQTT-3.2.2-11]
+    // [MQTT-3.2.2-9] [MQTT-3.2.2-11]
     let broker = TestBroker::with(with(Capabilities {
         max_qos: QoS::AtLeastOnce,
         ..Capabilities::default()
@@ -158,6 +158,7 @@ async fn subscriptions_of_a_kind_that_is_switched_off_are_refused() {
         assert_eq!(said.reason, reason);
         assert!(said.properties.unwrap().reason_string.is_some());
     }
+    // [MQTT3-3.8.3-2]
     for version in [V3_1, V3_1_1] {
         let mut client = broker.connect(version, "a").await;
         assert_eq!(client.subscribe("a", 1).await, [ReasonCode::GrantedQoS1]);

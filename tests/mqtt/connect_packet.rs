@@ -254,13 +254,10 @@ async fn a_refusal_has_no_session_and_is_the_last_word() {
         });
         let mut refused = broker.open(version).await;
         refused.send(Packet::Connect(Box::new(connect))).await;
-        let (told, code): (&[u8], u8) = if version.is_v5() {
-            (b"\x20\x03\0\x87\0", 0x87)
-        } else {
-            (b"\x20\x02\0\x05", 5)
-        };
-        let connack = refused.receive_bytes(told.len()).await;
-        assert_eq!((&connack[..], connack[3]), (told, code));
+        let code = if version.is_v5() { 0x87 } else { 5 };
+        let connack = refused.receive_bytes(4).await;
+        assert_eq!((connack[0], connack[2], connack[3]), (0x20, 0, code));
+        refused.receive_bytes(usize::from(connack[1]) - 2).await;
         assert_eq!(refused.receive_or_end().await, None);
     }
 }

@@ -10,7 +10,9 @@ use crate::builder::BrokerBuilder;
 use crate::core::connect::Capabilities;
 use crate::core::limits::LimitSettings;
 use crate::core::message::Message;
+use crate::core::topic_rewrite::Rewrites;
 use crate::driver::Shared;
+pub use crate::driver::auto_subscribe::AutoSubscribe;
 use crate::driver::router::{Routed, Router};
 pub use crate::driver::slow::SlowSubscriber;
 pub use crate::net::handshake::{CertificateName, ProxySettings};
@@ -62,6 +64,19 @@ pub struct BrokerSettings {
     pub response_information: Option<String>,
     /// The server that clients are sent to when this one shuts down or cannot take them.
     pub server_reference: Option<String>,
+    /// The most messages of `$delayed/…` that wait.
+    pub max_delayed: usize,
+    /// The most bytes of messages that wait so.
+    pub max_delayed_bytes: usize,
+    /// Topics that are replaced by others on their way in.
+    pub rewrites: Rewrites,
+    /// What every client is subscribed to when it connects.
+    pub auto_subscribe: Vec<AutoSubscribe>,
+    /// How often `$SYS/broker/#` is said. `None`: never.
+    pub sys_interval: Option<Duration>,
+    /// What a client of MQTT 3.1 or 3.1.1 does not acknowledge for this long is sent again over the same connection.
+    /// `None`: only over the next.
+    pub retry_interval: Option<Duration>,
     /// How much clients may send, and how fast they may come.
     pub limits: LimitSettings,
     /// How long a connection may take to send CONNECT.
@@ -112,6 +127,12 @@ impl Default for BrokerSettings {
             check_payload_format: true,
             response_information: None,
             server_reference: None,
+            max_delayed: 10_000,
+            max_delayed_bytes: 64 << 20,
+            rewrites: Rewrites::default(),
+            auto_subscribe: Vec::new(),
+            sys_interval: None,
+            retry_interval: None,
             limits: LimitSettings::default(),
             connect_timeout: Duration::from_secs(10),
             packet_timeout: Some(Duration::from_secs(30)),

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::auth::anonymous::Anonymous;
 use crate::auth::banned::Banned;
+use crate::auth::enhanced::{Mechanism, Mechanisms};
 use crate::auth::{AllowAll, Authenticator, Authorizer};
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
 use crate::driver::{Parts, Shared};
@@ -36,6 +37,7 @@ pub struct BrokerBuilder {
     pipeline: Option<Arc<Pipeline>>,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    mechanisms: Mechanisms,
     banned: Arc<ArcSwap<Banned>>,
     listen: Vec<String>,
 }
@@ -80,6 +82,12 @@ impl BrokerBuilder {
         self
     }
 
+    /// A way to sign in beside passwords: the authentication method of an MQTT 5 client. May be called several times.
+    pub fn mechanism(mut self, mechanism: Arc<dyn Mechanism>) -> Self {
+        self.mechanisms = self.mechanisms.with(mechanism);
+        self
+    }
+
     /// Who is turned away whatever it knows. The list may be exchanged while the broker runs.
     pub fn banned(mut self, banned: Arc<ArcSwap<Banned>>) -> Self {
         self.banned = banned;
@@ -112,6 +120,7 @@ impl BrokerBuilder {
             pipeline,
             authenticator: self.authenticator.unwrap_or_else(|| Arc::new(Anonymous)),
             authorizer: self.authorizer.unwrap_or_else(|| Arc::new(AllowAll)),
+            mechanisms: self.mechanisms,
             banned: self.banned,
         });
         let addresses = sockets.iter().map(|(_, address)| *address).collect();

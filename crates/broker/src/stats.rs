@@ -55,6 +55,10 @@ pub struct BrokerStats {
     pub sessions: Counter,
     /// Sessions that have a connection now.
     pub sessions_connected: Counter,
+    /// The most sessions that had a connection at once.
+    pub sessions_connected_most: Counter,
+    /// Messages of `$delayed/…` that wait.
+    pub delayed_messages: Counter,
     /// Subscriptions that exist now.
     pub subscriptions: Counter,
     /// Retained messages held now.
@@ -85,6 +89,11 @@ impl Counter {
         if n != 0 {
             self.0.fetch_sub(n, Relaxed);
         }
+    }
+
+    /// Raises a gauge to `n` if it is lower.
+    pub fn raise(&self, n: u64) {
+        self.0.fetch_max(n, Relaxed);
     }
 
     /// Sets a gauge.
@@ -141,13 +150,17 @@ pub enum DropReason {
     NotAuthorized,
     /// The payload was said to be UTF-8 text and is not.
     PayloadFormat,
+    /// `$delayed/…` or `$retain/…` without a number or a topic.
+    TopicInvalid,
+    /// Too many messages of `$delayed/…` wait.
+    DelayedFull,
     /// Its payload is larger than clients may send.
     PayloadTooLarge,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::QueueFull,
         Self::OutboxFull,
         Self::OfflineQos0,
@@ -158,6 +171,8 @@ impl DropReason {
         Self::SinkFull,
         Self::NotAuthorized,
         Self::PayloadFormat,
+        Self::TopicInvalid,
+        Self::DelayedFull,
         Self::PayloadTooLarge,
     ];
 
@@ -175,6 +190,8 @@ impl DropReason {
             Self::NotAuthorized => "authz_deny",
             Self::PayloadTooLarge => "payload_too_large",
             Self::PayloadFormat => "payload_format",
+            Self::TopicInvalid => "topic_invalid",
+            Self::DelayedFull => "delayed_full",
         }
     }
 }

@@ -9,12 +9,14 @@ pub mod authorizer;
 pub mod banned;
 pub mod certificate;
 pub mod chain;
+pub mod enhanced;
 pub mod http;
 pub mod jwt;
 mod open;
 pub mod password_file;
 pub mod password_hash;
 pub mod postgres;
+pub mod scram;
 pub mod x509;
 
 use std::collections::BTreeMap;

@@ -27,6 +27,24 @@ const MAX_CHECKS: usize = 2;
 /// Why there is no hash.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordFileError {
+    /// It cannot be read.
+    #[error("cannot read password file {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line is not what it should be.
+    #[error("{}:{line}: {problem}", path.display())]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A password cannot be hashed.
     #[error("cannot hash the password: {0}")]
     Hash(argon2::password_hash::Error),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{Common, Exit, out_json, out_line, say};
 use crate::auth::password_file;
+use crate::auth::scram::Credentials;
 use crate::project::files::write_whole;
 
 #[derive(clap::Args)]
@@ -13,6 +14,9 @@ pub(super) struct Args {
     file: PathBuf,
     /// The user name
     user: String,
+    /// Write credentials for SCRAM-SHA-256 (`auth.scram_file`) instead of a password hash
+    #[arg(long)]
+    scram: bool,
     /// Remove the user instead
     #[arg(long)]
     delete: bool,
@@ -56,7 +60,12 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
                 return Exit::Usage;
             }
         };
-        match password_file::hash_password(&password) {
+        let hash = if args.scram {
+            Ok(Credentials::new(&password).to_line())
+        } else {
+            password_file::hash_password(&password)
+        };
+        match hash {
             Ok(hash) => lines.push(format!("{}:{hash}", args.user)),
             Err(error) => {
                 say(&format!("weir: {error}"));

@@ -72,6 +72,11 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
             () = &mut deadline => break Exit::Timeout,
             () = received(&mut terminate) => break Exit::Ok,
             () = received(&mut hang_up) => {
+                if let Some(scram) = &app.scram
+                    && let Err(error) = scram.reload()
+                {
+                    tracing::error!(%error, "the SCRAM file was not reloaded; the old one goes on");
+                }
                 app.reloader.reload(false).await.log();
             }
         }

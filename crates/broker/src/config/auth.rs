@@ -26,6 +26,8 @@ pub struct Auth {
     pub chain: Option<Vec<Link>>,
     /// `user:hash` lines as `weir passwd` writes them.
     pub password_file: Option<PathBuf>,
+    /// Users that sign in with SCRAM-SHA-256 over MQTT 5, as `weir passwd --scram` writes them.
+    pub scram_file: Option<PathBuf>,
     /// Names of client certificates as users.
     pub x509: Option<X509>,
     /// Signed tokens.

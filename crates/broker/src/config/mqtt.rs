@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_mqtt::QoS;
+use weir_mqtt::{QoS, SubscriptionFilter};
 
 use super::{ByteSize, Span};
+use crate::broker::AutoSubscribe;
 use crate::broker::BrokerSettings;
 use crate::core::connect::Capabilities;
+use crate::core::topic_rewrite::{RewriteAction, RewriteRule, Rewrites};
+use crate::driver::auto_subscribe::options;
 
 /// `[mqtt]`
 #[derive(Clone, Debug, Deserialize)]
@@ -61,6 +64,99 @@ pub struct Mqtt {
     pub response_information: Option<String>,
     /// Where clients are sent when this server shuts down or is too busy.
     pub server_reference: Option<String>,
+    /// Messages of `$delayed/{seconds}/topic` that wait at most.
+    pub max_delayed: usize,
+    /// Bytes of such messages.
+    pub max_delayed_bytes: ByteSize,
+    /// How often `$SYS/broker/#` is published; 0: never.
+    pub sys_interval: Span,
+    /// Sends MQTT 3.1 and 3.1.1 clients again what they do not acknowledge for this long.
+    pub retry_interval: Option<Span>,
+    /// Topics that are replaced by others on their way in; the first that matches counts.
+    pub rewrite: Vec<Rewrite>,
+    /// What every client is subscribed to when it connects.
+    pub auto_subscribe: Vec<AutoSubscription>,
+}
+
+/// `[[mqtt.rewrite]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// Which packets: `publish`, `subscribe` or `all`.
+    pub action: Action,
+    /// The filter of topics that are looked at.
+    pub source: String,
+    /// The regular expression that they must match too.
+    pub regex: String,
+    /// The new topic, with `$1` for groups of the expression, `%c` for the client id and `%u` for the user name.
+    pub destination: String,
+}
+
+/// Which packets are rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// PUBLISH.
+    Publish,
+    /// SUBSCRIBE and UNSUBSCRIBE.
+    Subscribe,
+    /// All of them.
+    All,
+}
+
+/// `[[mqtt.auto_subscribe]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoSubscription {
+    /// The filter, with `%c` for the client id and `%u` for the user name.
+    pub topic: String,
+    /// The highest QoS of deliveries.
+    #[serde(default)]
+    pub qos: u8,
+    /// Not what the client itself published.
+    #[serde(default)]
+    pub no_local: bool,
+    /// Keeps the RETAIN flag as it was published.
+    #[serde(default)]
+    pub retain_as_published: bool,
+    /// When retained messages come: 0 always, 1 for a new subscription, 2 never.
+    #[serde(default)]
+    pub retain_handling: u8,
+}
+
+impl Rewrite {
+    fn rule(&self) -> Result<RewriteRule, String> {
+        let action = match self.action {
+            Action::Publish => RewriteAction::Publish,
+            Action::Subscribe => RewriteAction::Subscribe,
+            Action::All => RewriteAction::All,
+        };
+        RewriteRule::new(action, &self.source, &self.regex, &self.destination)
+    }
+}
+
+impl AutoSubscription {
+    fn check(&self) -> Result<(), String> {
+        // Names of clients are checked when they come.
+        let example = self.topic.replace("%c", "c").replace("%u", "u");
+        SubscriptionFilter::parse(&example).map_err(|error| error.to_string())?;
+        if self.qos > 2 || self.retain_handling > 2 {
+            return Err("qos and retain_handling are 0, 1 or 2".to_owned());
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> AutoSubscribe {
+        AutoSubscribe {
+            topic: self.topic.clone(),
+            options: options(
+                QoS::try_from(self.qos).unwrap_or(QoS::ExactlyOnce),
+                self.no_local,
+                self.retain_as_published,
+                self.retain_handling,
+            ),
+        }
+    }
 }
 
 impl Default for Mqtt {
@@ -90,6 +186,12 @@ impl Default for Mqtt {
             check_payload_format: true,
             response_information: None,
             server_reference: None,
+            max_delayed: 10_000,
+            max_delayed_bytes: ByteSize::mib(64),
+            sys_interval: Span(Duration::from_secs(10)),
+            retry_interval: None,
+            rewrite: Vec::new(),
+            auto_subscribe: Vec::new(),
         }
     }
 }
@@ -139,6 +241,31 @@ impl Mqtt {
             refuse(
                 "mqtt.keepalive_max is out of bounds".to_owned(),
                 "it must lie between 1s and 65535s; leave it out to take what clients ask for",
+            );
+        }
+        for rewrite in &self.rewrite {
+            if let Err(error) = rewrite.rule() {
+                refuse(
+                    format!("mqtt.rewrite of `{}`: {error}", rewrite.source),
+                    "`source` is a topic filter, `regex` a regular expression",
+                );
+            }
+        }
+        for one in &self.auto_subscribe {
+            if let Err(error) = one.check() {
+                refuse(
+                    format!("mqtt.auto_subscribe to `{}`: {error}", one.topic),
+                    "`topic` is a topic filter, with %c for the client id and %u for the user name",
+                );
+            }
+        }
+        if self
+            .retry_interval
+            .is_some_and(|span| span.0 < Duration::from_secs(1))
+        {
+            refuse(
+                "mqtt.retry_interval is shorter than a second".to_owned(),
+                "leave it out to send again only over a new connection [MQTT-4.4.0-1]",
             );
         }
         if self.idle_timeout.is_some_and(|span| span.0.is_zero()) {
@@ -194,6 +321,17 @@ impl Mqtt {
             check_payload_format: self.check_payload_format,
             response_information: self.response_information.clone(),
             server_reference: self.server_reference.clone(),
+            max_delayed: self.max_delayed,
+            max_delayed_bytes: self.max_delayed_bytes.bytes(),
+            sys_interval: Some(self.sys_interval.0).filter(|every| !every.is_zero()),
+            retry_interval: self.retry_interval.map(|span| span.0),
+            // What is wrong was told by `check`.
+            rewrites: Rewrites::new(self.rewrite.iter().flat_map(Rewrite::rule).collect()),
+            auto_subscribe: self
+                .auto_subscribe
+                .iter()
+                .map(AutoSubscription::settings)
+                .collect(),
             ..BrokerSettings::default()
         }
     }

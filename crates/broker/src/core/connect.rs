@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use bytes::Bytes;
 use weir_mqtt::properties::{ConnAckProperties, MaximumQoS};
 use weir_mqtt::{ConnAck, Connect, ProtocolVersion, QoS, ReasonCode, Utf8};
 
@@ -255,6 +256,12 @@ pub fn expiry_at_disconnect(
 }
 
 impl Admission {
+    /// The method by which the client signed in, and the method's last word. `[MQTT-4.12.0-5]`
+    pub fn set_authentication(&mut self, method: Utf8, data: Option<Bytes>) {
+        self.overrides.authentication_method = Some(method);
+        self.overrides.authentication_data = data;
+    }
+
     /// What the client gets as the basis of its response topics.
     pub fn set_response_information(&mut self, information: Option<Utf8>) {
         self.overrides.response_information = information;
@@ -375,7 +382,7 @@ mod tests {
             let mut connect = connect(ProtocolVersion::V5, "a");
             connect.will = Some(weir_mqtt::Will {
                 topic: weir_mqtt::TopicName::new("gone").unwrap(),
-                payload: bytes::Bytes::new(),
+                payload: Bytes::new(),
                 qos,
                 retain,
                 properties: weir_mqtt::properties::WillProperties::default(),

@@ -16,8 +16,10 @@ pub mod queue;
 pub mod received;
 pub mod retained;
 pub mod session;
+pub mod special_topic;
 pub mod subscriptions;
 pub mod token_bucket;
+pub mod topic_rewrite;
 pub mod will;
 
 #[cfg(test)]

@@ -192,6 +192,12 @@ impl Session {
         self.in_flight.len()
     }
 
+    /// Everything in flight is to be sent again by the next `refill`; false when there is nothing.
+    pub fn send_all_again(&mut self) -> bool {
+        self.in_flight.connection_lost();
+        !self.in_flight.is_empty()
+    }
+
     /// How many messages wait.
     pub fn queued_len(&self) -> usize {
         self.queue.len()

@@ -56,6 +56,7 @@ impl Client {
     }
 
     pub(super) fn pubcomp(&mut self, pubcomp: &PubComp) -> Result<(), Leave> {
+        self.acknowledged += 1;
         self.refill |= self
             .handle
             .lock()
@@ -67,6 +68,7 @@ impl Client {
     /// An acknowledgement has come: there is room for more, and perhaps someone wants to know.
     fn arrived(&mut self, message: Option<Arc<Message>>) {
         self.refill = true;
+        self.acknowledged += 1;
         if let Some(message) = message
             && self.router.watch().acked
         {

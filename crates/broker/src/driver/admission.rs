@@ -12,7 +12,9 @@ use super::client::Client;
 use super::events::{self, ClientInfo};
 use super::handle::{ConnectionKey, SessionHandle};
 use super::router::{Router, wall_ms};
+use super::sign_in::SignIn;
 use crate::auth::certificate::PeerCertificate;
+use crate::auth::enhanced::Proof;
 use crate::auth::{ConnectRequest, Decision, Identity, PublishVerdict, Subject};
 use crate::core::connect::{Admission, Refused, admit};
 use crate::core::message::Origin;
@@ -79,9 +81,10 @@ impl Shared {
         self: &Arc<Self>,
         connect: Connect,
         door: Door,
+        proof: Option<Proof>,
     ) -> Result<Client, Refusal> {
         let (client_id, peer) = (connect.client_id.clone(), door.peer);
-        let admitted = self.examine(connect, door).await;
+        let admitted = self.examine(connect, door, proof).await;
         if let Err(Refusal { reason, why, .. }) = &admitted
             && let Some(unsaid) = self.refusals.line(self.clock.now(), *reason)
         {
@@ -103,17 +106,26 @@ impl Shared {
         )
     }
 
-    async fn examine(self: &Arc<Self>, connect: Connect, door: Door) -> Result<Client, Refusal> {
-        // [MQTT-4.12.0-1] There is no extended authentication yet.
-        if connect.properties.authentication_method.is_some() {
-            return Err(ReasonCode::BadAuthenticationMethod.into());
-        }
+    async fn examine(
+        self: &Arc<Self>,
+        connect: Connect,
+        door: Door,
+        proof: Option<Proof>,
+    ) -> Result<Client, Refusal> {
         self.let_in(&connect, door.peer)?;
         let mut admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
         self.check_will_payload(&connect)?;
         let response_information = self.response_information(&connect, &admission.client_id);
         admission.set_response_information(response_information);
-        let identity = self.authenticate(&connect, &admission, &door).await?;
+        let identity = match &proof {
+            Some(proof) => proof.identity.clone(),
+            None => self.authenticate(&connect, &admission, &door).await?,
+        };
+        let sign_in = proof.map(|proof| {
+            let method = proof.method();
+            admission.set_authentication(method.clone(), proof.data);
+            SignIn::new(proof.mechanism, method)
+        });
         let subject = Arc::new(Subject {
             client_id: admission.client_id.clone(),
             username: identity.username.as_ref().map(Utf8::detached),
@@ -158,6 +170,7 @@ impl Shared {
             connect.version.is_v5()
                 && connect.properties.request_problem_information != Some(false),
         );
+        client.sign_in = sign_in;
         client.expiry = expiry;
         client.begin(&connect, &admission, origin, resumed).await;
         Ok(client)
@@ -313,6 +326,8 @@ impl Shared {
                 self.stats.sessions.add(1);
             }
             self.stats.sessions_connected.add(1);
+            let connected = self.stats.sessions_connected.get();
+            self.stats.sessions_connected_most.raise(connected);
             return (handle, existed);
         }
     }
@@ -371,6 +386,7 @@ impl Client {
             let event = events::connected(&self.info, connect, admission);
             self.router.observe(event);
         }
+        self.subscribe_by_itself(now);
         self.step_done(now);
     }
 }

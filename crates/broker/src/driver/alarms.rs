@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::handle::{SessionHandle, Slot};
 use super::router::Router;
+use super::sys::SystemTopics;
 use crate::core::Millis;
 use crate::core::will::Will;
 
@@ -73,8 +74,13 @@ impl Shared {
     pub(crate) async fn keep_time(self: Arc<Self>) {
         let mut ending = self.ending.subscribe();
         let mut sweep_at = self.clock.now() + SWEEP_EVERY;
+        let every = self.settings.sys_interval;
+        let mut system = every.map(|every| SystemTopics::new(every, self.clock.now()));
         loop {
-            let next = self.alarms.next().unwrap_or(sweep_at).min(sweep_at);
+            let system_at = system.as_ref().map(SystemTopics::next);
+            let times = [self.alarms.next(), self.delayed.next(), system_at];
+            let next = times.into_iter().flatten().min();
+            let next = next.unwrap_or(sweep_at).min(sweep_at);
             tokio::select! {
                 () = tokio::time::sleep_until(self.clock.instant(next)) => {}
                 () = self.alarms.changed.notified() => {}
@@ -84,6 +90,10 @@ impl Shared {
             for (at, handle) in self.alarms.take_due(now) {
                 self.alarm_rings(now, at, &handle);
             }
+            self.publish_due(now);
+            if let Some(system) = system.as_mut().filter(|system| system.next() <= now) {
+                self.tell_of_itself(now, system);
+            }
             if sweep_at <= now {
                 sweep_at = now + SWEEP_EVERY;
                 let mut retained = self.retained.write();
@@ -91,6 +101,11 @@ impl Shared {
                 self.gauge_retained(&retained);
             }
         }
+    }
+
+    /// Something is due earlier than what [`keep_time`](Self::keep_time) waits for.
+    pub(super) fn look_at_the_clock(&self) {
+        self.alarms.changed.notify_one();
     }
 
     fn alarm_rings(self: &Arc<Self>, now: Millis, at: Millis, handle: &Arc<SessionHandle>) {

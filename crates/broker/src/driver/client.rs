@@ -21,6 +21,7 @@ use super::gate::{Gate, Replies};
 use super::handle::{SessionHandle, Writer};
 use super::limits::Rates;
 use super::router::{Routed, Router};
+use super::sign_in::SignIn;
 use crate::auth::{PublishVerdict, Subject};
 use crate::core::Millis;
 use crate::core::connect::{Admission, Refused, expiry_at_disconnect};
@@ -128,6 +129,12 @@ pub(crate) struct Client {
     keep_alive_ms: Option<Millis>,
     /// The largest packet that the client takes.
     max_packet_size: usize,
+    /// When to send again what is not acknowledged, if that is wanted.
+    retry: Option<Retry>,
+    /// Acknowledgements of the client's so far.
+    pub(super) acknowledged: u64,
+    /// How the client signed in, if it was not with a password.
+    pub(super) sign_in: Option<Box<SignIn>>,
     /// Whether acknowledgements may say why. `[MQTT-3.1.2-29]`
     explains: bool,
     /// The publish that is tried now has been parked before.
@@ -141,6 +148,30 @@ pub(crate) struct News {
     pub(crate) leave: Option<Leave>,
     /// Others have written to the client.
     pub(crate) was_written_to: bool,
+}
+
+/// Sending again over the same connection, which only versions before 5 allow. `[MQTT-4.4.0-1]`
+#[derive(Debug)]
+struct Retry {
+    every: Millis,
+    at: Millis,
+    /// Acknowledgements when it was last looked.
+    acknowledged: u64,
+}
+
+impl Retry {
+    fn new(shared: &Shared, version: ProtocolVersion) -> Option<Self> {
+        let every = shared
+            .settings
+            .retry_interval
+            .filter(|_| !version.is_v5())?;
+        let every = u64::try_from(every.as_millis()).ok()?;
+        Some(Self {
+            every,
+            at: shared.clock.now() + every,
+            acknowledged: 0,
+        })
+    }
 }
 
 /// What is counted once for each step.
@@ -162,7 +193,7 @@ impl Client {
         admission: &Admission,
         explains: bool,
     ) -> Self {
-        let keep_alive_s = admission.keep_alive_s;
+        let (keep_alive_s, version) = (admission.keep_alive_s, info.version);
         // [MQTT-3.1.2-22] One and a half times the keep-alive, or what the settings say.
         let factor = shared.settings.keepalive_factor.max(1.0);
         let keep_alive = std::time::Duration::from_secs(u64::from(keep_alive_s)).mul_f64(factor);
@@ -190,6 +221,9 @@ impl Client {
             .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(Millis::MAX)),
             max_packet_size: admission.link.max_packet_size,
             explains,
+            sign_in: None,
+            retry: Retry::new(shared, version),
+            acknowledged: 0,
             retrying: false,
             left: false,
         }
@@ -250,16 +284,16 @@ impl Client {
             Packet::PubRel(pubrel) => self.pubrel(&pubrel),
             Packet::PubComp(pubcomp) => self.pubcomp(&pubcomp),
             Packet::Subscribe(subscribe) => self.subscribe(now, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
             Packet::PingReq => self.ping(),
             Packet::Disconnect(disconnect) => Err(self.disconnect(&disconnect)),
-            // [MQTT-3.1.0-2] A second CONNECT, what only servers send, and AUTH without a method.
+            Packet::Auth(auth) => self.auth(auth),
+            // [MQTT-3.1.0-2] A second CONNECT, and what only servers send.
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp
-            | Packet::Auth(_) => Err(Leave::broken(ReasonCode::ProtocolError)),
+            | Packet::PingResp => Err(Leave::broken(ReasonCode::ProtocolError)),
         }
     }
 
@@ -351,6 +385,31 @@ impl Client {
             counter.add(n);
         }
         flush::step_done();
+    }
+
+    /// When to look whether the client acknowledges anything.
+    pub(crate) fn retry_at(&self) -> Option<Millis> {
+        self.retry.as_ref().map(|retry| retry.at)
+    }
+
+    /// Sends everything again that is in flight if the client has read it all and acknowledged nothing since the last
+    /// look.
+    pub(crate) fn retry(&mut self, now: Millis) {
+        let Some(retry) = &mut self.retry else { return };
+        retry.at = now + retry.every;
+        let before = std::mem::replace(&mut retry.acknowledged, self.acknowledged);
+        if before != self.acknowledged {
+            return;
+        }
+        let again = {
+            let mut slot = self.handle.lock();
+            let read = slot.session.outbox().is_empty();
+            read && slot.session.send_all_again()
+        };
+        if again {
+            self.send_waiting(now);
+            drop(self.router.finish(now));
+        }
     }
 
     /// Moves what waits in the session into its outbox, as far as there is room.

@@ -16,9 +16,13 @@ pub(crate) mod slow;
 mod access;
 mod acknowledgement;
 mod alarms;
+pub(crate) mod auto_subscribe;
+mod delayed;
 mod publish;
 mod registry;
+mod sign_in;
 mod subscribe;
+mod sys;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +34,7 @@ use tokio::sync::watch;
 use weir_mqtt::{QoS, SubscriptionFilter, Utf8};
 
 use crate::auth::banned::Banned;
+use crate::auth::enhanced::Mechanisms;
 use crate::auth::{Authenticator, Authorizer, PublishVerdict, Subject};
 use crate::broker::BrokerSettings;
 use crate::core::Millis;
@@ -42,6 +47,7 @@ use crate::pipeline::Pipeline;
 use crate::stats::BrokerStats;
 use crate::store::Store;
 use alarms::Alarms;
+use delayed::{Delayed, DelayedLimits};
 use handle::SessionHandle;
 use limits::{Entrance, RefusalLog};
 use registry::Registry;
@@ -56,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// What clients may do.
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// How clients may sign in beside passwords.
+    pub(crate) mechanisms: Mechanisms,
     /// Who is turned away.
     pub(crate) banned: Arc<ArcSwap<Banned>>,
 }
@@ -95,6 +103,9 @@ pub(crate) struct Shared {
     index_generation: AtomicU64,
     registry: Registry,
     alarms: Alarms,
+    delayed: Delayed,
+    /// How clients may sign in beside passwords.
+    pub(crate) mechanisms: Mechanisms,
     /// The last key given to a session or a connection.
     last_key: AtomicU64,
     /// The last assigned client identifier, as a number.
@@ -109,8 +120,13 @@ impl Shared {
             pipeline,
             authenticator,
             authorizer,
+            mechanisms,
             banned,
         } = parts;
+        let delayed = DelayedLimits {
+            messages: settings.max_delayed,
+            bytes: settings.max_delayed_bytes,
+        };
         let clock = Clock::start();
         let connect_limits = ConnectLimits {
             client_id: settings.max_client_id,
@@ -156,6 +172,8 @@ impl Shared {
             index_generation: AtomicU64::new(0),
             registry: Registry::default(),
             alarms: Alarms::default(),
+            delayed: Delayed::new(delayed),
+            mechanisms,
             last_key: AtomicU64::new(0),
             last_client_id: AtomicU64::new(0),
             settings,

@@ -11,6 +11,8 @@ use super::router::Routed;
 use crate::auth::PublishVerdict;
 use crate::core::Millis;
 use crate::core::message::Message;
+use crate::core::special_topic::treat;
+use crate::core::topic_rewrite::Sender;
 use crate::stats::{CloseReason, DropReason};
 
 /// Between two tries of a publish that found no room twice.
@@ -28,6 +30,9 @@ impl Client {
             return Err(refused.into());
         }
         self.check_form(&mut publish)?;
+        if !self.shared.settings.rewrites.is_empty() {
+            self.rewrite_topic(&mut publish.topic);
+        }
         // Behind a publish that waits for room everything waits: the order of one client is kept.
         if !self.parked.is_empty() {
             self.parked.push_back(publish);
@@ -79,8 +84,15 @@ impl Client {
     }
 
     /// Routes a publish and acknowledges it, or parks it when a sink has no room.
-    pub(super) fn accept(&mut self, now: Millis, publish: Publish) -> Result<(), Leave> {
+    pub(super) fn accept(&mut self, now: Millis, mut publish: Publish) -> Result<(), Leave> {
         let (qos, packet_id) = (publish.qos, publish.packet_id);
+        let mut delay_s = None;
+        if publish.topic.starts_with('$') {
+            match self.take_prefixes(&mut publish) {
+                Ok(delay) => delay_s = delay,
+                Err(why) => return self.bad_topic(now, publish, why),
+            }
+        }
         let topic = self.router.topic(&publish.topic);
         let verdict = self
             .router
@@ -110,6 +122,9 @@ impl Client {
             return self.acknowledge(qos, packet_id, ReasonCode::Success);
         }
         let message = self.message(now, publish);
+        if let Some(delay_s) = delay_s {
+            return self.publish_later(now, delay_s, packet_id, &message);
+        }
         match self.router.publish_to(now, message, topic) {
             Routed::Done(true) => self.acknowledge(qos, packet_id, ReasonCode::Success),
             Routed::Done(false) => {
@@ -180,6 +195,72 @@ impl Client {
                 .release(id, &mut self.router.effects);
         }
         self.refuse(qos, packet_id, ReasonCode::NotAuthorized, NOT_ALLOWED)
+    }
+
+    /// Takes `$delayed/…` and `$retain/…` off the topic; gives how long to wait.
+    fn take_prefixes(&self, publish: &mut Publish) -> Result<Option<u32>, &'static str> {
+        let Some(treated) = treat(&publish.topic)? else {
+            return Ok(None);
+        };
+        if let Some(seconds) = treated.retain_s {
+            if !publish.retain {
+                return Err("`$retain` is for messages with the RETAIN flag");
+            }
+            if seconds > 0 {
+                let properties = publish.properties.get_or_insert_default();
+                let shorter = properties.message_expiry_interval_s.unwrap_or(seconds);
+                properties.message_expiry_interval_s = Some(shorter.min(seconds));
+            }
+        }
+        publish.topic = treated.topic;
+        self.rewrite_topic(&mut publish.topic);
+        Ok(treated.delay_s)
+    }
+
+    /// Puts another topic in place of this one, where a rule of the operator says so.
+    fn rewrite_topic(&self, topic: &mut Utf8) {
+        if let Some(other) = self.shared.settings.rewrites.publish(topic, self.sender()) {
+            *topic = other;
+        }
+    }
+
+    /// Who publishes and subscribes, for rules that rewrite topics.
+    pub(super) fn sender(&self) -> Sender<'_> {
+        let origin = &self.info.origin;
+        Sender {
+            client_id: &origin.client_id,
+            username: origin.username.as_deref().unwrap_or(""),
+        }
+    }
+
+    fn bad_topic(&mut self, now: Millis, publish: Publish, why: &'static str) -> Result<(), Leave> {
+        let (qos, packet_id) = (publish.qos, publish.packet_id);
+        let message = self.message(now, publish);
+        self.router.drop_message(DropReason::TopicInvalid, &message);
+        self.refuse(qos, packet_id, ReasonCode::TopicNameInvalid, why)
+    }
+
+    /// Keeps a message until its time and acknowledges it.
+    fn publish_later(
+        &mut self,
+        now: Millis,
+        delay_s: u32,
+        packet_id: Option<PacketId>,
+        message: &Message,
+    ) -> Result<(), Leave> {
+        let at = now + u64::from(delay_s) * 1000;
+        if self.shared.publish_later(at, message) {
+            return self.acknowledge(message.qos, packet_id, ReasonCode::Success);
+        }
+        if let (QoS::ExactlyOnce, Some(id)) = (message.qos, packet_id) {
+            self.handle
+                .lock()
+                .session
+                .release(id, &mut self.router.effects);
+        }
+        self.router.drop_message(DropReason::DelayedFull, message);
+        let why = "too many delayed messages wait";
+        self.refuse(message.qos, packet_id, ReasonCode::QuotaExceeded, why)
     }
 
     /// Whether the payload is not the text that it is said to be. A server may look (MQTT 5, 3.3.2.3.2).

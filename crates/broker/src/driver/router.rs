@@ -186,6 +186,24 @@ impl Router {
         }
     }
 
+    /// Publishes what the broker says of itself. Nothing is told about it: it is no news that nobody listens.
+    pub(super) fn publish_system(&mut self, now: Millis, message: Message) {
+        let watch = std::mem::take(&mut self.watch);
+        let topic = self.topic(&message.topic);
+        let mut republished = Vec::new();
+        if let Some(matched) = &topic.matched
+            && let Accepted::Kept { republish } = self
+                .shared
+                .pipeline
+                .accept(matched, events::rule_publish(&message))
+        {
+            republished = republish;
+        }
+        self.distribute(message, topic);
+        self.distribute_republished(now, republished);
+        self.watch = watch;
+    }
+
     fn distribute_republished(&mut self, now: Millis, republished: Vec<RulePublish>) {
         for publish in republished {
             let Some(message) = events::message_of(publish, now) else {
@@ -486,6 +504,7 @@ mod tests {
             pipeline: Arc::new(pipeline),
             authenticator: Arc::new(Anonymous),
             authorizer: Arc::new(AllowAll),
+            mechanisms: crate::auth::enhanced::Mechanisms::default(),
             banned: Arc::default(),
         })
     }
@@ -505,7 +524,11 @@ mod tests {
             deadline: tokio::time::Instant::now(),
             allow_anonymous: true,
         };
-        shared.admit(connect, door).await.map_err(drop).unwrap()
+        shared
+            .admit(connect, door, None)
+            .await
+            .map_err(drop)
+            .unwrap()
     }
 
     fn subscribe(client: &mut Client, filter: &str, no_local: bool) {

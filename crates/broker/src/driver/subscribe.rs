@@ -47,11 +47,17 @@ fn not_offered(filter: &SubscriptionFilter, capabilities: &Capabilities) -> Opti
 }
 
 impl Client {
-    pub(super) fn subscribe(&mut self, now: Millis, subscribe: Subscribe) -> Result<(), Leave> {
+    pub(super) fn subscribe(&mut self, now: Millis, mut subscribe: Subscribe) -> Result<(), Leave> {
         let id = subscribe
             .properties
             .as_deref()
             .and_then(|properties| properties.subscription_identifier);
+        self.rewrite(
+            subscribe
+                .requests
+                .iter_mut()
+                .map(|request| &mut request.filter),
+        );
         self.check_capabilities(&subscribe)?;
         let (granted, reasons, why) = self.grant(&subscribe.requests, id);
         let packet_id = subscribe.packet_id;
@@ -62,18 +68,41 @@ impl Client {
             };
             suback.encode(version, out)
         })?;
+        self.take(now, &granted);
+        Ok(())
+    }
+
+    /// Subscriptions that the client did not ask for: nothing is said about them.
+    pub(super) fn take_subscriptions(&mut self, now: Millis, requests: &[SubscriptionRequest]) {
+        let (granted, ..) = self.grant(requests, None);
+        self.take(now, &granted);
+    }
+
+    fn take(&mut self, now: Millis, granted: &[Granted]) {
         {
             let mut slot = self.handle.lock();
-            for one in &granted {
+            for one in granted {
                 slot.session
                     .subscribed(one.filter.clone(), one.options, &mut self.router.effects);
             }
         }
         // SUBACK goes into the outbox before the retained messages.
         self.step_done(now);
-        self.enter(now, &granted);
-        self.tell_subscribed(&granted);
-        Ok(())
+        self.enter(now, granted);
+        self.tell_subscribed(granted);
+    }
+
+    /// Puts other filters in place of these, where a rule of the operator says so.
+    fn rewrite<'a>(&self, filters: impl Iterator<Item = &'a mut SubscriptionFilter>) {
+        let rewrites = &self.shared.settings.rewrites;
+        if rewrites.is_empty() {
+            return;
+        }
+        for filter in filters {
+            if let Some(other) = rewrites.filter(filter, self.sender()) {
+                *filter = other;
+            }
+        }
     }
 
     /// What this server does not offer, as CONNACK said, is a protocol error (MQTT 5, 3.2.2.3.11 to 3.2.2.3.13). Older
@@ -223,7 +252,8 @@ impl Client {
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe) -> Result<(), Leave> {
+    pub(super) fn unsubscribe(&mut self, mut unsubscribe: Unsubscribe) -> Result<(), Leave> {
+        self.rewrite(unsubscribe.filters.iter_mut());
         let mut existed = Vec::new();
         let mut reasons = Vec::new();
         {

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep_until, timeout};
 use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, Utf8, codec};
 
+use super::exchange::converse;
 use crate::core::Millis;
 use crate::core::connect::max_packet_size;
 use crate::core::outbox::WriteBatch;
@@ -88,7 +89,13 @@ where
         Err(_) | Ok(None) => return None,
         Ok(Some(Ok(connect))) => {
             let (version, max) = (connect.version, max_packet_size(&connect));
-            match shared.admit(connect, *door).await {
+            let proof = converse(shared, stream, &mut unread, &connect);
+            let admitted = match tokio::time::timeout_at(deadline, proof).await {
+                Err(_) | Ok(None) => return None,
+                Ok(Some(Err(refusal))) => Err(refusal),
+                Ok(Some(Ok(proof))) => shared.admit(connect, *door, proof).await,
+            };
+            match admitted {
                 Ok(client) => return Some((client, unread)),
                 Err(refusal) => {
                     let Refusal { reason, say, .. } = refusal;
@@ -522,6 +529,11 @@ where
                 // [MQTT-3.1.2-22]
                 return Poll::Ready(Leave::by_broker(CloseReason::KeepAliveTimeout));
             }
+            if self.client.retry_at().is_some_and(|at| at <= now) {
+                self.client.retry(now);
+                self.output_waits = true;
+                cx.waker().wake_by_ref();
+            }
             if self.warm && self.active_at + IDLE_AFTER_MS <= now {
                 if self.client.was_written_to() {
                     self.active_at = now;
@@ -558,7 +570,8 @@ where
             .keep_alive_ms()
             .map(|limit| self.heard_at.saturating_add(limit));
         let idle = self.warm.then_some(self.active_at + IDLE_AFTER_MS);
-        [silent, idle, self.packet_deadline()]
+        let retry = self.client.retry_at();
+        [silent, idle, retry, self.packet_deadline()]
             .into_iter()
             .flatten()
             .min()
