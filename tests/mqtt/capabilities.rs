@@ -326,7 +326,7 @@ async fn a_broker_that_ends_sends_its_clients_to_another() {
     let broker = TestBroker::with(settings).await;
     let client = broker.connect(V5, "a").await;
     let (ended, said) = tokio::join!(
-        broker.broker.shutdown(Duration::from_secs(10)),
+        broker.broker.stop(Duration::from_secs(10)),
         last_words(client)
     );
     let () = ended;

@@ -198,7 +198,7 @@ async fn shutdown_says_so_and_closes_everything() {
         broker.connect(V3_1_1, "old").await,
         broker.connect(V5, "new").await,
     );
-    broker.broker.shutdown(Duration::from_secs(10)).await;
+    broker.broker.stop(Duration::from_secs(10)).await;
     // [MQTT-3.14.4-1] [MQTT-3.14.4-2]
     new.expect_disconnect(ReasonCode::ServerShuttingDown).await;
     old.expect_disconnect(ReasonCode::ServerShuttingDown).await;

@@ -34,6 +34,6 @@ async fn main() -> std::io::Result<()> {
     };
     let interrupted = async { drop(tokio::signal::ctrl_c().await) };
     broker.serve(listener, listener_settings, interrupted).await;
-    broker.shutdown(std::time::Duration::from_secs(1)).await;
+    broker.stop(std::time::Duration::from_secs(1)).await;
     Ok(())
 }

@@ -169,7 +169,7 @@ impl App {
     pub async fn stop(mut self) -> u64 {
         // Nobody may be left to hear it; that is fine too.
         let _ = self.stop.send(true);
-        self.broker.shutdown(GRACE).await;
+        self.broker.stop(GRACE).await;
         let left = self.reloader.close(GRACE).await;
         // A request that never ends must not keep the process.
         let ended = async { while self.tasks.join_next().await.is_some() {} };

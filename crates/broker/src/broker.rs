@@ -1,12 +1,18 @@
 //! The MQTT server as one value: settings in, listeners served, messages published from inside.
 
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
 pub use crate::auth::acl::Network;
-use crate::builder::BrokerBuilder;
+use crate::builder::{BrokerBuilder, StartError};
 use crate::core::connect::Capabilities;
 use crate::core::limits::LimitSettings;
 use crate::core::message::Message;
@@ -15,6 +21,7 @@ use crate::driver::Shared;
 pub use crate::driver::auto_subscribe::AutoSubscribe;
 use crate::driver::router::{Routed, Router};
 pub use crate::driver::slow::SlowSubscriber;
+use crate::hooks::Panics;
 pub use crate::net::handshake::{CertificateName, ProxySettings};
 use crate::net::listener::Listener;
 pub use crate::net::socket::Socket;
@@ -22,6 +29,7 @@ pub use crate::net::tls::{ClientAuth, Pem, ServerCertificate, Tls, TlsSettings};
 pub use crate::net::transport::Transport;
 pub use crate::net::websocket::handshake::WebSocketSettings;
 use crate::stats::{BrokerStats, CloseReason, DropReason};
+use crate::store::{Durability, Failed, Ticket};
 
 /// Limits of the MQTT server; the names are those of `[mqtt]` in `weir.toml`.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +96,25 @@ pub struct BrokerSettings {
     pub max_retained: usize,
     /// The most bytes of retained messages.
     pub max_retained_bytes: usize,
+    /// Under which name the broker knows a client.
+    pub identity: ClientIdentity,
+}
+
+/// Under which name the broker knows a client: its session, takeover, access rules, events.
+///
+/// Refused is a client that has no such name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ClientIdentity {
+    /// Its client identifier.
+    #[default]
+    ClientId,
+    /// The user name that was authenticated.
+    Username,
+    /// The common name of its certificate.
+    #[serde(rename = "cert_cn")]
+    CertCn,
 }
 
 impl Default for ListenerSettings {
@@ -138,6 +165,7 @@ impl Default for BrokerSettings {
             packet_timeout: Some(Duration::from_secs(30)),
             max_retained: 1_000_000,
             max_retained_bytes: 256 << 20,
+            identity: ClientIdentity::ClientId,
         }
     }
 }
@@ -175,11 +203,44 @@ impl ListenerSettings {
     }
 }
 
-/// The MQTT server. Cheap to clone; all clones are one broker.
+/// The MQTT server. Cheap to clone; all clones are one broker, which goes on when they are dropped: it ends with
+/// [`stop`](Self::stop).
+///
+/// What it can tell of its clients, and do to them, stands in [`clients`](crate::clients).
 #[derive(Clone)]
 pub struct Broker {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    builder: Arc<BrokerBuilder>,
     addresses: Arc<[SocketAddr]>,
+    /// Serving listeners, until `stop` has waited for them.
+    listeners: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// What became of a message that was published from inside.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Published {
+    /// Whether anyone wanted it: a subscriber, a session, a rule.
+    pub reached: bool,
+    ticket: Ticket,
+}
+
+impl Published {
+    /// Waits until what the message left in sessions and retained messages is as durable as the storage makes it.
+    ///
+    /// # Errors
+    /// When the storage could not keep it.
+    pub async fn kept(&self) -> Result<(), Failed> {
+        self.ticket.committed().await
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Broker {
@@ -189,9 +250,18 @@ impl Broker {
     }
 
     /// Begins to keep time.
-    pub(crate) fn new(shared: Arc<Shared>, addresses: Arc<[SocketAddr]>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        builder: BrokerBuilder,
+        addresses: Arc<[SocketAddr]>,
+    ) -> Self {
         tokio::spawn(Arc::clone(&shared).keep_time());
-        Self { shared, addresses }
+        Self {
+            shared,
+            builder: Arc::new(builder),
+            addresses,
+            listeners: Arc::default(),
+        }
     }
 
     /// The addresses that [`BrokerBuilder::listen`] asked for, in its order, with the ports that were taken.
@@ -199,7 +269,16 @@ impl Broker {
         &self.addresses
     }
 
-    /// Accepts connections until `shutdown` resolves or the broker is shut down.
+    /// Serves a listener until the broker stops, in a task of its own.
+    pub(crate) fn serve_on(&self, listener: TcpListener, settings: ListenerSettings) {
+        let serving = self.clone();
+        self.listeners.lock().spawn(async move {
+            let never = std::future::pending();
+            serving.serve(listener, settings, never).await;
+        });
+    }
+
+    /// Accepts connections until `shutdown` resolves or the broker is stopped.
     pub async fn serve(
         &self,
         socket: impl Into<Socket>,
@@ -214,18 +293,32 @@ impl Broker {
         Listener::new(Arc::clone(&self.shared), settings)
     }
 
-    /// Publishes from inside: rules, retained messages, subscribers and sessions see it like any other message.
+    /// Publishes from inside: rules, retained messages, subscribers, sessions and hooks see it like any other message.
     ///
     /// There is nobody to wait: what a sink that blocks has no room for is dropped and counted.
-    pub fn publish(&self, mut message: Message) {
+    pub fn publish(&self, message: Message) -> Published {
+        self.publish_through(Router::new(&self.shared), message)
+    }
+
+    /// Publishes what another broker's [`Dispatcher`](crate::hooks::Dispatcher) sent: as [`publish`](Self::publish), but
+    /// it is not dispatched again.
+    pub fn publish_local(&self, message: Message) -> Published {
+        self.publish_through(Router::of_elsewhere(&self.shared), message)
+    }
+
+    fn publish_through(&self, mut router: Router, mut message: Message) -> Published {
         let now = self.shared.clock.now();
-        let mut router = Router::new(&self.shared);
         message.id = router.message_id(now);
         message.accepted_at = now;
-        if let Routed::NoRoom(_, message) = router.publish(now, message) {
-            router.drop_message(DropReason::SinkFull, &message);
-        }
-        drop(router.finish(now));
+        let reached = match router.publish(now, message) {
+            Routed::Done(reached) => reached,
+            Routed::NoRoom(_, message) => {
+                router.drop_message(DropReason::SinkFull, &message);
+                false
+            }
+        };
+        let ticket = router.finish(now);
+        Published { reached, ticket }
     }
 
     /// Holds every client against the access list and the list of the banned, after they have changed: subscriptions
@@ -244,11 +337,24 @@ impl Broker {
         &self.shared.stats
     }
 
-    /// Ends the listeners and asks every client to leave; waits at most `grace` for the connections to end.
-    pub async fn shutdown(&self, grace: Duration) {
+    /// How often hooks have panicked.
+    pub fn hook_panics(&self) -> &Panics {
+        &self.shared.hooks.panics
+    }
+
+    /// What the storage promises of messages that were acknowledged.
+    pub fn durability(&self) -> Durability {
+        self.shared.store.durability()
+    }
+
+    /// Stops: no new connections, every client is told and asked to leave, Wills and status listeners are done, the
+    /// storage is flushed. Waits at most `grace` for the connections to end; true when all have.
+    pub async fn stop(&self, grace: Duration) -> bool {
         self.shared.ending.send_replace(true);
         self.shared.close_all(CloseReason::ServerShutdown);
+        let mut listeners = std::mem::take(&mut *self.listeners.lock());
         let all_closed = async {
+            while listeners.join_next().await.is_some() {}
             while self.shared.stats.sessions_connected.get() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 // Those that were admitted meanwhile.
@@ -256,6 +362,18 @@ impl Broker {
             }
         };
         // Whoever has not left by then is cut off with the process.
-        drop(tokio::time::timeout(grace, all_closed).await);
+        let ended = tokio::time::timeout(grace, all_closed).await.is_ok();
+        self.shared.store.flush();
+        ended
+    }
+
+    /// Starts a broker like this one, which was [stopped](Self::stop), on the same addresses. With a
+    /// [storage](BrokerBuilder::storage) it goes on with the sessions of this one.
+    ///
+    /// # Errors
+    /// As [`BrokerBuilder::start`].
+    pub async fn start_again(&self) -> Result<Self, StartError> {
+        let builder = BrokerBuilder::clone(&self.builder);
+        builder.at(&self.addresses).start().await
     }
 }

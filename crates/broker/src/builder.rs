@@ -1,7 +1,7 @@
 //! [`Broker::builder`]: a broker put together piece by piece; what is not said has a default that is safe.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
@@ -13,9 +13,15 @@ use crate::auth::banned::Banned;
 use crate::auth::enhanced::{Mechanism, Mechanisms};
 use crate::auth::{AllowAll, Authenticator, Authorizer};
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
+use crate::config::Config;
 use crate::driver::{Parts, Shared};
+use crate::hooks::{
+    AddressSettings, Addresses, ConnectStatusListener, Dispatcher, GuardedAuthenticator,
+    GuardedAuthorizer, Hooks, Interceptor, MessageListener, SessionListener, UniqueId,
+};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::World;
+use crate::store::{Storage, StorageError};
 
 /// Puts a [`Broker`] together.
 ///
@@ -26,7 +32,7 @@ use crate::pipeline::world::World;
 ///     .start()
 ///     .await?;
 /// println!("MQTT on {}", broker.addresses()[0]);
-/// # broker.shutdown(std::time::Duration::ZERO).await;
+/// # broker.stop(std::time::Duration::ZERO).await;
 /// # Ok::<(), weir::StartError>(())
 /// # }).unwrap();
 /// ```
@@ -39,7 +45,17 @@ pub struct BrokerBuilder {
     authorizer: Option<Arc<dyn Authorizer>>,
     mechanisms: Mechanisms,
     banned: Arc<ArcSwap<Banned>>,
-    listen: Vec<String>,
+    listen: Vec<Listen>,
+    hooks: Hooks,
+    addresses: Option<AddressSettings>,
+    storage: Option<Arc<dyn Storage>>,
+}
+
+#[derive(Clone)]
+struct Listen {
+    address: String,
+    max_connections: Option<usize>,
+    allow_anonymous: Option<bool>,
 }
 
 /// Why a broker cannot start.
@@ -55,9 +71,31 @@ pub enum StartError {
         #[source]
         error: std::io::Error,
     },
+    /// The threads cannot be had.
+    #[error("no threads for the broker")]
+    Threads(#[source] std::io::Error),
+    /// The sessions that the storage has kept cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 impl BrokerBuilder {
+    /// What a configuration file says of the MQTT server: its limits and its TCP listeners. What is said after this
+    /// overrides the file.
+    pub fn config(mut self, config: &Config) -> Self {
+        self.settings = config.mqtt.settings();
+        self.listen = config
+            .listeners()
+            .into_iter()
+            .map(|listener| Listen {
+                address: listener.bind.to_string(),
+                max_connections: Some(listener.max_connections),
+                allow_anonymous: config.auth.allow_anonymous,
+            })
+            .collect();
+        self
+    }
+
     /// The limits of the MQTT server.
     pub fn settings(mut self, settings: BrokerSettings) -> Self {
         self.settings = settings;
@@ -94,60 +132,162 @@ impl BrokerBuilder {
         self
     }
 
+    /// Under which name a client is known, instead of its client identifier.
+    pub fn unique_id(mut self, hook: impl UniqueId) -> Self {
+        self.hooks.unique_id = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sees every message that is accepted. May be called several times.
+    pub fn on_message(mut self, listener: impl MessageListener) -> Self {
+        let hooks = self.hooks.messages_mut();
+        hooks.listeners.push(Arc::new(listener));
+        self
+    }
+
+    /// Takes messages to other brokers.
+    pub fn dispatcher(mut self, dispatcher: impl Dispatcher) -> Self {
+        self.hooks.messages_mut().dispatcher = Some(Arc::new(dispatcher));
+        self
+    }
+
+    /// Hears of clients that come and go. May be called several times.
+    pub fn on_status(mut self, listener: impl ConnectStatusListener) -> Self {
+        self.hooks.status.push(Arc::new(listener));
+        self
+    }
+
+    /// Hears of subscriptions. May be called several times.
+    pub fn on_session(mut self, listener: impl SessionListener) -> Self {
+        self.hooks.sessions.push(Arc::new(listener));
+        self
+    }
+
+    /// Sees every step of every connection. Of several, those of a lower `order` are called first; of the same, those
+    /// that were added first.
+    pub fn interceptor(mut self, order: i32, interceptor: impl Interceptor) -> Self {
+        let hooks = &mut self.hooks.interceptors;
+        hooks.push((order, Arc::new(interceptor)));
+        hooks.sort_by_key(|(order, _)| *order);
+        self
+    }
+
+    /// Counts what network addresses do, and may ban them.
+    pub fn addresses(mut self, settings: AddressSettings) -> Self {
+        self.addresses = Some(settings);
+        self
+    }
+
+    /// Where sessions, queues, retained messages and QoS 2 identifiers are kept. Without: they end with the broker.
+    pub fn storage(mut self, storage: impl Storage) -> Self {
+        self.storage = Some(Arc::new(storage));
+        self
+    }
+
     /// Listens for MQTT over TCP on `address`, a name or a number with a port; port 0 takes a free one.
     ///
     /// Clients without credentials are admitted only on loopback. May be called several times.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.listen.push(address.into());
+        self.listen.push(Listen {
+            address: address.into(),
+            max_connections: None,
+            allow_anonymous: None,
+        });
+        self
+    }
+
+    /// The same builder with the ports that were taken.
+    pub(crate) fn at(mut self, addresses: &[SocketAddr]) -> Self {
+        for (listen, address) in self.listen.iter_mut().zip(addresses) {
+            listen.address = address.to_string();
+        }
         self
     }
 
     /// Starts the broker. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// When one of the addresses cannot be listened on; then nothing has been started.
+    /// When one of the addresses cannot be listened on or the storage cannot be read; then nothing has been started.
     pub async fn start(self) -> Result<Broker, StartError> {
         let mut sockets = Vec::new();
-        for address in &self.listen {
-            sockets.push(bind(address).await?);
+        for listen in &self.listen {
+            sockets.push(listen.bind().await?);
         }
-        let pipeline = self.pipeline.unwrap_or_else(|| {
-            let world = World::new("weir", TimeZone::UTC);
-            Arc::new(Pipeline::new(world))
-        });
-        let shared = Shared::new(Parts {
-            settings: self.settings,
-            pipeline,
-            authenticator: self.authenticator.unwrap_or_else(|| Arc::new(Anonymous)),
-            authorizer: self.authorizer.unwrap_or_else(|| Arc::new(AllowAll)),
-            mechanisms: self.mechanisms,
-            banned: self.banned,
-        });
+        let shared = self.shared();
+        shared.restore()?;
         let addresses = sockets.iter().map(|(_, address)| *address).collect();
-        let broker = Broker::new(shared, addresses);
-        for (socket, address) in sockets {
-            let settings = ListenerSettings {
-                name: format!("tcp:{address}").into(),
-                allow_anonymous: address.ip().is_loopback(),
-                ..ListenerSettings::default()
-            };
-            let server = broker.clone();
-            // Ends with the broker.
-            tokio::spawn(async move {
-                let never = std::future::pending();
-                server.serve(socket, settings, never).await;
-            });
+        let listen = self.listen.clone();
+        let broker = Broker::new(shared, self, addresses);
+        for ((socket, address), listen) in sockets.into_iter().zip(listen) {
+            broker.serve_on(socket, listen.settings(address));
         }
         Ok(broker)
     }
+
+    fn shared(&self) -> Arc<Shared> {
+        let pipeline = self.pipeline.clone().unwrap_or_else(|| {
+            let world = World::new("weir", TimeZone::UTC);
+            Arc::new(Pipeline::new(world))
+        });
+        let authenticator = self.authenticator.clone();
+        let mut hooks = self.hooks.clone();
+        // Each start counts for itself.
+        hooks.panics = Arc::default();
+        let this: Arc<OnceLock<Weak<Shared>>> = Arc::default();
+        if let Some(settings) = &self.addresses {
+            let this = Arc::clone(&this);
+            let close = move |address: IpAddr| {
+                if let Some(shared) = this.get().and_then(Weak::upgrade) {
+                    shared.close_address(address);
+                }
+            };
+            let panics = Arc::clone(&hooks.panics);
+            let addresses = Addresses::new(settings.clone(), panics, Box::new(close));
+            hooks.addresses = Some(addresses);
+        }
+        let shared = Shared::new(Parts {
+            settings: self.settings.clone(),
+            pipeline,
+            authenticator: Arc::new(GuardedAuthenticator {
+                inner: authenticator.unwrap_or_else(|| Arc::new(Anonymous)),
+                panics: Arc::clone(&hooks.panics),
+            }),
+            authorizer: match self.authorizer.clone() {
+                None => Arc::new(AllowAll),
+                Some(inner) => Arc::new(GuardedAuthorizer {
+                    inner,
+                    panics: Arc::clone(&hooks.panics),
+                }),
+            },
+            mechanisms: self.mechanisms.clone(),
+            banned: Arc::clone(&self.banned),
+            hooks,
+            storage: self.storage.clone(),
+        });
+        // The only one that sets it.
+        drop(this.set(Arc::downgrade(&shared)));
+        shared
+    }
 }
 
-async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let refused = |error| StartError::Listen {
-        address: address.to_owned(),
-        error,
-    };
-    let socket = TcpListener::bind(address).await.map_err(refused)?;
-    let address = socket.local_addr().map_err(refused)?;
-    Ok((socket, address))
+impl Listen {
+    async fn bind(&self) -> Result<(TcpListener, SocketAddr), StartError> {
+        let refused = |error| StartError::Listen {
+            address: self.address.clone(),
+            error,
+        };
+        let socket = TcpListener::bind(&self.address).await.map_err(refused)?;
+        let address = socket.local_addr().map_err(refused)?;
+        Ok((socket, address))
+    }
+
+    fn settings(&self, address: SocketAddr) -> ListenerSettings {
+        let defaults = ListenerSettings::default();
+        ListenerSettings {
+            name: format!("tcp:{address}").into(),
+            max_connections: self.max_connections.unwrap_or(defaults.max_connections),
+            allow_anonymous: self.allow_anonymous.unwrap_or(address.ip().is_loopback()),
+            ..defaults
+        }
+    }
 }

@@ -198,6 +198,7 @@ impl DropReason {
 
 /// Why a connection ended, in the words of `$events/client/disconnected`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The client sent DISCONNECT.
     Normal,
@@ -221,11 +222,13 @@ pub enum CloseReason {
     PermissionExpired,
     /// The client sent more than it may.
     RateExceeded,
+    /// The storage could not keep what the client was to be told is kept.
+    StorageFailed,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Normal,
         Self::Kicked,
         Self::KeepAliveTimeout,
@@ -237,6 +240,7 @@ impl CloseReason {
         Self::NotAuthorized,
         Self::PermissionExpired,
         Self::RateExceeded,
+        Self::StorageFailed,
     ];
 
     /// The label value in metrics and events.
@@ -253,6 +257,25 @@ impl CloseReason {
             Self::NotAuthorized => "not_authorized",
             Self::PermissionExpired => "permission_expired",
             Self::RateExceeded => "rate_exceeded",
+            Self::StorageFailed => "storage_failed",
+        }
+    }
+
+    /// A sentence for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Normal => "the client sent DISCONNECT",
+            Self::Kicked => "an operator ended the connection",
+            Self::KeepAliveTimeout => "nothing was heard for longer than the keep-alive allows",
+            Self::TcpClosed => "the connection ended without DISCONNECT",
+            Self::TakenOver => "another connection took the session over",
+            Self::ProtocolError => "the client broke the protocol",
+            Self::ServerShutdown => "the broker is stopping",
+            Self::PacketTimeout => "a packet was too long in coming",
+            Self::NotAuthorized => "the client did what it may not do",
+            Self::PermissionExpired => "what the client logged in with has expired",
+            Self::RateExceeded => "the client sent more than it may",
+            Self::StorageFailed => "the storage could not keep what was to be kept",
         }
     }
 }

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+pub use futures_util::future::BoxFuture;
 use weir_mqtt::{ProtocolVersion, ReasonCode, Utf8};
 
 use certificate::PeerCertificate;

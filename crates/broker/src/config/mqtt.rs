@@ -6,8 +6,7 @@ use serde::Deserialize;
 use weir_mqtt::{QoS, SubscriptionFilter};
 
 use super::{ByteSize, Span};
-use crate::broker::AutoSubscribe;
-use crate::broker::BrokerSettings;
+use crate::broker::{AutoSubscribe, BrokerSettings, ClientIdentity};
 use crate::core::connect::Capabilities;
 use crate::core::topic_rewrite::{RewriteAction, RewriteRule, Rewrites};
 use crate::driver::auto_subscribe::options;
@@ -76,6 +75,8 @@ pub struct Mqtt {
     pub rewrite: Vec<Rewrite>,
     /// What every client is subscribed to when it connects.
     pub auto_subscribe: Vec<AutoSubscription>,
+    /// Under which name the broker knows a client.
+    pub identity: ClientIdentity,
 }
 
 /// `[[mqtt.rewrite]]`
@@ -192,6 +193,7 @@ impl Default for Mqtt {
             retry_interval: None,
             rewrite: Vec::new(),
             auto_subscribe: Vec::new(),
+            identity: ClientIdentity::ClientId,
         }
     }
 }
@@ -332,6 +334,7 @@ impl Mqtt {
                 .iter()
                 .map(AutoSubscription::settings)
                 .collect(),
+            identity: self.identity,
             ..BrokerSettings::default()
         }
     }

@@ -267,6 +267,15 @@ impl Admission {
         self.overrides.response_information = information;
     }
 
+    /// The broker knows the client under another name than its client identifier.
+    pub fn rename(&mut self, client_id: Utf8) {
+        if self.assigned {
+            // [MQTT-3.2.2-16]
+            self.overrides.assigned_client_identifier = Some(client_id.clone());
+        }
+        self.client_id = client_id;
+    }
+
     /// The CONNACK that welcomes the client.
     pub fn connack(&self, session_present: bool, limits: &ConnectLimits) -> ConnAck {
         let mut connack = ConnAck::accepted(session_present);

@@ -136,6 +136,25 @@ impl InFlight {
         id
     }
 
+    /// Takes what a storage has kept, in its order: the next to be sent again. `released`: PUBREC has come for it.
+    pub fn restore(&mut self, id: PacketId, waiting: super::queue::Waiting, released: bool) {
+        let awaiting = match waiting.qos {
+            QoS::ExactlyOnce if released => Awaiting::Comp,
+            QoS::ExactlyOnce => Awaiting::Rec(waiting.message),
+            QoS::AtLeastOnce | QoS::AtMostOnce => Awaiting::Ack(waiting.message),
+        };
+        self.entries.push_back(Entry {
+            id,
+            awaiting,
+            retain: waiting.retain,
+            subscription_ids: waiting.subscription_ids,
+            number: waiting.number,
+            // Before all turns: every identifier is compared with those that were restored.
+            issued: 0,
+        });
+        self.next_id = id.next();
+    }
+
     /// The next identifier that is not in use. `[MQTT-2.2.1-3]`
     fn free_id(&mut self) -> PacketId {
         loop {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_mqtt::properties::PublishProperties;
-use weir_mqtt::{EncodeError, ProtocolVersion, PublishFrame, QoS, TopicName, Utf8};
+use weir_mqtt::{EncodeError, ProtocolVersion, PublishFrame, QoS, TopicError, TopicName, Utf8};
 
 use super::Millis;
 
@@ -72,6 +72,35 @@ impl Message {
             origin: Arc::default(),
             hops: 0,
             made_by: None,
+        }
+    }
+
+    /// A QoS 0 message of text.
+    ///
+    /// # Errors
+    /// When `topic` is no topic name.
+    pub fn text(topic: &str, payload: &str) -> Result<Self, TopicError> {
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        Ok(Self::new(
+            TopicName::new(topic)?,
+            payload,
+            QoS::AtMostOnce,
+            false,
+        ))
+    }
+
+    /// The same message with another QoS.
+    #[must_use]
+    pub fn with_qos(self, qos: QoS) -> Self {
+        Self { qos, ..self }
+    }
+
+    /// The same message, to be kept for those who subscribe later; an empty payload deletes the one that is kept.
+    #[must_use]
+    pub fn retained(self) -> Self {
+        Self {
+            retain: true,
+            ..self
         }
     }
 

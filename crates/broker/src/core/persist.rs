@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use weir_mqtt::{PacketId, SubscriptionFilter, Utf8};
 
+use super::Millis;
 use super::message::Message;
 use super::queue::Waiting;
 use super::subscriptions::SubscriptionOptions;
 
-/// One change of durable state. Applying all of them in order to nothing gives the state back.
+/// One change of durable state. Applying all of them in order to nothing gives the state back; what the order may be
+/// stands at [`Storage`](crate::store::Storage).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Persist {
     /// A session begins, or its expiry interval changes.
     Session {
@@ -19,6 +22,13 @@ pub enum Persist {
         client_id: Utf8,
         /// Seconds it outlives its connection.
         expiry_interval_s: u32,
+    },
+    /// The connection of a session has ended.
+    Disconnected {
+        /// Whose.
+        client_id: Utf8,
+        /// When: the session expires so long after this.
+        at: Millis,
     },
     /// A session and all that belongs to it ends.
     SessionEnded {
@@ -89,10 +99,14 @@ pub enum Persist {
     Retained {
         /// It.
         message: Arc<Message>,
+        /// Changes of retained messages are numbered: of one topic's, the one with the greatest number counts.
+        change: u64,
     },
     /// A retained message is deleted.
     RetainedCleared {
         /// The topic.
         topic: Utf8,
+        /// The number of this change.
+        change: u64,
     },
 }

@@ -37,6 +37,8 @@ pub struct Retained {
     limits: RetainedLimits,
     /// The number of the last message that was retained.
     last_number: u64,
+    /// The number of the last change.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,7 @@ impl Retained {
             bytes: 0,
             limits,
             last_number: 0,
+            changes: 0,
         }
     }
 
@@ -112,8 +115,23 @@ impl Retained {
         self.bytes
     }
 
+    /// The number of the last change; see [`Persist::Retained`](super::persist::Persist::Retained).
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes what a storage has kept, the last change of which had the number `changes`.
+    pub fn restore<'a>(&mut self, kept: impl Iterator<Item = &'a Arc<Message>>, changes: u64) {
+        // Bounds that have become narrower keep what there was.
+        for message in kept {
+            self.insert(Arc::clone(message));
+        }
+        self.changes = changes;
+    }
+
     /// A message with the RETAIN flag was published. `[MQTT-3.3.1-5]` `[MQTT-3.3.1-6]`
     pub fn set(&mut self, message: &Message) -> Set {
+        self.changes += 1;
         if message.payload.is_empty() {
             return if self.remove(&message.topic) {
                 Set::Cleared
@@ -128,17 +146,24 @@ impl Retained {
             if bytes > self.limits.bytes || count > self.limits.messages {
                 return Set::Full { cleared };
             }
-            (self.bytes, self.count) = (bytes, count);
+        }
+        self.insert(Arc::clone(&kept));
+        Set::Kept(kept)
+    }
+
+    /// Takes the message of a topic that has none.
+    fn insert(&mut self, message: Arc<Message>) {
+        if counts(&message) {
+            self.bytes += message.size();
+            self.count += 1;
         }
         self.last_number += 1;
         let number = self.last_number;
-        if let Some(at) = kept.expires_at {
-            self.expiring.insert((at, number, kept.topic.clone()));
+        let topic = message.topic.clone();
+        if let Some(at) = message.expires_at {
+            self.expiring.insert((at, number, topic.clone()));
         }
-        let message = Arc::clone(&kept);
-        self.by_topic
-            .insert(kept.topic.clone(), Entry { number, message });
-        Set::Kept(kept)
+        self.by_topic.insert(topic, Entry { number, message });
     }
 
     fn remove(&mut self, topic: &str) -> bool {
@@ -200,16 +225,17 @@ impl Retained {
         })
     }
 
-    /// Removes what has expired; gives how many those were.
-    pub fn expire(&mut self, now: Millis) -> usize {
-        let mut expired = 0;
+    /// Removes what has expired; gives the messages.
+    pub fn expire(&mut self, now: Millis) -> Vec<Arc<Message>> {
+        let mut expired = Vec::new();
         while let Some((at, _, topic)) = self.expiring.first()
             && *at <= now
         {
             let topic = topic.clone();
+            expired.extend(self.get(&topic).cloned());
             self.remove(&topic);
-            expired += 1;
         }
+        self.changes += u64::from(!expired.is_empty());
         expired
     }
 }
@@ -387,7 +413,7 @@ mod tests {
         });
         assert_eq!(topics(&retained, "a", 99), ["a"]);
         assert!(topics(&retained, "a", 100).is_empty());
-        assert_eq!(retained.expire(100), 1);
+        assert_eq!(retained.expire(100).len(), 1);
         assert_eq!(retained.bytes(), 0);
     }
 

@@ -17,6 +17,7 @@ use super::retained::Walk;
 use super::subscriptions::SubscriptionOptions;
 use super::will::Will;
 use crate::stats::DropReason;
+use crate::store::SessionState;
 
 /// A session that ends only when the client says so.
 pub const NEVER_EXPIRES: u32 = u32::MAX;
@@ -95,6 +96,36 @@ impl Session {
         }
     }
 
+    /// A session as a storage has kept it.
+    pub fn restored(client_id: Utf8, limits: SessionLimits, kept: &SessionState) -> Self {
+        let mut session = Self::new(client_id, limits);
+        session.expiry_interval_s = kept.expiry_interval_s;
+        session.next_number = kept.last_number() + 1;
+        session.subscriptions.extend(
+            kept.subscriptions
+                .iter()
+                .map(|(filter, options)| (filter.clone(), *options)),
+        );
+        for id in &kept.received {
+            session.received.first_sight(*id);
+        }
+        // It was within bounds when it was accepted, whatever they are now.
+        let unbounded = QueueLimits {
+            messages: usize::MAX,
+            bytes: usize::MAX,
+        };
+        for (_, owed) in kept.owed() {
+            let Some(waiting) = owed.waiting.clone() else {
+                continue;
+            };
+            match owed.packet_id {
+                Some(id) => session.in_flight.restore(id, waiting, owed.released),
+                None => drop(session.queue.push(waiting, unbounded)),
+            }
+        }
+        session
+    }
+
     /// Whose session it is.
     pub fn client_id(&self) -> &Utf8 {
         &self.client_id
@@ -151,6 +182,16 @@ impl Session {
         self.outbox.clear();
         self.backlog = VecDeque::new();
         self.in_flight.connection_lost();
+    }
+
+    /// When the connection ended must be kept, so that the session expires in time even after a restart.
+    pub fn note_disconnected(&self, at: super::Millis, effects: &mut Effects) {
+        if self.is_durable() {
+            let client_id = self.client_id.clone();
+            effects
+                .persist
+                .push(Persist::Disconnected { client_id, at });
+        }
     }
 
     /// What waits to be written.

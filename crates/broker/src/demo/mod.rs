@@ -270,7 +270,7 @@ impl Demo {
         }
         self.subscriber.abort();
         self.app.stop().await;
-        self.cloud.shutdown(Duration::from_secs(1)).await;
+        self.cloud.stop(Duration::from_secs(1)).await;
         summary.differences.extend(failures);
         summary.ok = summary.differences.is_empty();
         summary

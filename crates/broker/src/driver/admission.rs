@@ -114,6 +114,7 @@ impl Shared {
     ) -> Result<Client, Refusal> {
         self.let_in(&connect, door.peer)?;
         let mut admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
+        self.identify(&connect, &door, &mut admission)?;
         self.check_will_payload(&connect)?;
         let response_information = self.response_information(&connect, &admission.client_id);
         admission.set_response_information(response_information);
@@ -121,6 +122,7 @@ impl Shared {
             Some(proof) => proof.identity.clone(),
             None => self.authenticate(&connect, &admission, &door).await?,
         };
+        self.identify_user(&identity, &mut admission)?;
         let sign_in = proof.map(|proof| {
             let method = proof.method();
             admission.set_authentication(method.clone(), proof.data);
@@ -148,13 +150,15 @@ impl Shared {
             username: subject.username.clone(),
             peer: door.peer,
         });
-        let info = ClientInfo {
+        let key = self.next_key();
+        let info = Arc::new(ClientInfo {
             origin: Arc::clone(&origin),
             local: door.local,
             version: connect.version,
             connected_at_ms: wall_ms(),
-        };
-        let key = self.next_key();
+            keep_alive_s: admission.keep_alive_s,
+            session_epoch: self.clock.epoch(key),
+        });
         let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
         let expires_at_s = subject.identity.expires_at_s;
         let expiry = expires_at_s.map(|at_s| Expiry::watch(&handle, key, at_s));
@@ -172,7 +176,7 @@ impl Shared {
         );
         client.sign_in = sign_in;
         client.expiry = expiry;
-        client.begin(&connect, &admission, origin, resumed).await;
+        client.begin(&connect, &admission, origin, resumed).await?;
         Ok(client)
     }
 
@@ -317,7 +321,7 @@ impl Shared {
                 continue;
             }
             slot.owner = Some(key);
-            slot.close = None;
+            (slot.close, slot.close_code) = (None, None);
             slot.expires_at = None;
             slot.will_at = None;
             let existed = std::mem::replace(&mut slot.begun, true);
@@ -333,7 +337,7 @@ impl Shared {
     }
 
     /// Ends a session that nobody owns; a Will that still waited is due with its end.
-    fn discard(self: &Arc<Self>, handle: &Arc<SessionHandle>) {
+    pub(crate) fn discard(self: &Arc<Self>, handle: &Arc<SessionHandle>) {
         let now = self.clock.now();
         let mut router = Router::new(self);
         let subject = handle.lock().subject.clone();
@@ -353,7 +357,7 @@ impl Client {
         admission: &Admission,
         origin: Arc<Origin>,
         resumed: bool,
-    ) {
+    ) -> Result<(), ReasonCode> {
         {
             let mut slot = self.handle.lock();
             slot.subject = Some(Arc::clone(&self.subject));
@@ -371,7 +375,8 @@ impl Client {
                 .revoke(&self.handle, &self.subject, &mut self.router.effects);
         }
         let now = self.shared.clock.now();
-        self.router.finish(now).committed().await;
+        let kept = self.router.finish(now).committed().await;
+        kept.map_err(|_| ReasonCode::ServerUnavailable)?;
         {
             let mut slot = self.handle.lock();
             slot.session.attach(admission.link);
@@ -386,7 +391,9 @@ impl Client {
             let event = events::connected(&self.info, connect, admission);
             self.router.observe(event);
         }
+        self.tell_online();
         self.subscribe_by_itself(now);
         self.step_done(now);
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::handle::{SessionHandle, Slot};
 use super::router::Router;
 use super::sys::SystemTopics;
 use crate::core::Millis;
+use crate::core::persist::Persist;
 use crate::core::will::Will;
 
 /// Expired retained messages are looked for this often.
@@ -96,9 +97,7 @@ impl Shared {
             }
             if sweep_at <= now {
                 sweep_at = now + SWEEP_EVERY;
-                let mut retained = self.retained.write();
-                retained.expire(now);
-                self.gauge_retained(&retained);
+                self.expire_retained(now);
             }
         }
     }
@@ -106,6 +105,26 @@ impl Shared {
     /// Something is due earlier than what [`keep_time`](Self::keep_time) waits for.
     pub(super) fn look_at_the_clock(&self) {
         self.alarms.changed.notify_one();
+    }
+
+    fn expire_retained(&self, now: Millis) {
+        let mut cleared: Vec<_> = {
+            let mut retained = self.retained.write();
+            let expired = retained.expire(now);
+            self.gauge_retained(&retained);
+            let change = retained.changes();
+            expired
+                .into_iter()
+                .map(|message| Persist::RetainedCleared {
+                    topic: message.topic.clone(),
+                    change,
+                })
+                .collect()
+        };
+        if !cleared.is_empty() {
+            // Nobody waits for it: what has expired is not delivered anyway.
+            drop(self.store.commit(&mut cleared));
+        }
     }
 
     fn alarm_rings(self: &Arc<Self>, now: Millis, at: Millis, handle: &Arc<SessionHandle>) {

@@ -29,6 +29,7 @@ use crate::core::limits::WhenExceeded;
 use crate::core::outbox::WriteBatch;
 use crate::core::session::NEVER_EXPIRES;
 use crate::core::will::Will;
+use crate::hooks::Notices;
 use crate::net::wire::SocketWriter;
 use crate::stats::CloseReason;
 
@@ -79,6 +80,7 @@ impl Leave {
             CloseReason::TakenOver => Some(ReasonCode::SessionTakenOver),
             CloseReason::ServerShutdown => Some(ReasonCode::ServerShuttingDown),
             CloseReason::KeepAliveTimeout => Some(ReasonCode::KeepAliveTimeout),
+            CloseReason::StorageFailed => Some(ReasonCode::ImplementationSpecificError),
             CloseReason::Kicked | CloseReason::PacketTimeout => {
                 Some(ReasonCode::AdministrativeAction)
             }
@@ -104,9 +106,13 @@ pub(crate) struct Client {
     pub(super) shared: Arc<Shared>,
     pub(super) handle: Arc<SessionHandle>,
     pub(super) router: Router,
-    pub(super) info: ClientInfo,
     /// Who the client is, for what it may do.
     pub(super) subject: Arc<Subject>,
+    pub(super) info: Arc<ClientInfo>,
+    /// What session listeners are yet to hear; `None` when there are none.
+    pub(super) notices: Option<Box<Notices>>,
+    /// Status listeners know that the client is here.
+    pub(super) announced: bool,
     /// Acknowledgements of the present step, encoded.
     pub(super) replies: Replies,
     pub(super) gate: Gate,
@@ -188,7 +194,7 @@ impl Client {
         shared: &Arc<Shared>,
         handle: Arc<SessionHandle>,
         router: Router,
-        info: ClientInfo,
+        info: Arc<ClientInfo>,
         subject: Arc<Subject>,
         admission: &Admission,
         explains: bool,
@@ -203,6 +209,8 @@ impl Client {
             router,
             info,
             subject,
+            notices: shared.notices(),
+            announced: false,
             replies: Replies::default(),
             gate: Gate::default(),
             aliases: Vec::new(),
@@ -372,6 +380,9 @@ impl Client {
             self.send_waiting(now);
         }
         let ticket = self.router.finish(now);
+        if let Some(notices) = &mut self.notices {
+            notices.step_done(&ticket);
+        }
         if self.replies.packets > 0 {
             let mut slot = self.handle.lock();
             self.gate
@@ -448,8 +459,15 @@ impl Client {
     /// What others want of the connection, or have done to it.
     pub(crate) fn news(&self) -> News {
         let slot = self.handle.lock();
+        let leave = slot.close.map(|reason| {
+            let leave = Leave::by_broker(reason);
+            Leave {
+                say: slot.close_code.or(leave.say),
+                ..leave
+            }
+        });
         News {
-            leave: slot.close.map(Leave::by_broker),
+            leave,
             was_written_to: slot.warm,
         }
     }
@@ -477,11 +495,17 @@ impl Client {
 
     /// Lets acknowledgements go whose commits have come; true when some went.
     pub(crate) fn poll_gate(&mut self, cx: &Context<'_>) -> bool {
+        if self.notices.is_some() {
+            self.poll_notices(cx);
+        }
         if self.gate.is_empty() {
             return false;
         }
-        let mut slot = self.handle.lock();
-        self.gate.poll(cx, slot.session.outbox())
+        let went = self.gate.poll(cx, self.handle.lock().session.outbox());
+        if self.gate.has_failed() {
+            self.handle.request_close(CloseReason::StorageFailed);
+        }
+        went
     }
 
     /// Tries parked publishes again when a sink may have room or the rules have changed, until that takes too long; true
@@ -570,6 +594,7 @@ impl Client {
             let event = events::disconnected(&self.info, reason);
             self.router.observe(event);
         }
+        self.tell_offline(reason);
         self.handle.retire_task();
         if ends {
             self.end_session();
@@ -615,10 +640,12 @@ impl Client {
     fn detach(&mut self, now: Millis) -> (Option<Box<Will>>, bool) {
         let mut slot = self.handle.lock();
         slot.session.detach();
-        slot.close = None;
+        (slot.close, slot.close_code) = (None, None);
         slot.socket = None;
         slot.carried = None;
         slot.writer = Writer::Nobody;
+        slot.session
+            .note_disconnected(now, &mut self.router.effects);
         let expiry_s = slot.session.expiry_interval_s();
         let mut due = None;
         // [MQTT-3.1.2-10] An orderly DISCONNECT has taken it out.

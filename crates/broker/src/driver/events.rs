@@ -115,6 +115,10 @@ pub(crate) struct ClientInfo {
     pub(crate) version: ProtocolVersion,
     /// When it connected, by the wall clock.
     pub(crate) connected_at_ms: i64,
+    /// Seconds of silence that it promised not to exceed; 0: any.
+    pub(crate) keep_alive_s: u16,
+    /// Of two connections of one client, the later one's is greater, over restarts too.
+    pub(crate) session_epoch: u64,
 }
 
 /// The fields of an event while it is being built.

@@ -3,7 +3,7 @@
 //! Reading goes on meanwhile; the connection stops reading only when the gate is full.
 
 use std::collections::VecDeque;
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use crate::core::outbox::Outbox;
 use crate::store::Ticket;
@@ -33,6 +33,8 @@ struct Waiting {
 pub(crate) struct Gate {
     waiting: VecDeque<Waiting>,
     publishes: usize,
+    /// A batch was not kept: what waits for it must never leave.
+    failed: bool,
 }
 
 impl Gate {
@@ -61,17 +63,26 @@ impl Gate {
     /// Sends what may be sent by now; the task is woken when there is more. True when something was sent.
     pub(crate) fn poll(&mut self, cx: &Context<'_>, outbox: &mut Outbox) -> bool {
         let before = self.waiting.len();
-        while self
+        while let Some(Poll::Ready(kept)) = self
             .waiting
             .front()
-            .is_some_and(|first| first.ticket.poll_ready(cx).is_ready())
+            .map(|first| first.ticket.poll_ready(cx))
         {
+            if kept.is_err() {
+                self.failed = true;
+                break;
+            }
             if let Some(Waiting { replies, .. }) = self.waiting.pop_front() {
                 self.publishes -= replies.publishes;
                 outbox.append(&replies.bytes, replies.packets);
             }
         }
         self.waiting.len() < before
+    }
+
+    /// Whether a batch was not kept, so that the connection must end.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Whether nothing waits.
@@ -112,7 +123,6 @@ mod tests {
 
     use super::*;
     use crate::core::outbox::WriteBatch;
-    use crate::store::Commits;
 
     fn replies(text: &[u8]) -> Replies {
         Replies {
@@ -130,10 +140,10 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_waits_for_its_commit_and_for_those_before_it() {
-        let commits = Arc::new(Commits::default());
+        let (ticket, done) = Ticket::new();
         let (mut gate, mut outbox) = (Gate::default(), Outbox::default());
         let cx = Context::from_waker(Waker::noop());
-        gate.acknowledge(commits.issue(), &mut replies(b"a"), &mut outbox);
+        gate.acknowledge(ticket, &mut replies(b"a"), &mut outbox);
         gate.acknowledge(Ticket::ready(), &mut replies(b"b"), &mut outbox);
         assert!(!gate.poll(&cx, &mut outbox));
         assert!(
@@ -141,7 +151,7 @@ mod tests {
             "b needs no storage, but must not overtake a"
         );
         assert_eq!(gate.publishes(), 2);
-        commits.committed(1);
+        done.kept();
         assert!(gate.poll(&cx, &mut outbox));
         assert_eq!(sent(&mut outbox), b"ab");
         gate.acknowledge(Ticket::ready(), &mut replies(b"c"), &mut outbox);
@@ -157,24 +167,38 @@ mod tests {
                 self.0.store(true, std::sync::atomic::Ordering::Relaxed);
             }
         }
-        let commits = Arc::new(Commits::default());
+        let (ticket, done) = Ticket::new();
         let flag = Arc::new(Flag(false.into()));
         let waker = Waker::from(Arc::clone(&flag));
         let (mut gate, mut outbox) = (Gate::default(), Outbox::default());
-        gate.acknowledge(commits.issue(), &mut replies(b"a"), &mut outbox);
+        gate.acknowledge(ticket, &mut replies(b"a"), &mut outbox);
         assert!(!gate.poll(&Context::from_waker(&waker), &mut outbox));
-        commits.committed(1);
+        done.kept();
         assert!(flag.0.load(std::sync::atomic::Ordering::Relaxed));
     }
 
     #[test]
     fn a_full_gate_says_so() {
-        let commits = Arc::new(Commits::default());
+        let mut unanswered = Vec::new();
         let (mut gate, mut outbox) = (Gate::default(), Outbox::default());
         for _ in 0..MAX_WAITING {
             assert!(!gate.is_full());
-            gate.acknowledge(commits.issue(), &mut replies(b"a"), &mut outbox);
+            let (ticket, done) = Ticket::new();
+            unanswered.push(done);
+            gate.acknowledge(ticket, &mut replies(b"a"), &mut outbox);
         }
         assert!(gate.is_full());
+    }
+
+    #[test]
+    fn what_was_not_kept_is_never_acknowledged() {
+        let (ticket, done) = Ticket::new();
+        let (mut gate, mut outbox) = (Gate::default(), Outbox::default());
+        let cx = Context::from_waker(Waker::noop());
+        gate.acknowledge(ticket, &mut replies(b"a"), &mut outbox);
+        gate.acknowledge(Ticket::ready(), &mut replies(b"b"), &mut outbox);
+        done.failed();
+        assert!(!gate.poll(&cx, &mut outbox) && gate.has_failed());
+        assert!(outbox.is_empty());
     }
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-use weir_mqtt::Utf8;
+use weir_mqtt::{ReasonCode, Utf8};
+
+use super::events::ClientInfo;
 
 use crate::auth::Subject;
 use crate::core::Millis;
@@ -58,8 +60,12 @@ pub(crate) struct Slot {
     pub(crate) subject: Option<Arc<Subject>>,
     /// The connection that serves the session, from admission to the last word.
     pub(crate) owner: Option<ConnectionKey>,
+    /// Who the owner is, once it was welcomed.
+    pub(crate) info: Option<Arc<ClientInfo>>,
     /// Why the owner must let go.
     pub(crate) close: Option<CloseReason>,
+    /// What the client is told then, if not what the reason says.
+    pub(crate) close_code: Option<ReasonCode>,
     /// A client has had the session.
     pub(crate) begun: bool,
     /// The session has ended; a client of this name needs a new one.
@@ -94,7 +100,9 @@ impl SessionHandle {
             session,
             subject: None,
             owner: None,
+            info: None,
             close: None,
+            close_code: None,
             begun: false,
             ended: false,
             expires_at: None,
@@ -155,6 +163,22 @@ impl SessionHandle {
     pub(crate) fn request_close(&self, reason: CloseReason) {
         self.lock().close.get_or_insert(reason);
         self.wake();
+    }
+
+    /// Asks the owner to let go because an operator wants so, and to say `code`; false when there is none.
+    pub(crate) fn kick(&self, code: ReasonCode) -> bool {
+        {
+            let mut slot = self.lock();
+            if slot.owner.is_none() {
+                return false;
+            }
+            if slot.close.is_none() {
+                slot.close = Some(CloseReason::Kicked);
+                slot.close_code = Some(code);
+            }
+        }
+        self.wake();
+        true
     }
 
     /// The owner's task is not to be woken any more; said before it lets go.

@@ -18,8 +18,11 @@ mod acknowledgement;
 mod alarms;
 pub(crate) mod auto_subscribe;
 mod delayed;
+mod hooked;
+mod identity;
 mod publish;
 mod registry;
+mod restore;
 mod sign_in;
 mod subscribe;
 mod sys;
@@ -43,9 +46,10 @@ use crate::core::queue::QueueLimits;
 use crate::core::retained::{Retained, RetainedLimits};
 use crate::core::session::SessionLimits;
 use crate::core::subscriptions::{Index, Routes, SessionKey};
+use crate::hooks::Hooks;
 use crate::pipeline::Pipeline;
 use crate::stats::BrokerStats;
-use crate::store::Store;
+use crate::store::{Storage, Store};
 use alarms::Alarms;
 use delayed::{Delayed, DelayedLimits};
 use handle::SessionHandle;
@@ -66,6 +70,10 @@ pub(crate) struct Parts {
     pub(crate) mechanisms: Mechanisms,
     /// Who is turned away.
     pub(crate) banned: Arc<ArcSwap<Banned>>,
+    /// Who looks on and has a say.
+    pub(crate) hooks: Hooks,
+    /// Where sessions are kept.
+    pub(crate) storage: Option<Arc<dyn Storage>>,
 }
 
 /// What all connections of a broker share.
@@ -94,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) retained: RwLock<Retained>,
     /// What must outlive a crash.
     pub(crate) store: Store,
+    /// Who looks on and has a say.
+    pub(crate) hooks: Arc<Hooks>,
     /// Time.
     pub(crate) clock: Clock,
     /// True when the broker is to end.
@@ -122,6 +132,8 @@ impl Shared {
             authorizer,
             mechanisms,
             banned,
+            hooks,
+            storage,
         } = parts;
         let delayed = DelayedLimits {
             messages: settings.max_delayed,
@@ -163,10 +175,11 @@ impl Shared {
             authorizer,
             stats: Arc::default(),
             retained: RwLock::new(Retained::new(retained)),
-            store: Store::in_memory(),
             entrance: Entrance::new(&settings.limits, banned, clock.now()),
             refusals: RefusalLog::default(),
             clock,
+            store: Store::new(storage, Arc::clone(&hooks.panics)),
+            hooks: Arc::new(hooks),
             ending: watch::Sender::new(false),
             index: RwLock::default(),
             index_generation: AtomicU64::new(0),
@@ -255,6 +268,16 @@ impl Shared {
         self.stats.retained_bytes.set(retained.bytes() as u64);
     }
 
+    /// The session of a client, connected or not.
+    pub(crate) fn session(&self, client_id: &str) -> Option<Arc<SessionHandle>> {
+        self.registry.get(client_id)
+    }
+
+    /// Looks at every session, connected or not, in no order. Nothing is locked meanwhile.
+    pub(crate) fn each_session(&self, look: impl FnMut(&Arc<SessionHandle>)) {
+        self.registry.each(look);
+    }
+
     /// Ends every session's connection.
     pub(crate) fn close_all(&self, reason: crate::stats::CloseReason) {
         self.registry.each(|handle| handle.request_close(reason));
@@ -290,6 +313,12 @@ impl Clock {
             started: Instant::now(),
             started_at: u64::try_from(since.as_millis()).unwrap_or(0),
         }
+    }
+
+    /// A number for the connection `key`, greater than any of an earlier broker on this machine: no broker admits a
+    /// million connections a millisecond.
+    pub(crate) fn epoch(&self, key: u64) -> u64 {
+        (self.started_at << 20).saturating_add(key)
     }
 
     /// The time now.

@@ -28,6 +28,12 @@ impl Registry {
         handle
     }
 
+    /// The session of `client_id`, when there is one.
+    pub(super) fn get(&self, client_id: &str) -> Option<Arc<SessionHandle>> {
+        let client_id = Utf8::new(client_id).ok()?;
+        self.0.lock().get(&client_id).cloned()
+    }
+
     /// Forgets this very session if `ended`, which looks at it under the registry's lock, says that it is over.
     pub(super) fn remove_if(
         &self,

@@ -67,6 +67,10 @@ pub(crate) struct Router {
     /// The first half of message identifiers made here.
     message_id_base: u64,
     messages: u64,
+    /// Whether a hook sees messages.
+    observed: bool,
+    /// Messages come from another broker and go to none.
+    local: bool,
 }
 
 impl Router {
@@ -83,6 +87,16 @@ impl Router {
             watch: Watch::default(),
             made_by_events: Vec::new(),
             messages: 0,
+            observed: shared.hooks.messages.is_some(),
+            local: false,
+        }
+    }
+
+    /// A router for messages that come from another broker.
+    pub(crate) fn of_elsewhere(shared: &Arc<Shared>) -> Self {
+        Self {
+            local: true,
+            ..Self::new(shared)
         }
     }
 
@@ -250,6 +264,9 @@ impl Router {
 
     /// To subscribers, sessions and the retained messages; false when nobody wanted it.
     fn distribute(&mut self, message: Message, topic: Arc<Topic>) -> bool {
+        if self.observed {
+            self.shared.hooks.message_accepted(&message, !self.local);
+        }
         let topic = if message.retain {
             self.retain(&message, topic)
         } else {
@@ -280,12 +297,18 @@ impl Router {
     fn retain(&mut self, message: &Message, topic: Arc<Topic>) -> Arc<Topic> {
         let shared = Arc::clone(&self.shared);
         let mut retained = shared.retained.write();
-        match retained.set(message) {
+        let set = retained.set(message);
+        let change = retained.changes();
+        match set {
             // What the broker says of itself is said again after a start.
             Set::Kept(message) if message.topic.starts_with("$SYS/") => {}
-            Set::Kept(message) => self.effects.persist.push(Persist::Retained { message }),
+            Set::Kept(message) => self
+                .effects
+                .persist
+                .push(Persist::Retained { message, change }),
             Set::Cleared => self.effects.persist.push(Persist::RetainedCleared {
                 topic: message.topic.detached(),
+                change,
             }),
             Set::Nothing => {}
             Set::Full { cleared } => {
@@ -293,6 +316,7 @@ impl Router {
                 if cleared {
                     self.effects.persist.push(Persist::RetainedCleared {
                         topic: message.topic.detached(),
+                        change,
                     });
                 }
             }
@@ -303,6 +327,18 @@ impl Router {
         } else {
             self.topic(&message.topic)
         }
+    }
+
+    /// Hands a message to one client if it has subscribed to the topic; false when it has not.
+    pub(crate) fn deliver_to(&mut self, client_id: &str, message: Message) -> bool {
+        let (_, routes) = self.shared.routes(&message.topic);
+        let members = routes.groups.iter().flat_map(|group| &group.members);
+        let mut all = routes.sessions.iter().chain(members);
+        let Some(route) = all.find(|route| route.handle.client_id.as_str() == client_id) else {
+            return false;
+        };
+        self.deliver(route, &mut Fanout::new(message));
+        true
     }
 
     fn deliver(&mut self, route: &Route<Arc<SessionHandle>>, fanout: &mut Fanout) {
@@ -506,6 +542,8 @@ mod tests {
             authorizer: Arc::new(AllowAll),
             mechanisms: crate::auth::enhanced::Mechanisms::default(),
             banned: Arc::default(),
+            hooks: crate::hooks::Hooks::default(),
+            storage: None,
         })
     }
 

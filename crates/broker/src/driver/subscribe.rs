@@ -86,6 +86,7 @@ impl Client {
                     .subscribed(one.filter.clone(), one.options, &mut self.router.effects);
             }
         }
+        self.note_subscribed(granted.iter().map(|one| (&one.filter, one.options)));
         // SUBACK goes into the outbox before the retained messages.
         self.step_done(now);
         self.enter(now, granted);
@@ -268,6 +269,7 @@ impl Client {
             }
         }
         self.shared.forget_subscriptions(self.handle.key, &existed);
+        self.note_unsubscribed(&existed);
         if self.router.watch().unsubscribed {
             for filter in &existed {
                 self.router

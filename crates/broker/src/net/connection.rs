@@ -23,6 +23,7 @@ use crate::core::outbox::WriteBatch;
 use crate::driver::Shared;
 use crate::driver::admission::{Door, Refusal};
 use crate::driver::client::{Client, Leave};
+use crate::hooks::Tap;
 use crate::stats::CloseReason;
 
 use super::wire::Wire;
@@ -63,10 +64,14 @@ where
 {
     shared.stats.connections_accepted.add(1);
     shared.stats.connections_size.add(1);
-    if let Some((client, unread)) = Box::pin(welcome(&shared, &mut stream, door)).await {
-        Connection::new(Arc::clone(&shared), stream, client, unread)
-            .run()
-            .await;
+    // A banned address gets no answer.
+    if let Ok(mut tap) = shared.hooks.tap(&door) {
+        let welcomed = Box::pin(welcome(&shared, &mut stream, door, &mut tap)).await;
+        if let Some((client, unread)) = welcomed {
+            Connection::new(Arc::clone(&shared), stream, client, unread, tap)
+                .run()
+                .await;
+        }
     }
     shared.stats.connections_size.sub(1);
     shared.stats.connections_closed.add(1);
@@ -77,6 +82,7 @@ async fn welcome<S>(
     shared: &Arc<Shared>,
     stream: &mut S,
     door: Box<Door>,
+    tap: &mut Option<Box<Tap>>,
 ) -> Option<(Client, Vec<u8>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -84,19 +90,29 @@ where
     let mut unread = Vec::new();
     let (peer, transport) = (door.peer, door.transport.name());
     let deadline = door.deadline;
-    let first = read_connect(shared, stream, &mut unread);
+    let first = read_connect(shared, stream, &mut unread, tap);
     let refusal = match tokio::time::timeout_at(deadline, first).await {
-        Err(_) | Ok(None) => return None,
+        Err(_) | Ok(None) => {
+            tap.iter().for_each(|tap| tap.failed());
+            return None;
+        }
         Ok(Some(Ok(connect))) => {
             let (version, max) = (connect.version, max_packet_size(&connect));
             let proof = converse(shared, stream, &mut unread, &connect);
             let admitted = match tokio::time::timeout_at(deadline, proof).await {
-                Err(_) | Ok(None) => return None,
+                Err(_) | Ok(None) => {
+                    tap.iter().for_each(|tap| tap.failed());
+                    return None;
+                }
                 Ok(Some(Err(refusal))) => Err(refusal),
                 Ok(Some(Ok(proof))) => shared.admit(connect, *door, proof).await,
             };
             match admitted {
-                Ok(client) => return Some((client, unread)),
+                Ok(client) => {
+                    tap.iter_mut()
+                        .for_each(|tap| tap.welcomed(client.client_id()));
+                    return Some((client, unread));
+                }
                 Err(refusal) => {
                     let Refusal { reason, say, .. } = refusal;
                     shared.stats.connects_refused.of(reason.as_u8()).add(1);
@@ -117,6 +133,7 @@ where
             })
         }
     };
+    tap.iter().for_each(|tap| tap.failed());
     if let Some((version, connack, max)) = refusal {
         let mut bytes = Vec::new();
         // [MQTT-3.1.2-24]
@@ -138,6 +155,7 @@ async fn read_connect<S>(
     shared: &Shared,
     stream: &mut S,
     unread: &mut Vec<u8>,
+    tap: &mut Option<Box<Tap>>,
 ) -> Option<Result<Connect, DecodeError>>
 where
     S: AsyncRead + Unpin,
@@ -155,13 +173,15 @@ where
                 shared.stats.handled_packets.add(1);
                 shared.stats.handled_bytes.add(len as u64);
                 let frame: Vec<u8> = unread.drain(..len).collect();
-                return Some(
-                    match codec::decode(Bytes::from(frame), ProtocolVersion::V5) {
-                        Ok(Packet::Connect(connect)) => Ok(*connect),
-                        Ok(_) => Err(not_connect()),
-                        Err(error) => Err(error),
-                    },
-                );
+                let decoded = codec::decode(Bytes::from(frame), ProtocolVersion::V5);
+                if let (Some(tap), Ok(packet)) = (tap, &decoded) {
+                    tap.decoded(packet);
+                }
+                return Some(match decoded {
+                    Ok(Packet::Connect(connect)) => Ok(*connect),
+                    Ok(_) => Err(not_connect()),
+                    Err(error) => Err(error),
+                });
             }
             Ok(None) => {}
         }
@@ -170,6 +190,7 @@ where
             return None;
         }
         shared.stats.received_bytes.add(n as u64);
+        tap.iter().for_each(|tap| tap.received(n));
         unread.extend_from_slice(&chunk[..n]);
     }
 }
@@ -203,6 +224,8 @@ struct Connection<S> {
     shared: Arc<Shared>,
     stream: S,
     client: Client,
+    /// Who watches the connection's steps; mostly nobody.
+    tap: Option<Box<Tap>>,
     /// What is being written.
     batch: WriteBatch,
     /// The client's outbox may have something.
@@ -234,13 +257,21 @@ impl<S> Connection<S>
 where
     S: Wire + Send,
 {
-    fn new(shared: Arc<Shared>, stream: S, client: Client, unread: Vec<u8>) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        stream: S,
+        client: Client,
+        unread: Vec<u8>,
+        tap: Option<Box<Tap>>,
+    ) -> Self {
         let now = shared.clock.now();
-        client.share_socket(stream.writer());
+        // Who is watched writes itself, so that every byte is seen.
+        client.share_socket(stream.writer().filter(|_| tap.is_none()));
         Self {
             shared,
             stream,
             client,
+            tap,
             batch: WriteBatch::default(),
             output_waits: true,
             unread: Unread(unread),
@@ -380,6 +411,9 @@ where
             match self.poll_write(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.shared.stats.sent_bytes.add(n as u64);
+                    if let Some(tap) = &self.tap {
+                        tap.sent(n);
+                    }
                     self.batch.advance(n);
                     // Others may write only after this has been asked for again.
                     self.output_waits |= self.batch.is_empty();
@@ -412,6 +446,9 @@ where
                 return Poll::Ready(Err(Leave::closed()));
             }
             self.shared.stats.received_bytes.add(bytes.len() as u64);
+            if let Some(tap) = &self.tap {
+                tap.received(bytes.len());
+            }
             Poll::Ready(self.take_bytes(bytes))
         })
     }
@@ -480,13 +517,22 @@ where
                 {
                     publish.payload = Bytes::copy_from_slice(&publish.payload);
                 }
-                self.client.handle(now, packet, len)
+                let Some(tap) = &mut self.tap else {
+                    return self.client.handle(now, packet, len);
+                };
+                tap.decoded(&packet);
+                let result = self.client.handle(now, packet, len);
+                tap.handled();
+                result
             }
             Err(error) => Err(self.broken(&error)),
         }
     }
 
     fn broken(&self, error: &DecodeError) -> Leave {
+        if let Some(tap) = &self.tap {
+            tap.failed();
+        }
         tracing::debug!(client_id = %self.client.client_id(), %error, "a packet was refused");
         Leave::because(error.reason, error.detail)
     }

@@ -1,0 +1,187 @@
+//! What an embedding program can ask of a [`Broker`] about its clients, and do to them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_mqtt::ReasonCode;
+
+use crate::broker::Broker;
+use crate::core::message::Message;
+use crate::driver::Shared;
+use crate::driver::router::Router;
+use crate::hooks::{AddressWindow, ClientInfo, Hook, Subscription};
+use crate::stats::CloseReason;
+
+/// Some of the connected clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientPage {
+    /// The clients, in the order of their identifiers.
+    pub clients: Vec<ClientInfo>,
+    /// How many there are on all pages.
+    pub total: usize,
+}
+
+/// Something that is called again and again, or once later. Goes on when this is dropped.
+#[derive(Debug)]
+pub struct Scheduled(tokio::task::AbortHandle);
+
+impl Scheduled {
+    /// It is not called any more. A call that has begun goes on to its end.
+    pub fn cancel(&self) {
+        self.0.abort();
+    }
+}
+
+impl Shared {
+    /// Ends the connections of an address.
+    pub(crate) fn close_address(&self, address: IpAddr) {
+        self.each_session(|handle| {
+            let info = handle.lock().info.clone();
+            let peer = info.and_then(|info| info.origin.peer);
+            if peer.is_some_and(|peer| peer.ip() == address) {
+                handle.kick(ReasonCode::Banned);
+            }
+        });
+    }
+}
+
+impl Broker {
+    /// The connected clients, `size` of them after the first `page` pages; the first page has the number 0.
+    pub fn clients(&self, page: usize, size: usize) -> ClientPage {
+        let mut all = Vec::new();
+        self.shared
+            .each_session(|handle| all.extend(handle.lock().info.clone()));
+        all.sort_unstable_by(|a, b| {
+            let id = |info: &Arc<crate::driver::events::ClientInfo>| info.origin.client_id.clone();
+            id(a).as_str().cmp(id(b).as_str())
+        });
+        let skipped = page.saturating_mul(size);
+        let clients = all.iter().skip(skipped).take(size);
+        ClientPage {
+            clients: clients.map(|info| info.shown()).collect(),
+            total: all.len(),
+        }
+    }
+
+    /// A connected client.
+    pub fn client(&self, client_id: &str) -> Option<ClientInfo> {
+        let handle = self.shared.session(client_id)?;
+        let info = handle.lock().info.clone();
+        info.map(|info| info.shown())
+    }
+
+    /// The subscriptions of a client, connected or not, in the order of their filters; `None` when it has no session.
+    pub fn subscriptions(&self, client_id: &str) -> Option<Vec<Subscription>> {
+        let handle = self.shared.session(client_id)?;
+        let mut subscriptions: Vec<_> = {
+            let slot = handle.lock();
+            let all = slot.session.subscriptions();
+            all.map(|(filter, options)| Subscription::new(filter.clone(), options))
+                .collect()
+        };
+        subscriptions.sort_by_cached_key(|subscription| subscription.filter.to_string());
+        Some(subscriptions)
+    }
+
+    /// Hands a message to one client, only if it has subscribed to the topic. Rules, retained messages and message
+    /// listeners have no part in it.
+    ///
+    /// Gives whether the client is here and has subscribed. A client that has no session here may have one at another
+    /// broker: the [dispatcher](crate::hooks::Dispatcher) gets the message.
+    pub fn publish_to(&self, client_id: &str, mut message: Message) -> bool {
+        if self.shared.session(client_id).is_none() {
+            self.shared.hooks.message_for_elsewhere(client_id, &message);
+            return false;
+        }
+        let now = self.shared.clock.now();
+        let mut router = Router::new(&self.shared);
+        message.id = router.message_id(now);
+        message.accepted_at = now;
+        let reached = router.deliver_to(client_id, message);
+        drop(router.finish(now));
+        reached
+    }
+
+    /// Ends a client's connection; an MQTT 5 client is told `reason`. Its session lives on as it would after any other
+    /// loss of connection, and its Will is published. False when the client is not connected.
+    pub fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
+        let handle = self.shared.session(client_id);
+        handle.is_some_and(|handle| handle.kick(reason))
+    }
+
+    /// Ends a client's connection and its session. Returns when it has ended; false when there was none.
+    pub async fn end_session(&self, client_id: &str) -> bool {
+        let Some(handle) = self.shared.session(client_id) else {
+            return false;
+        };
+        handle.evict(CloseReason::Kicked).await;
+        self.shared.discard(&handle);
+        true
+    }
+
+    /// What a network address did lately, one entry for each window; empty when addresses are not
+    /// [counted](crate::BrokerBuilder::addresses) or this one is not known.
+    pub fn address(&self, address: IpAddr) -> Vec<AddressWindow> {
+        let addresses = self.shared.hooks.addresses.as_ref();
+        addresses.map_or_else(Vec::new, |addresses| addresses.windows(address))
+    }
+
+    /// Ends the connections of a network address and refuses new ones for a while; false when addresses are not
+    /// [counted](crate::BrokerBuilder::addresses).
+    pub fn ban_address(&self, address: IpAddr, duration: Duration) -> bool {
+        let addresses = self.shared.hooks.addresses.as_ref();
+        addresses.is_some_and(|addresses| {
+            addresses.ban(address, duration);
+            true
+        })
+    }
+
+    /// Lets a network address in again.
+    pub fn unban_address(&self, address: IpAddr) {
+        if let Some(addresses) = &self.shared.hooks.addresses {
+            addresses.unban(address);
+        }
+    }
+
+    /// Calls `task` again and again, for the first time after `every`, until the broker stops.
+    pub fn schedule(&self, every: Duration, task: impl Fn() + Send + 'static) -> Scheduled {
+        let shared = Arc::clone(&self.shared);
+        self.spawn_scheduled(async move {
+            // A period of nothing would leave no time for anything else.
+            let every = every.max(Duration::from_millis(1));
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            loop {
+                ticks.tick().await;
+                shared.hooks.panics.guard(Hook::Schedule, &task);
+            }
+        })
+    }
+
+    /// Calls `task` once, after `delay`, unless the broker stops before.
+    pub fn schedule_once(
+        &self,
+        delay: Duration,
+        task: impl FnOnce() + Send + 'static,
+    ) -> Scheduled {
+        let shared = Arc::clone(&self.shared);
+        self.spawn_scheduled(async move {
+            tokio::time::sleep(delay).await;
+            shared.hooks.panics.guard(Hook::Schedule, task);
+        })
+    }
+
+    fn spawn_scheduled(&self, work: impl Future<Output = ()> + Send + 'static) -> Scheduled {
+        let mut ending = self.shared.ending.subscribe();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = work => {}
+                // A broker that is gone has ended too.
+                _ = ending.wait_for(|ending| *ending) => {}
+            }
+        });
+        Scheduled(task.abort_handle())
+    }
+}

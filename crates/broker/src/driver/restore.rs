@@ -1,0 +1,51 @@
+//! A broker starts with what the storage has kept of the one before.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::handle::SessionHandle;
+use crate::core::session::{NEVER_EXPIRES, Session};
+use crate::store::StorageError;
+
+impl Shared {
+    /// Before any listener opens: sessions, queues, subscriptions, retained messages.
+    pub(crate) fn restore(self: &Arc<Self>) -> Result<(), StorageError> {
+        let state = self.store.load()?;
+        let now = self.clock.now();
+        {
+            let mut retained = self.retained.write();
+            let kept = state.retained().filter(|message| !message.is_expired(now));
+            retained.restore(kept, state.last_change());
+            self.gauge_retained(&retained);
+        }
+        for (client_id, kept) in state.sessions() {
+            let session = Session::restored(client_id.clone(), self.session_limits, kept);
+            let subscriptions: Vec<_> = session
+                .subscriptions()
+                .map(|(filter, options)| (filter.clone(), options))
+                .collect();
+            let handle = SessionHandle::new(self.next_key(), client_id.clone(), session);
+            {
+                let mut slot = handle.lock();
+                slot.begun = true;
+                if kept.expiry_interval_s != NEVER_EXPIRES {
+                    // After a crash nobody knows when the connection ended.
+                    let since = kept.disconnected_at.unwrap_or(now);
+                    let expiry_ms = u64::from(kept.expiry_interval_s) * 1000;
+                    slot.expires_at = Some(since.saturating_add(expiry_ms));
+                }
+            }
+            self.registry
+                .get_or_insert(client_id, || Arc::clone(&handle));
+            self.change_index(|index| {
+                for (filter, options) in &subscriptions {
+                    index.subscribe(handle.key, Arc::clone(&handle), filter, *options);
+                }
+            });
+            self.stats.sessions.add(1);
+            self.stats.subscriptions.add(subscriptions.len() as u64);
+            self.set_alarm(&handle);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! What must outlive a crash: batches of [`Persist`] records in, [tickets](Ticket) out.
+//!
+//! Where the records go is a [`Storage`]; without one the state ends with the process and every ticket is ready at
+//! once. Acknowledgements wait for their tickets, so a client hears nothing that a crash could take back.
+
+pub mod conformance;
+mod memory;
+mod state;
+mod ticket;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::hooks::{Hook, Panics};
+
+pub use crate::core::persist::Persist;
+pub use crate::core::queue::Waiting;
+pub use crate::core::subscriptions::SubscriptionOptions;
+pub use memory::Memory;
+pub use state::{OwedState, SessionState, State};
+pub use ticket::{Done, Failed, Ticket};
+
+/// What a [`Storage`] promises of a batch whose [`Done`] was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Durability {
+    /// It is gone when the process ends.
+    Memory,
+    /// It outlives the process, and not a loss of power.
+    Os,
+    /// It is on stable storage.
+    Fsync,
+}
+
+impl Durability {
+    /// As logs and statistics write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Os => "os",
+            Self::Fsync => "fsync",
+        }
+    }
+}
+
+/// Why a storage cannot be read.
+#[derive(Debug, Error)]
+#[error("the stored sessions cannot be read: {0}")]
+pub struct StorageError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl StorageError {
+    /// With its cause.
+    pub fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(cause.into())
+    }
+}
+
+/// Keeps sessions, queues, retained messages and QoS 2 identifiers: one hook for all of them, because one message
+/// touches several, and they must survive together or not at all.
+///
+/// Every implementation has to pass [`conformance::check`].
+///
+/// # Order
+/// Connections commit on their own threads, so records of two connections may come in another order than they were
+/// made: [`Persist::Settled`] of a message even before its [`Persist::Owed`]. [`State`] knows what to make of it, and
+/// an implementation that keeps a log and folds it into a [`State`] need not think about it.
+pub trait Storage: Send + Sync + 'static {
+    /// What is promised of a batch once it is done.
+    fn durability(&self) -> Durability;
+
+    /// Takes one batch: all of it is kept or nothing. Must not wait: it is called on a connection's own task.
+    ///
+    /// Whoever waits for the batch goes on with [`Done::kept`], which may be called at once or much later, from any
+    /// thread. [`Done::failed`], or dropping it, ends the connections that wait: they must not be told that it was kept.
+    fn commit(&self, batch: Vec<Persist>, done: Done);
+
+    /// Gives the records that make up the state again, once, when a broker starts.
+    ///
+    /// # Errors
+    /// When the state cannot be read; then the broker does not start.
+    fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError>;
+
+    /// Called when a broker stops, after the last batch: what is still on its way may be brought to its place.
+    fn flush(&self) {}
+}
+
+impl<S: Storage + ?Sized> Storage for Arc<S> {
+    fn durability(&self) -> Durability {
+        (**self).durability()
+    }
+
+    fn commit(&self, batch: Vec<Persist>, done: Done) {
+        (**self).commit(batch, done);
+    }
+
+    fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
+        (**self).load(each)
+    }
+
+    fn flush(&self) {
+        (**self).flush();
+    }
+}
+
+/// The broker's side of a [`Storage`].
+pub(crate) struct Store {
+    storage: Option<Arc<dyn Storage>>,
+    panics: Arc<Panics>,
+}
+
+impl Store {
+    /// A store whose contents end with the process when there is no `storage`.
+    pub(crate) fn new(storage: Option<Arc<dyn Storage>>, panics: Arc<Panics>) -> Self {
+        Self { storage, panics }
+    }
+
+    /// What is promised of a ticket that is ready.
+    pub(crate) fn durability(&self) -> Durability {
+        let ask = || self.storage.as_ref().map(|storage| storage.durability());
+        let answer = self.panics.guard(Hook::Storage, ask).flatten();
+        answer.unwrap_or(Durability::Memory)
+    }
+
+    /// Everything that was kept, folded.
+    pub(crate) fn load(&self) -> Result<State, StorageError> {
+        let mut state = State::default();
+        let Some(storage) = &self.storage else {
+            return Ok(state);
+        };
+        self.panics
+            .guard(Hook::Storage, || {
+                storage.load(&mut |record| state.apply(record))
+            })
+            .unwrap_or_else(|| Err(StorageError::new("it panicked")))?;
+        Ok(state)
+    }
+
+    /// Hands over one batch, all or nothing. The ticket is ready when it would survive a crash.
+    pub(crate) fn commit(&self, batch: &mut Vec<Persist>) -> Ticket {
+        let Some(storage) = &self.storage else {
+            batch.clear();
+            return Ticket::ready();
+        };
+        let (ticket, done) = Ticket::new();
+        let batch = std::mem::take(batch);
+        // A panic drops `done`, and so fails the batch.
+        self.panics
+            .guard(Hook::Storage, || storage.commit(batch, done));
+        ticket
+    }
+
+    /// The broker stops.
+    pub(crate) fn flush(&self) {
+        if let Some(storage) = &self.storage {
+            self.panics.guard(Hook::Storage, || storage.flush());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The promise that a batch will be kept, and the hand that keeps it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+const PENDING: u8 = 0;
+const KEPT: u8 = 1;
+const FAILED: u8 = 2;
+
+/// The promise that a batch will be kept. All clones are one promise.
+#[derive(Clone, Debug, Default)]
+pub struct Ticket(Option<Arc<Fate>>);
+
+/// A batch was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the storage could not keep it")]
+pub struct Failed;
+
+/// What became of one batch, and who wants to know.
+#[derive(Debug, Default)]
+struct Fate {
+    state: AtomicU8,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Fate {
+    fn decide(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Says what became of a batch. Dropped without a word, the batch has failed.
+#[derive(Debug)]
+#[must_use = "a batch that nobody answers for has failed"]
+pub struct Done(Option<Arc<Fate>>);
+
+impl Done {
+    /// The batch is as durable as the storage says.
+    pub fn kept(mut self) {
+        if let Some(fate) = self.0.take() {
+            fate.decide(KEPT);
+        }
+    }
+
+    /// The batch is lost. Dropping does the same; this says it aloud.
+    pub fn failed(self) {}
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(fate) = self.0.take() {
+            fate.decide(FAILED);
+        }
+    }
+}
+
+impl Ticket {
+    /// The ticket of something that needs no storage, or is there already.
+    pub const fn ready() -> Self {
+        Self(None)
+    }
+
+    /// The ticket of one batch, and what decides it.
+    pub fn new() -> (Self, Done) {
+        let fate = Arc::new(Fate::default());
+        (Self(Some(Arc::clone(&fate))), Done(Some(fate)))
+    }
+
+    /// Whether the batch is kept.
+    pub fn is_ready(&self) -> bool {
+        self.now() == Poll::Ready(Ok(()))
+    }
+
+    fn now(&self) -> Poll<Result<(), Failed>> {
+        let Some(fate) = &self.0 else {
+            return Poll::Ready(Ok(()));
+        };
+        match fate.state.load(Ordering::Acquire) {
+            PENDING => Poll::Pending,
+            KEPT => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Err(Failed)),
+        }
+    }
+
+    /// What became of the batch; the task is woken when that is known.
+    pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<(), Failed>> {
+        let (Some(fate), Poll::Pending) = (&self.0, self.now()) else {
+            return self.now();
+        };
+        {
+            let mut waiting = fate.waiting.lock();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+        }
+        // Registered before looking again, so that a decision in between is not missed.
+        self.now()
+    }
+
+    /// Resolves when it is known what became of the batch.
+    ///
+    /// # Errors
+    /// When it was not kept.
+    pub async fn committed(&self) -> Result<(), Failed> {
+        std::future::poll_fn(|cx| self.poll_ready(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_ready_when_its_batch_is_kept() {
+        let (ticket, done) = Ticket::new();
+        assert!(!ticket.is_ready());
+        done.kept();
+        assert!(ticket.is_ready() && ticket.clone().is_ready());
+        assert!(Ticket::ready().is_ready());
+    }
+
+    #[test]
+    fn a_batch_that_nobody_answers_for_has_failed() {
+        let (ticket, done) = Ticket::new();
+        drop(done);
+        let cx = Context::from_waker(Waker::noop());
+        assert_eq!(ticket.poll_ready(&cx), Poll::Ready(Err(Failed)));
+        assert!(!ticket.is_ready());
+    }
+
+    #[test]
+    fn everyone_who_waits_is_woken_once() {
+        #[derive(Default)]
+        struct Count(AtomicU8);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
+        let (ticket, done) = Ticket::new();
+        for count in &counts {
+            let waker = Waker::from(Arc::clone(count));
+            for _ in 0..2 {
+                let pending = ticket.poll_ready(&Context::from_waker(&waker));
+                assert_eq!(pending, Poll::Pending);
+            }
+        }
+        done.kept();
+        assert!(
+            counts
+                .iter()
+                .all(|count| count.0.load(Ordering::Relaxed) == 1)
+        );
+    }
+}
