@@ -329,7 +329,7 @@ async fn a_broker_that_ends_sends_its_clients_to_another() {
         broker.broker.stop(Duration::from_secs(10)),
         last_words(client)
     );
-    let () = ended;
+    assert!(ended, "both have gone");
     assert_eq!(said.reason, ReasonCode::UseAnotherServer);
     let reference = said.properties.unwrap().server_reference;
     assert_eq!(reference, Some(Utf8::from("other.example:1883")));
