@@ -24,7 +24,8 @@ impl Shared {
                 .subscriptions()
                 .map(|(filter, options)| (filter.clone(), options))
                 .collect();
-            let handle = SessionHandle::new(self.next_key(), client_id.clone(), session);
+            let (key, stats) = (self.next_key(), Arc::clone(&self.stats));
+            let handle = SessionHandle::new(key, client_id.clone(), session, stats);
             {
                 let mut slot = handle.lock();
                 slot.begun = true;
