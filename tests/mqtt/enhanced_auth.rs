@@ -129,13 +129,13 @@ async fn sign_in(broker: &TestBroker, scram: &mut Scram) -> (Client, ConnAck) {
     (client, connack)
 }
 
+/// [MQTT-3.2.0-1] [MQTT-4.12.0-2] [MQTT-4.12.0-5]
 #[tokio::test]
 async fn the_right_password_is_welcomed_and_the_server_shows_that_it_knows_it() {
     let broker = broker().await;
     let mut scram = Scram::new("ann", "pencil");
     let (client, connack) = sign_in(&broker, &mut scram).await;
     assert_eq!(connack.reason, ReasonCode::Success);
-    // [MQTT-4.12.0-5]
     let properties = connack.properties;
     assert_eq!(properties.authentication_method, Some(Utf8::from(METHOD)));
     let data = properties.authentication_data.unwrap();
@@ -143,6 +143,7 @@ async fn the_right_password_is_welcomed_and_the_server_shows_that_it_knows_it() 
     client.disconnect().await;
 }
 
+/// [MQTT-4.12.0-4] [MQTT-3.1.4-2]
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_user_are_refused_alike() {
     let broker = broker().await;
@@ -205,6 +206,38 @@ async fn before_connack_nothing_but_auth_of_the_same_method_goes_on() {
 }
 
 #[tokio::test]
+async fn auth_is_never_larger_than_the_client_takes_and_says_no_more_than_it_must() {
+    // [MQTT-3.1.2-24] [MQTT-3.15.2-2] [MQTT-3.15.2-3]
+    let broker = broker().await;
+    let scram = Scram::new("ann", "pencil");
+    let sized = |size| {
+        let mut connect = connect(METHOD, scram.first());
+        connect.properties.maximum_packet_size = std::num::NonZeroU32::new(size);
+        Packet::Connect(Box::new(connect))
+    };
+    let mut client = broker.open(V5).await;
+    client.send(sized(1000)).await;
+    let head = client.receive_bytes(2).await;
+    let full = 2 + u32::from(head[1]);
+    assert!(head[1] < 128, "the length is one byte");
+    client.receive_bytes(usize::from(head[1])).await;
+    for size in [full - 1, full] {
+        let mut client = broker.open(V5).await;
+        client.send(sized(size)).await;
+        if size < full {
+            assert_eq!(client.receive_or_end().await, None);
+            continue;
+        }
+        let Packet::Auth(auth) = client.receive().await else {
+            panic!("expected AUTH")
+        };
+        let properties = auth.properties.unwrap();
+        assert_eq!(properties.reason_string, None);
+        assert_eq!(properties.user_properties, []);
+    }
+}
+
+#[tokio::test]
 async fn an_exchange_has_no_longer_than_connect_may_take() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let scram = ScramFile::open(file.path()).unwrap();
@@ -263,7 +296,9 @@ async fn a_client_that_fails_to_sign_in_again_is_sent_away() {
     client
         .send(auth(ReasonCode::ReAuthenticate, METHOD, scram.first()))
         .await;
-    let (_, challenge) = receive_auth(&mut client).await;
+    // [MQTT-4.12.0-2]
+    let (reason, challenge) = receive_auth(&mut client).await;
+    assert_eq!(reason, ReasonCode::ContinueAuthentication);
     let answer = scram.answer(&challenge);
     client
         .send(auth(ReasonCode::ContinueAuthentication, METHOD, answer))

@@ -305,6 +305,7 @@ mod tests {
         (data, answers, reader.ended().copied())
     }
 
+    /// [MQTT-6.0.0-2] [MQTT3-6.0.0-2]
     #[test]
     fn a_message_may_be_cut_anywhere_and_pings_stand_between_its_frames() {
         let bytes = [
@@ -331,6 +332,7 @@ mod tests {
         }
     }
 
+    /// [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
     #[test]
     fn what_is_not_allowed_ends_the_connection_with_its_code() {
         let unmasked = vec![FIN | BINARY, 1, 0];

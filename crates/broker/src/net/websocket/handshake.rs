@@ -255,6 +255,7 @@ mod tests {
         decide(&request, settings).map_err(|refused| refused.status)
     }
 
+    /// [MQTT-6.0.0-4] [MQTT3-6.0.0-4]
     #[test]
     fn the_key_is_answered_as_the_rfc_shows_and_mqtt_is_chosen() {
         let accepted = decided(GOOD, &WebSocketSettings::default()).unwrap();
