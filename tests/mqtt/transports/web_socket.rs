@@ -132,7 +132,7 @@ async fn every_version_of_mqtt_is_spoken_over_web_socket_with_and_without_tls() 
 
 #[tokio::test]
 async fn the_sub_protocol_is_mqtt() {
-    // [MQTT-6.0.0-3] [MQTT-6.0.0-4]
+    // [MQTT-6.0.0-3] [MQTT-6.0.0-4] [MQTT3-6.0.0-3] [MQTT3-6.0.0-4]
     let scene = Scene::start(listener()).await;
     let ask = async |path: &str, headers: &[(&'static str, &str)]| {
         let stream = TcpStream::connect(scene.address).await.unwrap();
@@ -243,7 +243,7 @@ async fn mortal(scene: &Scene) -> (Client, WebSocketStream<TcpStream>) {
 
 #[tokio::test]
 async fn text_ends_the_connection_with_its_code_and_the_will_is_published() {
-    // [MQTT-6.0.0-1]
+    // [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
     let scene = Scene::start(listener()).await;
     let (mut watcher, mut socket) = mortal(&scene).await;
     socket.send(Message::text("hello")).await.unwrap();
