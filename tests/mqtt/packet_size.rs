@@ -127,6 +127,37 @@ async fn reasons_in_words_never_make_an_answer_larger_than_the_client_takes() {
 }
 
 #[tokio::test]
+async fn a_client_that_wants_no_words_gets_them_only_with_the_end() {
+    // [MQTT-3.1.2-29]
+    let broker = broker().await;
+    let mut connect = sized(ROOMY);
+    connect.properties.request_problem_information = Some(false);
+    let (mut client, connack) = broker.connect_with(connect).await;
+    assert_eq!(connack.reason, ReasonCode::Success);
+    for question in [
+        Packet::Publish(publish("$SYS/x", "x", 1, 1)),
+        Packet::Publish(publish("$SYS/x", "x", 2, 1)),
+        Packet::PubRec(PubRec::success(id(1))),
+        Packet::PubRel(PubRel::success(id(1))),
+    ] {
+        client.send(question).await;
+        assert_eq!(words(&client.receive().await), (None, 0));
+    }
+    for question in [
+        raw::subscribe(V5, b"a/b/c", 0),
+        raw::unsubscribe(V5, b"none"),
+    ] {
+        client.send_bytes(&question).await;
+        assert_eq!(words(&client.receive().await), (None, 0));
+    }
+    client
+        .send_bytes(&raw::publish(V5, b"t", b"\x23\xFF\xFF"))
+        .await;
+    let (why, user_properties) = words(&client.receive().await);
+    assert!(why.is_some() && user_properties == 0);
+}
+
+#[tokio::test]
 async fn a_refusal_in_words_is_not_larger_than_the_client_takes() {
     // [MQTT-3.2.2-19] [MQTT-3.2.2-20]
     let broker = broker().await;

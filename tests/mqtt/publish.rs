@@ -78,8 +78,11 @@ async fn messages_of_one_publisher_arrive_in_order_at_every_qos() {
         ..BrokerSettings::default()
     };
     let broker = TestBroker::with(settings).await;
-    for level in 0..=2 {
-        let mut subscriber = broker.connect(V3_1_1, "sub").await;
+    for (to, level) in [V3_1_1, V5]
+        .into_iter()
+        .flat_map(|to| [0, 1, 2].map(|level| (to, level)))
+    {
+        let mut subscriber = broker.connect(to, "sub").await;
         subscriber.subscribe("t", 2).await;
         let mut publisher = broker.connect(V3_1_1, "pub").await;
         let mut bytes = Vec::new();
