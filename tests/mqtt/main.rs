@@ -7,6 +7,7 @@ mod raw;
 
 mod access;
 mod alias;
+mod authenticators;
 mod capabilities;
 mod conformance;
 mod connect;

@@ -21,6 +21,8 @@ pub struct Answer {
     pub delay: Duration,
     /// Headers, such as `retry-after`.
     pub headers: Vec<(String, String)>,
+    /// The body; none by default.
+    pub body: String,
 }
 
 impl Answer {
@@ -31,6 +33,7 @@ impl Answer {
             status,
             delay: Duration::ZERO,
             headers: Vec::new(),
+            body: String::new(),
         }
     }
 
@@ -38,6 +41,13 @@ impl Answer {
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// The same, with a body.
+    #[must_use]
+    pub fn body(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.body);
         self
     }
 
@@ -207,7 +217,7 @@ async fn answer(
     };
     tokio::time::sleep(answer.delay).await;
     let status = StatusCode::from_u16(answer.status).expect("a test gives a real status");
-    let mut response = status.into_response();
+    let mut response = (status, answer.body).into_response();
     for (name, value) in answer.headers {
         response.headers_mut().insert(
             HeaderName::try_from(name).expect("a test gives a real header name"),

@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_check_that_nobody_waits_for_keeps_its_place_until_it_is_done() {
-        let file = file("");
+        let file = file(&format!("alice:{}\n", hash_password("secret").unwrap()));
         let auth = PasswordFile::open(file.path()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(1)

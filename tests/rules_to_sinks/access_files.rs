@@ -1,0 +1,72 @@
+//! Access lists as files of a running weir: checked, refused with their place, taken over while clients are connected.
+
+use std::time::Duration;
+
+use weir_test_support::{Site, mosquitto_pub, wait_until};
+
+use crate::WEIR;
+
+const CONFIG: &str =
+    "rules.watch = false\nauth.acl_file = \"acl\"\nauth.banned_file = \"banned\"\n";
+
+#[tokio::test]
+async fn a_changed_list_is_taken_over_and_a_bad_one_is_refused_with_its_place() {
+    let site = Site::new();
+    site.config(CONFIG);
+    site.write("acl", "allow all #\n");
+    site.write("banned", "");
+    let weir = site.start(WEIR).await;
+    site.write("acl", "allow all a/#\nallow publsh b\n");
+    site.write("banned", "client mallory\n");
+    let refused = weir.reload().await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    for said in [
+        "acl:2:7",
+        "`publsh` is nothing",
+        "what it held before goes on",
+        "1 entry",
+    ] {
+        assert!(
+            refused.stdout.contains(said),
+            "{said} in\n{}",
+            refused.stdout
+        );
+    }
+    let (_, ready) = weir.get("/health/ready").await;
+    assert!(
+        ready.contains("degraded") && ready.contains("acl"),
+        "{ready}"
+    );
+    site.write("acl", "allow all a/#\nallow publish b\n");
+    let taken = weir.reload().await;
+    assert_eq!(taken.code, Some(0), "{}", taken.stdout);
+    assert!(taken.stdout.contains("2 rules"), "{}", taken.stdout);
+    // The old list allowed it, the new one does not.
+    mosquitto_pub(weir.mqtt_port(), &["-t", "c", "-m", "x"]).await;
+    wait_until("the publish to be refused", Duration::from_secs(10), || {
+        let dropped = weir.metric("weir_messages_dropped_total", &[("reason", "authz_deny")]);
+        async move { dropped.await > 0.0 }
+    })
+    .await;
+    assert_eq!(weir.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_bad_list_is_found_by_check_and_keeps_weir_from_starting() {
+    let site = Site::new();
+    site.config(CONFIG);
+    site.write("acl", "topic read a/#\n");
+    site.write("banned", "nobody\n");
+    let checked = site.weir(WEIR, &["check"]).await;
+    assert_eq!(checked.code, Some(1), "{}", checked.stdout);
+    for said in ["acl:1:1", "allow subscribe a/# user ann", "banned:1:1"] {
+        assert!(
+            checked.stdout.contains(said),
+            "{said} in\n{}",
+            checked.stdout
+        );
+    }
+    let started = site.weir(WEIR, &["run"]).await;
+    assert_eq!(started.code, Some(5), "{}", started.stderr);
+    assert!(started.stderr.contains("acl:1:1"), "{}", started.stderr);
+}
