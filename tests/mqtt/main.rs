@@ -25,6 +25,7 @@ mod retry;
 mod rewrite;
 mod session;
 mod shared;
+mod shared_groups;
 mod subscribe;
 mod sys;
 mod topics;

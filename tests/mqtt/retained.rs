@@ -179,3 +179,36 @@ async fn more_retained_messages_than_fit_anywhere_at_once_all_arrive() {
     }
     subscriber.expect_nothing().await;
 }
+
+#[tokio::test]
+async fn thousands_of_retained_messages_come_once_each_through_a_small_window() {
+    for version in ALL {
+        let broker = TestBroker::start().await;
+        let mut publisher = broker.connect(version, "pub").await;
+        for number in 0..2000 {
+            let topic = format!("many/{number:04}");
+            publisher.publish(retained(&topic, "kept", 1)).await;
+        }
+        let mut late = broker.connect(version, "late").await;
+        late.subscribe("many/+", 1).await;
+        // Set while the others are on their way: it comes as it is published and not again.
+        publisher.publish(retained("many/1999", "new", 0)).await;
+        let (mut kept, mut new) = (Vec::new(), 0);
+        while kept.len() < 1999 || new == 0 {
+            let message = late.receive_publish().await;
+            late.acknowledge(&message).await;
+            if message.payload == "new" {
+                new += 1;
+            } else {
+                assert!(message.retain && message.qos.as_u8() == 1);
+                kept.push(message.topic.to_string());
+            }
+        }
+        late.expect_nothing().await;
+        assert_eq!(new, 1);
+        let numbers: Vec<_> = (0..1999)
+            .map(|number| format!("many/{number:04}"))
+            .collect();
+        assert_eq!(kept, numbers);
+    }
+}

@@ -16,6 +16,7 @@ use crate::builder::{BrokerBuilder, StartError};
 use crate::core::connect::Capabilities;
 use crate::core::limits::LimitSettings;
 use crate::core::message::Message;
+use crate::core::shared_groups::Strategies;
 use crate::core::topic_rewrite::Rewrites;
 use crate::driver::Shared;
 pub use crate::driver::auto_subscribe::AutoSubscribe;
@@ -76,6 +77,8 @@ pub struct BrokerSettings {
     pub max_delayed: usize,
     /// The most bytes of messages that wait so.
     pub max_delayed_bytes: usize,
+    /// How shared subscriptions choose among their members.
+    pub shared_groups: Strategies,
     /// Topics that are replaced by others on their way in.
     pub rewrites: Rewrites,
     /// What every client is subscribed to when it connects.
@@ -156,6 +159,7 @@ impl Default for BrokerSettings {
             server_reference: None,
             max_delayed: 10_000,
             max_delayed_bytes: 64 << 20,
+            shared_groups: Strategies::default(),
             rewrites: Rewrites::default(),
             auto_subscribe: Vec::new(),
             sys_interval: None,

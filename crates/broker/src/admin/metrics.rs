@@ -122,6 +122,12 @@ fn broker(admin: &Admin, out: &mut Exposition) {
         );
     out.metric("weir_subscriptions", Type::Gauge, "Subscriptions.")
         .value(stats.subscriptions.get());
+    out.metric(
+        "weir_delayed_messages",
+        Type::Gauge,
+        "Messages of $delayed topics that wait.",
+    )
+    .value(stats.delayed_messages.get());
     out.metric("weir_retained_messages", Type::Gauge, "Retained messages.")
         .value(stats.retained_messages.get());
     out.metric(

@@ -221,7 +221,7 @@ impl Auth {
 
     /// Whether somebody asks clients who they are.
     pub fn asks(&self) -> bool {
-        !self.links().is_empty()
+        !self.links().is_empty() || self.scram_file.is_some()
     }
 
     /// What is unsafe or cannot be.

@@ -212,7 +212,6 @@ impl Listener {
         !self.is_local()
             && !self.asks_for_a_certificate()
             && !auth.asks()
-            && auth.scram_file.is_none()
             && self.allow_anonymous.or(auth.allow_anonymous) != Some(true)
     }
 

@@ -1,5 +1,6 @@
 //! `[mqtt]`: limits of the protocol.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use weir_mqtt::{QoS, SubscriptionFilter};
 use super::{ByteSize, Span};
 use crate::broker::{AutoSubscribe, BrokerSettings, ClientIdentity};
 use crate::core::connect::Capabilities;
+use crate::core::shared_groups::{Strategies, Strategy};
 use crate::core::topic_rewrite::{RewriteAction, RewriteRule, Rewrites};
 use crate::driver::auto_subscribe::options;
 
@@ -71,12 +73,44 @@ pub struct Mqtt {
     pub sys_interval: Span,
     /// Sends MQTT 3.1 and 3.1.1 clients again what they do not acknowledge for this long.
     pub retry_interval: Option<Span>,
+    /// How shared subscriptions choose among their members.
+    pub shared_strategy: SharedStrategy,
+    /// The same for single groups, by name; `$queue` is the group of `$queue/filter`.
+    pub shared_strategies: BTreeMap<String, SharedStrategy>,
     /// Topics that are replaced by others on their way in; the first that matches counts.
     pub rewrite: Vec<Rewrite>,
     /// What every client is subscribed to when it connects.
     pub auto_subscribe: Vec<AutoSubscription>,
     /// Under which name the broker knows a client.
     pub identity: ClientIdentity,
+}
+
+/// How a shared subscription chooses among its members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedStrategy {
+    /// One after the other.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// The same one until it is gone.
+    Sticky,
+    /// The same one for each publisher.
+    HashClientid,
+    /// The same one for each topic.
+    HashTopic,
+}
+
+impl SharedStrategy {
+    fn strategy(self) -> Strategy {
+        match self {
+            Self::RoundRobin => Strategy::RoundRobin,
+            Self::Random => Strategy::Random,
+            Self::Sticky => Strategy::Sticky,
+            Self::HashClientid => Strategy::HashClient,
+            Self::HashTopic => Strategy::HashTopic,
+        }
+    }
 }
 
 /// `[[mqtt.rewrite]]`
@@ -191,6 +225,8 @@ impl Default for Mqtt {
             max_delayed_bytes: ByteSize::mib(64),
             sys_interval: Span(Duration::from_secs(10)),
             retry_interval: None,
+            shared_strategy: SharedStrategy::RoundRobin,
+            shared_strategies: BTreeMap::new(),
             rewrite: Vec::new(),
             auto_subscribe: Vec::new(),
             identity: ClientIdentity::ClientId,
@@ -327,6 +363,14 @@ impl Mqtt {
             max_delayed_bytes: self.max_delayed_bytes.bytes(),
             sys_interval: Some(self.sys_interval.0).filter(|every| !every.is_zero()),
             retry_interval: self.retry_interval.map(|span| span.0),
+            shared_groups: Strategies {
+                default: self.shared_strategy.strategy(),
+                by_group: self
+                    .shared_strategies
+                    .iter()
+                    .map(|(group, strategy)| (group.clone(), strategy.strategy()))
+                    .collect(),
+            },
             // What is wrong was told by `check`.
             rewrites: Rewrites::new(self.rewrite.iter().flat_map(Rewrite::rule).collect()),
             auto_subscribe: self

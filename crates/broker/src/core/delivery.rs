@@ -57,6 +57,7 @@ impl Session {
             retain,
             subscription_ids: terms.subscription_ids.clone(),
             number: self.next_number,
+            group: terms.group.clone(),
         };
         self.next_number += 1;
         match self.send_at_once(fanout, &waiting) {
@@ -112,16 +113,8 @@ impl Session {
         }
         let ids = ids(&waiting.subscription_ids);
         self.check_room(frame, link, waiting.qos, ids)?;
-        let Waiting {
-            message,
-            qos,
-            retain,
-            subscription_ids,
-            number,
-        } = waiting.clone();
-        let id = self
-            .in_flight
-            .start(message, qos, retain, subscription_ids, number);
+        let (qos, retain) = (waiting.qos, waiting.retain);
+        let id = self.in_flight.start(waiting.clone());
         // What cannot be encoded was refused above.
         self.put(frame, link, wire(qos, id, false), retain, ids)
             .map(|()| id)
@@ -344,6 +337,7 @@ impl Session {
             retain: true,
             subscription_ids: options.id.map(|id| Arc::from([id])),
             number: self.next_number,
+            group: None,
         };
         match self.send_waiting(now, link, &waiting) {
             Ok(id) => {

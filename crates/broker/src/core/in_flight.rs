@@ -9,6 +9,8 @@ use std::sync::Arc;
 use weir_mqtt::{PacketId, QoS, SubscriptionId};
 
 use super::message::Message;
+use super::queue::Waiting;
+use super::shared_groups::{Group, Orphan};
 
 /// What an entry waits for.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct Entry {
     pub subscription_ids: Option<Arc<[SubscriptionId]>>,
     /// The message's place in the session's order.
     pub number: u64,
+    /// The group that another member can be found in.
+    group: Option<Arc<Group>>,
     /// How many identifiers were given out before this one.
     issued: u64,
 }
@@ -110,15 +114,16 @@ impl InFlight {
     }
 
     /// Takes an identifier for a message that is being sent now.
-    pub fn start(
-        &mut self,
-        message: Arc<Message>,
-        qos: QoS,
-        retain: bool,
-        subscription_ids: Option<Arc<[SubscriptionId]>>,
-        number: u64,
-    ) -> PacketId {
+    pub fn start(&mut self, waiting: Waiting) -> PacketId {
         let id = self.free_id();
+        let Waiting {
+            message,
+            qos,
+            retain,
+            subscription_ids,
+            number,
+            group,
+        } = waiting;
         let awaiting = if qos == QoS::ExactlyOnce {
             Awaiting::Rec(message)
         } else {
@@ -130,6 +135,7 @@ impl InFlight {
             retain,
             subscription_ids,
             number,
+            group,
             issued: self.issued,
         });
         self.sent += 1;
@@ -137,7 +143,7 @@ impl InFlight {
     }
 
     /// Takes what a storage has kept, in its order: the next to be sent again. `released`: PUBREC has come for it.
-    pub fn restore(&mut self, id: PacketId, waiting: super::queue::Waiting, released: bool) {
+    pub fn restore(&mut self, id: PacketId, waiting: Waiting, released: bool) {
         let awaiting = match waiting.qos {
             QoS::ExactlyOnce if released => Awaiting::Comp,
             QoS::ExactlyOnce => Awaiting::Rec(waiting.message),
@@ -149,6 +155,7 @@ impl InFlight {
             retain: waiting.retain,
             subscription_ids: waiting.subscription_ids,
             number: waiting.number,
+            group: waiting.group,
             // Before all turns: every identifier is compared with those that were restored.
             issued: 0,
         });
@@ -239,6 +246,17 @@ impl InFlight {
     /// The entry of [`next_unsent`](Self::next_unsent) is given up.
     pub fn drop_unsent(&mut self) -> Option<Entry> {
         self.entries.remove(self.sent)
+    }
+
+    /// What may be sent to another member of its group when the session ends: nobody knows whether it has arrived.
+    /// `[MQTT-4.8.2-5]` Not QoS 2.
+    pub fn orphans(&mut self) -> impl Iterator<Item = Orphan> {
+        self.entries
+            .drain(..)
+            .filter_map(|entry| match (entry.awaiting, entry.group) {
+                (Awaiting::Ack(message), Some(group)) => Some(Orphan { group, message }),
+                _ => None,
+            })
     }
 
     /// Every entry, oldest first.

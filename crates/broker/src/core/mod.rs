@@ -16,6 +16,7 @@ pub mod queue;
 pub mod received;
 pub mod retained;
 pub mod session;
+pub mod shared_groups;
 pub mod special_topic;
 pub mod subscriptions;
 pub mod token_bucket;
@@ -39,6 +40,8 @@ pub struct Effects {
     pub persist: Vec<persist::Persist>,
     /// Messages that reach nobody, with the reason.
     pub dropped: Vec<(DropReason, Arc<message::Message>)>,
+    /// Messages of shared subscriptions that a session leaves behind: their groups must find other members.
+    pub orphans: Vec<shared_groups::Orphan>,
     /// Whether anyone wants to know what is delivered.
     pub watch_deliveries: bool,
     /// Messages that had waited and were sent now; only kept while `watch_deliveries`.

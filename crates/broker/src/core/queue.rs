@@ -8,6 +8,7 @@ use std::sync::Arc;
 use weir_mqtt::{QoS, SubscriptionId};
 
 use super::message::Message;
+use super::shared_groups::Group;
 
 /// A message that waits, with the way it will be delivered.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Waiting {
     pub subscription_ids: Option<Arc<[SubscriptionId]>>,
     /// Its place in the session's order.
     pub number: u64,
+    /// The group that another member can be found in.
+    pub group: Option<Arc<Group>>,
 }
 
 /// The bounds of a queue.
@@ -142,6 +145,7 @@ mod tests {
             retain: false,
             subscription_ids: None,
             number: 0,
+            group: None,
         }
     }
 

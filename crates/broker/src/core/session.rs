@@ -11,9 +11,10 @@ use super::aliases::OutboundAliases;
 use super::in_flight::InFlight;
 use super::outbox::Outbox;
 use super::persist::Persist;
-use super::queue::{Queue, QueueLimits};
+use super::queue::{Queue, QueueLimits, Waiting};
 use super::received::Received;
 use super::retained::Walk;
+use super::shared_groups::Orphan;
 use super::subscriptions::SubscriptionOptions;
 use super::will::Will;
 use crate::stats::DropReason;
@@ -311,10 +312,12 @@ impl Session {
                 client_id: self.client_id.clone(),
             });
         }
-        while let Some(waiting) = self.queue.pop() {
-            effects
-                .dropped
-                .push((DropReason::SessionEnded, waiting.message));
+        effects.orphans.extend(self.in_flight.orphans());
+        while let Some(Waiting { message, group, .. }) = self.queue.pop() {
+            match group {
+                Some(group) => effects.orphans.push(Orphan { group, message }),
+                None => effects.dropped.push((DropReason::SessionEnded, message)),
+            }
         }
         let filters = self
             .subscriptions

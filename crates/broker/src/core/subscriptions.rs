@@ -4,10 +4,12 @@
 //! a shared group becomes one delivery to one of its members.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use ahash::HashMap;
 use weir_mqtt::{QoS, SubscriptionFilter, SubscriptionId, TopicTree};
+
+use super::message::Message;
+use super::shared_groups::{Group, Strategies};
 
 /// Identifies a session for as long as the process lives.
 pub type SessionKey = u64;
@@ -35,21 +37,13 @@ struct Subscriber<H> {
     group: Option<Arc<Group>>,
 }
 
-/// What the members of one shared subscription have in common.
-#[derive(Debug)]
-struct Group {
-    /// Share name and filter.
-    name: SubscriptionFilter,
-    /// Whose turn it is.
-    turn: AtomicUsize,
-}
-
 /// Filters to subscribers. `H` is whatever leads to a session.
 #[derive(Debug)]
 pub struct Index<H> {
     tree: TopicTree<Subscriber<H>>,
     /// Every shared group with the number of its members.
     groups: HashMap<SubscriptionFilter, (Arc<Group>, usize)>,
+    strategies: Strategies,
 }
 
 /// How one session gets a message.
@@ -74,14 +68,18 @@ pub struct Terms {
     pub retain_as_published: bool,
     /// The identifiers of all subscriptions that match.
     pub subscription_ids: Option<Arc<[SubscriptionId]>>,
+    /// The group that shares the subscription.
+    pub group: Option<Arc<Group>>,
 }
 
 /// A shared group that wants a message.
 #[derive(Clone, Debug)]
 pub struct GroupRoute<H> {
-    group: Arc<Group>,
-    /// The members, in the order in which they joined.
+    /// What the members have in common.
+    pub group: Arc<Group>,
+    /// The members, in the order of their keys.
     pub members: Box<[Route<H>]>,
+    keys: Box<[SessionKey]>,
 }
 
 /// Everyone who wants the messages of one topic.
@@ -94,10 +92,9 @@ pub struct Routes<H> {
 }
 
 impl<H> GroupRoute<H> {
-    /// The members in the order in which they should be tried for one message: round-robin. To be asked for once for
-    /// each message.
-    pub fn turn(&self) -> impl Iterator<Item = &Route<H>> + Clone {
-        let first = self.group.turn.fetch_add(1, Relaxed) % self.members.len().max(1);
+    /// The members in the order in which they should be tried for one message. To be asked for once for each message.
+    pub fn turn(&self, message: &Message) -> impl Iterator<Item = &Route<H>> + Clone + use<'_, H> {
+        let first = self.group.first(&self.keys, message);
         self.members[first..].iter().chain(&self.members[..first])
     }
 }
@@ -114,11 +111,20 @@ impl<H> Default for Index<H> {
         Self {
             tree: TopicTree::default(),
             groups: HashMap::default(),
+            strategies: Strategies::default(),
         }
     }
 }
 
 impl<H: Clone> Index<H> {
+    /// Nothing yet; groups will choose among their members like this.
+    pub fn new(strategies: Strategies) -> Self {
+        Self {
+            strategies,
+            ..Self::default()
+        }
+    }
+
     /// Adds or replaces a session's subscription; true when it is new.
     pub fn subscribe(
         &mut self,
@@ -142,15 +148,8 @@ impl<H: Clone> Index<H> {
     }
 
     fn join(&mut self, name: &SubscriptionFilter) -> Arc<Group> {
-        let (group, members) = self.groups.entry(name.clone()).or_insert_with(|| {
-            (
-                Arc::new(Group {
-                    name: name.clone(),
-                    turn: AtomicUsize::new(0),
-                }),
-                0,
-            )
-        });
+        let new = || (Group::new(name.clone(), &self.strategies), 0);
+        let (group, members) = self.groups.entry(name.clone()).or_insert_with(new);
         *members += 1;
         Arc::clone(group)
     }
@@ -206,9 +205,13 @@ impl<H: Clone> Index<H> {
             .collect();
         let groups = shared
             .into_iter()
-            .map(|(group, members)| GroupRoute {
-                group: Arc::clone(group),
-                members: members.into(),
+            .map(|(group, mut members)| {
+                members.sort_by_key(|route| route.key);
+                GroupRoute {
+                    group: Arc::clone(group),
+                    keys: members.iter().map(|route| route.key).collect(),
+                    members: members.into(),
+                }
             })
             .collect();
         Routes { sessions, groups }
@@ -223,6 +226,7 @@ impl Terms {
             no_local: true,
             retain_as_published: false,
             subscription_ids: None,
+            group: subscribers.first().and_then(|one| one.group.clone()),
         };
         for subscriber in subscribers {
             terms.qos = terms.qos.max(subscriber.options.qos);
@@ -244,6 +248,7 @@ impl Terms {
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
             subscription_ids: options.id.map(|id| Arc::from([id])),
+            group: None,
         }
     }
 }
@@ -340,8 +345,10 @@ mod tests {
             .iter()
             .find(|group| group.members.len() == 2)
             .unwrap();
+        let topic = weir_mqtt::TopicName::new("a").unwrap();
+        let message = Message::new(topic, bytes::Bytes::new(), QoS::AtMostOnce, false);
         let first: Vec<_> = (0..4)
-            .map(|_| group.turn().next().unwrap().handle)
+            .map(|_| group.turn(&message).next().unwrap().handle)
             .collect();
         assert_eq!(first, ["alice", "bob", "alice", "bob"]);
         assert!(index.unsubscribe(1, &filter("$share/g/a")));

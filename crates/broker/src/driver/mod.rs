@@ -181,7 +181,7 @@ impl Shared {
             store: Store::new(storage, Arc::clone(&hooks.panics)),
             hooks: Arc::new(hooks),
             ending: watch::Sender::new(false),
-            index: RwLock::default(),
+            index: RwLock::new(Index::new(settings.shared_groups.clone())),
             index_generation: AtomicU64::new(0),
             registry: Registry::default(),
             alarms: Alarms::default(),

@@ -20,6 +20,7 @@ use crate::core::delivery::Delivery;
 use crate::core::message::{Fanout, Message};
 use crate::core::persist::Persist;
 use crate::core::retained::Set;
+use crate::core::shared_groups::Orphan;
 use crate::core::subscriptions::{GroupRoute, Route, Routes, SessionKey};
 use crate::core::{Effects, Millis};
 use crate::pipeline::{Accepted, Matched, Room};
@@ -400,7 +401,7 @@ impl Router {
 
     /// One copy for the group: to the next member that is connected, else into the queue of one that will be back.
     fn deliver_to_group(&mut self, group: &GroupRoute<Arc<SessionHandle>>, fanout: &mut Fanout) {
-        let turn = group.turn();
+        let turn = group.turn(fanout.message());
         let mut refused = None;
         for connected in [true, false] {
             for route in turn.clone() {
@@ -422,6 +423,7 @@ impl Router {
                         refused = refused.or(Some((route, reason)));
                     }
                     Delivery::Sent | Delivery::Queued => {
+                        group.group.chose(route.key);
                         return self.delivered(route, fanout, delivery, signal);
                     }
                 }
@@ -434,6 +436,20 @@ impl Router {
         };
         if let Some((route, reason)) = refused.or_else(ended) {
             self.delivered(route, fanout, Delivery::Dropped(reason), false);
+        }
+    }
+
+    /// A member's session has ended with a message that it had not acknowledged: to another member.
+    fn deliver_again(&mut self, now: Millis, Orphan { group, message }: Orphan) {
+        let topic = self.topic(&message.topic);
+        let mut groups = topic.routes.groups.iter();
+        match groups.find(|route| route.group.name == group.name) {
+            Some(_) if message.is_expired(now) => self.drop_message(DropReason::Expired, &message),
+            Some(route) => {
+                let mut fanout = Fanout::new(Message::clone(&message));
+                self.deliver_to_group(route, &mut fanout);
+            }
+            None => self.drop_message(DropReason::SessionEnded, &message),
         }
     }
 
@@ -469,6 +485,9 @@ impl Router {
             let republished = std::mem::take(&mut self.made_by_events);
             self.distribute_republished(now, republished);
             self.watch = watch;
+        }
+        for orphan in std::mem::take(&mut self.effects.orphans) {
+            self.deliver_again(now, orphan);
         }
         for (reason, message) in std::mem::take(&mut self.effects.dropped) {
             self.shared.stats.dropped(reason, 1);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ahash::HashMap;
 use weir_mqtt::{
-    ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter, SubscriptionId,
-    SubscriptionRequest, UnsubAck, Unsubscribe,
+    ProtocolVersion, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter,
+    SubscriptionId, SubscriptionRequest, UnsubAck, Unsubscribe,
 };
 
 use super::client::{Client, Leave};
@@ -59,7 +59,15 @@ impl Client {
                 .map(|request| &mut request.filter),
         );
         self.check_capabilities(&subscribe)?;
-        let (granted, reasons, why) = self.grant(&subscribe.requests, id);
+        let (granted, mut reasons, why) = self.grant(&subscribe.requests, id);
+        if self.info.version == ProtocolVersion::V3_1 {
+            // MQTT 3.1, section 3.8: a client cannot be told that a subscription was refused; the answer is positive.
+            for (reason, request) in reasons.iter_mut().zip(&subscribe.requests) {
+                if reason.is_error() {
+                    *reason = ReasonCode::granted(request.options.qos);
+                }
+            }
+        }
         let packet_id = subscribe.packet_id;
         self.reply_because(why, |properties, version, out| {
             let suback = SubAck {

@@ -293,6 +293,7 @@ fn owed(client_id: &'static str, number: u64, payload: &str) -> Persist {
         retain: false,
         subscription_ids: None,
         number,
+        group: None,
     };
     Persist::Owed {
         client_id: client_id.into(),
