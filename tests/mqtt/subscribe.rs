@@ -265,10 +265,11 @@ async fn one_answer_has_a_code_for_each_filter_in_their_order() {
         let head = client.receive_bytes(4).await;
         assert_eq!((head[0], &head[2..]), (0x90, &b"\x12\x34"[..]));
         let rest = client.receive_bytes(usize::from(head[1]) - 2).await;
-        let expected: [u8; 5] = if version.is_v5() {
-            [1, 0x8F, 0, 2, 0x8F]
-        } else {
-            [1, 0x80, 0, 2, 0x80]
+        let expected: [u8; 5] = match version {
+            V5 => [1, 0x8F, 0, 2, 0x8F],
+            V3_1_1 => [1, 0x80, 0, 2, 0x80],
+            // MQTT 3.1 has no failure in SUBACK.
+            V3_1 => [1, 1, 0, 2, 0],
         };
         // Of MQTT 5 its properties stand before the codes.
         let codes = if version.is_v5() {
