@@ -138,7 +138,7 @@ impl Broker {
         })
     }
 
-    /// Lets a network address in again.
+    /// Lets a network address in again and forgets what it did so far.
     pub fn unban_address(&self, address: IpAddr) {
         if let Some(addresses) = &self.shared.hooks.addresses {
             addresses.unban(address);

@@ -184,10 +184,14 @@ impl Addresses {
         (self.close)(address);
     }
 
-    /// Lets an address in again.
+    /// Lets an address in again and forgets what it did, which would have it banned again at once.
     pub(crate) fn unban(&self, address: IpAddr) {
         if let Some(entry) = self.known.lock().get(&address) {
-            entry.seen.lock().banned_until = None;
+            let mut seen = entry.seen.lock();
+            seen.banned_until = None;
+            for window in &mut seen.windows {
+                *window = Sliding::new(window.span);
+            }
         }
     }
 
@@ -318,10 +322,6 @@ impl Sliding {
         &mut self.parts[Self::place(self.present)]
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a remainder is less than its divisor"
-    )]
     fn place(number: u128) -> usize {
         (number % PARTS as u128) as usize
     }

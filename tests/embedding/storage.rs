@@ -1,0 +1,161 @@
+//! A broker that starts with the storage of another goes on where that one has stopped.
+
+use std::time::Duration;
+
+use weir::store::Memory;
+use weir::{Broker, BrokerSettings, Message};
+use weir_mqtt::{Packet, PubRel, QoS};
+
+use crate::client::{TestBroker, V3_1_1, V5, id, persistent, publish};
+use crate::{PATIENCE, listening, started};
+
+async fn restarted(broker: TestBroker) -> TestBroker {
+    assert!(broker.broker.stop(PATIENCE).await, "all connections ended");
+    let again = listening(broker.broker.start_again().await.unwrap());
+    assert_eq!(again.address, broker.address);
+    again
+}
+
+#[tokio::test]
+async fn sessions_with_their_subscriptions_and_queues_come_back() {
+    let broker = started(Broker::builder().storage(Memory::default())).await;
+    let (mut client, _) = broker.connect_with(persistent(V5, "a")).await;
+    client.subscribe("t/+", 1).await;
+    client.disconnect().await;
+    let message = |topic, text| {
+        let message = Message::text(topic, text).unwrap();
+        message.with_qos(QoS::AtLeastOnce)
+    };
+    for text in ["1", "2"] {
+        let published = broker.broker.publish(message("t/1", text));
+        assert!(published.reached);
+        published.kept().await.unwrap();
+    }
+    let broker = restarted(broker).await;
+    assert_eq!(broker.broker.stats().sessions.get(), 1);
+    broker.broker.publish(message("t/2", "3"));
+    let (mut client, connack) = broker.connect_with(persistent(V5, "a")).await;
+    assert!(connack.session_present);
+    for expected in ["1", "2", "3"] {
+        let received = client.receive_publish().await;
+        assert_eq!(&*received.payload, expected.as_bytes());
+        client.acknowledge(&received).await;
+    }
+    client.expect_nothing().await;
+    let broker = restarted(broker).await;
+    let (mut client, _) = broker.connect_with(persistent(V5, "a")).await;
+    client.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn what_was_in_flight_is_sent_again_with_its_identifier() {
+    let broker = started(Broker::builder().storage(Memory::default())).await;
+    let (mut client, _) = broker.connect_with(persistent(V3_1_1, "a")).await;
+    client.subscribe("t", 2).await;
+    let message = |text| {
+        let message = Message::text("t", text).unwrap();
+        message.with_qos(QoS::ExactlyOnce)
+    };
+    broker.broker.publish(message("one"));
+    broker.broker.publish(message("two"));
+    let one = client.receive_publish().await;
+    let two = client.receive_publish().await;
+    let released = one.packet_id.unwrap();
+    client
+        .send(Packet::PubRec(weir_mqtt::PubRec::success(released)))
+        .await;
+    assert_eq!(
+        client.receive().await,
+        Packet::PubRel(PubRel::success(released))
+    );
+    client.vanish();
+    let broker = restarted(broker).await;
+    let (mut client, _) = broker.connect_with(persistent(V3_1_1, "a")).await;
+    assert_eq!(
+        client.receive().await,
+        Packet::PubRel(PubRel::success(released))
+    );
+    let again = client.receive_publish().await;
+    // [MQTT-4.4.0-1] [MQTT-3.3.1-1]
+    assert_eq!((again.packet_id, again.dup), (two.packet_id, true));
+    assert_eq!(again.payload, two.payload);
+}
+
+#[tokio::test]
+async fn a_message_that_was_taken_once_is_not_taken_again_after_a_restart() {
+    let broker = started(Broker::builder().storage(Memory::default())).await;
+    let (mut publisher, _) = broker.connect_with(persistent(V5, "p")).await;
+    let message = publish("t", "x", 2, 7);
+    publisher.send(Packet::Publish(message.clone())).await;
+    publisher.receive_pubrec(id(7)).await;
+    publisher.vanish();
+    let broker = restarted(broker).await;
+    let mut subscriber = broker.connect(V5, "s").await;
+    subscriber.subscribe("t", 2).await;
+    let (mut publisher, connack) = broker.connect_with(persistent(V5, "p")).await;
+    assert!(connack.session_present);
+    // [MQTT-4.3.3-10]
+    publisher.publish(message).await;
+    subscriber.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn retained_messages_come_back_and_deleted_ones_do_not() {
+    let broker = started(Broker::builder().storage(Memory::default())).await;
+    let retain = |broker: &TestBroker, topic, text| {
+        let message = Message::text(topic, text).unwrap();
+        broker.broker.publish(message.retained());
+    };
+    retain(&broker, "a", "1");
+    retain(&broker, "b", "1");
+    retain(&broker, "a", "2");
+    retain(&broker, "b", "");
+    let broker = restarted(broker).await;
+    assert_eq!(broker.broker.stats().retained_messages.get(), 1);
+    retain(&broker, "b", "3");
+    let broker = restarted(broker).await;
+    let mut client = broker.connect(V5, "c").await;
+    client.subscribe("#", 0).await;
+    for (topic, payload) in [("a", "2"), ("b", "3")] {
+        let retained = client.receive_publish().await;
+        assert_eq!(retained.topic, topic);
+        assert_eq!(&*retained.payload, payload.as_bytes());
+    }
+    client.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_session_that_ends_with_its_connection_or_by_a_word_does_not_come_back() {
+    let broker = started(Broker::builder().storage(Memory::default())).await;
+    let mut clean = broker.connect(V5, "clean").await;
+    clean.subscribe("t", 1).await;
+    let (mut ended, _) = broker.connect_with(persistent(V5, "ended")).await;
+    ended.subscribe("t", 1).await;
+    assert!(broker.broker.end_session("ended").await);
+    let broker = restarted(broker).await;
+    assert_eq!(broker.broker.stats().sessions.get(), 0);
+    assert_eq!(broker.broker.stats().subscriptions.get(), 0);
+}
+
+#[tokio::test]
+async fn a_session_expires_in_time_though_the_broker_was_away() {
+    let settings = BrokerSettings {
+        session_expiry_max: Duration::from_secs(1),
+        ..BrokerSettings::default()
+    };
+    let builder = Broker::builder()
+        .settings(settings)
+        .storage(Memory::default());
+    let broker = started(builder).await;
+    let (client, _) = broker.connect_with(persistent(V5, "a")).await;
+    client.disconnect().await;
+    let broker = restarted(broker).await;
+    let expired = async {
+        while broker.broker.stats().sessions.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, expired).await.unwrap();
+    let broker = restarted(broker).await;
+    assert_eq!(broker.broker.stats().sessions.get(), 0);
+}
