@@ -155,3 +155,19 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_other_transports_need_is_not_held_for_plain_tcp() {
+        let plain = size(connection::serve::<Tcp>);
+        let other = size(connection::serve::<AnyStream>);
+        assert!(plain <= other + 64, "{plain} and {other} bytes");
+    }
+}

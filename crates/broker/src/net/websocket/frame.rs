@@ -291,8 +291,11 @@ mod tests {
         frame
     }
 
+    /// Opcode and payload of each control frame that is to be sent back.
+    type Answers = Vec<(u8, Vec<u8>)>;
+
     /// What a reader makes of bytes that come in pieces: data, answers, end.
-    fn read(bytes: &[u8], piece: usize) -> (Vec<u8>, Vec<(u8, Vec<u8>)>, Option<End>) {
+    fn read(bytes: &[u8], piece: usize) -> (Vec<u8>, Answers, Option<End>) {
         let mut reader = Reader::default();
         let (mut data, mut answers) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(piece) {
