@@ -276,3 +276,41 @@ fn files_without_a_key_are_refused() {
     };
     assert_eq!(Keys::jwks(&encryption).err(), Some(KeyError::Empty));
 }
+
+/// Made by openssl; the private key is gone.
+const RSA_PEM: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAy73S6ALsrQcfXfHG1Ecs\n\
+5PABamgLtiw5y/1i541Z6YeZwPl2E3vgmrTO53eb0wU4aoedlGjATszFgsVGqKBZ\n\
+VZFxQABLkLWokdsad3ORqhJRM6hrVdOgr9L5Y/HnUnb2va3NEv/jd8OvgcuIu9Qf\n\
+G1MXD8q/2RG90UzotHCH940PNp75xwtGS8p++btL8v5L+7cpa7eOqqAZgiDqXKK6\n\
+QnHNC04g0AUPaGa3I/hD0FSvQ4/e6x/FvFgE+VPP+BGlCujJ9shYmbgoUYfFKPWa\n\
+dMi92UNYEodPm8cjOeng9H8q6lpK+SlXnIlxLKaSKEBsITDaaTBpYpdRUHUZjgS8\n\
+aQIDAQAB\n\
+-----END PUBLIC KEY-----\n\
+";
+
+#[test]
+fn an_rsa_key_checks_what_another_program_has_signed() {
+    let token = concat!(
+        "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJkZXYtNyJ9.JSTSc71D3msveNZwqZG9RV7n5xvfSCgRyxQExXvnm6",
+        "LVAtz47yDqKtclGoMB9-exFKlS7nYlw1x4zXO0s-dm1FB7cDMnAvDYucQmxLL-6E2q_lnhyIW2mmoVROegnTfSzhw0i2OcyIShzi",
+        "SUXJET9golu2QyyOeiVVwi4NKcP4OLDDhSVo2LKbYwptVhJp1QlQHprQ3o8OEdWjkip3wZX_wW_tlF68ix8gz7H1HcaklfLDkhPP",
+        "e-9fWQMeDbsap9lxUKPyKRKRU8gSLjsiAu7LQrBch-yQ0HB7qGedYJs5jbbRN1L3FN5LEjbbVtthwEambUEbKF0xhUi9knOBTMdQ",
+    );
+    let keys = || Keys::pem(RSA_PEM).unwrap();
+    let Decision::Allow(identity) = answer(keys(), settings(), token) else {
+        panic!("it is right")
+    };
+    assert_eq!(identity.username.as_deref(), Some("dev-7"));
+    let mut parts: Vec<&str> = token.split('.').collect();
+    let admin = URL_SAFE_NO_PAD.encode(json!({"sub": "admin"}).to_string());
+    parts[1] = &admin;
+    let forged = parts.join(".");
+    assert_eq!(answer(keys(), settings(), &forged), bad());
+    // The public key as a shared secret.
+    assert_eq!(
+        answer(keys(), settings(), &signed(RSA_PEM, &json!({}))),
+        bad()
+    );
+}
