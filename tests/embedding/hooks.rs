@@ -409,7 +409,8 @@ async fn an_address_that_fails_too_often_is_banned_with_all_its_connections() {
     let mut bad = broker.open(V5).await;
     bad.send(Packet::PingReq).await;
     assert_eq!(noted.next().await, "127.0.0.1 1");
-    good.expect_disconnect(ReasonCode::Banned).await;
+    good.expect_disconnect(ReasonCode::AdministrativeAction)
+        .await;
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let window = broker.broker.address(loopback)[1];
     assert_eq!((window.accepts, window.errors), (2, 1));

@@ -41,7 +41,8 @@ impl Shared {
             let info = handle.lock().info.clone();
             let peer = info.and_then(|info| info.origin.peer);
             if peer.is_some_and(|peer| peer.ip() == address) {
-                handle.kick(ReasonCode::Banned);
+                // DISCONNECT has no code for "banned".
+                handle.kick(ReasonCode::AdministrativeAction);
             }
         });
     }
@@ -104,7 +105,7 @@ impl Broker {
         reached
     }
 
-    /// Ends a client's connection; an MQTT 5 client is told `reason`. Its session lives on as it would after any other
+    /// Ends a client's connection; an MQTT 5 client is told `reason`, if it is one that DISCONNECT has. Its session lives on as it would after any other
     /// loss of connection, and its Will is published. False when the client is not connected.
     pub fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
         let handle = self.shared.session(client_id);
