@@ -31,6 +31,7 @@ impl BrokerBuilder {
     /// As [`start`](Self::start), and when there are no threads to be had.
     pub fn start_on_threads(self, workers: Option<NonZeroUsize>) -> Result<OnThreads, StartError> {
         let mut builder = Builder::new_multi_thread();
+        crate::broker::prepare_runtime(&mut builder);
         if let Some(workers) = workers {
             builder.worker_threads(workers.get());
         }

@@ -17,7 +17,7 @@ use crate::{EncodeError, PacketId, ProtocolVersion, QoS, SubscriptionId, TopicAl
 pub struct PublishFrame {
     version: ProtocolVersion,
     /// The packet as it is with QoS 0 and without flags, up to the payload or, where that is short, with it.
-    encoded: Bytes,
+    encoded: Vec<u8>,
     /// Where in `encoded` the fixed header ends.
     topic_at: usize,
     /// Where the topic ends: the packet identifier goes here.
@@ -110,6 +110,18 @@ impl PublishFrame {
         payload: &Bytes,
         version: ProtocolVersion,
     ) -> Result<Self, EncodeError> {
+        Self::new_in(Vec::new(), topic, properties, payload, version)
+    }
+
+    /// The same in a buffer that was used before, so that nothing need be allocated. See
+    /// [`into_buffer`](Self::into_buffer).
+    pub fn new_in(
+        buffer: Vec<u8>,
+        topic: &str,
+        properties: Option<&PublishProperties>,
+        payload: &Bytes,
+        version: ProtocolVersion,
+    ) -> Result<Self, EncodeError> {
         check_topic(topic, properties, version)?;
         let properties_len = match properties {
             Some(properties) if version.is_v5() => properties.encoded_len(),
@@ -120,10 +132,11 @@ impl PublishFrame {
             length += varint_len(properties_len) + properties_len;
         }
         let inline = payload.len() <= Self::SHORT_PAYLOAD;
-        // Exactly as long as needed: only then it becomes shared bytes without another allocation.
         let whole = 1 + varint_len(length) + length;
         let apart = if inline { 0 } else { payload.len() };
-        let mut encoded = Vec::with_capacity(whole - apart);
+        let mut encoded = buffer;
+        encoded.clear();
+        encoded.reserve(whole - apart);
         encoded.push(Delivery::AtMostOnce.first_byte(false));
         write_varint(length, &mut encoded)?;
         let topic_at = encoded.len();
@@ -138,7 +151,7 @@ impl PublishFrame {
         }
         Ok(Self {
             version,
-            encoded: encoded.into(),
+            encoded,
             topic_at,
             properties_at,
             properties_len,
@@ -170,10 +183,15 @@ impl PublishFrame {
         &self.payload
     }
 
-    /// The whole packet with QoS 0, without retain and subscription identifiers, to be shared without a copy;
+    /// The whole packet with QoS 0, without retain and subscription identifiers, in one piece;
     /// `None` when the payload is too long to be kept beside the rest.
-    pub fn at_most_once(&self) -> Option<&Bytes> {
+    pub fn at_most_once(&self) -> Option<&[u8]> {
         self.is_inline().then_some(&self.encoded)
+    }
+
+    /// The buffer, for the next message.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.encoded
     }
 
     /// Appends the packet. Subscription identifiers do not count before MQTT 5. On an error `out` is as before.
@@ -223,6 +241,13 @@ impl PublishFrame {
         if remaining > MAX_VARINT as usize {
             return Err(EncodeError::TooLarge);
         }
+        // With room for the payload too where that is copied after it.
+        let rest = if self.is_inline() {
+            remaining
+        } else {
+            self.payload_at
+        };
+        out.reserve(rest + 5);
         out.push(delivery.first_byte(retain));
         write_varint(remaining, out)?;
         match alias {

@@ -41,7 +41,7 @@ impl Session {
     /// Hands a message to the session: into the outbox, into the queue, or dropped with a reason.
     pub fn deliver(
         &mut self,
-        fanout: &mut Fanout,
+        fanout: &mut Fanout<'_>,
         terms: &Terms,
         effects: &mut Effects,
     ) -> Delivery {
@@ -51,29 +51,39 @@ impl Session {
         if qos == QoS::AtMostOnce {
             return self.deliver_qos0(fanout, retain, ids(&terms.subscription_ids));
         }
-        let waiting = Waiting {
+        match self.send_at_once(fanout, qos, retain, terms, effects) {
+            Ok(()) => Delivery::Sent,
+            Err(Unsent::TooLarge) => Delivery::Dropped(DropReason::TooLarge),
+            Err(Unsent::NoRoom) => {
+                let waiting = self.waiting(fanout, qos, retain, terms);
+                self.enqueue(waiting, effects)
+            }
+        }
+    }
+
+    /// A message that the session is owed from now on.
+    fn waiting(
+        &mut self,
+        fanout: &mut Fanout<'_>,
+        qos: QoS,
+        retain: bool,
+        terms: &Terms,
+    ) -> Waiting {
+        let number = self.next_number;
+        self.next_number += 1;
+        Waiting {
             message: Arc::clone(fanout.kept()),
             qos,
             retain,
             subscription_ids: terms.subscription_ids.clone(),
-            number: self.next_number,
+            number,
             group: terms.group.clone(),
-        };
-        self.next_number += 1;
-        match self.send_at_once(fanout, &waiting) {
-            Ok(id) => {
-                self.note_owed(&waiting, effects);
-                self.note_in_flight(waiting.number, id, effects);
-                Delivery::Sent
-            }
-            Err(Unsent::TooLarge) => Delivery::Dropped(DropReason::TooLarge),
-            Err(Unsent::NoRoom) => self.enqueue(waiting, effects),
         }
     }
 
     fn deliver_qos0(
         &mut self,
-        fanout: &mut Fanout,
+        fanout: &mut Fanout<'_>,
         retain: bool,
         ids: &[SubscriptionId],
     ) -> Delivery {
@@ -92,32 +102,62 @@ impl Session {
     }
 
     /// Sends a QoS 1 or 2 message if nothing stands before it and the client has room for it.
-    fn send_at_once(&mut self, fanout: &mut Fanout, waiting: &Waiting) -> Result<PacketId, Unsent> {
+    fn send_at_once(
+        &mut self,
+        fanout: &mut Fanout<'_>,
+        qos: QoS,
+        retain: bool,
+        terms: &Terms,
+        effects: &mut Effects,
+    ) -> Result<(), Unsent> {
         let link = self.link.ok_or(Unsent::NoRoom)?;
         if !self.queue.is_empty() || !self.backlog.is_empty() {
             return Err(Unsent::NoRoom);
         }
         let frame = fanout.frame(link.version).map_err(|_| Unsent::TooLarge)?;
-        self.start(frame, link, waiting)
+        self.may_start(frame, link, qos, ids(&terms.subscription_ids))?;
+        let waiting = self.waiting(fanout, qos, retain, terms);
+        let number = waiting.number;
+        self.note_owed(&waiting, effects);
+        let frame = fanout.frame(link.version).map_err(|_| Unsent::TooLarge)?;
+        let id = self.start(frame, link, waiting)?;
+        self.note_in_flight(number, id, effects);
+        Ok(())
     }
 
-    /// Takes a packet identifier and sends.
+    /// Whether a message may take a packet identifier and be sent now.
+    fn may_start(
+        &self,
+        frame: &PublishFrame,
+        link: Link,
+        qos: QoS,
+        ids: &[SubscriptionId],
+    ) -> Result<(), Unsent> {
+        if !self.in_flight.has_room(link.receive_maximum) {
+            return Err(Unsent::NoRoom);
+        }
+        self.check_room(frame, link, qos, ids)
+    }
+
+    /// Takes a packet identifier and sends what `may_start` has allowed.
     fn start(
         &mut self,
         frame: &PublishFrame,
         link: Link,
-        waiting: &Waiting,
+        waiting: Waiting,
     ) -> Result<PacketId, Unsent> {
-        if !self.in_flight.has_room(link.receive_maximum) {
-            return Err(Unsent::NoRoom);
-        }
-        let ids = ids(&waiting.subscription_ids);
-        self.check_room(frame, link, waiting.qos, ids)?;
         let (qos, retain) = (waiting.qos, waiting.retain);
-        let id = self.in_flight.start(waiting.clone());
-        // What cannot be encoded was refused above.
-        self.put(frame, link, wire(qos, id, false), retain, ids)
-            .map(|()| id)
+        let subscription_ids = waiting.subscription_ids.clone();
+        let id = self.in_flight.start(waiting);
+        // What cannot be encoded was refused before.
+        self.put(
+            frame,
+            link,
+            wire(qos, id, false),
+            retain,
+            ids(&subscription_ids),
+        )
+        .map(|()| id)
     }
 
     fn check_room(
@@ -398,7 +438,8 @@ impl Session {
         }
         let frame = frame_of(&waiting.message, now, link)?;
         if waiting.qos > QoS::AtMostOnce {
-            return self.start(&frame, link, waiting).map(Some);
+            self.may_start(&frame, link, waiting.qos, ids(&waiting.subscription_ids))?;
+            return self.start(&frame, link, waiting.clone()).map(Some);
         }
         let ids = ids(&waiting.subscription_ids);
         self.check_room(&frame, link, QoS::AtMostOnce, ids)?;

@@ -118,25 +118,36 @@ impl Message {
 
     /// The same message in memory of its own, to be kept.
     pub fn detached(&self) -> Self {
+        self.detached_with(None)
+    }
+
+    /// The same where the topic is known in memory that may be kept.
+    fn detached_with(&self, topic: Option<&Utf8>) -> Self {
         let share = self.payload.len() >= SHARE_WHEN_KEPT;
-        self.with_payload(if share {
+        let payload = if share {
             self.payload.clone()
         } else {
             Bytes::copy_from_slice(&self.payload)
-        })
+        };
+        self.kept_as(
+            topic.map_or_else(|| self.topic.detached(), Utf8::clone),
+            payload,
+        )
     }
 
     /// The same message with even a large payload copied, to be kept for very long.
     pub fn owned(&self) -> Self {
-        self.with_payload(Bytes::copy_from_slice(&self.payload))
+        self.kept_as(self.topic.detached(), Bytes::copy_from_slice(&self.payload))
     }
 
-    fn with_payload(&self, payload: Bytes) -> Self {
+    fn kept_as(&self, topic: Utf8, payload: Bytes) -> Self {
         Self {
-            topic: self.topic.detached(),
+            topic,
             payload,
             properties: self.properties.as_deref().map(detached_properties),
-            ..self.clone()
+            origin: Arc::clone(&self.origin),
+            made_by: self.made_by.clone(),
+            ..*self
         }
     }
 
@@ -186,21 +197,45 @@ fn detached_properties(properties: &PublishProperties) -> Box<PublishProperties>
 
 /// One message on its way to all its receivers: encoded at most once per wire format, detached at most once.
 #[derive(Debug)]
-pub struct Fanout {
+pub struct Fanout<'a> {
     message: Message,
+    /// The topic in memory that may be kept.
+    topic: Option<&'a Utf8>,
+    /// For the first frame.
+    buffer: Vec<u8>,
     before_v5: Option<PublishFrame>,
     v5: Option<PublishFrame>,
     kept: Option<Arc<Message>>,
 }
 
-impl Fanout {
+impl<'a> Fanout<'a> {
     /// Nothing is encoded or copied until a receiver needs it.
     pub fn new(message: Message) -> Self {
         Self {
             message,
+            topic: None,
+            buffer: Vec::new(),
             before_v5: None,
             v5: None,
             kept: None,
+        }
+    }
+
+    /// The same with the message's topic in memory of its own, and a buffer to encode in.
+    pub fn with(message: Message, topic: &'a Utf8, buffer: Vec<u8>) -> Self {
+        debug_assert_eq!(message.topic, *topic, "it is the same topic");
+        Self {
+            topic: Some(topic),
+            buffer,
+            ..Self::new(message)
+        }
+    }
+
+    /// The buffer for the next message.
+    pub fn into_buffer(self) -> Vec<u8> {
+        match self.before_v5.or(self.v5) {
+            Some(frame) => frame.into_buffer(),
+            None => self.buffer,
         }
     }
 
@@ -227,7 +262,8 @@ impl Fanout {
                 .properties
                 .as_deref()
                 .filter(|_| version.is_v5());
-            *slot = Some(PublishFrame::new(
+            *slot = Some(PublishFrame::new_in(
+                std::mem::take(&mut self.buffer),
                 &self.message.topic,
                 properties,
                 &self.message.payload,
@@ -240,6 +276,6 @@ impl Fanout {
     /// The message to be kept by a session or the store.
     pub fn kept(&mut self) -> &Arc<Message> {
         self.kept
-            .get_or_insert_with(|| Arc::new(self.message.detached()))
+            .get_or_insert_with(|| Arc::new(self.message.detached_with(self.topic)))
     }
 }

@@ -173,7 +173,7 @@ impl<H: Clone> Index<H> {
 
     /// Everyone who wants what is published to `topic`.
     pub fn routes(&self, topic: &str) -> Routes<H> {
-        let mut plain: Vec<&Subscriber<H>> = Vec::new();
+        let mut plain: Vec<&Subscriber<H>> = Vec::with_capacity(8);
         let mut shared: Vec<(&Arc<Group>, Vec<Route<H>>)> = Vec::new();
         self.tree
             .matching(topic, |subscriber| match &subscriber.group {
@@ -195,14 +195,17 @@ impl<H: Clone> Index<H> {
             });
         // Stable: a session's subscriptions stay in the order in which the tree gave them.
         plain.sort_by_key(|subscriber| subscriber.key);
-        let sessions = plain
-            .chunk_by(|one, other| one.key == other.key)
-            .map(|same| Route {
-                key: same[0].key,
-                handle: same[0].handle.clone(),
-                terms: Terms::of(same),
-            })
-            .collect();
+        let mut sessions = Vec::with_capacity(plain.len());
+        sessions.extend(
+            plain
+                .chunk_by(|one, other| one.key == other.key)
+                .map(|same| Route {
+                    key: same[0].key,
+                    handle: same[0].handle.clone(),
+                    terms: Terms::of(same),
+                }),
+        );
+        let sessions = sessions.into_boxed_slice();
         let groups = shared
             .into_iter()
             .map(|(group, mut members)| {

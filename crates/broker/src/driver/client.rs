@@ -456,6 +456,11 @@ impl Client {
         self.handle.poll_ready(cx)
     }
 
+    /// Whether rules have run since this was last asked.
+    pub(crate) fn ran_rules(&mut self) -> bool {
+        std::mem::take(&mut self.router.ran_rules)
+    }
+
     /// What others want of the connection, or have done to it.
     pub(crate) fn news(&self) -> News {
         let slot = self.handle.lock();

@@ -26,9 +26,10 @@ mod restore;
 mod sign_in;
 mod subscribe;
 mod sys;
+mod topic_cache;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -118,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) mechanisms: Mechanisms,
     /// The last key given to a session or a connection.
     last_key: AtomicU64,
+    /// What publishers remember of where topics lead.
+    cached_routes: Arc<AtomicUsize>,
     /// The last assigned client identifier, as a number.
     last_client_id: AtomicU64,
 }
@@ -188,6 +191,7 @@ impl Shared {
             delayed: Delayed::new(delayed),
             mechanisms,
             last_key: AtomicU64::new(0),
+            cached_routes: Arc::default(),
             last_client_id: AtomicU64::new(0),
             settings,
         })

@@ -56,7 +56,13 @@ impl Client {
                 publish.properties = None;
             }
         }
-        if publish.topic.split('/').count() > self.shared.connect_limits.topic_levels {
+        let separators = publish
+            .topic
+            .as_bytes()
+            .iter()
+            .filter(|byte| **byte == b'/')
+            .count();
+        if separators >= self.shared.connect_limits.topic_levels {
             let why = "the topic has more levels than this server allows";
             return Err(Leave::because(ReasonCode::TopicNameInvalid, why));
         }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ahash::HashMap;
 use weir_mqtt::{QoS, Utf8};
 use weir_rules::event::{Event, Publish as RulePublish};
 
@@ -14,6 +13,7 @@ use super::Shared;
 use super::events::{self, Watch};
 use super::flush;
 use super::handle::{SessionHandle, Slot};
+use super::topic_cache::{Topic, TopicCache};
 use crate::auth::authorizer::Verdicts;
 use crate::auth::{PublishVerdict, Subject};
 use crate::core::delivery::Delivery;
@@ -21,25 +21,11 @@ use crate::core::message::{Fanout, Message};
 use crate::core::persist::Persist;
 use crate::core::retained::Set;
 use crate::core::shared_groups::Orphan;
-use crate::core::subscriptions::{GroupRoute, Route, Routes, SessionKey};
+use crate::core::subscriptions::{GroupRoute, Route, SessionKey};
 use crate::core::{Effects, Millis};
-use crate::pipeline::{Accepted, Matched, Room};
+use crate::pipeline::{Accepted, Room};
 use crate::stats::DropReason;
 use crate::store::Ticket;
-
-/// Topics that a router remembers at most; devices publish to few.
-const MAX_TOPICS: usize = 256;
-
-/// Where one topic leads, as long as its generations are the present ones.
-pub(crate) struct Topic {
-    index_generation: u64,
-    rules_generation: u64,
-    access_generation: u64,
-    /// Whether the publisher may publish here.
-    verdicts: Verdicts,
-    routes: Routes<Arc<SessionHandle>>,
-    matched: Option<Arc<Matched>>,
-}
 
 /// What became of a message.
 pub(crate) enum Routed {
@@ -56,7 +42,7 @@ pub(crate) struct Router {
     publisher: Option<SessionKey>,
     /// Who publishes; `None` for the broker itself, which may.
     subject: Option<Arc<Subject>>,
-    topics: HashMap<Utf8, Arc<Topic>>,
+    topics: TopicCache,
     /// Receivers whose outboxes have got something since the last `finish`.
     touched: Vec<Arc<SessionHandle>>,
     /// What state machines want done.
@@ -72,6 +58,10 @@ pub(crate) struct Router {
     observed: bool,
     /// Messages come from another broker and go to none.
     local: bool,
+    /// Rules have run since the connection last asked.
+    pub(super) ran_rules: bool,
+    /// Where messages are encoded.
+    buffer: Vec<u8>,
 }
 
 impl Router {
@@ -82,7 +72,7 @@ impl Router {
             shared: Arc::clone(shared),
             publisher: None,
             subject: None,
-            topics: HashMap::default(),
+            topics: TopicCache::new(&shared.cached_routes),
             touched: Vec::new(),
             effects: Effects::default(),
             watch: Watch::default(),
@@ -90,6 +80,8 @@ impl Router {
             messages: 0,
             observed: shared.hooks.messages.is_some(),
             local: false,
+            ran_rules: false,
+            buffer: Vec::new(),
         }
     }
 
@@ -145,6 +137,7 @@ impl Router {
         self.watch();
         let mut republished = Vec::new();
         if let Some(matched) = &topic.matched {
+            self.ran_rules = true;
             match self
                 .shared
                 .pipeline
@@ -249,6 +242,7 @@ impl Router {
         let (index_generation, routes) = self.shared.routes(name);
         let matched = self.shared.pipeline.matched(name);
         let topic = Arc::new(Topic {
+            name: name.detached(),
             index_generation,
             rules_generation,
             access_generation,
@@ -256,10 +250,7 @@ impl Router {
             routes,
             matched,
         });
-        if self.topics.len() >= MAX_TOPICS {
-            self.topics.clear();
-        }
-        self.topics.insert(name.detached(), Arc::clone(&topic));
+        self.topics.insert(&topic);
         topic
     }
 
@@ -279,7 +270,8 @@ impl Router {
             }
             return topic.matched.is_some();
         }
-        let mut fanout = Fanout::new(message);
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut fanout = Fanout::with(message, &topic.name, buffer);
         for route in &topic.routes.sessions {
             // [MQTT-3.8.3-3]
             let own = || fanout.message().origin.client_id == route.handle.client_id;
@@ -290,6 +282,7 @@ impl Router {
         for group in &topic.routes.groups {
             self.deliver_to_group(group, &mut fanout);
         }
+        self.buffer = fanout.into_buffer();
         true
     }
 
@@ -342,7 +335,7 @@ impl Router {
         true
     }
 
-    fn deliver(&mut self, route: &Route<Arc<SessionHandle>>, fanout: &mut Fanout) {
+    fn deliver(&mut self, route: &Route<Arc<SessionHandle>>, fanout: &mut Fanout<'_>) {
         let (delivery, signal) = self.hand(&mut route.handle.lock(), route, fanout);
         self.delivered(route, fanout, delivery, signal);
     }
@@ -352,7 +345,7 @@ impl Router {
         &mut self,
         slot: &mut Slot,
         route: &Route<Arc<SessionHandle>>,
-        fanout: &mut Fanout,
+        fanout: &mut Fanout<'_>,
     ) -> (Delivery, bool) {
         if slot.ended {
             // The way here was looked up before the end.
@@ -367,7 +360,7 @@ impl Router {
     fn delivered(
         &mut self,
         route: &Route<Arc<SessionHandle>>,
-        fanout: &Fanout,
+        fanout: &Fanout<'_>,
         delivery: Delivery,
         signal: bool,
     ) {
@@ -400,7 +393,11 @@ impl Router {
     }
 
     /// One copy for the group: to the next member that is connected, else into the queue of one that will be back.
-    fn deliver_to_group(&mut self, group: &GroupRoute<Arc<SessionHandle>>, fanout: &mut Fanout) {
+    fn deliver_to_group(
+        &mut self,
+        group: &GroupRoute<Arc<SessionHandle>>,
+        fanout: &mut Fanout<'_>,
+    ) {
         let turn = group.turn(fanout.message());
         let mut refused = None;
         for connected in [true, false] {
@@ -515,7 +512,8 @@ impl Router {
 
     /// Gives memory back after a while without messages.
     pub(crate) fn shrink(&mut self) {
-        self.topics = HashMap::default();
+        self.topics.clear();
+        self.buffer = Vec::new();
         self.touched = Vec::new();
         self.effects.persist = Vec::new();
     }

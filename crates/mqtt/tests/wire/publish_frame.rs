@@ -157,7 +157,7 @@ fn a_message_without_a_topic_is_refused() {
         EncodeError::Topic
     );
     let alias = PublishProperties {
-        topic_alias: weir_mqtt::TopicAlias::new(1),
+        topic_alias: TopicAlias::new(1),
         content_type: Some(text("x")),
         ..PublishProperties::default()
     };
