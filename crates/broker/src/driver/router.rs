@@ -232,7 +232,7 @@ impl Router {
     pub(crate) fn topic(&mut self, name: &Utf8) -> Arc<Topic> {
         let rules_generation = self.shared.pipeline.generation();
         let access_generation = self.shared.authorizer.generation();
-        if let Some(topic) = self.topics.get(&**name)
+        if let Some(topic) = self.topics.get(name)
             && topic.rules_generation == rules_generation
             && topic.access_generation == access_generation
             && topic.index_generation == self.shared.index_generation()

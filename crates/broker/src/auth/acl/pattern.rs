@@ -212,12 +212,9 @@ fn covers(pattern: &[Segment<'_>], filter: &[Segment<'_>]) -> bool {
     if is_hidden_from(filter.first(), pattern.first()) {
         return false;
     }
-    // Every topic has a first level, so that `+/#` is everything that `#` is.
-    if let ([Segment::One, Segment::Rest], [Segment::Rest]) = (pattern, filter) {
-        return true;
-    }
+    let filter = spelled_out(filter);
     let mut filter = filter.iter();
-    for segment in pattern {
+    for segment in &spelled_out(pattern) {
         match (segment, filter.next()) {
             (Segment::Rest, _) => return true,
             (Segment::One, Some(Segment::One | Segment::Text(_))) => {}
@@ -228,11 +225,27 @@ fn covers(pattern: &[Segment<'_>], filter: &[Segment<'_>]) -> bool {
     filter.next().is_none()
 }
 
+/// The same filter with the level that no topic can lack: `#` is `+/#`, and `/#` is `/+/#`, for no topic is empty.
+/// `[MQTT-4.7.3-1]`
+fn spelled_out<'a>(segments: &[Segment<'a>]) -> Vec<Segment<'a>> {
+    let mut all = segments.to_vec();
+    let lacks_one = match &all[..] {
+        [Segment::Rest] => true,
+        [Segment::Text(first), Segment::Rest] => first.is_empty(),
+        _ => false,
+    };
+    if lacks_one {
+        all.insert(all.len() - 1, Segment::One);
+    }
+    all
+}
+
 /// Whether any topic is matched by both.
 fn overlaps(one: &[Segment<'_>], other: &[Segment<'_>]) -> bool {
     if is_hidden_from(one.first(), other.first()) || is_hidden_from(other.first(), one.first()) {
         return false;
     }
+    let (one, other) = (spelled_out(one), spelled_out(other));
     let (mut one, mut other) = (one.iter(), other.iter());
     loop {
         match (one.next(), other.next()) {
@@ -282,6 +295,7 @@ mod tests {
         assert!(denies("a/secret", "c", "a/+") && denies("a/secret", "c", "#"));
         assert!(denies("a/+/x", "c", "a/b/#") && !denies("a/b", "c", "a/b/c"));
         assert!(!denies("$SYS/#", "c", "#"), "# does not reach it");
+        assert!(!denies("+", "c", "/#"), "the topic above /# would be empty");
     }
 
     #[test]
