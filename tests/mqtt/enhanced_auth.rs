@@ -2,24 +2,32 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use weir::BrokerBuilder;
+use weir::auth::banned::Banned;
 use weir::auth::scram::{Credentials, METHOD, ScramFile};
 use weir::broker::Broker;
+use weir::problem::Source;
 use weir_mqtt::properties::AuthProperties;
 use weir_mqtt::{Auth, ConnAck, Connect, Packet, PubAck, ReasonCode, Utf8};
 
 use crate::client::{Client, TestBroker, V3_1_1, V5, id, publish};
 
 async fn broker() -> TestBroker {
+    TestBroker::built(builder()).await
+}
+
+fn builder() -> BrokerBuilder {
     let file = tempfile::NamedTempFile::new().unwrap();
     let line = format!("ann:{}\n", Credentials::new("pencil").to_line());
     std::fs::write(file.path(), line).unwrap();
     let scram = ScramFile::open(file.path()).unwrap();
-    TestBroker::built(Broker::builder().mechanism(Arc::new(scram))).await
+    Broker::builder().mechanism(Arc::new(scram))
 }
 
 fn sign(key: &[u8], data: &[u8]) -> [u8; 32] {
@@ -160,6 +168,17 @@ async fn a_wrong_password_and_an_unknown_user_are_refused_alike() {
         .map(|(_, n)| n)
         .sum();
     assert_eq!(refused, 2);
+}
+
+#[tokio::test]
+async fn who_may_not_come_in_is_not_even_asked_for_a_proof() {
+    let banned = Banned::parse(&Source::new("banned", "client a\n")).unwrap();
+    let banned = Arc::new(ArcSwap::from_pointee(banned));
+    let broker = TestBroker::built(builder().banned(banned)).await;
+    let first = Scram::new("ann", "pencil").first();
+    let (mut client, connack) = broker.connect_with(connect(METHOD, first)).await;
+    assert_eq!(connack.reason, ReasonCode::Banned);
+    assert_eq!(client.receive_or_end().await, None);
 }
 
 #[tokio::test]

@@ -70,3 +70,20 @@ async fn a_bad_list_is_found_by_check_and_keeps_weir_from_starting() {
     assert_eq!(started.code, Some(5), "{}", started.stderr);
     assert!(started.stderr.contains("acl:1:1"), "{}", started.stderr);
 }
+
+#[tokio::test]
+async fn a_bad_line_of_scram_users_is_named_by_check_and_at_a_reload() {
+    let site = Site::new();
+    site.config("rules.watch = false\nauth.scram_file = \"scram\"\n");
+    site.write("scram", "# nobody yet\n");
+    let weir = site.start(WEIR).await;
+    site.write("scram", "# devices\nann:pencil\n");
+    for seen in [site.weir(WEIR, &["check"]).await, weir.reload().await] {
+        assert_eq!(seen.code, Some(1), "{}", seen.stdout);
+        for said in ["scram:2:1", "E1013", "weir passwd --scram"] {
+            assert!(seen.stdout.contains(said), "{said} in\n{}", seen.stdout);
+        }
+        assert!(!seen.stdout.contains("pencil"), "it may be a password");
+    }
+    assert_eq!(weir.stop().await, Some(0));
+}

@@ -14,8 +14,6 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::auth::Access;
-use crate::auth::enhanced::Mechanism;
-use crate::auth::scram::ScramFile;
 use crate::broker::{Broker, ListenerSettings, Socket, Transport, WebSocketSettings};
 use crate::config::{Bind, Config, Listener, StartPolicy};
 use crate::pipeline::Pipeline;
@@ -54,8 +52,6 @@ pub struct App {
     pub http: SocketAddr,
     /// What the first load of the files gave.
     pub first_load: ReloadReport,
-    /// Users that sign in with SCRAM-SHA-256, if there is a file of them.
-    pub scram: Option<Arc<ScramFile>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     /// Held as long as the broker runs: two brokers on one data folder would mix their dead letters.
@@ -95,15 +91,14 @@ impl App {
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
             return Err(StartError::Config(first_load.problems().cloned().collect()));
         }
-        let scram = open_scram(config)?;
         let mut builder = Broker::builder()
             .settings(config.broker_settings())
             .pipeline(Arc::clone(&pipeline))
             .authenticator(access.authenticator)
             .authorizer(access.authorizer)
             .banned(access.banned);
-        if let Some(scram) = &scram {
-            builder = builder.mechanism(Arc::clone(scram) as Arc<dyn Mechanism>);
+        if let Some(scram) = access.scram {
+            builder = builder.mechanism(scram);
         }
         let broker = builder
             .start()
@@ -156,7 +151,6 @@ impl App {
             listeners,
             http,
             first_load,
-            scram,
             stop,
             tasks,
             _lock: lock,
@@ -181,20 +175,6 @@ impl App {
         }
         left
     }
-}
-
-fn open_scram(config: &Config) -> Result<Option<Arc<ScramFile>>, StartError> {
-    let Some(path) = &config.auth.scram_file else {
-        return Ok(None);
-    };
-    ScramFile::open(path)
-        .map(|file| Some(Arc::new(file)))
-        .map_err(|error| {
-            StartError::Config(vec![
-                Problem::whole("weir.toml", "E1006", format!("auth.scram_file: {error}"))
-                    .help("`weir passwd --scram FILE USER` writes it"),
-            ])
-        })
 }
 
 async fn ended(mut stopped: watch::Receiver<bool>) {

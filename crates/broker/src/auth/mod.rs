@@ -17,6 +17,7 @@ pub mod password_file;
 pub mod password_hash;
 pub mod postgres;
 pub mod scram;
+mod user_lines;
 pub mod x509;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use certificate::PeerCertificate;
 pub use acl::Acl;
 pub use authorizer::{AllowAll, Authorizer, PublishVerdict, Subject};
 pub use open::{Access, check_files};
+pub use user_lines::is_user_name;
 
 /// What a client says about itself in CONNECT.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use super::http::{HttpService, HttpSettings};
 use super::jwt::{Jwt, JwtSettings, KeyError, Keys};
 use super::password_file::PasswordFile;
 use super::postgres::{PostgresSettings, PostgresUsers, Statement};
+use super::scram::ScramFile;
 use super::x509::X509;
 use super::{Acl, Authenticator, Authorizer};
 use crate::config::{self, Auth, Link};
@@ -28,6 +29,8 @@ pub struct Access {
     pub authorizer: Arc<dyn Authorizer>,
     /// Who is turned away.
     pub banned: Arc<ArcSwap<Banned>>,
+    /// Users that sign in with SCRAM-SHA-256, if there is a file of them.
+    pub scram: Option<Arc<ScramFile>>,
     /// What can change while the broker runs.
     pub files: Vec<LiveFile>,
 }
@@ -39,6 +42,7 @@ impl Default for Access {
             authenticator: Arc::new(Anonymous),
             authorizer: Arc::new(AccessList::new(None, None, Default::default())),
             banned: Arc::default(),
+            scram: None,
             files: Vec::new(),
         }
     }
@@ -62,6 +66,7 @@ impl Access {
         if !links.is_empty() {
             access.authenticator = Arc::new(chain);
         }
+        problems.extend(access.scram(auth).err().into_iter().flatten());
         problems.extend(access.access_list(auth).err().into_iter().flatten());
         problems.extend(access.banned(auth).err().into_iter().flatten());
         if problems.is_empty() {
@@ -120,6 +125,21 @@ impl Access {
                 live.take(source, apply).map(|users| count(users, "user"))
             }));
         Ok(file)
+    }
+
+    fn scram(&mut self, auth: &Auth) -> Result<(), Vec<Problem>> {
+        let Some(path) = &auth.scram_file else {
+            return Ok(());
+        };
+        let source = config::read(path)?;
+        let file = Arc::new(ScramFile::of(&source)?);
+        let live = Arc::clone(&file);
+        self.files
+            .push(LiveFile::new(&source, move |source, apply| {
+                live.take(source, apply).map(|users| count(users, "user"))
+            }));
+        self.scram = Some(file);
+        Ok(())
     }
 
     fn jwt(&mut self, jwt: &config::Jwt) -> Result<Jwt, Vec<Problem>> {
@@ -215,14 +235,16 @@ pub fn check_files(auth: &Auth) -> Vec<Problem> {
     let acl = |source: &Source| Acl::parse(source).map(drop);
     let banned = |source: &Source| Banned::parse(source).map(drop);
     let users = |source: &Source| PasswordFile::of(source).map(drop);
+    let scram = |source: &Source| ScramFile::of(source).map(drop);
     let pem = |source: &Source| read_keys(source, Keys::pem).map(drop);
     let jwks = |source: &Source| read_keys(source, Keys::jwks).map(drop);
     type Check<'a> = &'a dyn Fn(&Source) -> Result<(), Vec<Problem>>;
     let jwt = auth.jwt.as_ref();
-    let files: [(Option<&Path>, Check<'_>); 5] = [
+    let files: [(Option<&Path>, Check<'_>); 6] = [
         (auth.acl_file.as_deref(), &acl),
         (auth.banned_file.as_deref(), &banned),
         (auth.password_file.as_deref(), &users),
+        (auth.scram_file.as_deref(), &scram),
         (jwt.and_then(|jwt| jwt.public_key_file.as_deref()), &pem),
         (jwt.and_then(|jwt| jwt.jwks_file.as_deref()), &jwks),
     ];

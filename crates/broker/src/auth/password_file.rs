@@ -3,7 +3,7 @@
 //! Hashing is slow by design: it runs apart from the network tasks, a few at a time, and takes as long for a user
 //! who does not exist. The file can be read again while the broker runs.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use ahash::HashMap;
@@ -19,6 +19,7 @@ use weir_mqtt::ReasonCode;
 
 use crate::problem::{Problem, Source};
 
+use super::user_lines::Form;
 use super::{Authenticator, ConnectRequest, Decision, Identity};
 
 /// Passwords that are being checked at once; each takes some 20 MiB and a core for a moment.
@@ -26,32 +27,27 @@ const MAX_CHECKS: usize = 2;
 
 /// Why there is no hash.
 #[derive(Debug, thiserror::Error)]
-pub enum PasswordFileError {
-    /// It cannot be read.
-    #[error("cannot read password file {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A line is not what it should be.
-    #[error("{}:{line}: {problem}", path.display())]
-    Line {
-        /// Which file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// A password cannot be hashed.
-    #[error("cannot hash the password: {0}")]
-    Hash(argon2::password_hash::Error),
-}
+#[error("cannot hash the password: {0}")]
+pub struct HashError(argon2::password_hash::Error);
 
 /// Users and their password hashes.
 type Users = HashMap<String, String>;
+
+const LINES: Form<String> = Form {
+    shape: "user:hash",
+    secret: check_hash,
+    help: "`weir passwd FILE USER` writes such lines",
+};
+
+fn check_hash(hash: &str) -> Result<String, &'static str> {
+    let parsed =
+        PasswordHash::new(hash).map_err(|_| "the hash is not in PHC form; use `weir passwd`")?;
+    if parsed.algorithm == argon2::ARGON2ID_IDENT {
+        Ok(hash.to_owned())
+    } else {
+        Err("the hash is not argon2id; use `weir passwd`")
+    }
+}
 
 /// Admits the users of a password file.
 pub struct PasswordFile {
@@ -66,8 +62,8 @@ impl PasswordFile {
     ///
     /// # Errors
     /// When it cannot be read, or the first line that is wrong.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Self, Vec<Problem>> {
-        Self::of(&crate::config::read(&path.into())?)
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Vec<Problem>> {
+        Self::of(&crate::config::read(path.as_ref())?)
     }
 
     /// The users of a text.
@@ -75,7 +71,7 @@ impl PasswordFile {
     /// # Errors
     /// The first line that is wrong.
     pub fn of(source: &Source) -> Result<Self, Vec<Problem>> {
-        let users = parse_source(source)?;
+        let users = LINES.read(source)?;
         let nobody = hash_password("a user who does not exist")
             .map_err(|error| vec![Problem::whole(&source.path, "E1013", error.to_string())])?;
         Ok(Self {
@@ -90,7 +86,7 @@ impl PasswordFile {
     /// # Errors
     /// The first line that is wrong.
     pub fn take(&self, source: &Source, apply: bool) -> Result<usize, Vec<Problem>> {
-        let users = parse_source(source)?;
+        let users = LINES.read(source)?;
         let count = users.len();
         if apply {
             self.users.store(Arc::new(users));
@@ -146,11 +142,10 @@ impl Authenticator for PasswordFile {
 }
 
 /// The argon2id hash of a password in PHC form, as it stands in the file.
-pub fn hash_password(password: &str) -> Result<String, PasswordFileError> {
+pub fn hash_password(password: &str) -> Result<String, HashError> {
     let salt = SaltString::generate(&mut OsRng);
     let hash = Argon2::default().hash_password(password.as_bytes(), &salt);
-    hash.map(|hash| hash.to_string())
-        .map_err(PasswordFileError::Hash)
+    hash.map(|hash| hash.to_string()).map_err(HashError)
 }
 
 /// Whether `password` is the one that `hash` was made of.
@@ -160,47 +155,6 @@ pub fn verify_password(password: &str, hash: &str) -> bool {
             .verify_password(password.as_bytes(), &hash)
             .is_ok()
     })
-}
-
-/// Whether a name can stand in a password file.
-pub fn is_user_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('#') && !name.contains([':', '\n', '\r'])
-}
-
-/// Reads the users of a text.
-fn parse_source(source: &Source) -> Result<Users, Vec<Problem>> {
-    parse(&source.text).map_err(|(line, problem)| {
-        // Without the line itself: it may hold a password that somebody forgot to hash.
-        let mut problem = Problem::whole(&source.path, "E1013", problem)
-            .help("`weir passwd FILE USER` writes such lines");
-        (problem.line, problem.column) = (line, 1);
-        vec![problem]
-    })
-}
-
-fn parse(text: &str) -> Result<Users, (usize, &'static str)> {
-    let mut users = Users::default();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim_end();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (user, hash) = line
-            .split_once(':')
-            .ok_or((number, "expected `user:hash`"))?;
-        if !is_user_name(user) {
-            return Err((number, "the user name is empty"));
-        }
-        let parsed = PasswordHash::new(hash)
-            .map_err(|_| (number, "the hash is not in PHC form; use `weir passwd`"))?;
-        if parsed.algorithm != argon2::ARGON2ID_IDENT {
-            return Err((number, "the hash is not argon2id; use `weir passwd`"));
-        }
-        if users.insert(user.to_owned(), hash.to_owned()).is_some() {
-            return Err((number, "the user stands twice in the file"));
-        }
-    }
-    Ok(users)
 }
 
 #[cfg(test)]
@@ -292,8 +246,9 @@ mod tests {
     }
 
     #[test]
-    fn hashes_of_other_kinds_are_refused_by_line() {
-        assert_eq!(parse("\na:secret").unwrap_err().0, 2);
-        assert!(parse("a:$5$rounds=1$x$y").is_err());
+    fn hashes_of_other_kinds_are_refused() {
+        assert!(check_hash("secret").is_err());
+        assert!(check_hash("$5$rounds=1$x$y").is_err());
+        assert!(check_hash(&hash_password("secret").unwrap()).is_ok());
     }
 }

@@ -4,7 +4,7 @@
 //! `weir passwd --scram` writes them: what a thief of the file gets lets nobody sign in. There is no channel binding.
 //! User names and passwords are taken as they are, without SASLprep.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ahash::HashMap;
@@ -20,7 +20,8 @@ use weir_mqtt::{ReasonCode, Utf8};
 
 use super::Identity;
 use super::enhanced::{Exchange, Mechanism, Step};
-use super::password_file::{PasswordFileError, is_user_name};
+use super::user_lines::Form;
+use crate::problem::{Problem, Source};
 
 /// The authentication method.
 pub const METHOD: &str = "SCRAM-SHA-256";
@@ -97,9 +98,17 @@ fn sign(key: &[u8], data: &[u8]) -> Key {
 /// Users and their credentials.
 type Users = HashMap<String, Credentials>;
 
+const LINES: Form<Credentials> = Form {
+    shape: "user:SCRAM-SHA-256$…",
+    secret: |text| {
+        Credentials::parse(text)
+            .ok_or("these are no SCRAM-SHA-256 credentials; use `weir passwd --scram`")
+    },
+    help: "`weir passwd --scram FILE USER` writes such lines",
+};
+
 /// The mechanism over a file.
 pub struct ScramFile {
-    path: PathBuf,
     users: Arc<ArcSwap<Users>>,
     /// Makes the salts of users who do not exist, so that asking twice gives the same.
     secret: Key,
@@ -109,26 +118,36 @@ impl ScramFile {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it cannot be read or a line is not one of credentials.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Self, PasswordFileError> {
-        let path = path.into();
-        let users = read(&path)?;
+    /// When it cannot be read, or the first line that is wrong.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Vec<Problem>> {
+        Self::of(&crate::config::read(path.as_ref())?)
+    }
+
+    /// The users of a text.
+    ///
+    /// # Errors
+    /// The first line that is wrong.
+    pub fn of(source: &Source) -> Result<Self, Vec<Problem>> {
+        let users = LINES.read(source)?;
         let mut secret = Key::default();
         rand::rng().fill_bytes(&mut secret);
         Ok(Self {
-            path,
             users: Arc::new(ArcSwap::from_pointee(users)),
             secret,
         })
     }
 
-    /// Reads the file again. On an error the users stay as they were.
+    /// Takes the users of a text from now on, or only looks whether it could. Gives their number.
     ///
     /// # Errors
-    /// When it cannot be read or a line is not one of credentials.
-    pub fn reload(&self) -> Result<(), PasswordFileError> {
-        self.users.store(Arc::new(read(&self.path)?));
-        Ok(())
+    /// The first line that is wrong.
+    pub fn take(&self, source: &Source, apply: bool) -> Result<usize, Vec<Problem>> {
+        let users = LINES.read(source)?;
+        let count = users.len();
+        if apply {
+            self.users.store(Arc::new(users));
+        }
+        Ok(count)
     }
 }
 
@@ -300,40 +319,6 @@ fn unescape(name: &str) -> Option<String> {
     Some(plain)
 }
 
-fn read(path: &Path) -> Result<Users, PasswordFileError> {
-    let text = std::fs::read_to_string(path).map_err(|source| PasswordFileError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    parse(&text).map_err(|(line, problem)| PasswordFileError::Line {
-        path: path.to_owned(),
-        line,
-        problem,
-    })
-}
-
-fn parse(text: &str) -> Result<Users, (usize, &'static str)> {
-    let mut users = Users::default();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim_end();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (user, credentials) = line
-            .split_once(':')
-            .filter(|(user, _)| is_user_name(user))
-            .ok_or((number, "expected `user:SCRAM-SHA-256$…`"))?;
-        let credentials = Credentials::parse(credentials).ok_or((
-            number,
-            "these are no SCRAM-SHA-256 credentials; use `weir passwd --scram`",
-        ))?;
-        if users.insert(user.to_owned(), credentials).is_some() {
-            return Err((number, "the user stands twice in the file"));
-        }
-    }
-    Ok(users)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,13 +435,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_as_they_are_written() {
+    fn credentials_are_read_as_they_are_written() {
         let credentials = Credentials::derive("secret", b"0123456789abcdef", 4096);
-        let text = format!("# devices\n\nalice:{}\n", credentials.to_line());
-        assert_eq!(parse(&text).unwrap()["alice"], credentials);
-        assert_eq!(parse("alice:$argon2id$x").unwrap_err().0, 1);
-        assert!(parse(&format!("{text}{text}")).is_err());
-        let weak = credentials.to_line().replace("$4096:", "$1:");
-        assert!(parse(&format!("alice:{weak}")).is_err());
+        let line = credentials.to_line();
+        assert_eq!(Credentials::parse(&line), Some(credentials));
+        assert_eq!(Credentials::parse("$argon2id$x"), None);
+        let weak = line.replace("$4096:", "$1:");
+        assert_eq!(Credentials::parse(&weak), None);
     }
 }

@@ -4,8 +4,8 @@ use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use super::{Common, Exit, out_json, out_line, say};
-use crate::auth::password_file;
 use crate::auth::scram::Credentials;
+use crate::auth::{self, password_file};
 use crate::project::files::write_whole;
 
 #[derive(clap::Args)]
@@ -23,7 +23,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    if !password_file::is_user_name(&args.user) {
+    if !auth::is_user_name(&args.user) {
         say("weir: a user name is not empty and has no `:`");
         return Exit::Usage;
     }

@@ -71,14 +71,7 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
             _ = tokio::signal::ctrl_c() => break Exit::Interrupted,
             () = &mut deadline => break Exit::Timeout,
             () = received(&mut terminate) => break Exit::Ok,
-            () = received(&mut hang_up) => {
-                if let Some(scram) = &app.scram
-                    && let Err(error) = scram.reload()
-                {
-                    tracing::error!(%error, "the SCRAM file was not reloaded; the old one goes on");
-                }
-                app.reloader.reload(false).await.log();
-            }
+            () = received(&mut hang_up) => app.reloader.reload(false).await.log(),
         }
     };
     tracing::info!("stopping");

@@ -85,17 +85,32 @@ impl Shared {
     ) -> Result<Client, Refusal> {
         let (client_id, peer) = (connect.client_id.clone(), door.peer);
         let admitted = self.examine(connect, door, proof).await;
-        if let Err(Refusal { reason, why, .. }) = &admitted
-            && let Some(unsaid) = self.refusals.line(self.clock.now(), *reason)
-        {
-            let reason = reason.name();
-            tracing::warn!(%client_id, peer = ?peer, reason, why, unsaid, "a client is refused");
+        if let Err(refusal) = &admitted {
+            self.tell_refused(&client_id, peer, refusal);
         }
         admitted
     }
 
+    /// A line in the log, unless there has just been one about the same.
+    pub(crate) fn tell_refused(
+        &self,
+        client_id: &str,
+        peer: Option<SocketAddr>,
+        refusal: &Refusal,
+    ) {
+        let Refusal { reason, why, .. } = refusal;
+        if let Some(unsaid) = self.refusals.line(self.clock.now(), *reason) {
+            let reason = reason.name();
+            tracing::warn!(client_id, peer = ?peer, reason, why, unsaid, "a client is refused");
+        }
+    }
+
     /// What is cheap to find out about someone who wants to come in, before anything costly is done for it.
-    fn let_in(&self, connect: &Connect, peer: Option<SocketAddr>) -> Result<(), ReasonCode> {
+    pub(crate) fn let_in(
+        &self,
+        connect: &Connect,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), ReasonCode> {
         let now = self.clock.now();
         let address = peer.map(|peer| peer.ip());
         self.entrance.admits(
@@ -112,7 +127,9 @@ impl Shared {
         door: Door,
         proof: Option<Proof>,
     ) -> Result<Client, Refusal> {
-        self.let_in(&connect, door.peer)?;
+        if proof.is_none() {
+            self.let_in(&connect, door.peer)?;
+        }
         let mut admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
         self.identify(&connect, &door, &mut admission)?;
         self.check_will_payload(&connect)?;

@@ -101,13 +101,16 @@ where
         }
         Ok(Some(Ok(connect))) => {
             let (version, max) = (connect.version, max_packet_size(&connect));
-            let proof = converse(shared, stream, &mut unread, &connect);
+            let proof = converse(shared, stream, &mut unread, &connect, door.peer);
             let admitted = match tokio::time::timeout_at(deadline, proof).await {
                 Err(_) | Ok(None) => {
                     tap.iter().for_each(|tap| tap.failed());
                     return None;
                 }
-                Ok(Some(Err(refusal))) => Err(refusal),
+                Ok(Some(Err(refusal))) => {
+                    shared.tell_refused(&connect.client_id, door.peer, &refusal);
+                    Err(refusal)
+                }
                 Ok(Some(Ok(proof))) => shared.admit(connect, *door, proof).await,
             };
             match admitted {

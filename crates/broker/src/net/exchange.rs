@@ -2,6 +2,8 @@
 //!
 //! It runs within the deadline of CONNECT. Until it has succeeded the client may send nothing but AUTH and DISCONNECT.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weir_mqtt::properties::AuthProperties;
@@ -19,6 +21,7 @@ pub(super) async fn converse<S>(
     stream: &mut S,
     unread: &mut Vec<u8>,
     connect: &Connect,
+    peer: Option<SocketAddr>,
 ) -> Option<Result<Option<Proof>, Refusal>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -31,6 +34,9 @@ where
         let why = "this server does not know the authentication method";
         return Some(Err(refusal(ReasonCode::BadAuthenticationMethod, why)));
     };
+    if let Err(reason) = shared.let_in(connect, peer) {
+        return Some(Err(reason.into()));
+    }
     let mut exchange = mechanism.begin();
     let mut data = connect.properties.authentication_data.clone();
     loop {
