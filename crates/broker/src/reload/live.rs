@@ -1,0 +1,360 @@
+//! The connectors and sinks that are open: from one set of rules to the next, and what they say of themselves.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use weir_sinks::{Connector, ConsoleOutput, LinkState, SinkHandle, SinkSpec};
+
+use super::report::FileOutcome;
+use super::{Reloader, State};
+use crate::pipeline::{LiveRule, LiveSink, Target};
+use crate::problem::Problem;
+use crate::project::check::{Checked, CheckedRule, CheckedSink, Verdict};
+use crate::project::files::FileId;
+
+/// How long the sinks of a removed rule may take to deliver what they have.
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
+/// An evaluation that began on the old rules ends well within this; only then are their sinks closed.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
+
+pub(super) struct OpenSink {
+    fingerprint: u64,
+    kind: &'static str,
+    handle: SinkHandle,
+}
+
+impl Reloader {
+    /// Opens what is new, swaps the live rules, lets go of what is gone. Returns what could not be opened.
+    pub(super) fn apply(&self, checked: &mut Checked) -> Vec<FileOutcome> {
+        let mut failed = Vec::new();
+        let mut state = self.state.lock();
+        let connectors = self.open_connectors(checked, &state, &mut failed);
+        let mut sinks = BTreeMap::new();
+        let mut live = Vec::new();
+        let rules: Vec<CheckedRule> = checked
+            .rules
+            .values()
+            .filter(|rule| rule.enabled)
+            .cloned()
+            .collect();
+        for rule in &rules {
+            match self.live_rule(rule, &connectors, &mut state, &mut sinks) {
+                Ok(rule) => live.push(rule),
+                Err((sink, error)) => {
+                    // As a whole: a rule without one of its sinks would acknowledge what it does not keep.
+                    let before = self.pipeline.rule(&rule.id);
+                    self.refuse(checked, rule, &sink, &error, before.is_some());
+                    if let Some(before) = before {
+                        keep_open(&before, &state, &mut sinks);
+                        live.push(before);
+                    }
+                }
+            }
+        }
+        self.pipeline.swap(live);
+        let gone: Vec<OpenSink> = std::mem::take(&mut state.sinks)
+            .into_iter()
+            .filter(|(key, _)| !sinks.contains_key(key))
+            .map(|(_, sink)| sink)
+            .collect();
+        state.sinks = sinks;
+        state.connectors = connectors;
+        let rules = &checked.rules;
+        state.counters.retain(|id, _| rules.contains_key(id));
+        state.draining.retain(|(_, drain)| !drain.is_finished());
+        for sink in gone {
+            let drain = tokio::spawn(drained(sink.handle.clone()));
+            state.draining.push((sink, drain));
+        }
+        failed
+    }
+
+    fn live_rule(
+        &self,
+        rule: &CheckedRule,
+        connectors: &HashMap<String, (u64, Arc<Connector>)>,
+        state: &mut State,
+        sinks: &mut BTreeMap<(String, String), OpenSink>,
+    ) -> Result<Arc<LiveRule>, (Arc<str>, weir_sinks::SinkError)> {
+        let counters = Arc::clone(state.counters.entry(rule.id.to_string()).or_default());
+        let mut opened = BTreeMap::new();
+        let mut targets = Vec::new();
+        for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
+            let target = self
+                .target(rule, sink, connectors, state, &mut opened)
+                .map_err(|error| (Arc::clone(&sink.id), error))?;
+            targets.push(LiveSink {
+                id: Arc::clone(&sink.id),
+                target,
+            });
+        }
+        sinks.extend(opened);
+        Ok(Arc::new(LiveRule {
+            id: Arc::clone(&rule.id),
+            rule: Arc::clone(&rule.rule),
+            sinks: targets,
+            counters,
+            on_error: rule.on_error,
+        }))
+    }
+
+    /// Marks a rule whose sink cannot be opened.
+    fn refuse(
+        &self,
+        checked: &mut Checked,
+        rule: &CheckedRule,
+        sink: &str,
+        error: &weir_sinks::SinkError,
+        stands_in: bool,
+    ) {
+        let message = format!("the sink `{sink}` cannot be opened: {error}");
+        let problem = Problem::whole(&rule.source.path, error.code(), message);
+        let file = FileId::rule(&rule.id);
+        if let Some(report) = checked
+            .reports
+            .iter_mut()
+            .find(|report| report.file == file)
+        {
+            report.verdict = if stands_in {
+                Verdict::Stale
+            } else {
+                Verdict::Refused
+            };
+            report.problems.insert(0, problem);
+        }
+        // The copy of the version before stays; what is live of it stays too.
+        checked.good.0.remove(&file);
+        if !stands_in {
+            checked.rules.remove(&*rule.id);
+        }
+    }
+
+    fn open_connectors(
+        &self,
+        checked: &Checked,
+        state: &State,
+        failed: &mut Vec<FileOutcome>,
+    ) -> HashMap<String, (u64, Arc<Connector>)> {
+        let used: BTreeSet<&str> = checked
+            .rules
+            .values()
+            .filter(|rule| rule.enabled)
+            .flat_map(|rule| rule.sinks.iter().filter(|sink| sink.plan.enabled))
+            .filter_map(|sink| sink.plan.connector.as_deref())
+            .collect();
+        let mut open = HashMap::new();
+        for name in used {
+            let Some(connector) = checked.connectors.get(name) else {
+                continue;
+            };
+            if let Some((fingerprint, kept)) = state.connectors.get(name)
+                && *fingerprint == connector.fingerprint
+            {
+                open.insert(name.to_owned(), (*fingerprint, Arc::clone(kept)));
+                continue;
+            }
+            match Connector::open(name, &connector.config, Path::new(".")) {
+                Ok(opened) => {
+                    open.insert(name.to_owned(), (connector.fingerprint, opened));
+                }
+                Err(error) => {
+                    let path = checked
+                        .good
+                        .get(&FileId::connector(name))
+                        .map_or_else(PathBuf::new, |source| source.path.clone());
+                    failed.push(FileOutcome {
+                        path: path.clone(),
+                        outcome: "refused",
+                        detail: "it could not be opened".to_owned(),
+                        diagnostics: vec![Problem::whole(path, error.code(), error.to_string())],
+                    });
+                    if let Some(kept) = state.connectors.get(name) {
+                        open.insert(name.to_owned(), kept.clone());
+                    }
+                }
+            }
+        }
+        open
+    }
+
+    fn target(
+        &self,
+        rule: &CheckedRule,
+        sink: &CheckedSink,
+        connectors: &HashMap<String, (u64, Arc<Connector>)>,
+        state: &State,
+        sinks: &mut BTreeMap<(String, String), OpenSink>,
+    ) -> Result<Target, weir_sinks::SinkError> {
+        if matches!(sink.plan.target, weir_sinks::plan::Target::Republish(_)) {
+            return Ok(Target::Republish(Arc::clone(&sink.plan)));
+        }
+        let key = (rule.id.to_string(), sink.id.to_string());
+        let spec = || SinkSpec {
+            rule_id: rule.id.to_string(),
+            sink_id: sink.id.to_string(),
+            plan: (*sink.plan).clone(),
+            connector: sink
+                .plan
+                .connector
+                .as_ref()
+                .and_then(|name| connectors.get(name))
+                .map(|(_, connector)| Arc::clone(connector)),
+            data_dir: self.data_dir.clone(),
+            store_id: self.store_id.clone(),
+            console: ConsoleOutput::stdout(),
+        };
+        let handle = match state.sinks.get(&key) {
+            Some(open) if open.fingerprint == sink.fingerprint => open.handle.clone(),
+            Some(open) => {
+                open.handle.reconfigure(&spec())?;
+                open.handle.clone()
+            }
+            None => weir_sinks::open(&spec())?,
+        };
+        sinks.insert(
+            key,
+            OpenSink {
+                fingerprint: sink.fingerprint,
+                kind: sink.plan.kind.name(),
+                handle: handle.clone(),
+            },
+        );
+        Ok(Target::Queue(handle))
+    }
+
+    /// Every open sink with its type; those that drain are still open.
+    pub fn open_sinks(&self) -> Vec<(&'static str, SinkHandle)> {
+        let state = self.state.lock();
+        let draining = state
+            .draining
+            .iter()
+            .filter(|(_, drain)| !drain.is_finished())
+            .map(|(sink, _)| sink);
+        state
+            .sinks
+            .values()
+            .chain(draining)
+            .map(|sink| (sink.kind, sink.handle.clone()))
+            .collect()
+    }
+
+    /// Every open connector.
+    pub fn open_connectors_now(&self) -> Vec<Arc<Connector>> {
+        self.state
+            .lock()
+            .connectors
+            .values()
+            .map(|(_, connector)| Arc::clone(connector))
+            .collect()
+    }
+
+    /// The connectors that have no link now.
+    pub fn connectors_down(&self) -> Vec<String> {
+        let mut down: Vec<String> = self
+            .open_connectors_now()
+            .iter()
+            .filter(|connector| {
+                !matches!(
+                    connector.state().link,
+                    LinkState::Up | LinkState::Idle | LinkState::Connecting
+                )
+            })
+            .map(|connector| connector.name().to_owned())
+            .collect();
+        down.sort();
+        down
+    }
+
+    /// Every open connector for the HTTP side.
+    pub fn connectors_json(&self) -> Vec<serde_json::Value> {
+        self.open_connectors_now()
+            .iter()
+            .map(|connector| {
+                let state = connector.state();
+                json!({
+                    "name": connector.name(), "type": connector.kind(), "state": state.link.name(), "since_ms": state.since_ms,
+                    "last_ok_ms": state.last_ok_ms, "next_try_ms": state.next_try_ms,
+                    "last_error": state.last_error.map(|last| json!({
+                        "code": last.error.code(), "detail": last.error.to_string(), "at_ms": last.at_ms,
+                    })),
+                })
+            })
+            .collect()
+    }
+
+    /// Every open sink for the HTTP side.
+    pub fn sinks_json(&self) -> Vec<serde_json::Value> {
+        self.open_sinks()
+            .iter()
+            .map(|(kind, sink)| {
+                let counters = sink.counters();
+                json!({
+                    "rule": sink.rule_id(), "sink": sink.sink_id(), "type": kind, "state": sink.state().name(),
+                    "rows_in": counters.rows_in, "delivered": counters.delivered, "dropped": counters.dropped,
+                    "dead_lettered": counters.dead_lettered, "retries": counters.retries,
+                    "buffer_rows": counters.buffered_rows, "buffer_bytes": counters.buffered_bytes,
+                    "inflight": counters.inflight_rows, "oldest_accepted_at_ms": counters.oldest_accepted_at_ms,
+                    "last_error": sink.last_error().map(|last| json!({
+                        "code": last.error.code(), "detail": last.error.to_string(), "at_ms": last.at_ms,
+                    })),
+                })
+            })
+            .collect()
+    }
+
+    /// Ends every sink; returns how many rows went to the dead letters or were lost because time ran out.
+    pub async fn close(&self, within: Duration) -> u64 {
+        let (sinks, draining) = {
+            let mut state = self.state.lock();
+            (
+                std::mem::take(&mut state.sinks),
+                std::mem::take(&mut state.draining),
+            )
+        };
+        let mut drains: Vec<_> = draining.into_iter().map(|(_, drain)| drain).collect();
+        drains.extend(sinks.into_values().map(|sink| {
+            tokio::spawn(async move {
+                let drained = sink.handle.drain(within).await;
+                drained.dead_lettered + drained.lost
+            })
+        }));
+        let mut left = 0;
+        for drain in drains {
+            left += drain.await.unwrap_or(0);
+        }
+        self.state.lock().connectors.clear();
+        left
+    }
+}
+
+/// Lets the sink of a removed rule deliver what it has; returns how many rows it could not.
+async fn drained(handle: SinkHandle) -> u64 {
+    tokio::time::sleep(IN_FLIGHT).await;
+    let drained = handle.drain(DRAIN).await;
+    tracing::info!(
+        rule = handle.rule_id(),
+        sink = handle.sink_id(),
+        dead_lettered = drained.dead_lettered,
+        lost = drained.lost,
+        "the sink of a removed rule has ended"
+    );
+    drained.dead_lettered + drained.lost
+}
+
+/// Carries the open sinks of a rule that goes on as it is.
+fn keep_open(rule: &LiveRule, state: &State, sinks: &mut BTreeMap<(String, String), OpenSink>) {
+    for sink in &rule.sinks {
+        let key = (rule.id.to_string(), sink.id.to_string());
+        if let Some(open) = state.sinks.get(&key) {
+            let open = OpenSink {
+                fingerprint: open.fingerprint,
+                kind: open.kind,
+                handle: open.handle.clone(),
+            };
+            sinks.insert(key, open);
+        }
+    }
+}
