@@ -329,7 +329,7 @@ where
             if self.client.poll_ready(cx) {
                 let news = self.client.news();
                 if let Some(leave) = news.leave {
-                    return Poll::Ready(leave);
+                    return Poll::Ready(self.last_round(leave, cx));
                 }
                 if news.was_written_to {
                     (self.active_at, self.warm) = (self.shared.clock.now(), true);
@@ -349,6 +349,18 @@ where
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// A client that is taken over has often said goodbye before it came back: what has come by now still counts, and
+    /// a DISCONNECT among it takes the Will away.
+    fn last_round(&mut self, leave: Leave, cx: &mut Context<'_>) -> Leave {
+        if leave.reason != CloseReason::TakenOver {
+            return leave;
+        }
+        match self.round(cx) {
+            Err(own) if own.reason == CloseReason::Normal => own,
+            _ => leave,
+        }
     }
 
     /// Everything that can be done now, once; false when there was nothing.

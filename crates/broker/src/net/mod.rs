@@ -11,3 +11,6 @@ pub(crate) mod tls;
 pub(crate) mod transport;
 pub(crate) mod websocket;
 pub(crate) mod wire;
+
+#[cfg(test)]
+mod connection_tests;
