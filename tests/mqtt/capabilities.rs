@@ -302,6 +302,23 @@ async fn a_disconnect_says_why_unless_it_would_be_too_large() {
 }
 
 #[tokio::test]
+async fn an_operator_can_have_codes_without_words() {
+    let broker = TestBroker::with(BrokerSettings {
+        reason_strings: false,
+        max_topic_levels: 2,
+        ..BrokerSettings::default()
+    })
+    .await;
+    let mut client = broker.connect(V5, "a").await;
+    client
+        .send(Packet::Publish(publish("a/b/c", "x", 0, 0)))
+        .await;
+    let said = last_words(client).await;
+    assert_eq!(said.reason, ReasonCode::TopicNameInvalid);
+    assert_eq!(said.properties, None);
+}
+
+#[tokio::test]
 async fn response_information_is_for_clients_that_ask() {
     // [MQTT-3.1.2-28]
     let settings = BrokerSettings {

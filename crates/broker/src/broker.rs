@@ -67,6 +67,8 @@ pub struct BrokerSettings {
     pub short_v31_client_ids: bool,
     /// A client without keep-alive is given up after this long without a packet. `None`: never.
     pub idle_timeout: Option<Duration>,
+    /// Whether MQTT 5 clients are told in words why something is refused.
+    pub reason_strings: bool,
     /// Whether payloads that are said to be UTF-8 text are checked.
     pub check_payload_format: bool,
     /// What MQTT 5 clients that ask get as response information; `%c` is the client identifier.
@@ -154,6 +156,7 @@ impl Default for BrokerSettings {
             capabilities: Capabilities::default(),
             short_v31_client_ids: false,
             idle_timeout: None,
+            reason_strings: true,
             check_payload_format: true,
             response_information: None,
             server_reference: None,

@@ -59,6 +59,8 @@ pub struct Mqtt {
     pub topic_alias_out: u16,
     /// Holds MQTT 3.1 clients to identifiers of at most 23 characters.
     pub short_v31_client_ids: bool,
+    /// Tells MQTT 5 clients in words why something is refused, beside the reason code.
+    pub reason_strings: bool,
     /// Checks payloads that are said to be UTF-8 text.
     pub check_payload_format: bool,
     /// What clients that ask get as the basis of response topics; `%c` is the client identifier.
@@ -218,6 +220,7 @@ impl Default for Mqtt {
             topic_alias_in: 16,
             topic_alias_out: 16,
             short_v31_client_ids: false,
+            reason_strings: true,
             check_payload_format: true,
             response_information: None,
             server_reference: None,
@@ -356,6 +359,7 @@ impl Mqtt {
                 subscription_identifiers: self.subscription_identifiers,
             },
             short_v31_client_ids: self.short_v31_client_ids,
+            reason_strings: self.reason_strings,
             check_payload_format: self.check_payload_format,
             response_information: self.response_information.clone(),
             server_reference: self.server_reference.clone(),

@@ -188,7 +188,8 @@ impl Shared {
             info,
             subject,
             &admission,
-            connect.version.is_v5()
+            self.settings.reason_strings
+                && connect.version.is_v5()
                 && connect.properties.request_problem_information != Some(false),
         );
         client.sign_in = sign_in;
@@ -216,10 +217,14 @@ impl Shared {
     pub(crate) fn connack_of(&self, refusal: &Refusal) -> ConnAck {
         let (reason, server_reference) = self.refer(refusal.reason);
         let mut connack = ConnAck::refused(reason);
-        connack.properties.reason_string =
-            (!refusal.why.is_empty()).then(|| Utf8::from(refusal.why));
+        connack.properties.reason_string = self.in_words(refusal.why);
         connack.properties.server_reference = server_reference;
         connack
+    }
+
+    /// A reason string, where the settings want them and there is more to say than the code does.
+    pub(crate) fn in_words(&self, why: &'static str) -> Option<Utf8> {
+        (self.settings.reason_strings && !why.is_empty()).then(|| Utf8::from(why))
     }
 
     /// Sends clients elsewhere that this server cannot serve now, if there is an elsewhere.

@@ -262,7 +262,7 @@ impl Client {
         let reason = leave.say.filter(|_| self.info.version.is_v5())?;
         let (reason, server_reference) = self.shared.refer(reason);
         let properties = DisconnectProperties {
-            reason_string: (!leave.why.is_empty()).then(|| Utf8::from(leave.why)),
+            reason_string: self.shared.in_words(leave.why),
             server_reference,
             ..DisconnectProperties::default()
         };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep_until, timeout};
-use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, Utf8, codec};
+use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, codec};
 
 use super::exchange::converse;
 use crate::core::Millis;
@@ -134,7 +134,7 @@ where
                 .add(1);
             tracing::debug!(?peer, transport, %error, "the first packet is no CONNECT that can be accepted");
             error.connack().map(|(version, mut connack)| {
-                connack.properties.reason_string = Some(Utf8::from(error.detail));
+                connack.properties.reason_string = shared.in_words(error.detail);
                 (version, connack, usize::MAX)
             })
         }
@@ -754,6 +754,8 @@ fn cut(bytes: &[u8], max_packet_size: usize) -> Cut {
 
 #[cfg(test)]
 mod tests {
+    use weir_mqtt::Utf8;
+
     use super::*;
 
     #[test]

@@ -12,9 +12,11 @@ use weir_mqtt::{
 };
 
 use super::connection::serve;
+use super::stream::Stream;
 use super::transport::Transport;
 use crate::auth::AllowAll;
 use crate::auth::anonymous::Anonymous;
+use crate::auth::enhanced::Mechanisms;
 use crate::broker::BrokerSettings;
 use crate::driver::admission::Door;
 use crate::driver::{Parts, Shared};
@@ -30,6 +32,10 @@ fn broker() -> Arc<Shared> {
         pipeline: Arc::new(pipeline),
         authenticator: Arc::new(Anonymous),
         authorizer: Arc::new(AllowAll),
+        mechanisms: Mechanisms::default(),
+        banned: Arc::default(),
+        hooks: crate::hooks::Hooks::default(),
+        storage: None,
     })
 }
 
@@ -46,6 +52,7 @@ fn open(broker: &Arc<Shared>) -> DuplexStream {
         deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         allow_anonymous: true,
     };
+    let theirs: Box<dyn Stream> = Box::new(theirs);
     tokio::spawn(serve(Arc::clone(broker), theirs, Box::new(door)));
     ours
 }
