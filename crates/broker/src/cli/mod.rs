@@ -296,6 +296,15 @@ fn on_a_runtime<F: Future<Output = Exit>>(task: F) -> Exit {
     exit
 }
 
+/// Lets this process, and those that it starts, open as many files as the system allows it to: a connection is one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    // Where it cannot be raised, whatever needs more files says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+}
+
 /// Resolves when `--timeout` has passed.
 async fn deadline(common: &Common) {
     match common.timeout {

@@ -31,6 +31,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         print_problems(&[*problem]);
         return Exit::ConfigInvalid;
     }
+    super::raise_file_limit();
     super::on_a_runtime(serve(common, &config, file.as_deref()))
 }
 

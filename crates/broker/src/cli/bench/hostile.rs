@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::hostile_clients::Kind;
+use super::hostile_clients::{Kind, Ways};
 use super::process::Processes;
 use super::report::{mebibytes, tenths, time};
 use super::socket::prepare_process;
@@ -26,9 +26,11 @@ pub(super) struct Args {
     /// Clients that are connected, subscribe once and do nothing
     #[arg(long, default_value = "10000")]
     idle: u32,
-    /// Hostile clients, a sixth of each kind
+    /// Hostile clients, as many of each kind
     #[arg(long, default_value = "1000")]
     hostile: u32,
+    #[command(flatten)]
+    ways: Ways,
     /// Messages a second of the good ones together
     #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
@@ -165,6 +167,7 @@ impl Crowd {
         let mut command = child(args, "hostile-clients")?;
         command
             .args([flag, &number.to_string(), "--sources", SOURCES])
+            .args(args.ways.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn()?;

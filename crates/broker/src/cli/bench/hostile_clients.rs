@@ -1,11 +1,13 @@
 //! Clients that mean harm, each in its own way, and that come back when they are thrown out.
 
+use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use serde_json::{Map, json};
 use weir_mqtt::{
     PacketId, ProtocolVersion, QoS, Subscribe, SubscribeOptions, SubscriptionFilter,
@@ -28,18 +30,61 @@ pub(super) struct Args {
     #[arg(long, default_value = "0")]
     hostile: u32,
     #[command(flatten)]
+    ways: Ways,
+    #[command(flatten)]
     target: Target,
 }
 
+/// What the hostile clients do.
+#[derive(Clone, clap::Args)]
+pub(super) struct Ways {
+    /// Only these ways of being hostile
+    #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL)]
+    kinds: Vec<Kind>,
+    /// How often a second each of them may send
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pace: u16,
+}
+
+impl Ways {
+    /// As arguments of another process.
+    pub(super) fn arguments(&self) -> [String; 4] {
+        let kinds: Vec<_> = self.kinds.iter().map(Kind::to_string).collect();
+        let pace = self.pace.to_string();
+        [
+            "--kinds".to_owned(),
+            kinds.join(","),
+            "--pace".to_owned(),
+            pace,
+        ]
+    }
+
+    fn tick(&self) -> Duration {
+        Duration::from_secs(1) / u32::from(self.pace)
+    }
+}
+
 /// A way to be a burden.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Kind {
+    /// Subscribe to a topic of the good ones and never read
     NeverReads,
+    /// Send one byte a second
     ByteASecond,
+    /// Never send CONNECT
     NoConnect,
+    /// Announce a packet of 256 MiB, and send it in small parts
     HugeLength,
+    /// Send SUBSCRIBE after SUBSCRIBE
     SubscribeFlood,
+    /// Subscribe to 100,000 filters
     ManyFilters,
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name().replace('_', "-"))
+    }
 }
 
 impl Kind {
@@ -66,7 +111,7 @@ impl Kind {
 
     pub(super) const fn what(self) -> &'static str {
         match self {
-            Self::NeverReads => "subscribe to everything and never read",
+            Self::NeverReads => "subscribe and never read",
             Self::ByteASecond => "send one byte a second",
             Self::NoConnect => "never send CONNECT",
             Self::HugeLength => "announce a packet of 256 MiB",
@@ -76,12 +121,11 @@ impl Kind {
     }
 }
 
-/// How often each client may act.
-const TICK: Duration = Duration::from_millis(20);
 /// How long one that was thrown out stays away.
 const AWAY: Duration = Duration::from_secs(1);
 const MANY_FILTERS: usize = 100_000;
-const FILTERS_IN_A_PACKET: usize = 50;
+/// Filters in one SUBSCRIBE.
+const FILTERS: usize = 20;
 /// A small window: what a client does not read must be the broker's problem at once, not the kernel's.
 const SMALL_BUFFER: usize = 4096;
 
@@ -98,9 +142,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         clients: Vec::new(),
         closed: [0; Kind::ALL.len()],
     };
+    let kinds = args.ways.kinds.iter().copied().cycle();
     let number = usize::try_from(args.hostile).unwrap_or(usize::MAX);
-    crowd.clients = (0..number).map(Hostile::new).collect();
-    crowd.work(&stop)?;
+    crowd.clients = kinds.take(number).map(Hostile::new).collect();
+    crowd.work(args.ways.tick(), &stop)?;
     let closed = Kind::ALL.iter().zip(crowd.closed);
     let closed: Map<_, _> = closed
         .map(|(kind, times)| (kind.name().to_owned(), json!(times)))
@@ -151,10 +196,10 @@ struct Hostile {
 }
 
 impl Hostile {
-    fn new(number: usize) -> Self {
+    fn new(kind: Kind) -> Self {
         let now = Instant::now();
         Self {
-            kind: Kind::ALL[number % Kind::ALL.len()],
+            kind,
             socket: None,
             out: Vec::new(),
             written: 0,
@@ -171,7 +216,8 @@ impl Hostile {
             .expect("a client id of plain letters");
         match self.kind {
             Kind::NoConnect => words.clear(),
-            Kind::NeverReads => subscribe(["bench/pair/#".to_owned()], &mut words),
+            // One topic, not all: with all of them this would be a fan-out, not a client that never reads.
+            Kind::NeverReads => subscribe(["bench/pair/0/up".to_owned()], &mut words),
             // A PUBLISH of the longest length that can be written.
             Kind::HugeLength => {
                 words.extend_from_slice(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F, 0, 1, b'x'])
@@ -185,10 +231,10 @@ impl Hostile {
     fn more_words(&mut self, number: usize) {
         let filters = match self.kind {
             Kind::HugeLength => return self.out.resize(1024, b'x'),
-            Kind::SubscribeFlood => 0..FILTERS_IN_A_PACKET,
+            Kind::SubscribeFlood => 0..FILTERS,
             Kind::ManyFilters if self.filters < MANY_FILTERS => {
                 let first = self.filters;
-                self.filters += FILTERS_IN_A_PACKET;
+                self.filters += FILTERS;
                 first..self.filters
             }
             _ => return,
@@ -250,14 +296,14 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn work(&mut self, stop: &AtomicBool) -> std::io::Result<()> {
+    fn work(&mut self, every: Duration, stop: &AtomicBool) -> std::io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
         let mut told = false;
         let mut tick = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
             if now >= tick {
-                tick = now + TICK;
+                tick = now + every;
                 for key in 0..self.clients.len() {
                     self.open_or_act(key, now);
                 }

@@ -13,7 +13,6 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send,
     socket_with, sockopt,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a socket is ready for.
 #[derive(Clone, Copy, Debug)]
@@ -170,17 +169,9 @@ fn moved(result: Result<usize, Errno>) -> io::Result<Moved> {
     }
 }
 
-/// Lets this process, and those that it starts, open as many files as it may, and wake when it asked to.
+/// Lets this process open many files, and wake when it asked to.
 pub(super) fn prepare_process() {
-    let limit = getrlimit(Resource::Nofile);
-    // Where the limit cannot be raised, the connects that fail will say so.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    );
+    crate::cli::raise_file_limit();
     // The default slack of 50 µs would be in every paced message.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1000));
 }
