@@ -167,6 +167,7 @@ impl Crowd {
         let mut command = child(args, "hostile-clients")?;
         command
             .args([flag, &number.to_string(), "--sources", SOURCES])
+            .args(["--pairs", &(args.good / 2).max(1).to_string()])
             .args(args.ways.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());

@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Clients that mean harm
     #[arg(long, default_value = "0")]
     hostile: u32,
+    /// Publishers among the good ones, over whose topics those that never read are spread
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
+    pairs: u16,
     #[command(flatten)]
     ways: Ways,
     #[command(flatten)]
@@ -59,7 +62,8 @@ impl Ways {
         ]
     }
 
-    fn tick(&self) -> Duration {
+    /// How long it takes until each client's turn comes again.
+    fn turn(&self) -> Duration {
         Duration::from_secs(1) / u32::from(self.pace)
     }
 }
@@ -123,6 +127,8 @@ impl Kind {
 
 /// How long one that was thrown out stays away.
 const AWAY: Duration = Duration::from_secs(1);
+/// The clients take turns in so many groups: all at once would be one burst, which no thousand strangers send.
+const GROUPS: usize = 20;
 const MANY_FILTERS: usize = 100_000;
 /// Filters in one SUBSCRIBE.
 const FILTERS: usize = 20;
@@ -139,13 +145,14 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         poller: Poller::new()?,
         target: args.target.address()?,
         sources: args.target.sources,
+        pairs: usize::from(args.pairs),
         clients: Vec::new(),
         closed: [0; Kind::ALL.len()],
     };
     let kinds = args.ways.kinds.iter().copied().cycle();
     let number = usize::try_from(args.hostile).unwrap_or(usize::MAX);
     crowd.clients = kinds.take(number).map(Hostile::new).collect();
-    crowd.work(args.ways.tick(), &stop)?;
+    crowd.work(args.ways.turn(), &stop)?;
     let closed = Kind::ALL.iter().zip(crowd.closed);
     let closed: Map<_, _> = closed
         .map(|(kind, times)| (kind.name().to_owned(), json!(times)))
@@ -210,14 +217,16 @@ impl Hostile {
     }
 
     /// What it says as soon as it is connected.
-    fn first_words(&self, number: usize) -> Vec<u8> {
+    fn first_words(&self, number: usize, pairs: usize) -> Vec<u8> {
         let id = format!("weir-bench-hostile-{number}");
         let mut words = connect_packet(&id, ProtocolVersion::V3_1_1, None)
             .expect("a client id of plain letters");
         match self.kind {
             Kind::NoConnect => words.clear(),
             // One topic, not all: with all of them this would be a fan-out, not a client that never reads.
-            Kind::NeverReads => subscribe(["bench/pair/0/up".to_owned()], &mut words),
+            Kind::NeverReads => {
+                subscribe([format!("bench/pair/{}/up", number % pairs)], &mut words)
+            }
             // A PUBLISH of the longest length that can be written.
             Kind::HugeLength => {
                 words.extend_from_slice(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F, 0, 1, b'x'])
@@ -290,31 +299,33 @@ struct Crowd {
     poller: Poller,
     target: SocketAddr,
     sources: u8,
+    pairs: usize,
     clients: Vec<Hostile>,
     /// How often each kind was thrown out.
     closed: [u64; Kind::ALL.len()],
 }
 
 impl Crowd {
-    fn work(&mut self, every: Duration, stop: &AtomicBool) -> std::io::Result<()> {
+    fn work(&mut self, turn: Duration, stop: &AtomicBool) -> std::io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
-        let mut told = false;
-        let mut tick = Instant::now();
+        let mut group = 0;
+        let mut next = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
-            if now >= tick {
-                tick = now + every;
-                for key in 0..self.clients.len() {
+            if now >= next {
+                next = now + turn / u32::try_from(GROUPS).expect("a small number");
+                for key in (group % GROUPS..self.clients.len()).step_by(GROUPS) {
                     self.open_or_act(key, now);
                 }
-                if !told {
+                group += 1;
+                // All have had their first turn.
+                if group == GROUPS {
                     out_line("ready");
-                    told = true;
                 }
             }
             let ready = self
                 .poller
-                .wait(tick.saturating_duration_since(Instant::now()))?;
+                .wait(next.saturating_duration_since(Instant::now()))?;
             for index in 0..ready {
                 self.readable(self.poller.ready(index).key, &mut buffer);
             }
@@ -339,7 +350,7 @@ impl Crowd {
         let Ok(socket) = begin_connect(self.target, source, buffer) else {
             return;
         };
-        client.out = client.first_words(key);
+        client.out = client.first_words(key, self.pairs);
         client.written = 0;
         client.filters = 0;
         client.last_byte = now;
