@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ pub struct BrokerSettings {
     pub max_retained_bytes: usize,
     /// Under which name the broker knows a client.
     pub identity: ClientIdentity,
+    /// Threads for plain TCP connections. `None`: as many as the machine has processors.
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Under which name the broker knows a client: its session, takeover, access rules, events.
@@ -173,6 +176,7 @@ impl Default for BrokerSettings {
             max_retained: 1_000_000,
             max_retained_bytes: 256 << 20,
             identity: ClientIdentity::ClientId,
+            threads: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::handle::{SessionHandle, Slot, Writer};
 use crate::core::outbox::WriteBatch;
+use crate::net::event_loop;
 use crate::net::wire::SocketWriter;
 
 /// Receivers that a thread keeps waiting at most.
@@ -47,16 +48,35 @@ struct Thread {
 /// Has the threads of a runtime told when they run out of work. Without it everything works, with more system calls.
 pub(crate) fn prepare(runtime: &mut tokio::runtime::Builder) {
     runtime.on_thread_park(|| {
-        TOLD.set(true);
-        flush();
+        begin_telling();
+        out_of_work();
     });
 }
 
-/// Runs `work` in a way that may take the thread away from its runtime.
-pub(crate) fn around_blocking<T>(work: impl FnOnce() -> T) -> T {
-    flush();
+/// This thread is told when it runs out of work from now on.
+pub(crate) fn begin_telling() {
+    TOLD.set(true);
+}
+
+/// This thread is no longer told.
+pub(crate) fn end_telling() {
     TOLD.set(false);
-    work()
+    flush();
+}
+
+/// This thread has nothing else to do.
+pub(crate) fn out_of_work() {
+    flush();
+}
+
+/// Runs `work`, which may take its time, in a way that takes the thread away from its other connections.
+pub(crate) fn around_blocking<T>(work: impl FnOnce() -> T) -> T {
+    end_telling();
+    if event_loop::give_away() {
+        work()
+    } else {
+        tokio::task::block_in_place(work)
+    }
 }
 
 /// The receivers' outboxes have got something.

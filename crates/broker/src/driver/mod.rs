@@ -28,12 +28,13 @@ mod subscribe;
 mod sys;
 mod topic_cache;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use weir_mqtt::{QoS, SubscriptionFilter, Utf8};
 
@@ -48,6 +49,7 @@ use crate::core::retained::{Retained, RetainedLimits};
 use crate::core::session::SessionLimits;
 use crate::core::subscriptions::{Index, Routes, SessionKey};
 use crate::hooks::Hooks;
+use crate::net::event_loop::EventLoops;
 use crate::pipeline::Pipeline;
 use crate::stats::BrokerStats;
 use crate::store::{Storage, Store};
@@ -109,6 +111,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// True when the broker is to end.
     pub(crate) ending: watch::Sender<bool>,
+    /// What plain TCP connections run on, once there is a listener for them.
+    loops: Mutex<Option<Arc<EventLoops>>>,
     index: RwLock<Index<Arc<SessionHandle>>>,
     /// Changes whenever the index changes; read without its lock.
     index_generation: AtomicU64,
@@ -184,6 +188,7 @@ impl Shared {
             store: Store::new(storage, Arc::clone(&hooks.panics)),
             hooks: Arc::new(hooks),
             ending: watch::Sender::new(false),
+            loops: Mutex::default(),
             index: RwLock::new(Index::new(settings.shared_groups.clone())),
             index_generation: AtomicU64::new(0),
             registry: Registry::default(),
@@ -195,6 +200,22 @@ impl Shared {
             last_client_id: AtomicU64::new(0),
             settings,
         })
+    }
+
+    /// The loops for plain TCP connections; they are started when they are first asked for.
+    pub(crate) fn event_loops(&self) -> io::Result<Arc<EventLoops>> {
+        let mut loops = self.loops.lock();
+        if let Some(loops) = &*loops {
+            return Ok(Arc::clone(loops));
+        }
+        let mut ending = self.ending.subscribe();
+        let ending = async move {
+            // It ends too when nobody is left who could say so.
+            drop(ending.wait_for(|ending| *ending).await);
+        };
+        let started = Arc::new(EventLoops::start(self.settings.threads, ending)?);
+        *loops = Some(Arc::clone(&started));
+        Ok(started)
     }
 
     /// A key that no session and no connection has had.

@@ -4,7 +4,7 @@
 //! unless the client takes nothing: then it must read before it may send more.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, codec};
 
+use super::event_loop::Alarm;
 use super::exchange::converse;
 use crate::core::Millis;
 use crate::core::connect::max_packet_size;
@@ -88,30 +89,31 @@ async fn welcome<S>(
     tap: &mut Option<Box<Tap>>,
 ) -> Option<(Client, Vec<u8>)>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Wire,
 {
     let mut unread = Vec::new();
     let (peer, transport) = (door.peer, door.transport.name());
     let deadline = door.deadline;
+    let mut alarm = stream.alarm();
     let first = read_connect(shared, stream, &mut unread, tap);
-    let refusal = match tokio::time::timeout_at(deadline, first).await {
-        Err(_) | Ok(None) => {
+    let refusal = match alarm.until(deadline, first).await.flatten() {
+        None => {
             tap.iter().for_each(|tap| tap.failed());
             return None;
         }
-        Ok(Some(Ok(connect))) => {
+        Some(Ok(connect)) => {
             let (version, max) = (connect.version, max_packet_size(&connect));
             let proof = converse(shared, stream, &mut unread, &connect, door.peer);
-            let admitted = match tokio::time::timeout_at(deadline, proof).await {
-                Err(_) | Ok(None) => {
+            let admitted = match alarm.until(deadline, proof).await.flatten() {
+                None => {
                     tap.iter().for_each(|tap| tap.failed());
                     return None;
                 }
-                Ok(Some(Err(refusal))) => {
+                Some(Err(refusal)) => {
                     shared.tell_refused(&connect.client_id, door.peer, &refusal);
                     Err(refusal)
                 }
-                Ok(Some(Ok(proof))) => shared.admit(connect, *door, proof).await,
+                Some(Ok(proof)) => shared.admit(connect, *door, proof).await,
             };
             match admitted {
                 Ok(client) => {
@@ -126,7 +128,7 @@ where
                 }
             }
         }
-        Ok(Some(Err(error))) => {
+        Some(Err(error)) => {
             shared
                 .stats
                 .connects_refused
@@ -254,9 +256,9 @@ struct Connection<S> {
     active_at: Millis,
     /// Whether buffers may hold memory.
     warm: bool,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// When the timer fires.
-    timer_at: Millis,
+    alarm: Alarm,
+    /// When it rings; [`Millis::MAX`]: it is not set.
+    alarm_at: Millis,
 }
 
 impl<S> Connection<S>
@@ -273,6 +275,7 @@ where
         let now = shared.clock.now();
         // Who is watched writes itself, so that every byte is seen.
         client.share_socket(stream.writer().filter(|_| tap.is_none()));
+        let alarm = stream.alarm();
         Self {
             shared,
             stream,
@@ -289,8 +292,8 @@ where
             heard_at: now,
             active_at: now,
             warm: true,
-            timer: None,
-            timer_at: Millis::MAX,
+            alarm,
+            alarm_at: Millis::MAX,
         }
     }
 
@@ -344,7 +347,7 @@ where
                 break;
             }
             if !progress {
-                return self.poll_timer(cx);
+                return self.poll_alarm(cx);
             }
         }
         cx.waker().wake_by_ref();
@@ -559,24 +562,20 @@ where
         Leave::because(error.reason, error.detail)
     }
 
-    /// Keep-alive and the memory of idle connections. One timer, set again only when it fires.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
+    /// Keep-alive and the memory of idle connections. One alarm, set again only when it rings.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
         loop {
-            if self.timer.is_none() {
+            if self.alarm_at == Millis::MAX {
                 let Some(at) = self.next_look() else {
                     return Poll::Pending;
                 };
-                self.timer_at = at;
-                self.timer = Some(Box::pin(sleep_until(self.shared.clock.instant(at))));
+                self.set_alarm(at);
             } else if let Some(at) = self.packet_deadline()
-                && at < self.timer_at
+                && at < self.alarm_at
             {
-                self.set_timer(at);
+                self.set_alarm(at);
             }
-            let Some(timer) = &mut self.timer else {
-                return Poll::Pending;
-            };
-            ready!(timer.as_mut().poll(cx));
+            ready!(self.alarm.poll(cx));
             let now = self.shared.clock.now();
             if self.client.is_held_back() || !self.held.is_empty() {
                 // The broker does not read: that the client is silent means nothing.
@@ -610,17 +609,18 @@ where
                 }
             }
             match self.next_look() {
-                Some(at) => self.set_timer(at.max(now + 1)),
-                None => self.timer = None,
+                Some(at) => self.set_alarm(at.max(now + 1)),
+                None => {
+                    self.alarm_at = Millis::MAX;
+                    self.alarm.unset();
+                }
             }
         }
     }
 
-    fn set_timer(&mut self, at: Millis) {
-        self.timer_at = at;
-        if let Some(timer) = &mut self.timer {
-            timer.as_mut().reset(self.shared.clock.instant(at));
-        }
+    fn set_alarm(&mut self, at: Millis) {
+        self.alarm_at = at;
+        self.alarm.set(self.shared.clock.instant(at));
     }
 
     /// When the packet that has begun to come must be whole, or well on its way.

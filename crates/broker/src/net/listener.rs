@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::socket::{Accepted, Socket};
+use super::event_loop::{Doorkeeper, LoopSocket, Serving};
+use super::socket::{AcceptOptions, Accepted, Socket, TcpListening};
 use super::stream::AnyStream;
-use super::wire::Tcp;
 use super::{connection, handshake};
 use crate::broker::ListenerSettings;
 use crate::driver::Shared;
@@ -51,6 +51,18 @@ impl Listener {
     pub(crate) async fn serve(self, socket: Socket, shutdown: impl Future<Output = ()>) {
         let mut ending = self.shared.ending.subscribe();
         tokio::pin!(shutdown);
+        let socket = match socket {
+            Socket::Tcp(socket) if self.settings.is_plain() => {
+                let shutdown = async {
+                    tokio::select! {
+                        () = &mut shutdown => {}
+                        _ = ending.wait_for(|ending| *ending) => {}
+                    }
+                };
+                return self.serve_on_loops(socket, shutdown).await;
+            }
+            other => other,
+        };
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
@@ -64,20 +76,30 @@ impl Listener {
         }
     }
 
+    /// Plain TCP needs nothing of the runtime.
+    async fn serve_on_loops(self, socket: TcpListening, shutdown: impl Future<Output = ()>) {
+        let name = Arc::clone(&self.settings.name);
+        let shared = Arc::clone(&self.shared);
+        let served = async {
+            let (socket, options) = socket.into_parts()?;
+            let guests = Arc::new(Guests {
+                listener: self,
+                options,
+            });
+            shared.event_loops()?.listen(socket, guests, shutdown).await;
+            io::Result::Ok(())
+        };
+        if let Err(error) = served.await {
+            tracing::error!(listener = %name, %error, "cannot accept connections");
+        }
+    }
+
     fn take(&self, accepted: Accepted) {
         let Some(place) = self.place() else { return };
-        let shared = Arc::clone(&self.shared);
         match accepted {
             Accepted::Tcp(stream, peer, local) => {
                 let door = self.door(Some(peer), local);
-                if self.settings.is_plain() {
-                    tokio::spawn(async move {
-                        connection::serve(shared, Tcp::new(stream), door).await;
-                        drop(place);
-                    });
-                } else {
-                    self.shake_hands(Box::new(stream), door, place);
-                }
+                self.shake_hands(Box::new(stream), door, place);
             }
             Accepted::Unix(stream) => {
                 let door = self.door(None, None);
@@ -142,6 +164,12 @@ impl Listener {
 
     /// An accept error never ends the loop: it is the fate of one connection, or of too many.
     async fn pause_after(&self, error: &io::Error) {
+        if self.must_pause(error) {
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+        }
+    }
+
+    fn must_pause(&self, error: &io::Error) -> bool {
         let of_one_connection = matches!(
             error.kind(),
             io::ErrorKind::ConnectionAborted
@@ -151,8 +179,31 @@ impl Listener {
         if !of_one_connection {
             self.stats.accept_errors.add(1);
             tracing::error!(listener = %self.settings.name, %error, "cannot accept connections");
-            tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
+        !of_one_connection
+    }
+}
+
+/// Those who come in over plain TCP.
+struct Guests {
+    listener: Listener,
+    options: AcceptOptions,
+}
+
+impl Doorkeeper for Guests {
+    fn admit(&self, socket: LoopSocket, peer: SocketAddr) -> Option<Serving> {
+        let place = self.listener.place()?;
+        let local = self.options.apply(socket.fd());
+        let door = self.listener.door(Some(peer), local);
+        let shared = Arc::clone(&self.listener.shared);
+        Some(Box::pin(async move {
+            connection::serve(shared, socket, door).await;
+            drop(place);
+        }))
+    }
+
+    fn failed(&self, error: &io::Error) -> bool {
+        self.listener.must_pause(error)
     }
 }
 
@@ -166,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_other_transports_need_is_not_held_for_plain_tcp() {
-        let plain = size(connection::serve::<Tcp>);
+        let plain = size(connection::serve::<LoopSocket>);
         let other = size(connection::serve::<AnyStream>);
         assert!(plain <= other + 64, "{plain} and {other} bytes");
     }

@@ -1,6 +1,7 @@
 //! Bytes to packets and back: listeners, what stands below MQTT, and connections. Nothing is decided here.
 
 pub(crate) mod connection;
+pub(crate) mod event_loop;
 mod exchange;
 pub(crate) mod handshake;
 pub(crate) mod listener;

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::net::{getsockname, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 /// Connections that the system completes before they are accepted: a burst of thousands must not wait for a resend.
@@ -22,9 +24,15 @@ pub enum Socket {
 #[derive(Debug)]
 pub struct TcpListening {
     listener: TcpListener,
-    /// Its address, unless it listens on all.
+    options: AcceptOptions,
+}
+
+/// What is to be done with each connection that a TCP socket accepts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AcceptOptions {
+    /// The socket's address, unless it listens on all.
     address: Option<SocketAddr>,
-    /// Connections have it from the listening socket.
+    /// Connections have TCP_NODELAY from the listening socket.
     no_delay: bool,
 }
 
@@ -104,12 +112,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.listener.accept().await?;
-                if !socket.no_delay
-                    && let Err(error) = stream.set_nodelay(true)
-                {
-                    tracing::debug!(%error, "TCP_NODELAY could not be set");
-                }
-                let local = socket.address.or_else(|| stream.local_addr().ok());
+                let local = socket.options.apply(&stream);
                 Ok(Accepted::Tcp(stream, peer, local))
             }
             Self::Unix(socket) => {
@@ -124,10 +127,30 @@ impl TcpListening {
     fn new(listener: TcpListener, no_delay: bool) -> Self {
         let address = listener.local_addr().ok();
         Self {
-            address: address.filter(|address| !address.ip().is_unspecified()),
             listener,
-            no_delay,
+            options: AcceptOptions {
+                address: address.filter(|address| !address.ip().is_unspecified()),
+                no_delay,
+            },
         }
+    }
+
+    /// The socket itself, for who accepts without a runtime.
+    pub(crate) fn into_parts(self) -> io::Result<(OwnedFd, AcceptOptions)> {
+        Ok((self.listener.into_std()?.into(), self.options))
+    }
+}
+
+impl AcceptOptions {
+    /// Makes a connection what it is to be; gives the address that it came in at.
+    pub(crate) fn apply(&self, connection: impl AsFd) -> Option<SocketAddr> {
+        if !self.no_delay
+            && let Err(error) = sockopt::set_tcp_nodelay(&connection, true)
+        {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        self.address
+            .or_else(|| SocketAddr::try_from(getsockname(&connection).ok()?).ok())
     }
 }
 

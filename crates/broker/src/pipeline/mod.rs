@@ -498,7 +498,7 @@ fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            crate::driver::flush::around_blocking(|| tokio::task::block_in_place(work))
+            crate::driver::flush::around_blocking(work)
         }
         _ => work(),
     }

@@ -1,0 +1,611 @@
+//! One loop: waits for its sockets, polls the connections that something happened to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::balance::{Advice, Load};
+use super::home::{BELL, Home, Inbox, Order};
+use super::socket::{LoopSocket, interest};
+use super::task::{ARMED, CLOSED, NEVER, Place, QUEUED, RANG, READABLE, Task, WRITABLE};
+use super::{Doorkeeper, Serving};
+use crate::driver::flush;
+use crate::net::wire::SocketWriter;
+
+/// Events that are taken from the system at once.
+const EVENTS: usize = 512;
+
+/// Connections that are accepted at once: those that are open get their turn between.
+const ACCEPTS: usize = 32;
+
+/// The tokens of listening sockets have this bit, and the place among them below it.
+const LISTENER: u64 = 1 << 63;
+
+/// Alarms ring at multiples of this: connections whose times lie close together are looked through once.
+const ALARM_GRAIN_MS: u64 = 16;
+
+/// How long a listening socket rests when there are no file descriptors: connections that end give some back.
+const EXHAUSTED_PAUSE_MS: u64 = 100;
+
+thread_local! {
+    /// What connections of this thread's loop leave while they are polled.
+    static HERE: RefCell<Here> = RefCell::default();
+    /// The loop of this thread, while one of its connections is polled.
+    static CORE: Cell<Option<Box<Core>>> = const { Cell::new(None) };
+}
+
+#[derive(Default)]
+struct Here {
+    /// The loop that runs on this thread; 0: none.
+    home: u64,
+    /// Its connections that are to be polled again.
+    woken: Vec<u64>,
+}
+
+/// A connection that can be polled.
+pub(super) struct Running {
+    pub(super) task: Arc<Task>,
+    waker: Waker,
+    future: Serving,
+    socket: SocketWriter,
+}
+
+/// A place for a connection.
+#[derive(Default)]
+struct Slot {
+    /// Which connection at this place: word for an earlier one is not for this.
+    generation: u32,
+    task: Option<Arc<Task>>,
+    /// `None` while it is polled, or has taken its thread away.
+    running: Option<Running>,
+    /// How often it was polled since the last count began.
+    polls: u32,
+}
+
+/// A socket where connections come in.
+struct Listening {
+    id: u64,
+    socket: OwnedFd,
+    doorkeeper: Arc<dyn Doorkeeper>,
+    _closed: oneshot::Sender<()>,
+}
+
+/// What the thread of a loop owns.
+pub(super) struct Core {
+    home: Arc<Home>,
+    /// All loops of the broker, this one among them.
+    all: Arc<[Arc<Home>]>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// For each place, when its connection's alarm rings.
+    alarms: Vec<u64>,
+    /// No alarm rings before this.
+    next_alarm: u64,
+    /// Connections.
+    open: usize,
+    listening: Vec<Option<Listening>>,
+    /// When sockets that rest are tried again.
+    rested_at: u64,
+    /// Connections that are to be polled.
+    ready: VecDeque<u64>,
+    mail: Inbox,
+    load: Load,
+    ends: Ends,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Never,
+    WhenIdle,
+    Now,
+}
+
+/// The time as alarms have it, rounded up.
+pub(super) fn millis(at: Instant) -> u64 {
+    /// Long enough ago that no time lies before it.
+    static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let since = at.saturating_duration_since(*BASE);
+    u64::try_from(since.as_micros().div_ceil(1000)).unwrap_or(NEVER - 1)
+}
+
+/// Has a connection of this thread's own loop polled again; false when `home` is another.
+pub(super) fn wake_here(home: &Home, token: u64) -> bool {
+    HERE.try_with(|here| {
+        let mut here = here.borrow_mut();
+        let is_here = here.home == home.id;
+        if is_here {
+            here.woken.push(token);
+        }
+        is_here
+    })
+    .unwrap_or(false)
+}
+
+/// Lets another thread go on with this thread's loop, because what is polled now is going to take its time. False when
+/// no loop polls on this thread.
+pub(crate) fn give_away() -> bool {
+    let Some(mut core) = CORE.take() else {
+        return false;
+    };
+    HERE.with_borrow_mut(|here| {
+        here.home = 0;
+        core.ready.extend(here.woken.drain(..));
+    });
+    Handle::current().spawn_blocking(move || run(core));
+    true
+}
+
+/// Starts the thread of a loop.
+pub(super) fn start(
+    number: usize,
+    home: Arc<Home>,
+    all: Arc<[Arc<Home>]>,
+    runtime: &Handle,
+) -> io::Result<()> {
+    let core = Box::new(Core {
+        home,
+        all,
+        slots: Vec::new(),
+        free: Vec::new(),
+        alarms: Vec::new(),
+        next_alarm: NEVER,
+        open: 0,
+        listening: Vec::new(),
+        rested_at: NEVER,
+        ready: VecDeque::new(),
+        mail: Inbox::default(),
+        load: Load::new(Instant::now()),
+        ends: Ends::Never,
+    });
+    let runtime = runtime.clone();
+    std::thread::Builder::new()
+        .name(format!("weir-io-{number}"))
+        .spawn(move || {
+            let _context = runtime.enter();
+            run(core);
+        })?;
+    Ok(())
+}
+
+/// The loop, until it ends or a connection takes the thread away from it.
+fn run(mut core: Box<Core>) {
+    HERE.with_borrow_mut(|here| here.home = core.home.id);
+    flush::begin_telling();
+    // Their type is bound to a thread.
+    let mut events = Vec::with_capacity(EVENTS);
+    loop {
+        core.read_mail();
+        while let Some(token) = core.ready.pop_front() {
+            match poll(core, token) {
+                Some(back) => core = back,
+                None => return flush::end_telling(),
+            }
+        }
+        if core.ends == Ends::Now || (core.ends == Ends::WhenIdle && core.open == 0) {
+            flush::end_telling();
+            return core.end();
+        }
+        // Writing may wake receivers whose sockets are full.
+        flush::out_of_work();
+        core.wait(&mut events);
+    }
+}
+
+/// Polls one connection. `None` when it has taken the thread away from the loop.
+fn poll(mut core: Box<Core>, token: u64) -> Option<Box<Core>> {
+    let Some(mut running) = core.take_running(token) else {
+        return Some(core);
+    };
+    let home = Arc::clone(&core.home);
+    running.task.clear(QUEUED);
+    CORE.set(Some(core));
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        let mut context = Context::from_waker(&running.waker);
+        running.future.as_mut().poll(&mut context)
+    }));
+    let goes_on = matches!(polled, Ok(Poll::Pending));
+    let Some(mut core) = CORE.take() else {
+        if goes_on {
+            home.order(Order::Return(running));
+        } else {
+            forget(running);
+            home.order(Order::Ended(token));
+        }
+        return None;
+    };
+    if goes_on {
+        core.put_back(token, running);
+    } else {
+        forget(running);
+        core.vacate(token);
+    }
+    Some(core)
+}
+
+/// A connection that has panicked may panic again while it is dropped: that is its end, not the loop's.
+fn forget(running: Running) {
+    drop(catch_unwind(AssertUnwindSafe(|| drop(running))));
+}
+
+/// A token's place.
+fn place_of(token: u64) -> usize {
+    usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX)
+}
+
+impl Core {
+    /// The place of `token`, if that is still its connection's.
+    fn slot(&mut self, token: u64) -> Option<&mut Slot> {
+        self.slots
+            .get_mut(place_of(token))
+            .filter(|slot| u64::from(slot.generation) == token >> 32)
+    }
+
+    fn take_running(&mut self, token: u64) -> Option<Running> {
+        let slot = self.slot(token)?;
+        slot.polls = slot.polls.saturating_add(1);
+        slot.running.take()
+    }
+
+    fn put_back(&mut self, token: u64, running: Running) {
+        let alarm = running.task.alarm.load(Ordering::Relaxed);
+        self.set_alarm(place_of(token), alarm);
+        if let Some(slot) = self.slot(token) {
+            slot.running = Some(running);
+        }
+    }
+
+    fn set_alarm(&mut self, place: usize, at: u64) {
+        let at = at.checked_next_multiple_of(ALARM_GRAIN_MS).unwrap_or(NEVER);
+        self.alarms[place] = at;
+        self.next_alarm = self.next_alarm.min(at);
+    }
+
+    /// A place for one more connection.
+    fn occupy(&mut self) -> (usize, u64) {
+        let place = match self.free.pop() {
+            Some(place) => place as usize,
+            None => {
+                self.slots.push(Slot::default());
+                self.alarms.push(NEVER);
+                self.slots.len() - 1
+            }
+        };
+        self.open += 1;
+        let token = u64::from(self.slots[place].generation) << 32 | place as u64;
+        (place, token)
+    }
+
+    fn vacate(&mut self, token: u64) {
+        let place = place_of(token);
+        let Some(slot) = self.slot(token) else { return };
+        // The highest bit is that of listening sockets.
+        let generation = slot.generation.wrapping_add(1) & (u32::MAX >> 1);
+        *slot = Slot {
+            generation,
+            ..Slot::default()
+        };
+        self.alarms[place] = NEVER;
+        self.free.extend(u32::try_from(place));
+        self.open -= 1;
+    }
+
+    fn read_mail(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        if self.home.take_mail(&mut mail) {
+            self.ready.extend(mail.woken.drain(..));
+            for order in mail.orders.drain(..) {
+                self.obey(order);
+            }
+        }
+        self.mail = mail;
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Listen {
+                id,
+                socket,
+                doorkeeper,
+                closed,
+            } => self.listen(Listening {
+                id,
+                socket,
+                doorkeeper,
+                _closed: closed,
+            }),
+            Order::Unlisten(id) => {
+                for place in &mut self.listening {
+                    if place.as_ref().is_some_and(|listening| listening.id == id) {
+                        *place = None;
+                    }
+                }
+            }
+            Order::Serve(socket, peer, doorkeeper) => self.serve(socket, peer, &*doorkeeper),
+            Order::Adopt(running) => self.adopt(running),
+            Order::Return(running) => {
+                let token = running.task.place().token;
+                // What happened meanwhile found nobody to poll.
+                running.task.set(QUEUED);
+                self.put_back(token, running);
+                self.ready.push_back(token);
+            }
+            Order::Ended(token) => self.vacate(token),
+            Order::EndWhenIdle if self.ends == Ends::Never => self.ends = Ends::WhenIdle,
+            Order::EndWhenIdle => {}
+            Order::End => self.ends = Ends::Now,
+        }
+    }
+
+    fn listen(&mut self, listening: Listening) {
+        let place = self.listening.iter().position(Option::is_none);
+        let place = place.unwrap_or_else(|| {
+            self.listening.push(None);
+            self.listening.len() - 1
+        });
+        self.watch(place, &listening);
+        self.listening[place] = Some(listening);
+    }
+
+    fn watch(&self, place: usize, listening: &Listening) {
+        let token = epoll::EventData::new_u64(LISTENER | place as u64);
+        let added = epoll::add(
+            &self.home.epoll,
+            &listening.socket,
+            token,
+            epoll::EventFlags::IN,
+        );
+        if let Err(error) = added {
+            tracing::error!(%error, "cannot listen");
+        }
+    }
+
+    /// Takes in who waits at a listening socket.
+    fn accept(&mut self, place: usize) {
+        for _ in 0..ACCEPTS {
+            let Some(Some(listening)) = self.listening.get(place) else {
+                return;
+            };
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let accepted = match acceptfrom_with(&listening.socket, flags) {
+                Ok((socket, peer)) => {
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    peer.map(|peer| (socket, peer))
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(error) => {
+                    if listening.doorkeeper.failed(&error.into()) {
+                        // It would be reported as ready at once, and again.
+                        let _ = epoll::delete(&self.home.epoll, &listening.socket);
+                        self.rested_at = millis(Instant::now()) + EXHAUSTED_PAUSE_MS;
+                        return;
+                    }
+                    None
+                }
+            };
+            let Some((socket, peer)) = accepted else {
+                continue;
+            };
+            let doorkeeper = Arc::clone(&listening.doorkeeper);
+            match self.load.place_for_guest(&self.home, &self.all) {
+                Some(other) => other.order(Order::Serve(socket, peer, doorkeeper)),
+                None => self.serve(socket, peer, &*doorkeeper),
+            }
+        }
+    }
+
+    /// Tries again those that had to rest.
+    fn end_rest(&mut self) {
+        self.rested_at = NEVER;
+        for (place, listening) in self.listening.iter().enumerate() {
+            if let Some(listening) = listening {
+                let token = epoll::EventData::new_u64(LISTENER | place as u64);
+                // Those that did not rest are there already.
+                let _ = epoll::add(
+                    &self.home.epoll,
+                    &listening.socket,
+                    token,
+                    epoll::EventFlags::IN,
+                );
+            }
+        }
+    }
+
+    fn serve(&mut self, socket: OwnedFd, peer: SocketAddr, doorkeeper: &dyn Doorkeeper) {
+        let (_, token) = self.occupy();
+        let home = Arc::clone(&self.home);
+        let task = Arc::new(Task::new(Place { home, token }));
+        let socket = SocketWriter::new(socket);
+        let stream = LoopSocket::new(socket.clone(), Arc::clone(&task));
+        match doorkeeper.admit(stream, peer) {
+            Some(future) => self.begin(Running {
+                waker: Waker::from(Arc::clone(&task)),
+                task,
+                future,
+                socket,
+            }),
+            None => self.vacate(token),
+        }
+    }
+
+    /// Goes on with another loop's connection.
+    fn adopt(&mut self, running: Running) {
+        self.home.adopted.fetch_add(1, Ordering::Relaxed);
+        let (_, token) = self.occupy();
+        let home = Arc::clone(&self.home);
+        running.task.move_to(Place { home, token });
+        self.begin(running);
+    }
+
+    /// A connection lives here from now on. It is polled at once: whoever woke it meanwhile may have left word elsewhere.
+    fn begin(&mut self, running: Running) {
+        let token = running.task.place().token;
+        let armed = running.task.set(QUEUED) & ARMED != 0;
+        let data = epoll::EventData::new_u64(token);
+        if let Err(error) = epoll::add(&self.home.epoll, running.socket.fd(), data, interest(armed))
+        {
+            tracing::error!(%error, "a connection cannot be served");
+            self.vacate(token);
+            return forget(running);
+        }
+        if let Some(slot) = self.slot(token) {
+            slot.task = Some(Arc::clone(&running.task));
+        }
+        self.put_back(token, running);
+        self.ready.push_back(token);
+    }
+
+    /// Takes what connections here have woken, then waits for the sockets, if there is nothing else to do.
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) {
+        HERE.with_borrow_mut(|here| self.ready.extend(here.woken.drain(..)));
+        let sleeps = self.ready.is_empty() && self.home.fall_asleep();
+        let begun = Instant::now();
+        let timeout = if sleeps {
+            let next = self.next_alarm.min(self.rested_at);
+            let millis = next.saturating_sub(millis(begun));
+            (next != NEVER).then(|| timespec(Duration::from_millis(millis)))
+        } else {
+            Some(timespec(Duration::ZERO))
+        };
+        events.clear();
+        let waited = epoll::wait(&self.home.epoll, spare_capacity(events), timeout.as_ref());
+        if let Err(error) = waited
+            && error != rustix::io::Errno::INTR
+        {
+            tracing::error!(%error, "cannot wait for sockets");
+        }
+        let now = if sleeps {
+            self.home.wake_up();
+            let now = Instant::now();
+            self.load.slept(now - begun);
+            now
+        } else {
+            begun
+        };
+        self.take_events(events);
+        let now_ms = millis(now);
+        if self.next_alarm <= now_ms {
+            self.ring_alarms(now_ms);
+        }
+        if self.rested_at <= now_ms {
+            self.end_rest();
+        }
+        match self.load.look(now, &self.home, &self.all) {
+            Advice::GoOn => {}
+            Advice::Count => self.slots.iter_mut().for_each(|slot| slot.polls = 0),
+            Advice::ShareWith(other) => self.share_with(&other),
+        }
+    }
+
+    fn take_events(&mut self, events: &[epoll::Event]) {
+        for event in events {
+            // Copied out: the kernel's layout leaves them unaligned.
+            let epoll::Event { flags, data, .. } = *event;
+            let token = data.u64();
+            if token == BELL {
+                continue;
+            }
+            if token & LISTENER != 0 {
+                self.accept(place_of(token));
+                continue;
+            }
+            let mut happened = QUEUED;
+            if flags.contains(epoll::EventFlags::IN) {
+                happened |= READABLE;
+            }
+            if flags.contains(epoll::EventFlags::OUT) {
+                happened |= WRITABLE;
+            }
+            let ends = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+            if flags.intersects(ends) {
+                happened |= READABLE | WRITABLE | CLOSED;
+            }
+            self.tell(token, happened);
+        }
+    }
+
+    /// Something has happened to a connection.
+    fn tell(&mut self, token: u64, happened: u8) {
+        let task = self.slot(token).and_then(|slot| slot.task.as_ref());
+        if task.is_some_and(|task| task.set(happened) & QUEUED == 0) {
+            self.ready.push_back(token);
+        }
+    }
+
+    fn ring_alarms(&mut self, now_ms: u64) {
+        let mut next = NEVER;
+        for place in 0..self.alarms.len() {
+            let at = self.alarms[place];
+            if at > now_ms {
+                next = next.min(at);
+                continue;
+            }
+            self.alarms[place] = NEVER;
+            if let Some(task) = &self.slots[place].task {
+                task.alarm.store(NEVER, Ordering::Relaxed);
+                let token = u64::from(self.slots[place].generation) << 32 | place as u64;
+                self.tell(token, RANG | QUEUED);
+            }
+        }
+        self.next_alarm = next;
+    }
+
+    /// Gives half of the connections that keep this loop busy to another.
+    fn share_with(&mut self, other: &Home) {
+        let mut busy: Vec<(u32, usize)> = self
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(place, slot)| (slot.polls, place))
+            .filter(|(polls, _)| *polls > 0)
+            .collect();
+        busy.sort_unstable_by(|a, b| b.cmp(a));
+        // The busiest stays, the next goes, and so on.
+        for (_, place) in busy.into_iter().skip(1).step_by(2) {
+            let Some(running) = self.slots[place].running.take() else {
+                continue;
+            };
+            let token = u64::from(self.slots[place].generation) << 32 | place as u64;
+            // A socket that cannot be taken out is closed by now: whoever has it will see.
+            let _ = epoll::delete(&self.home.epoll, running.socket.fd());
+            self.vacate(token);
+            other.order(Order::Adopt(running));
+        }
+    }
+
+    /// Ends with all connections.
+    fn end(mut self) {
+        // Whoever they wake is woken in vain.
+        HERE.with_borrow_mut(|here| *here = Here::default());
+        for slot in &mut self.slots {
+            if let Some(running) = slot.running.take() {
+                forget(running);
+            }
+        }
+        drop(std::mem::take(&mut self.listening));
+        for order in self.home.close() {
+            if let Order::Adopt(running) | Order::Return(running) = order {
+                forget(running);
+            }
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}

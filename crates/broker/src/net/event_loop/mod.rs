@@ -1,0 +1,139 @@
+//! The threads that plain TCP connections live on: a socket's readiness polls its connection, and nothing stands between.
+//!
+//! A connection is a future, as on any runtime; what is saved is what a general runtime needs and a server of small
+//! messages does not: a wake for each event, a queue between threads, a timer in a wheel that all threads share.
+//! Each loop waits with epoll for its own sockets, polls the connections that something happened to, writes what they
+//! left for others ([`flush`](crate::driver::flush)), and waits again.
+//!
+//! Connections begin on one loop, which serves them all as long as it has time: sharing nothing is cheapest. A loop that
+//! is busy while another is not gives it half of the connections that keep it busy ([`balance`]).
+//!
+//! Everything else (TLS, WebSocket, timers of authenticators, sinks) stays on tokio, whose context every loop has.
+
+mod balance;
+mod core;
+mod home;
+mod socket;
+mod task;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+pub(crate) use self::core::give_away;
+use self::home::{Home, Order};
+pub(crate) use self::socket::LoopSocket;
+pub(crate) use self::task::Alarm;
+
+/// A connection's whole life.
+pub(crate) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Who takes the connections that come in at a listening socket.
+pub(crate) trait Doorkeeper: Send + Sync {
+    /// Serves a connection; `None` when there is no room for it.
+    fn admit(&self, socket: LoopSocket, peer: SocketAddr) -> Option<Serving>;
+
+    /// A connection could not be accepted. The loop tries again after a while when this is true.
+    fn failed(&self, error: &io::Error) -> bool;
+}
+
+/// The loops of one broker.
+#[derive(Debug)]
+pub(crate) struct EventLoops {
+    homes: Arc<[Arc<Home>]>,
+}
+
+impl EventLoops {
+    /// As many loops as `threads`, or as the machine has processors. Must be called on a runtime; the loops end with it.
+    ///
+    /// # Errors
+    /// When the system has no file descriptors or threads for them.
+    pub(crate) fn start(
+        threads: Option<NonZeroUsize>,
+        ending: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<Self> {
+        let threads = threads
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get);
+        let homes = (0..threads)
+            .map(|_| Home::new().map(Arc::new))
+            .collect::<io::Result<Arc<[_]>>>()?;
+        let runtime = Handle::current();
+        for (number, home) in homes.iter().enumerate() {
+            core::start(number, Arc::clone(home), Arc::clone(&homes), &runtime)?;
+        }
+        let end = End(Arc::clone(&homes));
+        runtime.spawn(async move {
+            ending.await;
+            end.when_idle();
+            // Dropped with the runtime: then the loops end at once.
+            std::future::pending::<()>().await;
+        });
+        Ok(Self { homes })
+    }
+
+    /// Accepts what comes in at `socket` until `shutdown` resolves; the socket is closed then.
+    pub(crate) async fn listen(
+        &self,
+        socket: OwnedFd,
+        doorkeeper: Arc<dyn Doorkeeper>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let (closed, has_closed) = oneshot::channel();
+        let (home, id) = (&self.homes[0], home::next_id());
+        home.order(Order::Listen {
+            id,
+            socket,
+            doorkeeper,
+            closed,
+        });
+        let unlisten = Unlisten(home, id);
+        tokio::pin!(shutdown, has_closed);
+        tokio::select! {
+            () = &mut shutdown => {}
+            // The loop has ended.
+            _ = &mut has_closed => return,
+        }
+        drop(unlisten);
+        // The address is free only then.
+        drop(has_closed.await);
+    }
+}
+
+/// Closes a listening socket when nobody waits for it any more.
+struct Unlisten<'home>(&'home Home, u64);
+
+impl Drop for Unlisten<'_> {
+    fn drop(&mut self) {
+        self.0.order(Order::Unlisten(self.1));
+    }
+}
+
+/// Ends the loops.
+struct End(Arc<[Arc<Home>]>);
+
+impl End {
+    /// As soon as their connections have.
+    fn when_idle(&self) {
+        self.0
+            .iter()
+            .for_each(|home| home.order(Order::EndWhenIdle));
+    }
+}
+
+impl Drop for End {
+    /// With their connections.
+    fn drop(&mut self) {
+        self.0.iter().for_each(|home| home.order(Order::End));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! A TCP socket on a loop.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::task::{ARMED, Alarm, CLOSED, Place, READABLE, Task, WRITABLE};
+use crate::net::wire::{SocketWriter, Wire};
+
+/// A TCP socket that its connection reads and everyone may write to. Only the connection's own task may poll it: that
+/// is the one which the loop polls when something happens to the socket.
+#[derive(Debug)]
+pub(crate) struct LoopSocket {
+    socket: SocketWriter,
+    task: Arc<Task>,
+}
+
+impl LoopSocket {
+    pub(super) fn new(socket: SocketWriter, task: Arc<Task>) -> Self {
+        Self { socket, task }
+    }
+
+    /// The socket itself.
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        self.socket.fd()
+    }
+
+    fn write(&self, write: impl Fn() -> io::Result<usize>) -> Poll<io::Result<usize>> {
+        // Taken away before the try: room that comes meanwhile sets it again.
+        if self.task.clear(WRITABLE) & WRITABLE == 0 {
+            return Poll::Pending;
+        }
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.watch_for_room();
+                Poll::Pending
+            }
+            result => {
+                self.task.set(WRITABLE);
+                Poll::Ready(result)
+            }
+        }
+    }
+}
+
+impl LoopSocket {
+    /// Most sockets always have room, so a loop watches only those that once had none. What has room by the time that
+    /// the watch begins is reported at once.
+    fn watch_for_room(&self) {
+        if self.task.set(ARMED) & ARMED != 0 {
+            return;
+        }
+        let Place { home, token } = self.task.place();
+        let data = epoll::EventData::new_u64(token);
+        if let Err(error) = epoll::modify(&home.epoll, self.fd(), data, interest(true)) {
+            tracing::error!(%error, "cannot watch a socket");
+        }
+    }
+}
+
+/// What a loop waits for: edges, so that nothing is to be changed afterwards.
+pub(super) fn interest(armed: bool) -> epoll::EventFlags {
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+    if armed {
+        flags | epoll::EventFlags::OUT
+    } else {
+        flags
+    }
+}
+
+impl Wire for LoopSocket {
+    fn writer(&self) -> Option<SocketWriter> {
+        Some(self.socket.clone())
+    }
+
+    fn alarm(&self) -> Alarm {
+        Alarm::Loop(Arc::clone(&self.task))
+    }
+
+    /// To shut it down first would be one system call more.
+    async fn close(self) {}
+}
+
+impl AsyncRead for LoopSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Taken away before the try, as in writing.
+        if self.task.clear(READABLE) & (READABLE | CLOSED) == 0 {
+            return Poll::Pending;
+        }
+        loop {
+            let free = buffer.initialize_unfilled();
+            let wanted = free.len();
+            match recv(self.socket.fd(), free, RecvFlags::empty()) {
+                Ok((n, _)) => {
+                    // Less than was asked for: there is no more, and the next that comes is told anew.
+                    if n == wanted || n == 0 {
+                        self.task.set(READABLE);
+                    }
+                    buffer.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Poll::Pending,
+                Err(error) => {
+                    self.task.set(READABLE);
+                    return Poll::Ready(Err(error.into()));
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for LoopSocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(|| self.socket.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(|| self.socket.try_write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(shutdown(self.socket.fd(), Shutdown::Write).map_err(io::Error::from))
+    }
+}

@@ -1,0 +1,160 @@
+//! One connection on a loop: what has happened to it, where it lives, when it wants to be woken.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake};
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::core;
+use super::home::Home;
+
+/// The socket may have something to read.
+pub(super) const READABLE: u8 = 1;
+/// The socket may have room.
+pub(super) const WRITABLE: u8 = 2;
+/// The far side has closed, or the connection is broken: reading says which, as often as it is asked.
+pub(super) const CLOSED: u8 = 4;
+/// The connection is going to be polled.
+pub(super) const QUEUED: u8 = 8;
+/// Its alarm has rung.
+pub(super) const RANG: u8 = 16;
+
+/// Its loop watches for room in the socket.
+pub(super) const ARMED: u8 = 32;
+
+/// No alarm is set.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// What a connection shares with its loop and with those who wake it.
+#[derive(Debug)]
+pub(crate) struct Task {
+    place: Mutex<Place>,
+    flags: AtomicU8,
+    /// When the alarm is to ring, in milliseconds of [`core::millis`].
+    pub(super) alarm: AtomicU64,
+}
+
+/// Where a connection lives.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) home: Arc<Home>,
+    /// What its loop knows it by.
+    pub(super) token: u64,
+}
+
+impl Task {
+    /// Nothing has happened yet; an empty socket has room.
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            place: Mutex::new(place),
+            flags: AtomicU8::new(WRITABLE),
+            alarm: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// It lives elsewhere from now on.
+    pub(super) fn move_to(&self, place: Place) {
+        *self.place.lock() = place;
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place.lock().clone()
+    }
+
+    pub(super) fn set(&self, flags: u8) -> u8 {
+        self.flags.fetch_or(flags, Ordering::AcqRel)
+    }
+
+    /// Takes flags away; gives what there was.
+    pub(super) fn clear(&self, flags: u8) -> u8 {
+        self.flags.fetch_and(!flags, Ordering::AcqRel)
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.set(QUEUED) & QUEUED != 0 {
+            return;
+        }
+        let Place { home, token } = &*self.place.lock();
+        if !core::wake_here(home, *token) {
+            home.wake(*token);
+        }
+    }
+}
+
+/// The one time that a connection waits for, on whatever it runs.
+#[derive(Debug)]
+pub(crate) enum Alarm {
+    /// A loop looks after it.
+    Loop(Arc<Task>),
+    /// The runtime does.
+    Runtime(Option<Pin<Box<Sleep>>>),
+}
+
+impl Alarm {
+    /// Sets it anew; what was set before does not matter any more.
+    pub(crate) fn set(&mut self, at: Instant) {
+        match self {
+            Self::Loop(task) => {
+                task.clear(RANG);
+                let at = core::millis(at.into_std());
+                task.alarm.store(at, Ordering::Relaxed);
+            }
+            Self::Runtime(Some(sleep)) => sleep.as_mut().reset(at),
+            Self::Runtime(none) => *none = Some(Box::pin(sleep_until(at))),
+        }
+    }
+
+    /// Ready when the time has come that was set last. The task is polled then.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_due = match self {
+            Self::Loop(task) => task.clear(RANG) & RANG != 0,
+            Self::Runtime(Some(sleep)) => sleep.as_mut().poll(cx).is_ready(),
+            Self::Runtime(None) => false,
+        };
+        if is_due {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Takes it back.
+    pub(crate) fn unset(&mut self) {
+        match self {
+            Self::Loop(task) => {
+                task.alarm.store(NEVER, Ordering::Relaxed);
+                task.clear(RANG);
+            }
+            Self::Runtime(sleep) => *sleep = None,
+        }
+    }
+
+    /// The work's result, or `None` when it is not done in time.
+    pub(crate) async fn until<T>(
+        &mut self,
+        deadline: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        self.set(deadline);
+        tokio::pin!(work);
+        let done = poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            self.poll(cx).map(|()| None)
+        })
+        .await;
+        self.unset();
+        done
+    }
+}

@@ -1,0 +1,248 @@
+//! Loops with real sockets.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+
+use super::*;
+use crate::net::wire::Wire as _;
+
+/// Says everything back. `p`: it panics; `b`: it blocks its thread until the gate opens; `t`: it waits for an alarm.
+struct Echo {
+    gate: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+    open: AtomicUsize,
+}
+
+struct Guests(Arc<Echo>);
+
+struct Open(Arc<Echo>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Doorkeeper for Guests {
+    fn admit(&self, mut socket: LoopSocket, _: SocketAddr) -> Option<Serving> {
+        let echo = Arc::clone(&self.0);
+        echo.open.fetch_add(1, Ordering::SeqCst);
+        Some(Box::pin(async move {
+            let open = Open(echo);
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                let n = socket.read(&mut buffer).await.unwrap_or(0);
+                match &buffer[..n] {
+                    [] => break,
+                    b"p" => panic!("asked to"),
+                    b"b" => crate::driver::flush::around_blocking(|| {
+                        open.0.gate.lock().unwrap().recv().unwrap();
+                    }),
+                    b"t" => {
+                        let soon =
+                            tokio::time::Instant::now() + std::time::Duration::from_millis(20);
+                        let never = std::future::pending::<()>();
+                        assert!(socket.alarm().until(soon, never).await.is_none());
+                    }
+                    _ => {}
+                }
+                if socket.write_all(&buffer[..n]).await.is_err() {
+                    break;
+                }
+            }
+        }))
+    }
+
+    fn failed(&self, _: &io::Error) -> bool {
+        true
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    echo: Arc<Echo>,
+    gate: std::sync::mpsc::Sender<()>,
+    loops: Arc<EventLoops>,
+    ending: watch::Sender<bool>,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn server(threads: usize) -> Server {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (gate, waits) = std::sync::mpsc::channel();
+    let echo = Arc::new(Echo {
+        gate: std::sync::Mutex::new(waits),
+        open: AtomicUsize::new(0),
+    });
+    let (ending, mut ends) = watch::channel(false);
+    let context = runtime.enter();
+    let ends = async move { drop(ends.wait_for(|ends| *ends).await) };
+    let loops = Arc::new(EventLoops::start(NonZeroUsize::new(threads), ends).unwrap());
+    let (listening, guests) = (Arc::clone(&loops), Arc::new(Guests(Arc::clone(&echo))));
+    let mut shutdown = ending.subscribe();
+    runtime.spawn(async move {
+        let shutdown = async { drop(shutdown.wait_for(|ends| *ends).await) };
+        listening.listen(listener.into(), guests, shutdown).await;
+    });
+    drop(context);
+    Server {
+        address,
+        echo,
+        gate,
+        loops,
+        ending,
+        runtime,
+    }
+}
+
+fn say(stream: &mut TcpStream, text: &[u8]) -> Vec<u8> {
+    stream.write_all(text).unwrap();
+    let mut answer = vec![0; text.len()];
+    stream.read_exact(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn many_connections_are_served_by_one_loop_and_end_with_their_clients() {
+    let server = server(1);
+    let mut clients: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(server.address).unwrap())
+        .collect();
+    for round in 0..3_u8 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let text = format!("{round} {number}");
+            assert_eq!(say(client, text.as_bytes()), text.as_bytes());
+        }
+    }
+    assert_eq!(server.echo.open.load(Ordering::SeqCst), 100);
+    drop(clients);
+    while server.echo.open.load(Ordering::SeqCst) > 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_gets_everything_when_it_does() {
+    let server = server(1);
+    let mut slow = TcpStream::connect(server.address).unwrap();
+    let mut other = TcpStream::connect(server.address).unwrap();
+    let sent: Vec<u8> = (0..8 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+    let mut writer = slow.try_clone().unwrap();
+    let writing = std::thread::spawn({
+        let sent = sent.clone();
+        move || writer.write_all(&sent).unwrap()
+    });
+    // Served while the other one's socket is full.
+    assert_eq!(say(&mut other, b"hello"), b"hello");
+    let mut received = vec![0; sent.len()];
+    slow.read_exact(&mut received).unwrap();
+    writing.join().unwrap();
+    assert!(received == sent);
+}
+
+#[test]
+fn a_connection_that_panics_harms_no_other() {
+    let server = server(1);
+    let mut clients = [(); 3].map(|()| TcpStream::connect(server.address).unwrap());
+    clients[1].write_all(b"p").unwrap();
+    assert!(matches!(clients[1].read(&mut [0]), Ok(0) | Err(_)));
+    assert_eq!(say(&mut clients[0], b"a"), b"a");
+    assert_eq!(say(&mut clients[2], b"c"), b"c");
+}
+
+#[test]
+fn a_connection_that_blocks_keeps_no_other_waiting_and_goes_on_afterwards() {
+    let server = server(1);
+    let mut clients = [(); 3].map(|()| TcpStream::connect(server.address).unwrap());
+    for _ in 0..3 {
+        clients[0].write_all(b"b").unwrap();
+        clients[1].write_all(b"b").unwrap();
+        // Two threads are taken away by now or soon, and the third client does not notice.
+        for _ in 0..10 {
+            assert_eq!(say(&mut clients[2], b"hello"), b"hello");
+        }
+        server.gate.send(()).unwrap();
+        server.gate.send(()).unwrap();
+        for client in &mut clients[..2] {
+            let mut answer = [0];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"b");
+            assert_eq!(say(client, b"after"), b"after");
+        }
+    }
+}
+
+#[test]
+fn an_alarm_rings_without_anything_on_the_socket() {
+    let server = server(1);
+    let mut client = TcpStream::connect(server.address).unwrap();
+    assert_eq!(say(&mut client, b"t"), b"t");
+    assert_eq!(say(&mut client, b"t"), b"t");
+}
+
+#[test]
+fn connections_move_to_a_loop_that_has_time_and_lose_nothing() {
+    let server = server(2);
+    let address = server.address;
+    // Busy clients on one loop: the other is given some.
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let clients: Vec<_> = (0..8_u8)
+        .map(|number| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let mut client = TcpStream::connect(address).unwrap();
+                let mut round = 0_u64;
+                while !stop.load(Ordering::Relaxed) {
+                    let text = format!("{number} {round} {}", "x".repeat(20_000));
+                    assert!(say(&mut client, text.as_bytes()) == text.as_bytes());
+                    round += 1;
+                }
+                round
+            })
+        })
+        .collect();
+    // Clients that never pause keep a loop busy, whatever else the machine does.
+    let moved = |home: &Arc<Home>| home.adopted.load(Ordering::Relaxed) > 0;
+    while !server.loops.homes.iter().any(moved) {
+        std::thread::yield_now();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.join().unwrap() > 0);
+    }
+}
+
+#[test]
+fn the_loops_end_with_the_last_connection_after_the_broker_or_with_the_runtime() {
+    let quiet = server(2);
+    let mut client = TcpStream::connect(quiet.address).unwrap();
+    say(&mut client, b"a");
+    quiet.ending.send_replace(true);
+    assert_eq!(
+        say(&mut client, b"yes"),
+        b"yes",
+        "an open connection goes on"
+    );
+    drop(client);
+    while !quiet.loops.homes.iter().all(|home| home.is_closed()) {
+        std::thread::yield_now();
+    }
+    let cut_off = server(2);
+    let mut client = TcpStream::connect(cut_off.address).unwrap();
+    say(&mut client, b"a");
+    cut_off.runtime.shutdown_background();
+    assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    while cut_off.echo.open.load(Ordering::SeqCst) > 0 {
+        std::thread::yield_now();
+    }
+}
