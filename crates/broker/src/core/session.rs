@@ -2,12 +2,13 @@
 //!
 //! Outlives connections when the client asked for it. Publishers deliver straight into it (see `delivery`).
 
-use ahash::HashMap;
 use std::collections::VecDeque;
+
 use weir_mqtt::{ProtocolVersion, SubscriptionFilter, Utf8};
 
 use super::Effects;
 use super::aliases::OutboundAliases;
+use super::filters::Filters;
 use super::in_flight::InFlight;
 use super::outbox::Outbox;
 use super::persist::Persist;
@@ -62,7 +63,7 @@ pub struct Session {
     pub(super) outbox: Outbox,
     /// The topic aliases of the connection, if the client takes any.
     pub(super) aliases: Option<Box<OutboundAliases>>,
-    subscriptions: HashMap<SubscriptionFilter, SubscriptionOptions>,
+    subscriptions: Filters,
     pub(super) in_flight: InFlight,
     pub(super) queue: Queue,
     /// Retained messages on their way to new subscriptions, each at most once; empty without a connection.
@@ -85,7 +86,7 @@ impl Session {
             link: None,
             outbox: Outbox::default(),
             aliases: None,
-            subscriptions: HashMap::default(),
+            subscriptions: Filters::default(),
             in_flight: InFlight::default(),
             queue: Queue::default(),
             backlog: VecDeque::new(),
@@ -102,11 +103,9 @@ impl Session {
         let mut session = Self::new(client_id, limits);
         session.expiry_interval_s = kept.expiry_interval_s;
         session.next_number = kept.last_number() + 1;
-        session.subscriptions.extend(
-            kept.subscriptions
-                .iter()
-                .map(|(filter, options)| (filter.clone(), *options)),
-        );
+        for (filter, options) in &kept.subscriptions {
+            session.subscriptions.insert(filter.clone(), *options);
+        }
         for id in &kept.received {
             session.received.first_sight(*id);
         }
@@ -261,18 +260,21 @@ impl Session {
         self.subscriptions.len()
     }
 
+    /// The options of a subscription, if there is one.
+    pub fn options(&self, filter: &SubscriptionFilter) -> Option<&SubscriptionOptions> {
+        self.subscriptions.get(filter)
+    }
+
     /// Whether the client subscribed with this very filter.
     pub fn is_subscribed(&self, filter: &SubscriptionFilter) -> bool {
-        self.subscriptions.contains_key(filter)
+        self.subscriptions.get(filter).is_some()
     }
 
     /// Every subscription.
     pub fn subscriptions(
         &self,
     ) -> impl Iterator<Item = (&SubscriptionFilter, SubscriptionOptions)> {
-        self.subscriptions
-            .iter()
-            .map(|(filter, options)| (filter, *options))
+        self.subscriptions.iter()
     }
 
     /// Notes a subscription; the caller has put it into the index.
@@ -295,7 +297,7 @@ impl Session {
 
     /// Forgets a subscription, which the caller takes out of the index; false when there was none.
     pub fn unsubscribed(&mut self, filter: &SubscriptionFilter, effects: &mut Effects) -> bool {
-        let existed = self.subscriptions.remove(filter).is_some();
+        let existed = self.subscriptions.remove(filter);
         if existed && self.is_durable() {
             let (client_id, filter) = (self.client_id.clone(), filter.detached());
             effects
@@ -321,8 +323,8 @@ impl Session {
         }
         let filters = self
             .subscriptions
-            .drain()
-            .map(|(filter, _)| filter)
+            .iter()
+            .map(|(filter, _)| filter.clone())
             .collect();
         *self = Self {
             link: self.link,

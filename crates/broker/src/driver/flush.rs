@@ -146,8 +146,8 @@ fn write_to(handle: &SessionHandle, batch: &mut WriteBatch) {
 /// Takes what is to be written, if nobody else is writing and this thread may.
 fn begin(handle: &SessionHandle, batch: &mut WriteBatch) -> Option<SocketWriter> {
     let mut slot = handle.lock();
-    if slot.writer != Writer::Nobody {
-        // Whoever writes looks again before it ends.
+    if slot.writer != Writer::Nobody || slot.carried.is_some() {
+        // Whoever writes looks again before it ends; what is carried goes first, and is for the receiver's task.
         return None;
     }
     let socket = slot.socket.clone().filter(|_| slot.close.is_none());
@@ -252,4 +252,65 @@ pub(super) enum Output {
     Taken(crate::core::outbox::SentCounts),
     /// A publisher is writing; the task is woken when it has ended.
     Later,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use weir_mqtt::Utf8;
+
+    use super::*;
+    use crate::core::queue::QueueLimits;
+    use crate::core::session::{Session, SessionLimits};
+
+    /// A session with a socket that takes little, and the client's end of it.
+    fn receiver() -> (Arc<SessionHandle>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let limits = SessionLimits {
+            queue: QueueLimits {
+                messages: 0,
+                bytes: 0,
+            },
+            outbox_bytes: usize::MAX,
+        };
+        let client_id = Utf8::from("slow");
+        let session = Session::new(client_id.clone(), limits);
+        let handle = SessionHandle::new(1, client_id, session, Arc::default());
+        handle.lock().socket = Some(SocketWriter::new(socket.into()));
+        (handle, client)
+    }
+
+    #[test]
+    fn what_a_socket_did_not_take_goes_before_everything_that_comes_later() {
+        let (handle, mut client) = receiver();
+        let first: Vec<u8> = (0..8 << 20).map(|at: u32| at.to_le_bytes()[2]).collect();
+        handle.lock().session.outbox().append(&first, 1);
+        write_to(&handle, &mut WriteBatch::default());
+        assert!(handle.lock().carried.is_some(), "more than a socket takes");
+        // The client reads, so that there is room again, and another publisher comes before the receiver's task.
+        let mut read = vec![0; 1 << 20];
+        client.read_exact(&mut read).unwrap();
+        handle.lock().session.outbox().append(b"second", 1);
+        write_to(&handle, &mut WriteBatch::default());
+        // The receiver's task has its turn at last.
+        let mut batch = WriteBatch::default();
+        let reading = std::thread::spawn(move || {
+            let mut rest = vec![0; (8 << 20) - read.len() + b"second".len()];
+            client.read_exact(&mut rest).unwrap();
+            [read, rest].concat()
+        });
+        let socket = handle.lock().socket.clone().unwrap();
+        while !reading.is_finished() {
+            if batch.is_empty() {
+                drop(handle.lock().take_output(&mut batch));
+            }
+            write_all(&socket, &mut batch);
+        }
+        assert!(reading.join().unwrap() == [&first[..], b"second"].concat());
+    }
 }

@@ -23,6 +23,8 @@ struct Granted {
     retrieve: bool,
     /// Whether it did not exist before.
     new: bool,
+    /// Whether it did not exist before with these options: there is something to change.
+    changes: bool,
 }
 
 /// A session is full.
@@ -89,7 +91,7 @@ impl Client {
     fn take(&mut self, now: Millis, granted: &[Granted]) {
         {
             let mut slot = self.handle.lock();
-            for one in granted {
+            for one in granted.iter().filter(|one| one.changes) {
                 slot.session
                     .subscribed(one.filter.clone(), one.options, &mut self.router.effects);
             }
@@ -184,10 +186,12 @@ impl Client {
                     retain_as_published: options.retain_as_published,
                     id,
                 };
+                let changes = slot.session.options(filter) != Some(&granted_options);
                 if let Some(known) = known {
                     // As if it came later: the last options count.
                     granted[known].options = granted_options;
                     granted[known].retrieve |= retrieve;
+                    granted[known].changes |= changes;
                 } else {
                     new_filters += usize::from(new);
                     places.insert(filter, granted.len());
@@ -196,6 +200,7 @@ impl Client {
                         options: granted_options,
                         retrieve,
                         new,
+                        changes,
                     });
                 }
                 ReasonCode::granted(qos)
@@ -233,12 +238,16 @@ impl Client {
         {
             // Held over both, so that a retained message that is published meanwhile comes once: see `Router::retain`.
             let retained = self.shared.retained.read();
-            self.shared.change_index(|index| {
-                for one in granted {
-                    let handle = Arc::clone(&self.handle);
-                    index.subscribe(self.handle.key, handle, &one.filter, one.options);
-                }
-            });
+            let mut changes = granted.iter().filter(|one| one.changes).peekable();
+            // Without a change no publisher has to look anew where its topics lead.
+            if changes.peek().is_some() {
+                self.shared.change_index(|index| {
+                    for one in changes {
+                        let handle = Arc::clone(&self.handle);
+                        index.subscribe(self.handle.key, handle, &one.filter, one.options);
+                    }
+                });
+            }
             let mut slot = self.handle.lock();
             for one in granted.iter().filter(|one| one.retrieve) {
                 let walk = retained.walk(one.filter.filter.clone());

@@ -48,7 +48,10 @@ impl Topic {
 
 /// The topics of one publisher.
 pub(super) struct TopicCache {
-    topics: HashMap<Utf8, Arc<Topic>>,
+    /// The one that was last put in: most devices publish to no other.
+    recent: Option<Arc<Topic>>,
+    /// All of them, once there are any.
+    topics: Option<Box<HashMap<Utf8, Arc<Topic>>>>,
     weight: usize,
     /// What all publishers remember.
     total: Arc<AtomicUsize>,
@@ -58,7 +61,8 @@ impl TopicCache {
     /// An empty one that counts towards `total`.
     pub(super) fn new(total: &Arc<AtomicUsize>) -> Self {
         Self {
-            topics: HashMap::default(),
+            recent: None,
+            topics: None,
             weight: 0,
             total: Arc::clone(total),
         }
@@ -66,21 +70,26 @@ impl TopicCache {
 
     /// What is remembered of a topic, however old.
     pub(super) fn get(&self, name: &str) -> Option<&Arc<Topic>> {
-        self.topics.get(name)
+        let recent = self.recent.as_ref();
+        recent
+            .filter(|topic| *topic.name == *name)
+            .or_else(|| self.topics.as_ref()?.get(name))
     }
 
     /// Remembers a topic, if there is room for it.
     pub(super) fn insert(&mut self, topic: &Arc<Topic>) {
-        if self.topics.len() >= MAX_TOPICS {
+        if self.topics.as_ref().map_or(0, |topics| topics.len()) >= MAX_TOPICS {
             self.clear();
         }
         let weight = topic.weight();
-        if let Some(place) = self.topics.get_mut(&topic.name) {
+        let topics = self.topics.get_or_insert_default();
+        if let Some(place) = topics.get_mut(&topic.name) {
             self.total.fetch_add(weight, Relaxed);
             self.weight += weight;
             let before = std::mem::replace(place, Arc::clone(topic)).weight();
             self.weight -= before;
             self.total.fetch_sub(before, Relaxed);
+            self.recent = Some(Arc::clone(topic));
             return;
         }
         if self.total.fetch_add(weight, Relaxed) + weight > MAX_ROUTES {
@@ -88,12 +97,14 @@ impl TopicCache {
             return;
         }
         self.weight += weight;
-        self.topics.insert(topic.name.clone(), Arc::clone(topic));
+        topics.insert(topic.name.clone(), Arc::clone(topic));
+        self.recent = Some(Arc::clone(topic));
     }
 
     /// Forgets everything, with its memory.
     pub(super) fn clear(&mut self) {
-        self.topics = HashMap::default();
+        self.topics = None;
+        self.recent = None;
         self.total.fetch_sub(self.weight, Relaxed);
         self.weight = 0;
     }
@@ -172,7 +183,7 @@ mod tests {
         let mut cache = TopicCache::new(&total);
         for number in 0..10_000 {
             cache.insert(&topic(&format!("t/{number}"), 0));
-            assert!(cache.topics.len() <= MAX_TOPICS);
+            assert!(cache.topics.as_ref().unwrap().len() <= MAX_TOPICS);
         }
     }
 

@@ -25,7 +25,7 @@ use crate::driver::Shared;
 use crate::driver::admission::{Door, Refusal};
 use crate::driver::client::{Client, Leave};
 use crate::hooks::Tap;
-use crate::stats::CloseReason;
+use crate::stats::{BrokerStats, CloseReason};
 
 use super::wire::Wire;
 
@@ -39,6 +39,9 @@ const MAX_ROUNDS: usize = 16;
 /// and other tasks get their turn.
 const STEP_BYTES: usize = 64 * 1024;
 const STEP_TIME: Duration = Duration::from_millis(5);
+
+/// The same for a step of work that can wait.
+const LATER_STEP_TIME: Duration = Duration::from_millis(1);
 
 /// Frames between two looks at the clock.
 const CLOCK_EVERY: u32 = 16;
@@ -62,40 +65,55 @@ thread_local! {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S>(shared: Arc<Shared>, mut stream: S, door: Box<Door>)
+///
+/// What is held while the connection idles is one boxed [`Connection`]; what its beginning and its end need is boxed for
+/// as long as they last.
+pub(crate) async fn serve<S>(shared: Arc<Shared>, stream: S, door: Box<Door>)
 where
     S: Wire + Send,
 {
-    shared.stats.connections_accepted.add(1);
-    shared.stats.connections_size.add(1);
-    // A banned address gets no answer.
-    if let Ok(mut tap) = shared.hooks.tap(&door) {
-        let welcomed = Box::pin(welcome(&shared, &mut stream, door, &mut tap)).await;
-        if let Some((client, unread)) = welcomed {
-            Connection::new(Arc::clone(&shared), stream, client, unread, tap)
-                .run()
-                .await;
-        }
-    }
-    shared.stats.connections_size.sub(1);
-    shared.stats.connections_closed.add(1);
+    let _counted = Counted::new(&shared);
+    let Some(mut connection) = Box::pin(welcome(shared, stream, door)).await else {
+        return;
+    };
+    let leave = poll_fn(|cx| connection.poll(cx)).await;
+    Box::pin(connection.end(leave)).await;
 }
 
-/// Reads CONNECT and answers it, all within the deadline. Gives the client and the bytes that came after CONNECT.
+/// A connection that is counted as open.
+struct Counted(Arc<BrokerStats>);
+
+impl Counted {
+    fn new(shared: &Shared) -> Self {
+        shared.stats.connections_accepted.add(1);
+        shared.stats.connections_size.add(1);
+        Self(Arc::clone(&shared.stats))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections_size.sub(1);
+        self.0.connections_closed.add(1);
+    }
+}
+
+/// Reads CONNECT and answers it, all within the deadline. Gives the connection of a client that is admitted.
 async fn welcome<S>(
-    shared: &Arc<Shared>,
-    stream: &mut S,
+    shared: Arc<Shared>,
+    mut stream: S,
     door: Box<Door>,
-    tap: &mut Option<Box<Tap>>,
-) -> Option<(Client, Vec<u8>)>
+) -> Option<Box<Connection<S>>>
 where
-    S: Wire,
+    S: Wire + Send,
 {
+    // A banned address gets no answer.
+    let mut tap = shared.hooks.tap(&door).ok()?;
     let mut unread = Vec::new();
     let (peer, transport) = (door.peer, door.transport.name());
     let deadline = door.deadline;
     let mut alarm = stream.alarm();
-    let first = read_connect(shared, stream, &mut unread, tap);
+    let first = read_connect(&shared, &mut stream, &mut unread, &mut tap);
     let refusal = match alarm.until(deadline, first).await.flatten() {
         None => {
             tap.iter().for_each(|tap| tap.failed());
@@ -103,7 +121,7 @@ where
         }
         Some(Ok(connect)) => {
             let (version, max) = (connect.version, max_packet_size(&connect));
-            let proof = converse(shared, stream, &mut unread, &connect, door.peer);
+            let proof = converse(&shared, &mut stream, &mut unread, &connect, door.peer);
             let admitted = match alarm.until(deadline, proof).await.flatten() {
                 None => {
                     tap.iter().for_each(|tap| tap.failed());
@@ -119,7 +137,7 @@ where
                 Ok(client) => {
                     tap.iter_mut()
                         .for_each(|tap| tap.welcomed(client.client_id()));
-                    return Some((client, unread));
+                    return Some(Connection::new(shared, stream, client, unread, tap));
                 }
                 Err(refusal) => {
                     let Refusal { reason, say, .. } = refusal;
@@ -152,7 +170,7 @@ where
             fits = short.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
         }
         if fits && stream.write_all(&bytes).await.is_ok() {
-            linger(stream).await;
+            linger(&mut stream).await;
         }
     }
     None
@@ -242,6 +260,8 @@ struct Connection<S> {
     unread: Unread,
     /// When `unread` last began to wait, and how much of it there was then.
     unread_since: (Millis, usize),
+    /// `unread` came together with CONNECT and has not been looked at.
+    is_early: bool,
     /// Whole frames that wait because the client is held back or the step was long enough.
     held: Bytes,
     /// The size of the buffer that holds `held`.
@@ -271,18 +291,19 @@ where
         client: Client,
         unread: Vec<u8>,
         tap: Option<Box<Tap>>,
-    ) -> Self {
+    ) -> Box<Self> {
         let now = shared.clock.now();
         // Who is watched writes itself, so that every byte is seen.
         client.share_socket(stream.writer().filter(|_| tap.is_none()));
         let alarm = stream.alarm();
-        Self {
+        Box::new(Self {
             shared,
             stream,
             client,
             tap,
             batch: WriteBatch::default(),
             output_waits: true,
+            is_early: !unread.is_empty(),
             unread: Unread(unread),
             unread_since: (now, 0),
             held: Bytes::new(),
@@ -294,20 +315,17 @@ where
             warm: true,
             alarm,
             alarm_at: Millis::MAX,
-        }
+        })
     }
 
-    async fn run(mut self) {
-        let leave = match self.handle_early() {
-            Ok(()) => poll_fn(|cx| self.poll_run(cx)).await,
-            Err(leave) => leave,
-        };
+    /// The client has left, or is to leave.
+    async fn end(mut self: Box<Self>, leave: Leave) {
         tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
         let said = self.say_goodbye(leave).await;
         self.client.leave(self.shared.clock.now(), leave.reason);
         let Self {
             client, mut stream, ..
-        } = self;
+        } = *self;
         drop(client);
         if said {
             linger(&mut stream).await;
@@ -316,14 +334,15 @@ where
         }
     }
 
-    /// Packets that came together with CONNECT.
-    fn handle_early(&mut self) -> Result<(), Leave> {
-        let early = std::mem::take(&mut self.unread.0);
-        if early.is_empty() {
-            Ok(())
-        } else {
-            self.take_bytes(&early)
+    /// Works until the connection is to end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
+        if std::mem::take(&mut self.is_early) {
+            let early = std::mem::take(&mut self.unread.0);
+            if let Err(leave) = self.take_bytes(&early) {
+                return Poll::Ready(leave);
+            }
         }
+        self.poll_run(cx)
     }
 
     /// Writes and reads until the connection is to end.
@@ -383,8 +402,9 @@ where
         }
         if !self.step_was_cut && !self.held.is_empty() && self.client.takes_packets() {
             let held = std::mem::take(&mut self.held);
+            let before = held.len();
             self.handle_frames(held, self.held_in)?;
-            progress = true;
+            progress |= self.held.len() < before;
         }
         if self.held.is_empty()
             && let Some(error) = self.broken.take()
@@ -504,19 +524,29 @@ where
     /// what would make the step too long, is held.
     fn handle_frames(&mut self, mut frames: Bytes, buffer: usize) -> Result<(), Leave> {
         let now = self.shared.clock.now();
-        let (until, bytes) = (Instant::now() + STEP_TIME, frames.len());
-        let (mut result, mut count) = (Ok(()), 0_u32);
+        let (begun, bytes) = (Instant::now(), frames.len());
+        let (mut result, mut count, mut was_long) = (Ok(()), 0_u32, false);
         while result.is_ok() && !frames.is_empty() {
             let handled = bytes - frames.len();
             // A frame costs little unless rules run on it.
             count += 1;
-            let look = self.client.ran_rules() || count % CLOCK_EVERY == 0;
+            let look = self.client.ran_rules() || was_long || count % CLOCK_EVERY == 0;
+            let until = if was_long {
+                begun + LATER_STEP_TIME
+            } else {
+                begun + STEP_TIME
+            };
             self.step_was_cut =
                 handled >= STEP_BYTES || (handled > 0 && look && Instant::now() >= until);
-            if self.step_was_cut || !self.client.takes_packets() {
+            let can_wait = frames.first().is_some_and(|first| can_wait(*first));
+            if self.step_was_cut
+                || !self.client.takes_packets()
+                || (can_wait && !self.stream.has_time())
+            {
                 (self.held, self.held_in) = (frames, buffer);
                 break;
             }
+            was_long = can_wait;
             result = self.handle_frame(now, &mut frames, buffer);
         }
         self.client.step_done(now);
@@ -687,6 +717,14 @@ where
         .await;
         written > 0
     }
+}
+
+/// Whether the packet that begins so is for the index of subscriptions: many filters in one, and every publisher has to
+/// look anew where its topics lead. Messages go before.
+fn can_wait(first: u8) -> bool {
+    const SUBSCRIBE: u8 = 8;
+    const UNSUBSCRIBE: u8 = 10;
+    matches!(first >> 4, SUBSCRIBE | UNSUBSCRIBE)
 }
 
 /// The beginning of a frame, until the rest of it is there.

@@ -25,6 +25,11 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
         Alarm::Runtime(None)
     }
 
+    /// Whether there is time now for work that can wait. If not, the connection's task is polled when there is.
+    fn has_time(&self) -> bool {
+        true
+    }
+
     /// Nothing more will be read or written.
     fn close(mut self) -> impl Future<Output = ()> + Send
     where

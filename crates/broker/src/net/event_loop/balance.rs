@@ -1,6 +1,6 @@
 //! When a loop has too much to do while another has time.
 //!
-//! A loop measures which part of its time it did not sleep, a tenth of a second at a time.
+//! A loop measures which part of its time it neither slept nor did what could have waited, a tenth of a second at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,7 +38,7 @@ pub(super) enum Advice {
 #[derive(Debug)]
 pub(super) struct Load {
     begun: Instant,
-    slept: Duration,
+    rested: Duration,
     /// Windows until connections may be given away again.
     rests: u32,
     /// The last window was busy too, and who was polled in this one is counted.
@@ -50,16 +50,16 @@ impl Load {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             begun: now,
-            slept: Duration::ZERO,
+            rested: Duration::ZERO,
             rests: 0,
             counting: false,
             guests: 0,
         }
     }
 
-    /// The loop has waited so long.
-    pub(super) fn slept(&mut self, time: Duration) {
-        self.slept += time;
+    /// The loop has waited so long, or done what can wait.
+    pub(super) fn rested(&mut self, time: Duration) {
+        self.rested += time;
     }
 
     /// Ends a window whose time has come.
@@ -68,11 +68,11 @@ impl Load {
         if lasted < WINDOW {
             return Advice::GoOn;
         }
-        let awake = lasted.saturating_sub(self.slept);
+        let awake = lasted.saturating_sub(self.rested);
         let busy = awake.as_micros() * 1000 / lasted.as_micros().max(1);
         let busy = u32::try_from(busy).unwrap_or(1000);
         home.report(busy, millis(now));
-        (self.begun, self.slept) = (now, Duration::ZERO);
+        (self.begun, self.rested) = (now, Duration::ZERO);
         self.rests = self.rests.saturating_sub(1);
         let was_counting = std::mem::take(&mut self.counting);
         if busy < TOO_BUSY || self.rests > 0 {

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::balance::{Advice, Load};
 use super::home::{BELL, Home, Inbox, Order};
 use super::socket::{LoopSocket, interest};
-use super::task::{ARMED, CLOSED, NEVER, Place, QUEUED, RANG, READABLE, Task, WRITABLE};
+use super::task::{ARMED, CLOSED, LATER, NEVER, Place, QUEUED, RANG, READABLE, Task, WRITABLE};
 use super::{Doorkeeper, Serving};
 use crate::driver::flush;
 use crate::net::wire::SocketWriter;
@@ -33,6 +33,9 @@ const ACCEPTS: usize = 32;
 
 /// The tokens of listening sockets have this bit, and the place among them below it.
 const LISTENER: u64 = 1 << 63;
+
+/// How long work that can wait goes on before the sockets are looked at again.
+const LATER_TIME: Duration = Duration::from_micros(250);
 
 /// Alarms ring at multiples of this: connections whose times lie close together are looked through once.
 const ALARM_GRAIN_MS: u64 = 16;
@@ -53,6 +56,10 @@ struct Here {
     home: u64,
     /// Its connections that are to be polled again.
     woken: Vec<u64>,
+    /// Its connections with work that can wait.
+    later: Vec<u64>,
+    /// What is polled now may do such work.
+    has_time: bool,
 }
 
 /// A connection that can be polled.
@@ -101,6 +108,8 @@ pub(super) struct Core {
     rested_at: u64,
     /// Connections that are to be polled.
     ready: VecDeque<u64>,
+    /// Connections that are to be polled when no other wants to be.
+    later: VecDeque<u64>,
     mail: Inbox,
     load: Load,
     ends: Ends,
@@ -134,6 +143,21 @@ pub(super) fn wake_here(home: &Home, token: u64) -> bool {
     .unwrap_or(false)
 }
 
+/// Whether work that can wait may be done now. If not, `task`, which must be polled now, is polled again when no other
+/// connection of its loop has anything to do; a part of the loop's time is always left for that.
+pub(super) fn has_time_for(task: &Task) -> bool {
+    HERE.with_borrow_mut(|here| {
+        // On a thread that is taken away from its loop nobody waits.
+        if here.has_time || here.home == 0 {
+            return true;
+        }
+        if task.set(LATER) & LATER == 0 {
+            here.later.push(task.place().token);
+        }
+        false
+    })
+}
+
 /// Lets another thread go on with this thread's loop, because what is polled now is going to take its time. False when
 /// no loop polls on this thread.
 pub(crate) fn give_away() -> bool {
@@ -142,7 +166,8 @@ pub(crate) fn give_away() -> bool {
     };
     HERE.with_borrow_mut(|here| {
         here.home = 0;
-        core.ready.extend(here.woken.drain(..));
+        here.has_time = false;
+        core.take_words(here);
     });
     Handle::current().spawn_blocking(move || run(core));
     true
@@ -166,6 +191,7 @@ pub(super) fn start(
         listening: Vec::new(),
         rested_at: NEVER,
         ready: VecDeque::new(),
+        later: VecDeque::new(),
         mail: Inbox::default(),
         load: Load::new(Instant::now()),
         ends: Ends::Never,
@@ -194,6 +220,10 @@ fn run(mut core: Box<Core>) {
                 None => return flush::end_telling(),
             }
         }
+        core = match do_later_work(core) {
+            Some(back) => back,
+            None => return flush::end_telling(),
+        };
         if core.ends == Ends::Now || (core.ends == Ends::WhenIdle && core.open == 0) {
             flush::end_telling();
             return core.end();
@@ -202,6 +232,29 @@ fn run(mut core: Box<Core>) {
         flush::out_of_work();
         core.wait(&mut events);
     }
+}
+
+/// Polls connections with work that can wait, for a while. `None` when one has taken the thread away from the loop.
+fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
+    HERE.with_borrow_mut(|here| core.take_words(here));
+    if core.later.is_empty() {
+        return Some(core);
+    }
+    let begun = Instant::now();
+    HERE.with_borrow_mut(|here| here.has_time = true);
+    while let Some(token) = core.later.pop_front() {
+        if let Some(task) = core.slot(token).and_then(|slot| slot.task.as_ref()) {
+            task.clear(LATER);
+        }
+        core = poll(core, token)?;
+        if begun.elapsed() >= LATER_TIME {
+            break;
+        }
+    }
+    HERE.with_borrow_mut(|here| here.has_time = false);
+    // Such work is nothing to share with other loops: all of it goes through the same locks.
+    core.load.rested(begun.elapsed());
+    Some(core)
 }
 
 /// Polls one connection. `None` when it has taken the thread away from the loop.
@@ -300,6 +353,12 @@ impl Core {
         self.alarms[place] = NEVER;
         self.free.extend(u32::try_from(place));
         self.open -= 1;
+    }
+
+    /// Takes over what connections have left on the thread.
+    fn take_words(&mut self, here: &mut Here) {
+        self.ready.extend(here.woken.drain(..));
+        self.later.extend(here.later.drain(..));
     }
 
     fn read_mail(&mut self) {
@@ -446,6 +505,8 @@ impl Core {
         let (_, token) = self.occupy();
         let home = Arc::clone(&self.home);
         running.task.move_to(Place { home, token });
+        // It is polled at once and asks again.
+        running.task.clear(LATER);
         self.begin(running);
     }
 
@@ -469,8 +530,9 @@ impl Core {
 
     /// Takes what connections here have woken, then waits for the sockets, if there is nothing else to do.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
-        HERE.with_borrow_mut(|here| self.ready.extend(here.woken.drain(..)));
-        let sleeps = self.ready.is_empty() && self.home.fall_asleep();
+        HERE.with_borrow_mut(|here| self.take_words(here));
+        let idle = self.ready.is_empty() && self.later.is_empty();
+        let sleeps = idle && self.home.fall_asleep();
         let begun = Instant::now();
         let timeout = if sleeps {
             let next = self.next_alarm.min(self.rested_at);
@@ -489,7 +551,7 @@ impl Core {
         let now = if sleeps {
             self.home.wake_up();
             let now = Instant::now();
-            self.load.slept(now - begun);
+            self.load.rested(now - begun);
             now
         } else {
             begun

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::core;
 use super::task::{ARMED, Alarm, CLOSED, Place, READABLE, Task, WRITABLE};
 use crate::net::wire::{SocketWriter, Wire};
 
@@ -82,6 +83,10 @@ impl Wire for LoopSocket {
 
     fn alarm(&self) -> Alarm {
         Alarm::Loop(Arc::clone(&self.task))
+    }
+
+    fn has_time(&self) -> bool {
+        core::has_time_for(&self.task)
     }
 
     /// To shut it down first would be one system call more.

@@ -26,6 +26,9 @@ pub(super) const RANG: u8 = 16;
 /// Its loop watches for room in the socket.
 pub(super) const ARMED: u8 = 32;
 
+/// It has work that can wait.
+pub(super) const LATER: u8 = 64;
+
 /// No alarm is set.
 pub(super) const NEVER: u64 = u64::MAX;
 

@@ -1,19 +1,25 @@
 //! Loops with real sockets.
 
+use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
+use tokio::task::yield_now;
 
 use super::*;
 use crate::net::wire::Wire as _;
 
-/// Says everything back. `p`: it panics; `b`: it blocks its thread until the gate opens; `t`: it waits for an alarm.
+/// Says everything back. `p`: it panics; `b`: it blocks its thread until the gate opens; `t`: it waits for an alarm;
+/// `l`: it does fifty steps of work that can wait.
 struct Echo {
     gate: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
     open: AtomicUsize,
+    /// Steps of work that can wait.
+    later: AtomicUsize,
 }
 
 struct Guests(Arc<Echo>);
@@ -41,6 +47,20 @@ impl Doorkeeper for Guests {
                     b"b" => crate::driver::flush::around_blocking(|| {
                         open.0.gate.lock().unwrap().recv().unwrap();
                     }),
+                    b"l" => {
+                        for _ in 0..50 {
+                            poll_fn(|_| {
+                                if socket.has_time() {
+                                    Poll::Ready(())
+                                } else {
+                                    Poll::Pending
+                                }
+                            })
+                            .await;
+                            open.0.later.fetch_add(1, Ordering::SeqCst);
+                            yield_now().await;
+                        }
+                    }
                     b"t" => {
                         let soon =
                             tokio::time::Instant::now() + std::time::Duration::from_millis(20);
@@ -83,6 +103,7 @@ fn server(threads: usize) -> Server {
     let echo = Arc::new(Echo {
         gate: std::sync::Mutex::new(waits),
         open: AtomicUsize::new(0),
+        later: AtomicUsize::new(0),
     });
     let (ending, mut ends) = watch::channel(false);
     let context = runtime.enter();
@@ -188,6 +209,24 @@ fn an_alarm_rings_without_anything_on_the_socket() {
     let mut client = TcpStream::connect(server.address).unwrap();
     assert_eq!(say(&mut client, b"t"), b"t");
     assert_eq!(say(&mut client, b"t"), b"t");
+}
+
+#[test]
+fn work_that_can_wait_is_done_in_steps_between_which_others_are_served() {
+    let server = server(1);
+    let mut clients = [(); 4].map(|()| TcpStream::connect(server.address).unwrap());
+    for client in &mut clients[..3] {
+        client.write_all(b"l").unwrap();
+    }
+    for _ in 0..100 {
+        assert_eq!(say(&mut clients[3], b"hello"), b"hello");
+    }
+    for client in &mut clients[..3] {
+        let mut answer = [0];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"l");
+    }
+    assert_eq!(server.echo.later.load(Ordering::SeqCst), 150);
 }
 
 #[test]
