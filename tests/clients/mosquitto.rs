@@ -1,10 +1,10 @@
-//! mosquitto_pub and mosquitto_sub over TLS, one- and two-way, and a unix socket.
+//! mosquitto_pub and mosquitto_sub over TCP, TLS, one- and two-way, and a unix socket.
 
-use weir_test_support::{Subscriber, mosquitto_pub};
+use weir_test_support::{LinePublisher, Subscriber, mosquitto_pub};
 
 use crate::scene::Scene;
 
-/// A message at each QoS, a retained one and a large one, in every version.
+/// A message at each QoS, a retained one, a large one, a Will and a shared subscription, in every version.
 async fn talks(port: u16, more: &[&str]) {
     let large = "z".repeat(90_000);
     for version in ["mqttv31", "mqttv311", "mqttv5"] {
@@ -23,7 +23,44 @@ async fn talks(port: u16, more: &[&str]) {
         assert!(received[3].payload == large);
         let mut late = Subscriber::start(port, &topic, &with(&["-q", "1"])).await;
         assert!(late.wait_for(1).await[0].retain);
+
+        let gone = format!("gone/{topic}");
+        let mut mourner = Subscriber::start(port, &gone, &with(&["-q", "1"])).await;
+        let will = [
+            "--will-topic",
+            &gone,
+            "--will-payload",
+            "gone",
+            "--will-qos",
+            "1",
+        ];
+        let mortal = [&with(&["-q", "1"])[..], &will].concat();
+        // Killed, without DISCONNECT.
+        drop(Subscriber::start(port, &topic, &mortal).await);
+        assert_eq!(mourner.wait_for(1).await[0].payload, "gone");
+
+        let shared = format!("shared/{topic}");
+        let filter = format!("$share/group/{shared}");
+        let mut one = Subscriber::start(port, &filter, &with(&["-q", "1"])).await;
+        let mut two = Subscriber::start(port, &filter, &with(&["-q", "1"])).await;
+        let args = [&with(&["-q", "1"])[..], &["-t", &shared]].concat();
+        let mut publisher = LinePublisher::start(port, &args);
+        publisher.send("1\n2\n3\n4\n").await;
+        publisher.finish().await;
+        let mut came: Vec<String> = Vec::new();
+        for member in [&mut one, &mut two] {
+            let messages = member.wait_for(2).await.iter();
+            came.extend(messages.map(|message| message.payload.clone()));
+        }
+        came.sort_unstable();
+        assert_eq!(came, ["1", "2", "3", "4"]);
     }
+}
+
+#[tokio::test]
+async fn mosquitto_talks_over_tcp() {
+    let scene = Scene::start().await;
+    talks(scene.port("mqtt"), &[]).await;
 }
 
 #[tokio::test]
@@ -57,8 +94,8 @@ async fn mosquitto_talks_over_a_unix_socket() {
         .weir
         .metric("weir_listener_accepted_total", &counted)
         .await;
-    // In each version four publishers and two subscribers.
-    assert!(accepted >= 18.0, "{accepted}");
+    // In each version five publishers and six subscribers.
+    assert!(accepted >= 33.0, "{accepted}");
     assert_eq!(scene.weir.stop().await, Some(0));
     assert!(!std::path::Path::new(&path).exists());
 }

@@ -1,6 +1,8 @@
 //! Eclipse Paho, in Python and in C.
 
-use weir_test_support::{paho, paho_c, repository};
+use std::time::Duration;
+
+use weir_test_support::{PahoC, paho, paho_c, repository, wait_until};
 
 use crate::ALL_OF_IT;
 use crate::scene::Scene;
@@ -58,5 +60,70 @@ async fn paho_for_c_publishes_and_subscribes_over_every_transport() {
         assert_eq!(subscriber.line().await, "kept", "{url} {version}");
         publish(&payload, &[]).await;
         assert!(subscriber.line().await == payload, "{url} {version}");
+
+        let talk = Talk {
+            scene: &scene,
+            common: ["-c", &url, "-V", version, "-q", qos, "--cafile", &ca],
+            name: &name,
+        };
+        talk.hears_of_a_client_that_is_lost().await;
+        talk.shares_a_subscription().await;
+    }
+}
+
+/// What clients in C have to say to one another over one transport, in one version.
+struct Talk<'a> {
+    scene: &'a Scene,
+    common: [&'a str; 8],
+    name: &'a str,
+}
+
+impl Talk<'_> {
+    /// One more subscriber, whose subscription stands, where there are `others`.
+    async fn subscriber(&self, others: u8, who: &str, filter: &str, more: &[&str]) -> PahoC {
+        // Those of clients that have just ended are gone.
+        self.until_there_are(others).await;
+        let id = format!("{}-{who}", self.name);
+        let args = [&self.common[..], &["-t", filter, "-i", &id], more].concat();
+        let client = paho_c("paho_c_sub", &args);
+        self.until_there_are(others + 1).await;
+        client
+    }
+
+    async fn until_there_are(&self, subscriptions: u8) {
+        wait_until("subscriptions", Duration::from_secs(20), || async {
+            let found = self.scene.weir.metric("weir_subscriptions", &[]).await;
+            (found - f64::from(subscriptions)).abs() < 0.5
+        })
+        .await;
+    }
+
+    async fn hears_of_a_client_that_is_lost(&self) {
+        let topic = format!("gone/{}", self.name);
+        let mut mourner = self.subscriber(1, "mourner", &topic, &[]).await;
+        let will = ["--will-topic", &topic, "--will-payload", "gone"];
+        // Killed, without DISCONNECT.
+        drop(self.subscriber(2, "mortal", "unused", &will).await);
+        assert_eq!(mourner.line().await, "gone", "{}", self.name);
+    }
+
+    async fn shares_a_subscription(&self) {
+        let topic = format!("shared/{}", self.name);
+        let filter = format!("$share/group/{topic}");
+        let mut one = self.subscriber(1, "one", &filter, &[]).await;
+        let mut two = self.subscriber(2, "two", &filter, &[]).await;
+        for payload in ["1", "2", "3", "4"] {
+            let id = format!("{}-p", self.name);
+            let args = ["-t", &*topic, "-i", &id, "-m", payload];
+            let publisher = paho_c("paho_c_pub", &[&self.common[..], &args].concat());
+            publisher.ended().await;
+        }
+        let mut came = Vec::new();
+        for member in [&mut one, &mut two] {
+            came.push(member.line().await);
+            came.push(member.line().await);
+        }
+        came.sort_unstable();
+        assert_eq!(came, ["1", "2", "3", "4"], "{}", self.name);
     }
 }
