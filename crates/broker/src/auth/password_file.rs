@@ -1,4 +1,5 @@
-//! Users and argon2id hashes in a file of `user:hash` lines.
+//! Users and their hashes in a file of `user:hash` lines: argon2id as `weir passwd` makes them, and those of mosquitto's
+//! password files, so that users can move in.
 //!
 //! Hashing is slow by design: it runs apart from the network tasks, a few at a time, and takes as long for a user
 //! who does not exist. The file can be read again while the broker runs.
@@ -19,6 +20,7 @@ use weir_mqtt::ReasonCode;
 
 use crate::problem::{Problem, Source};
 
+use super::password_hash::{self, SaltPosition};
 use super::user_lines::Form;
 use super::{Authenticator, ConnectRequest, Decision, Identity};
 
@@ -40,6 +42,9 @@ const LINES: Form<String> = Form {
 };
 
 fn check_hash(hash: &str) -> Result<String, &'static str> {
+    if password_hash::is_mosquitto(hash) {
+        return Ok(hash.to_owned());
+    }
     let parsed =
         PasswordHash::new(hash).map_err(|_| "the hash is not in PHC form; use `weir passwd`")?;
     if parsed.algorithm == argon2::ARGON2ID_IDENT {
@@ -107,7 +112,9 @@ impl PasswordFile {
             return Decision::Ignore;
         };
         let password = request.password.clone().unwrap_or_default();
-        if self.verify(hash, password).await {
+        // An empty password is none: a hash of it in the file was a mistake.
+        let is_given = !password.is_empty();
+        if self.verify(hash, password).await && is_given {
             Decision::Allow(Identity::user(username.clone()))
         } else {
             Decision::Deny(ReasonCode::BadUserNameOrPassword)
@@ -128,8 +135,7 @@ impl PasswordFile {
         let check = move || {
             // Held until the hash is made, even if nobody waits for it any more.
             let _permit = permit;
-            PasswordHash::new(&hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
+            password_hash::verify(&password, &hash, None, SaltPosition::Prefix)
         };
         tokio::task::spawn_blocking(check).await.unwrap_or(false)
     }
@@ -214,6 +220,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_empty_password_admits_nobody_even_if_the_file_has_its_hash() {
+        let file = file(&format!("alice:{}\n", hash_password("").unwrap()));
+        let auth = PasswordFile::open(file.path()).unwrap();
+        let answer = auth.authenticate(&request(Some("alice"), "", false)).await;
+        assert_eq!(answer, Decision::Deny(ReasonCode::BadUserNameOrPassword));
+    }
+
+    #[tokio::test]
+    async fn users_of_a_password_file_of_mosquitto_keep_their_passwords() {
+        // Of `secret`, as mosquitto_passwd writes it since version 2 and before.
+        let file = file(
+            "ann:$7$101$o3j5laTDyNjUlBNt$o1fFERnURqoGOGSQ551I/C1HPE2r9LWZkEcbwFtbokVSc8U1pMqJg2raaGy8eBRjDnYbQG1nRIQp0jwTFM8S9A==\n\
+             bob lee:$6$DoDNd1zihN97gVTB$Vp+LO+y/dpJNN7TSs13CsWVJ6/pFAyKDykcZRHCcL//sJHK/D59dJOqDiQtCRUDlkTJPJjqiDZfD/lTOf9SYZQ==\n",
+        );
+        let auth = PasswordFile::open(file.path()).unwrap();
+        for user in ["ann", "bob lee"] {
+            let right = auth
+                .authenticate(&request(Some(user), "secret", false))
+                .await;
+            assert_eq!(right, Decision::Allow(Identity::user(Utf8::from(user))));
+            for wrong in ["Secret", ""] {
+                let answer = auth.authenticate(&request(Some(user), wrong, false)).await;
+                let refused = Decision::Deny(ReasonCode::BadUserNameOrPassword);
+                assert_eq!(answer, refused, "{user}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_reload_takes_effect_and_a_broken_file_changes_nothing() {
         let file = file(&format!("alice:{}\n", hash_password("one").unwrap()));
         let auth = PasswordFile::open(file.path()).unwrap();
@@ -249,6 +284,16 @@ mod tests {
     fn hashes_of_other_kinds_are_refused() {
         assert!(check_hash("secret").is_err());
         assert!(check_hash("$5$rounds=1$x$y").is_err());
+        for broken in [
+            "$6$",
+            "$6$c2FsdA==",
+            "$6$c2FsdA==$",
+            "$6$x{$eA==",
+            "$7$101$c2FsdA==",
+            "$7$0$c2FsdA==$eA==",
+        ] {
+            assert!(check_hash(broken).is_err(), "{broken}");
+        }
         assert!(check_hash(&hash_password("secret").unwrap()).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Password hashes as databases hold them: argon2id, PBKDF2 as mosquitto and PHC write it, and plain digests with a
+//! Password hashes as databases and password files hold them: argon2id, PBKDF2 as mosquitto and PHC write it, and plain digests with a
 //! salt as EMQX keeps its users by default.
 //!
 //! Plain digests are fast to guess; they are here so that users can move in, not as advice.
@@ -29,8 +29,8 @@ const MAX_ROUNDS: u32 = 10_000_000;
 /// Slow by design: not to be called on a task that others wait for.
 pub fn verify(password: &[u8], hash: &str, salt: Option<&str>, position: SaltPosition) -> bool {
     let hash = hash.trim();
-    if let Some(rest) = hash.strip_prefix("$7$") {
-        return verify_mosquitto(password, rest);
+    if let Some(hash) = Mosquitto::parse(hash) {
+        return hash.verify(password);
     }
     if hash.starts_with("$pbkdf2-") {
         return verify_phc_pbkdf2(password, hash);
@@ -42,18 +42,47 @@ pub fn verify(password: &[u8], hash: &str, salt: Option<&str>, position: SaltPos
     verify_digest(password, hash, salt.unwrap_or(""), position)
 }
 
-/// `$7$rounds$salt$hash`, SHA-512, base64.
-fn verify_mosquitto(password: &[u8], rest: &str) -> bool {
-    let mut parts = rest.split('$');
-    let (Some(rounds), Some(salt), Some(hash), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
-    };
-    let (Ok(rounds), Some(salt), Some(hash)) = (rounds.parse(), base64(salt), base64(hash)) else {
-        return false;
-    };
-    pbkdf2_is::<Sha512>(password, &salt, rounds, &hash)
+/// Whether this is a whole hash of mosquitto's.
+pub fn is_mosquitto(hash: &str) -> bool {
+    Mosquitto::parse(hash).is_some()
+}
+
+/// What `mosquitto_passwd` makes, always over SHA-512 and in base64.
+struct Mosquitto {
+    /// Of PBKDF2 in `$7$rounds$salt$hash`; `None` is the plain digest of `$6$salt$hash`, which is fast to guess.
+    rounds: Option<u32>,
+    salt: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+impl Mosquitto {
+    fn parse(text: &str) -> Option<Self> {
+        let (rounds, rest) = match text.strip_prefix("$7$") {
+            Some(rest) => {
+                let (rounds, rest) = rest.split_once('$')?;
+                let rounds = rounds.parse().ok()?;
+                (
+                    Some((1..=MAX_ROUNDS).contains(&rounds).then_some(rounds)?),
+                    rest,
+                )
+            }
+            None => (None, text.strip_prefix("$6$")?),
+        };
+        let (salt, hash) = rest.split_once('$')?;
+        let (salt, hash) = (base64(salt)?, base64(hash)?);
+        (!salt.is_empty() && hash.len() == 64).then_some(Self { rounds, salt, hash })
+    }
+
+    fn verify(&self, password: &[u8]) -> bool {
+        let Some(rounds) = self.rounds else {
+            let made = Sha512::new()
+                .chain_update(password)
+                .chain_update(&self.salt)
+                .finalize();
+            return made.ct_eq(&self.hash).into();
+        };
+        pbkdf2_is::<Sha512>(password, &self.salt, rounds, &self.hash)
+    }
 }
 
 /// `$pbkdf2-sha256$i=rounds,l=length$salt$hash`, base64 without padding.
@@ -199,6 +228,7 @@ mod tests {
             "",
             "secret",
             "$7$1",
+            "$6$c2FsdA==$eA==",
             "$7$0$AAAA$AAAA",
             "$7$99999999999$AA==$AA==",
             "$argon2id$",
