@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use weir::auth::access_list::{AccessList, DenyAction};
 use weir::auth::acl::Acl;
 use weir::auth::banned::Banned;
@@ -499,6 +501,38 @@ async fn a_payload_above_the_limit_is_refused_and_the_client_stays() {
         client.disconnect().await;
     }
     assert_eq!(broker.broker.stats().drops(DropReason::PayloadTooLarge), 9);
+}
+
+#[tokio::test]
+async fn a_will_above_the_payload_limit_refuses_the_connect_for_good() {
+    let broker = limited(LimitSettings {
+        client: ClientLimits {
+            max_payload: Some(4),
+            ..ClientLimits::default()
+        },
+        ..LimitSettings::default()
+    })
+    .await;
+    for version in ALL {
+        for (payload, refused) in [(&b"1234"[..], false), (b"12345", true)] {
+            let mut connect = Connect::new(version, Utf8::from("c"));
+            connect.will = Some(Will {
+                topic: TopicName::new("gone").unwrap(),
+                payload: Bytes::from_static(payload),
+                qos: QoS::AtMostOnce,
+                retain: false,
+                properties: WillProperties::default(),
+            });
+            let (_client, connack) = broker.connect_with(connect).await;
+            // Server unavailable would invite older clients to try again and again.
+            let told = match (refused, version.is_v5()) {
+                (false, _) => ReasonCode::Success,
+                (true, false) => ReasonCode::NotAuthorized,
+                (true, true) => ReasonCode::QuotaExceeded,
+            };
+            assert_eq!(connack.reason, told);
+        }
+    }
 }
 
 #[tokio::test]

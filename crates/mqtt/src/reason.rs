@@ -163,12 +163,12 @@ pub const fn connack_v3(reason: ReasonCode) -> Option<u8> {
         | ReasonCode::ServerBusy
         | ReasonCode::UnspecifiedError
         | ReasonCode::ImplementationSpecificError
-        | ReasonCode::QuotaExceeded
         | ReasonCode::UseAnotherServer
         | ReasonCode::ServerMoved
         | ReasonCode::ConnectionRateExceeded => Some(3),
         ReasonCode::BadUserNameOrPassword | ReasonCode::BadAuthenticationMethod => Some(4),
-        ReasonCode::NotAuthorized | ReasonCode::Banned => Some(5),
+        // A limit of the administrator's: to try again would be in vain.
+        ReasonCode::NotAuthorized | ReasonCode::Banned | ReasonCode::QuotaExceeded => Some(5),
         _ => None,
     }
 }
@@ -219,7 +219,7 @@ mod tests {
         }
         assert_eq!(from_connack_v3(6), None);
         assert_eq!(connack_v3(ReasonCode::Banned), Some(5));
-        assert_eq!(connack_v3(ReasonCode::QuotaExceeded), Some(3));
+        assert_eq!(connack_v3(ReasonCode::QuotaExceeded), Some(5));
         assert_eq!(connack_v3(ReasonCode::TopicNameInvalid), None);
     }
 }
