@@ -172,6 +172,22 @@ async fn clients_without_identifier_do_not_meet() {
 }
 
 #[tokio::test]
+async fn an_operator_can_refuse_clients_without_identifier() {
+    // [MQTT-3.1.3-8] [MQTT3-3.1.3-9]
+    let broker = TestBroker::with(BrokerSettings {
+        empty_client_ids: false,
+        ..BrokerSettings::default()
+    })
+    .await;
+    for version in [V3_1_1, V5] {
+        let (mut client, connack) = broker.connect_with(with_id(version, "")).await;
+        assert_eq!(connack.reason, ReasonCode::ClientIdentifierNotValid);
+        assert_eq!(client.receive_or_end().await, None);
+        broker.connect(version, "a").await.disconnect().await;
+    }
+}
+
+#[tokio::test]
 async fn sessions_are_told_apart_by_their_client_identifiers() {
     // [MQTT-3.1.3-2] [MQTT3-3.1.3-2]
     let broker = TestBroker::start().await;

@@ -64,6 +64,8 @@ pub struct BrokerSettings {
     pub topic_alias_out: u16,
     /// What clients may do at all.
     pub capabilities: Capabilities,
+    /// Whether the broker makes a client identifier for clients that send an empty one; otherwise they are refused.
+    pub empty_client_ids: bool,
     /// Whether MQTT 3.1 clients are held to identifiers of 1 to 23 characters.
     pub short_v31_client_ids: bool,
     /// A client without keep-alive is given up after this long without a packet. `None`: never.
@@ -157,6 +159,7 @@ impl Default for BrokerSettings {
             topic_alias_maximum: 16,
             topic_alias_out: 16,
             capabilities: Capabilities::default(),
+            empty_client_ids: true,
             short_v31_client_ids: false,
             idle_timeout: None,
             reason_strings: true,

@@ -17,7 +17,7 @@ use crate::driver::auto_subscribe::options;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
-    /// The largest packet that is taken: 1KiB to 256MiB.
+    /// The largest packet that is taken: 20B to 256MiB.
     pub max_packet_size: ByteSize,
     /// The longest client id in bytes: 1 to 65535.
     pub max_client_id: usize,
@@ -57,6 +57,8 @@ pub struct Mqtt {
     pub topic_alias_in: u16,
     /// The highest topic alias that the broker uses; 0: none.
     pub topic_alias_out: u16,
+    /// Makes a client identifier for clients that send an empty one; otherwise they are refused.
+    pub empty_client_ids: bool,
     /// Holds MQTT 3.1 clients to identifiers of at most 23 characters.
     pub short_v31_client_ids: bool,
     /// Tells MQTT 5 clients in words why something is refused, beside the reason code.
@@ -219,6 +221,7 @@ impl Default for Mqtt {
             idle_timeout: None,
             topic_alias_in: 16,
             topic_alias_out: 16,
+            empty_client_ids: true,
             short_v31_client_ids: false,
             reason_strings: true,
             check_payload_format: true,
@@ -241,10 +244,10 @@ impl Mqtt {
     /// What lies outside its bounds.
     pub(super) fn check(&self, refuse: &mut impl FnMut(String, &str)) {
         let packet = self.max_packet_size.bytes();
-        if !(1024..=256 * 1024 * 1024).contains(&packet) {
+        if !(20..=256 * 1024 * 1024).contains(&packet) {
             refuse(
                 format!("mqtt.max_packet_size is {packet} bytes"),
-                "it must lie between 1KiB and 256MiB",
+                "it must lie between 20B and 256MiB",
             );
         }
         if !(1..=65_535).contains(&self.max_client_id) {
@@ -358,6 +361,7 @@ impl Mqtt {
                 shared_subscriptions: self.shared_subscriptions,
                 subscription_identifiers: self.subscription_identifiers,
             },
+            empty_client_ids: self.empty_client_ids,
             short_v31_client_ids: self.short_v31_client_ids,
             reason_strings: self.reason_strings,
             check_payload_format: self.check_payload_format,

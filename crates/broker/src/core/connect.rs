@@ -103,6 +103,8 @@ pub struct ConnectLimits {
     pub session_expiry_s: u32,
     /// The longest keep-alive.
     pub keep_alive_s: Option<u16>,
+    /// Whether clients that send an empty identifier get one.
+    pub empty_client_ids: bool,
     /// Whether MQTT 3.1 clients are held to identifiers of 1 to 23 characters.
     pub short_v31_client_ids: bool,
     /// What clients may do at all.
@@ -164,6 +166,10 @@ fn check_client_id(connect: &Connect, limits: &ConnectLimits) -> Result<(), Refu
     let refused = |why| Err(Refused::new(ReasonCode::ClientIdentifierNotValid, why));
     if connect.client_id.len() > limits.client_id {
         return refused("the client identifier is longer than this server allows");
+    }
+    // [MQTT-3.1.3-6] A server may make one. [MQTT-3.1.3-8] [MQTT3-3.1.3-9]
+    if connect.client_id.is_empty() && !limits.empty_client_ids {
+        return refused("this server wants a client identifier");
     }
     // MQTT 3.1, section 3.1: between 1 and 23 characters. Few clients keep to it, so it is the operator's choice.
     if limits.short_v31_client_ids
@@ -309,6 +315,7 @@ mod tests {
         topic_levels: 4,
         receive_maximum: 32,
         packet_size: 1000,
+        empty_client_ids: true,
         topic_alias: 5,
         session_expiry_s: 100,
         keep_alive_s: Some(60),

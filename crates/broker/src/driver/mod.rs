@@ -156,6 +156,7 @@ impl Shared {
             session_expiry_s: session_expiry_s(settings.session_expiry_max),
             topic_alias_out: settings.topic_alias_out,
             keep_alive_s: settings.keepalive_max_s,
+            empty_client_ids: settings.empty_client_ids,
             short_v31_client_ids: settings.short_v31_client_ids,
             capabilities: settings.capabilities,
         };
