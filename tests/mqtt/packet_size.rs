@@ -193,4 +193,43 @@ async fn a_refusal_in_words_is_not_larger_than_the_client_takes() {
     let mut client = broker.open(V5).await;
     client.send(Packet::Connect(Box::new(refused(4)))).await;
     assert_eq!(client.receive_or_end().await, None);
+
+/// A CONNECT of MQTT 5 with these properties, and a client identifier that is no text.
+fn malformed_connect(properties: &[u8]) -> Vec<u8> {
+    let mut body = b"\x00\x04MQTT\x05\x02\x00\x00".to_vec();
+    body.push(u8::try_from(properties.len()).unwrap());
+    body.extend_from_slice(properties);
+    body.extend_from_slice(b"\x00\x01\xFF");
+    let mut packet = vec![0x10, u8::try_from(body.len()).unwrap()];
+    packet.append(&mut body);
+    packet
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_malformed_connect_is_not_larger_than_the_client_takes_either() {
+    // [MQTT-3.1.2-24] [MQTT-3.2.2-19]
+    let broker = broker().await;
+    let answer = async |question: Vec<u8>| {
+        let mut client = broker.open(V5).await;
+        client.send_bytes(&question).await;
+        let (answer, length) = next(&mut client).await;
+        assert!(
+            matches!(&answer, Packet::ConnAck(one) if one.reason == ReasonCode::MalformedPacket)
+        );
+        assert_eq!(client.receive_or_end().await, None);
+        (words(&answer).0, length)
+    };
+    let (why, full) = answer(malformed_connect(b"")).await;
+    assert!(why.is_some(), "who sets no limit is told why");
+    for size in 5..=full + 1 {
+        let mut property = vec![0x27];
+        property.extend_from_slice(&size.to_be_bytes());
+        let (why, length) = answer(malformed_connect(&property)).await;
+        assert!(length <= size, "{length} bytes of at most {size}");
+        assert_eq!(why.is_some(), full <= size);
+    }
+    // A property that CONNECT does not have: whatever limit stands behind it is not known.
+    let (why, length) = answer(malformed_connect(b"\x01\x00")).await;
+    assert_eq!((why, length), (None, 5));
+}
 }

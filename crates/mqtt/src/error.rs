@@ -13,6 +13,8 @@ pub struct DecodeError {
     pub detail: &'static str,
     /// Only for a CONNECT: the version in which it can be refused. `None` when the peer may not speak MQTT.
     pub answer_in: Option<ProtocolVersion>,
+    /// Only for a CONNECT: the largest packet that the client takes. `None` when it had not come to saying so.
+    pub max_packet_size: Option<usize>,
 }
 
 impl DecodeError {
@@ -21,6 +23,7 @@ impl DecodeError {
             reason,
             detail,
             answer_in: None,
+            max_packet_size: None,
         }
     }
 
@@ -34,6 +37,11 @@ impl DecodeError {
 
     pub(crate) const fn answer_in(mut self, version: ProtocolVersion) -> Self {
         self.answer_in = Some(version);
+        self
+    }
+
+    pub(crate) const fn taken_up_to(mut self, bytes: usize) -> Self {
+        self.max_packet_size = Some(bytes);
         self
     }
 

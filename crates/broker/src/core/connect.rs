@@ -211,11 +211,7 @@ fn receive_maximum(connect: &Connect) -> u16 {
 
 /// The largest packet that the client takes.
 pub fn max_packet_size(connect: &Connect) -> usize {
-    let size = connect
-        .properties
-        .maximum_packet_size
-        .map_or(u32::MAX, NonZeroU32::get);
-    usize::try_from(size).unwrap_or(usize::MAX)
+    connect.max_packet_size()
 }
 
 /// `[MQTT-3.2.2-21]` Only MQTT 5 clients can be told another keep-alive than their own.

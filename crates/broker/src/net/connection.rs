@@ -154,8 +154,10 @@ where
                 .add(1);
             tracing::debug!(?peer, transport, %error, "the first packet is no CONNECT that can be accepted");
             error.connack().map(|(version, mut connack)| {
-                connack.properties.reason_string = shared.in_words(error.detail);
-                (version, connack, usize::MAX)
+                // [MQTT-3.1.2-24] A client that could not say how much it takes gets no more than must be.
+                let most = error.max_packet_size;
+                connack.properties.reason_string = most.and_then(|_| shared.in_words(error.detail));
+                (version, connack, most.unwrap_or(usize::MAX))
             })
         }
     };
@@ -226,6 +228,7 @@ fn not_connect() -> DecodeError {
         reason: ReasonCode::ProtocolError,
         detail: "the first packet is not CONNECT",
         answer_in: None,
+        max_packet_size: None,
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! An error from here says in which version the refusal can be answered, as far as the bytes told.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 
 use super::kind;
@@ -70,6 +72,15 @@ impl Connect {
             password: None,
             properties: ConnectProperties::default(),
         }
+    }
+
+    /// The largest packet that the client takes. `[MQTT-3.1.2-24]`
+    pub fn max_packet_size(&self) -> usize {
+        let size = self
+            .properties
+            .maximum_packet_size
+            .map_or(u32::MAX, NonZeroU32::get);
+        usize::try_from(size).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn decode(mut reader: Reader) -> Result<Self, DecodeError> {
@@ -159,6 +170,23 @@ fn read_body(mut reader: Reader, version: ProtocolVersion) -> Result<Connect, De
     let clean_start = flags & flag::CLEAN_START != 0;
     let keep_alive_s = reader.u16()?;
     let properties: ConnectProperties = read_properties(&mut reader, version)?;
+    let connect = Connect {
+        version,
+        clean_start,
+        keep_alive_s,
+        client_id: Utf8::default(),
+        will: None,
+        username: None,
+        password: None,
+        properties,
+    };
+    let most = connect.max_packet_size();
+    read_payload(reader, flags, connect).map_err(|error| error.taken_up_to(most))
+}
+
+/// Reads what stands behind the properties.
+fn read_payload(mut reader: Reader, flags: u8, head: Connect) -> Result<Connect, DecodeError> {
+    let version = head.version;
     let client_id = reader.utf8()?;
     let will = match flags & flag::WILL {
         0 => None,
@@ -177,7 +205,7 @@ fn read_body(mut reader: Reader, version: ProtocolVersion) -> Result<Connect, De
         _ => Some(reader.binary()?),
     };
     reader.finish()?;
-    if !client_id_allowed(version, &client_id, clean_start) {
+    if !client_id_allowed(version, &client_id, head.clean_start) {
         // [MQTT3-3.1.3-8]
         let detail = "an empty client identifier with a session that is to be kept";
         return Err(DecodeError::new(
@@ -185,20 +213,17 @@ fn read_body(mut reader: Reader, version: ProtocolVersion) -> Result<Connect, De
             detail,
         ));
     }
-    if data_without_method(&properties) {
+    if data_without_method(&head.properties) {
         return Err(DecodeError::protocol(
             "authentication data without a method",
         ));
     }
     Ok(Connect {
-        version,
-        clean_start,
-        keep_alive_s,
         client_id,
         will,
         username,
         password,
-        properties,
+        ..head
     })
 }
 
