@@ -44,6 +44,37 @@ async fn a_new_subscriber_gets_every_value_and_then_what_changes() {
 }
 
 #[tokio::test]
+async fn publishes_are_counted_with_the_bytes_of_their_payloads() {
+    let broker = broker().await;
+    let mut subscriber = broker.connect(V5, "subscriber").await;
+    subscriber.subscribe("t", 0).await;
+    let mut publisher = broker.connect(V5, "publisher").await;
+    publisher.publish(publish("t", "seven b", 1, 1)).await;
+    publisher.publish(publish("nobody", "three", 1, 2)).await;
+    subscriber.receive_publish().await;
+    let mut watcher = broker.connect(V5, "watcher").await;
+    watcher.subscribe("$SYS/broker/publish/#", 0).await;
+    let mut values = BTreeMap::new();
+    loop {
+        let message = watcher.receive_publish().await;
+        let text = String::from_utf8(message.payload.to_vec()).unwrap();
+        values.insert(message.topic.to_string(), text);
+        let of = |topic: &str| {
+            let value = values.get(&format!("$SYS/broker/publish/{topic}"));
+            value.map_or(0, |text| text.parse::<u64>().unwrap())
+        };
+        // What is sent grows with what is said here itself.
+        if of("messages/received") == 2
+            && of("bytes/received") == 12
+            && of("messages/sent") >= 1
+            && of("bytes/sent") >= 7
+        {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn wildcards_at_the_front_do_not_reach_it() {
     // [MQTT-4.7.2-1]
     let broker = broker().await;

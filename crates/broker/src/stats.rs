@@ -39,6 +39,10 @@ pub struct BrokerStats {
     pub messages_in: [Counter; 3],
     /// PUBLISH packets handed to an outbox, by QoS.
     pub messages_out: [Counter; 3],
+    /// Bytes of the payloads of PUBLISH packets received.
+    pub payload_bytes_in: Counter,
+    /// Bytes of the payloads of PUBLISH packets handed to an outbox.
+    pub payload_bytes_out: Counter,
     /// Messages not delivered to a session, by [`DropReason`].
     pub messages_dropped: [Counter; DropReason::ALL.len()],
     /// Connections that ended, by [`CloseReason`].
@@ -374,6 +378,9 @@ impl BrokerStats {
     /// Counts what one write carries.
     pub fn sent(&self, counts: &SentCounts) {
         self.sent_packets.add(counts.packets);
+        if counts.payload_bytes > 0 {
+            self.payload_bytes_out.add(counts.payload_bytes);
+        }
         for (counter, n) in self.messages_out.iter().zip(counts.messages) {
             counter.add(n);
         }

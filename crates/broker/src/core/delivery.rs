@@ -195,7 +195,7 @@ impl Session {
             }
         };
         let long = frame.payload().len() >= SHARED_PAYLOAD;
-        let out = self.outbox.publish(wire.qos());
+        let out = self.outbox.publish(wire.qos(), frame.payload().len());
         let written = match alias {
             None if !long => frame.write(wire, retain, ids, out),
             _ => frame.write_head_aliased(wire, retain, ids, alias, out),

@@ -33,6 +33,8 @@ pub struct SentCounts {
     pub packets: u64,
     /// PUBLISH packets by QoS.
     pub messages: [u64; 3],
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
 }
 
 impl Outbox {
@@ -52,9 +54,10 @@ impl Outbox {
         waiting == 0 || waiting + len <= limit
     }
 
-    /// Where a small PUBLISH is encoded.
-    pub fn publish(&mut self, qos: QoS) -> &mut Vec<u8> {
+    /// Where a small PUBLISH is encoded, or the head of one with a payload of this many bytes.
+    pub fn publish(&mut self, qos: QoS, payload: usize) -> &mut Vec<u8> {
         self.counts.packets += 1;
+        self.counts.payload_bytes += payload as u64;
         self.counts.messages[usize::from(qos.as_u8())] += 1;
         &mut self.tail
     }
@@ -215,7 +218,9 @@ mod tests {
         for step in 1..12 {
             let mut outbox = Outbox::default();
             outbox.append(b"ab", 1);
-            outbox.publish(QoS::AtMostOnce).extend_from_slice(b"head");
+            outbox
+                .publish(QoS::AtMostOnce, 7)
+                .extend_from_slice(b"head");
             outbox.share(Bytes::from_static(b"PAYLOAD"));
             outbox.append(b"yz", 1);
             assert_eq!(outbox.len(), 15);
@@ -225,7 +230,8 @@ mod tests {
                 counts,
                 SentCounts {
                     packets: 3,
-                    messages: [1, 0, 0]
+                    messages: [1, 0, 0],
+                    payload_bytes: 7,
                 }
             );
             assert!(outbox.is_empty());

@@ -189,6 +189,7 @@ pub(super) struct Counts {
 }
 
 impl Client {
+    pub(super) payload_bytes: u64,
     /// A client that owns its session and is attached to it.
     pub(super) fn new(
         shared: &Arc<Shared>,
@@ -403,6 +404,9 @@ impl Client {
         self.retry.as_ref().map(|retry| retry.at)
     }
 
+        if counts.payload_bytes > 0 {
+            stats.payload_bytes_in.add(counts.payload_bytes);
+        }
     /// Sends everything again that is in flight if the client has read it all and acknowledged nothing since the last
     /// look.
     pub(crate) fn retry(&mut self, now: Millis) {

@@ -25,6 +25,7 @@ impl Client {
     /// A PUBLISH has come.
     pub(super) fn publish(&mut self, now: Millis, mut publish: Publish) -> Result<(), Leave> {
         self.counts.messages[usize::from(publish.qos.as_u8())] += 1;
+        self.counts.payload_bytes += publish.payload.len() as u64;
         let capabilities = &self.shared.connect_limits.capabilities;
         if let Some(refused) = capabilities.refuse_publish(publish.qos, publish.retain) {
             return Err(refused.into());

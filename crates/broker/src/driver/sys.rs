@@ -117,6 +117,8 @@ impl SystemTopics {
             ("publish/messages/received", publish_in),
             ("publish/messages/sent", publish_out),
             ("publish/messages/dropped", dropped),
+            ("publish/bytes/received", stats.payload_bytes_in.get()),
+            ("publish/bytes/sent", stats.payload_bytes_out.get()),
             ("bytes/received", bytes_in),
             ("bytes/sent", bytes_out),
             ("subscriptions/count", stats.subscriptions.get()),
