@@ -8,6 +8,16 @@ use super::client::{Client, Leave};
 use super::events;
 use crate::core::message::Message;
 
+/// What is said of a packet identifier that belongs to a publish under way, or to none.
+const fn found(known: bool) -> (ReasonCode, &'static str) {
+    if known {
+        (ReasonCode::Success, "")
+    } else {
+        let why = "no publish with this packet identifier is under way";
+        (ReasonCode::PacketIdentifierNotFound, why)
+    }
+}
+
 impl Client {
     pub(super) fn puback(&mut self, puback: &PubAck) -> Result<(), Leave> {
         let message = self
@@ -31,12 +41,14 @@ impl Client {
             return Ok(());
         }
         // [MQTT-4.3.3-4] Also for an identifier that is not known here, so that the client can forget it.
-        let reason = if due {
-            ReasonCode::Success
-        } else {
-            ReasonCode::PacketIdentifierNotFound
-        };
-        self.reply(|version, out| PubRel::new(id, reason).encode(version, out))
+        let (reason, why) = found(due);
+        self.reply_because(why, |properties, version, out| {
+            let pubrel = PubRel {
+                properties,
+                ..PubRel::new(id, reason)
+            };
+            pubrel.encode(version, out)
+        })
     }
 
     pub(super) fn pubrel(&mut self, pubrel: &PubRel) -> Result<(), Leave> {
@@ -47,12 +59,14 @@ impl Client {
             .session
             .release(id, &mut self.router.effects);
         // [MQTT-4.3.3-11]
-        let reason = if known {
-            ReasonCode::Success
-        } else {
-            ReasonCode::PacketIdentifierNotFound
-        };
-        self.reply(|version, out| PubComp::new(id, reason).encode(version, out))
+        let (reason, why) = found(known);
+        self.reply_because(why, |properties, version, out| {
+            let pubcomp = PubComp {
+                properties,
+                ..PubComp::new(id, reason)
+            };
+            pubcomp.encode(version, out)
+        })
     }
 
     pub(super) fn pubcomp(&mut self, pubcomp: &PubComp) -> Result<(), Leave> {

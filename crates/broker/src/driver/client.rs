@@ -51,11 +51,6 @@ impl From<Refused> for Leave {
 }
 
 impl Leave {
-    /// The client broke the protocol.
-    pub(crate) const fn broken(code: ReasonCode) -> Self {
-        Self::because(code, "")
-    }
-
     /// The client broke the protocol or a limit, in words.
     pub(crate) const fn because(code: ReasonCode, why: &'static str) -> Self {
         Self {
@@ -95,7 +90,15 @@ impl Leave {
             CloseReason::PermissionExpired => "what the client logged in with has expired",
             CloseReason::RateExceeded => "the client sends more than it may",
             CloseReason::KeepAliveTimeout => "nothing came for longer than the keep-alive allows",
-            _ => "",
+            CloseReason::NotAuthorized => "the client published where it may not",
+            CloseReason::Kicked => "an operator has ended the connection",
+            CloseReason::PacketTimeout => "a packet was too long in coming",
+            CloseReason::StorageFailed => "the storage could not keep what the client sent",
+            // The code says it, or nothing is said at all.
+            CloseReason::ServerShutdown
+            | CloseReason::Normal
+            | CloseReason::TcpClosed
+            | CloseReason::ProtocolError => "",
         };
         Self { reason, say, why }
     }
@@ -302,7 +305,10 @@ impl Client {
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp => Err(Leave::broken(ReasonCode::ProtocolError)),
+            | Packet::PingResp => {
+                let why = "a second CONNECT, or a packet that only servers send";
+                Err(Leave::because(ReasonCode::ProtocolError, why))
+            }
         }
     }
 
@@ -726,7 +732,8 @@ impl Client {
         encoded(encode(self.info.version, &mut self.replies.bytes))?;
         if self.replies.bytes.len() - before > self.max_packet_size {
             self.replies.bytes.truncate(before);
-            return Err(Leave::broken(ReasonCode::PacketTooLarge));
+            let why = "an acknowledgement is larger than the client takes";
+            return Err(Leave::because(ReasonCode::PacketTooLarge, why));
         }
         self.replies.packets += 1;
         Ok(())
@@ -745,6 +752,7 @@ impl Drop for Client {
 pub(super) fn encoded(result: Result<(), EncodeError>) -> Result<(), Leave> {
     result.map_err(|error| {
         tracing::error!(%error, "a packet could not be encoded");
-        Leave::broken(ReasonCode::ImplementationSpecificError)
+        let why = "the broker made a packet that cannot be sent";
+        Leave::because(ReasonCode::ImplementationSpecificError, why)
     })
 }

@@ -79,7 +79,8 @@ impl Client {
             // [MQTT-4.12.1-2]
             Step::Refused(reason) => {
                 self.shared.stats.auth_failures.of(reason.as_u8()).add(1);
-                return Err(Leave::broken(reason));
+                let why = "the client has failed to sign in again";
+                return Err(Leave::because(reason, why));
             }
         };
         let answer = Auth {

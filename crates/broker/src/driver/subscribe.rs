@@ -294,6 +294,17 @@ impl Client {
             }
         }
         let packet_id = unsubscribe.packet_id;
-        self.reply(|version, out| UnsubAck::new(packet_id, reasons).encode(version, out))
+        let why = if existed.len() < reasons.len() {
+            "there was no subscription to one of these filters"
+        } else {
+            ""
+        };
+        self.reply_because(why, |properties, version, out| {
+            let unsuback = UnsubAck {
+                properties,
+                ..UnsubAck::new(packet_id, reasons.clone())
+            };
+            unsuback.encode(version, out)
+        })
     }
 }
