@@ -4,6 +4,7 @@
 
 mod browser;
 mod mosquitto;
+mod operator;
 mod paho;
 mod reload;
 mod rumqttc;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use weir::broker::BrokerSettings;
+use weir::clients::Elsewhere;
 use weir::core::connect::Capabilities;
 use weir_mqtt::properties::{MaximumQoS, PayloadFormat, PublishProperties, WillProperties};
 use weir_mqtt::{
@@ -299,6 +300,57 @@ async fn a_disconnect_says_why_unless_it_would_be_too_large() {
             .and_then(|properties| properties.reason_string);
         assert_eq!(why.is_some(), explained);
     }
+}
+
+#[tokio::test]
+async fn a_disconnect_for_a_broken_rule_or_by_an_operator_says_why() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect(V5, "a").await;
+    let again = Connect::new(V5, Utf8::from("a"));
+    client.send(Packet::Connect(Box::new(again))).await;
+    let why = |said: Disconnect| {
+        said.properties
+            .and_then(|properties| properties.reason_string)
+    };
+    let said = last_words(client).await;
+    assert_eq!(said.reason, ReasonCode::ProtocolError);
+    assert!(why(said).is_some());
+    let client = broker.connect(V5, "b").await;
+    assert!(
+        broker
+            .broker
+            .disconnect("b", ReasonCode::AdministrativeAction)
+    );
+    let said = last_words(client).await;
+    assert_eq!(said.reason, ReasonCode::AdministrativeAction);
+    assert!(why(said).is_some());
+}
+
+#[tokio::test]
+async fn an_operator_can_send_clients_to_another_server() {
+    let broker = TestBroker::start().await;
+    let server = Utf8::from("other.example:1883");
+    let one = broker.connect(V5, "one").await;
+    assert!(
+        broker
+            .broker
+            .redirect("one", &Elsewhere::Moved(server.clone()))
+    );
+    let two = broker.connect(V5, "two").await;
+    let mut three = broker.connect(V3_1_1, "three").await;
+    let elsewhere = Elsewhere::UseAnother(server.clone());
+    assert_eq!(broker.broker.redirect_all(&elsewhere), 2);
+    for (client, code) in [
+        (one, ReasonCode::ServerMoved),
+        (two, ReasonCode::UseAnotherServer),
+    ] {
+        let said = last_words(client).await;
+        assert_eq!(said.reason, code);
+        let properties = said.properties.unwrap();
+        assert_eq!(properties.server_reference, Some(server.clone()));
+    }
+    assert_eq!(three.receive_or_end().await, None);
+    assert!(!broker.broker.redirect("nobody", &elsewhere));
 }
 
 #[tokio::test]

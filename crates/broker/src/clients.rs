@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_mqtt::ReasonCode;
+use weir_mqtt::{ReasonCode, Utf8};
 
 use crate::broker::Broker;
 use crate::core::message::Message;
 use crate::driver::Shared;
+use crate::driver::handle::Farewell;
 use crate::driver::router::Router;
 use crate::hooks::{AddressWindow, ClientInfo, Hook, Subscription};
 use crate::stats::CloseReason;
@@ -34,6 +35,29 @@ impl Scheduled {
     }
 }
 
+/// Where a client is sent. What the reference of a server looks like is between the operator and its clients; most
+/// take `host` or `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// To another server for now: reason code 0x9C.
+    UseAnother(Utf8),
+    /// To another server for good: reason code 0x9D.
+    Moved(Utf8),
+}
+
+impl Elsewhere {
+    fn farewell(&self) -> Farewell {
+        let (code, server) = match self {
+            Self::UseAnother(server) => (ReasonCode::UseAnotherServer, server),
+            Self::Moved(server) => (ReasonCode::ServerMoved, server),
+        };
+        Farewell {
+            code,
+            server: Some(server.clone()),
+        }
+    }
+}
+
 impl Shared {
     /// Ends the connections of an address.
     pub(crate) fn close_address(&self, address: IpAddr) {
@@ -42,7 +66,7 @@ impl Shared {
             let peer = info.and_then(|info| info.origin.peer);
             if peer.is_some_and(|peer| peer.ip() == address) {
                 // DISCONNECT has no code for "banned".
-                handle.kick(ReasonCode::AdministrativeAction);
+                handle.kick(ReasonCode::AdministrativeAction.into());
             }
         });
     }
@@ -109,7 +133,22 @@ impl Broker {
     /// loss of connection, and its Will is published. False when the client is not connected.
     pub fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
         let handle = self.shared.session(client_id);
-        handle.is_some_and(|handle| handle.kick(reason))
+        handle.is_some_and(|handle| handle.kick(reason.into()))
+    }
+
+    /// Ends a client's connection as [`disconnect`](Self::disconnect) does; an MQTT 5 client is told to go to another
+    /// server. False when it is not connected.
+    pub fn redirect(&self, client_id: &str, elsewhere: &Elsewhere) -> bool {
+        let handle = self.shared.session(client_id);
+        handle.is_some_and(|handle| handle.kick(elsewhere.farewell()))
+    }
+
+    /// Does that to every client that is connected, and gives their number.
+    pub fn redirect_all(&self, elsewhere: &Elsewhere) -> usize {
+        let mut told = 0;
+        self.shared
+            .each_session(|handle| told += usize::from(handle.kick(elsewhere.farewell())));
+        told
     }
 
     /// Ends a client's connection and its session. Returns when it has ended; false when there was none.

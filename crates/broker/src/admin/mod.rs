@@ -10,18 +10,21 @@ mod web_socket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use weir_mqtt::{ReasonCode, Utf8};
+
 use crate::broker::Broker;
+use crate::clients::Elsewhere;
 use crate::net::listener::Listener;
 use crate::pipeline::Pipeline;
 use crate::reload::Reloader;
@@ -65,6 +68,8 @@ pub async fn serve(
         .route("/weir/v1/connectors", get(connectors))
         .route("/weir/v1/slow-subscribers", get(slow_subscribers))
         .route("/weir/v1/reload", post(reload))
+        .route("/weir/v1/clients", delete(disconnect_all))
+        .route("/weir/v1/clients/{id}", delete(disconnect))
         .fallback(web_socket::mqtt_or_nothing)
         .layer(middleware::from_fn(only_by_a_loopback_name))
         .with_state(admin);
@@ -222,6 +227,80 @@ struct ReloadQuery {
 
 async fn reload(State(admin): State<Admin>, Query(query): Query<ReloadQuery>) -> Response {
     Json(admin.reloader.reload(query.dry_run).await).into_response()
+}
+
+/// Where clients are sent whose connections are ended.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Where {
+    /// To this server, for now.
+    use_server: Option<String>,
+    /// To this server, for good.
+    moved_to: Option<String>,
+}
+
+impl Where {
+    fn elsewhere(&self) -> Result<Option<Elsewhere>, Box<Response>> {
+        let name = |text: &str| {
+            Utf8::new(text).map_err(|error| {
+                let title = "the server cannot be named so";
+                let answer = problem(StatusCode::BAD_REQUEST, "E1404", title, &error.to_string());
+                Box::new(answer)
+            })
+        };
+        match (&self.use_server, &self.moved_to) {
+            (None, None) => Ok(None),
+            (Some(server), None) => Ok(Some(Elsewhere::UseAnother(name(server)?))),
+            (None, Some(server)) => Ok(Some(Elsewhere::Moved(name(server)?))),
+            (Some(_), Some(_)) => Err(Box::new(problem(
+                StatusCode::BAD_REQUEST,
+                "E1404",
+                "a client can be sent to one server only",
+                "give use_server or moved_to",
+            ))),
+        }
+    }
+}
+
+/// Ends the connection of one client.
+async fn disconnect(
+    State(admin): State<Admin>,
+    Path(client_id): Path<String>,
+    Query(query): Query<Where>,
+) -> Response {
+    let told = match query.elsewhere() {
+        Err(answer) => return *answer,
+        Ok(None) => {
+            let code = ReasonCode::AdministrativeAction;
+            admin.broker.disconnect(&client_id, code)
+        }
+        Ok(Some(elsewhere)) => admin.broker.redirect(&client_id, &elsewhere),
+    };
+    if told {
+        return Json(json!({ "disconnected": 1 })).into_response();
+    }
+    problem(
+        StatusCode::NOT_FOUND,
+        "E1405",
+        "no such client is connected",
+        &client_id,
+    )
+}
+
+/// Sends all clients elsewhere. Only with a place to go to: without one they would all be back at once.
+async fn disconnect_all(State(admin): State<Admin>, Query(query): Query<Where>) -> Response {
+    match query.elsewhere() {
+        Err(answer) => *answer,
+        Ok(Some(elsewhere)) => {
+            Json(json!({ "disconnected": admin.broker.redirect_all(&elsewhere) })).into_response()
+        }
+        Ok(None) => problem(
+            StatusCode::BAD_REQUEST,
+            "E1404",
+            "all clients can only be sent elsewhere",
+            "give use_server or moved_to",
+        ),
+    }
 }
 
 #[cfg(test)]

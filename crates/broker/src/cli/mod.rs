@@ -4,6 +4,7 @@ mod bench;
 mod bridge;
 mod check;
 mod client;
+mod clients;
 mod demo;
 mod explain;
 mod init;
@@ -133,6 +134,8 @@ enum Command {
     Explain(explain::Args),
     /// Make a running broker read its files again
     Reload(reload::Args),
+    /// What an operator does to the clients of a running broker
+    Clients(clients::Args),
     /// Publish messages
     Pub(client::PubArgs),
     /// Subscribe and print messages
@@ -167,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Try(args) => r#try::run(&common, &args),
         Command::Explain(args) => explain::run(&common, &args),
         Command::Reload(args) => reload::run(&common, &args),
+        Command::Clients(args) => clients::run(&common, &args),
         Command::Pub(args) => client::publish(&common, args),
         Command::Sub(args) => client::subscribe(&common, args),
         Command::Passwd(args) => passwd::run(&common, &args),
@@ -193,6 +197,25 @@ fn version(common: &Common) -> Exit {
         out_line(&format!("weir {} ({commit})", env!("CARGO_PKG_VERSION")));
     }
     Exit::Ok
+}
+
+/// The HTTP address of the running broker that is meant.
+fn server(common: &Common) -> Result<String, Exit> {
+    match &common.server {
+        Some(server) => Ok(server.trim_end_matches('/').to_owned()),
+        None => Ok(format!("http://{}", common.load()?.config.http.bind)),
+    }
+}
+
+/// There is no broker where one was asked.
+fn no_broker(server: &str, error: &reqwest::Error) -> Exit {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    say(&format!("weir: no broker answers at {server}: {cause}"));
+    say("      is it running, and is this its http.bind? --server URL asks another one");
+    Exit::Unreachable
 }
 
 impl Common {

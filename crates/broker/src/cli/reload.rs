@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Common, Exit, block_on, out_json, out_line, say};
+use super::{Common, Exit, block_on, out_json, out_line, say, server};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -12,12 +12,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    let server = match &common.server {
-        Some(server) => server.trim_end_matches('/').to_owned(),
-        None => match common.load() {
-            Ok(loaded) => format!("http://{}", loaded.config.http.bind),
-            Err(exit) => return exit,
-        },
+    let server = match server(common) {
+        Ok(server) => server,
+        Err(exit) => return exit,
     };
     block_on(common, async {
         let url = format!(
@@ -26,16 +23,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         );
         let answer = match reqwest::Client::new().post(&url).send().await {
             Ok(answer) => answer,
-            Err(error) => {
-                say(&format!(
-                    "weir: no broker answers at {server}: {}",
-                    root_cause(&error)
-                ));
-                say(
-                    "      is it running, and is this its http.bind? --server URL asks another one",
-                );
-                return Exit::Unreachable;
-            }
+            Err(error) => return super::no_broker(&server, &error),
         };
         let status = answer.status();
         let body = answer.text().await.unwrap_or_default();
@@ -57,14 +45,6 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             Exit::Problems
         }
     })
-}
-
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// The server's report as people read it; it comes with the text, so that every client prints the same.

@@ -311,11 +311,11 @@ mod tests {
         topic_levels: 4,
         receive_maximum: 32,
         packet_size: 1000,
-        empty_client_ids: true,
         topic_alias: 5,
         session_expiry_s: 100,
         keep_alive_s: Some(60),
         topic_alias_out: 4,
+        empty_client_ids: true,
         short_v31_client_ids: true,
         capabilities: Capabilities {
             max_qos: QoS::AtLeastOnce,

@@ -343,7 +343,7 @@ impl Shared {
                 continue;
             }
             slot.owner = Some(key);
-            (slot.close, slot.close_code) = (None, None);
+            (slot.close, slot.farewell) = (None, None);
             slot.expires_at = None;
             slot.will_at = None;
             let existed = std::mem::replace(&mut slot.begun, true);

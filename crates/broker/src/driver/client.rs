@@ -189,10 +189,10 @@ pub(super) struct Counts {
     packets: u64,
     bytes: u64,
     pub(super) messages: [u64; 3],
+    pub(super) payload_bytes: u64,
 }
 
 impl Client {
-    pub(super) payload_bytes: u64,
     /// A client that owns its session and is attached to it.
     pub(super) fn new(
         shared: &Arc<Shared>,
@@ -264,7 +264,12 @@ impl Client {
     /// The DISCONNECT with which the client is left, and a shorter one in case that is larger than the client takes.
     pub(crate) fn last_words(&self, leave: Leave) -> Option<[Disconnect; 2]> {
         let reason = leave.say.filter(|_| self.info.version.is_v5())?;
-        let (reason, server_reference) = self.shared.refer(reason);
+        let (reason, mut server_reference) = self.shared.refer(reason);
+        if leave.reason == CloseReason::Kicked
+            && let Some(said) = &self.handle.lock().farewell
+        {
+            server_reference = said.server.clone().or(server_reference);
+        }
         let properties = DisconnectProperties {
             reason_string: self.shared.in_words(leave.why),
             server_reference,
@@ -399,6 +404,9 @@ impl Client {
         let stats = &self.shared.stats;
         stats.handled_packets.add(counts.packets);
         stats.handled_bytes.add(counts.bytes);
+        if counts.payload_bytes > 0 {
+            stats.payload_bytes_in.add(counts.payload_bytes);
+        }
         for (counter, n) in stats.messages_in.iter().zip(counts.messages) {
             counter.add(n);
         }
@@ -410,9 +418,6 @@ impl Client {
         self.retry.as_ref().map(|retry| retry.at)
     }
 
-        if counts.payload_bytes > 0 {
-            stats.payload_bytes_in.add(counts.payload_bytes);
-        }
     /// Sends everything again that is in flight if the client has read it all and acknowledged nothing since the last
     /// look.
     pub(crate) fn retry(&mut self, now: Millis) {
@@ -477,7 +482,7 @@ impl Client {
         let leave = slot.close.map(|reason| {
             let leave = Leave::by_broker(reason);
             Leave {
-                say: slot.close_code.or(leave.say),
+                say: slot.farewell.as_ref().map(|said| said.code).or(leave.say),
                 ..leave
             }
         });
@@ -655,7 +660,7 @@ impl Client {
     fn detach(&mut self, now: Millis) -> (Option<Box<Will>>, bool) {
         let mut slot = self.handle.lock();
         slot.session.detach();
-        (slot.close, slot.close_code) = (None, None);
+        (slot.close, slot.farewell) = (None, None);
         slot.socket = None;
         slot.carried = None;
         slot.writer = Writer::Nobody;

@@ -51,6 +51,15 @@ pub(crate) enum Writer {
     Publisher,
 }
 
+/// What an operator has a client told at the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Farewell {
+    /// The reason code of DISCONNECT.
+    pub(crate) code: ReasonCode,
+    /// Where the client should go.
+    pub(crate) server: Option<Utf8>,
+}
+
 /// What the lock guards.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -65,7 +74,7 @@ pub(crate) struct Slot {
     /// Why the owner must let go.
     pub(crate) close: Option<CloseReason>,
     /// What the client is told then, if not what the reason says.
-    pub(crate) close_code: Option<ReasonCode>,
+    pub(crate) farewell: Option<Box<Farewell>>,
     /// A client has had the session.
     pub(crate) begun: bool,
     /// The session has ended; a client of this name needs a new one.
@@ -88,6 +97,12 @@ pub(crate) struct Slot {
     pub(crate) warm: bool,
 }
 
+impl From<ReasonCode> for Farewell {
+    fn from(code: ReasonCode) -> Self {
+        Self { code, server: None }
+    }
+}
+
 impl SessionHandle {
     /// A handle around a new session that nobody owns.
     pub(crate) fn new(
@@ -102,7 +117,7 @@ impl SessionHandle {
             owner: None,
             info: None,
             close: None,
-            close_code: None,
+            farewell: None,
             begun: false,
             ended: false,
             expires_at: None,
@@ -165,8 +180,8 @@ impl SessionHandle {
         self.wake();
     }
 
-    /// Asks the owner to let go because an operator wants so, and to say `code`; false when there is none.
-    pub(crate) fn kick(&self, code: ReasonCode) -> bool {
+    /// Asks the owner to let go because an operator wants so, and what to say; false when there is none.
+    pub(crate) fn kick(&self, farewell: Farewell) -> bool {
         {
             let mut slot = self.lock();
             if slot.owner.is_none() {
@@ -174,7 +189,7 @@ impl SessionHandle {
             }
             if slot.close.is_none() {
                 slot.close = Some(CloseReason::Kicked);
-                slot.close_code = Some(code);
+                slot.farewell = Some(Box::new(farewell));
             }
         }
         self.wake();
