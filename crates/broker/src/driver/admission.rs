@@ -10,7 +10,7 @@ use super::Shared;
 use super::access::Expiry;
 use super::client::Client;
 use super::events::{self, ClientInfo};
-use super::handle::{ConnectionKey, SessionHandle};
+use super::handle::{ConnectionKey, NEVER, SessionHandle};
 use super::router::{Router, wall_ms};
 use super::sign_in::SignIn;
 use crate::auth::certificate::PeerCertificate;
@@ -344,8 +344,8 @@ impl Shared {
             }
             slot.owner = Some(key);
             (slot.close, slot.farewell) = (None, None);
-            slot.expires_at = None;
-            slot.will_at = None;
+            slot.expires_at = NEVER;
+            slot.will_at = NEVER;
             let existed = std::mem::replace(&mut slot.begun, true);
             drop(slot);
             if !existed {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::handle::{SessionHandle, Slot};
+use super::handle::{NEVER, SessionHandle, Slot};
 use super::router::Router;
 use super::sys::SystemTopics;
 use crate::core::Millis;
@@ -58,14 +58,12 @@ impl Shared {
     pub(super) fn set_alarm(&self, handle: &Arc<SessionHandle>) {
         let at = {
             let mut slot = handle.lock();
-            let Some(at) = [slot.expires_at, slot.will_at].into_iter().flatten().min() else {
-                return;
-            };
+            let at = slot.expires_at.min(slot.will_at);
             // An earlier alarm looks again and sets the next: so a flapping client has one alarm, not thousands.
-            if slot.alarm.is_some_and(|set| set <= at) {
+            if at == NEVER || slot.alarm <= at {
                 return;
             }
-            slot.alarm = Some(at);
+            slot.alarm = at;
             at
         };
         self.alarms.set(at, handle);
@@ -130,21 +128,21 @@ impl Shared {
     fn alarm_rings(self: &Arc<Self>, now: Millis, at: Millis, handle: &Arc<SessionHandle>) {
         let (will, expired, subject) = {
             let mut slot = handle.lock();
-            if slot.alarm == Some(at) {
-                slot.alarm = None;
+            if slot.alarm == at {
+                slot.alarm = NEVER;
             }
             if slot.owner.is_some() || slot.ended {
                 return;
             }
-            let will_due = slot.will_at.is_some_and(|at| at <= now);
-            let expired = slot.expires_at.is_some_and(|at| at <= now);
+            let will_due = slot.will_at <= now;
+            let expired = slot.expires_at <= now;
             let will = if will_due || expired {
                 slot.session.will.take()
             } else {
                 None
             };
             if will.is_some() {
-                slot.will_at = None;
+                slot.will_at = NEVER;
             }
             (will, expired, slot.subject.clone())
         };
@@ -154,7 +152,7 @@ impl Shared {
         }
         if expired {
             // Someone may have taken it meanwhile, and even left it again.
-            let still = |slot: &Slot| slot.expires_at.is_some_and(|at| at <= now);
+            let still = |slot: &Slot| slot.expires_at <= now;
             if let Some(will) = self.end_session(handle, &mut router, still) {
                 router.publish_will(now, *will, subject.as_deref());
             }
@@ -177,8 +175,8 @@ impl Shared {
             let ends = slot.owner.is_none() && !slot.ended && may_end(&slot);
             if ends {
                 slot.ended = true;
-                slot.expires_at = None;
-                slot.will_at = None;
+                slot.expires_at = NEVER;
+                slot.will_at = NEVER;
                 will = slot.session.will.take();
                 filters = slot.session.end(&mut router.effects);
             }

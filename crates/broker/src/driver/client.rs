@@ -18,7 +18,7 @@ use super::access::Expiry;
 use super::events::{self, ClientInfo};
 use super::flush::{self, Output};
 use super::gate::{Gate, Replies};
-use super::handle::{SessionHandle, Writer};
+use super::handle::{NEVER, SessionHandle, Writer};
 use super::limits::Rates;
 use super::router::{Routed, Router};
 use super::sign_in::SignIn;
@@ -675,11 +675,11 @@ impl Client {
                 due = Some(will);
             } else {
                 slot.session.will = Some(will);
-                slot.will_at = Some(at);
+                slot.will_at = at;
             }
         }
         if expiry_s > 0 && expiry_s != NEVER_EXPIRES {
-            slot.expires_at = Some(now + u64::from(expiry_s) * 1000);
+            slot.expires_at = now + u64::from(expiry_s) * 1000;
         }
         (due, expiry_s == 0)
     }
@@ -692,7 +692,7 @@ impl Client {
             let mut slot = handle.lock();
             slot.ended = true;
             slot.owner = None;
-            slot.will_at = None;
+            slot.will_at = NEVER;
             filters = slot.session.end(effects);
             true
         });

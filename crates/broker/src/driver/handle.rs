@@ -60,6 +60,9 @@ pub(crate) struct Farewell {
     pub(crate) server: Option<Utf8>,
 }
 
+/// A time that does not come.
+pub(crate) const NEVER: Millis = Millis::MAX;
+
 /// What the lock guards.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -79,12 +82,12 @@ pub(crate) struct Slot {
     pub(crate) begun: bool,
     /// The session has ended; a client of this name needs a new one.
     pub(crate) ended: bool,
-    /// When the session expires, while it has no owner.
-    pub(crate) expires_at: Option<Millis>,
+    /// When the session expires, while it has no owner; [`NEVER`] otherwise.
+    pub(crate) expires_at: Millis,
     /// When the Will is due, while there is one and the session has no owner.
-    pub(crate) will_at: Option<Millis>,
+    pub(crate) will_at: Millis,
     /// The earliest alarm that is set for this session.
-    pub(crate) alarm: Option<Millis>,
+    pub(crate) alarm: Millis,
     /// The socket of the connection that serves the session, where others may write to it.
     pub(crate) socket: Option<SocketWriter>,
     /// Who is writing to it now.
@@ -120,9 +123,9 @@ impl SessionHandle {
             farewell: None,
             begun: false,
             ended: false,
-            expires_at: None,
-            will_at: None,
-            alarm: None,
+            expires_at: NEVER,
+            will_at: NEVER,
+            alarm: NEVER,
             socket: None,
             writer: Writer::Nobody,
             carried: None,

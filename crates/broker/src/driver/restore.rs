@@ -33,7 +33,7 @@ impl Shared {
                     // After a crash nobody knows when the connection ended.
                     let since = kept.disconnected_at.unwrap_or(now);
                     let expiry_ms = u64::from(kept.expiry_interval_s) * 1000;
-                    slot.expires_at = Some(since.saturating_add(expiry_ms));
+                    slot.expires_at = since.saturating_add(expiry_ms);
                 }
             }
             self.registry

@@ -270,7 +270,7 @@ struct Connection<S> {
     /// The size of the buffer that holds `held`.
     held_in: usize,
     /// What is wrong with the bytes that came after `held`.
-    broken: Option<DecodeError>,
+    broken: Option<Box<DecodeError>>,
     /// The last step ended before its frames did: others get their turn first.
     step_was_cut: bool,
     /// When the last bytes came.
@@ -515,7 +515,7 @@ where
         match cut.error {
             // What came before it is handled first.
             Some(error) if !self.held.is_empty() => {
-                self.broken = Some(error);
+                self.broken = Some(Box::new(error));
                 Ok(())
             }
             Some(error) => Err(self.broken(&error)),
