@@ -1,6 +1,7 @@
 //! [`Broker::builder`]: a broker put together piece by piece; what is not said has a default that is safe.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -93,6 +94,12 @@ impl BrokerBuilder {
                 allow_anonymous: config.auth.allow_anonymous,
             })
             .collect();
+        self
+    }
+
+    /// Event loops for plain TCP, where the settings do not say how many.
+    pub(crate) fn loops(mut self, threads: Option<NonZeroUsize>) -> Self {
+        self.settings.threads = self.settings.threads.or(threads);
         self
     }
 

@@ -25,11 +25,16 @@ pub struct OnThreads {
 }
 
 impl BrokerBuilder {
-    /// Starts the broker on threads of its own: `workers` of them, or as many as the machine has processors.
+    /// Starts the broker on threads of its own: a runtime with `workers` of them, or as many as the machine has
+    /// processors, and as many event loops for plain TCP, unless the settings say how many.
     ///
     /// # Errors
     /// As [`start`](Self::start), and when there are no threads to be had.
-    pub fn start_on_threads(self, workers: Option<NonZeroUsize>) -> Result<OnThreads, StartError> {
+    pub fn start_on_threads(
+        mut self,
+        workers: Option<NonZeroUsize>,
+    ) -> Result<OnThreads, StartError> {
+        self = self.loops(workers);
         let mut builder = Builder::new_multi_thread();
         crate::broker::prepare_runtime(&mut builder);
         if let Some(workers) = workers {

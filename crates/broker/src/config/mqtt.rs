@@ -1,6 +1,7 @@
 //! `[mqtt]`: limits of the protocol.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -17,6 +18,8 @@ use crate::driver::auto_subscribe::options;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
+    /// Threads for plain TCP connections; as many as the machine has processors if it is not said.
+    pub threads: Option<NonZeroUsize>,
     /// The largest packet that is taken: 20B to 256MiB.
     pub max_packet_size: ByteSize,
     /// The longest client id in bytes: 1 to 65535.
@@ -204,6 +207,7 @@ impl Default for Mqtt {
             max_packet_size: ByteSize::mib(1),
             max_client_id: 256,
             max_topic_levels: 64,
+            threads: None,
             max_inflight: 32,
             max_queued: 1000,
             max_queued_bytes: ByteSize::mib(8),
@@ -337,6 +341,7 @@ impl Mqtt {
     /// The limits as the MQTT server takes them.
     pub fn settings(&self) -> BrokerSettings {
         BrokerSettings {
+            threads: self.threads,
             max_packet_size: self.max_packet_size.bytes(),
             max_client_id: self.max_client_id,
             max_topic_levels: self.max_topic_levels,

@@ -307,7 +307,7 @@ mod tests {
         let socket = handle.lock().socket.clone().unwrap();
         while !reading.is_finished() {
             if batch.is_empty() {
-                drop(handle.lock().take_output(&mut batch));
+                let _taken = handle.lock().take_output(&mut batch);
             }
             write_all(&socket, &mut batch);
         }
