@@ -1,9 +1,10 @@
 //! Which filters match a topic, among very many: an exact filter is found by its hash, the others in a trie of levels.
 //!
-//! The trie is walked without recursion and lies in one vector of nodes, so that neither matching nor dropping it
+//! The trie is walked without recursion and its nodes lie side by side, so that neither matching nor dropping it
 //! can run out of stack, whatever filters and topics clients make up. Removing a filter removes the nodes that only it needed.
 
 use std::collections::HashMap;
+use std::ops::{Index, IndexMut};
 
 use ahash::RandomState;
 
@@ -15,7 +16,7 @@ pub struct TopicTree<T> {
     /// Values of filters without wildcards.
     exact: HashMap<Box<str>, Vec<T>, RandomState>,
     /// The trie of filters with wildcards; the first node is the root and always there.
-    nodes: Vec<Node<T>>,
+    nodes: Nodes<T>,
     /// Nodes that were removed and wait for another use.
     free: Vec<NodeId>,
     /// How many values there are in `exact` and `nodes`.
@@ -39,6 +40,51 @@ struct Node<T> {
     here: Vec<T>,
     /// Values of the filter that goes on with `#`.
     below: Vec<T>,
+}
+
+/// Nodes in blocks: one vector that grows would move millions of them at once.
+#[derive(Clone, Debug)]
+struct Nodes<T>(Vec<Vec<Node<T>>>);
+
+/// Nodes in one block.
+const BLOCK: usize = 1024;
+
+impl<T> Nodes<T> {
+    fn with_root(hasher: &RandomState) -> Self {
+        Self(vec![vec![Node::new(hasher.clone())]])
+    }
+
+    fn len(&self) -> usize {
+        let last = self.0.last().map_or(0, Vec::len);
+        self.0.len().saturating_sub(1) * BLOCK + last
+    }
+
+    fn push(&mut self, node: Node<T>) {
+        match self.0.last_mut() {
+            Some(block) if block.len() < BLOCK => block.push(node),
+            _ => {
+                let mut block = Vec::with_capacity(BLOCK);
+                block.push(node);
+                self.0.push(block);
+            }
+        }
+    }
+}
+
+#[expect(clippy::indexing_slicing, reason = "as a slice's own index")]
+impl<T> Index<NodeId> for Nodes<T> {
+    type Output = Node<T>;
+
+    fn index(&self, id: NodeId) -> &Node<T> {
+        &self.0[id / BLOCK][id % BLOCK]
+    }
+}
+
+#[expect(clippy::indexing_slicing, reason = "as a slice's own index")]
+impl<T> IndexMut<NodeId> for Nodes<T> {
+    fn index_mut(&mut self, id: NodeId) -> &mut Node<T> {
+        &mut self.0[id / BLOCK][id % BLOCK]
+    }
 }
 
 impl<T> Node<T> {
@@ -83,7 +129,7 @@ impl<T> TopicTree<T> {
         let hasher = RandomState::new();
         Self {
             exact: HashMap::with_hasher(hasher.clone()),
-            nodes: vec![Node::new(hasher.clone())],
+            nodes: Nodes::with_root(&hasher),
             free: Vec::new(),
             len: 0,
             hasher,
@@ -282,8 +328,7 @@ impl<T> TopicTree<T> {
             }
         }
         if self.nodes[ROOT].is_empty() {
-            self.nodes.truncate(1);
-            self.nodes.shrink_to_fit();
+            self.nodes = Nodes::with_root(&self.hasher);
             self.free = Vec::new();
         }
     }
@@ -387,7 +432,7 @@ mod tests {
                 prop_assert_eq!(tree.remove(filter, |()| true), Some(()));
             }
             prop_assert!(tree.is_empty() && tree.exact.is_empty() && tree.free.is_empty());
-            prop_assert!(tree.nodes.len() == 1 && tree.nodes.iter().all(Node::is_empty));
+            prop_assert!(tree.nodes.len() == 1 && tree.nodes[ROOT].is_empty());
         }
     }
 }

@@ -40,9 +40,6 @@ const MAX_ROUNDS: usize = 16;
 const STEP_BYTES: usize = 64 * 1024;
 const STEP_TIME: Duration = Duration::from_millis(5);
 
-/// The same for a step of work that can wait.
-const LATER_STEP_TIME: Duration = Duration::from_millis(1);
-
 /// Frames between two looks at the clock.
 const CLOCK_EVERY: u32 = 16;
 
@@ -403,11 +400,10 @@ where
                 self.step_was_cut = Instant::now() >= until;
             }
         }
-        if !self.step_was_cut && !self.held.is_empty() && self.client.takes_packets() {
+        if !self.step_was_cut && !self.held.is_empty() && self.may_handle(&self.held) {
             let held = std::mem::take(&mut self.held);
-            let before = held.len();
             self.handle_frames(held, self.held_in)?;
-            progress |= self.held.len() < before;
+            progress = true;
         }
         if self.held.is_empty()
             && let Some(error) = self.broken.take()
@@ -527,34 +523,30 @@ where
     /// what would make the step too long, is held.
     fn handle_frames(&mut self, mut frames: Bytes, buffer: usize) -> Result<(), Leave> {
         let now = self.shared.clock.now();
-        let (begun, bytes) = (Instant::now(), frames.len());
-        let (mut result, mut count, mut was_long) = (Ok(()), 0_u32, false);
+        let (until, bytes) = (Instant::now() + STEP_TIME, frames.len());
+        let (mut result, mut count) = (Ok(()), 0_u32);
         while result.is_ok() && !frames.is_empty() {
             let handled = bytes - frames.len();
             // A frame costs little unless rules run on it.
             count += 1;
-            let look = self.client.ran_rules() || was_long || count % CLOCK_EVERY == 0;
-            let until = if was_long {
-                begun + LATER_STEP_TIME
-            } else {
-                begun + STEP_TIME
-            };
+            let look = self.client.ran_rules() || count % CLOCK_EVERY == 0;
             self.step_was_cut =
                 handled >= STEP_BYTES || (handled > 0 && look && Instant::now() >= until);
-            let can_wait = frames.first().is_some_and(|first| can_wait(*first));
-            if self.step_was_cut
-                || !self.client.takes_packets()
-                || (can_wait && !self.stream.has_time())
-            {
+            if self.step_was_cut || !self.may_handle(&frames) {
                 (self.held, self.held_in) = (frames, buffer);
                 break;
             }
-            was_long = can_wait;
             result = self.handle_frame(now, &mut frames, buffer);
         }
         self.client.step_done(now);
         self.output_waits = true;
         result
+    }
+
+    /// Whether the first of these frames may be handled now. If not, the task is polled when it may be.
+    fn may_handle(&self, frames: &[u8]) -> bool {
+        let can_wait = frames.first().is_some_and(|first| can_wait(*first));
+        self.client.takes_packets() && (!can_wait || self.stream.has_time())
     }
 
     fn handle_frame(

@@ -37,6 +37,13 @@ const LISTENER: u64 = 1 << 63;
 /// How long work that can wait goes on before the sockets are looked at again.
 const LATER_TIME: Duration = Duration::from_micros(250);
 
+/// After work that can wait the loop rests from it this many times as long, while others have something to do: who
+/// floods it does not get the processor for that.
+const LATER_REST: u32 = 3;
+
+/// Others have something to do while one of them was served within this time.
+const OTHERS_WITHIN: Duration = Duration::from_millis(50);
+
 /// Alarms ring at multiples of this: connections whose times lie close together are looked through once.
 const ALARM_GRAIN_MS: u64 = 16;
 
@@ -58,8 +65,8 @@ struct Here {
     woken: Vec<u64>,
     /// Its connections with work that can wait.
     later: Vec<u64>,
-    /// What is polled now may do such work.
-    has_time: bool,
+    /// Until when such work may be done now.
+    later_until: Option<Instant>,
 }
 
 /// A connection that can be polled.
@@ -110,6 +117,12 @@ pub(super) struct Core {
     ready: VecDeque<u64>,
     /// Connections that are to be polled when no other wants to be.
     later: VecDeque<u64>,
+    /// Such work rests until then.
+    later_at: Instant,
+    /// When a connection was last polled that had other work.
+    served_at: Instant,
+    /// When the sockets were last looked at.
+    now: Instant,
     mail: Inbox,
     load: Load,
     ends: Ends,
@@ -148,7 +161,7 @@ pub(super) fn wake_here(home: &Home, token: u64) -> bool {
 pub(super) fn has_time_for(task: &Task) -> bool {
     HERE.with_borrow_mut(|here| {
         // On a thread that is taken away from its loop nobody waits.
-        if here.has_time || here.home == 0 {
+        if here.home == 0 || here.later_until.is_some_and(|until| Instant::now() < until) {
             return true;
         }
         if task.set(LATER) & LATER == 0 {
@@ -166,7 +179,7 @@ pub(crate) fn give_away() -> bool {
     };
     HERE.with_borrow_mut(|here| {
         here.home = 0;
-        here.has_time = false;
+        here.later_until = None;
         core.take_words(here);
     });
     Handle::current().spawn_blocking(move || run(core));
@@ -180,6 +193,7 @@ pub(super) fn start(
     all: Arc<[Arc<Home>]>,
     runtime: &Handle,
 ) -> io::Result<()> {
+    let now = Instant::now();
     let core = Box::new(Core {
         home,
         all,
@@ -192,8 +206,11 @@ pub(super) fn start(
         rested_at: NEVER,
         ready: VecDeque::new(),
         later: VecDeque::new(),
+        later_at: now,
+        served_at: now,
+        now,
         mail: Inbox::default(),
-        load: Load::new(Instant::now()),
+        load: Load::new(now),
         ends: Ends::Never,
     });
     let runtime = runtime.clone();
@@ -237,11 +254,13 @@ fn run(mut core: Box<Core>) {
 /// Polls connections with work that can wait, for a while. `None` when one has taken the thread away from the loop.
 fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     HERE.with_borrow_mut(|here| core.take_words(here));
-    if core.later.is_empty() {
+    if core.later.is_empty() || core.later_rest() > Duration::ZERO {
         return Some(core);
     }
+    // It is not to keep those waiting whom others have written to.
+    flush::out_of_work();
     let begun = Instant::now();
-    HERE.with_borrow_mut(|here| here.has_time = true);
+    HERE.with_borrow_mut(|here| here.later_until = Some(begun + LATER_TIME));
     while let Some(token) = core.later.pop_front() {
         if let Some(task) = core.slot(token).and_then(|slot| slot.task.as_ref()) {
             task.clear(LATER);
@@ -251,9 +270,11 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
             break;
         }
     }
-    HERE.with_borrow_mut(|here| here.has_time = false);
+    HERE.with_borrow_mut(|here| here.later_until = None);
+    let took = begun.elapsed();
+    core.later_at = begun + took * (1 + LATER_REST);
     // Such work is nothing to share with other loops: all of it goes through the same locks.
-    core.load.rested(begun.elapsed());
+    core.load.rested(took);
     Some(core)
 }
 
@@ -264,6 +285,7 @@ fn poll(mut core: Box<Core>, token: u64) -> Option<Box<Core>> {
     };
     let home = Arc::clone(&core.home);
     running.task.clear(QUEUED);
+    let was_later = HERE.with_borrow(|here| here.later_until.is_some());
     CORE.set(Some(core));
     let polled = catch_unwind(AssertUnwindSafe(|| {
         let mut context = Context::from_waker(&running.waker);
@@ -279,6 +301,9 @@ fn poll(mut core: Box<Core>, token: u64) -> Option<Box<Core>> {
         }
         return None;
     };
+    if !was_later && !running.task.has(LATER) {
+        core.served_at = core.now;
+    }
     if goes_on {
         core.put_back(token, running);
     } else {
@@ -304,6 +329,14 @@ impl Core {
         self.slots
             .get_mut(place_of(token))
             .filter(|slot| u64::from(slot.generation) == token >> 32)
+    }
+
+    /// How long work that can wait is to rest from now.
+    fn later_rest(&self) -> Duration {
+        if self.now.saturating_duration_since(self.served_at) > OTHERS_WITHIN {
+            return Duration::ZERO;
+        }
+        self.later_at.saturating_duration_since(self.now)
     }
 
     fn take_running(&mut self, token: u64) -> Option<Running> {
@@ -531,16 +564,20 @@ impl Core {
     /// Takes what connections here have woken, then waits for the sockets, if there is nothing else to do.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         HERE.with_borrow_mut(|here| self.take_words(here));
-        let idle = self.ready.is_empty() && self.later.is_empty();
+        let rest = self.later_rest();
+        let idle = self.ready.is_empty() && (self.later.is_empty() || rest > Duration::ZERO);
         let sleeps = idle && self.home.fall_asleep();
         let begun = Instant::now();
         let timeout = if sleeps {
             let next = self.next_alarm.min(self.rested_at);
             let millis = next.saturating_sub(millis(begun));
-            (next != NEVER).then(|| timespec(Duration::from_millis(millis)))
+            let alarm = (next != NEVER).then(|| Duration::from_millis(millis));
+            let later = (!self.later.is_empty()).then_some(rest);
+            alarm.into_iter().chain(later).min()
         } else {
-            Some(timespec(Duration::ZERO))
+            Some(Duration::ZERO)
         };
+        let timeout = timeout.map(timespec);
         events.clear();
         let waited = epoll::wait(&self.home.epoll, spare_capacity(events), timeout.as_ref());
         if let Err(error) = waited
@@ -556,6 +593,7 @@ impl Core {
         } else {
             begun
         };
+        self.now = now;
         self.take_events(events);
         let now_ms = millis(now);
         if self.next_alarm <= now_ms {
@@ -583,7 +621,7 @@ impl Core {
                 self.accept(place_of(token));
                 continue;
             }
-            let mut happened = QUEUED;
+            let mut happened = 0;
             if flags.contains(epoll::EventFlags::IN) {
                 happened |= READABLE;
             }
@@ -598,10 +636,14 @@ impl Core {
         }
     }
 
-    /// Something has happened to a connection.
+    /// Something has happened to a connection. One that is going to be polled anyway, with its work that can wait, is not
+    /// polled for more of the same.
     fn tell(&mut self, token: u64, happened: u8) {
-        let task = self.slot(token).and_then(|slot| slot.task.as_ref());
-        if task.is_some_and(|task| task.set(happened) & QUEUED == 0) {
+        let Some(task) = self.slot(token).and_then(|slot| slot.task.as_ref()) else {
+            return;
+        };
+        let before = task.set(happened);
+        if before & LATER == 0 && task.set(QUEUED) & QUEUED == 0 {
             self.ready.push_back(token);
         }
     }
@@ -618,7 +660,7 @@ impl Core {
             if let Some(task) = &self.slots[place].task {
                 task.alarm.store(NEVER, Ordering::Relaxed);
                 let token = u64::from(self.slots[place].generation) << 32 | place as u64;
-                self.tell(token, RANG | QUEUED);
+                self.tell(token, RANG);
             }
         }
         self.next_alarm = next;

@@ -72,6 +72,10 @@ impl Task {
         self.flags.fetch_or(flags, Ordering::AcqRel)
     }
 
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
     /// Takes flags away; gives what there was.
     pub(super) fn clear(&self, flags: u8) -> u8 {
         self.flags.fetch_and(!flags, Ordering::AcqRel)
