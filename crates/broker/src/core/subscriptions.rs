@@ -62,8 +62,10 @@ pub struct Route<H> {
 pub struct Terms {
     /// The highest QoS of the delivery.
     pub qos: QoS,
-    /// Every subscription that matches refuses the session's own messages.
+    /// A subscription that matches refuses the session's own messages.
     pub no_local: bool,
+    /// The wishes of those that do not, if there are both.
+    of_others: Option<Box<Self>>,
     /// Keep the RETAIN flag as it was published.
     pub retain_as_published: bool,
     /// The identifiers of all subscriptions that match.
@@ -123,6 +125,11 @@ impl<H: Clone> Index<H> {
             strategies,
             ..Self::default()
         }
+    }
+
+    /// Whether nobody has subscribed to anything.
+    pub fn is_empty(&self) -> bool {
+        self.tree.is_empty() && self.groups.is_empty()
     }
 
     /// Adds or replaces a session's subscription; true when it is new.
@@ -226,15 +233,21 @@ impl Terms {
     fn of<H>(subscribers: &[&Subscriber<H>]) -> Self {
         let mut terms = Self {
             qos: QoS::AtMostOnce,
-            no_local: true,
+            no_local: false,
+            of_others: None,
             retain_as_published: false,
             subscription_ids: None,
             group: subscribers.first().and_then(|one| one.group.clone()),
         };
         for subscriber in subscribers {
             terms.qos = terms.qos.max(subscriber.options.qos);
-            terms.no_local &= subscriber.options.no_local;
+            terms.no_local |= subscriber.options.no_local;
             terms.retain_as_published |= subscriber.options.retain_as_published;
+        }
+        if terms.no_local {
+            let mut others = subscribers.to_vec();
+            others.retain(|subscriber| !subscriber.options.no_local);
+            terms.of_others = (!others.is_empty()).then(|| Box::new(Self::of(&others)));
         }
         let ids: Vec<SubscriptionId> = subscribers
             .iter()
@@ -244,11 +257,21 @@ impl Terms {
         terms
     }
 
+    /// How the session gets what it has published itself, if at all. `[MQTT-3.8.3-3]`
+    pub fn for_own(&self) -> Option<&Self> {
+        if self.no_local {
+            self.of_others.as_deref()
+        } else {
+            Some(self)
+        }
+    }
+
     /// The terms of one subscription alone.
     pub fn single(options: SubscriptionOptions) -> Self {
         Self {
             qos: options.qos,
             no_local: options.no_local,
+            of_others: None,
             retain_as_published: options.retain_as_published,
             subscription_ids: options.id.map(|id| Arc::from([id])),
             group: None,
@@ -303,6 +326,36 @@ mod tests {
         let mut ids: Vec<u32> = ids.iter().map(|id| id.get()).collect();
         ids.sort_unstable();
         assert_eq!(ids, [7, 8]);
+    }
+
+    #[test]
+    fn a_subscription_that_refuses_own_messages_does_not_count_for_them() {
+        // [MQTT-3.8.3-3]
+        let mut index = Index::default();
+        let refusing = SubscriptionOptions {
+            no_local: true,
+            ..options(QoS::ExactlyOnce, Some(7))
+        };
+        index.subscribe(1, "alice", &filter("a/+"), refusing);
+        let terms = |index: &Index<_>| index.routes("a/b").sessions[0].terms.clone();
+        assert!(terms(&index).for_own().is_none());
+        index.subscribe(
+            1,
+            "alice",
+            &filter("a/#"),
+            options(QoS::AtMostOnce, Some(8)),
+        );
+        let terms = terms(&index);
+        assert_eq!(terms.qos, QoS::ExactlyOnce);
+        let own = terms.for_own().unwrap();
+        assert_eq!(own.qos, QoS::AtMostOnce);
+        let ids: Vec<u32> = own
+            .subscription_ids
+            .iter()
+            .flat_map(|ids| ids.iter())
+            .map(|id| id.get())
+            .collect();
+        assert_eq!(ids, [8]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::core::message::{Fanout, Message};
 use crate::core::persist::Persist;
 use crate::core::retained::Set;
 use crate::core::shared_groups::Orphan;
-use crate::core::subscriptions::{GroupRoute, Route, SessionKey};
+use crate::core::subscriptions::{GroupRoute, Route, SessionKey, Terms};
 use crate::core::{Effects, Millis};
 use crate::pipeline::{Accepted, Room};
 use crate::stats::DropReason;
@@ -275,8 +275,13 @@ impl Router {
         for route in &topic.routes.sessions {
             // [MQTT-3.8.3-3]
             let own = || fanout.message().origin.client_id == route.handle.client_id;
-            if !(route.terms.no_local && own()) {
-                self.deliver(route, &mut fanout);
+            let terms = if route.terms.no_local && own() {
+                route.terms.for_own()
+            } else {
+                Some(&route.terms)
+            };
+            if let Some(terms) = terms {
+                self.deliver(route, terms, &mut fanout);
             }
         }
         for group in &topic.routes.groups {
@@ -331,12 +336,17 @@ impl Router {
         let Some(route) = all.find(|route| route.handle.client_id.as_str() == client_id) else {
             return false;
         };
-        self.deliver(route, &mut Fanout::new(message));
+        self.deliver(route, &route.terms, &mut Fanout::new(message));
         true
     }
 
-    fn deliver(&mut self, route: &Route<Arc<SessionHandle>>, fanout: &mut Fanout<'_>) {
-        let (delivery, signal) = self.hand(&mut route.handle.lock(), route, fanout);
+    fn deliver(
+        &mut self,
+        route: &Route<Arc<SessionHandle>>,
+        terms: &Terms,
+        fanout: &mut Fanout<'_>,
+    ) {
+        let (delivery, signal) = self.hand(&mut route.handle.lock(), terms, fanout);
         self.delivered(route, fanout, delivery, signal);
     }
 
@@ -344,16 +354,14 @@ impl Router {
     fn hand(
         &mut self,
         slot: &mut Slot,
-        route: &Route<Arc<SessionHandle>>,
+        terms: &Terms,
         fanout: &mut Fanout<'_>,
     ) -> (Delivery, bool) {
         if slot.ended {
             // The way here was looked up before the end.
             return (Delivery::Dropped(DropReason::SessionEnded), false);
         }
-        let delivery = slot
-            .session
-            .deliver(fanout, &route.terms, &mut self.effects);
+        let delivery = slot.session.deliver(fanout, terms, &mut self.effects);
         (delivery, slot.session.outbox().signal())
     }
 
@@ -410,7 +418,7 @@ impl Router {
                 if !may_have {
                     continue;
                 }
-                let (delivery, signal) = self.hand(&mut slot, route, fanout);
+                let (delivery, signal) = self.hand(&mut slot, &route.terms, fanout);
                 drop(slot);
                 match delivery {
                     Delivery::Dropped(reason) => {
