@@ -40,6 +40,9 @@ pub mod core;
 #[doc(hidden)]
 pub mod demo;
 mod driver;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hooks;
 mod net;
 #[doc(hidden)]

@@ -86,10 +86,7 @@ impl Shared {
                 _ = ending.wait_for(|ending| *ending) => return,
             }
             let now = self.clock.now();
-            for (at, handle) in self.alarms.take_due(now) {
-                self.alarm_rings(now, at, &handle);
-            }
-            self.publish_due(now);
+            self.do_what_is_due(now);
             if let Some(system) = system.as_mut().filter(|system| system.next() <= now) {
                 self.tell_of_itself(now, system);
             }
@@ -100,12 +97,21 @@ impl Shared {
         }
     }
 
+    /// Delayed Wills, the ends of sessions, delayed messages.
+    pub(crate) fn do_what_is_due(self: &Arc<Self>, now: Millis) {
+        for (at, handle) in self.alarms.take_due(now) {
+            self.alarm_rings(now, at, &handle);
+        }
+        self.publish_due(now);
+    }
+
     /// Something is due earlier than what [`keep_time`](Self::keep_time) waits for.
     pub(super) fn look_at_the_clock(&self) {
         self.alarms.changed.notify_one();
     }
 
-    fn expire_retained(&self, now: Millis) {
+    /// Forgets retained messages whose time is over.
+    pub(crate) fn expire_retained(&self, now: Millis) {
         let mut cleared: Vec<_> = {
             let mut retained = self.retained.write();
             let expired = retained.expire(now);

@@ -132,6 +132,11 @@ pub(crate) struct Shared {
 impl Shared {
     /// Everything empty.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        Self::at(Clock::start(), parts)
+    }
+
+    /// Everything empty, in the time of `clock`.
+    pub(crate) fn at(clock: Clock, parts: Parts) -> Arc<Self> {
         let Parts {
             settings,
             pipeline,
@@ -146,7 +151,6 @@ impl Shared {
             messages: settings.max_delayed,
             bytes: settings.max_delayed_bytes,
         };
-        let clock = Clock::start();
         let connect_limits = ConnectLimits {
             client_id: settings.max_client_id,
             topic_levels: settings.max_topic_levels,
@@ -304,6 +308,16 @@ impl Shared {
         self.registry.each(look);
     }
 
+    /// Whether there is no session, no subscription and no memory of where topics lead.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn remembers_nothing(&self) -> bool {
+        let mut sessions = 0;
+        self.each_session(|_| sessions += 1);
+        sessions == 0
+            && self.index.read().is_empty()
+            && self.cached_routes.load(Ordering::Relaxed) == 0
+    }
+
     /// Ends every session's connection.
     pub(crate) fn close_all(&self, reason: crate::stats::CloseReason) {
         self.registry.each(|handle| handle.request_close(reason));
@@ -324,10 +338,13 @@ fn base36(mut number: u64) -> String {
 }
 
 /// Wall time that never goes back: the time of the start, and what has passed since.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clock {
     started: Instant,
     started_at: Millis,
+    /// What has passed, where that is not left to the machine.
+    #[cfg(any(test, feature = "fuzzing"))]
+    by_hand: Option<Arc<AtomicU64>>,
 }
 
 impl Clock {
@@ -338,7 +355,22 @@ impl Clock {
         Self {
             started: Instant::now(),
             started_at: u64::try_from(since.as_millis()).unwrap_or(0),
+            #[cfg(any(test, feature = "fuzzing"))]
+            by_hand: None,
         }
+    }
+
+    /// A clock that stands still until it is moved, by adding milliseconds to the number.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn by_hand() -> (Self, Arc<AtomicU64>) {
+        let passed = Arc::<AtomicU64>::default();
+        let clock = Self {
+            // The same in every run.
+            started_at: 1_700_000_000_000,
+            by_hand: Some(Arc::clone(&passed)),
+            ..Self::start()
+        };
+        (clock, passed)
     }
 
     /// A number for the connection `key`, greater than any of an earlier broker on this machine: no broker admits a
@@ -349,6 +381,10 @@ impl Clock {
 
     /// The time now.
     pub(crate) fn now(&self) -> Millis {
+        #[cfg(any(test, feature = "fuzzing"))]
+        if let Some(passed) = &self.by_hand {
+            return self.started_at + passed.load(Ordering::Relaxed);
+        }
         self.started_at + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(0)
     }
 

@@ -4,6 +4,8 @@ pub(crate) mod connection;
 pub(crate) mod event_loop;
 mod exchange;
 pub(crate) mod handshake;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod in_memory;
 pub(crate) mod listener;
 pub(crate) mod proxy_protocol;
 pub(crate) mod socket;
