@@ -6,7 +6,7 @@ CARGO ?= cargo
 RUNNER = scripts/run-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools check ci lint docs tidy bench microbench fmt fuzz soak
+.PHONY: help demo test test-tools check ci lint docs tidy bench microbench fmt fuzz simulate soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ fmt: ## Format everything
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz
 	scripts/fuzz
+
+simulate: ## 10,000 simulated brokers, each with clients that come, go, break off and are slow; SEEDS=100 for fewer
+	WEIR_SIM_SEEDS=$(or $(SEEDS),10000) $(CARGO) test --release --locked -p weir --lib -- \
+		nothing_is_lost_doubled_or_reordered what_mqtt_promises_holds
 
 soak: test-tools ## The long version of the fault tests: a million messages, database away for a minute
 	WEIR_SOAK=1 $(CARGO) test --release -p weir --test faults -- --nocapture

@@ -53,6 +53,8 @@ pub mod problem;
 pub mod project;
 #[doc(hidden)]
 pub mod reload;
+#[cfg(test)]
+mod simulation;
 pub mod stats;
 pub mod store;
 mod threads;

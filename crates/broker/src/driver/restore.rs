@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::handle::SessionHandle;
+use crate::core::Effects;
 use crate::core::session::{NEVER_EXPIRES, Session};
 use crate::store::StorageError;
 
@@ -18,6 +19,7 @@ impl Shared {
             retained.restore(kept, state.last_change());
             self.gauge_retained(&retained);
         }
+        let mut noticed = Effects::default();
         for (client_id, kept) in state.sessions() {
             let session = Session::restored(client_id.clone(), self.session_limits, kept);
             let subscriptions: Vec<_> = session
@@ -29,9 +31,12 @@ impl Shared {
             {
                 let mut slot = handle.lock();
                 slot.begun = true;
+                // After a crash nobody knows when the connection ended. What is said now counts after the next one too.
+                let since = kept.disconnected_at.unwrap_or(now);
+                if kept.disconnected_at.is_none() {
+                    slot.session.note_disconnected(since, &mut noticed);
+                }
                 if kept.expiry_interval_s != NEVER_EXPIRES {
-                    // After a crash nobody knows when the connection ended.
-                    let since = kept.disconnected_at.unwrap_or(now);
                     let expiry_ms = u64::from(kept.expiry_interval_s) * 1000;
                     slot.expires_at = since.saturating_add(expiry_ms);
                 }
@@ -46,6 +51,10 @@ impl Shared {
             self.stats.sessions.add(1);
             self.stats.subscriptions.add(subscriptions.len() as u64);
             self.set_alarm(&handle);
+        }
+        if !noticed.persist.is_empty() {
+            // Nobody waits for it: at worst the next broker says the same.
+            drop(self.store.commit(&mut noticed.persist));
         }
         Ok(())
     }

@@ -20,6 +20,12 @@ use super::{Done, Durability, Persist, State, Storage, StorageError};
 pub struct Memory(Arc<Mutex<State>>);
 
 impl Memory {
+    /// With this in it.
+    #[cfg(test)]
+    pub(crate) fn of(state: State) -> Self {
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     /// What is kept now.
     pub fn state(&self) -> State {
         self.0.lock().clone()
