@@ -1,5 +1,5 @@
-//! Users and their hashes in a file of `user:hash` lines: argon2id as `weir passwd` makes them, and those of mosquitto's
-//! password files, so that users can move in.
+//! Users and password hashes in a file of `user:hash` lines: argon2id as `weir passwd` makes them, or what other
+//! brokers wrote, so that users can move in.
 //!
 //! Hashing is slow by design: it runs apart from the network tasks, a few at a time, and takes as long for a user
 //! who does not exist. The file can be read again while the broker runs.
@@ -42,15 +42,10 @@ const LINES: Form<String> = Form {
 };
 
 fn check_hash(hash: &str) -> Result<String, &'static str> {
-    if password_hash::is_mosquitto(hash) {
-        return Ok(hash.to_owned());
-    }
-    let parsed =
-        PasswordHash::new(hash).map_err(|_| "the hash is not in PHC form; use `weir passwd`")?;
-    if parsed.algorithm == argon2::ARGON2ID_IDENT {
+    if password_hash::is_for_files(hash) {
         Ok(hash.to_owned())
     } else {
-        Err("the hash is not argon2id; use `weir passwd`")
+        Err("this is no argon2id, bcrypt or PBKDF2 hash; use `weir passwd`")
     }
 }
 
@@ -135,7 +130,7 @@ impl PasswordFile {
         let check = move || {
             // Held until the hash is made, even if nobody waits for it any more.
             let _permit = permit;
-            password_hash::verify(&password, &hash, None, SaltPosition::Prefix)
+            password_hash::verify(&password, &hash, None, SaltPosition::default())
         };
         tokio::task::spawn_blocking(check).await.unwrap_or(false)
     }
@@ -249,6 +244,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn users_of_other_brokers_keep_their_passwords() {
+        // bcrypt of `U*U`, and PBKDF2 of `secret` as mosquitto writes it.
+        let bcrypt = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+        let mut made = [0; 64];
+        pbkdf2::pbkdf2_hmac::<sha2::Sha512>(b"secret", b"123456789012", 101, &mut made);
+        let encoded = |bytes: &[u8]| {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.encode(bytes)
+        };
+        let mosquitto = format!("$7$101${}${}", encoded(b"123456789012"), encoded(&made));
+        let file = file(&format!("alice:{bcrypt}\nbob:{mosquitto}\n"));
+        let auth = PasswordFile::open(file.path()).unwrap();
+        let allowed = async |username, password| {
+            let request = request(Some(username), password, false);
+            matches!(auth.authenticate(&request).await, Decision::Allow(_))
+        };
+        assert!(allowed("alice", "U*U").await && !allowed("alice", "secret").await);
+        assert!(allowed("bob", "secret").await && !allowed("bob", "U*U").await);
+    }
+
+    #[tokio::test]
     async fn a_reload_takes_effect_and_a_broken_file_changes_nothing() {
         let file = file(&format!("alice:{}\n", hash_password("one").unwrap()));
         let auth = PasswordFile::open(file.path()).unwrap();
@@ -294,6 +310,8 @@ mod tests {
         ] {
             assert!(check_hash(broken).is_err(), "{broken}");
         }
+        // A digest that is fast to guess.
+        assert!(check_hash(&"0".repeat(64)).is_err());
         assert!(check_hash(&hash_password("secret").unwrap()).is_ok());
     }
 }

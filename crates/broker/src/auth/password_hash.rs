@@ -1,5 +1,5 @@
-//! Password hashes as databases and password files hold them: argon2id, PBKDF2 as mosquitto and PHC write it, and plain digests with a
-//! salt as EMQX keeps its users by default.
+//! Password hashes as files and databases hold them: argon2id, bcrypt, PBKDF2 as mosquitto and PHC write it, and plain
+//! digests with a salt as EMQX keeps its users by default.
 //!
 //! Plain digests are fast to guess; they are here so that users can move in, not as advice.
 
@@ -24,6 +24,9 @@ pub enum SaltPosition {
 /// PBKDF2 that is asked for more rounds than this would be a way to keep the broker busy.
 const MAX_ROUNDS: u32 = 10_000_000;
 
+/// The same for bcrypt: each step doubles the work, and this one takes seconds.
+const MAX_BCRYPT_COST: u32 = 16;
+
 /// Whether `password` is the one that `hash` was made of. `salt` stands beside hashes that do not hold their own.
 ///
 /// Slow by design: not to be called on a task that others wait for.
@@ -35,6 +38,9 @@ pub fn verify(password: &[u8], hash: &str, salt: Option<&str>, position: SaltPos
     if hash.starts_with("$pbkdf2-") {
         return verify_phc_pbkdf2(password, hash);
     }
+    if hash.starts_with("$2") {
+        return bcrypt_cost(hash).is_some() && bcrypt::verify(password, hash).unwrap_or(false);
+    }
     if hash.starts_with("$argon2") {
         return PasswordHash::new(hash)
             .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok());
@@ -42,9 +48,27 @@ pub fn verify(password: &[u8], hash: &str, salt: Option<&str>, position: SaltPos
     verify_digest(password, hash, salt.unwrap_or(""), position)
 }
 
-/// Whether this is a whole hash of mosquitto's.
-pub fn is_mosquitto(hash: &str) -> bool {
-    Mosquitto::parse(hash).is_some()
+/// Whether this is a hash that may stand in a file of users: a slow one with its salt inside, or what mosquitto made.
+pub fn is_for_files(hash: &str) -> bool {
+    if Mosquitto::parse(hash).is_some() {
+        return true;
+    }
+    if hash.starts_with("$2") {
+        return bcrypt_cost(hash).is_some();
+    }
+    PasswordHash::new(hash).is_ok_and(|hash| {
+        let name = hash.algorithm.as_str();
+        matches!(name, "argon2id" | "pbkdf2-sha256" | "pbkdf2-sha512")
+    })
+}
+
+/// `$2b$cost$` and 53 characters of salt and hash; `$2a$` and `$2y$` are older names of the same.
+fn bcrypt_cost(hash: &str) -> Option<u32> {
+    let mut parts = hash.strip_prefix('$')?.split('$');
+    let (version, cost, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    let known = matches!(version, "2a" | "2b" | "2y") && parts.next().is_none();
+    let cost = cost.parse().ok()?;
+    (known && rest.len() == 53 && (4..=MAX_BCRYPT_COST).contains(&cost)).then_some(cost)
 }
 
 /// What `mosquitto_passwd` makes, always over SHA-512 and in base64.
@@ -220,6 +244,47 @@ mod tests {
             engine.encode(hash)
         );
         assert!(fits("secret", &phc, None) && !fits("", &phc, None));
+    }
+
+    #[test]
+    fn bcrypt_fits_under_each_of_its_names() {
+        // A vector of its first implementation, under `$2a$`.
+        let rest = "$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+        for name in ["$2a", "$2b", "$2y"] {
+            let hash = format!("{name}{rest}");
+            assert!(
+                fits("U*U", &hash, None) && !fits("U*V", &hash, None),
+                "{hash}"
+            );
+            assert!(is_slow(&hash));
+        }
+        // More work than is done for anyone.
+        let endless = format!("$2b$31{}", &rest[3..]);
+        assert!(!fits("U*U", &endless, None) && !is_slow(&endless));
+    }
+
+    #[test]
+    fn only_slow_hashes_may_stand_in_a_file() {
+        let argon2 = crate::auth::password_file::hash_password("secret").unwrap();
+        for hash in [
+            &*argon2,
+            "$7$101$AAAA$AAAA",
+            "$pbkdf2-sha256$i=500,l=32$AAAA$AAAAAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert!(is_slow(hash), "{hash}");
+        }
+        let digest = hex(&Sha256::digest("secret"));
+        for hash in [
+            &*digest,
+            "secret",
+            "",
+            "$7$101$AAAA",
+            "$7$1$AAAA$AAAA$",
+            "$2b$10$x",
+            "$5$rounds=1$x$y",
+        ] {
+            assert!(!is_slow(hash), "{hash}");
+        }
     }
 
     #[test]
