@@ -71,6 +71,7 @@ impl Net {
     }
 
     /// Another broker takes the place of this one, as after a crash: its connections are cut off.
+    #[cfg(test)]
     pub(crate) fn replace(&mut self, parts: Parts) {
         self.served.clear();
         let (clock, passed_ms) = Clock::by_hand();
@@ -145,6 +146,7 @@ impl Net {
     }
 
     /// Milliseconds since the broker's start.
+    #[cfg(test)]
     pub(crate) fn passed_ms(&self) -> Millis {
         self.passed_ms.load(Ordering::Relaxed)
     }
