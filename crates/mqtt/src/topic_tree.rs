@@ -71,7 +71,10 @@ impl<T> Nodes<T> {
     }
 }
 
-#[expect(clippy::indexing_slicing, reason = "as a slice's own index")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "node ids come from the tree only and stay valid while in use"
+)]
 impl<T> Index<NodeId> for Nodes<T> {
     type Output = Node<T>;
 
@@ -80,7 +83,7 @@ impl<T> Index<NodeId> for Nodes<T> {
     }
 }
 
-#[expect(clippy::indexing_slicing, reason = "as a slice's own index")]
+#[expect(clippy::indexing_slicing, reason = "as above")]
 impl<T> IndexMut<NodeId> for Nodes<T> {
     fn index_mut(&mut self, id: NodeId) -> &mut Node<T> {
         &mut self.0[id / BLOCK][id % BLOCK]
@@ -119,10 +122,6 @@ impl<T> Default for TopicTree<T> {
     }
 }
 
-#[expect(
-    clippy::indexing_slicing,
-    reason = "node ids come from this tree only and stay valid while in use"
-)]
 impl<T> TopicTree<T> {
     /// An empty tree.
     pub fn new() -> Self {

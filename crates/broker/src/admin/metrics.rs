@@ -6,6 +6,7 @@ use weir_sinks::{Histogram, LinkState};
 
 use super::Admin;
 use super::exposition::{Exposition, Type};
+use crate::hooks::{Hook, Panics};
 use crate::pipeline::counters::KINDS;
 use crate::pipeline::world::now_ms;
 use crate::stats::{
@@ -175,6 +176,18 @@ fn broker(admin: &Admin, out: &mut Exposition) {
         "Subscriptions that ended because they were no longer allowed.",
     )
     .value(stats.subscriptions_revoked.get());
+    hook_panics(admin.broker.hook_panics(), out);
+}
+
+fn hook_panics(panics: &Panics, out: &mut Exposition) {
+    let mut metric = out.metric(
+        "weir_hook_panics_total",
+        Type::Counter,
+        "Calls of a hook that panicked, by hook.",
+    );
+    for hook in Hook::ALL {
+        metric.sample(&[("hook", hook.name())], panics.of(hook));
+    }
 }
 
 fn listeners(stats: &BrokerStats, out: &mut Exposition) {
@@ -494,4 +507,27 @@ fn process(admin: &Admin, out: &mut Exposition) {
         "When the process started.",
     )
     .value(admin.started_s);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_that_panic_are_counted_by_hook() {
+        let panics = Panics::default();
+        let outcome = panics.guard::<()>(Hook::Storage, || panic!("a test's storage"));
+        assert_eq!(outcome, None);
+        let mut out = Exposition::default();
+        hook_panics(&panics, &mut out);
+        let text = out.finish();
+        assert!(
+            text.contains("weir_hook_panics_total{hook=\"storage\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("weir_hook_panics_total{hook=\"message\"} 0\n"),
+            "{text}"
+        );
+    }
 }
