@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use weir_rules::env::{Env, Store};
-use weir_rules::{Catalog, Event, Input, Matched, Rule, RuleSet, Value, compile};
+use weir_rules::{Catalog, Event, Matched, Rule, RuleSet, Value, compile};
 
 fn main() {
     divan::main();
@@ -62,60 +62,103 @@ fn payload(size: usize) -> String {
     text
 }
 
-fn rules(count: usize, threshold: i64) -> Matched<Rule> {
-    let rule = |index: usize| {
-        let sql = format!(
-            "SELECT payload.device AS device, payload.temp AS temp, payload.hum AS hum, {index} AS rule \
-             FROM \"dev/+/up\" WHERE payload.temp > {threshold}"
-        );
-        Arc::new(
-            compile(&sql, &Catalog::default())
-                .expect("the statement is right")
-                .0,
-        )
-    };
-    RuleSet::new((0..count).map(rule))
+/// The rule of the first sentence of the manual.
+fn sentence(filter: &str, threshold: i64) -> Arc<Rule> {
+    compiled(&format!(
+        "SELECT payload.temp FROM \"{filter}\" WHERE payload.temp > {threshold}"
+    ))
+}
+
+fn compiled(sql: &str) -> Arc<Rule> {
+    let (rule, _) = compile(sql, &Catalog::default()).expect("the statement is right");
+    Arc::new(rule)
+}
+
+fn wide(index: usize, threshold: i64) -> Arc<Rule> {
+    compiled(&format!(
+        "SELECT payload.device AS device, payload.temp AS temp, payload.hum AS hum, {index} AS rule \
+         FROM \"dev/+/up\" WHERE payload.temp > {threshold}"
+    ))
+}
+
+fn on_topic(rules: impl IntoIterator<Item = Arc<Rule>>) -> Matched<Rule> {
+    RuleSet::new(rules)
         .matching("dev/1/up")
         .expect("the rules are on this topic")
 }
 
-fn run(bencher: Bencher<'_, '_>, size: usize, count: usize, threshold: i64) {
-    let matched = rules(count, threshold);
+/// As the broker does it: one input for all rules of a message.
+fn run(bencher: Bencher<'_, '_>, size: usize, matched: &Matched<Rule>) {
     let event = Event::publish("dev/1/up", payload(size));
     let mut env = Nowhere(jiff::tz::TimeZone::UTC);
     bencher.bench_local(|| {
-        let input = Input::new(black_box(&event), &matched.needs);
-        let mut outputs = 0;
-        for rule in &matched.rules {
-            outputs += rule
-                .evaluate(&input, "rule", &mut env)
-                .map_or(0, |rows| black_box(rows).len());
-        }
-        outputs
+        let input = matched.input(black_box(&event));
+        (0..matched.rules.len())
+            .map(|place| {
+                matched
+                    .evaluate(place, &input, "rule", &mut env)
+                    .map_or(0, |rows| black_box(rows).len())
+            })
+            .sum::<usize>()
     });
 }
 
 const SIZES: [usize; 4] = [100, 300, 1024, 4096];
 const COUNTS: [usize; 3] = [1, 10, 1000];
 
-#[divan::bench(args = SIZES)]
-fn one_rule_hit(bencher: Bencher<'_, '_>, size: usize) {
-    run(bencher, size, 1, 30);
+#[divan::bench(args = SIZES, sample_size = 1000)]
+fn sentence_passes(bencher: Bencher<'_, '_>, size: usize) {
+    run(bencher, size, &on_topic([sentence("dev/+/up", 30)]));
 }
 
-#[divan::bench(args = SIZES)]
-fn one_rule_miss(bencher: Bencher<'_, '_>, size: usize) {
-    run(bencher, size, 1, 90);
+#[divan::bench(args = SIZES, sample_size = 1000)]
+fn sentence_does_not_pass(bencher: Bencher<'_, '_>, size: usize) {
+    run(bencher, size, &on_topic([sentence("dev/+/up", 90)]));
 }
 
-#[divan::bench(args = COUNTS)]
-fn rules_hit_300_bytes(bencher: Bencher<'_, '_>, count: usize) {
-    run(bencher, 300, count, 30);
+#[divan::bench(args = COUNTS, sample_size = 100)]
+fn rules_pass_300_bytes(bencher: Bencher<'_, '_>, count: usize) {
+    run(
+        bencher,
+        300,
+        &on_topic((0..count).map(|index| wide(index, 30))),
+    );
 }
 
-#[divan::bench(args = COUNTS)]
-fn rules_miss_300_bytes(bencher: Bencher<'_, '_>, count: usize) {
-    run(bencher, 300, count, 90);
+#[divan::bench(args = COUNTS, sample_size = 100)]
+fn rules_do_not_pass_300_bytes(bencher: Bencher<'_, '_>, count: usize) {
+    run(
+        bencher,
+        300,
+        &on_topic((0..count).map(|index| wide(index, 90))),
+    );
+}
+
+/// The first step of a message on a topic that its publisher has not used yet, and its one rule: the others are on
+/// topics of their own.
+#[divan::bench(args = [0, 100, 10_000], sample_size = 1000)]
+fn find_and_pass_beside_rules_elsewhere(bencher: Bencher<'_, '_>, others: usize) {
+    let elsewhere = (0..others).map(|index| sentence(&format!("dev/{index}/down"), 30));
+    let set = RuleSet::new(elsewhere.chain([sentence("dev/+/up", 30)]));
+    let event = Event::publish("dev/1/up", payload(300));
+    let mut env = Nowhere(jiff::tz::TimeZone::UTC);
+    bencher.bench_local(|| {
+        let matched = set.matching(black_box("dev/1/up"))?;
+        let input = matched.input(black_box(&event));
+        matched.evaluate(0, &input, "rule", &mut env).ok()
+    });
+}
+
+/// Ten rules that each look at a text and a number, of which one passes.
+#[divan::bench(args = SIZES, sample_size = 1000)]
+fn one_of_ten_passes(bencher: Bencher<'_, '_>, size: usize) {
+    let rule = |index: usize| {
+        compiled(&format!(
+            "SELECT payload.temp AS temp, clientid FROM \"dev/+/up\" \
+             WHERE payload.device = 'a1-000{index}' AND payload.temp > 30"
+        ))
+    };
+    run(bencher, size, &on_topic((0..10).map(rule)));
 }
 
 #[divan::bench]

@@ -43,7 +43,8 @@ impl Comparison {
         }
     }
 
-    const fn accepts(self, order: Ordering) -> bool {
+    /// Whether two values in this order satisfy the operator.
+    pub(crate) const fn accepts(self, order: Ordering) -> bool {
         match self {
             Self::Equal => order.is_eq(),
             Self::NotEqual => order.is_ne(),
@@ -51,6 +52,18 @@ impl Comparison {
             Self::LessOrEqual => order.is_le(),
             Self::Greater => order.is_gt(),
             Self::GreaterOrEqual => order.is_ge(),
+        }
+    }
+
+    /// The operator with its sides changed over.
+    pub(crate) const fn turned(self) -> Self {
+        match self {
+            Self::Equal => Self::Equal,
+            Self::NotEqual => Self::NotEqual,
+            Self::Less => Self::Greater,
+            Self::LessOrEqual => Self::GreaterOrEqual,
+            Self::Greater => Self::Less,
+            Self::GreaterOrEqual => Self::LessOrEqual,
         }
     }
 

@@ -1,11 +1,13 @@
 //! A statement to a rule: parse, check, and turn every expression into a closure.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::ast::{AliasStep, Body, Expr, ExprKind, Item, Statement, Step};
 use crate::check;
 use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::eval::gates::Gates;
 use crate::eval::names::{Layout, View};
 use crate::eval::{Compiler, Eval, Program};
 use crate::explain;
@@ -141,6 +143,10 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         .condition
         .as_ref()
         .map(|condition| compiler.test(condition, &view));
+    let gates = statement
+        .condition
+        .as_ref()
+        .map_or_else(Gates::open, |condition| compiler.gates(condition, &view));
     let terms = statement
         .condition
         .iter()
@@ -153,9 +159,10 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         shared,
         ..
     } = compiler;
-    let explain = explain::explain(statement, sql, &needs, &|index, item| {
+    let mut explain = explain::explain(statement, sql, &needs, &|index, item| {
         dotted(&target(index, item))
     });
+    explain.conditions = gates.first(explain.conditions);
     Rule {
         program: Program {
             sql: sql.into(),
@@ -165,6 +172,7 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         },
         body,
         condition,
+        gates,
         terms,
         needs,
         uses_scripts,
@@ -203,8 +211,8 @@ impl Compiler<'_> {
         *slot = Some(Box::new(move |scope| {
             scope
                 .input
-                .payload()
-                .cloned()
+                .at(&[])
+                .map(Cow::into_owned)
                 .map_err(|fault| scope.fail(at, &fault))
         }));
     }

@@ -215,13 +215,13 @@ impl Event {
     }
 
     /// The raw payload, where the source has one.
-    pub fn payload(&self) -> Option<Bytes> {
+    pub fn payload(&self) -> Option<&Bytes> {
         match &self.what {
-            What::Publish(publish) => Some(publish.payload.clone()),
+            What::Publish(publish) => Some(&publish.payload),
             What::Broker { fields, .. } | What::Ingress { fields, .. } => fields
                 .get("payload")
                 .and_then(Value::as_text)
-                .map(|text| text.bytes().clone()),
+                .map(Text::bytes),
         }
     }
 

@@ -4,10 +4,39 @@ use bytes::Bytes;
 
 use crate::compile::{Catalog, compile};
 use crate::diagnostic::Origin;
+use crate::event::Event;
+use crate::input::Input;
 use crate::json;
 use crate::path::{self, PathSet};
 use crate::payload;
-use crate::value::Value;
+use crate::value::{Key, Value};
+
+/// What rules find at `paths` is what the decoder gives there.
+fn short_way(payload: &Bytes, paths: &[&[&str]]) {
+    let mut needs = PathSet::default();
+    for path in paths {
+        needs.add(path);
+    }
+    let event = Event::publish("t", payload.clone());
+    let input = Input::new(&event, &needs);
+    let decoded = payload::decode(payload, &needs);
+    for path in paths {
+        let keys: Vec<Key> = path.iter().map(|key| Key::from(*key)).collect();
+        match (input.at(&keys), &decoded) {
+            (Ok(found), Ok(decoded)) => {
+                let wanted = path.iter().fold(decoded.clone(), |at, key| {
+                    path::member(&at, key).into_owned()
+                });
+                assert_eq!(format!("{found:?}"), format!("{wanted:?}"), "at {path:?}");
+                if let Some(value) = needs.value_at(&keys).and_then(|number| input.value(number)) {
+                    assert_eq!(format!("{value:?}"), format!("{wanted:?}"), "{path:?}");
+                }
+            }
+            (Err(found), Err(wanted)) => assert_eq!(found.message(), wanted.message()),
+            (found, wanted) => panic!("{path:?} gives {found:?}, not {wanted:?}"),
+        }
+    }
+}
 
 /// Any text compiles or is refused with diagnostics that can be rendered.
 pub fn rule_text(sql: &str) {
@@ -24,9 +53,12 @@ pub fn rule_text(sql: &str) {
     }
 }
 
-/// A partial decode gives what a full decode and a look-up give.
+/// A partial decode gives what a full decode and a look-up give, and the short way what the long way gives.
 pub fn payload(bytes: &[u8]) {
     let shared = Bytes::copy_from_slice(bytes);
+    short_way(&shared, &[&["a", "b"], &["c"]]);
+    short_way(&shared, &[&["a"], &["b", "a"], &["b", "c"]]);
+    short_way(&shared, &[&[]]);
     let full = payload::decode(&shared, &PathSet::everything());
     let mut needs = PathSet::default();
     needs.add(&["a", "b"]);

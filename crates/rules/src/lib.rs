@@ -25,6 +25,8 @@ pub mod comparison;
 pub mod json;
 pub mod path;
 pub mod payload;
+mod scan;
+mod slots;
 mod text;
 pub mod value;
 

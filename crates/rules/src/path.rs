@@ -1,6 +1,7 @@
 //! Paths into values: `a.b[2]`, and the set of payload paths that rules read.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::json;
 use crate::value::{Key, Value};
@@ -14,6 +15,9 @@ pub struct PathSet {
     whole: bool,
     /// The members that are read; empty when `whole`.
     members: Vec<(Key, PathSet)>,
+    /// The numbers of the values at and below this place, counted through the set in its own order.
+    first: usize,
+    count: usize,
 }
 
 impl PathSet {
@@ -22,6 +26,8 @@ impl PathSet {
         Self {
             whole: true,
             members: Vec::new(),
+            first: 0,
+            count: 1,
         }
     }
 
@@ -37,6 +43,11 @@ impl PathSet {
 
     /// Adds the value at `keys` with everything below it.
     pub fn add<K: AsRef<str>>(&mut self, keys: &[K]) {
+        self.add_below(keys);
+        self.number(0);
+    }
+
+    fn add_below<K: AsRef<str>>(&mut self, keys: &[K]) {
         if self.whole {
             return;
         }
@@ -44,11 +55,16 @@ impl PathSet {
             *self = Self::everything();
             return;
         };
-        self.member_mut(first.as_ref()).add(rest);
+        self.member_mut(first.as_ref()).add_below(rest);
     }
 
     /// Adds every path of `other`.
     pub fn merge(&mut self, other: &Self) {
+        self.merge_below(other);
+        self.number(0);
+    }
+
+    fn merge_below(&mut self, other: &Self) {
         if self.whole {
             return;
         }
@@ -57,8 +73,22 @@ impl PathSet {
             return;
         }
         for (key, below) in &other.members {
-            self.member_mut(key).merge(below);
+            self.member_mut(key).merge_below(below);
         }
+    }
+
+    /// Counts the values that are read, from `first` on; gives the number after the last.
+    fn number(&mut self, first: usize) -> usize {
+        self.first = first;
+        let end = if self.whole {
+            first + 1
+        } else {
+            self.members
+                .iter_mut()
+                .fold(first, |next, (_, below)| below.number(next))
+        };
+        self.count = end - first;
+        end
     }
 
     /// The paths in dotted form, for `explain`; the entire payload is the empty path.
@@ -76,9 +106,30 @@ impl PathSet {
             .map(|(name, below)| (name, below))
     }
 
+    /// What is read below the member with this name.
+    pub(crate) fn member_of_bytes(&self, key: &[u8]) -> Option<&Self> {
+        self.members
+            .iter()
+            .find(|(name, _)| name.as_bytes() == key)
+            .map(|(_, below)| below)
+    }
+
     /// How many members are read at most.
     pub(crate) const fn len(&self) -> usize {
         self.members.len()
+    }
+
+    /// The numbers of the values that are read at and below this place; that of a whole value is the first.
+    pub(crate) fn values(&self) -> Range<usize> {
+        self.first..self.first + self.count
+    }
+
+    /// The number of the value at `keys`, when exactly that one is read as a whole.
+    pub(crate) fn value_at(&self, keys: &[Key]) -> Option<usize> {
+        match keys.split_first() {
+            None => self.whole.then_some(self.first),
+            Some((key, rest)) => self.member(key)?.1.value_at(rest),
+        }
     }
 
     fn member_mut(&mut self, key: &str) -> &mut Self {
@@ -248,5 +299,24 @@ mod tests {
         assert_eq!(set.paths(), ["a", "'room temp'"]);
         set.merge(&PathSet::everything());
         assert_eq!(set.paths(), [""]);
+    }
+
+    #[test]
+    fn every_value_that_is_read_has_a_number_of_its_own() {
+        let keys = |path: &str| -> Vec<Key> { path.split('.').map(Key::from).collect() };
+        let mut set = PathSet::default();
+        for path in ["a.b", "c", "a.d.e"] {
+            set.add(&keys(path));
+        }
+        let number = |set: &PathSet, path: &str| set.value_at(&keys(path));
+        assert_eq!(number(&set, "a.b"), Some(0));
+        assert_eq!(number(&set, "a.d.e"), Some(1));
+        assert_eq!(number(&set, "c"), Some(2));
+        for no_whole_value in ["a", "a.d", "c.x", "z"] {
+            assert_eq!(number(&set, no_whole_value), None);
+        }
+        assert_eq!(set.member("a").unwrap().1.values(), 0..2);
+        set.add(&keys("a"));
+        assert_eq!((number(&set, "a"), number(&set, "c")), (Some(0), Some(1)));
     }
 }

@@ -6,10 +6,40 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use crate::error::{ErrorKind, Fault};
 use crate::json::{self, Build, visit_scalars};
 use crate::path::PathSet;
-use crate::value::{Key, Object, Value};
+use crate::scan::scan;
+use crate::slots::Slots;
+use crate::value::{Key, KeyHash, Object, Value};
 
 /// Larger payloads are not decoded for rules.
 pub const MAX_SIZE: usize = 1024 * 1024;
+
+/// A payload as rules look into it.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// Where the values are that they read.
+    pub(crate) slots: Slots,
+    /// All of them as one value, where the text was not plain enough for that.
+    pub(crate) tree: Option<Value>,
+}
+
+impl Decoded {
+    /// Decodes what `needs` names.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub(crate) fn of(payload: &Bytes, needs: &PathSet) -> Result<Self, Fault> {
+        let mut slots = Slots::new(needs.values().len());
+        let is_plain = payload.len() <= MAX_SIZE
+            && std::str::from_utf8(payload).is_ok()
+            && scan(payload, needs, &mut slots).is_some();
+        let tree = if is_plain {
+            None
+        } else {
+            Some(decode(payload, needs)?)
+        };
+        Ok(Self { slots, tree })
+    }
+}
 
 /// Decodes the parts of `payload` that `needs` names. What lies beside them is absent from the result,
 /// but must be valid all the same.
@@ -140,8 +170,7 @@ impl<'de> Visitor<'de> for Pruned<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let build = self.build.deeper()?;
-        let mut object =
-            Object::with_capacity_and_hasher(self.needs.len(), ahash::RandomState::default());
+        let mut object = Object::with_capacity_and_hasher(self.needs.len(), KeyHash);
         while let Some(wanted) = map.next_key_seed(WantedKey(self.needs))? {
             match wanted {
                 Some((key, needs)) => {
@@ -268,6 +297,45 @@ mod tests {
         );
         assert_eq!(pruned(r#""{}""#, &[&["a"]]).unwrap(), r#""{}""#);
         assert_eq!(pruned("[1,[2]]", &[&["a"]]).unwrap(), "[]");
+    }
+
+    #[test]
+    fn the_short_way_takes_what_devices_send() {
+        let taken = |text: &str| {
+            let mut needs = PathSet::default();
+            needs.add(&["a"]);
+            needs.add(&["b", "c"]);
+            let payload = Bytes::copy_from_slice(text.as_bytes());
+            Decoded::of(&payload, &needs).is_ok_and(|decoded| decoded.tree.is_none())
+        };
+        for text in [
+            r#"{"a":1}"#,
+            r#" { "a" : -1.5e-7 , "b" : { "c" : [ ] } } "#,
+            r#"{"x":"\ud83d\ude00\n\"","a":"\u00e9","y":1e999,"z":[{},[[]],{"q":{"r":[1,true,null]}}]}"#,
+            "[1,2]",
+            "7",
+            "{}",
+        ] {
+            assert!(taken(text), "{text}");
+        }
+        for text in [
+            r#"{"\u0061":1}"#,
+            r#"{"a":1e999}"#,
+            r#"{"b":"{}"}"#,
+            r#"{"a":1,}"#,
+            r#"{"x":"\ud800"}"#,
+            "{\"x\":\"\u{1}\"}",
+            r#"{"a":01}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":-}"#,
+            r#"{"a":tru}"#,
+            r#"{"a":[1}}"#,
+            r#"{"a":1"#,
+            "",
+            "\"x",
+        ] {
+            assert!(!taken(text), "{text}");
+        }
     }
 
     #[test]

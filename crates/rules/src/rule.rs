@@ -6,6 +6,7 @@ use crate::ast::AliasStep;
 use crate::diagnostic::Place;
 use crate::env::Env;
 use crate::error::{ErrorKind, EvalError, Fault};
+use crate::eval::gates::Gates;
 use crate::eval::names::copy_fields;
 use crate::eval::{Eval, Failure, Program, Scope, Test, output};
 use crate::event::Event;
@@ -14,7 +15,7 @@ use crate::input::Input;
 use crate::json;
 use crate::path::PathSet;
 use crate::source::SourceFilter;
-use crate::value::{Key, Object, Value};
+use crate::value::{Key, KeyHash, Object, Value};
 
 /// The most outputs of one FOREACH (rule-SQL §14).
 const MAX_OUTPUTS: usize = 10_000;
@@ -24,6 +25,8 @@ pub struct Rule {
     pub(crate) program: Program,
     pub(crate) body: Body,
     pub(crate) condition: Option<Test>,
+    /// What of WHERE can be told without the rule, for [`Matched`](crate::Matched).
+    pub(crate) gates: Gates,
     /// WHERE taken apart, for [`Rule::evaluate_staged`].
     pub(crate) terms: Vec<ConditionTerm>,
     pub(crate) needs: PathSet,
@@ -132,6 +135,20 @@ impl Rule {
         self.run(&mut scope).map_err(|failure| *failure)
     }
 
+    /// As [`Self::evaluate`], where WHERE is known to hold.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn evaluate_passed(
+        &self,
+        input: &Input<'_>,
+        rule_id: &str,
+        env: &mut dyn Env,
+    ) -> Result<Vec<Value>, EvalError> {
+        let mut scope = Scope::new(&self.program, input, rule_id, env);
+        self.outputs(&mut scope).map_err(|failure| *failure)
+    }
+
     /// As [`Self::evaluate`], telling what each term of WHERE gave. Every term is computed, also where an earlier
     /// one has decided, so this is for looking at rules, with an [`Env`] that is thrown away.
     pub fn evaluate_staged(&self, input: &Input<'_>, rule_id: &str, env: &mut dyn Env) -> Staged {
@@ -204,8 +221,7 @@ impl Rule {
     fn outputs(&self, scope: &mut Scope<'_>) -> Result<Vec<Value>, Failure> {
         match &self.body {
             Body::Select(items) => {
-                let mut output =
-                    Object::with_capacity_and_hasher(items.len(), ahash::RandomState::default());
+                let mut output = Object::with_capacity_and_hasher(items.len(), KeyHash);
                 for item in items {
                     match item {
                         Placed::Star => copy_fields(scope, &mut output),

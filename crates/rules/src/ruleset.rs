@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use weir_mqtt::topic_tree::TopicTree;
 
+use crate::env::Env;
+use crate::error::EvalError;
+use crate::eval::gates::Gate;
 use crate::event::{Event, What};
+use crate::input::Input;
 use crate::path::PathSet;
 use crate::rule::Rule;
 use crate::source::{SourceFilter, bridge_matches};
+use crate::value::Value;
 
 /// An immutable set of rules. `R` is whatever the caller keeps with a rule: its id, its sinks.
 pub struct RuleSet<R> {
@@ -29,6 +34,58 @@ pub struct Matched<R> {
     pub rules: Vec<Arc<R>>,
     /// The union of what the rules read: what [`Input::new`](crate::Input::new) wants.
     pub needs: PathSet,
+    /// The cheap terms of the rules' WHERE, one rule's after the other's.
+    gates: Vec<Gate>,
+    /// For each rule where its gates end, and whether they are all of its WHERE.
+    ends: Vec<(usize, bool)>,
+}
+
+impl<R: AsRef<Rule>> Matched<R> {
+    /// An event for these rules. Nothing is decoded yet.
+    pub const fn input<'a>(&'a self, event: &'a Event) -> Input<'a> {
+        Input::new(event, &self.needs)
+    }
+
+    /// Whether WHERE of the rule at `place` holds, where that can be told without asking the rule; for an input that
+    /// [`Self::input`] made.
+    pub fn condition(&self, place: usize, input: &Input<'_>) -> Option<bool> {
+        if !input.is_for(&self.needs) {
+            return None;
+        }
+        let from = match place.checked_sub(1) {
+            Some(before) => self.ends.get(before)?.0,
+            None => 0,
+        };
+        let (end, complete) = *self.ends.get(place)?;
+        for gate in self.gates.get(from..end)? {
+            if !gate.holds(input)? {
+                return Some(false);
+            }
+        }
+        complete.then_some(true)
+    }
+
+    /// Evaluates the rule at `place`, as [`Rule::evaluate`] does; for an input that [`Self::input`] made.
+    ///
+    /// # Errors
+    /// As [`Rule::evaluate`].
+    pub fn evaluate(
+        &self,
+        place: usize,
+        input: &Input<'_>,
+        rule_id: &str,
+        env: &mut dyn Env,
+    ) -> Result<Vec<Value>, EvalError> {
+        let Some(rule) = self.rules.get(place) else {
+            return Ok(Vec::new());
+        };
+        let rule = (**rule).as_ref();
+        match self.condition(place, input) {
+            Some(false) => Ok(Vec::new()),
+            Some(true) => rule.evaluate_passed(input, rule_id, env),
+            None => rule.evaluate(input, rule_id, env),
+        }
+    }
 }
 
 impl<R: AsRef<Rule>> RuleSet<R> {
@@ -113,7 +170,18 @@ impl<R: AsRef<Rule>> RuleSet<R> {
         for rule in &rules {
             needs.merge((**rule).as_ref().needs());
         }
-        Some(Matched { rules, needs })
+        let (mut gates, mut ends) = (Vec::new(), Vec::with_capacity(rules.len()));
+        for rule in &rules {
+            let (of_rule, complete) = (**rule).as_ref().gates.among(&needs);
+            gates.extend(of_rule);
+            ends.push((gates.len(), complete));
+        }
+        Some(Matched {
+            rules,
+            needs,
+            gates,
+            ends,
+        })
     }
 }
 

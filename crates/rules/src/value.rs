@@ -3,7 +3,8 @@
 //! Cheap to clone: text shares its bytes, arrays and objects share their members.
 //! Comparing is in `comparison.rs`, the text of values in `text.rs`, JSON in `json.rs`.
 
-use std::sync::Arc;
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -40,7 +41,21 @@ pub struct Text(Bytes);
 pub type Key = Arc<str>;
 
 /// An object: keys in insertion order; a repeated key keeps the first place and the last value.
-pub type Object = IndexMap<Key, Value, ahash::RandomState>;
+pub type Object = IndexMap<Key, Value, KeyHash>;
+
+/// Hashes the keys of objects. The seed is drawn once for the program: a draw for each object would cost more than
+/// the object, and peers do not learn it either way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyHash;
+
+impl BuildHasher for KeyHash {
+    type Hasher = ahash::AHasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        static SEED: LazyLock<ahash::RandomState> = LazyLock::new(ahash::RandomState::new);
+        SEED.build_hasher()
+    }
+}
 
 /// A bit sequence, made only by `subbits(…, 'bits')`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +107,22 @@ impl Value {
                     .collect(),
             )),
             other => other.clone(),
+        }
+    }
+
+    /// As [`Self::detached`], in the memory of the containers where nobody else has them.
+    pub fn detach(&mut self) {
+        match self {
+            Self::Text(text) => *text = Text::from(text.as_bytes().to_vec()),
+            Self::Array(items) => match Arc::get_mut(items) {
+                Some(items) => items.iter_mut().for_each(Self::detach),
+                None => *self = self.detached(),
+            },
+            Self::Object(members) => match Arc::get_mut(members) {
+                Some(members) => members.values_mut().for_each(Self::detach),
+                None => *self = self.detached(),
+            },
+            _ => {}
         }
     }
 

@@ -7,7 +7,8 @@ mod support;
 use proptest::prelude::*;
 use support::World;
 use weir_rules::comparison::Comparison;
-use weir_rules::{Catalog, EvalError, Event, Input, Origin, Value, compile, fuzz, json};
+use weir_rules::event::What;
+use weir_rules::{Catalog, EvalError, Event, Input, Origin, RuleSet, Value, compile, fuzz, json};
 
 /// Pieces of statements: random sequences of them come near to what people mistype.
 const PIECES: &[&str] = &[
@@ -239,6 +240,158 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// JSON as people and devices spell it: spaces, escapes, numbers of every form, the same key twice; sometimes damaged.
+fn spelled() -> impl Strategy<Value = Vec<u8>> {
+    let scalar = prop::sample::select(vec![
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "7",
+        "-12",
+        "1.5",
+        "-0.0",
+        "0.1",
+        "1e5",
+        "1E-7",
+        "2.5e+10",
+        "1e999",
+        "1e-999",
+        "12345678901234567890",
+        "9223372036854775807",
+        "9223372036854775808",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "123456789012345678901234567890",
+        "0.30000000000000004",
+        "\"\"",
+        "\"x\"",
+        "\"30\"",
+        "\"a longer text, of more than eight bytes\"",
+        "\"\u{e9}\u{1f600}\"",
+        "\"\\n\\t\\\"\\\\\\/\"",
+        "\"\\u00e9\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud800\"",
+        "\"{\\\"b\\\":1}\"",
+        "\"{}\"",
+        "\"[1,2\"",
+    ]);
+    let space = prop::sample::select(vec!["", "", "", " ", "\n\t", "\r"]);
+    let key = prop::sample::select(vec![
+        "a",
+        "b",
+        "c",
+        "d",
+        "",
+        "a\\u0062",
+        "\\u0061",
+        "ab",
+        "a longer key",
+    ]);
+    let value = scalar
+        .prop_map(str::to_owned)
+        .prop_recursive(4, 24, 5, move |inner| {
+            prop_oneof![
+                (prop::collection::vec(inner.clone(), 0..4), space.clone()).prop_map(
+                    |(values, space)| format!(
+                        "[{space}{}{space}]",
+                        values.join(&format!("{space},{space}"))
+                    )
+                ),
+                (
+                    prop::collection::vec((key.clone(), inner), 0..5),
+                    space.clone()
+                )
+                    .prop_map(|(members, space)| {
+                        let members: Vec<String> = members
+                            .iter()
+                            .map(|(key, value)| {
+                                format!("{space}\"{key}\"{space}:{space}{value}{space}")
+                            })
+                            .collect();
+                        format!("{{{space}{}}}", members.join(","))
+                    }),
+            ]
+        });
+    let damage = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
+    (value, damage).prop_map(|(text, damage)| {
+        let mut text = text.into_bytes();
+        if let Some((at, byte)) = damage {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        text
+    })
+}
+
+/// A condition of cheap terms among others.
+fn condition() -> impl Strategy<Value = String> {
+    let field = prop::sample::select(vec![
+        "payload.a",
+        "payload.b",
+        "payload.b.a",
+        "payload.c.c",
+        "payload['d']",
+        "clientid",
+        "username",
+        "topic",
+        "qos",
+        "retain",
+        "payload",
+        "node",
+    ]);
+    let constant = prop::sample::select(vec![
+        "1", "0", "-12", "1.5", "30", "'x'", "'30'", "TRUE", "NULL", "'client'", "'t/1'", "2 + 5",
+        "1 / 0", "[7]",
+    ]);
+    let operator = prop::sample::select(vec!["=", "<>", "<", "<=", ">", ">="]);
+    let term = prop_oneof![
+        6 => (field.clone(), operator.clone(), constant.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+        1 => (constant.clone(), operator.clone(), field.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+        1 => (field.clone(), operator, field.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+        1 => (field.clone(), constant.clone(), constant.clone()).prop_map(|(a, b, c)| format!("{a} IN ({b}, {c})")),
+        1 => field.clone().prop_map(|a| format!("{a} LIKE '%x%'")),
+        1 => field.clone().prop_map(|a| format!("{a} IS NOT NULL")),
+        1 => field.clone().prop_map(|a| format!("NOT {a} RLIKE '^[0-9]+$'")),
+        1 => field.clone().prop_map(str::to_owned),
+        1 => field.clone().prop_map(|a| format!("{a} - 1 > 5")),
+        1 => (field.clone(), field).prop_map(|(a, b)| format!("({a} = 1 OR {b} = 'x')")),
+    ];
+    prop::collection::vec(term, 1..5).prop_map(|terms| terms.join(" AND "))
+}
+
+/// Arithmetic of numbers, once as it is and once with each number read from the payload.
+fn arithmetic() -> impl Strategy<Value = (String, String)> {
+    let number = prop::sample::select(vec![
+        ("1", "n1"),
+        ("0", "n0"),
+        ("2.5", "f"),
+        ("'7'", "s"),
+        ("TRUE", "t"),
+    ]);
+    let leaf = number.prop_map(|(literal, key)| (literal.to_owned(), format!("payload.{key}")));
+    leaf.prop_recursive(4, 16, 2, |inner| {
+        let operator = prop::sample::select(vec!["+", "-", "*", "/", "DIV", "MOD", "||", "<", "="]);
+        prop_oneof![
+            (inner.clone(), operator, inner.clone()).prop_map(|(a, op, b)| (
+                format!("({} {op} {})", a.0, b.0),
+                format!("({} {op} {})", a.1, b.1)
+            )),
+            inner.prop_map(|a| (format!("[{}]", a.0), format!("[{}]", a.1))),
+        ]
+    })
+}
+
+/// What an evaluation gave, types and places of errors included.
+fn shown(result: Result<Vec<Value>, EvalError>) -> String {
+    match result {
+        Ok(rows) => format!("{rows:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(debug_assertions) { 400 } else { 20_000 }) })]
 
@@ -290,6 +443,52 @@ proptest! {
     #[test]
     fn a_partial_decode_gives_what_a_full_one_gives(payload in payload()) {
         fuzz::payload(&payload);
+    }
+
+    #[test]
+    fn however_it_is_spelled_the_short_way_gives_what_the_decoder_gives(payload in spelled()) {
+        fuzz::payload(&payload);
+    }
+
+    #[test]
+    fn a_rule_alone_gives_what_it_gives_among_others(
+        conditions in prop::collection::vec(condition(), 1..12), payload in spelled(), qos in 0_u8..3,
+    ) {
+        // What is out of range is an error of all rules that look inside, once one of them reads it.
+        prop_assume!(!String::from_utf8_lossy(&payload).contains("1e999"));
+        let rules: Vec<_> = conditions
+            .iter()
+            .map(|condition| format!("SELECT payload.b AS b, qos AS q FROM \"t/#\" WHERE {condition}"))
+            .filter_map(|sql| Some(std::sync::Arc::new(compile(&sql, &Catalog::default()).ok()?.0)))
+            .collect();
+        prop_assume!(!rules.is_empty());
+        let mut event = Event::publish("t/1", payload);
+        if let What::Publish(publish) = &mut event.what {
+            publish.qos = qos;
+        }
+        let matched = RuleSet::new(rules).matching("t/1").unwrap();
+        let together = matched.input(&event);
+        for (place, rule) in matched.rules.iter().enumerate() {
+            let mut world = World::new();
+            let alone = world.evaluate(rule, &Input::new(&event, rule.needs()));
+            let among = matched.evaluate(place, &together, "rule", &mut World::new());
+            prop_assert_eq!(shown(among), shown(alone), "{}", rule.sql());
+        }
+    }
+
+    #[test]
+    fn a_constant_gives_what_is_computed_of_its_parts((constant, computed) in arithmetic()) {
+        let event = Event::publish("t/1", r#"{"n1":1,"n0":0,"f":2.5,"s":"7","t":true}"#);
+        let run = |expr: &str| {
+            let sql = format!("SELECT {expr} AS x FROM \"t/#\" WHERE coalesce({expr}, 1) = {expr}");
+            let (rule, _) = compile(&sql, &Catalog::default()).ok()?;
+            let result = World::new().evaluate(&rule, &Input::new(&event, rule.needs()));
+            Some(result.map(|rows| format!("{rows:?}")).map_err(|error| (error.kind, error.message)))
+        };
+        // One that is sure to fail is refused.
+        if let Some(result) = run(&constant) {
+            prop_assert_eq!(result, run(&computed).unwrap(), "{}", constant);
+        }
     }
 
     #[test]

@@ -169,6 +169,52 @@ fn a_rule_explains_itself() {
 }
 
 #[test]
+fn comparisons_with_constants_are_tested_first_where_that_cannot_be_told() {
+    let conditions = |condition: &str| {
+        rule(&format!("SELECT 1 AS x FROM \"t\" WHERE {condition}"))
+            .explain()
+            .conditions
+            .clone()
+    };
+    assert_eq!(
+        conditions("payload.a RLIKE 'x+' AND payload.b IS NULL AND 30 + 1 < payload.n"),
+        [
+            "30 + 1 < payload.n",
+            "payload.a RLIKE 'x+'",
+            "payload.b IS NULL"
+        ]
+    );
+    // What may fail before them decides whether they are asked at all.
+    assert_eq!(
+        conditions("qos = 1 AND payload.a - 1 > 5 AND payload.n = 2"),
+        ["qos = 1", "payload.a - 1 > 5", "payload.n = 2"]
+    );
+}
+
+#[test]
+fn a_matched_set_tells_without_its_rules_what_comparisons_decide() {
+    let set = RuleSet::new([
+        rule("SELECT 1 AS x FROM \"t\" WHERE payload.a > 1"),
+        rule("SELECT 1 AS x FROM \"t\" WHERE payload.a > 9 AND upper(payload.b) = 'X'"),
+        rule("SELECT 1 AS x FROM \"t\" WHERE upper(payload.b) = 'X'"),
+        rule("SELECT 1 AS x FROM \"t\""),
+    ]);
+    let matched = set.matching("t").unwrap();
+    let told = |payload: &'static str| -> Vec<Option<bool>> {
+        let event = Event::publish("t", payload);
+        let input = matched.input(&event);
+        (0..4)
+            .map(|place| matched.condition(place, &input))
+            .collect()
+    };
+    let always = Some(true);
+    assert_eq!(told(r#"{"a":5}"#), [Some(true), Some(false), None, always]);
+    assert_eq!(told(r#"{"a":10}"#), [Some(true), None, None, always]);
+    assert_eq!(told("{}"), [Some(false), Some(false), None, always]);
+    assert_eq!(told("{"), [None, None, None, always]);
+}
+
+#[test]
 fn a_value_that_grows_deeper_with_each_message_is_refused_in_time() {
     let rule = rule("SELECT kv_store_put('k', [kv_store_get('k')]) AS x FROM \"t\"");
     let event = Event::publish("t", "");

@@ -4,7 +4,7 @@ use weir_mqtt::topic::TopicFilter;
 
 use super::like::LikePattern;
 use super::names::View;
-use super::{Compiler, Eval, Failure, Scope, Test};
+use super::{Compiler, Eval, Failure, Scope, Test, folded};
 use crate::ast::{Expr, ExprKind, IsTest};
 use crate::comparison::Comparison;
 use crate::diagnostic::Place;
@@ -118,10 +118,9 @@ impl Compiler<'_> {
 
     fn compare(&mut self, operator: Comparison, left: &Expr, right: &Expr, view: &View) -> Test {
         // The common case, a payload member against a literal, without copying the member.
-        if let Some(constant) = right.literal()
+        if let Some(constant) = folded(right)
             && let Some(path) = self.payload_path(left, view)
         {
-            let constant = constant.clone();
             return Box::new(move |scope| Ok(Some(operator.holds(&*path.get(scope)?, &constant))));
         }
         let (left, right) = (self.value(left, view), self.value(right, view));

@@ -3,7 +3,7 @@
 use crate::ast::{Expr, ExprKind};
 use crate::diagnostic::Place;
 use crate::error::Fault;
-use crate::value::{Key, Object, Value};
+use crate::value::{Key, KeyHash, Object, Value};
 
 use super::names::View;
 use super::{Compiler, Eval, Test, arithmetic};
@@ -12,12 +12,13 @@ impl Compiler<'_> {
     /// The closure that computes `expr` where the aliases of `view` are seen.
     pub(crate) fn value(&mut self, expr: &Expr, view: &View) -> Eval {
         let at = expr.at;
+        if let Some(value) = folded(expr) {
+            return Box::new(move |_| Ok(value.clone()));
+        }
         match &expr.kind {
             ExprKind::Error => Box::new(|_| Ok(Value::Undefined)),
-            ExprKind::Literal(value) => {
-                let value = value.clone();
-                Box::new(move |_| Ok(value.clone()))
-            }
+            // Folded above.
+            ExprKind::Literal(_) => Box::new(|_| Ok(Value::Undefined)),
             ExprKind::Name { name, .. } => self.name(name, at, view),
             ExprKind::Path { .. } => self.path(expr, view),
             ExprKind::Call(call) => self.call(call, at, view),
@@ -85,8 +86,7 @@ impl Compiler<'_> {
             .map(|(key, value)| (key.clone(), self.value(value, view)))
             .collect();
         Box::new(move |scope| {
-            let mut object =
-                Object::with_capacity_and_hasher(members.len(), ahash::RandomState::default());
+            let mut object = Object::with_capacity_and_hasher(members.len(), KeyHash);
             for (key, value) in &members {
                 object.insert(key.clone(), value(scope)?);
             }
@@ -138,7 +138,13 @@ impl Compiler<'_> {
     }
 }
 
-/// The value of an expression of literals and operators, where it has one: for checks, never for results.
+/// What an expression of literals and operators always gives, where that is a value. One that always fails is left
+/// to fail when it is computed.
+pub(crate) fn folded(expr: &Expr) -> Option<Value> {
+    constant(expr)?.ok()
+}
+
+/// The value of an expression of literals and operators, where it has one.
 pub(crate) fn constant(expr: &Expr) -> Option<Result<Value, (Place, Fault)>> {
     let both = |left: &Expr, right: &Expr| match (constant(left)?, constant(right)?) {
         (Ok(left), Ok(right)) => Some(Ok((left, right))),

@@ -4,13 +4,14 @@ mod arithmetic;
 mod calls;
 mod conditions;
 mod expressions;
+pub(crate) mod gates;
 mod like;
 pub(crate) mod names;
 pub(crate) mod output;
 mod paths;
 
 pub(crate) use arithmetic::negate;
-pub(crate) use expressions::constant;
+pub(crate) use expressions::{constant, folded};
 
 use std::sync::Arc;
 

@@ -36,23 +36,26 @@ pub(super) struct PayloadPath {
 impl PayloadPath {
     /// The value, borrowed from what the rules of a message share.
     pub(super) fn get<'i>(&self, scope: &Scope<'i>) -> Result<Cow<'i, Value>, Failure> {
-        let mut value = match scope.input.payload() {
-            Ok(payload) => Cow::Borrowed(payload),
-            Err(fault) => return Err(scope.fail(self.at, &fault)),
-        };
-        for key in self.keys.iter() {
-            value = match value {
-                Cow::Borrowed(value) => path::member(value, key),
-                Cow::Owned(value) => Cow::Owned(path::member(&value, key).into_owned()),
-            };
-        }
-        Ok(value)
+        scope
+            .input
+            .at(&self.keys)
+            .map_err(|fault| scope.fail(self.at, &fault))
     }
 }
 
 impl Compiler<'_> {
     /// A path of keys into the payload that no alias can stand before, if `expr` is one.
     pub(super) fn payload_path(&mut self, expr: &Expr, view: &View) -> Option<PayloadPath> {
+        let keys = self.payload_keys(expr, view)?;
+        self.needs.add(&keys);
+        Some(PayloadPath {
+            keys: keys.into(),
+            at: expr.at,
+        })
+    }
+
+    /// The keys of such a path.
+    pub(super) fn payload_keys(&self, expr: &Expr, view: &View) -> Option<Vec<Key>> {
         let ExprKind::Path { root, steps } = &expr.kind else {
             return None;
         };
@@ -62,19 +65,13 @@ impl Compiler<'_> {
         if &**name != "payload" || !self.names.bindings(name, view).is_empty() {
             return None;
         }
-        let keys: Option<Vec<Key>> = steps
+        steps
             .iter()
             .map(|step| match step {
                 Step::Key(key) => Some(key.clone()),
                 _ => None,
             })
-            .collect();
-        let keys = keys?;
-        self.needs.add(&keys);
-        Some(PayloadPath {
-            keys: keys.into(),
-            at: expr.at,
-        })
+            .collect()
     }
 
     /// What `name` means besides a field; the slots are noted as referred to.

@@ -105,7 +105,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             let decoded = call
                 .event
                 .payload()
-                .and_then(|payload| json::decode(&payload).ok());
+                .and_then(|payload| json::decode(payload).ok());
             Ok(decoded
                 .and_then(|value| map::at_path(&value, path))
                 .unwrap_or_default())
