@@ -16,6 +16,9 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
+/// Up to here floats hold every integer.
+const EXACT: u64 = 1 << 53;
+
 /// How two values relate.
 enum Relation {
     /// Both have a place in one order.
@@ -31,6 +34,14 @@ impl Comparison {
     pub fn holds(self, left: &Value, right: &Value) -> bool {
         match (left, right) {
             (Value::Int(a), Value::Int(b)) => self.accepts(a.cmp(b)),
+            (Value::Float(a), Value::Int(b)) if b.unsigned_abs() <= EXACT => {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "floats hold such integers exactly"
+                )]
+                let b = *b as f64;
+                a.partial_cmp(&b).is_some_and(|order| self.accepts(order))
+            }
             _ => match relation(left, right, Members::Coerced) {
                 Relation::Ordered(order) => self.accepts(order),
                 Relation::Same(same) => match self {
@@ -255,6 +266,14 @@ mod tests {
         );
         assert_eq!(holding(-1, -1.5), ["<>", ">", ">="]);
         assert_eq!(holding(0, -0.5), ["<>", ">", ">="]);
+        assert_eq!(holding(31.5, 30), ["<>", ">", ">="]);
+        assert_eq!(holding(-0.0, 0), ["=", "<=", ">="]);
+        let exact = 1_i64 << 53;
+        assert_eq!(holding(9_007_199_254_740_992.0, exact), ["=", "<=", ">="]);
+        assert_eq!(
+            holding(9_007_199_254_740_992.0, exact + 1),
+            ["<>", "<", "<="]
+        );
     }
 
     #[test]

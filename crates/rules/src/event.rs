@@ -215,6 +215,7 @@ impl Event {
     }
 
     /// The raw payload, where the source has one.
+    #[inline]
     pub fn payload(&self) -> Option<&Bytes> {
         match &self.what {
             What::Publish(publish) => Some(&publish.payload),

@@ -88,11 +88,14 @@ impl<'a> Input<'a> {
 
     /// The value that has this number among those that the rules read together; `None` where it must be looked for
     /// by its path.
+    #[inline]
     pub(crate) fn value(&self, number: usize) -> Option<&Value> {
-        match self.content() {
-            Ok(Content::Slots(payload, slots)) => Some(slots.value(number, payload)),
-            _ => None,
+        let payload = self.event.payload()?;
+        let decoded = self.decode(payload).as_ref().ok()?;
+        if decoded.tree.is_some() {
+            return None;
         }
+        Some(decoded.slots.value(number, payload))
     }
 
     /// Whether this was made for `needs`.
@@ -105,12 +108,17 @@ impl<'a> Input<'a> {
         self.content().is_ok()
     }
 
+    #[inline]
+    fn decode(&self, payload: &Bytes) -> &Result<Decoded, Fault> {
+        self.decoded
+            .get_or_init(|| Decoded::of(payload, self.needs))
+    }
+
     fn content(&self) -> Result<Content<'_>, Fault> {
         let Some(payload) = self.event.payload() else {
             return Ok(Content::Nothing);
         };
-        self.decoded
-            .get_or_init(|| Decoded::of(payload, self.needs))
+        self.decode(payload)
             .as_ref()
             .map(|decoded| match &decoded.tree {
                 Some(tree) => Content::Tree(tree),

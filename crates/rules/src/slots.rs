@@ -58,6 +58,7 @@ impl Slots {
     }
 
     /// The value with this number, built when it is first asked for; undefined where the payload has none.
+    #[inline]
     pub(crate) fn value(&self, number: usize, payload: &Bytes) -> &Value {
         let slot = match number.checked_sub(INLINE) {
             None => self.first.get(number),

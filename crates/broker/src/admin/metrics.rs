@@ -253,17 +253,17 @@ fn rules(admin: &Admin, out: &mut Exposition) {
         (
             "weir_rule_matched_total",
             "Messages whose source matched.",
-            (|c| c.matched.load(Relaxed)) as fn(&crate::pipeline::counters::RuleCounters) -> u64,
+            (|c| c.matched()) as fn(&crate::pipeline::counters::RuleCounters) -> u64,
         ),
         (
             "weir_rule_passed_total",
             "Evaluations that made at least one row.",
-            |c| c.passed.load(Relaxed),
+            |c| c.passed(),
         ),
         (
             "weir_rule_no_result_total",
             "Evaluations that made no row.",
-            |c| c.no_result.load(Relaxed),
+            |c| c.no_result(),
         ),
         (
             "weir_rule_republished_total",
@@ -300,10 +300,7 @@ fn rules(admin: &Admin, out: &mut Exposition) {
         "When the rule last matched.",
     );
     for rule in &rules {
-        last.sample(
-            &[("rule", &rule.id)],
-            rule.counters.last_match_ms.load(Relaxed) / 1000,
-        );
+        last.sample(&[("rule", &rule.id)], rule.counters.last_match_ms() / 1000);
     }
 }
 

@@ -173,7 +173,6 @@ async fn status(State(admin): State<Admin>) -> Response {
 }
 
 async fn rules(State(admin): State<Admin>) -> Response {
-    use std::sync::atomic::Ordering::Relaxed;
     let items: Vec<_> = admin
         .pipeline
         .rules()
@@ -183,9 +182,9 @@ async fn rules(State(admin): State<Admin>) -> Response {
             json!({
                 "id": rule.id,
                 "sinks": rule.sinks.iter().map(|sink| &sink.id).collect::<Vec<_>>(),
-                "matched": counters.matched.load(Relaxed),
-                "passed": counters.passed.load(Relaxed),
-                "no_result": counters.no_result.load(Relaxed),
+                "matched": counters.matched(),
+                "passed": counters.passed(),
+                "no_result": counters.no_result(),
                 "errors": counters.failed(),
                 "last_errors": counters.last_errors(),
             })

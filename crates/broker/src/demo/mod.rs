@@ -232,8 +232,8 @@ impl Demo {
             };
             rules.push(RuleSummary {
                 rule: id,
-                matched: counters.matched.load(Relaxed),
-                passed: counters.passed.load(Relaxed),
+                matched: counters.matched(),
+                passed: counters.passed(),
                 errors: counters.failed(),
                 arrived,
                 sink,

@@ -14,12 +14,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
-use weir_rules::{EvalError, Input, Matched as MatchedRules, Rule, RuleSet};
+use weir_rules::{EvalError, Matched as MatchedRules, Rule, RuleSet};
 use weir_sinks::plan::Target as PlanTarget;
 use weir_sinks::{Full, Permit, Rendered, SinkHandle, SinkPlan, record_size, render};
 
 use crate::project::rule_file::OnError;
-use counters::{RuleCounters, RuleError};
+use counters::{Here, RuleCounters, RuleError};
 use world::World;
 
 /// The client id of messages that weir makes itself.
@@ -136,7 +136,17 @@ struct Outcome {
     demands: Vec<Demand>,
     rows: Vec<Row>,
     republish: Vec<Publish>,
-    notes: Vec<(Arc<LiveRule>, Note)>,
+    /// The rules of the messages that were republished; the message itself has the first set, number 0.
+    copies: Vec<MatchedRules<LiveRule>>,
+    /// What is to be told of evaluations, in their order. Those that only made nothing have no entry.
+    notes: Vec<Told>,
+}
+
+/// A note on one rule of one set.
+struct Told {
+    set: usize,
+    place: usize,
+    note: Note,
 }
 
 /// What one sink is to take of one message.
@@ -191,8 +201,9 @@ enum Note {
         republished: u64,
         republish_failed: Vec<String>,
     },
-    NoResult,
     Error(EvalError, String),
+    /// The rule made the message itself: it was not asked.
+    Own,
 }
 
 impl Pipeline {
@@ -262,7 +273,8 @@ impl Pipeline {
             timestamp_ms: publish.received_at_ms,
             what: What::Publish(publish),
         };
-        self.hand_over(self.run(&matched.live, &matched.rules, &event), waits)
+        let outcome = self.run(&matched.live, &matched.rules, &event);
+        self.hand_over(&matched.rules, outcome, event.timestamp_ms, waits)
     }
 
     /// Offers a broker event to the rules; rows that find no room are dropped and counted.
@@ -273,7 +285,8 @@ impl Pipeline {
         let Some(matched) = live.rules.matching_any(&event) else {
             return Vec::new();
         };
-        match self.hand_over(self.run(&live, &matched, &event), None) {
+        let outcome = self.run(&live, &matched, &event);
+        match self.hand_over(&matched, outcome, event.timestamp_ms, None) {
             Accepted::Kept { republish } => republish,
             Accepted::NoRoom(_) => Vec::new(),
         }
@@ -282,7 +295,7 @@ impl Pipeline {
     /// Runs an event's rules, and those of the messages that they republish, all of one set.
     fn run(&self, live: &Live, matched: &MatchedRules<LiveRule>, event: &Event) -> Outcome {
         let mut outcome = Outcome::default();
-        self.evaluate(matched, event, &mut outcome);
+        self.evaluate(0, matched, event, &mut outcome);
         let mut next = 0;
         // Breadth first; every copy carries one more hop, so the chain ends at the sinks' max_hops.
         while let Some(copy) = outcome.republish.get(next).cloned() {
@@ -296,41 +309,68 @@ impl Pipeline {
                     timestamp_ms: event.timestamp_ms,
                     what: What::Publish(copy),
                 };
-                self.evaluate(&matched, &copy, &mut outcome);
+                self.evaluate(outcome.copies.len() + 1, &matched, &copy, &mut outcome);
+                outcome.copies.push(matched);
             }
         }
         outcome
     }
 
-    fn evaluate(&self, matched: &MatchedRules<LiveRule>, event: &Event, outcome: &mut Outcome) {
-        let input = Input::new(event, &matched.needs);
-        for rule in &matched.rules {
-            let made_by_itself = matches!(&event.what, What::Publish(publish) if publish.made_by.as_ref() == Some(&rule.id));
-            if made_by_itself {
+    fn evaluate(
+        &self,
+        set: usize,
+        matched: &MatchedRules<LiveRule>,
+        event: &Event,
+        outcome: &mut Outcome,
+    ) {
+        let input = matched.input(event);
+        let made_by = match &event.what {
+            What::Publish(publish) => publish.made_by.as_ref(),
+            _ => None,
+        };
+        for (place, rule) in matched.rules.iter().enumerate() {
+            if made_by == Some(&rule.id) {
+                let note = Note::Own;
+                outcome.notes.push(Told { set, place, note });
+                continue;
+            }
+            // Most rules let most messages pass by: those are not touched.
+            let held = matched.condition(place, &input);
+            if held == Some(false) {
                 continue;
             }
             let mut moment = self.world.moment();
+            let mut evaluate = || match held {
+                Some(_) => rule.rule.evaluate_passed(&input, &rule.id, &mut moment),
+                None => rule.rule.evaluate(&input, &rule.id, &mut moment),
+            };
             let result = if rule.rule.uses_scripts() {
                 // A script may take milliseconds: the runtime gives this thread's other connections away meanwhile.
-                off_the_runtime(|| rule.rule.evaluate(&input, &rule.id, &mut moment))
+                off_the_runtime(evaluate)
             } else {
-                rule.rule.evaluate(&input, &rule.id, &mut moment)
+                evaluate()
             };
             let note = match result {
-                Ok(rows) if rows.is_empty() => Note::NoResult,
+                Ok(rows) if rows.is_empty() => continue,
                 Ok(rows) => route(rule, rows, event, outcome),
                 Err(error) => Note::Error(
                     error,
                     event.trigger().as_str().unwrap_or_default().to_owned(),
                 ),
             };
-            outcome.notes.push((Arc::clone(rule), note));
+            outcome.notes.push(Told { set, place, note });
         }
     }
 
     /// Reserves room for all rows, then pushes them; or takes nothing when a sink that blocks has none and the
     /// publisher can wait. `waits` is then the generation of the rules that made the rows.
-    fn hand_over(&self, outcome: Outcome, waits: Option<u64>) -> Accepted {
+    fn hand_over(
+        &self,
+        matched: &MatchedRules<LiveRule>,
+        outcome: Outcome,
+        now_ms: i64,
+        waits: Option<u64>,
+    ) -> Accepted {
         let mut permits: Vec<Option<Permit>> = Vec::with_capacity(outcome.demands.len());
         for demand in &outcome.demands {
             match (demand.sink.try_reserve(demand.rows, demand.bytes), waits) {
@@ -356,15 +396,22 @@ impl Pipeline {
                 }
             }
         }
-        let now_ms = world::now_ms();
         for row in outcome.rows {
             if let Some(permit) = &mut permits[row.demand] {
                 let sink = &outcome.demands[row.demand].sink;
                 sink.push(permit, row.client_id, row.message_id, row.value, now_ms);
             }
         }
-        for (rule, note) in outcome.notes {
-            settle(&rule, note, now_ms);
+        let here = Here::get();
+        let mut notes = outcome.notes.into_iter().peekable();
+        let sets = std::iter::once(matched).chain(&outcome.copies);
+        for (set, matched) in sets.enumerate() {
+            for (place, rule) in matched.rules.iter().enumerate() {
+                match notes.next_if(|told| told.set == set && told.place == place) {
+                    Some(told) => settle(rule, told.note, here, now_ms),
+                    None => rule.counters.count(here, now_ms, Some(false)),
+                }
+            }
         }
         Accepted::Kept {
             republish: outcome.republish,
@@ -379,9 +426,9 @@ fn route(rule: &Arc<LiveRule>, rows: Vec<Value>, event: &Event, outcome: &mut Ou
         _ => (INTERNAL_CLIENT, rand::random()),
     };
     let (mut republished, mut republish_failed) = (0, Vec::new());
-    for row in rows {
+    for mut row in rows {
         // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
-        let row = row.detached();
+        row.detach();
         for (place, sink) in rule.sinks.iter().enumerate() {
             match &sink.target {
                 Target::Queue(handle) => outcome.add_row(rule, place, handle, |demand| Row {
@@ -448,21 +495,19 @@ fn republish(
 }
 
 /// Counts what became of one evaluation, once the message is accepted.
-fn settle(rule: &LiveRule, note: Note, now_ms: i64) {
+fn settle(rule: &LiveRule, note: Note, here: Here, now_ms: i64) {
     use Ordering::Relaxed;
     let counters = &rule.counters;
-    counters.matched.fetch_add(1, Relaxed);
-    counters.last_match_ms.store(now_ms, Relaxed);
     match note {
-        Note::NoResult => {
-            counters.no_result.fetch_add(1, Relaxed);
-        }
+        Note::Own => {}
         Note::Passed {
             republished,
             republish_failed,
         } => {
-            counters.passed.fetch_add(1, Relaxed);
-            counters.republished.fetch_add(republished, Relaxed);
+            counters.count(here, now_ms, Some(true));
+            if republished > 0 {
+                counters.republished.fetch_add(republished, Relaxed);
+            }
             for message in republish_failed {
                 let count = counters.republish_failed.fetch_add(1, Relaxed) + 1;
                 if counters::is_power_of_ten(count) {
@@ -477,6 +522,7 @@ fn settle(rule: &LiveRule, note: Note, now_ms: i64) {
             }
         }
         Note::Error(error, topic) => {
+            counters.count(here, now_ms, None);
             let entry = RuleError {
                 at_ms: now_ms,
                 kind: error.kind.name(),

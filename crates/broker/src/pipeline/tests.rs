@@ -79,7 +79,7 @@ async fn a_message_finds_room_for_all_of_its_rows_or_is_not_taken_at_all() {
     assert!(taken("[1,2,3]"));
     assert!(!taken("[4,5]"));
     assert_eq!(sink.counters().rows_in, 3);
-    assert_eq!(rule.counters.matched.load(Ordering::Relaxed), 1);
+    assert_eq!(rule.counters.matched(), 1);
     assert!(taken("[4]"));
 }
 
@@ -165,7 +165,7 @@ fn a_rule_is_not_triggered_by_what_it_made() {
     let pipeline = pipeline(vec![Arc::clone(&echo)]);
     let matched = pipeline.matched("a").unwrap();
     pipeline.accept(&matched, publish("a", "", 0));
-    assert_eq!(echo.counters.matched.load(Ordering::Relaxed), 1);
+    assert_eq!(echo.counters.matched(), 1);
 }
 
 #[test]
@@ -179,6 +179,42 @@ fn one_bad_payload_is_an_error_of_the_rules_that_look_inside_only() {
         (inside.counters.failed(), outside.counters.failed()),
         (1, 0)
     );
-    assert_eq!(outside.counters.passed.load(Ordering::Relaxed), 1);
+    assert_eq!(outside.counters.passed(), 1);
     assert_eq!(inside.counters.last_errors()[0].kind, "payload_decode");
+}
+
+#[test]
+fn every_rule_of_a_message_is_counted_however_its_where_was_decided() {
+    let passes = rule(
+        "passes",
+        "SELECT 1 AS x FROM \"t\" WHERE payload.a > 1",
+        vec![],
+    );
+    let compared = rule(
+        "compared",
+        "SELECT 1 AS x FROM \"t\" WHERE payload.a > 9",
+        vec![],
+    );
+    let computed = rule(
+        "computed",
+        "SELECT 1 AS x FROM \"t\" WHERE abs(payload.a) > 9",
+        vec![],
+    );
+    let fails = rule("fails", "SELECT 1 AS x FROM \"t\" WHERE payload.a", vec![]);
+    let rules = [compared, passes, fails, computed];
+    let pipeline = pipeline(rules.to_vec());
+    let matched = pipeline.matched("t").unwrap();
+    let mut message = publish("t", r#"{"a":5}"#, 0);
+    message.received_at_ms = 77;
+    pipeline.accept(&matched, message);
+    let counts: Vec<_> = rules
+        .iter()
+        .map(|rule| &rule.counters)
+        .map(|of| (of.matched(), of.passed(), of.no_result(), of.failed()))
+        .collect();
+    assert_eq!(
+        counts,
+        [(1, 0, 1, 0), (1, 1, 0, 0), (1, 0, 0, 1), (1, 0, 1, 0)]
+    );
+    assert!(rules.iter().all(|rule| rule.counters.last_match_ms() == 77));
 }

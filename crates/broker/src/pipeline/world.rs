@@ -66,7 +66,7 @@ impl World {
         Moment {
             world: self,
             store: Shared(&self.store),
-            scratch: Entries::default(),
+            scratch: None,
             seed,
         }
     }
@@ -76,7 +76,8 @@ impl World {
 pub struct Moment<'a> {
     world: &'a World,
     store: Shared<'a>,
-    scratch: Entries,
+    /// Made for the few rules that ask for it.
+    scratch: Option<Entries>,
     seed: u64,
 }
 
@@ -121,7 +122,7 @@ impl Env for Moment<'_> {
     }
 
     fn scratch(&mut self) -> &mut dyn Store {
-        &mut self.scratch
+        self.scratch.get_or_insert_default()
     }
 }
 

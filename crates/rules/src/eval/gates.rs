@@ -107,6 +107,7 @@ impl Gates {
 
 impl Gate {
     /// Whether the term holds; `None` where that cannot be told here.
+    #[inline]
     pub(crate) fn holds(&self, input: &Input<'_>) -> Option<bool> {
         match self.field {
             Place::Payload(number) => {
