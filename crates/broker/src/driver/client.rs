@@ -471,7 +471,7 @@ impl Client {
         self.handle.poll_ready(cx)
     }
 
-    /// Whether rules have run since this was last asked.
+    /// Whether rules that may take long have run since this was last asked.
     pub(crate) fn ran_rules(&mut self) -> bool {
         std::mem::take(&mut self.router.ran_rules)
     }

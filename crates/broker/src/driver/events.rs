@@ -130,7 +130,7 @@ impl Fields {
     }
 
     fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(Arc::from(key), value.into());
+        self.0.insert(key.into(), value.into());
         self
     }
 

@@ -137,7 +137,7 @@ impl Router {
         self.watch();
         let mut republished = Vec::new();
         if let Some(matched) = &topic.matched {
-            self.ran_rules = true;
+            self.ran_rules |= matched.may_take_long(message.payload.len());
             match self
                 .shared
                 .pipeline

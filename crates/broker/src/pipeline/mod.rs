@@ -88,6 +88,19 @@ pub struct Matched {
     rules: MatchedRules<LiveRule>,
     /// The set that the rules belong to: what they republish is matched against the same one.
     live: Arc<Live>,
+    /// There are many rules, or one that runs a script.
+    heavy: bool,
+}
+
+/// So few rules are evaluated in microseconds, on a payload of at most so many bytes.
+const FEW_RULES: usize = 16;
+const SMALL_PAYLOAD: usize = 4096;
+
+impl Matched {
+    /// Whether a message with so large a payload may take the rules longer than looking at a clock is worth.
+    pub fn may_take_long(&self, payload: usize) -> bool {
+        self.heavy || payload > SMALL_PAYLOAD
+    }
 }
 
 /// What became of a publish that rules wanted.
@@ -151,12 +164,35 @@ struct Told {
 
 /// What one sink is to take of one message.
 struct Demand {
-    rule: Arc<LiveRule>,
-    /// The sink's place in its rule.
-    place: usize,
-    sink: SinkHandle,
+    sink: Address,
     rows: usize,
     bytes: usize,
+}
+
+/// Which sink of which rule of which set: nothing that threads would have to count their references to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Address {
+    set: usize,
+    rule: usize,
+    sink: usize,
+}
+
+impl Address {
+    /// The queue, where the first set of rules is `matched`.
+    fn queue<'m>(
+        self,
+        matched: &'m MatchedRules<LiveRule>,
+        copies: &'m [MatchedRules<LiveRule>],
+    ) -> Option<&'m SinkHandle> {
+        let set = match self.set.checked_sub(1) {
+            None => matched,
+            Some(copy) => copies.get(copy)?,
+        };
+        match &set.rules.get(self.rule)?.sinks.get(self.sink)?.target {
+            Target::Queue(queue) => Some(queue),
+            Target::Republish(_) => None,
+        }
+    }
 }
 
 struct Row {
@@ -168,22 +204,11 @@ struct Row {
 }
 
 impl Outcome {
-    fn add_row(
-        &mut self,
-        rule: &Arc<LiveRule>,
-        place: usize,
-        sink: &SinkHandle,
-        row: impl FnOnce(usize) -> Row,
-    ) {
-        let known = self
-            .demands
-            .iter()
-            .position(|demand| demand.place == place && Arc::ptr_eq(&demand.rule, rule));
+    fn add_row(&mut self, sink: Address, row: impl FnOnce(usize) -> Row) {
+        let known = self.demands.iter().position(|demand| demand.sink == sink);
         let at = known.unwrap_or_else(|| {
             self.demands.push(Demand {
-                rule: Arc::clone(rule),
-                place,
-                sink: sink.clone(),
+                sink,
                 rows: 0,
                 bytes: 0,
             });
@@ -255,7 +280,12 @@ impl Pipeline {
     pub fn matched(&self, topic: &str) -> Option<Arc<Matched>> {
         let live = self.live.load_full();
         let rules = live.rules.matching(topic)?;
-        Some(Arc::new(Matched { rules, live }))
+        let scripts = rules.rules.iter().any(|rule| rule.rule.uses_scripts());
+        Some(Arc::new(Matched {
+            heavy: scripts || rules.rules.len() > FEW_RULES,
+            rules,
+            live,
+        }))
     }
 
     /// Whether any rule listens to the broker event `topic` (`$events/…`).
@@ -352,7 +382,7 @@ impl Pipeline {
             };
             let note = match result {
                 Ok(rows) if rows.is_empty() => continue,
-                Ok(rows) => route(rule, rows, event, outcome),
+                Ok(rows) => route((set, place), rule, rows, event, outcome),
                 Err(error) => Note::Error(
                     error,
                     event.trigger().as_str().unwrap_or_default().to_owned(),
@@ -371,10 +401,15 @@ impl Pipeline {
         now_ms: i64,
         waits: Option<u64>,
     ) -> Accepted {
-        let mut permits: Vec<Option<Permit>> = Vec::with_capacity(outcome.demands.len());
+        let mut taken: Vec<Option<(&SinkHandle, Permit)>> =
+            Vec::with_capacity(outcome.demands.len());
         for demand in &outcome.demands {
-            match (demand.sink.try_reserve(demand.rows, demand.bytes), waits) {
-                (Ok(permit), _) => permits.push(Some(permit)),
+            let Some(sink) = demand.sink.queue(matched, &outcome.copies) else {
+                taken.push(None);
+                continue;
+            };
+            match (sink.try_reserve(demand.rows, demand.bytes), waits) {
+                (Ok(permit), _) => taken.push(Some((sink, permit))),
                 // Waiting would not help what is larger than the whole queue.
                 (Err(full), Some(generation)) if !full.never => {
                     return Accepted::NoRoom(Room {
@@ -389,16 +424,14 @@ impl Pipeline {
                     } else {
                         "queue_full"
                     };
-                    demand
-                        .sink
-                        .count_dropped(u64::try_from(demand.rows).unwrap_or(u64::MAX), reason);
-                    permits.push(None);
+                    let rows = u64::try_from(demand.rows).unwrap_or(u64::MAX);
+                    sink.count_dropped(rows, reason);
+                    taken.push(None);
                 }
             }
         }
         for row in outcome.rows {
-            if let Some(permit) = &mut permits[row.demand] {
-                let sink = &outcome.demands[row.demand].sink;
+            if let Some((sink, permit)) = &mut taken[row.demand] {
                 sink.push(permit, row.client_id, row.message_id, row.value, now_ms);
             }
         }
@@ -420,7 +453,13 @@ impl Pipeline {
 }
 
 /// Sends a rule's rows to its sinks: into the plan, or back into the broker.
-fn route(rule: &Arc<LiveRule>, rows: Vec<Value>, event: &Event, outcome: &mut Outcome) -> Note {
+fn route(
+    (set, rule_place): (usize, usize),
+    rule: &LiveRule,
+    rows: Vec<Value>,
+    event: &Event,
+    outcome: &mut Outcome,
+) -> Note {
     let (client_id, message_id) = match &event.what {
         What::Publish(publish) => (publish.client_id.clone(), publish.id),
         _ => (INTERNAL_CLIENT, rand::random()),
@@ -430,8 +469,13 @@ fn route(rule: &Arc<LiveRule>, rows: Vec<Value>, event: &Event, outcome: &mut Ou
         // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
         row.detach();
         for (place, sink) in rule.sinks.iter().enumerate() {
+            let address = Address {
+                set,
+                rule: rule_place,
+                sink: place,
+            };
             match &sink.target {
-                Target::Queue(handle) => outcome.add_row(rule, place, handle, |demand| Row {
+                Target::Queue(_) => outcome.add_row(address, |demand| Row {
                     demand,
                     client_id: client_id.clone(),
                     message_id,

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value as Json;
 use weir_rules::event::{Event, Publish, What};
-use weir_rules::value::{Object, Text, Value};
+use weir_rules::value::{Key, Object, Text, Value};
 use weir_rules::{EvalError, Input};
 use weir_sinks::render;
 
@@ -134,10 +134,10 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
         let pairs: Object = given
             .user_properties
             .iter()
-            .map(|(name, value)| (Arc::from(name.as_str()), Value::from(value.as_str())))
+            .map(|(name, value)| (Key::from(name.as_str()), Value::from(value.as_str())))
             .collect();
         Arc::new(Object::from_iter([(
-            Arc::from("User-Property"),
+            Key::from("User-Property"),
             Value::from(pairs),
         )]))
     });

@@ -7,7 +7,7 @@ use super::string::size;
 use super::{Category, Function, Param, StrictBody};
 use crate::error::Fault;
 use crate::json;
-use crate::value::{Object, Value};
+use crate::value::{Key, Object, Value};
 
 const M: &[&[Param]] = &[&[Param::map("m")]];
 const GET: &[&[Param]] = &[
@@ -155,7 +155,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
                 merged.extend(
                     call.object(index)?
                         .iter()
-                        .map(|(key, value)| (Arc::clone(key), value.clone())),
+                        .map(|(key, value)| (key.clone(), value.clone())),
                 );
             }
             Ok(merged.into())
@@ -196,15 +196,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("map_pick(['b', 'x'], {'a': 1, 'b': 2})", "{'b': 2}")],
         |call| {
             let (keys, object) = (call.array(0)?, call.object(1)?);
-            let wanted: Vec<Arc<str>> = keys
+            let wanted: Vec<Key> = keys
                 .iter()
-                .map(|key| key.as_str().map(Arc::from))
+                .map(|key| key.as_str().map(Key::from))
                 .collect::<Option<_>>()
                 .ok_or_else(|| call.bad(0, "must be an array of strings"))?;
             let picked = wanted.into_iter().filter_map(|key| {
-                object
-                    .get(&key)
-                    .map(|value| (Arc::clone(&key), value.clone()))
+                let value = object.get(&key)?.clone();
+                Some((key, value))
             });
             Ok(picked.collect::<Object>().into())
         },
@@ -267,7 +266,7 @@ fn object_keys(call: &mut Call<'_>) -> Result<Value, Fault> {
     call::array(
         call.object(0)?
             .keys()
-            .map(|key| key.as_ref().into())
+            .map(|key| key.as_str().into())
             .collect(),
     )
 }
@@ -278,8 +277,8 @@ fn object_values(call: &mut Call<'_>) -> Result<Value, Fault> {
 
 fn entries(call: &mut Call<'_>) -> Result<Value, Fault> {
     let object = call.object(0)?;
-    let entry = |(key, value): (&Arc<str>, &Value)| -> Value {
-        [("key", Value::from(key.as_ref())), ("value", value.clone())]
+    let entry = |(key, value): (&Key, &Value)| -> Value {
+        [("key", Value::from(key.as_str())), ("value", value.clone())]
             .into_iter()
             .collect()
     };

@@ -285,7 +285,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
                     Value::Int(_) | Value::Bool(_) | Value::Text(_) => value.str_text()?.into(),
                     _ => continue,
                 };
-                args.extend([key.as_ref().into(), text]);
+                args.extend([key.as_str().into(), text]);
             }
             call::array(args)
         },

@@ -46,7 +46,7 @@ pub(super) fn to_script(
             let mut map = Map::new();
             for (key, value) in object.iter() {
                 take(room, key.len())?;
-                map.insert(key.as_ref().into(), to_script(value, longest, room)?);
+                map.insert(key.as_str().into(), to_script(value, longest, room)?);
             }
             Dynamic::from_map(map)
         }
