@@ -199,6 +199,11 @@ impl Session {
         &mut self.outbox
     }
 
+    /// Whether nothing waits to be written.
+    pub fn outbox_is_empty(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
     /// QoS 2 packet identifiers of the client that wait for PUBREL.
     pub fn received(&mut self) -> &mut Received {
         &mut self.received

@@ -413,6 +413,21 @@ impl Client {
         flush::step_done();
     }
 
+    /// Has what waits for the client written with what this step left for others, after it. False when the connection
+    /// must write it itself.
+    pub(crate) fn owe_output(&self) -> bool {
+        let slot = self.handle.lock();
+        if slot.session.outbox_is_empty() {
+            return true;
+        }
+        let by_others = slot.socket.is_some() && flush::is_told();
+        drop(slot);
+        if by_others {
+            flush::owe(std::iter::once(Arc::clone(&self.handle)));
+        }
+        by_others
+    }
+
     /// When to look whether the client acknowledges anything.
     pub(crate) fn retry_at(&self) -> Option<Millis> {
         self.retry.as_ref().map(|retry| retry.at)

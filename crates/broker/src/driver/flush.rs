@@ -58,6 +58,11 @@ pub(crate) fn begin_telling() {
     TOLD.set(true);
 }
 
+/// Whether this thread is told when it runs out of work.
+pub(crate) fn is_told() -> bool {
+    TOLD.get()
+}
+
 /// This thread is no longer told.
 pub(crate) fn end_telling() {
     TOLD.set(false);

@@ -539,7 +539,8 @@ where
             result = self.handle_frame(now, &mut frames, buffer);
         }
         self.client.step_done(now);
-        self.output_waits = true;
+        // What receivers are owed goes before what the client itself is.
+        self.output_waits |= !self.client.owe_output();
         result
     }
 
