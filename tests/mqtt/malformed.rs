@@ -47,6 +47,33 @@ async fn packets_before_a_malformed_one_are_still_handled() {
     assert_eq!(&subscriber.receive_publish().await.payload[..], b"x");
 }
 
+/// It is read on for a while, so that it can read why; others must not wait for its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_on_sending_after_its_refusal_keeps_nobody_waiting() {
+    use tokio::io::AsyncWriteExt as _;
+    let broker = TestBroker::start().await;
+    let mut good = broker.connect(V5, "good").await;
+    let flooding = (0..4).map(|_| {
+        let address = broker.address;
+        tokio::spawn(async move {
+            let mut flood = tokio::net::TcpStream::connect(address).await.unwrap();
+            // No protocol that anyone speaks.
+            let refused = b"\x10\x0e\x00\x04MQTT\x09\x02\x00\x00\x00\x02id";
+            flood.write_all(refused).await.unwrap();
+            let junk = vec![0; 1 << 16];
+            while flood.write_all(&junk).await.is_ok() {}
+        })
+    });
+    let flooding: Vec<_> = flooding.collect();
+    for _ in 0..20 {
+        good.expect_nothing().await;
+    }
+    // Their connections end although they never fall silent.
+    for flood in flooding {
+        flood.await.unwrap();
+    }
+}
+
 /// [MQTT-3.2.2-15]
 #[tokio::test]
 async fn a_packet_above_the_maximum_is_refused_by_its_length_alone() {

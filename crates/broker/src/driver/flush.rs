@@ -76,11 +76,16 @@ pub(crate) fn out_of_work() {
 
 /// Runs `work`, which may take its time, in a way that takes the thread away from its other connections.
 pub(crate) fn around_blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
     end_telling();
     if event_loop::give_away() {
-        work()
-    } else {
-        tokio::task::block_in_place(work)
+        return work();
+    }
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(work)
+        }
+        _ => work(),
     }
 }
 

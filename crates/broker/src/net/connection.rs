@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, codec};
 
@@ -56,6 +57,9 @@ const IDLE_AFTER_MS: Millis = 2000;
 
 /// How long a client gets to read the last words before the socket is closed.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
+
+/// How much more of such a client is read.
+const LINGER_BYTES: usize = 1 << 20;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
@@ -237,8 +241,16 @@ where
 {
     let rest = async {
         stream.shutdown().await?;
-        let mut chunk = [0; 512];
-        while stream.read(&mut chunk).await? > 0 {}
+        let mut chunk = [0; 4096];
+        let mut unread = 0;
+        while unread < LINGER_BYTES {
+            match stream.read(&mut chunk).await? {
+                0 => break,
+                n => unread += n,
+            }
+            // A client that goes on sending must not keep others waiting.
+            yield_now().await;
+        }
         io::Result::Ok(())
     };
     // Whoever has not read it by now will not.
@@ -268,8 +280,10 @@ struct Connection<S> {
     held_in: usize,
     /// What is wrong with the bytes that came after `held`.
     broken: Option<Box<DecodeError>>,
-    /// The last step ended before its frames did: others get their turn first.
+    /// The last step ended before its work did: others get their turn first.
     step_was_cut: bool,
+    /// It is the last round: nothing is put off any more.
+    hurried: bool,
     /// When the last bytes came.
     heard_at: Millis,
     /// When bytes last went either way.
@@ -310,6 +324,7 @@ where
             held_in: 0,
             broken: None,
             step_was_cut: false,
+            hurried: false,
             heard_at: now,
             active_at: now,
             warm: true,
@@ -379,6 +394,7 @@ where
         if leave.reason != CloseReason::TakenOver {
             return leave;
         }
+        self.hurried = true;
         match self.round(cx) {
             Err(own) if own.reason == CloseReason::Normal => own,
             _ => leave,
@@ -435,11 +451,18 @@ where
 
     /// Writes as much as the socket takes.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Leave> {
+        let mut writes = 0;
         loop {
             if self.batch.is_empty() {
                 if !self.output_waits {
                     return Ok(());
                 }
+                if writes >= MAX_ROUNDS {
+                    // Others write faster than this ends.
+                    self.step_was_cut = true;
+                    return Ok(());
+                }
+                writes += 1;
                 let now = self.shared.clock.now();
                 self.output_waits = self.client.take_output(now, &mut self.batch);
                 if self.batch.is_empty() {
@@ -547,7 +570,7 @@ where
     /// Whether the first of these frames may be handled now. If not, the task is polled when it may be.
     fn may_handle(&self, frames: &[u8]) -> bool {
         let can_wait = frames.first().is_some_and(|first| can_wait(*first));
-        self.client.takes_packets() && (!can_wait || self.stream.has_time())
+        self.client.takes_packets() && (!can_wait || self.hurried || self.stream.has_time())
     }
 
     fn handle_frame(
@@ -699,6 +722,8 @@ where
             if self.client.is_written_to() {
                 return Poll::Pending;
             }
+            // Nobody else writes before or after the last word.
+            self.client.share_socket(None);
             if self.write(cx).is_err() || !self.batch.is_empty() {
                 return Poll::Ready(());
             }

@@ -18,6 +18,7 @@ use weir_rules::{EvalError, Matched as MatchedRules, Rule, RuleSet};
 use weir_sinks::plan::Target as PlanTarget;
 use weir_sinks::{Full, Permit, Rendered, SinkHandle, SinkPlan, record_size, render};
 
+use crate::driver::flush;
 use crate::project::rule_file::OnError;
 use counters::{Here, RuleCounters, RuleError};
 use world::World;
@@ -376,7 +377,7 @@ impl Pipeline {
             };
             let result = if rule.rule.uses_scripts() {
                 // A script may take milliseconds: the runtime gives this thread's other connections away meanwhile.
-                off_the_runtime(evaluate)
+                flush::around_blocking(evaluate)
             } else {
                 evaluate()
             };
@@ -580,17 +581,6 @@ fn settle(rule: &LiveRule, note: Note, here: Here, now_ms: i64) {
                 tracing::warn!(rule = %rule.id, kind = error.kind.name(), topic, at, "{}", error.message);
             }
         }
-    }
-}
-
-/// Runs `work` where it may take its time, without losing the order of the connection that waits for it.
-fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            crate::driver::flush::around_blocking(work)
-        }
-        _ => work(),
     }
 }
 

@@ -67,6 +67,8 @@ struct Here {
     later: Vec<u64>,
     /// Until when such work may be done now.
     later_until: Option<Instant>,
+    /// Whoever is polled for it gets something done.
+    later_first: bool,
 }
 
 /// A connection that can be polled.
@@ -161,7 +163,10 @@ pub(super) fn wake_here(home: &Home, token: u64) -> bool {
 pub(super) fn has_time_for(task: &Task) -> bool {
     HERE.with_borrow_mut(|here| {
         // On a thread that is taken away from its loop nobody waits.
-        if here.home == 0 || here.later_until.is_some_and(|until| Instant::now() < until) {
+        if here.home == 0 || std::mem::take(&mut here.later_first) {
+            return true;
+        }
+        if here.later_until.is_some_and(|until| Instant::now() < until) {
             return true;
         }
         if task.set(LATER) & LATER == 0 {
@@ -179,7 +184,7 @@ pub(crate) fn give_away() -> bool {
     };
     HERE.with_borrow_mut(|here| {
         here.home = 0;
-        here.later_until = None;
+        (here.later_until, here.later_first) = (None, false);
         core.take_words(here);
     });
     Handle::current().spawn_blocking(move || run(core));
@@ -241,7 +246,8 @@ fn run(mut core: Box<Core>) {
             Some(back) => back,
             None => return flush::end_telling(),
         };
-        if core.ends == Ends::Now || (core.ends == Ends::WhenIdle && core.open == 0) {
+        let idle = core.ends == Ends::WhenIdle && core.open == 0;
+        if core.ends == Ends::Now || (idle && core.home.close_if_idle()) {
             flush::end_telling();
             return core.end();
         }
@@ -265,12 +271,13 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
         if let Some(task) = core.slot(token).and_then(|slot| slot.task.as_ref()) {
             task.clear(LATER);
         }
+        HERE.with_borrow_mut(|here| here.later_first = true);
         core = poll(core, token)?;
         if begun.elapsed() >= LATER_TIME {
             break;
         }
     }
-    HERE.with_borrow_mut(|here| here.later_until = None);
+    HERE.with_borrow_mut(|here| (here.later_until, here.later_first) = (None, false));
     let took = begun.elapsed();
     core.later_at = begun + took * (1 + LATER_REST);
     // Such work is nothing to share with other loops: all of it goes through the same locks.
@@ -294,10 +301,12 @@ fn poll(mut core: Box<Core>, token: u64) -> Option<Box<Core>> {
     let goes_on = matches!(polled, Ok(Poll::Pending));
     let Some(mut core) = CORE.take() else {
         if goes_on {
-            home.order(Order::Return(running));
+            if let Err(Order::Return(running)) = home.order(Order::Return(running)) {
+                forget(running);
+            }
         } else {
             forget(running);
-            home.order(Order::Ended(token));
+            drop(home.order(Order::Ended(token)));
         }
         return None;
     };
@@ -370,8 +379,12 @@ impl Core {
             }
         };
         self.open += 1;
-        let token = u64::from(self.slots[place].generation) << 32 | place as u64;
-        (place, token)
+        (place, self.token(place))
+    }
+
+    /// What the connection at a place is known by.
+    fn token(&self, place: usize) -> u64 {
+        u64::from(self.slots[place].generation) << 32 | place as u64
     }
 
     fn vacate(&mut self, token: u64) {
@@ -492,7 +505,7 @@ impl Core {
             };
             let doorkeeper = Arc::clone(&listening.doorkeeper);
             match self.load.place_for_guest(&self.home, &self.all) {
-                Some(other) => other.order(Order::Serve(socket, peer, doorkeeper)),
+                Some(other) => drop(other.order(Order::Serve(socket, peer, doorkeeper))),
                 None => self.serve(socket, peer, &*doorkeeper),
             }
         }
@@ -605,7 +618,8 @@ impl Core {
         match self.load.look(now, &self.home, &self.all) {
             Advice::GoOn => {}
             Advice::Count => self.slots.iter_mut().for_each(|slot| slot.polls = 0),
-            Advice::ShareWith(other) => self.share_with(&other),
+            Advice::ShareWith(other) if self.ends == Ends::Never => self.share_with(&other),
+            Advice::ShareWith(_) => {}
         }
     }
 
@@ -637,13 +651,14 @@ impl Core {
     }
 
     /// Something has happened to a connection. One that is going to be polled anyway, with its work that can wait, is not
-    /// polled for more of the same.
+    /// polled only because more of it has come.
     fn tell(&mut self, token: u64, happened: u8) {
         let Some(task) = self.slot(token).and_then(|slot| slot.task.as_ref()) else {
             return;
         };
         let before = task.set(happened);
-        if before & LATER == 0 && task.set(QUEUED) & QUEUED == 0 {
+        let only_more = before & LATER != 0 && happened == READABLE;
+        if !only_more && task.set(QUEUED) & QUEUED == 0 {
             self.ready.push_back(token);
         }
     }
@@ -659,8 +674,7 @@ impl Core {
             self.alarms[place] = NEVER;
             if let Some(task) = &self.slots[place].task {
                 task.alarm.store(NEVER, Ordering::Relaxed);
-                let token = u64::from(self.slots[place].generation) << 32 | place as u64;
-                self.tell(token, RANG);
+                self.tell(self.token(place), RANG);
             }
         }
         self.next_alarm = next;
@@ -681,11 +695,13 @@ impl Core {
             let Some(running) = self.slots[place].running.take() else {
                 continue;
             };
-            let token = u64::from(self.slots[place].generation) << 32 | place as u64;
+            let token = self.token(place);
             // A socket that cannot be taken out is closed by now: whoever has it will see.
             let _ = epoll::delete(&self.home.epoll, running.socket.fd());
             self.vacate(token);
-            other.order(Order::Adopt(running));
+            if let Err(Order::Adopt(running)) = other.order(Order::Adopt(running)) {
+                self.adopt(running);
+            }
         }
     }
 

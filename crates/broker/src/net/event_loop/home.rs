@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use parking_lot::Mutex;
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::buffer::spare_capacity;
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use tokio::sync::oneshot;
 
 use super::Doorkeeper;
@@ -91,6 +92,13 @@ impl Home {
         // Each ring is an edge of its own: the count is never read.
         let interest = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), interest)?;
+        // Where the system has no such call, it is better known now.
+        let mut events = Vec::with_capacity(1);
+        epoll::wait(
+            &epoll,
+            spare_capacity(&mut events),
+            Some(&Timespec::default()),
+        )?;
         Ok(Self {
             id: next_id(),
             epoll,
@@ -104,21 +112,17 @@ impl Home {
         })
     }
 
-    /// Leaves an order. One that comes after the loop's end is dropped.
-    pub(super) fn order(&self, order: Order) {
-        let late = {
+    /// Leaves an order. It comes back if the loop has ended.
+    pub(super) fn order(&self, order: Order) -> Result<(), Order> {
+        {
             let mut inbox = self.inbox.lock();
             if inbox.closed {
-                Some(order)
-            } else {
-                inbox.orders.push(order);
-                None
+                return Err(order);
             }
-        };
-        // Dropped without the lock: a connection's end may wake others.
-        if late.is_none() {
-            self.ring();
+            inbox.orders.push(order);
         }
+        self.ring();
+        Ok(())
     }
 
     /// Has a connection polled.
@@ -172,7 +176,14 @@ impl Home {
         true
     }
 
-    /// The loop ends: whatever is left now or later is dropped.
+    /// The loop ends, unless there is an order; whatever is left later comes back.
+    pub(super) fn close_if_idle(&self) -> bool {
+        let mut inbox = self.inbox.lock();
+        inbox.closed |= inbox.orders.is_empty();
+        inbox.closed
+    }
+
+    /// The loop ends: gives the orders that it will not carry out; whatever is left later comes back.
     pub(super) fn close(&self) -> Vec<Order> {
         let mut inbox = self.inbox.lock();
         inbox.closed = true;

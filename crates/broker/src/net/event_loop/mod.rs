@@ -66,10 +66,10 @@ impl EventLoops {
             .map(|_| Home::new().map(Arc::new))
             .collect::<io::Result<Arc<[_]>>>()?;
         let runtime = Handle::current();
+        let end = End(Arc::clone(&homes));
         for (number, home) in homes.iter().enumerate() {
             core::start(number, Arc::clone(home), Arc::clone(&homes), &runtime)?;
         }
-        let end = End(Arc::clone(&homes));
         runtime.spawn(async move {
             ending.await;
             end.when_idle();
@@ -88,12 +88,15 @@ impl EventLoops {
     ) {
         let (closed, has_closed) = oneshot::channel();
         let (home, id) = (&self.homes[0], home::next_id());
-        home.order(Order::Listen {
+        let listen = Order::Listen {
             id,
             socket,
             doorkeeper,
             closed,
-        });
+        };
+        if home.order(listen).is_err() {
+            return;
+        }
         let unlisten = Unlisten(home, id);
         tokio::pin!(shutdown, has_closed);
         tokio::select! {
@@ -112,7 +115,8 @@ struct Unlisten<'home>(&'home Home, u64);
 
 impl Drop for Unlisten<'_> {
     fn drop(&mut self) {
-        self.0.order(Order::Unlisten(self.1));
+        // A loop that has ended listens nowhere.
+        drop(self.0.order(Order::Unlisten(self.1)));
     }
 }
 
@@ -124,14 +128,14 @@ impl End {
     fn when_idle(&self) {
         self.0
             .iter()
-            .for_each(|home| home.order(Order::EndWhenIdle));
+            .for_each(|home| drop(home.order(Order::EndWhenIdle)));
     }
 }
 
 impl Drop for End {
     /// With their connections.
     fn drop(&mut self) {
-        self.0.iter().for_each(|home| home.order(Order::End));
+        self.0.iter().for_each(|home| drop(home.order(Order::End)));
     }
 }
 
