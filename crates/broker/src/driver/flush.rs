@@ -49,7 +49,7 @@ struct Thread {
 pub(crate) fn prepare(runtime: &mut tokio::runtime::Builder) {
     runtime.on_thread_park(|| {
         begin_telling();
-        out_of_work();
+        flush();
     });
 }
 
@@ -66,11 +66,6 @@ pub(crate) fn is_told() -> bool {
 /// This thread is no longer told.
 pub(crate) fn end_telling() {
     TOLD.set(false);
-    flush();
-}
-
-/// This thread has nothing else to do.
-pub(crate) fn out_of_work() {
     flush();
 }
 
@@ -111,8 +106,8 @@ pub(crate) fn step_done() {
     }
 }
 
-/// Writes to everyone who waits.
-fn flush() {
+/// Writes to everyone who waits: for when this thread has nothing else to do.
+pub(crate) fn flush() {
     let (mut waiting, mut batch) = THREAD.with_borrow_mut(|thread| {
         thread.steps = 0;
         (

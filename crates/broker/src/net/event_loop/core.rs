@@ -252,7 +252,7 @@ fn run(mut core: Box<Core>) {
             return core.end();
         }
         // Writing may wake receivers whose sockets are full.
-        flush::out_of_work();
+        flush::flush();
         core.wait(&mut events);
     }
 }
@@ -264,7 +264,7 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
         return Some(core);
     }
     // It is not to keep those waiting whom others have written to.
-    flush::out_of_work();
+    flush::flush();
     let begun = Instant::now();
     HERE.with_borrow_mut(|here| here.later_until = Some(begun + LATER_TIME));
     while let Some(token) = core.later.pop_front() {
@@ -369,7 +369,7 @@ impl Core {
     }
 
     /// A place for one more connection.
-    fn occupy(&mut self) -> (usize, u64) {
+    fn occupy(&mut self) -> u64 {
         let place = match self.free.pop() {
             Some(place) => place as usize,
             None => {
@@ -379,7 +379,7 @@ impl Core {
             }
         };
         self.open += 1;
-        (place, self.token(place))
+        self.token(place)
     }
 
     /// What the connection at a place is known by.
@@ -472,7 +472,10 @@ impl Core {
             token,
             epoll::EventFlags::IN,
         );
-        if let Err(error) = added {
+        // One that did not rest is there already.
+        if let Err(error) = added
+            && error != rustix::io::Errno::EXIST
+        {
             tracing::error!(%error, "cannot listen");
         }
     }
@@ -516,20 +519,13 @@ impl Core {
         self.rested_at = NEVER;
         for (place, listening) in self.listening.iter().enumerate() {
             if let Some(listening) = listening {
-                let token = epoll::EventData::new_u64(LISTENER | place as u64);
-                // Those that did not rest are there already.
-                let _ = epoll::add(
-                    &self.home.epoll,
-                    &listening.socket,
-                    token,
-                    epoll::EventFlags::IN,
-                );
+                self.watch(place, listening);
             }
         }
     }
 
     fn serve(&mut self, socket: OwnedFd, peer: SocketAddr, doorkeeper: &dyn Doorkeeper) {
-        let (_, token) = self.occupy();
+        let token = self.occupy();
         let home = Arc::clone(&self.home);
         let task = Arc::new(Task::new(Place { home, token }));
         let socket = SocketWriter::new(socket);
@@ -548,7 +544,7 @@ impl Core {
     /// Goes on with another loop's connection.
     fn adopt(&mut self, running: Running) {
         self.home.adopted.fetch_add(1, Ordering::Relaxed);
-        let (_, token) = self.occupy();
+        let token = self.occupy();
         let home = Arc::clone(&self.home);
         running.task.move_to(Place { home, token });
         // It is polled at once and asks again.
