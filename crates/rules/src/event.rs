@@ -72,6 +72,10 @@ pub struct Publish {
     pub hops: u8,
     /// The rule that republished it; a message does not trigger the rule that made it.
     pub made_by: Option<Arc<str>>,
+    /// What the publisher's sign-in said of it: `client_attrs`.
+    pub client_attrs: Option<Arc<Object>>,
+    /// Fields that stand in for those above, or beside them: of messages that were written by hand.
+    pub given: Option<Arc<Object>>,
 }
 
 impl Default for Publish {
@@ -90,6 +94,8 @@ impl Default for Publish {
             received_at_ms: 0,
             hops: 0,
             made_by: None,
+            client_attrs: None,
+            given: None,
         }
     }
 }
@@ -137,7 +143,16 @@ impl PublishField {
             .map(|(_, field)| *field)
     }
 
+    fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
+
     pub(crate) fn of(self, publish: &Publish) -> Value {
+        if let Some(given) = &publish.given
+            && let Some(value) = given.get(self.name())
+        {
+            return value.clone();
+        }
         match self {
             Self::Id => format!("{:032x}", publish.id).into(),
             Self::ClientId => publish.client_id.clone().into(),
@@ -163,8 +178,19 @@ impl PublishField {
             Self::Retain => Value::Bool(publish.retain),
             Self::PubProps => Value::Object(publish.properties.clone().unwrap_or_default()),
             Self::ReceivedAt => Value::Int(publish.received_at_ms),
-            Self::ClientAttrs => Object::default().into(),
+            Self::ClientAttrs => Value::Object(publish.client_attrs.clone().unwrap_or_default()),
         }
+    }
+}
+
+impl Publish {
+    /// A field that the manual does not name, where it was given by hand.
+    pub(crate) fn further(&self, name: &str) -> Value {
+        let given = self.given.as_ref();
+        given
+            .and_then(|given| given.get(name))
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
@@ -232,9 +258,8 @@ impl Event {
             "event" => self.name().into(),
             "timestamp" => Value::Int(self.timestamp_ms),
             _ => match &self.what {
-                What::Publish(publish) => {
-                    PublishField::named(name).map_or(Value::Undefined, |field| field.of(publish))
-                }
+                What::Publish(publish) => PublishField::named(name)
+                    .map_or_else(|| publish.further(name), |field| field.of(publish)),
                 What::Broker { fields, .. } | What::Ingress { fields, .. } => {
                     fields.get(name).cloned().unwrap_or_default()
                 }
@@ -245,9 +270,16 @@ impl Event {
     /// Every field but `node` and `metadata`, in the order of the manual.
     pub(crate) fn for_each_field(&self, mut visit: impl FnMut(&str, Value)) {
         match &self.what {
-            What::Publish(publish) => PublishField::ALL
-                .iter()
-                .for_each(|(name, field)| visit(name, field.of(publish))),
+            What::Publish(publish) => {
+                PublishField::ALL
+                    .iter()
+                    .for_each(|(name, field)| visit(name, field.of(publish)));
+                for (name, value) in publish.given.iter().flat_map(|given| given.iter()) {
+                    if PublishField::named(name).is_none() {
+                        visit(name, value.clone());
+                    }
+                }
+            }
             What::Broker { fields, .. } | What::Ingress { fields, .. } => {
                 fields
                     .iter()

@@ -3,6 +3,7 @@
 use std::io::{BufRead, Read};
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};
 use weir_rules::event::{Event, What};
 use weir_rules::script::{ScriptLimits, Scripts};
@@ -14,19 +15,42 @@ use super::{Common, Exit, out_json, out_line, say};
 use crate::app::time_zone;
 use crate::config::Config;
 use crate::pipeline::world::{World, now_ms};
+use crate::project::cases::{Answer, answer};
 use crate::project::check::CheckedSink;
 use crate::project::files::{Folders, Kind};
 use crate::project::rule_file::Given;
 use crate::project::run_test::{event, to_json};
 
+/// What `weir try --help` says of `--cases`.
+const CASES_HELP: &str = "\
+A line of --cases: {\"sql\": …, \"message\": {…}}, or \"messages\": [{…}, …] for several in turn through one rule.
+  message        topic, payload (a text, or any JSON, sent as its text) or payload_hex, clientid, username, qos,
+                 retain, pub_props, client_attrs, timestamp (ms; also the clock: 2026-01-01 unless given), any
+                 other field of the source. event_topic names an event (\"$events/client/connected\") or a bridge
+                 (\"$bridges/mqtt:hq\") instead of a publish; the other keys are then its fields.
+  template       a text with ${places} for every row; template_kind: text (as it is left out), json, url, topic, sql
+  undefined      what a missing place becomes: text (`undefined`, as it is left out), empty, fail
+  udf            {\"name\": \"fn of a script …\"}: scripts of user functions
+Its answer, in the same order:
+  {\"outputs\": […], \"rendered\": […]}                                 rows of all messages, and templates where given
+  {\"dropped\": true, \"why\": \"not_matched\"|\"no_result\"|\"exception\", \"kind\": …, \"message\": …, \"at\": …}
+  {\"error\": \"compile\", \"code\": \"E0102\", \"at\": \"1:8\", \"message\": …}   with \"errors\" where there are several
+  {\"compiled\": true}                                                without any message
+  {\"error\": \"case\", \"message\": …}                                the line cannot be used; exit 1 in the end
+\"warnings\" are added where the compiler has any. The time zone comes from TZ.";
+
 #[derive(clap::Args)]
+#[command(after_long_help = CASES_HELP)]
 pub(super) struct Args {
     /// The statement
-    #[arg(required_unless_present = "rule", conflicts_with = "rule")]
+    #[arg(required_unless_present_any = ["rule", "cases"], conflicts_with = "rule")]
     sql: Option<String>,
     /// A rule of the project instead of a statement
     #[arg(long, short)]
     rule: Option<String>,
+    /// Statements with their messages, one JSON object a line (- for stdin); one answer a line. See below
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sql", "rule", "topic", "payload"])]
+    cases: Option<String>,
     /// The message's topic; one that the statement's first source matches unless given
     #[arg(long, short)]
     topic: Option<String>,
@@ -52,6 +76,9 @@ struct Subject {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
+    if let Some(file) = &args.cases {
+        return cases(file);
+    }
     let config = match common.load() {
         Ok(loaded) => loaded.config,
         Err(exit) => return exit,
@@ -139,6 +166,40 @@ fn payload(text: &str) -> std::io::Result<Vec<u8>> {
         Some(path) => std::fs::read(path),
         None => Ok(text.as_bytes().to_vec()),
     }
+}
+
+/// Answers the cases of a file, or of stdin, line by line.
+fn cases(file: &str) -> Exit {
+    let lines: Box<dyn BufRead> = if file == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        match std::fs::File::open(file) {
+            Ok(file) => Box::new(std::io::BufReader::new(file)),
+            Err(error) => {
+                say(&format!("weir: cannot read {file}: {error}"));
+                return Exit::Usage;
+            }
+        }
+    };
+    let zone = TimeZone::system();
+    let mut exit = Exit::Ok;
+    for line in lines.lines() {
+        match line {
+            Ok(line) if line.trim().is_empty() => {}
+            Ok(line) => {
+                let answer = answer(&line, &zone);
+                if matches!(answer, Answer::Unusable { .. }) {
+                    exit = Exit::Problems;
+                }
+                out_json(&answer);
+            }
+            Err(error) => {
+                say(&format!("weir: cannot read {file}: {error}"));
+                return Exit::Usage;
+            }
+        }
+    }
+    exit
 }
 
 /// NDJSON in, NDJSON out; exit 1 when none passes.

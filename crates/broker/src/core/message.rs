@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_mqtt::properties::PublishProperties;
 use weir_mqtt::{EncodeError, ProtocolVersion, PublishFrame, QoS, TopicError, TopicName, Utf8};
+use weir_rules::value::Object;
 
 use super::Millis;
 
@@ -25,6 +26,8 @@ pub struct Origin {
     pub username: Option<Utf8>,
     /// The network address; `None` for messages made inside the broker.
     pub peer: Option<SocketAddr>,
+    /// What the client's sign-in said of it, as rules see it; `None` for nothing.
+    pub attributes: Option<Arc<Object>>,
 }
 
 /// An application message.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use weir_mqtt::properties::PayloadFormat;
 use weir_mqtt::{ConnAck, Connect, ReasonCode, Utf8};
+use weir_rules::value::{Key, Object, Value};
 
 use super::Shared;
 use super::access::Expiry;
@@ -166,6 +167,7 @@ impl Shared {
             client_id: admission.client_id.clone(),
             username: subject.username.clone(),
             peer: door.peer,
+            attributes: attributes(&subject.identity),
         });
         let key = self.next_key();
         let info = Arc::new(ClientInfo {
@@ -418,4 +420,13 @@ impl Client {
         self.step_done(now);
         Ok(())
     }
+}
+/// What the sign-in said of the client, as rules see it.
+fn attributes(identity: &Identity) -> Option<Arc<Object>> {
+    let attributes: Object = identity
+        .attributes
+        .iter()
+        .map(|(name, value)| (Key::from(name.as_str()), Value::from(value.as_str())))
+        .collect();
+    (!attributes.is_empty()).then(|| Arc::new(attributes))
 }

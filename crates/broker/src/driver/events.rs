@@ -159,14 +159,20 @@ impl Fields {
             .set("proto_name", info.version.protocol_name())
             .set("proto_ver", i64::from(info.version.level()))
             .set("connected_at", info.connected_at_ms)
-            .set("client_attrs", Object::default())
+            .attributes(&info.origin)
+    }
+
+    /// What the sign-in said of the client; an empty object for nothing.
+    fn attributes(self, origin: &Origin) -> Self {
+        let attributes = origin.attributes.clone().unwrap_or_default();
+        self.set("client_attrs", Value::Object(attributes))
     }
 
     fn message(self, message: &Message) -> Self {
         let flags = Fields::new()
             .set("dup", message.dup)
             .set("retain", message.retain);
-        self.set("id", format!("{:032X}", message.id))
+        self.set("id", format!("{:032x}", message.id))
             .set("payload", Text::from_bytes(message.payload.clone()))
             .text("topic", &message.topic)
             .set("qos", i64::from(message.qos.as_u8()))
@@ -250,7 +256,7 @@ pub(crate) fn subscribed(
             "sub_props",
             Fields::new().optional("Subscription-Identifier", id).0,
         )
-        .set("client_attrs", Object::default())
+        .attributes(&info.origin)
         .event(&SUBSCRIBED)
 }
 
@@ -260,7 +266,7 @@ pub(crate) fn unsubscribed(info: &ClientInfo, filter: &SubscriptionFilter) -> Ev
         .client(&info.origin)
         .set("topic", filter.to_string())
         .set("unsub_props", Object::default())
-        .set("client_attrs", Object::default())
+        .attributes(&info.origin)
         .event(&UNSUBSCRIBED)
 }
 
@@ -311,6 +317,8 @@ pub(crate) fn rule_publish(message: &Message) -> Publish {
         received_at_ms: wall_ms(),
         hops: message.hops,
         made_by: message.made_by.clone(),
+        client_attrs: message.origin.attributes.clone(),
+        given: None,
     }
 }
 
@@ -331,6 +339,7 @@ pub(crate) fn message_of(publish: Publish, now: Millis) -> Option<Message> {
             .username
             .and_then(|name| Utf8::try_from(name.bytes().clone()).ok()),
         peer: publish.peer,
+        attributes: publish.client_attrs,
     };
     Some(Message {
         id: publish.id,

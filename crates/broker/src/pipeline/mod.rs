@@ -527,15 +527,12 @@ fn republish(
         topic: rendered.topic.into(),
         payload: rendered.payload.0,
         client_id: INTERNAL_CLIENT,
-        username: None,
-        peer: None,
         qos: rendered.qos,
         retain: rendered.retain,
-        dup: false,
-        properties: None,
         received_at_ms: event.timestamp_ms,
         hops: hops + 1,
         made_by: Some(Arc::clone(&rule.id)),
+        ..Publish::default()
     })
 }
 

@@ -52,6 +52,15 @@ impl World {
         }
     }
 
+    /// The same world, its store shared, at another time.
+    #[must_use]
+    pub fn at(&self, now_ns: i128) -> Self {
+        Self {
+            clock: Clock::Fixed { now_ns, seed: 0 },
+            ..self.clone()
+        }
+    }
+
     /// This broker's name.
     pub fn node(&self) -> &Arc<str> {
         &self.node

@@ -1,5 +1,6 @@
 //! A project: rules, connectors and user functions as files, checked together (user-experience §§2–3).
 
+pub mod cases;
 pub mod check;
 pub mod connector_file;
 pub mod expect;

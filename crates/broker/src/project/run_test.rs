@@ -17,7 +17,7 @@ use super::rule_file::{Given, RuleTest};
 use crate::pipeline::world::World;
 
 /// What time it is in tests that do not say: 2026-01-01T00:00:00Z.
-const NOW_MS: i64 = 1_767_225_600_000;
+pub(crate) const NOW_MS: i64 = 1_767_225_600_000;
 
 /// How a test ended.
 #[derive(Clone, Debug, Serialize)]
@@ -155,11 +155,9 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
             peer: Some(([127, 0, 0, 1], 50_000).into()),
             qos: given.qos,
             retain: given.retain,
-            dup: false,
             properties,
             received_at_ms: now_ms,
-            hops: 0,
-            made_by: None,
+            ..Publish::default()
         }),
     })
 }
@@ -193,7 +191,7 @@ fn payload(given: &Given) -> Result<Bytes, String> {
     }
 }
 
-fn unhex(digits: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
     let digits = digits.as_bytes();
     if !digits.len().is_multiple_of(2) {
         return None;

@@ -127,6 +127,9 @@ impl Gate {
         let What::Publish(publish) = &event.what else {
             return None;
         };
+        if publish.given.is_some() {
+            return Some(self.operator.holds(&field.of(publish), &self.constant));
+        }
         let text = match field {
             PublishField::ClientId => Some(&publish.client_id),
             PublishField::Topic => Some(&publish.topic),

@@ -274,7 +274,7 @@ impl Field {
             (Self::Node, _) => scope.env.node().into(),
             (Self::Metadata, _) => metadata(scope),
             (Self::Publish(field, _), What::Publish(publish)) => field.of(publish),
-            (Self::Other(_), What::Publish(_)) => Value::Undefined,
+            (Self::Other(name), What::Publish(publish)) => publish.further(name),
             (
                 Self::Publish(_, name) | Self::Other(name),
                 What::Broker { fields, .. } | What::Ingress { fields, .. },
