@@ -7,6 +7,7 @@ mod bench;
 mod clients;
 mod dead_letters;
 mod demo;
+mod events;
 mod examples;
 mod reload;
 mod sentence;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use weir_mqtt::properties::AckProperties;
 use weir_mqtt::{PubAck, PubComp, PubRec, PubRel, ReasonCode};
 
 use super::client::{Client, Leave};
-use super::events;
+use super::events::{self, Receiver};
 use crate::core::message::Message;
 
 /// What is said of a packet identifier that belongs to a publish under way, or to none.
@@ -25,7 +26,7 @@ impl Client {
             .lock()
             .session
             .puback(puback.packet_id, &mut self.router.effects);
-        self.arrived(message);
+        self.arrived(message, puback.properties.as_deref());
         Ok(())
     }
 
@@ -36,7 +37,7 @@ impl Client {
                 .lock()
                 .session
                 .pubrec(id, refused, &mut self.router.effects);
-        self.arrived(message);
+        self.arrived(message, pubrec.properties.as_deref());
         if refused {
             return Ok(());
         }
@@ -80,14 +81,20 @@ impl Client {
     }
 
     /// An acknowledgement has come: there is room for more, and perhaps someone wants to know.
-    fn arrived(&mut self, message: Option<Arc<Message>>) {
+    fn arrived(&mut self, message: Option<Arc<Message>>, said: Option<&AckProperties>) {
         self.refill = true;
         self.acknowledged += 1;
         if let Some(message) = message
             && self.router.watch().acked
         {
-            self.router
-                .tell_receiver(&events::ACKED, &message, &self.handle.client_id, None);
+            let receiver = Receiver {
+                client_id: &self.handle.client_id,
+                subject: Some(&self.subject),
+            };
+            let nothing = AckProperties::default();
+            let said = Some(said.unwrap_or(&nothing));
+            let event = events::of_receiver(&events::ACKED, &message, receiver, None, said);
+            self.router.observe(event);
         }
     }
 }

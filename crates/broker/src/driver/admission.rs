@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use weir_mqtt::properties::PayloadFormat;
 use weir_mqtt::{ConnAck, Connect, ReasonCode, Utf8};
-use weir_rules::value::{Key, Object, Value};
 
 use super::Shared;
 use super::access::Expiry;
 use super::client::Client;
-use super::events::{self, ClientInfo};
+use super::events::{self, Caller, ClientInfo};
 use super::handle::{ConnectionKey, NEVER, SessionHandle};
 use super::router::{Router, wall_ms};
 use super::sign_in::SignIn;
@@ -84,25 +83,30 @@ impl Shared {
         door: Door,
         proof: Option<Proof>,
     ) -> Result<Client, Refusal> {
-        let (client_id, peer) = (connect.client_id.clone(), door.peer);
-        let admitted = self.examine(connect, door, proof).await;
+        let (peer, local) = (door.peer, door.local);
+        let admitted = self.examine(&connect, door, proof).await;
         if let Err(refusal) = &admitted {
-            self.tell_refused(&client_id, peer, refusal);
+            let caller = Caller {
+                connect: &connect,
+                peer,
+                local,
+            };
+            self.tell_refused(&caller, refusal);
         }
         admitted
     }
 
-    /// A line in the log, unless there has just been one about the same.
-    pub(crate) fn tell_refused(
-        &self,
-        client_id: &str,
-        peer: Option<SocketAddr>,
-        refusal: &Refusal,
-    ) {
+    /// Tells the rules, and the log, unless there has just been a line about the same.
+    pub(crate) fn tell_refused(self: &Arc<Self>, caller: &Caller<'_>, refusal: &Refusal) {
         let Refusal { reason, why, .. } = refusal;
+        let mut router = Router::new(self);
+        if router.watch().connack {
+            router.observe(events::refused(caller, *reason));
+            drop(router.finish(self.clock.now()));
+        }
         if let Some(unsaid) = self.refusals.line(self.clock.now(), *reason) {
-            let reason = reason.name();
-            tracing::warn!(client_id, peer = ?peer, reason, why, unsaid, "a client is refused");
+            let (client_id, reason) = (caller.connect.client_id.as_str(), reason.name());
+            tracing::warn!(client_id, peer = ?caller.peer, reason, why, unsaid, "a client is refused");
         }
     }
 
@@ -124,22 +128,24 @@ impl Shared {
 
     async fn examine(
         self: &Arc<Self>,
-        connect: Connect,
+        connect: &Connect,
         door: Door,
         proof: Option<Proof>,
     ) -> Result<Client, Refusal> {
         if proof.is_none() {
-            self.let_in(&connect, door.peer)?;
+            self.let_in(connect, door.peer)?;
         }
-        let mut admission = admit(&connect, &self.connect_limits, || self.assign_client_id())?;
-        self.identify(&connect, &door, &mut admission)?;
-        self.check_will_payload(&connect)?;
-        let response_information = self.response_information(&connect, &admission.client_id);
+        let mut admission = admit(connect, &self.connect_limits, || self.assign_client_id())?;
+        self.identify(connect, &door, &mut admission)?;
+        self.check_will_payload(connect)?;
+        let response_information = self.response_information(connect, &admission.client_id);
         admission.set_response_information(response_information);
         let identity = match &proof {
-            Some(proof) => proof.identity.clone(),
-            None => self.authenticate(&connect, &admission, &door).await?,
+            Some(proof) => Ok(proof.identity.clone()),
+            None => self.authenticate(connect, &admission, &door).await,
         };
+        self.tell_authenticated(connect, &door, &identity);
+        let identity = identity?;
         self.identify_user(&identity, &mut admission)?;
         let sign_in = proof.map(|proof| {
             let method = proof.method();
@@ -161,27 +167,32 @@ impl Shared {
             subject.username.as_deref(),
             door.peer.map(|peer| peer.ip()),
         )?;
-        self.check_will(&connect, &subject)?;
+        self.check_will(connect, &subject)?;
         self.check_connack(&admission)?;
         let origin = Arc::new(Origin {
             client_id: admission.client_id.clone(),
             username: subject.username.clone(),
             peer: door.peer,
-            attributes: attributes(&subject.identity),
+            attributes: events::attributes(&subject.identity),
         });
         let key = self.next_key();
+        let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
+        let expires_at_s = subject.identity.expires_at_s;
+        let expiry = expires_at_s.map(|at_s| Expiry::watch(&handle, key, at_s));
+        let mut router = Router::of_session(self, handle.key, Arc::clone(&subject));
+        let watch = router.watch();
+        let connect_properties = (watch.connected || watch.connack || watch.ping)
+            .then(|| events::connect_properties(connect));
         let info = Arc::new(ClientInfo {
             origin: Arc::clone(&origin),
             local: door.local,
             version: connect.version,
             connected_at_ms: wall_ms(),
+            clean_start: connect.clean_start,
+            connect_properties,
             keep_alive_s: admission.keep_alive_s,
             session_epoch: self.clock.epoch(key),
         });
-        let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
-        let expires_at_s = subject.identity.expires_at_s;
-        let expiry = expires_at_s.map(|at_s| Expiry::watch(&handle, key, at_s));
-        let router = Router::of_session(self, handle.key, Arc::clone(&subject));
         // From here on the client's end gives the session back.
         let mut client = Client::new(
             self,
@@ -196,7 +207,7 @@ impl Shared {
         );
         client.sign_in = sign_in;
         client.expiry = expiry;
-        client.begin(&connect, &admission, origin, resumed).await?;
+        client.begin(connect, &admission, origin, resumed).await?;
         Ok(client)
     }
 
@@ -314,6 +325,25 @@ impl Shared {
         }
     }
 
+    fn tell_authenticated(
+        self: &Arc<Self>,
+        connect: &Connect,
+        door: &Door,
+        answer: &Result<Identity, ReasonCode>,
+    ) {
+        let mut router = Router::new(self);
+        if router.watch().authenticated {
+            let caller = Caller {
+                connect,
+                peer: door.peer,
+                local: door.local,
+            };
+            let answer = answer.as_ref().map_err(|reason| *reason);
+            router.observe(events::authenticated(&caller, answer));
+            drop(router.finish(self.clock.now()));
+        }
+    }
+
     /// Makes `key` the owner of the client's session. Whoever owned it has finished before this returns.
     /// `[MQTT-3.1.4-3]` The second value: whether there was a session and it goes on.
     ///
@@ -411,22 +441,17 @@ impl Client {
                 tracing::error!(%error, "a CONNACK could not be encoded");
             }
         }
-        if self.router.watch().connected {
-            let event = events::connected(&self.info, connect, admission);
-            self.router.observe(event);
+        let watch = *self.router.watch();
+        if watch.connack {
+            self.router.observe(events::welcomed(&self.info, admission));
+        }
+        if watch.connected {
+            self.router
+                .observe(events::connected(&self.info, admission));
         }
         self.tell_online();
         self.subscribe_by_itself(now);
         self.step_done(now);
         Ok(())
     }
-}
-/// What the sign-in said of the client, as rules see it.
-fn attributes(identity: &Identity) -> Option<Arc<Object>> {
-    let attributes: Object = identity
-        .attributes
-        .iter()
-        .map(|(name, value)| (Key::from(name.as_str()), Value::from(value.as_str())))
-        .collect();
-    (!attributes.is_empty()).then(|| Arc::new(attributes))
 }

@@ -15,7 +15,7 @@ use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, Reaso
 
 use super::Shared;
 use super::access::Expiry;
-use super::events::{self, ClientInfo};
+use super::events::{self, ClientInfo, Receiver};
 use super::flush::{self, Output};
 use super::gate::{Gate, Replies};
 use super::handle::{NEVER, SessionHandle, Writer};
@@ -149,6 +149,8 @@ pub(crate) struct Client {
     /// The publish that is tried now has been parked before.
     pub(super) retrying: bool,
     left: bool,
+    /// What its DISCONNECT carried, where a rule listens.
+    farewell: Option<Box<DisconnectProperties>>,
 }
 
 /// Why a connection's task was woken.
@@ -238,6 +240,7 @@ impl Client {
             acknowledged: 0,
             retrying: false,
             left: false,
+            farewell: None,
         }
     }
 
@@ -349,6 +352,10 @@ impl Client {
 
     /// `[MQTT-3.12.4-1]` Promises nothing about storage, so it does not wait at the gate.
     fn ping(&mut self) -> Result<(), Leave> {
+        if self.router.watch().ping {
+            let expiry_s = self.handle.lock().session.expiry_interval_s();
+            self.router.observe(events::ping(&self.info, expiry_s));
+        }
         let mut slot = self.handle.lock();
         encoded(weir_mqtt::codec::encode(
             &Packet::PingResp,
@@ -375,6 +382,11 @@ impl Client {
             }
             Some(_) => {}
         }
+        drop(slot);
+        if self.router.watch().disconnected {
+            self.farewell.clone_from(&disconnect.properties);
+        }
+        let mut slot = self.handle.lock();
         // [MQTT-3.14.4-3] Only reason 0x04 asks for the Will.
         if disconnect.reason == ReasonCode::Success {
             slot.session.will = None;
@@ -475,9 +487,13 @@ impl Client {
     }
 
     pub(super) fn tell_delivered(&mut self) {
+        let receiver = Receiver {
+            client_id: &self.handle.client_id,
+            subject: Some(&self.subject),
+        };
         for message in std::mem::take(&mut self.router.effects.delivered) {
             self.router
-                .tell_receiver(&events::DELIVERED, &message, &self.handle.client_id, None);
+                .tell_receiver(&events::DELIVERED, &message, receiver, None);
         }
     }
 
@@ -626,7 +642,8 @@ impl Client {
             self.router.publish_will(now, *will, Some(&self.subject));
         }
         if self.router.watch().disconnected {
-            let event = events::disconnected(&self.info, reason);
+            let said = self.farewell.as_deref();
+            let event = events::disconnected(&self.info, reason, said);
             self.router.observe(event);
         }
         self.tell_offline(reason);

@@ -10,7 +10,7 @@ use weir_mqtt::{QoS, Utf8};
 use weir_rules::event::{Event, Publish as RulePublish};
 
 use super::Shared;
-use super::events::{self, Watch};
+use super::events::{self, Receiver, Watch};
 use super::flush;
 use super::handle::{SessionHandle, Slot};
 use super::topic_cache::{Topic, TopicCache};
@@ -154,7 +154,7 @@ impl Router {
 
     /// Whether the publisher may publish to `topic`, whose name is `name`.
     pub(crate) fn verdict(
-        &self,
+        &mut self,
         topic: &Topic,
         name: &str,
         qos: QoS,
@@ -163,9 +163,25 @@ impl Router {
         let Some(subject) = &self.subject else {
             return PublishVerdict::Allow;
         };
-        topic.verdicts.of(qos, retain, || {
+        let mut asked = false;
+        let verdict = topic.verdicts.of(qos, retain, || {
+            asked = true;
             self.shared.may_publish(subject, name, qos, retain)
-        })
+        });
+        if asked {
+            self.tell_authorized("publish", name, verdict == PublishVerdict::Allow);
+        }
+        verdict
+    }
+
+    /// Tells that the access list was asked about this client.
+    pub(crate) fn tell_authorized(&mut self, action: &'static str, topic: &str, allowed: bool) {
+        if self.watch().authorized
+            && let Some(subject) = &self.subject
+        {
+            let event = events::authorized(subject, action, topic, allowed);
+            self.observe(event);
+        }
     }
 
     /// Publishes a Will of `subject`. One that finds no room in a sink is dropped and counted: there is nobody to wait.
@@ -377,10 +393,14 @@ impl Router {
         }
         match delivery {
             Delivery::Sent if self.watch.delivered => {
+                let subject = route.handle.lock().subject.clone();
                 self.tell_receiver(
                     &events::DELIVERED,
                     fanout.message(),
-                    &route.handle.client_id,
+                    Receiver {
+                        client_id: &route.handle.client_id,
+                        subject: subject.as_deref(),
+                    },
                     None,
                 );
             }
@@ -389,10 +409,14 @@ impl Router {
                 self.shared.stats.dropped(reason, 1);
                 if self.watch.delivery_dropped {
                     let name = Some(reason.name());
+                    let subject = route.handle.lock().subject.clone();
                     self.tell_receiver(
                         &events::DELIVERY_DROPPED,
                         fanout.message(),
-                        &route.handle.client_id,
+                        Receiver {
+                            client_id: &route.handle.client_id,
+                            subject: subject.as_deref(),
+                        },
                         name,
                     );
                 }
@@ -475,10 +499,10 @@ impl Router {
         &mut self,
         name: &events::Name,
         message: &Message,
-        receiver: &Utf8,
+        receiver: Receiver<'_>,
         reason: Option<&'static str>,
     ) {
-        self.observe(events::of_receiver(name, message, receiver, reason));
+        self.observe(events::of_receiver(name, message, receiver, reason, None));
     }
 
     /// The end of a step, such as one socket read: hands what must be kept to the store, counts what was dropped, and

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ahash::HashMap;
 use weir_mqtt::{
-    ProtocolVersion, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter,
-    SubscriptionId, SubscriptionRequest, UnsubAck, Unsubscribe,
+    ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter,
+    SubscriptionId, SubscriptionRequest, UnsubAck, Unsubscribe, Utf8,
 };
 
 use super::client::{Client, Leave};
@@ -62,6 +62,7 @@ impl Client {
         );
         self.check_capabilities(&subscribe)?;
         let (granted, mut reasons, why) = self.grant(&subscribe.requests, id);
+        self.tell_authorized(&subscribe.requests, &reasons);
         if self.info.version == ProtocolVersion::V3_1 {
             // MQTT 3.1, section 3.8: a client cannot be told that a subscription was refused; the answer is positive.
             for (reason, request) in reasons.iter_mut().zip(&subscribe.requests) {
@@ -78,17 +79,20 @@ impl Client {
             };
             suback.encode(version, out)
         })?;
-        self.take(now, &granted);
+        let properties = subscribe.properties.as_deref();
+        let said = properties.map_or(&[][..], |properties| &properties.user_properties);
+        self.take(now, &granted, said);
         Ok(())
     }
 
     /// Subscriptions that the client did not ask for: nothing is said about them.
     pub(super) fn take_subscriptions(&mut self, now: Millis, requests: &[SubscriptionRequest]) {
         let (granted, ..) = self.grant(requests, None);
-        self.take(now, &granted);
+        self.take(now, &granted, &[]);
     }
 
-    fn take(&mut self, now: Millis, granted: &[Granted]) {
+    /// `said` are the user properties of the SUBSCRIBE.
+    fn take(&mut self, now: Millis, granted: &[Granted], said: &[(Utf8, Utf8)]) {
         {
             let mut slot = self.handle.lock();
             for one in granted.iter().filter(|one| one.changes) {
@@ -100,7 +104,7 @@ impl Client {
         // SUBACK goes into the outbox before the retained messages.
         self.step_done(now);
         self.enter(now, granted);
-        self.tell_subscribed(granted);
+        self.tell_subscribed(granted, said);
     }
 
     /// Puts other filters in place of these, where a rule of the operator says so.
@@ -261,10 +265,24 @@ impl Client {
         self.shared.stats.subscriptions.add(new as u64);
     }
 
-    fn tell_subscribed(&mut self, granted: &[Granted]) {
+    /// What the access list was asked about is every filter that was not refused before.
+    fn tell_authorized(&mut self, requests: &[SubscriptionRequest], reasons: &[ReasonCode]) {
+        if !self.router.watch().authorized {
+            return;
+        }
+        for (request, reason) in requests.iter().zip(reasons) {
+            if !reason.is_error() || *reason == ReasonCode::NotAuthorized {
+                let filter = request.filter.to_string();
+                self.router
+                    .tell_authorized("subscribe", &filter, !reason.is_error());
+            }
+        }
+    }
+
+    fn tell_subscribed(&mut self, granted: &[Granted], said: &[(Utf8, Utf8)]) {
         if self.router.watch().subscribed {
             for one in granted {
-                let event = events::subscribed(&self.info, &one.filter, one.options);
+                let event = events::subscribed(&self.info, &one.filter, one.options, said);
                 self.router.observe(event);
             }
         }
@@ -272,12 +290,14 @@ impl Client {
 
     pub(super) fn unsubscribe(&mut self, mut unsubscribe: Unsubscribe) -> Result<(), Leave> {
         self.rewrite(unsubscribe.filters.iter_mut());
-        let mut existed = Vec::new();
+        let (mut existed, mut qos) = (Vec::new(), Vec::new());
         let mut reasons = Vec::new();
         {
             let mut slot = self.handle.lock();
             for filter in &unsubscribe.filters {
+                let options = slot.session.options(filter).copied();
                 if slot.session.unsubscribed(filter, &mut self.router.effects) {
+                    qos.push(options.map_or(QoS::AtMostOnce, |options| options.qos));
                     existed.push(filter.clone());
                     reasons.push(ReasonCode::Success);
                 } else {
@@ -288,9 +308,11 @@ impl Client {
         self.shared.forget_subscriptions(self.handle.key, &existed);
         self.note_unsubscribed(&existed);
         if self.router.watch().unsubscribed {
-            for filter in &existed {
+            let properties = unsubscribe.properties.as_deref();
+            let said = properties.map_or(&[][..], |properties| &properties.user_properties);
+            for (filter, qos) in existed.iter().zip(qos) {
                 self.router
-                    .observe(events::unsubscribed(&self.info, filter));
+                    .observe(events::unsubscribed(&self.info, filter, qos, said));
             }
         }
         let packet_id = unsubscribe.packet_id;

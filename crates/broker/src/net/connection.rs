@@ -25,6 +25,7 @@ use crate::core::outbox::WriteBatch;
 use crate::driver::Shared;
 use crate::driver::admission::{Door, Refusal};
 use crate::driver::client::{Client, Leave};
+use crate::driver::events::Caller;
 use crate::hooks::Tap;
 use crate::stats::{BrokerStats, CloseReason};
 
@@ -129,7 +130,12 @@ where
                     return None;
                 }
                 Some(Err(refusal)) => {
-                    shared.tell_refused(&connect.client_id, door.peer, &refusal);
+                    let caller = Caller {
+                        connect: &connect,
+                        peer: door.peer,
+                        local: door.local,
+                    };
+                    shared.tell_refused(&caller, &refusal);
                     Err(refusal)
                 }
                 Some(Ok(proof)) => shared.admit(connect, *door, proof).await,

@@ -2,15 +2,18 @@
 //!
 //! Built only when a rule listens: whether one does is a flag, looked up once for each generation of the rules.
 
+mod properties;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use weir_mqtt::properties::{PayloadFormat, PublishProperties};
-use weir_mqtt::{Connect, ProtocolVersion, SubscriptionFilter, TopicName, Utf8};
+use weir_mqtt::properties::{AckProperties, DisconnectProperties};
+use weir_mqtt::{Connect, ProtocolVersion, QoS, ReasonCode, SubscriptionFilter, TopicName, Utf8};
 use weir_rules::event::{Event, Publish, What};
-use weir_rules::value::{Object, Text, Value};
+use weir_rules::value::{Key, Object, Text, Value};
 
 use super::router::{qos_of, wall_ms};
+use crate::auth::{Identity, Subject};
 use crate::core::Millis;
 use crate::core::connect::Admission;
 use crate::core::message::{Message, Origin};
@@ -31,6 +34,22 @@ const CONNECTED: Name = Name {
 const DISCONNECTED: Name = Name {
     topic: "$events/client/disconnected",
     event: "client.disconnected",
+};
+const CONNACK: Name = Name {
+    topic: "$events/client/connack",
+    event: "client.connack",
+};
+const PING: Name = Name {
+    topic: "$events/client/ping",
+    event: "client.ping",
+};
+const AUTHENTICATED: Name = Name {
+    topic: "$events/auth/check_authn_complete",
+    event: "client.check_authn_complete",
+};
+const AUTHORIZED: Name = Name {
+    topic: "$events/auth/check_authz_complete",
+    event: "client.check_authz_complete",
 };
 const SUBSCRIBED: Name = Name {
     topic: "$events/session/subscribed",
@@ -69,6 +88,14 @@ pub(crate) struct Watch {
     pub(crate) connected: bool,
     /// `$events/client/disconnected`
     pub(crate) disconnected: bool,
+    /// `$events/client/connack`
+    pub(crate) connack: bool,
+    /// `$events/client/ping`
+    pub(crate) ping: bool,
+    /// `$events/auth/check_authn_complete`
+    pub(crate) authenticated: bool,
+    /// `$events/auth/check_authz_complete`
+    pub(crate) authorized: bool,
     /// `$events/session/subscribed`
     pub(crate) subscribed: bool,
     /// `$events/session/unsubscribed`
@@ -94,6 +121,10 @@ impl Watch {
             generation: Some(generation),
             connected: pipeline.wants_event(CONNECTED.topic),
             disconnected: pipeline.wants_event(DISCONNECTED.topic),
+            connack: pipeline.wants_event(CONNACK.topic),
+            ping: pipeline.wants_event(PING.topic),
+            authenticated: pipeline.wants_event(AUTHENTICATED.topic),
+            authorized: pipeline.wants_event(AUTHORIZED.topic),
             subscribed: pipeline.wants_event(SUBSCRIBED.topic),
             unsubscribed: pipeline.wants_event(UNSUBSCRIBED.topic),
             dropped: pipeline.wants_event(DROPPED.topic),
@@ -110,11 +141,15 @@ pub(crate) struct ClientInfo {
     /// Who.
     pub(crate) origin: Arc<Origin>,
     /// The listener's address.
-    pub(crate) local: Option<std::net::SocketAddr>,
+    pub(crate) local: Option<SocketAddr>,
     /// The protocol.
     pub(crate) version: ProtocolVersion,
     /// When it connected, by the wall clock.
     pub(crate) connected_at_ms: i64,
+    /// Whether it began a session of its own.
+    pub(crate) clean_start: bool,
+    /// The properties of its CONNECT, where a rule listened for them when it came.
+    pub(crate) connect_properties: Option<Arc<Object>>,
     /// Seconds of silence that it promised not to exceed; 0: any.
     pub(crate) keep_alive_s: u16,
     /// Of two connections of one client, the later one's is greater, over restarts too.
@@ -154,12 +189,23 @@ impl Fields {
     }
 
     fn protocol(self, info: &ClientInfo) -> Self {
-        self.client(&info.origin)
+        let origin = &info.origin;
+        self.text("clientid", &origin.client_id)
+            .optional("username", origin.username.as_ref().map(text_of))
+            .optional("peername", origin.peer.map(|peer| peer.to_string()))
             .optional("sockname", info.local.map(|local| local.to_string()))
             .set("proto_name", info.version.protocol_name())
             .set("proto_ver", i64::from(info.version.level()))
-            .set("connected_at", info.connected_at_ms)
-            .attributes(&info.origin)
+    }
+
+    /// What was agreed on when the client came.
+    fn connection(self, info: &ClientInfo, expiry_s: u32) -> Self {
+        let properties = info.connect_properties.clone().unwrap_or_default();
+        self.protocol(info)
+            .set("keepalive", i64::from(info.keep_alive_s))
+            .set("clean_start", info.clean_start)
+            .set("expiry_interval", i64::from(expiry_s))
+            .set("conn_props", Value::Object(properties))
     }
 
     /// What the sign-in said of the client; an empty object for nothing.
@@ -183,7 +229,7 @@ impl Fields {
                 message
                     .properties
                     .as_deref()
-                    .map(properties_object)
+                    .map(properties::of_publish)
                     .unwrap_or_default(),
             )
             .set("publish_received_at", signed(message.accepted_at))
@@ -210,25 +256,158 @@ fn signed(at: Millis) -> i64 {
     i64::try_from(at).unwrap_or(i64::MAX)
 }
 
-/// A client is connected.
-pub(crate) fn connected(info: &ClientInfo, connect: &Connect, admission: &Admission) -> Event {
-    Fields::new()
-        .protocol(info)
-        .set("mountpoint", Value::Undefined)
-        .set("keepalive", i64::from(admission.keep_alive_s))
+/// Who is at the other end of a connection that is only coming about.
+pub(crate) struct Caller<'c> {
+    /// What it sent.
+    pub(crate) connect: &'c Connect,
+    /// Its address.
+    pub(crate) peer: Option<SocketAddr>,
+    /// The listener's address.
+    pub(crate) local: Option<SocketAddr>,
+}
+
+impl Caller<'_> {
+    fn fields(&self) -> Fields {
+        Fields::new()
+            .text("clientid", &self.connect.client_id)
+            .optional("username", self.connect.username.as_ref().map(text_of))
+            .optional("peername", self.peer.map(|peer| peer.to_string()))
+    }
+}
+
+/// CONNACK has been answered to a client that is not admitted.
+pub(crate) fn refused(caller: &Caller<'_>, reason: ReasonCode) -> Event {
+    let connect = caller.connect;
+    let expiry_s = connect.properties.session_expiry_interval_s.unwrap_or(0);
+    caller
+        .fields()
+        .optional("sockname", caller.local.map(|local| local.to_string()))
+        .set("proto_name", connect.version.protocol_name())
+        .set("proto_ver", i64::from(connect.version.level()))
+        .set("keepalive", i64::from(connect.keep_alive_s))
         .set("clean_start", connect.clean_start)
-        .set("receive_maximum", i64::from(admission.link.receive_maximum))
-        .set("expiry_interval", i64::from(admission.session_expiry_s))
-        .set("is_bridge", false)
+        .set("expiry_interval", i64::from(expiry_s))
+        .set("connected_at", wall_ms())
+        .set("conn_props", properties::of_connect(&connect.properties))
+        .set("reason_code", connack_reason(connect.version, reason))
+        .event(&CONNACK)
+}
+
+/// CONNACK has welcomed a client.
+pub(crate) fn welcomed(info: &ClientInfo, admission: &Admission) -> Event {
+    Fields::new()
+        .connection(info, admission.session_expiry_s)
+        .set("connected_at", info.connected_at_ms)
         .set(
-            "conn_props",
-            user_properties_object(&connect.properties.user_properties),
+            "reason_code",
+            connack_reason(info.version, ReasonCode::Success),
         )
+        .event(&CONNACK)
+}
+
+/// A client has sent PINGREQ.
+pub(crate) fn ping(info: &ClientInfo, expiry_s: u32) -> Event {
+    Fields::new().connection(info, expiry_s).event(&PING)
+}
+
+/// The names of MQTT 5; before it, those of its few return codes, spelt as EMQX does.
+fn connack_reason(version: ProtocolVersion, reason: ReasonCode) -> &'static str {
+    if version.is_v5() {
+        return reason.name();
+    }
+    match reason {
+        ReasonCode::Success => "connection_accepted",
+        ReasonCode::UnsupportedProtocolVersion => "unacceptable_protocol_version",
+        ReasonCode::ClientIdentifierNotValid => "client_identifier_not_valid",
+        ReasonCode::BadUserNameOrPassword => "malformed_username_or_password",
+        ReasonCode::NotAuthorized | ReasonCode::Banned => "unauthorized_client",
+        _ => "server_unavaliable",
+    }
+}
+
+/// The properties of a CONNECT, as rules see them.
+pub(crate) fn connect_properties(connect: &Connect) -> Arc<Object> {
+    Arc::new(properties::of_connect(&connect.properties))
+}
+
+/// The authenticators have answered.
+pub(crate) fn authenticated(caller: &Caller<'_>, answer: Result<&Identity, ReasonCode>) -> Event {
+    let identity = answer.ok();
+    let attributes = identity.and_then(attributes).unwrap_or_default();
+    caller
+        .fields()
+        .set(
+            "reason_code",
+            answer.err().unwrap_or(ReasonCode::Success).name(),
+        )
+        .set(
+            "is_superuser",
+            identity.is_some_and(|identity| identity.superuser),
+        )
+        .set(
+            "is_anonymous",
+            identity.is_some_and(|identity| identity.username.is_none()),
+        )
+        .set("client_attrs", Value::Object(attributes))
+        .event(&AUTHENTICATED)
+}
+
+/// What the sign-in said of a client, as rules see it.
+pub(crate) fn attributes(identity: &Identity) -> Option<Arc<Object>> {
+    let attributes: Object = identity
+        .attributes
+        .iter()
+        .map(|(name, value)| (Key::from(name.as_str()), Value::from(value.as_str())))
+        .collect();
+    (!attributes.is_empty()).then(|| Arc::new(attributes))
+}
+
+/// A client as the origin of what it does.
+fn origin_of(client_id: &Utf8, subject: Option<&Subject>) -> Origin {
+    Origin {
+        client_id: client_id.clone(),
+        username: subject.and_then(|subject| subject.username.clone()),
+        peer: subject.and_then(|subject| subject.peer),
+        attributes: subject.and_then(|subject| attributes(&subject.identity)),
+    }
+}
+
+/// The access list was asked.
+pub(crate) fn authorized(
+    subject: &Subject,
+    action: &'static str,
+    topic: &str,
+    allowed: bool,
+) -> Event {
+    let origin = origin_of(&subject.client_id, Some(subject));
+    Fields::new()
+        .client(&origin)
+        .set("topic", topic)
+        .set("action", action)
+        .set("authz_source", "acl")
+        .set("result", if allowed { "allow" } else { "deny" })
+        .attributes(&origin)
+        .event(&AUTHORIZED)
+}
+
+/// A client is connected.
+pub(crate) fn connected(info: &ClientInfo, admission: &Admission) -> Event {
+    Fields::new()
+        .connection(info, admission.session_expiry_s)
+        .set("mountpoint", Value::Undefined)
+        .set("receive_maximum", i64::from(admission.link.receive_maximum))
+        .set("is_bridge", false)
+        .set("connected_at", info.connected_at_ms)
+        .attributes(&info.origin)
         .event(&CONNECTED)
 }
 
-/// A client is gone.
-pub(crate) fn disconnected(info: &ClientInfo, reason: CloseReason) -> Event {
+/// A client is gone; `said` is what its DISCONNECT carried.
+pub(crate) fn disconnected(
+    info: &ClientInfo,
+    reason: CloseReason,
+    said: Option<&DisconnectProperties>,
+) -> Event {
     let reason = match reason {
         CloseReason::ProtocolError | CloseReason::ServerShutdown => "internal_error",
         other => other.name(),
@@ -237,35 +416,49 @@ pub(crate) fn disconnected(info: &ClientInfo, reason: CloseReason) -> Event {
         .protocol(info)
         .set("reason", reason)
         .set("disconnected_at", wall_ms())
-        .set("disconn_props", Object::default())
+        .set("connected_at", info.connected_at_ms)
+        .set(
+            "disconn_props",
+            said.map(properties::of_disconnect).unwrap_or_default(),
+        )
+        .attributes(&info.origin)
         .event(&DISCONNECTED)
 }
 
-/// A session has subscribed.
+/// A session has subscribed; `user_properties` are those of the SUBSCRIBE.
 pub(crate) fn subscribed(
     info: &ClientInfo,
     filter: &SubscriptionFilter,
     options: SubscriptionOptions,
+    user_properties: &[(Utf8, Utf8)],
 ) -> Event {
-    let id = options.id.map(|id| i64::from(id.get()));
     Fields::new()
         .client(&info.origin)
         .set("topic", filter.to_string())
         .set("qos", i64::from(options.qos.as_u8()))
         .set(
             "sub_props",
-            Fields::new().optional("Subscription-Identifier", id).0,
+            properties::of_subscribe(options.id, user_properties),
         )
         .attributes(&info.origin)
         .event(&SUBSCRIBED)
 }
 
-/// A session has unsubscribed.
-pub(crate) fn unsubscribed(info: &ClientInfo, filter: &SubscriptionFilter) -> Event {
+/// A session has unsubscribed; `qos` is the one that it had, `user_properties` are those of the UNSUBSCRIBE.
+pub(crate) fn unsubscribed(
+    info: &ClientInfo,
+    filter: &SubscriptionFilter,
+    qos: QoS,
+    user_properties: &[(Utf8, Utf8)],
+) -> Event {
     Fields::new()
         .client(&info.origin)
         .set("topic", filter.to_string())
-        .set("unsub_props", Object::default())
+        .set("qos", i64::from(qos.as_u8()))
+        .set(
+            "unsub_props",
+            properties::of_subscribe(None, user_properties),
+        )
         .attributes(&info.origin)
         .event(&UNSUBSCRIBED)
 }
@@ -279,22 +472,35 @@ pub(crate) fn message_dropped(message: &Message, reason: &'static str) -> Event 
         .event(&DROPPED)
 }
 
+/// The client that a message went to, or did not.
+#[derive(Clone, Copy)]
+pub(crate) struct Receiver<'r> {
+    /// Its identifier.
+    pub(crate) client_id: &'r Utf8,
+    /// What else is known of it; `None` before it has connected once.
+    pub(crate) subject: Option<&'r Subject>,
+}
+
 /// Something became of a message at one receiver.
 pub(crate) fn of_receiver(
     name: &Name,
     message: &Message,
-    receiver: &Utf8,
+    receiver: Receiver<'_>,
     reason: Option<&'static str>,
+    acknowledgement: Option<&AckProperties>,
 ) -> Event {
+    let origin = origin_of(receiver.client_id, receiver.subject);
+    let sender = &message.origin;
     Fields::new()
-        .text("clientid", receiver)
-        .text("from_clientid", &message.origin.client_id)
-        .optional(
-            "from_username",
-            message.origin.username.as_ref().map(text_of),
-        )
+        .client(&origin)
+        .text("from_clientid", &sender.client_id)
+        .optional("from_username", sender.username.as_ref().map(text_of))
         .message(message)
         .optional("reason", reason)
+        .optional(
+            "puback_props",
+            acknowledgement.map(properties::of_acknowledgement),
+        )
         .event(name)
 }
 
@@ -313,7 +519,7 @@ pub(crate) fn rule_publish(message: &Message) -> Publish {
         properties: message
             .properties
             .as_deref()
-            .map(|properties| Arc::new(properties_object(properties))),
+            .map(|properties| Arc::new(properties::of_publish(properties))),
         received_at_ms: wall_ms(),
         hops: message.hops,
         made_by: message.made_by.clone(),
@@ -328,7 +534,7 @@ pub(crate) fn message_of(publish: Publish, now: Millis) -> Option<Message> {
     let properties = publish
         .properties
         .as_deref()
-        .map(properties_of)
+        .map(properties::to_publish)
         .filter(|properties| !properties.is_empty());
     let expiry_s = properties
         .as_ref()
@@ -352,105 +558,4 @@ pub(crate) fn message_of(publish: Publish, now: Millis) -> Option<Message> {
         made_by: publish.made_by,
         ..Message::new(topic, publish.payload, qos_of(publish.qos), publish.retain)
     })
-}
-
-const PAYLOAD_FORMAT: &str = "Payload-Format-Indicator";
-const MESSAGE_EXPIRY: &str = "Message-Expiry-Interval";
-const CONTENT_TYPE: &str = "Content-Type";
-const RESPONSE_TOPIC: &str = "Response-Topic";
-const CORRELATION_DATA: &str = "Correlation-Data";
-const USER_PROPERTY: &str = "User-Property";
-const USER_PROPERTY_PAIRS: &str = "User-Property-Pairs";
-
-/// MQTT 5 properties under their hyphenated names.
-fn properties_object(properties: &PublishProperties) -> Object {
-    let format = properties
-        .payload_format_indicator
-        .map(|format| i64::from(format == PayloadFormat::Utf8));
-    let response_topic = properties
-        .response_topic
-        .as_ref()
-        .map(|topic| text_of(topic.as_utf8()));
-    let mut fields = Fields::new()
-        .optional(PAYLOAD_FORMAT, format)
-        .optional(
-            MESSAGE_EXPIRY,
-            properties.message_expiry_interval_s.map(i64::from),
-        )
-        .optional(CONTENT_TYPE, properties.content_type.as_ref().map(text_of))
-        .optional(RESPONSE_TOPIC, response_topic)
-        .optional(
-            CORRELATION_DATA,
-            properties.correlation_data.clone().map(Text::from_bytes),
-        );
-    fields
-        .0
-        .extend(user_properties_object(&properties.user_properties));
-    fields.0
-}
-
-fn user_properties_object(pairs: &[(Utf8, Utf8)]) -> Object {
-    if pairs.is_empty() {
-        return Object::default();
-    }
-    let map = pairs.iter().fold(Fields::new(), |fields, (key, value)| {
-        fields.text(key, value)
-    });
-    let list: Vec<Value> = pairs
-        .iter()
-        .map(|(key, value)| Fields::new().text("key", key).text("value", value).0.into())
-        .collect();
-    Fields::new()
-        .set(USER_PROPERTY, map.0)
-        .set(USER_PROPERTY_PAIRS, list)
-        .0
-}
-
-/// The way back; what does not fit is left out.
-fn properties_of(object: &Object) -> PublishProperties {
-    let text = |key: &str| object.get(key).and_then(utf8_of);
-    let number = |key: &str| match object.get(key) {
-        Some(Value::Int(number)) => u32::try_from(*number).ok(),
-        _ => None,
-    };
-    let format = |number| match number {
-        0 => Some(PayloadFormat::Unspecified),
-        1 => Some(PayloadFormat::Utf8),
-        _ => None,
-    };
-    PublishProperties {
-        payload_format_indicator: number(PAYLOAD_FORMAT).and_then(format),
-        message_expiry_interval_s: number(MESSAGE_EXPIRY),
-        content_type: text(CONTENT_TYPE),
-        response_topic: text(RESPONSE_TOPIC).and_then(|topic| TopicName::parse(topic).ok()),
-        correlation_data: object.get(CORRELATION_DATA).and_then(bytes_of),
-        user_properties: user_properties_of(object),
-        ..PublishProperties::default()
-    }
-}
-
-fn user_properties_of(object: &Object) -> Vec<(Utf8, Utf8)> {
-    let pair = |pair: &Value| match pair {
-        Value::Object(pair) => Some((utf8_of(pair.get("key")?)?, utf8_of(pair.get("value")?)?)),
-        _ => None,
-    };
-    match (object.get(USER_PROPERTY_PAIRS), object.get(USER_PROPERTY)) {
-        (Some(Value::Array(pairs)), _) => pairs.iter().filter_map(pair).collect(),
-        (_, Some(Value::Object(map))) => map
-            .iter()
-            .filter_map(|(key, value)| Some((Utf8::new(key).ok()?, utf8_of(value)?)))
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn bytes_of(value: &Value) -> Option<Bytes> {
-    match value {
-        Value::Text(text) => Some(text.bytes().clone()),
-        _ => None,
-    }
-}
-
-fn utf8_of(value: &Value) -> Option<Utf8> {
-    Utf8::try_from(bytes_of(value)?).ok()
 }
