@@ -27,6 +27,9 @@ impl Env for Nowhere {
     fn node(&self) -> &str {
         "bench"
     }
+    fn hostname(&self) -> &str {
+        "machine"
+    }
     fn variable(&self, _: &str) -> Option<String> {
         None
     }

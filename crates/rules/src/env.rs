@@ -12,6 +12,8 @@ pub trait Env {
     fn time_zone(&self) -> &jiff::tz::TimeZone;
     /// This broker's name.
     fn node(&self) -> &str;
+    /// The machine's name.
+    fn hostname(&self) -> &str;
     /// The operator's variable of that name (`WEIRVAR_name`, else `EMQXVAR_name`).
     fn variable(&self, name: &str) -> Option<String>;
     /// The key-value store that all rules of a broker share.

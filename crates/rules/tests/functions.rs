@@ -52,6 +52,9 @@ impl Env for World {
         "weir@test"
     }
 
+    fn hostname(&self) -> &str {
+        "machine"
+    }
     fn variable(&self, name: &str) -> Option<String> {
         (name == "SITE").then(|| "hall 7".to_owned())
     }

@@ -1,7 +1,7 @@
 //! What rules may ask of the world, answered for a running broker: clock, chance, names, and the store they share.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ahash::AHashMap;
@@ -120,6 +120,13 @@ impl Env for Moment<'_> {
         &self.world.node
     }
 
+    fn hostname(&self) -> &str {
+        static NAME: OnceLock<String> = OnceLock::new();
+        NAME.get_or_init(|| {
+            let system = rustix::system::uname();
+            system.nodename().to_string_lossy().into_owned()
+        })
+    }
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(format!("WEIRVAR_{name}"))
             .or_else(|_| std::env::var(format!("EMQXVAR_{name}")))

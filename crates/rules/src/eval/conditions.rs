@@ -220,19 +220,16 @@ impl Compiler<'_> {
     }
 
     fn regex(&mut self, value: &Expr, pattern: &Expr, negated: bool, view: &View) -> Test {
-        let value = self.value(value, view);
+        let (value, place) = (self.value(value, view), pattern.at);
         if let Some(pattern) = pattern
             .literal()
             .and_then(Value::as_str)
             .and_then(|pattern| Pattern::new(pattern).ok())
         {
+            let at = place;
             return Box::new(move |scope| {
                 let value = value(scope)?;
-                Ok(Some(
-                    value
-                        .as_str()
-                        .is_some_and(|text| pattern.is_match(text) != negated),
-                ))
+                found(&pattern, &value, negated).map_err(|fault| scope.fail(at, &fault))
             });
         }
         let at = pattern.at;
@@ -242,18 +239,14 @@ impl Compiler<'_> {
             let Some(source) = pattern.as_str() else {
                 return Err(not_text(scope, at, "RLIKE", &pattern));
             };
-            let pattern = Pattern::recent(source).map_err(|message| {
+            let compiled = Pattern::recent(source).map_err(|message| {
                 let fault = Fault::new(
                     ErrorKind::BadArgument,
                     format!("not a regular expression: {message}"),
                 );
                 scope.fail(at, &fault.with_value(pattern.clone()))
             })?;
-            Ok(Some(
-                value
-                    .as_str()
-                    .is_some_and(|text| pattern.is_match(text) != negated),
-            ))
+            found(&compiled, &value, negated).map_err(|fault| scope.fail(at, &fault))
         })
     }
 }
@@ -287,5 +280,13 @@ fn truth(value: &Value) -> Result<Option<bool>, Fault> {
             let message = format!("a condition is a boolean, not {}", other.article_name());
             Err(Fault::new(ErrorKind::NotBoolean, message).with_value(other.clone()))
         }
+    }
+}
+
+/// What is no text is found by no pattern, and not found by none either.
+fn found(pattern: &Pattern, value: &Value, negated: bool) -> Result<Option<bool>, Fault> {
+    match value.as_str() {
+        Some(text) => Ok(Some(pattern.is_match(text)? != negated)),
+        None => Ok(Some(false)),
     }
 }

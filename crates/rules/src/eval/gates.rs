@@ -236,7 +236,8 @@ impl Compiler<'_> {
             ExprKind::Like { value, pattern, .. } if is_text(pattern) => self.safe(value, view),
             ExprKind::Regex { value, pattern, .. } => {
                 let pattern = pattern.literal().and_then(Value::as_str)?;
-                Pattern::new(pattern).ok()?;
+                // One that turns back may give up, which is an error.
+                Pattern::new(pattern).ok().filter(Pattern::is_linear)?;
                 self.safe(value, view)
             }
             ExprKind::TopicMatch { topic, filter } => values(&[topic, filter]),

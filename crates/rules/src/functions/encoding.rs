@@ -5,11 +5,12 @@ use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use percent_encoding::percent_encode;
+use serde_json_path::JsonPath;
 
 use super::call::{self, Call};
 use super::conversion::{hex_bytes, hex_text};
 use super::{Category, Function, Param, StrictBody};
-use crate::error::Fault;
+use crate::error::{ErrorKind, Fault};
 use crate::json;
 use crate::template::URL_ESCAPED;
 use crate::value::Value;
@@ -64,6 +65,16 @@ pub(super) const FUNCTIONS: &[Function] = &[
             let options = Options::of(call, 1)?;
             decoded(call, options)
         },
+    ),
+    encoding(
+        "json_path",
+        &[&[Param::any("x"), Param::text("path")]],
+        "The values that an RFC 9535 query finds, as an array; `x` is a value or its JSON text.",
+        &[
+            ("json_path({'a': [1, 2, 3]}, '$.a[1:]')", "[2, 3]"),
+            ("json_path('[{\"t\":1},{\"t\":9}]', '$[?@.t > 5].t')", "[9]"),
+        ],
+        json_path,
     ),
     encoding(
         "json_encode",
@@ -175,6 +186,34 @@ pub(super) const FUNCTIONS: &[Function] = &[
         },
     ),
 ];
+
+fn json_path(call: &mut Call<'_>) -> Result<Value, Fault> {
+    let query = JsonPath::parse(call.text(1)?)
+        .map_err(|error| call.bad(1, &format!("is no JSON path: {error}")))?;
+    let mut text = Vec::new();
+    let text = match call.value(0) {
+        Value::Text(text) => text.as_bytes(),
+        value => {
+            json::encode(value, &mut text)?;
+            &text
+        }
+    };
+    // Decoded by the language's own rules first: depth, strictness, repeated keys.
+    let value = json::decode(text)?;
+    let value = serde_json::to_value(&value)
+        .map_err(|error| Fault::new(ErrorKind::Json, error.to_string()))?;
+    let nodes = query.query(&value).all();
+    let found = nodes.into_iter().map(|node| {
+        let text = serde_json::to_vec(node)
+            .map_err(|error| Fault::new(ErrorKind::Json, error.to_string()))?;
+        json::decode(&text)
+    });
+    call::array(
+        found
+            .take(call::MAX_ELEMENTS + 1)
+            .collect::<Result<_, Fault>>()?,
+    )
+}
 
 #[derive(Clone, Copy, Default)]
 struct Options {

@@ -188,10 +188,6 @@ pub fn not_provided(name: &str) -> Option<&'static str> {
         "sparkplug_encode" | "sparkplug_decode" => {
             Some("weir does not decode Sparkplug B payloads")
         }
-        "hostname" => Some(
-            "a rule cannot ask for the machine; use `node`, or `getenv` for a name that you set",
-        ),
-        "json_path" => Some("use paths, FOREACH or `json_value`"),
         "jq" => Some("this build has no jq; use paths, FOREACH or a user function"),
         name if name.starts_with("avro_") => Some(EXTERNAL_SCHEMA),
         name if name.starts_with("emqx_rule_funcs") => Some(

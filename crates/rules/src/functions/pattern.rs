@@ -1,20 +1,30 @@
 //! Regular expressions: the syntax of the `regex` crate with ASCII-only `\d \w \s \b`, in linear time.
 //!
-//! Look-around and back-references, which a linear engine cannot do, are refused with that reason.
+//! Look-around and back-references, which a linear engine cannot do, run on a backtracking engine whose steps are counted.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use regex::{Captures, Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder};
+
+use crate::error::{ErrorKind, Fault};
 
 /// The memory that one compiled pattern may take: enough for `\w{1,200}`, not for an attack.
 const SIZE_LIMIT_BYTES: usize = 1024 * 1024;
+/// How often the backtracking engine may turn back in one search (rule-SQL §14).
+const BACKTRACK_LIMIT: usize = 1_000_000;
 /// How many patterns that are not literals a thread keeps compiled.
 const RECENT: usize = 16;
 
 /// A compiled regular expression.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern(Engine);
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Linear(Regex),
+    Backtracking(Box<fancy_regex::Regex>),
+}
 
 /// Work done once for a literal argument.
 #[derive(Clone, Debug)]
@@ -23,18 +33,75 @@ pub enum Prepared {
     Regex(Pattern),
 }
 
+/// The groups of one match; group 0 is the match.
+pub enum Groups<'t> {
+    /// Of the linear engine.
+    Linear(regex::Captures<'t>),
+    /// Of the backtracking engine.
+    Backtracking(fancy_regex::Captures<'t, str>),
+}
+
+impl<'t> Groups<'t> {
+    /// How many groups the pattern has, the match included.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Linear(captures) => captures.len(),
+            Self::Backtracking(captures) => captures.len(),
+        }
+    }
+
+    /// The text of a group, where it took part in the match.
+    pub fn get(&self, group: usize) -> Option<&'t str> {
+        match self {
+            Self::Linear(captures) => captures.get(group).map(|found| found.as_str()),
+            Self::Backtracking(captures) => captures.get(group).map(|found| found.as_str()),
+        }
+    }
+
+    /// Where the match starts and ends, in bytes.
+    pub fn place(&self) -> (usize, usize) {
+        let place = match self {
+            Self::Linear(captures) => captures.get(0).map(|found| (found.start(), found.end())),
+            Self::Backtracking(captures) => {
+                captures.get(0).map(|found| (found.start(), found.end()))
+            }
+        };
+        place.unwrap_or_default()
+    }
+}
+
 impl Pattern {
     /// Compiles a pattern.
     ///
     /// # Errors
     /// Why it is none, in one line.
     pub fn new(pattern: &str) -> Result<Self, String> {
-        RegexBuilder::new(&with_ascii_classes(pattern))
+        let linear = RegexBuilder::new(&with_ascii_classes(pattern, &LINEAR_BOUNDARIES))
             .size_limit(SIZE_LIMIT_BYTES)
             .dfa_size_limit(SIZE_LIMIT_BYTES)
+            .build();
+        let error = match linear {
+            Ok(regex) => return Ok(Self(Engine::Linear(regex))),
+            Err(error) => one_line(&error),
+        };
+        if !["look-around", "backreferences"]
+            .iter()
+            .any(|feature| error.contains(feature))
+        {
+            return Err(error);
+        }
+        fancy_regex::RegexBuilder::new(&with_ascii_classes(pattern, &SPELLED_BOUNDARIES))
+            .backtrack_limit(BACKTRACK_LIMIT)
+            .delegate_size_limit(SIZE_LIMIT_BYTES)
+            .delegate_dfa_size_limit(SIZE_LIMIT_BYTES)
             .build()
-            .map(Self)
-            .map_err(|error| one_line(&error))
+            .map(|regex| Self(Engine::Backtracking(Box::new(regex))))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Whether a search takes a time that grows with the text's length only, and so never fails.
+    pub fn is_linear(&self) -> bool {
+        matches!(self.0, Engine::Linear(_))
     }
 
     /// The pattern compiled by an earlier call on this thread, or compiled now.
@@ -58,31 +125,70 @@ impl Pattern {
     }
 
     /// Whether it is found anywhere in the text.
-    pub fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text)
+    ///
+    /// # Errors
+    /// [`ErrorKind::RegexLimit`] when the backtracking engine gives up.
+    pub fn is_match(&self, text: &str) -> Result<bool, Fault> {
+        match &self.0 {
+            Engine::Linear(regex) => Ok(regex.is_match(text)),
+            Engine::Backtracking(regex) => regex.is_match(text).map_err(gave_up),
+        }
     }
 
-    /// The groups of the first match; group 0 is the match.
-    pub fn captures<'t>(&self, text: &'t str) -> Option<Captures<'t>> {
-        self.0.captures(text)
+    /// The groups of the first match.
+    ///
+    /// # Errors
+    /// As [`is_match`](Self::is_match).
+    pub fn captures<'t>(&self, text: &'t str) -> Result<Option<Groups<'t>>, Fault> {
+        match &self.0 {
+            Engine::Linear(regex) => Ok(regex.captures(text).map(Groups::Linear)),
+            Engine::Backtracking(regex) => {
+                let found = regex.captures(text).map_err(gave_up)?;
+                Ok(found.map(Groups::Backtracking))
+            }
+        }
     }
 
-    /// The groups of every match, left to right.
+    /// The groups of every match, left to right. After an error there is no further one.
     pub fn captures_iter<'r, 't>(
         &'r self,
         text: &'t str,
-    ) -> impl Iterator<Item = Captures<'t>> + use<'r, 't> {
-        self.0.captures_iter(text)
-    }
-
-    /// The first match.
-    pub fn find<'t>(&self, text: &'t str) -> Option<&'t str> {
-        self.0.find(text).map(|found| found.as_str())
+    ) -> Box<dyn Iterator<Item = Result<Groups<'t>, Fault>> + 'r>
+    where
+        't: 'r,
+    {
+        match &self.0 {
+            Engine::Linear(regex) => Box::new(
+                regex
+                    .captures_iter(text)
+                    .map(|found| Ok(Groups::Linear(found))),
+            ),
+            Engine::Backtracking(regex) => Box::new(
+                regex
+                    .captures_iter(text)
+                    .map(|found| found.map(Groups::Backtracking).map_err(gave_up)),
+            ),
+        }
     }
 }
 
+fn gave_up(error: fancy_regex::Error) -> Fault {
+    Fault::new(
+        ErrorKind::RegexLimit,
+        format!("the regular expression takes too long on this text: {error}"),
+    )
+}
+
+/// What `\b` and `\B` become.
+type Boundaries = [&'static str; 2];
+const LINEAR_BOUNDARIES: Boundaries = [r"(?-u:\b)", r"(?-u:\B)"];
+const SPELLED_BOUNDARIES: Boundaries = [
+    "(?:(?<![0-9A-Za-z_])(?=[0-9A-Za-z_])|(?<=[0-9A-Za-z_])(?![0-9A-Za-z_]))",
+    "(?:(?<![0-9A-Za-z_])(?![0-9A-Za-z_])|(?<=[0-9A-Za-z_])(?=[0-9A-Za-z_]))",
+];
+
 /// Spells `\d \w \s \b` and their opposites out in ASCII: turning Unicode off would also change `.` and letters.
-fn with_ascii_classes(pattern: &str) -> String {
+fn with_ascii_classes(pattern: &str, boundaries: &Boundaries) -> String {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut chars = pattern.chars().peekable();
     // Brackets nest in this syntax: `[a-z&&[^b]]`.
@@ -91,8 +197,10 @@ fn with_ascii_classes(pattern: &str) -> String {
         match c {
             '\\' => match chars.next() {
                 // `\b{start}` and its kin are word boundaries of the engine's own.
-                Some('b') if depth == 0 && chars.peek() != Some(&'{') => out.push_str(r"(?-u:\b)"),
-                Some('B') if depth == 0 => out.push_str(r"(?-u:\B)"),
+                Some('b') if depth == 0 && chars.peek() != Some(&'{') => {
+                    out.push_str(boundaries[0]);
+                }
+                Some('B') if depth == 0 => out.push_str(boundaries[1]),
                 Some(class) => match ascii_class(class) {
                     Some(spelled) => out.push_str(spelled),
                     None => out.extend(['\\', class]),
@@ -146,23 +254,44 @@ mod tests {
 
     #[test]
     fn classes_are_ascii_and_the_dot_is_a_code_point() {
-        assert!(!Pattern::new(r"^\d$").unwrap().is_match("٣"));
-        assert!(!Pattern::new(r"^[\d\w]$").unwrap().is_match("é"));
-        assert!(Pattern::new(r"^[^\d]$").unwrap().is_match("é"));
-        assert!(Pattern::new(r"^.$").unwrap().is_match("é"));
-        assert!(Pattern::new(r"\bb\b").unwrap().is_match("é b"));
-        assert!(Pattern::new(r"éb\B").unwrap().is_match("ébc"));
-        assert!(Pattern::new(r"^\\d$").unwrap().is_match(r"\d"));
-        assert!(Pattern::new(r"^[]a]+$").unwrap().is_match("]a"));
-        assert!(Pattern::new(r"^[[:alpha:]\s]+$").unwrap().is_match("a b"));
-        assert!(!Pattern::new(r"a$").unwrap().is_match("a\n"));
+        assert!(!Pattern::new(r"^\d$").unwrap().is_match("٣").unwrap());
+        assert!(!Pattern::new(r"^[\d\w]$").unwrap().is_match("é").unwrap());
+        assert!(Pattern::new(r"^[^\d]$").unwrap().is_match("é").unwrap());
+        assert!(Pattern::new(r"^.$").unwrap().is_match("é").unwrap());
+        assert!(Pattern::new(r"\bb\b").unwrap().is_match("é b").unwrap());
+        assert!(Pattern::new(r"éb\B").unwrap().is_match("ébc").unwrap());
+        assert!(Pattern::new(r"^\\d$").unwrap().is_match(r"\d").unwrap());
+        assert!(Pattern::new(r"^[]a]+$").unwrap().is_match("]a").unwrap());
+        assert!(
+            Pattern::new(r"^[[:alpha:]\s]+$")
+                .unwrap()
+                .is_match("a b")
+                .unwrap()
+        );
+        assert!(!Pattern::new(r"a$").unwrap().is_match("a\n").unwrap());
     }
 
     #[test]
     fn a_bad_pattern_says_why_in_one_line() {
         assert_eq!(Pattern::new("(").unwrap_err(), "unclosed group");
-        assert!(Pattern::new("(?=a)").unwrap_err().contains("look-around"));
         assert!(Pattern::new(r"(\w{9000}){9000}").is_err());
+    }
+
+    #[test]
+    fn look_around_and_back_references_work_within_a_number_of_steps() {
+        let pattern = Pattern::new(r"^(?!a)(\w)\1\b(?<=b)").unwrap();
+        assert!(!pattern.is_linear());
+        assert!(pattern.is_match("bb-").unwrap());
+        assert!(pattern.is_match("bbé").unwrap(), "é is no word character");
+        assert!(!pattern.is_match("aa").unwrap());
+        assert!(!pattern.is_match("bbb").unwrap());
+        assert_eq!(pattern.captures("bb").unwrap().unwrap().get(1), Some("b"));
+        assert!(Pattern::new(r"(?=a").is_err());
+        let explodes = Pattern::new(r"^(a|aa|aaa)+\1b$").unwrap();
+        let error = explodes
+            .is_match(&format!("{}!", "a".repeat(64)))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RegexLimit);
     }
 
     #[test]
@@ -172,6 +301,7 @@ mod tests {
                 Pattern::recent(&format!("^a{n}$"))
                     .unwrap()
                     .is_match(&format!("a{n}"))
+                    .unwrap()
             );
         }
         let first = Pattern::recent("^a99$").unwrap();

@@ -158,6 +158,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     Function::new(
         Category::Store,
+        "hostname",
+        &[&[]],
+        "The name of the machine that the broker runs on.",
+        &[("is_str(hostname())", "true")],
+        |call| Ok(call.env.hostname().into()),
+    )
+    .reads(),
+    Function::new(
+        Category::Store,
         "getenv",
         &[&[Param::text("name")]],
         "The environment variable `WEIRVAR_name`, else `EMQXVAR_name`, else `''`.",

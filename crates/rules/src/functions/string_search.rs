@@ -260,14 +260,11 @@ pub(super) const MATCHING: &[Function] = &[
         |call| {
             let text = call.text(0)?;
             call.with_pattern(1, |pattern| {
-                let Some(captures) = pattern.captures(text) else {
+                let Some(found) = pattern.captures(text)? else {
                     return Ok(Vec::new().into());
                 };
-                let groups: Vec<Option<&str>> = captures
-                    .iter()
-                    .skip(1)
-                    .map(|group| group.map(|group| group.as_str()))
-                    .collect();
+                let groups: Vec<Option<&str>> =
+                    (1..found.count()).map(|group| found.get(group)).collect();
                 let kept = groups
                     .iter()
                     .rposition(Option::is_some)
@@ -287,7 +284,8 @@ pub(super) const MATCHING: &[Function] = &[
         |call| {
             let text = call.text(0)?;
             call.with_pattern(1, |pattern| {
-                Ok(pattern.find(text).map_or(Value::Undefined, Value::from))
+                let found = pattern.captures(text)?.and_then(|found| found.get(0));
+                Ok(found.map_or(Value::Undefined, Value::from))
             })
         },
     ),
@@ -303,7 +301,7 @@ fn texts<'t>(parts: impl Iterator<Item = &'t str>) -> Result<Value, Fault> {
 
 fn matches(call: &mut Call<'_>) -> Result<Value, Fault> {
     let text = call.text(0)?;
-    call.with_pattern(1, |pattern| Ok(Value::Bool(pattern.is_match(text))))
+    call.with_pattern(1, |pattern| Ok(Value::Bool(pattern.is_match(text)?)))
 }
 
 fn replaced(call: &mut Call<'_>) -> Result<Value, Fault> {
@@ -311,20 +309,17 @@ fn replaced(call: &mut Call<'_>) -> Result<Value, Fault> {
     call.with_pattern(1, |pattern| {
         let mut out = Builder::default();
         let mut end = 0;
-        for captures in pattern.captures_iter(text) {
-            let Some(found) = captures.get(0) else {
-                continue;
-            };
-            out.push(&text[end..found.start()])?;
+        for found in pattern.captures_iter(text) {
+            let found = found?;
+            let (from, to_end) = found.place();
+            out.push(&text[end..from])?;
             for piece in &to {
                 match piece {
                     Piece::Text(text) => out.push(text)?,
-                    Piece::Group(group) => {
-                        out.push(captures.get(*group).map_or("", |group| group.as_str()))?
-                    }
+                    Piece::Group(group) => out.push(found.get(*group).unwrap_or_default())?,
                 }
             }
-            end = found.end();
+            end = to_end;
         }
         out.push(&text[end..])?;
         Ok(out.finish())

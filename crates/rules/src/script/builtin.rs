@@ -120,6 +120,9 @@ impl Env for Nowhere {
         ""
     }
 
+    fn hostname(&self) -> &str {
+        ""
+    }
     fn variable(&self, _name: &str) -> Option<String> {
         None
     }

@@ -50,6 +50,9 @@ impl Env for World {
         "weir@test"
     }
 
+    fn hostname(&self) -> &str {
+        "machine"
+    }
     fn variable(&self, name: &str) -> Option<String> {
         (name == "SITE").then(|| "north".to_owned())
     }
