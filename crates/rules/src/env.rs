@@ -31,3 +31,56 @@ pub trait Store {
     /// Removes `key`, returning its value.
     fn remove(&mut self, key: &Value) -> Option<Value>;
 }
+
+/// No world at all: that of a pure function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nowhere;
+
+impl Env for Nowhere {
+    fn now_ns(&self) -> i128 {
+        0
+    }
+
+    fn random(&mut self) -> u64 {
+        0
+    }
+
+    fn time_zone(&self) -> &jiff::tz::TimeZone {
+        const UTC: &jiff::tz::TimeZone = &jiff::tz::TimeZone::UTC;
+        UTC
+    }
+
+    fn node(&self) -> &str {
+        ""
+    }
+
+    fn hostname(&self) -> &str {
+        ""
+    }
+
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn store(&mut self) -> &mut dyn Store {
+        self
+    }
+
+    fn scratch(&mut self) -> &mut dyn Store {
+        self
+    }
+}
+
+impl Store for Nowhere {
+    fn get(&self, _key: &Value) -> Option<Value> {
+        None
+    }
+
+    fn put(&mut self, _key: Value, _value: Value) -> Option<Value> {
+        None
+    }
+
+    fn remove(&mut self, _key: &Value) -> Option<Value> {
+        None
+    }
+}

@@ -1,7 +1,7 @@
 //! Decoding a payload once for all rules that match it: only what they read is built, all of it is checked.
 
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{ErrorKind, Fault};
 use crate::json::{self, Build, visit_scalars};
@@ -62,7 +62,7 @@ pub fn decode(payload: &Bytes, needs: &PathSet) -> Result<Value, Fault> {
     let result = if needs.is_whole() {
         json::parse(text, build)
     } else {
-        check_skipped(text).and_then(|()| json::parse(text, Pruned { needs, build }))
+        json::parse(text, Pruned { needs, build })
     };
     result.map_err(|error| refuse(format!("the payload is not JSON: {error}")))
 }
@@ -76,55 +76,6 @@ fn excerpt(payload: &Bytes) -> Value {
             .to_vec()
             .into(),
     )
-}
-
-/// What the deserializer does not look at in the parts that it skips: depth and surrogates.
-fn check_skipped(text: &str) -> serde_json::Result<()> {
-    let bytes = text.as_bytes();
-    let opening = bytes
-        .iter()
-        .filter(|byte| matches!(byte, b'[' | b'{'))
-        .count();
-    if opening <= json::MAX_DEPTH && !bytes.contains(&b'\\') {
-        return Ok(());
-    }
-    let (mut depth, mut in_string, mut at) = (0_usize, false, 0);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => in_string = !in_string,
-            b'\\' if in_string => {
-                at += check_escape(bytes.get(at..).unwrap_or_default())?;
-                continue;
-            }
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                if depth > json::MAX_DEPTH {
-                    return Err(json::custom("nested deeper than 128"));
-                }
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        at += 1;
-    }
-    Ok(())
-}
-
-/// The length of the escape at the start; a surrogate must be one half of a pair.
-fn check_escape(escape: &[u8]) -> serde_json::Result<usize> {
-    let unit = |from: usize| {
-        let digits = escape.get(from..from + 6)?.strip_prefix(b"\\u")?;
-        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    };
-    match unit(0) {
-        Some(0xd800..=0xdbff) => match unit(6) {
-            Some(0xdc00..=0xdfff) => Ok(12),
-            _ => Err(json::custom("lone surrogate in an escape")),
-        },
-        Some(0xdc00..=0xdfff) => Err(json::custom("lone surrogate in an escape")),
-        Some(_) => Ok(6),
-        None => Ok(2),
-    }
 }
 
 /// Builds what `needs` names and passes over the rest.
@@ -164,7 +115,8 @@ impl<'de> Visitor<'de> for Pruned<'_> {
 
     /// Only members are read here, and an array has none.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        let skipped = Skipped(self.build.deeper()?);
+        while seq.next_element_seed(skipped)?.is_some() {}
         Ok(Vec::new().into())
     }
 
@@ -179,11 +131,70 @@ impl<'de> Visitor<'de> for Pruned<'_> {
                     object.insert(key.clone(), value);
                 }
                 None => {
-                    map.next_value::<IgnoredAny>()?;
+                    map.next_value_seed(Skipped(build))?;
                 }
             }
         }
         Ok(object.into())
+    }
+}
+
+/// Passes over a value that nobody reads. It must be sound all the same, its numbers in range: what one rule reads
+/// decides nothing for another.
+#[derive(Clone, Copy)]
+struct Skipped<'a>(Build<'a>);
+
+impl<'de> DeserializeSeed<'de> for Skipped<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Skipped<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
+        self.0.visit_f64(value).map(drop)
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let member = Self(self.0.deeper()?);
+        while seq.next_element_seed(member)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let member = Self(self.0.deeper()?);
+        while map.next_key_seed(member)?.is_some() {
+            map.next_value_seed(member)?;
+        }
+        Ok(())
     }
 }
 
@@ -258,6 +269,8 @@ mod tests {
             r#"{"a":1} x"#,
             r#"{"a":1"#,
             r#"{"a":1,"b":"\x"}"#,
+            r#"{"a":1,"b":[1e999]}"#,
+            r#"{"\ud800":0,"a":1}"#,
         ] {
             assert_eq!(
                 pruned(bad, &[&["a"]]).unwrap_err().kind(),
@@ -311,7 +324,7 @@ mod tests {
         for text in [
             r#"{"a":1}"#,
             r#" { "a" : -1.5e-7 , "b" : { "c" : [ ] } } "#,
-            r#"{"x":"\ud83d\ude00\n\"","a":"\u00e9","y":1e999,"z":[{},[[]],{"q":{"r":[1,true,null]}}]}"#,
+            r#"{"x":"\ud83d\ude00\n\"","a":"\u00e9","y":1e99,"z":[{},[[]],{"q":{"r":[1,true,null]}}]}"#,
             "[1,2]",
             "7",
             "{}",
@@ -321,6 +334,7 @@ mod tests {
         for text in [
             r#"{"\u0061":1}"#,
             r#"{"a":1e999}"#,
+            r#"{"x":[1e999]}"#,
             r#"{"b":"{}"}"#,
             r#"{"a":1,}"#,
             r#"{"x":"\ud800"}"#,

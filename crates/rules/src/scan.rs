@@ -24,13 +24,6 @@ struct Notes<'t, 's> {
     slots: &'s mut Slots,
 }
 
-/// Whether a value is looked at: its numbers must be in range then.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Read {
-    Yes,
-    No,
-}
-
 impl<'t> Notes<'t, '_> {
     const fn place(&self, rest: &[u8]) -> usize {
         self.text.len() - rest.len()
@@ -39,7 +32,7 @@ impl<'t> Notes<'t, '_> {
     /// A value at which `needs` reads something, or something below it.
     fn needed(&mut self, rest: &'t [u8], needs: &PathSet, depth: usize) -> Option<&'t [u8]> {
         if needs.is_whole() {
-            let after = value(rest, depth, Read::Yes)?;
+            let after = value(rest, depth)?;
             let number = needs.values().start;
             self.slots.note(number, self.place(rest), self.place(after));
             return Some(after);
@@ -48,8 +41,7 @@ impl<'t> Notes<'t, '_> {
             [b'{', members @ ..] => self.object(members, needs, depth),
             // A step into a string decodes it.
             [b'"', ..] if !needs.is_empty() => None,
-            [b'[', ..] => value(rest, depth, Read::No),
-            _ => value(rest, depth, Read::Yes),
+            _ => value(rest, depth),
         }
     }
 
@@ -77,7 +69,7 @@ impl<'t> Notes<'t, '_> {
                     self.slots.forget(below.values());
                     self.needed(rest, below, depth + 1)?
                 }
-                None => value(rest, depth + 1, Read::No)?,
+                None => value(rest, depth + 1)?,
             };
             rest = match space(rest) {
                 [b',', rest @ ..] => space(rest),
@@ -89,13 +81,13 @@ impl<'t> Notes<'t, '_> {
 }
 
 /// What follows any value, `depth` containers deep.
-fn value(mut rest: &[u8], depth: usize, read: Read) -> Option<&[u8]> {
+fn value(mut rest: &[u8], depth: usize) -> Option<&[u8]> {
     // A bit for each container that is open: 1 for an object.
     let (mut open, mut objects) = (0, 0_u128);
     loop {
         rest = match rest {
             [b'"', text @ ..] => string(text)?.0,
-            [b'-' | b'0'..=b'9', ..] => number(rest, read)?,
+            [b'-' | b'0'..=b'9', ..] => number(rest)?,
             [b'{', inner @ ..] => {
                 if depth + open >= MAX_DEPTH {
                     return None;
@@ -187,7 +179,7 @@ fn colon(rest: &[u8]) -> Option<&[u8]> {
 
 /// What follows a number.
 #[inline(always)]
-fn number(text: &[u8], read: Read) -> Option<&[u8]> {
+fn number(text: &[u8]) -> Option<&[u8]> {
     let unsigned = match text {
         [b'-', rest @ ..] => rest,
         _ => text,
@@ -209,7 +201,7 @@ fn number(text: &[u8], read: Read) -> Option<&[u8]> {
         exponent = digits.len() - rest.len();
     }
     let plain = exponent <= 2 && text.len() - rest.len() < PLAIN_NUMBER;
-    (plain || read == Read::No).then_some(rest)
+    plain.then_some(rest)
 }
 
 /// What follows one or more digits.

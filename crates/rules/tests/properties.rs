@@ -546,8 +546,11 @@ fn the_corpus_of_the_fuzz_targets_passes() {
             .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
             .collect()
     };
-    let (texts, payloads) = (files("rule_text"), files("payload"));
-    assert!(!texts.is_empty() && !payloads.is_empty());
+    let (texts, payloads, templates) = (files("rule_text"), files("payload"), files("template"));
+    assert!(!texts.is_empty() && !payloads.is_empty() && !templates.is_empty());
+    templates
+        .iter()
+        .for_each(|template| weir_rules::template::fuzz(template));
     texts
         .iter()
         .for_each(|text| fuzz::rule_text(&String::from_utf8_lossy(text)));

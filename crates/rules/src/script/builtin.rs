@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use rhai::{Dynamic, EvalAltResult, FuncRegistration, Module, NativeCallContext};
 
 use super::convert;
-use crate::env::{Env, Store};
+use crate::env::Nowhere;
 use crate::error::Fault;
 use crate::event::{Event, What};
 use crate::functions::{self, Body, Call, Function, MAX_TEXT_BYTES, Purity, SliceArgs};
@@ -96,56 +96,5 @@ fn evaluate(function: &Function, args: &[Value]) -> Result<Value, Fault> {
                 prepared: None,
             })
         }
-    }
-}
-
-/// The world of a pure function: there is none.
-struct Nowhere;
-
-impl Env for Nowhere {
-    fn now_ns(&self) -> i128 {
-        0
-    }
-
-    fn random(&mut self) -> u64 {
-        0
-    }
-
-    fn time_zone(&self) -> &jiff::tz::TimeZone {
-        const UTC: &jiff::tz::TimeZone = &jiff::tz::TimeZone::UTC;
-        UTC
-    }
-
-    fn node(&self) -> &str {
-        ""
-    }
-
-    fn hostname(&self) -> &str {
-        ""
-    }
-    fn variable(&self, _name: &str) -> Option<String> {
-        None
-    }
-
-    fn store(&mut self) -> &mut dyn Store {
-        self
-    }
-
-    fn scratch(&mut self) -> &mut dyn Store {
-        self
-    }
-}
-
-impl Store for Nowhere {
-    fn get(&self, _key: &Value) -> Option<Value> {
-        None
-    }
-
-    fn put(&mut self, _key: Value, _value: Value) -> Option<Value> {
-        None
-    }
-
-    fn remove(&mut self, _key: &Value) -> Option<Value> {
-        None
     }
 }
