@@ -208,6 +208,59 @@ fn int_with_float(int: i64, float: f64) -> Ordering {
     })
 }
 
+/// Bytes that are equal exactly for values that are strictly equal (rule-SQL §5.1): `1` and `1.0` give the same, `1` and
+/// `'1'` do not, and the order of an object's keys does not matter.
+pub fn strict_key(value: &Value) -> Vec<u8> {
+    let mut key = Vec::new();
+    write_key(value, &mut key);
+    key
+}
+
+fn write_key(value: &Value, out: &mut Vec<u8>) {
+    let sized = |tag: u8, bytes: &[u8], out: &mut Vec<u8>| {
+        out.push(tag);
+        out.extend_from_slice(&bytes.len().to_le_bytes());
+        out.extend_from_slice(bytes);
+    };
+    match value {
+        Value::Undefined => out.push(b'u'),
+        Value::Null => out.push(b'n'),
+        Value::Bool(value) => out.push(if *value { b't' } else { b'f' }),
+        Value::Int(int) => sized(b'i', &int.to_le_bytes(), out),
+        Value::Float(float) => match whole(*float) {
+            Some(int) => sized(b'i', &int.to_le_bytes(), out),
+            None => sized(b'd', &float.to_bits().to_le_bytes(), out),
+        },
+        Value::Text(text) => sized(b's', text.as_bytes(), out),
+        Value::Bits(bits) => {
+            out.extend_from_slice(&bits.len.to_le_bytes());
+            sized(b'b', &bits.bytes, out);
+        }
+        Value::Array(values) => {
+            out.push(b'[');
+            values.iter().for_each(|value| write_key(value, out));
+            out.push(b']');
+        }
+        Value::Object(object) => {
+            let mut members: Vec<_> = object.iter().collect();
+            members.sort_unstable_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
+            out.push(b'{');
+            for (key, value) in members {
+                sized(b'k', key.as_bytes(), out);
+                write_key(value, out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// The integer that a float is, where it is one of 64 bits.
+fn whole(float: f64) -> Option<i64> {
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+    (float.fract() == 0.0 && (-END..END).contains(&float)).then_some(float as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,5 +370,49 @@ mod tests {
         assert!(Value::from(1).strict_equals(&1.0.into()));
         assert!(!Value::from(true).strict_equals(&"true".into()));
         assert!(Value::Undefined.strict_equals(&Value::Undefined));
+    }
+
+    #[test]
+    fn strict_keys_are_equal_where_values_are() {
+        let values = [
+            "0",
+            "-0.0",
+            "1",
+            "1.0",
+            "9007199254740993",
+            "9007199254740992.0",
+            "1e18",
+            "1000000000000000000",
+            "1.5",
+            "\"1\"",
+            "true",
+            "null",
+            "[]",
+            "[1]",
+            "[1.0]",
+            "[[1],2]",
+            "[[1,2]]",
+            "{}",
+            "{\"a\":1,\"b\":[2]}",
+            "{\"b\":[2.0],\"a\":1}",
+            "{\"a\":1}",
+            "\"\"",
+            "[null]",
+            "9.3e18",
+        ];
+        let values: Vec<Value> = values
+            .iter()
+            .map(|text| crate::json::decode(text.as_bytes()).unwrap())
+            .chain([Value::Undefined])
+            .collect();
+        for a in &values {
+            for b in &values {
+                assert_eq!(
+                    strict_key(a) == strict_key(b),
+                    a.strict_equals(b),
+                    "{a:?} {b:?}"
+                );
+            }
+        }
     }
 }

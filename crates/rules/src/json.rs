@@ -202,11 +202,6 @@ impl Visitor<'_> for KeyOf {
     }
 }
 
-/// The error for a bad place, from code that finds it before the deserializer does.
-pub(crate) fn custom(message: &'static str) -> serde_json::Error {
-    serde_json::Error::custom(message)
-}
-
 fn encode_at(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
     if depth > MAX_ENCODED_DEPTH {
         return Err(Fault::new(

@@ -307,7 +307,7 @@ fn other_faults_have_their_own_kinds() {
         ("pad('x', 4194305)", Limit),
         ("sequence(1, 1000001)", Limit),
         ("rand_str(4194305)", Limit),
-        ("sprintf('~99999s', 'x')", Limit),
+        ("sprintf('~99999999s', 'x')", Limit),
         ("if('yes', 1)", NotBoolean),
     ] {
         match value(expression) {

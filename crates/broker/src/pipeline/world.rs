@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ahash::AHashMap;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
+use weir_rules::comparison::strict_key;
 use weir_rules::env::{Env, Store};
-use weir_rules::json;
 use weir_rules::value::Value;
 
 /// The most entries of the store that all rules share (rule-SQL §14); the oldest goes first.
@@ -164,11 +164,11 @@ struct Entries {
 
 impl Store for Entries {
     fn get(&self, key: &Value) -> Option<Value> {
-        self.values.get(&canonical(key)).cloned()
+        self.values.get(&strict_key(key)).cloned()
     }
 
     fn put(&mut self, key: Value, value: Value) -> Option<Value> {
-        let key = canonical(&key);
+        let key = strict_key(&key);
         let earlier = self.values.insert(key.clone(), value);
         if earlier.is_none() {
             self.order.push_back(key);
@@ -182,7 +182,7 @@ impl Store for Entries {
     }
 
     fn remove(&mut self, key: &Value) -> Option<Value> {
-        let key = canonical(key);
+        let key = strict_key(key);
         let value = self.values.remove(&key)?;
         self.order.retain(|kept| *kept != key);
         Some(value)
@@ -202,31 +202,6 @@ impl Store for Shared<'_> {
 
     fn remove(&mut self, key: &Value) -> Option<Value> {
         self.0.lock().remove(key)
-    }
-}
-
-/// Equal bytes exactly for strictly equal keys: `1` and `1.0` are one key, `1` and `'1'` two.
-fn canonical(key: &Value) -> Vec<u8> {
-    match key {
-        Value::Undefined => b"u".to_vec(),
-        Value::Text(text) => [b"s", text.as_bytes()].concat(),
-        Value::Bits(bits) => [
-            b"b".as_slice(),
-            bits.len.to_string().as_bytes(),
-            b":",
-            &bits.bytes,
-        ]
-        .concat(),
-        Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e18 => {
-            format!("j{number:.0}").into_bytes()
-        }
-        other => {
-            let mut out = b"j".to_vec();
-            if json::encode(other, &mut out).is_err() {
-                out = format!("?{other:?}").into_bytes();
-            }
-            out
-        }
     }
 }
 

@@ -75,6 +75,10 @@ fn folded(c: char, ignore_case: bool) -> char {
     if !ignore_case {
         return c;
     }
+    // The dotless i has no simple fold: it is no spelling of `i`.
+    if c == '\u{131}' {
+        return c;
+    }
     let upper = single(c.to_uppercase(), c);
     single(upper.to_lowercase(), upper)
 }

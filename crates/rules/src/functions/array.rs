@@ -1,11 +1,14 @@
 //! Arrays. Positions count from 1; elements are compared strictly.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use super::call::{self, Call, MAX_ELEMENTS};
 use super::string::{joined, length, size};
 use super::{Category, Function, Param, StrictBody};
+use crate::comparison::strict_key;
 use crate::error::{ErrorKind, Fault};
+use crate::path::position;
 use crate::value::Value;
 
 const A: &[&[Param]] = &[&[Param::array("a")]];
@@ -330,9 +333,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
         "The elements that both arrays have, each once.",
         &[("array_intersect([1, 2, 2], [2, 3])", "[2]")],
         |call| {
-            let other = call.array(1)?;
-            small_enough(call.array(0)?.len(), other.len())?;
-            distinct(call.array(0)?.iter().filter(|value| has(other, value)))
+            let other = keys(call.array(1)?);
+            distinct(
+                call.array(0)?
+                    .iter()
+                    .filter(|value| other.contains(&strict_key(value))),
+            )
         },
     ),
     arrays(
@@ -341,9 +347,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
         "The elements of the first array that the second lacks, each once.",
         &[("array_except([1, 2, 1], [2])", "[1]")],
         |call| {
-            let other = call.array(1)?;
-            small_enough(call.array(0)?.len(), other.len())?;
-            distinct(call.array(0)?.iter().filter(|value| !has(other, value)))
+            let other = keys(call.array(1)?);
+            distinct(
+                call.array(0)?
+                    .iter()
+                    .filter(|value| !other.contains(&strict_key(value))),
+            )
         },
     ),
     arrays(
@@ -366,48 +375,36 @@ pub(super) const FUNCTIONS: &[Function] = &[
             ("element_at({'k': 1}, 'k')", "1"),
             ("is_null(element_at([1], 2))", "true"),
         ],
-        |call| match call.value(0) {
-            Value::Array(values) => {
-                let at = place(call, 1, values.len())?;
-                let at = usize::try_from(at).ok().and_then(|at| at.checked_sub(1));
-                Ok(at
-                    .and_then(|at| values.get(at))
-                    .cloned()
-                    .unwrap_or_default())
-            }
-            Value::Object(object) => Ok(object.get(call.text(1)?).cloned().unwrap_or_default()),
-            _ => Err(call.wrong(0, "an array or an object")),
+        |call| {
+            let found = match (call.value(0), call.value(1)) {
+                (Value::Array(values), Value::Int(at)) => {
+                    position(values.len(), *at).and_then(|at| values.get(at))
+                }
+                (Value::Object(object), Value::Text(key)) => {
+                    key.as_str().and_then(|key| object.get(key))
+                }
+                (Value::Array(_) | Value::Object(_), _) => None,
+                _ => return Err(call.wrong(0, "an array or an object")),
+            };
+            Ok(found.cloned().unwrap_or_default())
         },
     ),
 ];
-
-/// Comparing each with each must stay within what one value may cost.
-const MOST_COMPARISONS: usize = 10_000_000;
 
 fn has(values: &[Value], x: &Value) -> bool {
     values.iter().any(|value| value.strict_equals(x))
 }
 
-fn small_enough(a: usize, b: usize) -> Result<(), Fault> {
-    if a.saturating_mul(b) > MOST_COMPARISONS {
-        return Err(Fault::new(
-            ErrorKind::Limit,
-            "the arrays are too long to compare each element with each",
-        ));
-    }
-    Ok(())
+fn keys(values: &[Value]) -> HashSet<Vec<u8>> {
+    values.iter().map(strict_key).collect()
 }
 
 fn distinct<'v>(values: impl Iterator<Item = &'v Value>) -> Result<Value, Fault> {
-    let mut kept: Vec<Value> = Vec::new();
-    let mut comparisons = 0_usize;
-    for value in values {
-        comparisons += kept.len();
-        small_enough(comparisons, 1)?;
-        if !has(&kept, value) {
-            kept.push(value.clone());
-        }
-    }
+    let mut seen = HashSet::new();
+    let kept: Vec<Value> = values
+        .filter(|value| seen.insert(strict_key(value)))
+        .cloned()
+        .collect();
     call::array(kept)
 }
 

@@ -160,7 +160,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("node() = node", "true")],
         |call| Ok(call.env.node().into()),
     ),
-    context(
+    Function::new(
+        Category::Context,
         "contains_topic",
         FILTERS,
         "Whether an array of objects with `topic` and `qos` has this topic (and QoS).",
@@ -176,7 +177,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         ],
         |call| contains_topic(call, |filter, topic| filter == topic),
     ),
-    context(
+    Function::new(
+        Category::Context,
         "contains_topic_match",
         FILTERS,
         "Whether an array of objects with `topic` and `qos` has a filter that matches this topic (and has this QoS).",

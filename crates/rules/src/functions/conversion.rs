@@ -32,7 +32,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
             ("str(true)", "'true'"),
             ("str(null())", "'undefined'"),
         ],
-        |call| text_of(call, 0).map(Value::Text),
+        |call| {
+            let text = text_of(call, 0)?;
+            if text.as_bytes().len() > super::MAX_TEXT_BYTES {
+                return Err(call::too_large());
+            }
+            Ok(text.into())
+        },
     ),
     conversion(
         "str_utf8",

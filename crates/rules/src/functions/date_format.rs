@@ -2,11 +2,12 @@
 //!
 //! No clock, no zone database: an instant and an offset come in.
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 const NS_PER_S: i128 = 1_000_000_000;
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Directive {
@@ -48,11 +49,25 @@ fn directive(text: &str) -> Option<(&'static str, Directive)> {
         .find(|(name, _)| text.starts_with(name))
 }
 
+/// The civil time of an instant (nanoseconds since the epoch) at an offset; `None` outside the years -9999 to 9999.
+pub(super) fn civil(instant_ns: i128, offset_s: i32) -> Option<DateTime> {
+    let local_ns = instant_ns.checked_add(i128::from(offset_s) * NS_PER_S)?;
+    let since = SignedDuration::new(
+        i64::try_from(local_ns.div_euclid(NS_PER_S)).ok()?,
+        i32::try_from(local_ns.rem_euclid(NS_PER_S)).ok()?,
+    );
+    EPOCH.checked_add(since).ok()
+}
+
+/// The instant (nanoseconds since the epoch) of a civil time at an offset.
+fn instant(time: DateTime, offset_s: i32) -> i128 {
+    time.duration_since(EPOCH).as_nanos() - i128::from(offset_s) * NS_PER_S
+}
+
 /// An instant (nanoseconds since the epoch) as text at an offset (seconds east of UTC).
 /// `None` when its year has not four digits.
 pub fn format(format: &str, instant_ns: i128, offset_s: i32) -> Option<String> {
-    let offset = Offset::from_seconds(offset_s).ok()?;
-    let time = offset.to_datetime(Timestamp::from_nanosecond(instant_ns).ok()?);
+    let time = civil(instant_ns, offset_s)?;
     if !(0..=9999).contains(&time.year()) {
         return None;
     }
@@ -216,11 +231,12 @@ impl Fields {
 /// The instant of a civil time at an offset, or else in a zone.
 pub(super) fn instant_ns(time: DateTime, offset_s: Option<i32>, zone: &TimeZone) -> Option<i128> {
     match offset_s {
-        Some(offset_s) => {
-            let utc = TimeZone::UTC.to_timestamp(time).ok()?;
-            Some(utc.as_nanosecond() - i128::from(offset_s) * NS_PER_S)
-        }
-        None => Some(zone.to_timestamp(time).ok()?.as_nanosecond()),
+        Some(offset_s) => Some(instant(time, offset_s)),
+        None => match zone.to_timestamp(time) {
+            Ok(timestamp) => Some(timestamp.as_nanosecond()),
+            // The last day of the year 9999 is a civil time, and no timestamp of the library.
+            Err(_) => Some(instant(time, zone.to_offset(Timestamp::MAX).seconds())),
+        },
     }
 }
 

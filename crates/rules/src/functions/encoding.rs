@@ -187,9 +187,56 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
 ];
 
+/// How long a JSON path may be, and how deep its brackets and parentheses may nest.
+const LONGEST_PATH: usize = 1024;
+const DEEPEST_PATH: usize = 40;
+/// How many nodes a path may have to look at, as far as that can be told beforehand.
+const MOST_LOOKS: f64 = 10_000_000.0;
+
+/// What a JSON path costs on a document of so many nodes: `..` looks at all below each node that it is given, a filter in a
+/// filter at each once more, and `$` in a filter begins anew for each.
+fn looks(path: &str, nodes: usize) -> Result<f64, &'static str> {
+    let (mut depth, mut walks, mut filters, mut twice, mut quote) = (0_usize, 0, 0, 0, None);
+    let mut chars = path.chars().skip(1).peekable();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(_), '\\') => drop(chars.next()),
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '[' | '(') => depth += 1,
+            (None, ']' | ')') => depth = depth.saturating_sub(1),
+            (None, '.') if chars.peek() == Some(&'.') => walks += 1,
+            (None, '?') => filters += 1,
+            (None, '$') => walks += 1,
+            (None, ',') => twice += 1,
+            (None, _) => {}
+        }
+        if depth > DEEPEST_PATH {
+            return Err("nests deeper than 40");
+        }
+    }
+    let factor = f64::from((walks + i32::max(filters - 1, 0)).max(1));
+    let nodes = f64::from(u32::try_from(nodes).unwrap_or(u32::MAX)).max(2.0);
+    Ok(nodes.powf(factor) * 2_f64.powi(twice))
+}
+
+fn nodes(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(nodes).sum::<usize>(),
+        Value::Object(object) => 1 + object.iter().map(|(_, value)| nodes(value)).sum::<usize>(),
+        _ => 1,
+    }
+}
+
 fn json_path(call: &mut Call<'_>) -> Result<Value, Fault> {
-    let query = JsonPath::parse(call.text(1)?)
-        .map_err(|error| call.bad(1, &format!("is no JSON path: {error}")))?;
+    let path = call.text(1)?;
+    if path.len() > LONGEST_PATH {
+        return Err(call.bad(1, "is a JSON path of more than 1024 bytes"));
+    }
+    looks(path, 0).map_err(|why| call.bad(1, why))?;
+    let query =
+        JsonPath::parse(path).map_err(|error| call.bad(1, &format!("is no JSON path: {error}")))?;
     let mut text = Vec::new();
     let text = match call.value(0) {
         Value::Text(text) => text.as_bytes(),
@@ -200,6 +247,12 @@ fn json_path(call: &mut Call<'_>) -> Result<Value, Fault> {
     };
     // Decoded by the language's own rules first: depth, strictness, repeated keys.
     let value = json::decode(text)?;
+    if looks(path, nodes(&value)).is_ok_and(|looks| looks > MOST_LOOKS) {
+        return Err(Fault::new(
+            ErrorKind::Limit,
+            "the JSON path would look at too many nodes of this document",
+        ));
+    }
     let value = serde_json::to_value(&value)
         .map_err(|error| Fault::new(ErrorKind::Json, error.to_string()))?;
     let nodes = query.query(&value).all();
@@ -275,4 +328,20 @@ pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
     .engine()
     .decode(text)
     .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_path_is_bounded_before_it_runs() {
+        assert!(looks("$.a[?@.b > 1].c", 100_000).unwrap() <= MOST_LOOKS);
+        assert!(looks("$..a", 1_000_000).unwrap() <= MOST_LOOKS);
+        assert!(looks("$['..','$']", 1000).unwrap() <= MOST_LOOKS);
+        assert!(looks("$..*..*..*", 1000).unwrap() > MOST_LOOKS);
+        assert!(looks("$[?$[?$[?@==1]]]", 1000).unwrap() > MOST_LOOKS);
+        assert!(looks(&"[0,0]".repeat(100), 10).unwrap() > MOST_LOOKS);
+        assert!(looks(&format!("$[?{}@", "(".repeat(50)), 1).is_err());
+    }
 }

@@ -11,8 +11,10 @@ use crate::error::{ErrorKind, Fault};
 
 /// The memory that one compiled pattern may take: enough for `\w{1,200}`, not for an attack.
 const SIZE_LIMIT_BYTES: usize = 1024 * 1024;
-/// How often the backtracking engine may turn back in one search (rule-SQL §14).
-const BACKTRACK_LIMIT: usize = 1_000_000;
+/// How often the backtracking engine may turn back in one search. Between two turns it may look at the whole text, so
+/// that the text is bounded too: together they keep a search within a second or so.
+const BACKTRACK_LIMIT: usize = 100_000;
+const BACKTRACKED_TEXT_BYTES: usize = 8 * 1024;
 /// How many patterns that are not literals a thread keeps compiled.
 const RECENT: usize = 16;
 
@@ -131,7 +133,10 @@ impl Pattern {
     pub fn is_match(&self, text: &str) -> Result<bool, Fault> {
         match &self.0 {
             Engine::Linear(regex) => Ok(regex.is_match(text)),
-            Engine::Backtracking(regex) => regex.is_match(text).map_err(gave_up),
+            Engine::Backtracking(regex) => {
+                short_enough(text)?;
+                regex.is_match(text).map_err(gave_up)
+            }
         }
     }
 
@@ -143,6 +148,7 @@ impl Pattern {
         match &self.0 {
             Engine::Linear(regex) => Ok(regex.captures(text).map(Groups::Linear)),
             Engine::Backtracking(regex) => {
+                short_enough(text)?;
                 let found = regex.captures(text).map_err(gave_up)?;
                 Ok(found.map(Groups::Backtracking))
             }
@@ -163,13 +169,26 @@ impl Pattern {
                     .captures_iter(text)
                     .map(|found| Ok(Groups::Linear(found))),
             ),
-            Engine::Backtracking(regex) => Box::new(
-                regex
-                    .captures_iter(text)
-                    .map(|found| found.map(Groups::Backtracking).map_err(gave_up)),
-            ),
+            Engine::Backtracking(regex) => match short_enough(text) {
+                Ok(()) => Box::new(
+                    regex
+                        .captures_iter(text)
+                        .map(|found| found.map(Groups::Backtracking).map_err(gave_up)),
+                ),
+                Err(fault) => Box::new(std::iter::once(Err(fault))),
+            },
         }
     }
+}
+
+fn short_enough(text: &str) -> Result<(), Fault> {
+    if text.len() <= BACKTRACKED_TEXT_BYTES {
+        return Ok(());
+    }
+    Err(Fault::new(
+        ErrorKind::RegexLimit,
+        "look-around and back-references take texts of up to 8 KiB",
+    ))
 }
 
 fn gave_up(error: fancy_regex::Error) -> Fault {

@@ -8,7 +8,8 @@ use crate::json;
 use crate::value::Value;
 
 /// Widths and precisions beyond this are mistakes, or attacks.
-const MAX_WIDTH: usize = 10_000;
+const MAX_DIGITS: usize = 10_000;
+const MAX_WIDTH: usize = super::MAX_TEXT_BYTES;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     string(
@@ -156,6 +157,12 @@ impl Directive {
         };
         let precision = self.precision.unwrap_or(6);
         let text = match letter {
+            _ if precision > MAX_DIGITS => {
+                return Err(Fault::new(
+                    ErrorKind::Limit,
+                    "a number has at most 10000 digits",
+                ));
+            }
             'f' => format!("{float:.precision$}"),
             'e' => exponential(*float, precision),
             _ if (0.1..10_000.0).contains(&float.abs()) => plain(*float, precision),
@@ -213,7 +220,7 @@ fn digits(rest: &mut &str) -> Result<Option<usize>, Fault> {
         .ok()
         .filter(|number| *number <= MAX_WIDTH)
         .map(Some)
-        .ok_or_else(|| Fault::new(ErrorKind::Limit, "a width or precision is over 10000"))
+        .ok_or_else(|| Fault::new(ErrorKind::Limit, "a width or precision is over 4 MiB"))
 }
 
 fn in_base(int: i64, base: u64, upper: bool) -> String {
@@ -246,7 +253,7 @@ fn exponential(float: f64, significant: usize) -> String {
     }
 }
 
-/// `2.50000`: so many significant digits, at least one of them after the point.
+/// `2.50000`: so many significant digits, as many of them after the point as are left.
 fn plain(float: f64, significant: usize) -> String {
     let whole_digits = match float.abs() {
         x if x < 1.0 => 0,
@@ -255,10 +262,7 @@ fn plain(float: f64, significant: usize) -> String {
         x if x < 1000.0 => 3,
         _ => 4,
     };
-    format!(
-        "{float:.*}",
-        significant.saturating_sub(whole_digits).max(1)
-    )
+    format!("{float:.*}", significant.saturating_sub(whole_digits))
 }
 
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Fault {

@@ -126,7 +126,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
             };
             let mut out = Builder::default();
             for value in values {
-                out.push(value.str_text()?.as_bytes())?;
+                let text = value.str_text().map_err(|fault| {
+                    Fault::new(
+                        crate::error::ErrorKind::BadArgument,
+                        fault.message().to_owned(),
+                    )
+                    .with_value(value.clone())
+                })?;
+                out.push(text.as_bytes())?;
             }
             Ok(out.finish())
         },
@@ -365,7 +372,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[&[Param::text("topic")]],
         "The levels of a topic.",
         &[("topic_split('a/b//c')", "['a', 'b', '', 'c']")],
-        |call| Ok(call.text(0)?.split('/').map(Value::from).collect()),
+        |call| {
+            let levels = call.text(0)?.split('/').map(Value::from);
+            call::array(levels.take(call::MAX_ELEMENTS + 1).collect())
+        },
     ),
     string(
         "topic_match",

@@ -383,7 +383,11 @@ fn group(text: &str) -> Option<(usize, usize)> {
     if around == 3 && length != digits.len() {
         return None;
     }
-    let number = digits[..length].parse().ok().filter(|number| *number > 0)?;
+    // Group numbers start at 1 and have no leading zero.
+    let number = digits[..length].parse().ok()?;
+    if digits.starts_with('0') {
+        return None;
+    }
     Some((number, length + around))
 }
 

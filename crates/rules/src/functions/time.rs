@@ -266,10 +266,13 @@ fn zone(call: &Call<'_>, index: usize) -> Result<TimeZone, Fault> {
 }
 
 fn offset_at(zone: &TimeZone, instant_ns: i128) -> Option<i32> {
-    Some(
-        zone.to_offset(Timestamp::from_nanosecond(instant_ns).ok()?)
-            .seconds(),
-    )
+    // Beyond the library's timestamps, by a day at most, the offset is that of the last one.
+    let known = instant_ns.clamp(
+        Timestamp::MIN.as_nanosecond(),
+        Timestamp::MAX.as_nanosecond(),
+    );
+    let timestamp = Timestamp::from_nanosecond(known).ok()?;
+    Some(zone.to_offset(timestamp).seconds())
 }
 
 fn offset_seconds(call: &mut Call<'_>) -> Result<Value, Fault> {
@@ -315,9 +318,10 @@ fn parsed(call: &Call<'_>, format: usize, text: usize, zone: &TimeZone) -> Resul
 
 /// The civil time of an argument in milliseconds.
 fn civil(call: &Call<'_>, index: usize, zone: &TimeZone) -> Result<DateTime, Fault> {
-    let timestamp = Timestamp::from_millisecond(call.int(index)?)
-        .map_err(|_| call.bad(index, "is out of range"))?;
-    Ok(zone.to_datetime(timestamp))
+    let instant_ns = i128::from(call.int(index)?) * NS_PER_MS;
+    offset_at(zone, instant_ns)
+        .and_then(|offset| date_format::civil(instant_ns, offset))
+        .ok_or_else(|| call.bad(index, "is out of range"))
 }
 
 fn part(call: &Call<'_>, of: fn(DateTime) -> i64) -> Result<Value, Fault> {

@@ -66,7 +66,7 @@ impl Tokens {
                     format!("there are no strings or numbers that start with `{what}`"),
                 );
             }
-            Token::SingleQuotedString(_) if matches!(self.previous(at), Some(Token::Word(_))) => {
+            Token::SingleQuotedString(_) if self.is_prefixed(at) => {
                 return bad(Code::Lexical, "there are no prefixed strings".to_owned());
             }
             Token::Char(_)
@@ -89,6 +89,24 @@ impl Tokens {
     fn previous(&self, at: Place) -> Option<&Token> {
         (self.places.last()?.end == at.start)
             .then(|| self.tokens.last().map(|token| &token.token))?
+    }
+
+    /// Whether a string at this place stands directly behind a name, as `E'…'` does. Behind a keyword it may.
+    fn is_prefixed(&self, at: Place) -> bool {
+        const BEFORE_STRINGS: [&str; 22] = [
+            "SELECT", "FOREACH", "DO", "INCASE", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "IN",
+            "BETWEEN", "LIKE", "ILIKE", "RLIKE", "REGEXP", "ESCAPE", "CASE", "WHEN", "THEN",
+            "ELSE", "MOD",
+        ];
+        match self.previous(at) {
+            Some(Token::Word(word)) => {
+                word.quote_style.is_some()
+                    || !BEFORE_STRINGS
+                        .iter()
+                        .any(|keyword| word.value.eq_ignore_ascii_case(keyword))
+            }
+            _ => false,
+        }
     }
 
     fn push(&mut self, token: Token, at: Place) {

@@ -14,7 +14,7 @@ use crate::functions::{self, Body, Call, Function, MAX_TEXT_BYTES, Purity, Slice
 use crate::value::{Object, Value};
 
 /// The most arguments that a variadic function takes from a script.
-const MOST_ARGUMENTS: usize = 6;
+const MOST_ARGUMENTS: usize = 12;
 
 /// The module `sql`, built once.
 pub(super) fn module() -> Arc<Module> {
@@ -32,27 +32,31 @@ pub(super) fn module() -> Arc<Module> {
 
 type Answer = Result<Dynamic, Box<EvalAltResult>>;
 
-fn register(module: &mut Module, f: &'static Function, arguments: usize) {
-    type D = Dynamic;
-    type At<'c> = NativeCallContext<'c>;
-    let name = FuncRegistration::new(f.name);
+fn register(module: &mut Module, function: &'static Function, arguments: usize) {
+    macro_rules! takes {
+        ($($arg:ident)*) => {
+            FuncRegistration::new(function.name).set_into_module(
+                module,
+                move |at: NativeCallContext<'_>, $($arg: Dynamic),*| {
+                    call(function, &at, &[$($arg),*])
+                },
+            )
+        };
+    }
     match arguments {
-        0 => name.set_into_module(module, move |at: At<'_>| call(f, &at, &[])),
-        1 => name.set_into_module(module, move |at: At<'_>, a: D| call(f, &at, &[a])),
-        2 => name.set_into_module(module, move |at: At<'_>, a: D, b: D| call(f, &at, &[a, b])),
-        3 => name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D| {
-            call(f, &at, &[a, b, c])
-        }),
-        4 => name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D, d: D| {
-            call(f, &at, &[a, b, c, d])
-        }),
-        5 => name.set_into_module(module, move |at: At<'_>, a: D, b: D, c: D, d: D, e: D| {
-            call(f, &at, &[a, b, c, d, e])
-        }),
-        _ => name.set_into_module(
-            module,
-            move |at: At<'_>, a: D, b: D, c: D, d: D, e: D, g: D| call(f, &at, &[a, b, c, d, e, g]),
-        ),
+        0 => takes!(),
+        1 => takes!(a),
+        2 => takes!(a b),
+        3 => takes!(a b c),
+        4 => takes!(a b c d),
+        5 => takes!(a b c d e),
+        6 => takes!(a b c d e f),
+        7 => takes!(a b c d e f g),
+        8 => takes!(a b c d e f g h),
+        9 => takes!(a b c d e f g h i),
+        10 => takes!(a b c d e f g h i j),
+        11 => takes!(a b c d e f g h i j k),
+        _ => takes!(a b c d e f g h i j k l),
     };
 }
 
