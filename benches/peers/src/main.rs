@@ -1,5 +1,5 @@
 //! What one message costs here and in other engines: the same bytes in, the same filter and projection, the same JSON
-//! out, on one thread. `cargo bench` measures, `cargo test --benches` only compares the answers.
+//! out, on one thread. `cargo bench` measures, `cargo test --release --benches` only compares the answers.
 
 mod cel_value;
 mod engines;

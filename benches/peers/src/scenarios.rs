@@ -5,6 +5,10 @@ use bytes::Bytes;
 /// One filter and projection.
 pub struct Scenario {
     pub name: &'static str,
+    #[cfg_attr(
+        not(feature = "weir"),
+        expect(dead_code, reason = "for the others alone")
+    )]
     pub weir: &'static str,
     pub vrl: &'static str,
     pub jaq: &'static str,
