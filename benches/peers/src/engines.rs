@@ -1,10 +1,11 @@
 //! weir and its peers: each compiles a program once and keeps what it needs from message to message, as its
-//! documentation recommends.
+//! documentation recommends, with the fastest way to decode JSON that was found.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use crate::cel_value::CelValue;
 use crate::scenarios::Scenario;
@@ -48,6 +49,12 @@ pub const ENGINES: &[Engine] = &[
     },
 ];
 
+/// The payload, for those that decode with `serde_json`: UTF-8 is checked once, which is faster than text by text.
+fn decoded<'de, T: Deserialize<'de>>(payload: &'de Bytes) -> T {
+    let text = std::str::from_utf8(black_box(payload)).expect("UTF-8");
+    serde_json::from_str(text).expect("JSON")
+}
+
 fn vrl(program: &'static str, payload: Bytes) -> Run {
     use ::vrl::compiler::runtime::Runtime;
     use ::vrl::compiler::{TargetValueRef, TimeZone};
@@ -61,7 +68,7 @@ fn vrl(program: &'static str, payload: Bytes) -> Run {
     let mut secrets = Secrets::new();
     let zone = TimeZone::default();
     Box::new(move |out| {
-        let mut value: Value = serde_json::from_slice(black_box(&payload)).expect("JSON");
+        let mut value: Value = decoded(&payload);
         let mut target = TargetValueRef {
             value: &mut value,
             metadata: &mut metadata,
@@ -119,7 +126,7 @@ fn cel(program: &'static str, payload: Bytes) -> Run {
     let program = env.compile(program).expect("a right program");
     let root = Context::with_env(env);
     Box::new(move |out| {
-        let CelValue(value) = serde_json::from_slice(black_box(&payload)).expect("JSON");
+        let CelValue(value) = decoded(&payload);
         let mut context = root.new_inner_scope();
         context.add_variable_as_val("payload", value);
         let output = program.execute(&context).expect("no evaluation error");
@@ -137,7 +144,7 @@ fn rhai(program: &'static str, payload: Bytes) -> Run {
     let program = engine.compile(program).expect("a right program");
     let mut scope = Scope::new();
     Box::new(move |out| {
-        let value: Dynamic = serde_json::from_slice(black_box(&payload)).expect("JSON");
+        let value: Dynamic = decoded(&payload);
         scope.clear();
         scope.push_dynamic("payload", value);
         let output: Dynamic = engine
