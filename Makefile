@@ -6,7 +6,7 @@ CARGO ?= cargo
 RUNNER = scripts/run-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools check ci lint docs tidy bench microbench fmt fuzz simulate soak
+.PHONY: help demo test test-tools check ci lint docs tidy bench microbench bench-peers fmt fuzz simulate soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: ## weir and every broker installed here under the same load: one table; B
 
 microbench: ## Nanoseconds of the codec, the rules and the topic index alone
 	$(CARGO) bench --workspace
+
+bench-peers: ## Rule evaluation beside vrl, jaq, cel and rhai: one table; builds them first, which takes minutes
+	cd benches/peers && $(CARGO) bench --locked
 
 fmt: ## Format everything
 	$(CARGO) fmt --all

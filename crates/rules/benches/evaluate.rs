@@ -1,10 +1,12 @@
-//! What one message costs: decode and WHERE, hit and miss, by payload size and by the number of rules on its topic.
+//! What one message costs: decode and WHERE, hit and miss, by payload size and by the number of rules on its topic;
+//! FOREACH and a user function.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use divan::Bencher;
 use weir_rules::env::{Env, Store};
+use weir_rules::script::Scripts;
 use weir_rules::{Catalog, Event, Matched, Rule, RuleSet, Value, compile};
 
 fn main() {
@@ -73,7 +75,11 @@ fn sentence(filter: &str, threshold: i64) -> Arc<Rule> {
 }
 
 fn compiled(sql: &str) -> Arc<Rule> {
-    let (rule, _) = compile(sql, &Catalog::default()).expect("the statement is right");
+    compiled_with(sql, &Catalog::default())
+}
+
+fn compiled_with(sql: &str, catalog: &Catalog) -> Arc<Rule> {
+    let (rule, _) = compile(sql, catalog).expect("the statement is right");
     Arc::new(rule)
 }
 
@@ -91,16 +97,15 @@ fn on_topic(rules: impl IntoIterator<Item = Arc<Rule>>) -> Matched<Rule> {
 }
 
 /// As the broker does it: one input for all rules of a message.
-fn run(bencher: Bencher<'_, '_>, size: usize, matched: &Matched<Rule>) {
-    let event = Event::publish("dev/1/up", payload(size));
+fn run(bencher: Bencher<'_, '_>, payload: String, matched: &Matched<Rule>) {
+    let event = Event::publish("dev/1/up", payload);
     let mut env = Nowhere(jiff::tz::TimeZone::UTC);
     bencher.bench_local(|| {
         let input = matched.input(black_box(&event));
         (0..matched.rules.len())
             .map(|place| {
-                matched
-                    .evaluate(place, &input, "rule", &mut env)
-                    .map_or(0, |rows| black_box(rows).len())
+                let rows = matched.evaluate(place, &input, "rule", &mut env);
+                black_box(rows.expect("no evaluation error")).len()
             })
             .sum::<usize>()
     });
@@ -111,19 +116,27 @@ const COUNTS: [usize; 3] = [1, 10, 1000];
 
 #[divan::bench(args = SIZES, sample_size = 1000)]
 fn sentence_passes(bencher: Bencher<'_, '_>, size: usize) {
-    run(bencher, size, &on_topic([sentence("dev/+/up", 30)]));
+    run(
+        bencher,
+        payload(size),
+        &on_topic([sentence("dev/+/up", 30)]),
+    );
 }
 
 #[divan::bench(args = SIZES, sample_size = 1000)]
 fn sentence_does_not_pass(bencher: Bencher<'_, '_>, size: usize) {
-    run(bencher, size, &on_topic([sentence("dev/+/up", 90)]));
+    run(
+        bencher,
+        payload(size),
+        &on_topic([sentence("dev/+/up", 90)]),
+    );
 }
 
 #[divan::bench(args = COUNTS, sample_size = 100)]
 fn rules_pass_300_bytes(bencher: Bencher<'_, '_>, count: usize) {
     run(
         bencher,
-        300,
+        payload(300),
         &on_topic((0..count).map(|index| wide(index, 30))),
     );
 }
@@ -132,9 +145,15 @@ fn rules_pass_300_bytes(bencher: Bencher<'_, '_>, count: usize) {
 fn rules_do_not_pass_300_bytes(bencher: Bencher<'_, '_>, count: usize) {
     run(
         bencher,
-        300,
+        payload(300),
         &on_topic((0..count).map(|index| wide(index, 90))),
     );
+}
+
+#[divan::bench(args = COUNTS, sample_size = 100)]
+fn one_of_the_rules_passes_300_bytes(bencher: Bencher<'_, '_>, count: usize) {
+    let rule = |index: usize| wide(index, if index == count / 2 { 30 } else { 90 });
+    run(bencher, payload(300), &on_topic((0..count).map(rule)));
 }
 
 /// The first step of a message on a topic that its publisher has not used yet, and its one rule: the others are on
@@ -161,7 +180,35 @@ fn one_of_ten_passes(bencher: Bencher<'_, '_>, size: usize) {
              WHERE payload.device = 'a1-000{index}' AND payload.temp > 30"
         ))
     };
-    run(bencher, size, &on_topic((0..10).map(rule)));
+    run(bencher, payload(size), &on_topic((0..10).map(rule)));
+}
+
+/// Half of a hundred elements pass.
+#[divan::bench(sample_size = 100)]
+fn foreach_100_elements(bencher: Bencher<'_, '_>) {
+    let elements: Vec<String> = (0..100)
+        .map(|index| format!(r#"{{"id":"s{index}","value":{index}.5,"unit":"C"}}"#))
+        .collect();
+    let rule = compiled(
+        "FOREACH payload.sensors AS s DO s.id AS id, s.value AS value INCASE s.value > 50 FROM \"dev/+/up\"",
+    );
+    let payload = format!(r#"{{"sensors":[{}]}}"#, elements.join(","));
+    run(bencher, payload, &on_topic([rule]));
+}
+
+/// One field is computed by a script.
+#[divan::bench(sample_size = 100)]
+fn user_function_300_bytes(bencher: Bencher<'_, '_>) {
+    let scripts = Scripts::load([("unit", "fn fahrenheit(celsius) { celsius * 1.8 + 32 }")])
+        .expect("the script is right");
+    let catalog = Catalog {
+        scripts: Arc::new(scripts),
+    };
+    let rule = compiled_with(
+        "SELECT unit.fahrenheit(payload.temp) AS temp FROM \"dev/+/up\" WHERE payload.temp > 30",
+        &catalog,
+    );
+    run(bencher, payload(300), &on_topic([rule]));
 }
 
 #[divan::bench]
