@@ -1,8 +1,8 @@
 //! JSON text of values and back (rule-SQL §5.5): strict, bounded in depth, floats as the shortest text that reads back.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use bytes::Bytes;
 
@@ -214,7 +214,7 @@ fn encode_at(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Int(int) => encode_int(*int, out),
-        Value::Float(float) => out.extend_from_slice(float_text(*float).as_bytes()),
+        Value::Float(float) => encode_float(*float, out),
         Value::Text(text) => match text.as_str() {
             Some(text) => encode_str(text, out),
             None => {
@@ -308,14 +308,21 @@ pub(crate) fn encode_str(text: &str, out: &mut Vec<u8>) {
 
 /// The shortest text that reads back equal, always with a fraction: `3.0`, `1.0e22`.
 pub fn float_text(float: f64) -> String {
-    let mut text = String::new();
-    write!(text, "{float:?}").expect("writing to a string does not fail");
-    if let Some(exponent) = text.find('e')
-        && !text.contains('.')
+    let mut text = Vec::new();
+    encode_float(float, &mut text);
+    String::from_utf8(text).expect("digits are ASCII")
+}
+
+fn encode_float(float: f64, out: &mut Vec<u8>) {
+    let start = out.len();
+    write!(out, "{float:?}").expect("writing to memory does not fail");
+    let text = out.get(start..).unwrap_or_default();
+    if let Some(exponent) = text.iter().position(|byte| *byte == b'e')
+        && !text.contains(&b'.')
     {
-        text.insert_str(exponent, ".0");
+        let at = start + exponent;
+        out.splice(at..at, *b".0");
     }
-    text
 }
 
 #[cfg(test)]

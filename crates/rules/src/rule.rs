@@ -278,7 +278,7 @@ impl Foreach {
     }
 
     fn output(&self, scope: &mut Scope<'_>, element: &Value) -> Result<Value, Failure> {
-        let mut output = Object::default();
+        let mut output = Object::with_capacity_and_hasher(self.outputs.len(), KeyHash);
         for item in &self.outputs {
             match item {
                 Placed::Value { slot, steps, at } => place(scope, &mut output, *slot, steps, *at)?,
