@@ -225,10 +225,10 @@ impl Connector<'_> {
                 .comment("In a URL, signs such as / and @ in the password are percent-encoded.");
         }
         if let Some(tls) = self.tls() {
-            let mode = if tls.is_believed {
-                "verify-full"
-            } else {
-                "require"
+            let mode = match (tls.is_believed, tls.has_name) {
+                (true, true) => "verify-full",
+                (true, false) => "verify-ca",
+                (false, _) => "require",
             };
             url.push_str(&format!("?sslmode={mode}"));
             for (name, file) in [
@@ -372,6 +372,12 @@ impl Connector<'_> {
             self.table
                 .set("tls", &format!("{{ {} }}", parts.join(", ")));
         }
+        if tls.is_believed && !tls.has_name {
+            self.note(
+                Level::Changed,
+                "EMQX did not check the name in the server's certificate; weir does",
+            );
+        }
         if !tls.is_believed {
             self.note(
                 Level::Changed,
@@ -402,6 +408,7 @@ impl Connector<'_> {
             server_name: string(&ssl, "server_name_indication")
                 .filter(|name| !name.is_empty() && name != "disable" && name != "auto"),
             is_believed: string(&ssl, "verify").as_deref() == Some("verify_peer"),
+            has_name: string(&ssl, "server_name_indication").as_deref() != Some("disable"),
         })
     }
 
@@ -432,8 +439,10 @@ struct Tls {
     cert: Option<String>,
     key: Option<String>,
     server_name: Option<String>,
-    /// Whether EMQX checked the certificate.
+    /// Whether EMQX checked the certificate,
     is_believed: bool,
+    /// and the name in it.
+    has_name: bool,
 }
 
 /// Headers without those that belong to one connection alone.

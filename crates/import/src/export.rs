@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::archive;
 use crate::hocon::{self, HoconError, merge};
@@ -33,9 +33,6 @@ pub enum ReadError {
     /// It is of EMQX 4, whose rules look different.
     #[error("this is an export of EMQX 4: import it into EMQX 5 first, and export it there")]
     Version4,
-    /// It is well formed and has nothing to import.
-    #[error("there are no rules, connectors, actions or bridges in it")]
-    Nothing,
 }
 
 /// A rule as EMQX has it.
@@ -51,7 +48,7 @@ impl Export {
     /// Reads one file: a configuration, JSON of the REST API, or a data backup (`.tar.gz`).
     ///
     /// # Errors
-    /// When it is none of them, or has nothing to import.
+    /// When it is none of them.
     pub fn read(bytes: &[u8]) -> Result<Self, ReadError> {
         let unpacked;
         let text = if archive::is_archive(bytes) {
@@ -69,16 +66,16 @@ impl Export {
                 .map(|(line, what)| format!("line {line}: {what}"))
                 .collect(),
         };
-        let rules = export.rules();
-        if rules.iter().any(|rule| rule.config.contains_key("rawsql")) {
+        let is_old = |rule: &ExportedRule| rule.config.contains_key("rawsql");
+        if export.rules().iter().any(is_old) {
             return Err(ReadError::Version4);
         }
-        let is_empty =
-            rules.is_empty() && SECTIONS.iter().all(|name| export.section(name).is_empty());
-        if is_empty && export.includes.is_empty() {
-            return Err(ReadError::Nothing);
-        }
         Ok(export)
+    }
+
+    /// Whether there is nothing to import.
+    pub fn is_empty(&self) -> bool {
+        self.rules().is_empty() && SECTIONS.iter().all(|name| self.section(name).is_empty())
     }
 
     /// Adds another file; what both say is as the later one says.
@@ -145,6 +142,10 @@ pub(crate) fn canonical(kind: &str) -> &str {
 /// Lists, as the REST API gives them, to objects by name, as the configuration has them.
 fn shaped(value: Value) -> Map<String, Value> {
     let mut root = match value {
+        // One rule alone.
+        Value::Object(rule) if rule.contains_key("id") && rule.contains_key("sql") => {
+            Map::from_iter([("data".to_owned(), json!([rule]))])
+        }
         Value::Object(root) => root,
         Value::Array(items) => Map::from_iter([("data".to_owned(), Value::Array(items))]),
         _ => return Map::new(),
@@ -261,6 +262,8 @@ mod tests {
             r#"{"data": [{"id": "r", "sql": "SELECT 1 FROM t", "actions": []}], "meta": {"count": 1}}"#,
         );
         assert_eq!(rules.rules()[0].id, "r");
+        let alone = read(r#"{"id": "r", "sql": "SELECT 1 FROM t", "actions": []}"#);
+        assert_eq!(alone.rules()[0].config, rules.rules()[0].config);
         let mixed = read(
             r#"[{"type": "mqtt", "name": "hq", "server": "h:1883"},
                 {"type": "mqtt", "name": "up", "connector": "hq", "parameters": {}},
@@ -287,7 +290,8 @@ mod tests {
     #[test]
     fn what_is_no_export_is_refused_with_its_reason() {
         let error = |text: &str| Export::read(text.as_bytes()).unwrap_err();
-        assert_eq!(error("listeners {}"), ReadError::Nothing);
+        assert!(read("listeners {}").is_empty());
+        assert!(!read("actions.http.a { connector = b }").is_empty());
         assert_eq!(
             error(
                 r#"{"version": "4.4", "rules": [{"id": "r", "rawsql": "SELECT 1", "actions": []}]}"#

@@ -258,8 +258,7 @@ impl Sinks<'_> {
             .add(Level::NotTaken, self.of, format!("{what}: {reason}"));
         self.text.push('\n');
         self.text.push_str(&comment("", "[[sinks]]"));
-        self.text
-            .push_str(&comment("", &format!("EMQX: {what} - {reason}")));
+        self.text.push_str(&comment("", &format!("EMQX: {what}")));
         self.text.push_str(&comment("  ", &without_secrets(config)));
     }
 }

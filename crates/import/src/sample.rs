@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 use weir_rules::event::{Event, EventName, Publish, What};
-use weir_rules::{Input, Rule, SourceFilter, Staged, Value};
+use weir_rules::{Column, Input, Rule, SourceFilter, Staged, Value};
 
 use crate::reads::{Reads, reads};
 use crate::still::Still;
@@ -38,6 +38,7 @@ pub(crate) fn test(rule: &Rule) -> Option<String> {
         .iter()
         .zip(&two)
         .map(|(one, two)| certain(&to_json(one)?, &to_json(two)?))
+        .map(|row| row.map(|row| asked_for(rule, row)))
         .collect::<Option<Vec<Json>>>()?;
     let name = if rows.len() == 1 {
         "a message like this gives this row"
@@ -102,9 +103,10 @@ struct Surroundings {
     now_ms: i64,
     seed: u64,
     id: u128,
-    peer: u16,
+    peer: ([u8; 4], u16),
     client_id: &'static str,
     node: &'static str,
+    rule_id: &'static str,
 }
 
 impl Surroundings {
@@ -112,17 +114,19 @@ impl Surroundings {
         now_ms: 1_767_225_600_000,
         seed: 1,
         id: 1,
-        peer: 50_000,
+        peer: ([127, 0, 0, 1], 50_000),
         client_id: "test",
         node: "weir",
+        rule_id: "imported",
     };
     const SECOND: Self = Self {
         now_ms: 1_780_000_000_123,
         seed: 99,
         id: 0xfeed_beef,
-        peer: 41_234,
+        peer: ([10, 9, 8, 7], 41_234),
         client_id: "another",
         node: "elsewhere",
+        rule_id: "another",
     };
 }
 
@@ -257,7 +261,7 @@ fn evaluated(rule: &Rule, given: &Given, around: &Surroundings) -> Staged {
     let mut world = Still::new(around.now_ms, around.seed, around.node);
     let input = Input::new(&event, rule.needs());
     if rule.matches(&event) {
-        rule.evaluate_staged(&input, "imported", &mut world)
+        rule.evaluate_staged(&input, around.rule_id, &mut world)
     } else {
         Staged {
             terms: Vec::new(),
@@ -301,7 +305,7 @@ impl Given {
                 payload: self.payload_text().unwrap_or_default().into(),
                 client_id: text("clientid").unwrap_or(around.client_id).into(),
                 username: text("username").map(Into::into),
-                peer: Some(([127, 0, 0, 1], around.peer).into()),
+                peer: Some(around.peer.into()),
                 qos: self
                     .fields
                     .get("qos")
@@ -424,6 +428,27 @@ fn certain(one: &Json, two: &Json) -> Option<Json> {
         }
         _ => (one == two).then(|| one.clone()),
     }
+}
+
+/// Without what `*` brings along and nobody would look for.
+fn asked_for(rule: &Rule, mut row: Json) -> Json {
+    const ALONG: [&str; 7] = [
+        "event",
+        "metadata",
+        "flags",
+        "retain",
+        "pub_props",
+        "client_attrs",
+        "peerhost",
+    ];
+    if let Json::Object(members) = &mut row {
+        members.retain(|member, _| {
+            let is_column =
+                |column: &Column| matches!(column, Column::Value { name, .. } if name == member);
+            !ALONG.contains(&member.as_str()) || rule.explain().columns.iter().any(is_column)
+        });
+    }
+    row
 }
 
 fn knobs(source: &Source, reads: &Reads) -> Vec<Knob> {
@@ -684,6 +709,13 @@ mod tests {
         );
         let keys: Vec<&str> = row.keys().map(String::as_str).collect();
         assert_eq!(keys, ["a"]);
+    }
+
+    #[test]
+    fn of_everything_only_what_tells_something_is_expected() {
+        let row = row("SELECT *, retain FROM \"t/+\"");
+        let keys: Vec<&str> = row.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["clientid", "payload", "qos", "retain", "topic"]);
     }
 
     #[test]

@@ -450,7 +450,7 @@ fn places_outside_quotes(body: &str) -> Vec<String> {
                 inside = !inside;
                 1
             }
-            '\\' if inside => 2,
+            '\\' if inside => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
             c => c.len_utf8(),
         };
         rest = rest.get(length..).unwrap_or_default();

@@ -374,7 +374,7 @@ fn what_weir_has_no_sink_for_stays_as_a_comment_and_the_rule_is_off() {
     );
     let text = made.file("rules/r.toml");
     assert!(
-        text.contains("\n# [[sinks]]\n# EMQX: mysql:orders - weir has no sink for MySQL"),
+        text.contains("\n# [[sinks]]\n# EMQX: mysql:orders\n"),
         "{text}"
     );
     assert!(text.contains("insert into o values"), "{text}");
@@ -511,3 +511,110 @@ fn what_is_left_over_is_named() {
     assert!(made.has_note(Level::Changed, "export", "no rule uses http:idle"));
     assert!(made.has_note(Level::Changed, "export", "not looked at: listeners"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_without_a_panic(
+        parts in proptest::collection::vec(proptest::sample::select(&PARTS[..]), 0..40)
+    ) {
+        let text = parts.concat();
+        if let Ok(export) = Export::read(text.as_bytes()) {
+            let _ = import(&export);
+        }
+    }
+
+    #[test]
+    fn any_statement_and_template_makes_files_that_are_toml(
+        words in proptest::collection::vec(proptest::sample::select(&WORDS[..]), 0..20),
+        parts in proptest::collection::vec(proptest::sample::select(&PARTS[..]), 0..10),
+    ) {
+        let template = parts.concat();
+        let config = json!({
+            "rule_engine": {"rules": {"r": {
+                "sql": format!("SELECT {}", words.join(" ")),
+                "description": template,
+                "actions": [
+                    "http:h",
+                    "mqtt:m",
+                    "pgsql:p",
+                    "kafka:k",
+                    {"function": "republish", "args": {"topic": template, "qos": template}},
+                ],
+            }}},
+            "bridges": {
+                "http": {"h": {"url": template, "body": template, "headers": {"a": template}}},
+                "mqtt": {"m": {"server": template, "egress": {"remote": {"topic": template, "payload": template}}}},
+                "pgsql": {"p": {"server": template, "password": template, "sql": template}},
+                "kafka": {"k": {"topic": template}},
+            },
+        });
+        let made = imported(&config.to_string());
+        proptest::prop_assert_eq!(made.files.len(), 4);
+    }
+}
+
+const PARTS: [&str; 30] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "\"\"\"",
+    "~",
+    "\n",
+    "=",
+    ":",
+    ",",
+    ".",
+    "$",
+    "${",
+    "a",
+    "é",
+    " ",
+    "rule_engine",
+    "rules",
+    "sql",
+    "actions",
+    "\\",
+    "\\u00",
+    "#",
+    "//",
+    "+=",
+    "include ",
+    "\t",
+    "'''",
+    "1e5",
+];
+
+const WORDS: [&str; 30] = [
+    "FOREACH",
+    "DO",
+    "INCASE",
+    "FROM",
+    "WHERE",
+    "*",
+    "payload.a",
+    "payload.b[2].c",
+    "payload",
+    "item.x",
+    "AS",
+    "y",
+    ",",
+    "(",
+    ")",
+    "[",
+    "]",
+    "'tä'",
+    "\"t/#\"",
+    "\"t/+\"",
+    "=",
+    ">",
+    "AND",
+    "1",
+    "2.5",
+    "json_decode(payload)",
+    "CASE WHEN 1 = 1 THEN 2 END",
+    "'",
+    "clientid",
+    "--",
+];
