@@ -74,7 +74,10 @@ impl Actions {
         let bridges = actions
             .bridges
             .iter()
-            .filter(|(_, config)| !matches!(config.get("connector"), Some(Value::String(_))))
+            .filter(|(_, config)| {
+                let names_one = matches!(config.get("connector"), Some(Value::String(_)));
+                !names_one && !is_inbound(config)
+            })
             .map(|(key, _)| (Origin::Bridge, key));
         for (origin, (kind, name)) in connectors.chain(bridges) {
             if Kind::of(kind).is_some() {

@@ -6,12 +6,11 @@ pub(crate) fn instead(kind: &str) -> String {
         .trim_end_matches("_producer")
         .trim_end_matches("_consumer");
     let advice = match kind {
-        "mysql" | "sqlserver" | "oracle" | "cassandra" | "mongodb" | "mongodb_rs"
-        | "mongodb_single" | "mongodb_sharded" | "dynamo" | "couchbase" | "tablestore"
-        | "snowflake" => {
+        "mysql" | "sqlserver" | "oracle" | "cassandra" | "mongodb" | "dynamo" | "couchbase"
+        | "tablestore" | "snowflake" => {
             "keep the rows in PostgreSQL or SQLite, or send them to a web service that writes them there"
         }
-        "redis" | "redis_single" | "redis_sentinel" | "redis_cluster" => {
+        "redis" => {
             "keep the latest row of each device in PostgreSQL or SQLite (`on_conflict`), or send it to a web service"
         }
         "kafka" | "confluent" | "azure_event_hub" | "pulsar" | "rocketmq" | "kinesis"
@@ -19,8 +18,8 @@ pub(crate) fn instead(kind: &str) -> String {
             "send the rows by `http` to its REST interface or a proxy for that, or let a connector of its own subscribe to weir"
         }
         "rabbitmq" => "RabbitMQ speaks MQTT with its plug-in: use a connector of type `mqtt`",
-        "influxdb" | "influxdb_api_v1" | "influxdb_api_v2" | "greptimedb" | "opents"
-        | "clickhouse" | "tdengine" | "iotdb" | "elasticsearch" | "datalayers" | "doris" => {
+        "influxdb" | "greptimedb" | "opents" | "clickhouse" | "tdengine" | "iotdb"
+        | "elasticsearch" | "datalayers" | "doris" => {
             "it takes rows over HTTP: use a sink of type `http` with its URL and a `body`"
         }
         "s3" | "azure_blob_storage" | "s3tables" | "disk_log" => {
@@ -38,9 +37,9 @@ fn title(kind: &str) -> &str {
         "sqlserver" => "SQL Server",
         "oracle" => "Oracle",
         "cassandra" => "Cassandra",
-        "mongodb" | "mongodb_rs" | "mongodb_single" | "mongodb_sharded" => "MongoDB",
+        "mongodb" => "MongoDB",
         "dynamo" => "DynamoDB",
-        "redis" | "redis_single" | "redis_sentinel" | "redis_cluster" => "Redis",
+        "redis" => "Redis",
         "kafka" => "Kafka",
         "confluent" => "Confluent",
         "azure_event_hub" => "Azure Event Hubs",
@@ -49,7 +48,7 @@ fn title(kind: &str) -> &str {
         "kinesis" => "Kinesis",
         "gcp_pubsub" => "Google Pub/Sub",
         "rabbitmq" => "RabbitMQ",
-        "influxdb" | "influxdb_api_v1" | "influxdb_api_v2" => "InfluxDB",
+        "influxdb" => "InfluxDB",
         "clickhouse" => "ClickHouse",
         "tdengine" => "TDengine",
         "elasticsearch" => "Elasticsearch",

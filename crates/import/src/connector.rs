@@ -172,7 +172,7 @@ impl Connector<'_> {
     }
 
     /// The first of the addresses in `server`.
-    fn server(&mut self, scheme_free: &str) -> String {
+    fn server(&mut self, usual_port: &str) -> String {
         let servers = self.string("server").unwrap_or_else(|| {
             self.note(
                 Level::Todo,
@@ -193,7 +193,7 @@ impl Connector<'_> {
         if first.contains(':') || first.starts_with("${") {
             first.to_owned()
         } else {
-            format!("{first}:{scheme_free}")
+            format!("{first}:{usual_port}")
         }
     }
 
@@ -508,7 +508,19 @@ pub(crate) fn take_authorization(
     Some(auth)
 }
 
-/// JSON for a comment, without what EMQX would mask.
+/// What says nothing about where an action sends.
+const ASIDE: [&str; 8] = [
+    "enable",
+    "resource_opts",
+    "status",
+    "status_reason",
+    "node_status",
+    "created_at",
+    "last_modified_at",
+    "tags",
+];
+
+/// An action's keys for a comment, without what EMQX would mask.
 pub(crate) fn without_secrets(config: &Map<String, Value>) -> String {
     fn masked(value: &Value) -> Value {
         match value {
@@ -544,7 +556,7 @@ pub(crate) fn without_secrets(config: &Map<String, Value>) -> String {
     };
     let lines: Vec<String> = shown
         .iter()
-        .filter(|(name, _)| name.as_str() != "resource_opts")
+        .filter(|(name, _)| !ASIDE.contains(&name.as_str()))
         .map(|(name, value)| format!("{} = {}", key(name), inline(value)))
         .collect();
     lines.join("\n")

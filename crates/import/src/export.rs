@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::archive;
 use crate::hocon::{self, HoconError, merge};
 
-/// A section's entries, by type and name. `webhook` is called `http`, as EMQX does since 5.3.
+/// A section's entries, by type and name.
 pub(crate) type Entries = BTreeMap<(String, String), Map<String, Value>>;
 
 /// One or several files of EMQX, read and merged.
@@ -134,9 +134,17 @@ impl Export {
     }
 }
 
-/// `webhook` and `http` are one type.
+/// What the newest version calls a type.
 pub(crate) fn canonical(kind: &str) -> &str {
-    if kind == "webhook" { "http" } else { kind }
+    match kind {
+        "webhook" => "http",
+        "kafka" => "kafka_producer",
+        "gcp_pubsub" => "gcp_pubsub_producer",
+        "influxdb_api_v1" | "influxdb_api_v2" => "influxdb",
+        "redis_single" | "redis_sentinel" | "redis_cluster" => "redis",
+        "mongodb_single" | "mongodb_rs" | "mongodb_sharded" => "mongodb",
+        kind => kind,
+    }
 }
 
 /// Lists, as the REST API gives them, to objects by name, as the configuration has them.
@@ -167,7 +175,7 @@ fn shaped(value: Value) -> Map<String, Value> {
             },
             _ => continue,
         };
-        root.remove(name);
+        root.shift_remove(name);
         for item in items {
             if let Value::Object(item) = item {
                 place(&mut root, name, item);
@@ -183,7 +191,7 @@ fn place(root: &mut Map<String, Value>, list: &str, mut item: Map<String, Value>
         "data" => section_of(&item),
         list => list,
     };
-    let word = |item: &mut Map<String, Value>, key: &str| match item.remove(key) {
+    let word = |item: &mut Map<String, Value>, key: &str| match item.shift_remove(key) {
         Some(Value::String(word)) => Some(word),
         _ => None,
     };

@@ -27,19 +27,18 @@ pub struct HoconError {
 }
 
 /// A text that was read.
-#[derive(Clone, Debug)]
-pub struct Hocon {
+pub(crate) struct Hocon {
     /// What it says.
-    pub value: Value,
+    pub(crate) value: Value,
     /// The lines with an `include`, and what each wants.
-    pub includes: Vec<(usize, String)>,
+    pub(crate) includes: Vec<(usize, String)>,
 }
 
 /// Reads a text.
 ///
 /// # Errors
 /// The first mistake.
-pub fn parse(text: &str) -> Result<Hocon, HoconError> {
+pub(crate) fn parse(text: &str) -> Result<Hocon, HoconError> {
     let mut parser = Parser {
         text: text.strip_prefix('\u{FEFF}').unwrap_or(text),
         at: 0,
@@ -613,7 +612,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> (usize, usize, String) {
-        let error = parse(text).unwrap_err();
+        let error = parse(text).map(|read| read.value).unwrap_err();
         (error.line, error.column, error.message)
     }
 

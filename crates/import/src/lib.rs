@@ -6,7 +6,7 @@
 //! Never here: files, sockets, clocks, tokio. The same export gives the same files.
 
 mod archive;
-pub mod hocon;
+mod hocon;
 
 mod action;
 mod advice;
@@ -28,10 +28,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 pub use export::{Export, ReadError};
+pub use hocon::HoconError;
 pub use note::{Level, Note};
 
 use action::{Actions, file_name, unique};
-use export::ExportedRule;
+use connector::Kind;
+use export::{ExportedRule, canonical};
 use note::Notes;
 
 /// What became of an export.
@@ -159,23 +161,30 @@ fn left_over(export: &Export, actions: &Actions, notes: &mut Notes) {
         .filter_map(|rule| rule.config.get("actions")?.as_array().cloned())
         .flatten()
         .filter_map(|action| action.as_str().map(str::to_owned))
-        .map(|action| {
+        .filter_map(|action| {
             let action = action.strip_prefix("bridge:").unwrap_or(&action);
-            match action.strip_prefix("webhook:") {
-                Some(name) => format!("http:{name}"),
-                None => action.to_owned(),
-            }
+            let (kind, name) = action.split_once(':')?;
+            Some(format!("{}:{name}", canonical(kind)))
         })
         .chain(actions.fed_by_topic().into_iter().map(|(_, action)| action))
         .collect();
     for action in actions.names() {
-        if !used.contains(&action) {
-            notes.add(
-                Level::Changed,
-                "export",
-                format!("no rule uses {action}: nothing but its connector was taken"),
-            );
+        if used.contains(&action) {
+            continue;
         }
+        let has_connector = action
+            .split_once(':')
+            .is_some_and(|(kind, _)| Kind::of(kind).is_some());
+        let taken = if has_connector {
+            "nothing but its connector was taken"
+        } else {
+            "it was left out"
+        };
+        notes.add(
+            Level::Changed,
+            "export",
+            format!("no rule uses {action}: {taken}"),
+        );
     }
     let others = export.others();
     if !others.is_empty() {

@@ -15,7 +15,7 @@ use crate::still::Still;
 use crate::toml_text::{inline, key};
 use crate::words::Step;
 
-/// A message that is worth a second and no more.
+/// The search for a message ends after so many evaluations.
 const MAX_TRIES: usize = 6_000;
 
 /// One `[[test]]` as TOML, when a message that passes was found.

@@ -367,7 +367,8 @@ impl<'a> Sink<'a> {
                 .set("batch", &format!("{{ max_rows = {rows}{wait} }}"));
         }
         if let Some(size) = string(options, "max_buffer_bytes").and_then(|size| binary_size(&size))
-            && size != "256MiB"
+            // What EMQX writes by itself, in 5.0 and since.
+            && !["256MiB", "1GiB"].contains(&size.as_str())
         {
             self.table
                 .set("buffer", &format!("{{ max_bytes = \"{size}\" }}"));

@@ -395,6 +395,20 @@ fn what_weir_has_no_sink_for_stays_as_a_comment_and_the_rule_is_off() {
     let half = rule(SELECT, "[\"kafka_producer:k\", { function = console }]", "");
     assert!(half.rules[0].enabled);
     assert!(half.has_note(Level::NotTaken, "rule r", "Kafka"));
+    // Older rules say `kafka` for what is called `kafka_producer` now.
+    let old = rule(
+        SELECT,
+        "[\"kafka:k\"]",
+        "bridges.kafka.k { topic = \"fuel\" }\nactions.redis.idle { connector = x }",
+    );
+    assert!(old.file("rules/r.toml").contains("topic = \"fuel\""));
+    let unused: Vec<&Note> = old
+        .notes
+        .iter()
+        .filter(|note| note.text.contains("no rule uses"))
+        .collect();
+    assert_eq!(unused.len(), 1);
+    assert_eq!(unused[0].text, "no rule uses redis:idle: it was left out");
 }
 
 #[test]
@@ -447,6 +461,7 @@ fn a_rule_over_a_bridge_is_off_for_nothing_comes_in_there() {
     assert!(!made.rules[0].enabled);
     assert!(made.has_note(Level::NotTaken, "rule r", "$bridges/mqtt:in"));
     assert!(made.has_note(Level::NotTaken, "export", "mqtt:in takes messages in"));
+    assert_eq!(made.files.len(), 1);
     let both = rule(
         "SELECT * FROM \"$sources/mqtt:in\", \"t/#\"",
         "[{ function = console }]",
