@@ -44,6 +44,9 @@ pub(crate) fn reads(sql: &str) -> Reads {
         let called = tokens.get(at + 1).is_some_and(|next| next.is_symbol("("));
         if called && token.kind == Kind::Word {
             reads.function(&token.text.to_ascii_lowercase());
+            if let Some(steps) = parts.fetched(&tokens, at) {
+                reads.path(steps);
+            }
         }
         match path(&tokens, at) {
             Some((steps, _)) => {
@@ -192,18 +195,36 @@ impl Parts {
         }
     }
 
-    /// The path that an expression is: itself, or the decoded text at a path.
+    /// The path that an expression is: itself, or the decoded payload.
     fn base(&self, expression: &[Token<'_>]) -> Option<Vec<Step>> {
-        let inner = match expression {
-            [function, open, inner @ .., close]
-                if function.is("JSON_DECODE") && open.is_symbol("(") && close.is_symbol(")") =>
-            {
-                inner
-            }
-            whole => whole,
-        };
-        let (steps, next) = path(inner, 0)?;
-        (next == inner.len()).then(|| self.resolve(steps))
+        if let [function, open, inner @ .., close] = expression
+            && function.is("JSON_DECODE")
+            && open.is_symbol("(")
+            && close.is_symbol(")")
+        {
+            // Any other text that is decoded is one value of the message.
+            return self.base(inner).filter(|steps| steps.len() == 1);
+        }
+        let (steps, next) = path(expression, 0)?;
+        (next == expression.len()).then(|| self.resolve(steps))
+    }
+
+    /// `map_get('a.b', payload)` and its kin read what `payload.a.b` does.
+    fn fetched(&self, tokens: &[Token<'_>], at: usize) -> Option<Vec<Step>> {
+        let function = tokens.get(at)?;
+        let key = tokens.get(at + 2).filter(|key| key.kind == Kind::Text)?;
+        if !(function.is("MAP_GET") || function.is("MGET")) {
+            return None;
+        }
+        let rest = tokens.get(at + 4..)?;
+        let inside = function.depth + 1;
+        let end = rest.iter().position(|token| {
+            (token.is_symbol(",") && token.depth == inside)
+                || (token.is_symbol(")") && token.depth < inside)
+        })?;
+        let mut steps = self.base(rest.get(..end)?)?;
+        steps.extend(key.value().split('.').map(|key| Step::Key(key.to_owned())));
+        Some(steps)
     }
 
     /// A path with what its first name stands for. The path of a name that stands for no path is empty.
@@ -265,6 +286,12 @@ mod tests {
             ["list.*.id", "list.*.value", "v"]
         );
         assert_eq!(paths("FOREACH payload DO item.x FROM \"t\""), ["*.x"]);
+        assert_eq!(
+            paths(
+                "SELECT map_get('a.b', payload, 0) AS x, mget('c', json_decode(payload)) AS y, mget('d', payload.e) AS z FROM \"t\""
+            ),
+            ["a.b", "c", "e.d"]
+        );
     }
 
     #[test]

@@ -205,6 +205,8 @@ impl Search<'_> {
             Err(error) => (held, 0, error.line * 10_000 + error.column),
             Ok(rows) => match rows.first() {
                 None => (held, 1, 0),
+                // A row that cannot be JSON cannot be expected.
+                Some(_) if rows.iter().any(|row| to_json(row).is_none()) => (held, 1, 1),
                 Some(row) => (held, 2, row.as_object().map_or(0, |row| row.len())),
             },
         }
@@ -466,7 +468,8 @@ fn knobs(source: &Source, reads: &Reads) -> Vec<Knob> {
                 .split('/')
                 .filter(|level| matches!(*level, "+" | "#"));
             for (index, level) in wildcards.enumerate() {
-                add(Part::Level(index), levels(index, level, reads));
+                let before = filter.trim_end_matches('#');
+                add(Part::Level(index), levels(index, level, before, reads));
             }
             for name in ["clientid", "username", "qos", "retain"] {
                 let asked = match name {
@@ -512,8 +515,8 @@ fn knobs(source: &Source, reads: &Reads) -> Vec<Knob> {
     knobs
 }
 
-/// Likely texts for the wildcard of that number.
-fn levels(index: usize, wildcard: &str, reads: &Reads) -> Vec<Json> {
+/// Likely texts for the wildcard of that number; `before` is the filter up to a last `#`.
+fn levels(index: usize, wildcard: &str, before: &str, reads: &Reads) -> Vec<Json> {
     let usual = ["a1", "b2", "c3", "d4"];
     let mut values = vec![Json::from(*usual.get(index).unwrap_or(&"x"))];
     for constant in &reads.constants {
@@ -522,6 +525,10 @@ fn levels(index: usize, wildcard: &str, reads: &Reads) -> Vec<Json> {
             constant => constant.to_string(),
         };
         let text = text.replace(['+', '#'], "a1");
+        let text = match text.strip_prefix(before) {
+            Some(rest) if wildcard == "#" => rest.to_owned(),
+            _ => text,
+        };
         let fits = !text.is_empty() && (wildcard == "#" || !text.contains('/'));
         if fits {
             values.push(Json::String(text));
@@ -565,6 +572,10 @@ fn field_values(name: &str, reads: &Reads) -> Vec<Json> {
         _ => json!("x"),
     };
     let mut values = vec![usual];
+    let topics = reads.constants.iter().filter_map(Json::as_str);
+    if name == "topic" {
+        values.extend(topics.map(|topic| topic.replace(['+', '#'], "a1").into()));
+    }
     values.extend(reads.constants.iter().flat_map(around));
     for reason in ["keepalive_timeout", "no_subscribers", "queue_full"] {
         if name == "reason" {
@@ -603,6 +614,8 @@ fn payload_values(name: &str, reads: &Reads) -> Vec<Json> {
     values.extend(reads.constants.iter().flat_map(around));
     values.extend([
         json!(42),
+        json!(100),
+        json!(1000),
         json!(21.5),
         json!(-1),
         json!("a1"),
@@ -613,9 +626,12 @@ fn payload_values(name: &str, reads: &Reads) -> Vec<Json> {
         json!({"a": 1}),
         json!("2026-01-01T00:00:00Z"),
         json!("616263"),
+        json!("YWJj"),
         json!("{\"a\":1}"),
+        json!("[{\"a\":1}]"),
         json!([{"a": 1}]),
     ]);
+    values.extend(reads.constants.iter().map(|constant| json!([constant])));
     unique(values)
 }
 
@@ -691,6 +707,15 @@ mod tests {
         );
         assert_eq!(row["u"].as_str(), Some("A1"));
         assert_eq!(row["l"].as_integer(), Some(14));
+    }
+
+    #[test]
+    fn texts_that_a_function_decodes_and_topics_that_a_filter_matches_are_found() {
+        let row = row(
+            "SELECT base64_decode(payload.raw) AS raw, contains('fire', payload.alarms) AS fire FROM \"a/#\" WHERE topic =~ 'a/+/c' AND contains('fire', payload.alarms)",
+        );
+        assert_eq!(row["raw"].as_str(), Some("abc"));
+        assert_eq!(row["fire"].as_bool(), Some(true));
     }
 
     #[test]
