@@ -10,6 +10,7 @@ mod dead_letters;
 mod demo;
 mod events;
 mod examples;
+mod import;
 mod reload;
 mod sentence;
 mod signing;

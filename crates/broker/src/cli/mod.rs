@@ -7,6 +7,7 @@ mod client;
 mod clients;
 mod demo;
 mod explain;
+mod import;
 mod init;
 mod passwd;
 mod reload;
@@ -144,6 +145,8 @@ enum Command {
     Passwd(passwd::Args),
     /// Measure a broker, or what a rule costs
     Bench(bench::Args),
+    /// Take rules and connectors over from another broker
+    Import(import::Args),
     /// Check how a bridge signs in
     Bridge(bridge::Args),
     /// Print the version
@@ -175,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Sub(args) => client::subscribe(&common, args),
         Command::Passwd(args) => passwd::run(&common, &args),
         Command::Bench(args) => bench::run(&common, &args),
+        Command::Import(args) => import::run(&common, &args),
         Command::Bridge(args) => bridge::run(&common, &args),
         Command::Version => version(&common),
         Command::Completions { shell } => {
