@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::compile::{Catalog, compile};
 use crate::diagnostic::Origin;
 use crate::event::Event;
+use crate::format::format;
 use crate::input::Input;
 use crate::json;
 use crate::path::{self, PathSet};
@@ -38,7 +39,7 @@ fn short_way(payload: &Bytes, paths: &[&[&str]]) {
     }
 }
 
-/// Any text compiles or is refused with diagnostics that can be rendered.
+/// Any text compiles or is refused with diagnostics that can be rendered; its layout, if it has one, is stable.
 pub fn rule_text(sql: &str) {
     let diagnostics = match compile(sql, &Catalog::default()) {
         Ok((_, warnings)) => warnings,
@@ -50,6 +51,9 @@ pub fn rule_text(sql: &str) {
     for diagnostic in diagnostics {
         assert!(diagnostic.span.start <= diagnostic.span.end && diagnostic.span.end <= sql.len());
         diagnostic.render(sql, &Origin::default());
+    }
+    if let Ok(formatted) = format(sql) {
+        assert_eq!(format(&formatted).as_ref(), Ok(&formatted));
     }
 }
 
