@@ -8,6 +8,7 @@ mod clients;
 mod dead_letters;
 mod demo;
 mod examples;
+mod fmt;
 mod reload;
 mod sentence;
 mod signing;
