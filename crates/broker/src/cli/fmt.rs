@@ -49,7 +49,11 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             Ok(text) if *text == *source.text => {}
             Ok(text) => match write(&source.path, &text, args.check) {
                 Ok(()) => changed.push(source.path),
-                Err(problem) => problems.push(problem),
+                Err(error) => problems.push(Problem::whole(
+                    source.path,
+                    "E1000",
+                    format!("cannot be written: {error}"),
+                )),
             },
             Err(found) => problems.extend(found),
         }
@@ -143,12 +147,10 @@ fn of_folder(folder: &Path, found: &mut Vec<Candidate>, problems: &mut Vec<Probl
     }
 }
 
-fn write(path: &Path, text: &str, only_check: bool) -> Result<(), Problem> {
+fn write(path: &Path, text: &str, only_check: bool) -> std::io::Result<()> {
     if only_check {
         return Ok(());
     }
     // A link stays one: what it leads to is written.
-    path.canonicalize()
-        .and_then(|path| write_whole(&path, text.as_bytes()))
-        .map_err(|error| Problem::whole(path, "E1000", format!("cannot be written: {error}")))
+    write_whole(&path.canonicalize()?, text.as_bytes())
 }
