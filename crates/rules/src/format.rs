@@ -1,8 +1,9 @@
 //! A statement in the house layout: `weir fmt`.
 //!
 //! Tokens are written anew, never the tree: literals, quotes of names and parentheses stay as their author wrote
-//! them, and comments stay between the same tokens. Line breaks between items, sources, the conditions of WHERE and
-//! the branches of CASE are the author's too; others are made where a line is too long.
+//! them, and comments stay between the same tokens, but for commas, which never start a line. Line breaks between
+//! items, sources, the conditions of WHERE and the branches of CASE are the author's too; others are made where a line
+//! is too long.
 
 mod doc;
 mod words;
