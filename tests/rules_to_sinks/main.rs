@@ -10,6 +10,7 @@ mod dead_letters;
 mod demo;
 mod events;
 mod examples;
+mod fmt;
 mod import;
 mod reload;
 mod sentence;

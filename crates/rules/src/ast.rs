@@ -199,6 +199,34 @@ pub(crate) enum Arithmetic {
     Concat,
 }
 
+impl Statement {
+    /// The items of every list.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
+        let (items, outputs) = match &self.body {
+            Body::Select(items) => (items, None),
+            Body::Foreach { items, outputs, .. } => (items, outputs.as_deref()),
+        };
+        items.iter().chain(outputs.unwrap_or_default())
+    }
+
+    /// Calls `visit` for each whole expression.
+    pub(crate) fn for_each_expr<'s>(&'s self, visit: &mut dyn FnMut(&'s Expr)) {
+        for item in self.items() {
+            if let Item::Expr { expr, .. } = item {
+                visit(expr);
+            }
+        }
+        if let Body::Foreach {
+            filter: Some(filter),
+            ..
+        } = &self.body
+        {
+            visit(filter);
+        }
+        self.condition.iter().for_each(visit);
+    }
+}
+
 impl Arithmetic {
     /// As it is written.
     pub(crate) const fn symbol(self) -> &'static str {

@@ -147,9 +147,7 @@ pub(crate) fn explain(
         }
     };
     let mut user_functions = Vec::new();
-    each_expr(statement, &mut |expr| {
-        note_user_functions(expr, &mut user_functions)
-    });
+    statement.for_each_expr(&mut |expr| note_user_functions(expr, &mut user_functions));
     Explain {
         sources: statement
             .sources
@@ -186,31 +184,6 @@ pub(crate) fn terms(condition: &Expr) -> Vec<&Expr> {
         ExprKind::And(parts) => parts.iter().collect(),
         _ => vec![condition],
     }
-}
-
-/// Calls `visit` for each whole expression of the statement.
-fn each_expr<'s>(statement: &'s Statement, visit: &mut dyn FnMut(&'s Expr)) {
-    let (items, outputs, filter) = match &statement.body {
-        Body::Select(items) => (items.as_slice(), &[][..], None),
-        Body::Foreach {
-            items,
-            outputs,
-            filter,
-        } => (
-            items.as_slice(),
-            outputs.as_deref().unwrap_or_default(),
-            filter.as_ref(),
-        ),
-    };
-    for item in items.iter().chain(outputs) {
-        if let Item::Expr { expr, .. } = item {
-            visit(expr);
-        }
-    }
-    filter
-        .into_iter()
-        .chain(&statement.condition)
-        .for_each(visit);
 }
 
 fn note_user_functions(expr: &Expr, found: &mut Vec<String>) {

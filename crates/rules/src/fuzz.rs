@@ -8,6 +8,7 @@ use crate::compile::{Catalog, compile};
 use crate::diagnostic::Origin;
 use crate::env::Nowhere;
 use crate::event::Event;
+use crate::format::format;
 use crate::input::Input;
 use crate::json;
 use crate::path::{self, PathSet};
@@ -86,7 +87,8 @@ fn rules(payload: &Bytes) {
     });
 }
 
-/// Any text compiles or is refused with diagnostics that can be rendered; what compiles can be evaluated.
+/// Any text compiles or is refused with diagnostics that can be rendered; what compiles can be evaluated, and its layout
+/// is stable.
 pub fn rule_text(sql: &str) {
     let diagnostics = match compile(sql, &Catalog::default()) {
         Ok((rule, warnings)) => {
@@ -105,6 +107,9 @@ pub fn rule_text(sql: &str) {
     for diagnostic in diagnostics {
         assert!(diagnostic.span.start <= diagnostic.span.end && diagnostic.span.end <= sql.len());
         diagnostic.render(sql, &Origin::default());
+    }
+    if let Ok(formatted) = format(sql) {
+        assert_eq!(format(&formatted).as_ref(), Ok(&formatted));
     }
 }
 

@@ -18,6 +18,7 @@ mod source;
 mod compile;
 mod eval;
 mod explain;
+mod format;
 mod input;
 mod nearest;
 
@@ -46,6 +47,7 @@ pub use diagnostic::{Code, Diagnostic, Origin, Severity, Span};
 pub use error::{ErrorKind, EvalError, Fault};
 pub use event::Event;
 pub use explain::{Column, Decode, Explain, Staged, Term, Type};
+pub use format::format;
 pub use input::Input;
 pub use path::PathSet;
 pub use rule::Rule;

@@ -1,5 +1,6 @@
 //! `weir check`: configuration, connectors, functions and rules, complete and offline.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -171,4 +172,11 @@ fn print(
         count(errors, "error"),
         count(warnings, "warning")
     ));
+    if args.format == Format::Text {
+        let codes: BTreeSet<&str> = problems().map(|problem| problem.code.as_str()).collect();
+        let codes = Vec::from_iter(codes).join(" ");
+        if !codes.is_empty() && !common.quiet {
+            out_line(&format!("more: weir help {codes}"));
+        }
+    }
 }

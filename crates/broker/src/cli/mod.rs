@@ -5,8 +5,11 @@ mod bridge;
 mod check;
 mod client;
 mod clients;
+mod codes;
 mod demo;
 mod explain;
+mod fmt;
+mod help;
 mod import;
 mod init;
 mod passwd;
@@ -72,7 +75,8 @@ impl From<Exit> for ExitCode {
     about = "An MQTT broker with a SQL rule engine inside",
     after_help = "First steps: `weir demo` shows everything at once, `weir init my-site` starts your own.\n\
                   Exit codes: 0 fine, 1 problems found, 2 usage, 3 peer not reachable, 4 refused by peer, \
-                  5 config invalid at start, 6 port or data folder not usable, 124 --timeout, 130 Ctrl-C."
+                  5 config invalid at start, 6 port or data folder not usable, 124 --timeout, 130 Ctrl-C.",
+    disable_help_subcommand = true
 )]
 struct Cli {
     #[command(flatten)]
@@ -127,6 +131,8 @@ enum Command {
     Init(init::Args),
     /// Check configuration, connectors, functions and rules, offline
     Check(check::Args),
+    /// Write the statements of rule files in the house layout
+    Fmt(fmt::Args),
     /// Run the tests in rule files
     Test(test::Args),
     /// Run one message through a statement or a rule, stage by stage; sends nothing
@@ -149,6 +155,8 @@ enum Command {
     Import(import::Args),
     /// Check how a bridge signs in
     Bridge(bridge::Args),
+    /// Explain a code that a finding has, or a command
+    Help(help::Args),
     /// Print the version
     Version,
     /// Print shell completions
@@ -169,6 +177,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&common, &args),
         Command::Init(args) => init::run(&common, &args),
         Command::Check(args) => check::run(&common, &args),
+        Command::Fmt(args) => fmt::run(&common, &args),
         Command::Test(args) => test::run(&common, &args),
         Command::Try(args) => r#try::run(&common, &args),
         Command::Explain(args) => explain::run(&common, &args),
@@ -180,6 +189,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&common, &args),
         Command::Import(args) => import::run(&common, &args),
         Command::Bridge(args) => bridge::run(&common, &args),
+        Command::Help(args) => help::run(&common, &args),
         Command::Version => version(&common),
         Command::Completions { shell } => {
             let mut script = Vec::new();

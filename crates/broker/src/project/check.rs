@@ -428,9 +428,6 @@ impl<'a> Pass<'a> {
         source: &Source,
         siblings: &Files,
     ) -> Result<(CheckedRule, Vec<Problem>), Vec<Problem>> {
-        let folder = id
-            .rsplit_once('/')
-            .map_or(String::new(), |(folder, _)| format!("{folder}/"));
         let around = Around {
             outside: self.outside,
             connector: &|name| {
@@ -440,13 +437,8 @@ impl<'a> Pass<'a> {
                     .map(|connector| (*connector.config).clone())
             },
             sql_file: &|name| {
-                let id = format!("{folder}{}", name.strip_suffix(".sql")?);
-                siblings
-                    .get(&FileId {
-                        kind: Kind::Sql,
-                        id,
-                    })
-                    .cloned()
+                let file = FileId::sql_beside(id, name)?;
+                siblings.get(&file).cloned()
             },
         };
         let file = rule_file::read(source, &around)?;
@@ -721,18 +713,11 @@ fn statement(
         Ok((rule, warnings)) => (Some(rule), warnings),
         Err(errors) => (None, errors),
     };
-    let source = file.sql.file.as_ref().unwrap_or(source);
-    for diagnostic in diagnostics {
-        let place = file.sql.place(diagnostic.span.start..diagnostic.span.end);
-        let mut problem = Problem::at(source, place, diagnostic.code.name(), diagnostic.message)
-            .severity(match diagnostic.severity {
-                weir_rules::Severity::Error => Severity::Error,
-                weir_rules::Severity::Warning => Severity::Warning,
-            })
-            .label(diagnostic.label);
-        problem.help = diagnostic.help;
-        problems.push(problem);
-    }
+    problems.extend(
+        diagnostics
+            .into_iter()
+            .map(|diagnostic| file.sql.problem(source, diagnostic)),
+    );
     rule
 }
 

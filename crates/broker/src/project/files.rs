@@ -44,6 +44,15 @@ impl FileId {
         }
     }
 
+    /// The id of the file that the rule `id` names by `sql_file`: it lies beside the rule.
+    pub fn sql_beside(id: &str, name: &str) -> Option<Self> {
+        let folder = id.rfind('/').map_or("", |slash| &id[..=slash]);
+        Some(Self {
+            kind: Kind::Sql,
+            id: format!("{folder}{}", name.strip_suffix(".sql")?),
+        })
+    }
+
     /// The id of a connector's file.
     pub fn connector(id: &str) -> Self {
         Self {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod connector_file;
 pub mod expect;
 pub mod files;
+pub mod format;
 pub mod live_file;
 pub mod rule_file;
 pub mod run_test;

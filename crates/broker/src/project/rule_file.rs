@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 use toml::de::DeValue;
+use weir_rules::Diagnostic;
 use weir_sinks::{ConnectorConfig, SinkConfig};
 
 use crate::config::toml_file::{Outside, TomlFile, fill_in};
-use crate::problem::{Problem, Source};
+use crate::problem::{Problem, Severity, Source};
 
 /// A rule file whose form is right.
 #[derive(Clone, Debug)]
@@ -120,7 +121,24 @@ impl SqlText {
         }
     }
 
-    fn of(source: &Source, literal: &Spanned<String>) -> Self {
+    /// What the compiler found, at its place in the file.
+    ///
+    /// `source` is the rule's own file.
+    pub fn problem(&self, source: &Source, diagnostic: Diagnostic) -> Problem {
+        let source = self.file.as_ref().unwrap_or(source);
+        let place = self.place(diagnostic.span.start..diagnostic.span.end);
+        let mut problem = Problem::at(source, place, diagnostic.code.name(), diagnostic.message)
+            .severity(match diagnostic.severity {
+                weir_rules::Severity::Error => Severity::Error,
+                weir_rules::Severity::Warning => Severity::Warning,
+            })
+            .label(diagnostic.label);
+        problem.help = diagnostic.help;
+        problem
+    }
+
+    /// The statement that stands as a literal in a rule file.
+    pub(super) fn of(source: &Source, literal: &Spanned<String>) -> Self {
         let span = literal.span();
         let raw = &source.text[span.clone()];
         let quotes = if raw.starts_with("'''") || raw.starts_with("\"\"\"") {
@@ -147,7 +165,8 @@ impl SqlText {
         }
     }
 
-    fn of_file(source: Source) -> Self {
+    /// The statement that is a whole file.
+    pub(super) fn of_file(source: Source) -> Self {
         Self {
             text: source.text.to_string(),
             offset: 0,

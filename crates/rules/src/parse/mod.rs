@@ -5,9 +5,12 @@
 
 mod clauses;
 mod dialect;
+mod lexemes;
 mod operands;
 mod operators;
 mod tokens;
+
+pub(crate) use lexemes::{Lexeme, Lexemes, Mark, lexemes};
 
 use crate::ast::Statement;
 use crate::diagnostic::{Code, Diagnostic, Place};

@@ -1,10 +1,10 @@
 //! Text to tokens: sqlparser's tokenizer, then what the language reads differently.
 //!
-//! White space is dropped, `1..5` and `.1` are taken apart where they are no numbers, `=~` is one operator, words lose
+//! White space is dropped, comments are kept aside, `1..5` and `.1` are taken apart where they are no numbers, `=~` is one operator, words lose
 //! their keyword marks so that sqlparser's own syntax never applies, and each token gets its bytes in the text.
 
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::dialect::WeirDialect;
 use crate::diagnostic::{Code, Diagnostic, Place};
@@ -19,6 +19,8 @@ pub(super) const DOTS: &str = "..";
 pub(super) struct Tokens {
     pub(super) tokens: Vec<TokenWithSpan>,
     pub(super) places: Vec<Place>,
+    /// The comments, each with the index of the token that follows it.
+    pub(super) comments: Vec<(usize, Place)>,
 }
 
 pub(super) fn tokenize(sql: &str) -> Result<Tokens, Diagnostic> {
@@ -33,6 +35,9 @@ impl Tokens {
     fn add(&mut self, sql: &str, token: Token, at: Place) -> Result<(), Diagnostic> {
         let bad = |code: Code, message: String| Err(Diagnostic::new(code, sql, at, message));
         match token {
+            Token::Whitespace(
+                Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_),
+            ) => self.comments.push((self.tokens.len(), at)),
             Token::Whitespace(_) => {}
             Token::Word(mut word) => {
                 if word.quote_style.is_none() {
