@@ -49,6 +49,10 @@ impl Env for Still {
         self.node
     }
 
+    fn hostname(&self) -> &str {
+        self.node()
+    }
+
     fn variable(&self, _name: &str) -> Option<String> {
         None
     }
