@@ -189,7 +189,7 @@ pub(crate) fn terms(condition: &Expr) -> Vec<&Expr> {
 }
 
 /// Calls `visit` for each whole expression of the statement.
-fn each_expr<'s>(statement: &'s Statement, visit: &mut dyn FnMut(&'s Expr)) {
+pub(crate) fn each_expr<'s>(statement: &'s Statement, visit: &mut dyn FnMut(&'s Expr)) {
     let (items, outputs, filter) = match &statement.body {
         Body::Select(items) => (items.as_slice(), &[][..], None),
         Body::Foreach {
@@ -225,7 +225,7 @@ fn note_user_functions(expr: &Expr, found: &mut Vec<String>) {
     expr.for_each_part(&mut |part| note_user_functions(part, found));
 }
 
-fn type_of(expr: &Expr) -> Type {
+pub(crate) fn type_of(expr: &Expr) -> Type {
     match &expr.kind {
         ExprKind::Literal(value) => match value {
             Value::Bool(_) => Type::Boolean,

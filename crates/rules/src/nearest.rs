@@ -14,6 +14,17 @@ pub(crate) fn nearest<'n>(
         .map(|(_, candidate)| candidate)
 }
 
+/// Whether a word is a keyword, in upper case, with one letter wrong or two letters changed over.
+pub(crate) fn is_slip_of(word: &str, keyword: &str) -> bool {
+    let word = word.to_ascii_uppercase();
+    let sorted = |text: &str| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.sort_unstable();
+        bytes
+    };
+    word != keyword && (edit_distance(&word, keyword) == 1 || sorted(&word) == sorted(keyword))
+}
+
 /// How many letters must change to make one text of the other.
 fn edit_distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().take(64).collect();
@@ -39,5 +50,12 @@ mod tests {
         assert_eq!(nearest("paylaod", names), Some("payload"));
         assert_eq!(nearest("clientId", names), Some("clientid"));
         assert_eq!(nearest("temperature", names), None);
+    }
+
+    #[test]
+    fn a_keyword_is_recognised_with_one_slip() {
+        assert!(is_slip_of("form", "FROM") && is_slip_of("FRM", "FROM"));
+        assert!(is_slip_of("whre", "WHERE"));
+        assert!(!is_slip_of("from", "FROM") && !is_slip_of("room", "FROM"));
     }
 }

@@ -5,8 +5,10 @@
 
 mod clauses;
 mod dialect;
+mod hints;
 mod operands;
 mod operators;
+mod quotes;
 mod tokens;
 
 use crate::ast::Statement;
@@ -27,8 +29,9 @@ pub(crate) fn parse(sql: &str) -> (Option<Statement>, Vec<Diagnostic>) {
             vec![Diagnostic::new(Code::Limit, sql, Place::default(), message)],
         );
     }
-    match tokens::tokenize(sql) {
-        Ok(tokens) => clauses::parse(sql, tokens),
-        Err(error) => (None, vec![error]),
+    let mut tokens = tokens::tokenize(sql);
+    if tokens.is_open {
+        return (None, std::mem::take(&mut tokens.mistakes));
     }
+    clauses::parse(sql, tokens)
 }

@@ -118,13 +118,13 @@ SELECT clientId, paylaod.x FROM "t/#"
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT select FROM "t/#"
--- |   |        ^^^^^^
+-- |   |        ^^^^^^ a rule sees one message; FOREACH goes through an array
 SELECT select FROM "t/#"
 ----
 -- error:
--- | error[E0001]: `@` has no meaning here
+-- | error[E0003]: the variable `@a` is not supported
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT @a FROM "t/#"
--- |   |        ^
+-- |   |        ^ write the name of a field; `kv_store_get` keeps values between messages
 SELECT @a FROM "t/#"

@@ -19,7 +19,7 @@ SELECT FROM "t/#"
 -- |  --> 1:13
 -- |   |
 -- | 1 | SELECT qos, FROM "t/#"
--- |   |             ^^^^
+-- |   |             ^^^^ nothing follows the comma before it
 SELECT qos, FROM "t/#"
 ----
 -- error:
@@ -43,7 +43,7 @@ SELECT qos FROM "t/#" WHERE
 -- |  --> 1:1
 -- |   |
 -- | 1 | WHERE qos = 1 SELECT qos FROM "t/#"
--- |   | ^^^^^ a rule is one SELECT or FOREACH statement
+-- |   | ^^^^^ the order is SELECT … FROM … WHERE …
 WHERE qos = 1 SELECT qos FROM "t/#"
 ----
 -- error:
@@ -83,7 +83,7 @@ SELECT (qos FROM "t/#"
 -- |  --> 1:11
 -- |   |
 -- | 1 | SELECT qos) FROM "t/#"
--- |   |           ^
+-- |   |           ^ no `(` is open here
 SELECT qos) FROM "t/#"
 ----
 -- error:
@@ -97,7 +97,7 @@ SELECT qos) FROM "t/#"
 -- |  --> 1:46
 -- |   |
 -- | 1 | SELECT upper(clientid FROM "t/#" WHERE qos = = 1
--- |   |                                              ^
+-- |   |                                              ^ write `=`
 SELECT upper(clientid FROM "t/#" WHERE qos = = 1
 ----
 -- error:
@@ -125,6 +125,12 @@ FOREACH payload FROM "t/#" DO item
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT a b c FROM "t/#"
+-- |   |            ^ is a comma missing before it?
+-- warning:
+-- | warning[W0001]: no source has a field `c`
+-- |  --> 1:12
+-- |   |
+-- | 1 | SELECT a b c FROM "t/#"
 -- |   |            ^
 SELECT a b c FROM "t/#"
 ----
@@ -149,7 +155,7 @@ SELECT CASE qos END FROM "t/#"
 -- |  --> 1:9
 -- |   |
 -- | 1 | SELECT {a: 1} AS x FROM "t/#"
--- |   |         ^
+-- |   |         ^ write 'a'
 SELECT {a: 1} AS x FROM "t/#"
 ----
 -- error:
@@ -177,9 +183,9 @@ SELECT payload. FROM "t/#"
 SELECT 1 IS 2 AS a FROM "t/#"
 ----
 -- error:
--- | error[E0002]: a bare source is one name
--- |  --> 1:18
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:17
 -- |   |
 -- | 1 | SELECT qos FROM t/x
--- |   |                  ^ put the topic filter in double quotes
+-- |   |                 ^^^ write "t/x"
 SELECT qos FROM t/x

@@ -43,7 +43,7 @@ SELECT qos >> 2 AS a FROM "t/#"
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT qos -> 2 AS a FROM "t/#"
--- |   |            ^^ use a path: `a.b`
+-- |   |            ^^ use `qos[3]`
 SELECT qos -> 2 AS a FROM "t/#"
 ----
 -- error:
@@ -51,7 +51,7 @@ SELECT qos -> 2 AS a FROM "t/#"
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT qos ->> 2 AS a FROM "t/#"
--- |   |            ^^^ use a path: `a.b`
+-- |   |            ^^^ use `qos[3]`
 SELECT qos ->> 2 AS a FROM "t/#"
 ----
 -- error:
