@@ -73,7 +73,11 @@ impl Check<'_> {
                     label,
                 );
             }
-            if self.sources.iter().any(|earlier| earlier.text() == source.text) {
+            if self
+                .sources
+                .iter()
+                .any(|earlier| earlier.text() == source.text)
+            {
                 self.say(
                     Code::DuplicateSource,
                     source.at,
@@ -207,12 +211,7 @@ impl Check<'_> {
             } else {
                 format!("write `AS {text}`")
             };
-            self.say(
-                Code::ImplicitAlias,
-                alias.at,
-                "an alias without AS",
-                label,
-            );
+            self.say(Code::ImplicitAlias, alias.at, "an alias without AS", label);
         }
         let grows = alias
             .steps

@@ -19,6 +19,7 @@ mod compile;
 mod eval;
 mod explain;
 mod input;
+mod lint;
 mod nearest;
 
 pub mod comparison;
@@ -47,6 +48,7 @@ pub use error::{ErrorKind, EvalError, Fault};
 pub use event::Event;
 pub use explain::{Column, Decode, Explain, Staged, Term, Type};
 pub use input::Input;
+pub use lint::{Feed, MissingField};
 pub use path::PathSet;
 pub use rule::Rule;
 pub use ruleset::{Matched, RuleSet};

@@ -230,10 +230,14 @@ impl Check<'_> {
                 continue;
             }
             let same = || seen.iter().filter(|(other, ..)| *other == key);
-            let tests: Vec<&Test> = same().map(|(.., test)| test).chain([&constraint.test]).collect();
+            let tests: Vec<&Test> = same()
+                .map(|(.., test)| test)
+                .chain([&constraint.test])
+                .collect();
             if tests.len() > 1 && !satisfiable(&tests, domain) {
-                let alone =
-                    |other: &&(String, &Expr, Test)| !satisfiable(&[&other.2, &constraint.test], domain);
+                let alone = |other: &&(String, &Expr, Test)| {
+                    !satisfiable(&[&other.2, &constraint.test], domain)
+                };
                 let message = format!("`{}` never holds here", part.at.text(self.sql));
                 let label = match same().find(alone) {
                     Some((_, other, _)) => format!("it excludes `{}`", other.at.text(self.sql)),
@@ -266,7 +270,10 @@ impl Check<'_> {
                 *other == key && !satisfiable(&[&equals(earlier), &equals(&value)], None)
             };
             if seen.iter().any(excludes) {
-                let message = format!("one of these holds whatever `{}` is", left.at.text(self.sql));
+                let message = format!(
+                    "one of these holds whatever `{}` is",
+                    left.at.text(self.sql)
+                );
                 let label = "to exclude all of them write AND, or NOT IN (…)";
                 let at = parts.first().map_or(part.at, |first| first.at.to(part.at));
                 return self.say(Code::ConstantCondition, at, message, label);

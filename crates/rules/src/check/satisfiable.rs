@@ -24,9 +24,19 @@ pub(super) struct Constraint<'e> {
 #[derive(Debug)]
 pub(super) enum Test {
     Compare(Comparison, Value),
-    In { list: Vec<Value>, negated: bool },
-    Between { low: Value, high: Value, negated: bool },
-    Is { test: IsTest, negated: bool },
+    In {
+        list: Vec<Value>,
+        negated: bool,
+    },
+    Between {
+        low: Value,
+        high: Value,
+        negated: bool,
+    },
+    Is {
+        test: IsTest,
+        negated: bool,
+    },
 }
 
 /// The comparison that `expr` is, if its other side is constant and scalar.
@@ -119,8 +129,14 @@ impl Test {
         use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
         match self {
             Self::Compare(operator, constant) => operator.holds(value, constant),
-            Self::In { list, negated: false } => list.iter().any(|item| Equal.holds(value, item)),
-            Self::In { list, negated: true } => list.iter().all(|item| NotEqual.holds(value, item)),
+            Self::In {
+                list,
+                negated: false,
+            } => list.iter().any(|item| Equal.holds(value, item)),
+            Self::In {
+                list,
+                negated: true,
+            } => list.iter().all(|item| NotEqual.holds(value, item)),
             Self::Between {
                 low,
                 high,
@@ -259,14 +275,8 @@ mod tests {
     use super::*;
     use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
 
-    const OPERATORS: [Comparison; 6] = [
-        Equal,
-        NotEqual,
-        Less,
-        LessOrEqual,
-        Greater,
-        GreaterOrEqual,
-    ];
+    const OPERATORS: [Comparison; 6] =
+        [Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual];
 
     fn can_hold(tests: &[(Comparison, Value)]) -> bool {
         let tests: Vec<Test> = tests
@@ -278,9 +288,15 @@ mod tests {
 
     #[test]
     fn what_excludes_each_other_never_holds() {
-        assert!(!can_hold(&[(Greater, Value::Int(30)), (Less, Value::Int(20))]));
+        assert!(!can_hold(&[
+            (Greater, Value::Int(30)),
+            (Less, Value::Int(20))
+        ]));
         assert!(!can_hold(&[(Equal, Value::Int(1)), (Equal, Value::Int(2))]));
-        assert!(!can_hold(&[(Greater, Value::Int(30)), (Less, Value::Int(30))]));
+        assert!(!can_hold(&[
+            (Greater, Value::Int(30)),
+            (Less, Value::Int(30))
+        ]));
         assert!(!can_hold(&[(Equal, "a".into()), (Equal, "b".into())]));
         assert!(!can_hold(&[(Equal, "a".into()), (Greater, Value::Int(3))]));
         assert!(!can_hold(&[(Less, "".into())]));
@@ -288,14 +304,23 @@ mod tests {
 
     #[test]
     fn what_some_value_satisfies_may_hold() {
-        assert!(can_hold(&[(Greater, Value::Int(20)), (Less, Value::Int(30))]));
-        assert!(can_hold(&[(GreaterOrEqual, Value::Int(30)), (LessOrEqual, Value::Int(30))]));
+        assert!(can_hold(&[
+            (Greater, Value::Int(20)),
+            (Less, Value::Int(30))
+        ]));
+        assert!(can_hold(&[
+            (GreaterOrEqual, Value::Int(30)),
+            (LessOrEqual, Value::Int(30))
+        ]));
         // The number 1 equals both texts.
         assert!(can_hold(&[(Equal, "1".into()), (Equal, "1.0".into())]));
         assert!(can_hold(&[(Equal, true.into()), (Equal, "true".into())]));
         // The text `10`.
         assert!(can_hold(&[(Greater, Value::Int(5)), (Less, "2".into())]));
-        assert!(can_hold(&[(NotEqual, Value::Int(1)), (NotEqual, "a".into())]));
+        assert!(can_hold(&[
+            (NotEqual, Value::Int(1)),
+            (NotEqual, "a".into())
+        ]));
     }
 
     /// Whatever satisfies the tests among many values is never said to be impossible.

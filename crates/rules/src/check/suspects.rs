@@ -62,7 +62,10 @@ impl Check<'_> {
             Code::UnknownField,
             at,
             format!("this subtracts `{name}`, and no source has such a field"),
-            format!("a key with a hyphen is written {path}.{}{rest}", quoted_key(&key)),
+            format!(
+                "a key with a hyphen is written {path}.{}{rest}",
+                quoted_key(&key)
+            ),
         );
         true
     }
@@ -96,7 +99,12 @@ impl Check<'_> {
             && let Some(Ok(Value::Int(0))) = constant(arg)
         {
             let message = format!("there is no element 0: `{name}` {what}");
-            self.say(Code::IndexZero, arg.at, message, "elements are counted from 1");
+            self.say(
+                Code::IndexZero,
+                arg.at,
+                message,
+                "elements are counted from 1",
+            );
         }
     }
 
@@ -113,7 +121,11 @@ impl Check<'_> {
                 (Some(_), None) => (right, vec![&**left], Some(operator.turned())),
                 _ => return,
             },
-            ExprKind::InList { value, list, negated } => {
+            ExprKind::InList {
+                value,
+                list,
+                negated,
+            } => {
                 let operator = if *negated {
                     Comparison::NotEqual
                 } else {
@@ -144,9 +156,11 @@ impl Check<'_> {
                         format!("write '{text}' to compare texts"),
                     );
                 }
-                ("topic", Value::Text(_), None | Some(Comparison::Equal | Comparison::NotEqual))
-                    if self.topics_are_names() =>
-                {
+                (
+                    "topic",
+                    Value::Text(_),
+                    None | Some(Comparison::Equal | Comparison::NotEqual),
+                ) if self.topics_are_names() => {
                     self.topic_constant(expr, constant, &value, operator);
                 }
                 _ => {}
@@ -161,11 +175,11 @@ impl Check<'_> {
             "session.unsubscribed",
             "client.check_authz_complete",
         ];
-        let is_of_filters = |topic: &&str| {
+        let is_of_filters = |topic: &&'static str| {
             EventName::find(topic).is_some_and(|event| OF_FILTERS.contains(&event.event))
         };
         !self.sources.iter().any(|source| {
-            matches!(source, SourceFilter::Events { topics, .. } if topics.iter().any(|topic| is_of_filters(&topic)))
+            matches!(source, SourceFilter::Events { topics, .. } if topics.iter().any(is_of_filters))
         })
     }
 
@@ -201,7 +215,12 @@ impl Check<'_> {
             && self.sources.iter().all(never)
         {
             let message = format!("the topic is never '{text}'");
-            self.say(Code::NeverHolds, constant.at, message, "no entry of FROM matches it");
+            self.say(
+                Code::NeverHolds,
+                constant.at,
+                message,
+                "no entry of FROM matches it",
+            );
         }
     }
 
@@ -216,7 +235,8 @@ impl Check<'_> {
             else {
                 continue;
             };
-            let is_number = |expr: &Expr| matches!(scalar(expr), Some(Value::Int(_) | Value::Float(_)));
+            let is_number =
+                |expr: &Expr| matches!(scalar(expr), Some(Value::Int(_) | Value::Float(_)));
             let payload = match (is_number(left), is_number(right)) {
                 (false, true) => left,
                 (true, false) => right,
@@ -241,7 +261,9 @@ impl Check<'_> {
     /// The text of a path into the payload, if the statement has one.
     fn payload_path(&self) -> Option<String> {
         let mut found = None;
-        crate::explain::each_expr(self.statement, &mut |expr| find_payload_path(expr, &mut found));
+        crate::explain::each_expr(self.statement, &mut |expr| {
+            find_payload_path(expr, &mut found)
+        });
         found.map(|at| at.text(self.sql).to_owned())
     }
 
@@ -267,11 +289,17 @@ impl Check<'_> {
         let mut literals = Vec::new();
         joined_literals(expr, false, &mut literals);
         let text = |literal: &&Expr| literal.literal().and_then(Value::as_str).map(str::to_owned);
-        if literals.iter().filter_map(text).any(|text| text.contains(['"', '{'])) {
+        if literals
+            .iter()
+            .filter_map(text)
+            .any(|text| text.contains(['"', '{']))
+        {
             return;
         }
         for literal in literals {
-            if text(&literal).is_some_and(|text| matches!(text.as_str(), r"\n" | r"\r\n" | r"\t" | r"\r")) {
+            if text(&literal)
+                .is_some_and(|text| matches!(text.as_str(), r"\n" | r"\r\n" | r"\t" | r"\r"))
+            {
                 let written = literal.at.text(self.sql);
                 self.say(
                     Code::Escape,

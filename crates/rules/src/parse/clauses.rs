@@ -142,7 +142,8 @@ impl Clauses<'_> {
             Token::Word(word) if word.quote_style.is_none() => {
                 let message = format!("`{}` does not start a rule", word.value);
                 let label = hints::no_statement(&word.value);
-                self.dialect.fail_with(Code::Unsupported, at, message, label)
+                self.dialect
+                    .fail_with(Code::Unsupported, at, message, label)
             }
             _ => self.dialect.expected(&self.parser, "`SELECT` or `FOREACH`"),
         }
@@ -171,9 +172,13 @@ impl Clauses<'_> {
                     ORDER
                 };
                 let message = format!("`{token}` cannot stand here");
-                self.dialect.note_with(Code::Syntax, self.here(), message, label);
+                self.dialect
+                    .note_with(Code::Syntax, self.here(), message, label);
             }
-            _ => drop(self.dialect.expected(&self.parser, "the end of the statement")),
+            _ => drop(
+                self.dialect
+                    .expected(&self.parser, "the end of the statement"),
+            ),
         }
         false
     }
@@ -334,8 +339,7 @@ impl Clauses<'_> {
         let (hyphen, word) = (self.dialect.place(index), self.dialect.place(index + 1));
         let is_hyphen = self.peek() == Token::Minus
             && matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_));
-        (is_hyphen && alias.end == hyphen.start && hyphen.end == word.start)
-            .then(|| alias.to(word))
+        (is_hyphen && alias.end == hyphen.start && hyphen.end == word.start).then(|| alias.to(word))
     }
 
     fn alias_index(&mut self) -> Result<AliasStep, ParserError> {
@@ -382,7 +386,10 @@ impl Clauses<'_> {
         let mut sources = Vec::new();
         loop {
             self.start = self.parser.index();
-            match self.source().and_then(|source| self.source_end().map(|()| source)) {
+            match self
+                .source()
+                .and_then(|source| self.source_end().map(|()| source))
+            {
                 Ok(source) => sources.push(source),
                 Err(_) => self.recover(true),
             }
@@ -411,8 +418,9 @@ impl Clauses<'_> {
             Token::Word(word) if word.quote_style.is_none() => {
                 (is_quoted(next) && is_slip_of(&word.value, "FROM")).then_some(LostFrom::Misspelt)
             }
-            Token::Word(word) => (is_last(next) && word.value.contains(['/', '#', '+']))
-                .then_some(LostFrom::Missing),
+            Token::Word(word) => {
+                (is_last(next) && word.value.contains(['/', '#', '+'])).then_some(LostFrom::Missing)
+            }
             _ => None,
         }
     }
@@ -431,8 +439,12 @@ impl Clauses<'_> {
             }
             Some(LostFrom::Missing) => {
                 let label = format!("write FROM {text}");
-                self.dialect
-                    .note_with(Code::NoSource, at, "no FROM before the topic filter", &label);
+                self.dialect.note_with(
+                    Code::NoSource,
+                    at,
+                    "no FROM before the topic filter",
+                    &label,
+                );
                 true
             }
             None => false,
@@ -444,7 +456,10 @@ impl Clauses<'_> {
         let (text, quoted) = match self.peek() {
             Token::Word(word) if word.quote_style.is_some() => (word.value, true),
             Token::SingleQuotedString(text) => (text, true),
-            token if may_be_alias(&token) || matches!(token, Token::Div | Token::Plus | Token::Sharp) => {
+            token
+                if may_be_alias(&token)
+                    || matches!(token, Token::Div | Token::Plus | Token::Sharp) =>
+            {
                 return Ok(self.bare_source(at));
             }
             Token::LParen => {
@@ -490,7 +505,11 @@ impl Clauses<'_> {
                 &format!("write \"{text}\""),
             );
         }
-        Source { text, quoted, at: place }
+        Source {
+            text,
+            quoted,
+            at: place,
+        }
     }
 
     /// After a source only a comma or the next clause may come. Names for sources would need JOIN to make sense.

@@ -188,6 +188,31 @@ impl WeirDialect {
         }
     }
 
+    /// Consumes what closes the bracket at `open`.
+    pub(super) fn close(
+        &self,
+        parser: &mut Parser<'_>,
+        token: &Token,
+        wanted: &str,
+        open: Place,
+    ) -> Result<(), ParserError> {
+        let next = &parser.peek_token_ref().token;
+        let is_lost = *next == Token::EOF || starts_clause(next);
+        let result = self.expect(parser, token, wanted);
+        if result.is_err() && is_lost {
+            let mut state = self.state.borrow_mut();
+            let span = open.locate(&state.sql);
+            let bracket: String = open.text(&state.sql).chars().take(1).collect();
+            if let Some(found) = state.diagnostics.last_mut() {
+                found.help = Some(format!(
+                    "`{bracket}` is open since {}:{}",
+                    span.line, span.column
+                ));
+            }
+        }
+        result
+    }
+
     /// Puts an operand on the stack; the parts of its tree were taken before.
     pub(super) fn push(&self, expr: Expr) -> Read {
         self.push_operand(expr, false)
@@ -383,12 +408,15 @@ fn precedence(parser: &Parser<'_>) -> u8 {
         | Token::Lt
         | Token::LtEq
         | Token::Gt
-        | Token::GtEq => COMPARISON,
+        | Token::GtEq
+        | Token::Spaceship
+        | Token::Assignment
+        | Token::RArrow => COMPARISON,
+        Token::Overlap => AND,
         Token::Plus | Token::Minus | Token::StringConcat => SUM,
         Token::Mul | Token::Div | Token::Mod => PRODUCT,
         Token::Pipe
         | Token::Ampersand
-        | Token::Overlap
         | Token::Caret
         | Token::CaretAt
         | Token::Tilde
@@ -401,10 +429,7 @@ fn precedence(parser: &Parser<'_>) -> u8 {
         | Token::ShiftRight
         | Token::Arrow
         | Token::LongArrow
-        | Token::RArrow
         | Token::DoubleColon
-        | Token::Assignment
-        | Token::Spaceship
         | Token::ExclamationMark => UNSUPPORTED,
         _ => 0,
     }

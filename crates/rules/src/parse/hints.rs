@@ -12,7 +12,8 @@ pub(super) type Unsupported = (String, &'static str);
 /// What a rule sees, for constructs that want more.
 pub(super) const ONE_MESSAGE: &str = "a rule sees one message at a time";
 
-const LOOK_UP: &str = "a rule sees one message at a time; `kv_store_get` looks up what an earlier one stored";
+const LOOK_UP: &str =
+    "a rule sees one message at a time; `kv_store_get` looks up what an earlier one stored";
 
 /// What is said of a construct that starts with the next token and that the language leaves out.
 pub(super) fn unsupported(parser: &Parser<'_>) -> Option<Unsupported> {
@@ -169,7 +170,10 @@ pub(super) fn hint(parser: &Parser<'_>, gap: Gap, wanted: &str) -> String {
             "is a comma missing before it?"
         }
         (_, Token::Word(word)) if wanted.contains("end of the") && starts_operand(token) => {
-            match ["WHERE", "AND", "OR"].iter().find(|known| is_slip_of(&word.value, known)) {
+            match ["WHERE", "AND", "OR"]
+                .iter()
+                .find(|known| is_slip_of(&word.value, known))
+            {
                 Some(known) => return format!("did you mean {known}?"),
                 None => "conditions are joined with AND or OR",
             }
@@ -192,7 +196,18 @@ fn may_be_field(word: &sqlparser::tokenizer::Word) -> bool {
         && keyword(word).is_some_and(|word| {
             !matches!(
                 word.as_str(),
-                "AND" | "OR" | "AS" | "IN" | "IS" | "LIKE" | "ILIKE" | "RLIKE" | "BETWEEN" | "THEN" | "WHEN" | "ELSE"
+                "AND"
+                    | "OR"
+                    | "AS"
+                    | "IN"
+                    | "IS"
+                    | "LIKE"
+                    | "ILIKE"
+                    | "RLIKE"
+                    | "BETWEEN"
+                    | "THEN"
+                    | "WHEN"
+                    | "ELSE"
             )
         })
 }

@@ -15,7 +15,8 @@ use crate::text;
 use crate::value::Value;
 
 /// What to write instead of DISTINCT.
-pub(super) const DISTINCT: &str = "a rule sees one message at a time; `array_distinct` is for arrays";
+pub(super) const DISTINCT: &str =
+    "a rule sees one message at a time; `array_distinct` is for arrays";
 
 /// The most branches of one CASE.
 const MAX_BRANCHES: usize = 128;
@@ -89,7 +90,7 @@ impl WeirDialect {
                 label,
             ));
         }
-        self.expect(parser, &Token::RParen, "`)`")?;
+        self.close(parser, &Token::RParen, "`)`", at)?;
         expr.at = at.to(self.before(parser));
         let expr = self.steps(parser, expr)?;
         self.push_parenthesised(expr)
@@ -115,7 +116,11 @@ impl WeirDialect {
                 self.template_place(parser, at, "{{", "}}")
             }
             Token::LBrace => self.nested(parser, |parser| self.object(parser, at)),
-            Token::Word(word) if word.value == "$" && word.quote_style.is_none() && parser.peek_nth_token_ref(1).token == Token::LBrace => {
+            Token::Word(word)
+                if word.value == "$"
+                    && word.quote_style.is_none()
+                    && parser.peek_nth_token_ref(1).token == Token::LBrace =>
+            {
                 self.template_place(parser, at, "${", "}")
             }
             Token::Word(word) => self.word(parser, word, at),
@@ -126,7 +131,13 @@ impl WeirDialect {
                 "`*` stands alone in a list of items",
             )),
             Token::Tilde => Err(self.unsupported(at, "`~`", "`bitnot`")),
-            Token::ExclamationMark => Err(self.unsupported(at, "`!`", "NOT")),
+            Token::ExclamationMark => {
+                self.note_unsupported(at, &token);
+                parser.advance_token();
+                let operand = self.nested(parser, |parser| self.operand(parser, binding::UNARY))?;
+                let at = at.to(operand.expr.at);
+                Ok(Expr::new(ExprKind::Not(Box::new(operand.expr)), at))
+            }
             _ => Err(self.expected(parser, "an expression")),
         }
     }
@@ -315,6 +326,7 @@ impl WeirDialect {
         close: &Token,
         wanted: &str,
     ) -> Result<Vec<Expr>, ParserError> {
+        let open = self.before(parser);
         let mut list = Vec::new();
         if parser.peek_token_ref().token == *close {
             parser.advance_token();
@@ -325,7 +337,7 @@ impl WeirDialect {
             if parser.peek_token_ref().token == Token::Comma {
                 parser.advance_token();
             } else {
-                self.expect(parser, close, wanted)?;
+                self.close(parser, close, wanted, open)?;
                 return Ok(list);
             }
         }
@@ -509,7 +521,7 @@ impl WeirDialect {
             }
             parser.advance_token();
         }
-        self.expect(parser, &Token::RBrace, "`,` or `}`")?;
+        self.close(parser, &Token::RBrace, "`,` or `}`", at)?;
         Ok(Expr::new(
             ExprKind::Object(members),
             at.to(self.before(parser)),
@@ -532,7 +544,10 @@ impl WeirDialect {
                 // `payload.name.length()`: the name of a user function has one dot.
                 Token::LParen if matches!(steps.last(), Some(Step::Key(_))) => {
                     let dot = self.place(parser.index().saturating_sub(2));
-                    let value = Place { end: dot.start, ..root.at };
+                    let value = Place {
+                        end: dot.start,
+                        ..root.at
+                    };
                     let name = self.text(self.before(parser));
                     return Err(self.fail_with(
                         Code::Syntax,
@@ -596,7 +611,7 @@ impl WeirDialect {
             return Ok(Step::Slice { from, to, at });
         }
         let index = self.nested(parser, |parser| self.expr(parser))?;
-        self.expect(parser, &Token::RBracket, "`]`")?;
+        self.close(parser, &Token::RBracket, "`]`", at)?;
         Ok(match index.literal().and_then(Value::as_str) {
             Some(key) => Step::Key(key.into()),
             None => Step::Index(index),

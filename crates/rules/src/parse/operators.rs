@@ -46,6 +46,25 @@ impl WeirDialect {
             Token::Gt => self.comparison(parser, left, Comparison::Greater, at),
             Token::GtEq => self.comparison(parser, left, Comparison::GreaterOrEqual, at),
             Token::CustomBinaryOperator(_) => self.topic_match(parser, left, at),
+            // What these stand for is certain, so what follows can be looked at as well.
+            Token::Overlap => {
+                self.note_unsupported(at, &token);
+                self.logic(parser, left, binding::AND)
+            }
+            Token::Spaceship | Token::Assignment => {
+                self.note_unsupported(at, &token);
+                self.comparison(parser, left, Comparison::Equal, at)
+            }
+            Token::RArrow => {
+                self.note_unsupported(at, &token);
+                self.comparison(parser, left, Comparison::GreaterOrEqual, at)
+            }
+            Token::DoubleColon => {
+                let cast = cast_to(&parser.peek_token_ref().token)
+                    .map(|kind| format!("`CAST({} AS {kind})`", self.text(left.expr.at)));
+                let instead = cast.as_deref().unwrap_or_else(|| instead_of(&token));
+                Err(self.unsupported(at, "`::`", instead))
+            }
             Token::Arrow | Token::LongArrow => {
                 Err(self.arrow(&parser.peek_token_ref().token, &left, &token, at))
             }
@@ -62,13 +81,23 @@ impl WeirDialect {
         )
     }
 
+    /// Notes an operator after which parsing goes on.
+    pub(super) fn note_unsupported(&self, at: Place, operator: &Token) {
+        let message = format!("`{operator}` is not supported");
+        let label = format!("use {}", instead_of(operator));
+        self.note_with(Code::Unsupported, at, message, &label);
+    }
+
     /// `left->'key'` of PostgreSQL and MySQL is a path here.
     fn arrow(&self, key: &Token, left: &Operand, arrow: &Token, at: Place) -> ParserError {
         let left = self.text(left.expr.at);
         let path = match key {
             Token::SingleQuotedString(key) => {
                 let path = key.strip_prefix("$.").map(Cow::Borrowed);
-                Some(format!("{left}.{}", path.unwrap_or_else(|| quoted_key(key))))
+                Some(format!(
+                    "{left}.{}",
+                    path.unwrap_or_else(|| quoted_key(key))
+                ))
             }
             Token::Number(index, _) => index
                 .parse()
@@ -313,6 +342,20 @@ fn ends_in_concat(comparison: &Expr) -> bool {
             ..
         }
     )
+}
+
+/// What PostgreSQL's types are called in CAST.
+fn cast_to(kind: &Token) -> Option<&'static str> {
+    let Token::Word(word) = kind else {
+        return None;
+    };
+    Some(match keyword(word)?.as_str() {
+        "INT" | "INTEGER" | "BIGINT" | "SMALLINT" | "INT2" | "INT4" | "INT8" => "INT",
+        "FLOAT" | "FLOAT4" | "FLOAT8" | "DOUBLE" | "REAL" | "NUMERIC" | "DECIMAL" => "FLOAT",
+        "TEXT" | "STRING" | "VARCHAR" | "CHAR" => "STRING",
+        "BOOL" | "BOOLEAN" => "BOOLEAN",
+        _ => return None,
+    })
 }
 
 /// What to write instead of an operator that the language leaves out.

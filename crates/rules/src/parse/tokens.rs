@@ -94,13 +94,15 @@ impl Tokens {
                 self.mistake(sql, at, message, label);
                 self.push(noted(), at);
             }
-            token @ Token::SingleQuotedString(_)
-                if matches!(self.previous(at), Some(Token::Word(word)) if word.quote_style.is_none()) =>
+            token @ Token::SingleQuotedString(_) if matches!(self.previous(at), Some(Token::Word(word)) if word.quote_style.is_none()) =>
             {
                 if self.splits_a_string() {
                     let message = "a quote in a string is written ''".to_owned();
                     let start = self.places.last().map_or(at.start, |word| word.start - 1);
-                    let quote = Place { start, end: start + 1 };
+                    let quote = Place {
+                        start,
+                        end: start + 1,
+                    };
                     self.mistake(sql, quote, message, "the string ends here");
                     self.is_open = true;
                     return;
@@ -152,10 +154,18 @@ impl Tokens {
         let text = rest.get(..length).unwrap_or_default().to_owned();
         let end = at.end + length + closing.len_utf8();
         let before = self.tokens.last().map(|token| &token.token);
-        let is_name = before.is_some_and(|token| is_keyword(token, "FROM") || is_keyword(token, "AS"));
+        let is_name =
+            before.is_some_and(|token| is_keyword(token, "FROM") || is_keyword(token, "AS"));
         let (token, label) = if is_name || text.contains('/') {
             let label = format!("write \"{text}\"");
-            (Token::Word(Word { value: text, quote_style: Some('"'), keyword: Keyword::NoKeyword }), label)
+            (
+                Token::Word(Word {
+                    value: text,
+                    quote_style: Some('"'),
+                    keyword: Keyword::NoKeyword,
+                }),
+                label,
+            )
         } else {
             let label = format!("write '{text}'");
             (Token::SingleQuotedString(text), label)
@@ -320,7 +330,9 @@ fn unclosed(sql: &str, start: usize, before: &[(Token, Place)], message: &str) -
     if rest.starts_with("/*") {
         let found = Diagnostic::new(Code::Lexical, sql, first(2), "unterminated comment")
             .label("it opens here");
-        let in_a_filter = before.last().is_some_and(|(token, _)| matches!(token, Token::Word(_)));
+        let in_a_filter = before
+            .last()
+            .is_some_and(|(token, _)| matches!(token, Token::Word(_)));
         return if in_a_filter {
             found.help("a topic filter stands in double quotes, and its wildcards are `+` and `#`")
         } else {

@@ -681,7 +681,7 @@ SELECT INTERVAL '1 day' AS a, DATE '2024-01-01' AS b FROM "t/#"
 -- |  --> 1:20
 -- |   |
 -- | 1 | SELECT payload.temp::int AS t FROM "t/#"
--- |   |                    ^^ use `CAST(x AS type)`
+-- |   |                    ^^ use `CAST(payload.temp AS INT)`
 SELECT payload.temp::int AS t FROM "t/#"
 ----
 -- error:
@@ -792,3 +792,88 @@ SELECT to_char(timestamp, 'YYYY') AS a, len(topic) AS b, ucase(topic) AS c, max(
 -- | 1 | SELECT payload.name.length() AS a, payload.name.upper() AS b FROM "t/#"
 -- |   |                                                 ^^^^^ write `upper(payload.name)`
 SELECT payload.name.length() AS a, payload.name.upper() AS b FROM "t/#"
+----
+-- Several of them in one condition.
+-- error:
+-- | error[E0102]: unknown function `ifnull`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |        ^^^^^^ use `coalesce_var(a, b)`
+-- error:
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:39
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                       ^^^ write "t/#"
+-- error:
+-- | error[E0003]: `!` is not supported
+-- |  --> 1:49
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                 ^ use NOT
+-- error:
+-- | error[E0003]: `&&` is not supported
+-- |  --> 1:57
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                         ^^ use AND
+-- error:
+-- | error[E0003]: `=>` is not supported
+-- |  --> 1:64
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                                ^^ use `>=`
+-- error:
+-- | error[E0003]: `&&` is not supported
+-- |  --> 1:69
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                                     ^^ use AND
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:72
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                                        ^^^^ did you mean `upper`?
+-- error:
+-- | error[E0003]: `:=` is not supported
+-- |  --> 1:87
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                                                       ^^ use `=`
+SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+----
+-- error:
+-- | error[E0003]: `::` is not supported
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT payload.a::float8 AS a FROM "t/#" WHERE (payload.b::text = 'x'
+-- |   |                 ^^ use `CAST(payload.a AS FLOAT)`
+-- error:
+-- | error[E0003]: `::` is not supported
+-- |  --> 1:58
+-- |   |
+-- | 1 | SELECT payload.a::float8 AS a FROM "t/#" WHERE (payload.b::text = 'x'
+-- |   |                                                          ^^ use `CAST(payload.b AS STRING)`
+SELECT payload.a::float8 AS a FROM "t/#" WHERE (payload.b::text = 'x'
+----
+-- error:
+-- | error[E0102]: unknown function `left`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
+-- |   |        ^^^^ use `substr(text, 0, n)`
+-- error:
+-- | error[E0102]: unknown function `payload.length`
+-- |  --> 1:32
+-- |   |
+-- | 1 | SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
+-- |   |                                ^^^^^^^^^^^^^^ write `length(payload)`
+-- error:
+-- | error[E0102]: unknown function `join`
+-- |  --> 1:55
+-- |   |
+-- | 1 | SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
+-- |   |                                                       ^^^^ use `join_to_string(separator, array)`
+SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"

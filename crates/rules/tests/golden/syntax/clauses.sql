@@ -76,6 +76,7 @@ SELECT qos FROM "t/#"; SELECT 1
 -- |   |
 -- | 1 | SELECT (qos FROM "t/#"
 -- |   |             ^^^^
+-- |   = help: `(` is open since 1:8
 SELECT (qos FROM "t/#"
 ----
 -- error:
@@ -92,6 +93,7 @@ SELECT qos) FROM "t/#"
 -- |   |
 -- | 1 | SELECT upper(clientid FROM "t/#" WHERE qos = = 1
 -- |   |                       ^^^^
+-- |   = help: `(` is open since 1:13
 -- error:
 -- | error[E0002]: expected an expression, found `=`
 -- |  --> 1:46
@@ -164,6 +166,7 @@ SELECT {a: 1} AS x FROM "t/#"
 -- |   |
 -- | 1 | SELECT [1, 2 FROM "t/#"
 -- |   |              ^^^^
+-- |   = help: `[` is open since 1:8
 SELECT [1, 2 FROM "t/#"
 ----
 -- error:

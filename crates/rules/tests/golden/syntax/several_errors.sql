@@ -181,6 +181,7 @@ SELECT clientid AS c uper(topic) AS t, x FROM (SELECT 1), "a/#/b", "c" WHERE upp
 -- |   |
 -- | 1 | SELECT upper(clientid AS a, lower(topic) AS b FROM "t/#" WHERE nth(1) = 'x' AND (qos = 1
 -- |   |                                                                                         ^
+-- |   = help: `(` is open since 1:81
 SELECT upper(clientid AS a, lower(topic) AS b FROM "t/#" WHERE nth(1) = 'x' AND (qos = 1
 ----
 -- WHERE before FROM is read all the same.
