@@ -9,11 +9,12 @@ use std::collections::HashSet;
 use crate::ast::{Alias, AliasStep, Arithmetic, Body, Call, Expr, ExprKind, Item, Statement};
 use crate::compile::{Catalog, default_name, dotted};
 use crate::diagnostic::{Code, Diagnostic, Place};
-use crate::eval::names::{Binding, Layout, View};
+use crate::eval::names::{Binding, Layer, Layout, View};
 use crate::eval::{constant, negate};
 use crate::event::fields_of_event;
 use crate::functions::{self, Pattern};
 use crate::nearest::nearest;
+use crate::path::quoted_key;
 use crate::source::{BadSource, SourceFilter};
 use crate::value::Value;
 
@@ -111,7 +112,7 @@ impl Check<'_> {
                 }
             }
         }
-        if self.sources.len() < self.statement.sources.len() {
+        if self.statement.lost_sources || self.sources.len() < self.statement.sources.len() {
             self.fields.clear();
         }
     }
@@ -354,13 +355,30 @@ impl Check<'_> {
         } else {
             let near = nearest(name, self.fields.iter().copied())
                 .map(did_you_mean)
-                .unwrap_or_default();
+                .unwrap_or_else(|| self.where_it_may_be(name, view));
             self.say(
                 Code::UnknownField,
                 at,
                 format!("no source has a field `{name}`"),
                 near,
             );
+        }
+    }
+
+    /// A name that is no field is most likely a member of what devices send.
+    fn where_it_may_be(&self, name: &str, view: &View) -> String {
+        let of_element = view.iter().any(|layer| matches!(layer, Layer::Element));
+        match &self.layout.names.element {
+            Some((element, _)) if of_element && name == "item" => {
+                format!("the element is called `{element}` here")
+            }
+            Some((element, _)) if of_element => {
+                format!("is `{element}.{}` meant?", quoted_key(name))
+            }
+            _ if self.fields.contains(&"payload") => {
+                format!("is `payload.{}` meant?", quoted_key(name))
+            }
+            _ => String::new(),
         }
     }
 

@@ -37,6 +37,7 @@ pub(super) fn parse(sql: &str, tokens: Tokens) -> (Option<Statement>, Vec<Diagno
         parser,
         brackets,
         start: 0,
+        lost_sources: false,
     }
     .statement()
     .ok();
@@ -57,6 +58,8 @@ struct Clauses<'d> {
     brackets: Vec<i32>,
     /// The first token of the item or condition that is being read.
     start: usize,
+    /// An entry of FROM could not be read.
+    lost_sources: bool,
 }
 
 fn bracket(token: &Token) -> i32 {
@@ -132,6 +135,7 @@ impl Clauses<'_> {
         Ok(Statement {
             body,
             sources,
+            lost_sources: self.lost_sources,
             condition,
             at,
         })
@@ -391,7 +395,10 @@ impl Clauses<'_> {
                 .and_then(|source| self.source_end().map(|()| source))
             {
                 Ok(source) => sources.push(source),
-                Err(_) => self.recover(true),
+                Err(_) => {
+                    self.lost_sources = true;
+                    self.recover(true);
+                }
             }
             if self.peek() != Token::Comma {
                 break;

@@ -151,7 +151,7 @@ impl WeirDialect {
         if *token == noted() {
             return ParserError::ParserError(String::new());
         }
-        if let Some((message, instead)) = hints::unsupported(parser) {
+        if let Some((message, instead)) = hints::unsupported(parser, wanted) {
             return self.fail_with(Code::Unsupported, at, message, instead);
         }
         let found = self.text(at);

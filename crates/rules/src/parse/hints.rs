@@ -16,7 +16,7 @@ const LOOK_UP: &str =
     "a rule sees one message at a time; `kv_store_get` looks up what an earlier one stored";
 
 /// What is said of a construct that starts with the next token and that the language leaves out.
-pub(super) fn unsupported(parser: &Parser<'_>) -> Option<Unsupported> {
+pub(super) fn unsupported(parser: &Parser<'_>, wanted: &str) -> Option<Unsupported> {
     let next = &parser.peek_nth_token_ref(1).token;
     let word = match &parser.peek_token_ref().token {
         Token::Word(word) => keyword(word)?,
@@ -27,6 +27,12 @@ pub(super) fn unsupported(parser: &Parser<'_>) -> Option<Unsupported> {
             ));
         }
         Token::Placeholder(text) if text.starts_with('?') => {
+            if !wanted.contains("expression") {
+                return Some((
+                    "`?` is not supported".to_owned(),
+                    "use `if(condition, a, b)` or `coalesce(a, b)`",
+                ));
+            }
             return Some((
                 format!("the parameter `{text}` is not supported"),
                 "write the value, or the name of a field",

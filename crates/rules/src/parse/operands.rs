@@ -124,12 +124,15 @@ impl WeirDialect {
                 self.template_place(parser, at, "${", "}")
             }
             Token::Word(word) => self.word(parser, word, at),
-            Token::Mul => Err(self.fail_with(
-                Code::Syntax,
-                at,
-                "expected an expression, found `*`",
-                "`*` stands alone in a list of items",
-            )),
+            Token::Mul => {
+                let label = if parser.get_current_token().token == Token::Mul {
+                    "for a power use `power(a, b)`"
+                } else {
+                    "`*` stands alone in a list of items"
+                };
+                let message = "expected an expression, found `*`";
+                Err(self.fail_with(Code::Syntax, at, message, label))
+            }
             Token::Tilde => Err(self.unsupported(at, "`~`", "`bitnot`")),
             Token::ExclamationMark => {
                 self.note_unsupported(at, &token);

@@ -4,7 +4,7 @@
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT temperature, clientId FROM "t/#"
--- |   |        ^^^^^^^^^^^
+-- |   |        ^^^^^^^^^^^ is `payload.temperature` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `clientId`
 -- |  --> 1:21

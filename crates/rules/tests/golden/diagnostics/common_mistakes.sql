@@ -877,3 +877,74 @@ SELECT payload.a::float8 AS a FROM "t/#" WHERE (payload.b::text = 'x'
 -- | 1 | SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
 -- |   |                                                       ^^^^ use `join_to_string(separator, array)`
 SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
+----
+-- warning:
+-- | warning[W0004]: an expression without a name becomes `_v_1`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^ give it a name with AS
+-- error:
+-- | error[E0003]: `?` is not supported
+-- |  --> 1:23
+-- |   |
+-- | 1 | SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+-- |   |                       ^ use `if(condition, a, b)` or `coalesce(a, b)`
+-- error:
+-- | error[E0003]: `?` is not supported
+-- |  --> 1:56
+-- |   |
+-- | 1 | SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+-- |   |                                                        ^ use `if(condition, a, b)` or `coalesce(a, b)`
+-- error:
+-- | error[E0002]: expected an expression, found `*`
+-- |  --> 1:70
+-- |   |
+-- | 1 | SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+-- |   |                                                                      ^ for a power use `power(a, b)`
+SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+----
+-- The payload and the element are not left out.
+-- result: []
+-- warning:
+-- | warning[W0001]: no source has a field `temp`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT temp, room.name AS name FROM "t/#" WHERE temp > 30
+-- |   |        ^^^^ is `payload.temp` meant?
+-- warning:
+-- | warning[W0001]: no source has a field `room`
+-- |  --> 1:14
+-- |   |
+-- | 1 | SELECT temp, room.name AS name FROM "t/#" WHERE temp > 30
+-- |   |              ^^^^ is `payload.room` meant?
+-- warning:
+-- | warning[W0001]: no source has a field `temp`
+-- |  --> 1:49
+-- |   |
+-- | 1 | SELECT temp, room.name AS name FROM "t/#" WHERE temp > 30
+-- |   |                                                 ^^^^ is `payload.temp` meant?
+SELECT temp, room.name AS name FROM "t/#" WHERE temp > 30
+----
+-- failed: payload_decode: the payload is not JSON: EOF while parsing a value at line 1 column 0 at 1:9, value 
+-- warning:
+-- | warning[W0001]: no source has a field `value`
+-- |  --> 1:38
+-- |   |
+-- | 1 | FOREACH payload.sensors AS sensor DO value, sensor.id AS id INCASE value > 3 FROM "t/#"
+-- |   |                                      ^^^^^ is `sensor.value` meant?
+-- warning:
+-- | warning[W0001]: no source has a field `value`
+-- |  --> 1:68
+-- |   |
+-- | 1 | FOREACH payload.sensors AS sensor DO value, sensor.id AS id INCASE value > 3 FROM "t/#"
+-- |   |                                                                    ^^^^^ is `sensor.value` meant?
+FOREACH payload.sensors AS sensor DO value, sensor.id AS id INCASE value > 3 FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected a topic filter in double quotes, found `WHERE`
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#", WHERE qos = 1
+-- |   |                             ^^^^^ nothing follows the comma before it
+SELECT clientid FROM "t/#", WHERE qos = 1

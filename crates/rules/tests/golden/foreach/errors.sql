@@ -9,7 +9,7 @@
 -- |  --> 1:29
 -- |   |
 -- | 1 | FOREACH payload.s AS a.b DO item FROM "t/#"
--- |   |                             ^^^^
+-- |   |                             ^^^^ the element is called `a` here
 FOREACH payload.s AS a.b DO item FROM "t/#"
 ----
 -- error:

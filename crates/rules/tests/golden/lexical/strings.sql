@@ -55,5 +55,5 @@ SELECT a FROM "t/#
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT $x AS d FROM "t/#"
--- |   |        ^^
+-- |   |        ^^ is `payload.$x` meant?
 SELECT $x AS d FROM "t/#"

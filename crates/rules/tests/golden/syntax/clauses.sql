@@ -115,7 +115,7 @@ FOREACH payload FROM "t/#" DO item
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT a b c FROM "t/#"
--- |   |        ^
+-- |   |        ^ is `payload.a` meant?
 -- warning:
 -- | warning[W0005]: an alias without AS
 -- |  --> 1:10
@@ -133,7 +133,7 @@ FOREACH payload FROM "t/#" DO item
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT a b c FROM "t/#"
--- |   |            ^
+-- |   |            ^ is `payload.c` meant?
 SELECT a b c FROM "t/#"
 ----
 -- error:

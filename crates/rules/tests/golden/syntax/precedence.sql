@@ -20,7 +20,7 @@ SELECT (1 < 2) = TRUE AS c, 1 < (2 = 2) AS d FROM "t/#"
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT a FROM "t/#" WHERE 1 < qos < 3
--- |   |        ^
+-- |   |        ^ is `payload.a` meant?
 -- error:
 -- | error[E0002]: comparisons do not chain
 -- |  --> 1:35
@@ -34,7 +34,7 @@ SELECT a FROM "t/#" WHERE 1 < qos < 3
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT a FROM "t/#" WHERE qos = NOT TRUE
--- |   |        ^
+-- |   |        ^ is `payload.a` meant?
 -- error:
 -- | error[E0002]: expected an operand, found `NOT`
 -- |  --> 1:33
