@@ -601,6 +601,18 @@ fn the_corpus_of_the_fuzz_targets_passes() {
 }
 
 #[test]
+fn a_text_full_of_mistakes_is_refused_with_some_of_them() {
+    for mistake in ["，", "‘", "5 ", "12abc ", "a, # ", "\u{200b}"] {
+        let sql = format!(
+            "SELECT {} FROM \"t/#\"",
+            mistake.repeat(60_000 / mistake.len())
+        );
+        let errors = compile(&sql, &Catalog::default()).expect_err("it has mistakes");
+        assert!(errors.len() <= 600, "{mistake}: {} findings", errors.len());
+    }
+}
+
+#[test]
 fn a_deep_or_long_statement_is_refused_or_runs_but_never_overflows() {
     let event = Event::publish("t/1", "{}");
     let deep = |open: &str, inner: &str, close: &str, times: usize| {
@@ -638,6 +650,27 @@ fn a_deep_or_long_statement_is_refused_or_runs_but_never_overflows() {
         ),
         (
             format!("SELECT 1 IN ({}1) AS a FROM \"t/#\"", "2, ".repeat(20_000)),
+            true,
+        ),
+        (
+            format!(
+                "SELECT 1 AS a FROM \"t/#\" WHERE {}qos <> 3",
+                "qos <> 1 AND ".repeat(4_000)
+            ),
+            true,
+        ),
+        (
+            format!(
+                "SELECT 1 AS a FROM \"t/#\" WHERE {}TRUE",
+                "node <> 'a' OR ".repeat(4_000)
+            ),
+            true,
+        ),
+        (
+            format!(
+                "SELECT 1 AS a FROM \"t/#\" WHERE qos IN ({}1) AND qos IN (1)",
+                "2, ".repeat(20_000)
+            ),
             true,
         ),
         (

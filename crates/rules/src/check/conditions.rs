@@ -1,6 +1,6 @@
 //! Conditions that decide nothing: never boolean, never true, true whatever comes.
 
-use super::satisfiable::{Test, constraint, key_of, satisfiable, scalar};
+use super::satisfiable::{MAX_CONSTANTS, Test, constraint, key_of, satisfiable, scalar};
 use super::{Check, View};
 use crate::ast::{Arithmetic, Expr, ExprKind};
 use crate::comparison::Comparison;
@@ -246,7 +246,9 @@ impl Check<'_> {
                 self.say(Code::NeverHolds, part.at, message, label);
                 continue;
             }
-            seen.push((key, part, constraint.test));
+            if tests.len() < MAX_CONSTANTS {
+                seen.push((key, part, constraint.test));
+            }
         }
     }
 
@@ -279,6 +281,9 @@ impl Check<'_> {
                 return self.say(Code::ConstantCondition, at, message, label);
             }
             seen.push((key, value));
+            if seen.len() > MAX_CONSTANTS {
+                return;
+            }
         }
     }
 

@@ -218,6 +218,12 @@ impl Clauses<'_> {
         }
         let mut items = Vec::new();
         loop {
+            if items.len() == MAX_ITEMS {
+                self.dialect
+                    .note(Code::Limit, start, format!("more than {MAX_ITEMS} items"));
+                self.recover(false);
+                break;
+            }
             match self.item() {
                 Ok(item) => items.push(item),
                 Err(_) => {
@@ -245,10 +251,6 @@ impl Clauses<'_> {
             } else {
                 break;
             }
-        }
-        if items.len() > MAX_ITEMS {
-            self.dialect
-                .note(Code::Limit, start, format!("more than {MAX_ITEMS} items"));
         }
         Ok(items)
     }

@@ -14,6 +14,8 @@ use crate::diagnostic::{Code, Diagnostic, Place};
 pub(super) const MATCH: &str = "=~";
 /// The token between the ends of a range.
 pub(super) const DOTS: &str = "..";
+/// After so many mistakes the text is no statement, and reading it ends.
+const MAX_MISTAKES: usize = 100;
 
 /// The tokens of a statement and, at the same index, their places.
 #[derive(Debug, Default)]
@@ -22,7 +24,7 @@ pub(super) struct Tokens {
     pub(super) places: Vec<Place>,
     /// What is wrong with the text itself. Where a mistake has one plain meaning, its token stands for that.
     pub(super) mistakes: Vec<Diagnostic>,
-    /// A quote or comment is never closed: what the tokens mean is anyone's guess.
+    /// Reading ended early, as a quote or comment is never closed: what the tokens mean is anyone's guess.
     pub(super) is_open: bool,
 }
 
@@ -55,6 +57,9 @@ impl Tokens {
     fn mistake(&mut self, sql: &str, at: Place, message: String, label: &str) {
         let mistake = Diagnostic::new(Code::Lexical, sql, at, message).label(label);
         self.mistakes.push(mistake);
+        if self.mistakes.len() == MAX_MISTAKES {
+            self.is_open = true;
+        }
     }
 
     fn add(&mut self, sql: &str, token: Token, at: Place) {
