@@ -236,6 +236,10 @@ const FOREIGN: &[(&str, &str)] = &[
     ),
     // Identifiers and the machine.
     (
+        "meta",
+        "write the field: `topic`, `qos`, `timestamp` and so on",
+    ),
+    (
         "uuid newid gen_random_uuid uuid_generate_v4 random_uuid generateuuidv4",
         "use `uuid_v4()`",
     ),

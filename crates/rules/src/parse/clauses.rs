@@ -8,7 +8,7 @@ use super::dialect::{
 };
 use super::hints;
 use super::operands::{DISTINCT, may_be_alias};
-use super::tokens::Tokens;
+use super::tokens::{Tokens, is_quoted};
 use crate::ast::{Alias, AliasStep, Body, Expr, Item, Source, Statement};
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::nearest::is_slip_of;
@@ -67,14 +67,6 @@ fn bracket(token: &Token) -> i32 {
         Token::LParen | Token::LBracket | Token::LBrace => 1,
         Token::RParen | Token::RBracket | Token::RBrace => -1,
         _ => 0,
-    }
-}
-
-fn is_quoted(token: &Token) -> bool {
-    match token {
-        Token::SingleQuotedString(_) => true,
-        Token::Word(word) => word.quote_style.is_some(),
-        _ => false,
     }
 }
 

@@ -163,6 +163,11 @@ pub(super) fn hint(parser: &Parser<'_>, gap: Gap, wanted: &str) -> String {
         (_, token) if is_keyword(token, "GLOB") || is_keyword(token, "SIMILAR") => {
             "write LIKE or RLIKE"
         }
+        (_, token)
+            if wanted == "`FROM`" && (is_keyword(token, "DO") || is_keyword(token, "INCASE")) =>
+        {
+            "it belongs to FOREACH"
+        }
         (_, Token::Word(word)) if wanted.contains("single quotes") => {
             return format!("write '{}'", word.value.replace('\'', "''"));
         }

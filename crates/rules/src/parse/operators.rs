@@ -99,6 +99,7 @@ impl WeirDialect {
                     path.unwrap_or_else(|| quoted_key(key))
                 ))
             }
+            Token::Word(key) => Some(format!("{left}.{}", quoted_key(&key.value))),
             Token::Number(index, _) => index
                 .parse()
                 .ok()

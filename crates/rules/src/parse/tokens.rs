@@ -376,7 +376,8 @@ fn earlier_quote(tokens: &[(Token, Place)]) -> Option<Place> {
         .next()
 }
 
-fn is_quoted(token: &Token) -> bool {
+/// Whether it is a text in quotes of either kind.
+pub(super) fn is_quoted(token: &Token) -> bool {
     match token {
         Token::SingleQuotedString(_) => true,
         Token::Word(word) => word.quote_style.is_some(),

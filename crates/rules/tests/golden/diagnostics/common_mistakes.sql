@@ -948,3 +948,25 @@ FOREACH payload.sensors AS sensor DO value, sensor.id AS id INCASE value > 3 FRO
 -- | 1 | SELECT clientid FROM "t/#", WHERE qos = 1
 -- |   |                             ^^^^^ nothing follows the comma before it
 SELECT clientid FROM "t/#", WHERE qos = 1
+----
+-- error:
+-- | error[E0102]: unknown function `meta`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT meta(topic) AS a, payload->room->temp AS b FROM "t/#"
+-- |   |        ^^^^ write the field: `topic`, `qos`, `timestamp` and so on
+-- error:
+-- | error[E0003]: `->` is not supported
+-- |  --> 1:33
+-- |   |
+-- | 1 | SELECT meta(topic) AS a, payload->room->temp AS b FROM "t/#"
+-- |   |                                 ^^ use `payload.room`
+SELECT meta(topic) AS a, payload->room->temp AS b FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected `FROM`, found `INCASE`
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT clientid INCASE qos = 1 FROM "t/#"
+-- |   |                 ^^^^^^ it belongs to FOREACH
+SELECT clientid INCASE qos = 1 FROM "t/#"

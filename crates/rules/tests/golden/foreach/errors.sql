@@ -33,7 +33,7 @@ FOREACH payload.s DO * AS x FROM "t/#"
 -- |  --> 1:35
 -- |   |
 -- | 1 | FOREACH payload.s INCASE item > 1 DO item FROM "t/#"
--- |   |                                   ^^
+-- |   |                                   ^^ it belongs to FOREACH
 FOREACH payload.s INCASE item > 1 DO item FROM "t/#"
 ----
 -- error:
