@@ -9,6 +9,8 @@ use crate::value::{Key, Value};
 pub(crate) struct Statement {
     pub(crate) body: Body,
     pub(crate) sources: Vec<Source>,
+    /// An entry of FROM could not be read, so what the sources are is not known.
+    pub(crate) lost_sources: bool,
     pub(crate) condition: Option<Expr>,
     /// The first keyword, for what is said about the statement as a whole.
     pub(crate) at: Place,

@@ -1,15 +1,20 @@
 //! What can be known of a statement before any message comes: every mistake at once, and the warnings.
 
+mod conditions;
+mod satisfiable;
+mod suspects;
+
 use std::collections::HashSet;
 
 use crate::ast::{Alias, AliasStep, Arithmetic, Body, Call, Expr, ExprKind, Item, Statement};
 use crate::compile::{Catalog, default_name, dotted};
 use crate::diagnostic::{Code, Diagnostic, Place};
-use crate::eval::names::{Binding, Layout, View};
+use crate::eval::names::{Binding, Layer, Layout, View};
 use crate::eval::{constant, negate};
 use crate::event::fields_of_event;
 use crate::functions::{self, Pattern};
 use crate::nearest::nearest;
+use crate::path::quoted_key;
 use crate::source::{BadSource, SourceFilter};
 use crate::value::Value;
 
@@ -27,12 +32,13 @@ pub(crate) fn check(
         found,
         layout: &layout,
         fields: Vec::new(),
+        sources: Vec::new(),
         noted: HashSet::new(),
         statement,
     };
-    let sources = check.sources();
+    check.sources();
     check.statement();
-    sources
+    check.sources
 }
 
 struct Check<'c> {
@@ -43,6 +49,8 @@ struct Check<'c> {
     statement: &'c Statement,
     /// The fields that at least one source has; empty when no source is known.
     fields: Vec<&'static str>,
+    /// The sources that are right.
+    sources: Vec<SourceFilter>,
     /// What was said once and need not be said again.
     noted: HashSet<(Code, Place)>,
 }
@@ -55,8 +63,7 @@ impl Check<'_> {
         }
     }
 
-    fn sources(&mut self) -> Vec<SourceFilter> {
-        let mut sources: Vec<SourceFilter> = Vec::new();
+    fn sources(&mut self) {
         for source in &self.statement.sources {
             if !source.quoted {
                 let label = format!("write \"{}\"", source.text);
@@ -67,7 +74,11 @@ impl Check<'_> {
                     label,
                 );
             }
-            if sources.iter().any(|earlier| earlier.text() == source.text) {
+            if self
+                .sources
+                .iter()
+                .any(|earlier| earlier.text() == source.text)
+            {
                 self.say(
                     Code::DuplicateSource,
                     source.at,
@@ -86,7 +97,7 @@ impl Check<'_> {
                             "",
                         );
                     }
-                    sources.push(parsed);
+                    self.sources.push(parsed);
                 }
                 Err(BadSource::Filter(message)) => {
                     self.say(Code::TopicFilter, source.at, message, "")
@@ -101,10 +112,18 @@ impl Check<'_> {
                 }
             }
         }
-        if sources.len() < self.statement.sources.len() {
+        if self.statement.lost_sources || self.sources.len() < self.statement.sources.len() {
             self.fields.clear();
         }
-        sources
+    }
+
+    /// Whether the name is a field of a source, and no alias hides it.
+    fn is_field(&self, name: &str, view: &View) -> bool {
+        self.fields.contains(&name) && !self.is_alias(name, view)
+    }
+
+    fn is_alias(&self, name: &str, view: &View) -> bool {
+        !self.layout.names.bindings(name, view).is_empty()
     }
 
     fn add_fields(&mut self, source: &SourceFilter) {
@@ -172,6 +191,8 @@ impl Check<'_> {
                 continue;
             };
             self.expr(expr, &view(index));
+            self.escapes(expr);
+            self.place_in_string(expr);
             match alias {
                 Some(alias) => {
                     self.alias(alias, &targets);
@@ -184,12 +205,14 @@ impl Check<'_> {
 
     fn alias(&mut self, alias: &Alias, earlier: &[&[AliasStep]]) {
         if alias.implicit {
-            self.say(
-                Code::ImplicitAlias,
-                alias.at,
-                "an alias without AS",
-                format!("write `AS {}`", alias.at.text(self.sql)),
-            );
+            let text = alias.at.text(self.sql);
+            let is_field = matches!(alias.steps.first(), Some(AliasStep::Key(key)) if self.fields.contains(&key.as_str()));
+            let label = if is_field {
+                format!("write `AS {text}`, or a comma before it")
+            } else {
+                format!("write `AS {text}`")
+            };
+            self.say(Code::ImplicitAlias, alias.at, "an alias without AS", label);
         }
         let grows = alias
             .steps
@@ -209,38 +232,16 @@ impl Check<'_> {
         // The collection of FOREACH needs no name: its element is `item`.
         let is_collection = matches!(&self.statement.body, Body::Foreach { items: own, .. } if std::ptr::eq(own.as_slice(), items))
             && index + 1 == items.len();
-        if default_name(expr).is_none() && !is_collection && !matches!(expr.kind, ExprKind::Error) {
+        // A key with a hyphen names itself, once it is written as one.
+        let is_hyphenated = matches!(expr.kind, ExprKind::Arithmetic { .. })
+            && self.noted.contains(&(Code::UnknownField, expr.at));
+        if default_name(expr).is_none()
+            && !is_collection
+            && !is_hyphenated
+            && !matches!(expr.kind, ExprKind::Error)
+        {
             let message = format!("an expression without a name becomes `_v_{}`", index + 1);
             self.say(Code::Unaliased, expr.at, message, "give it a name with AS");
-        }
-    }
-
-    fn condition(&mut self, expr: &Expr, view: &View) {
-        self.expr(expr, view);
-        self.must_be_boolean(expr);
-        if let Some(Ok(value)) = constant(expr)
-            && matches!(value, Value::Bool(_) | Value::Null)
-        {
-            let never = if matches!(value, Value::Bool(true)) {
-                "always holds"
-            } else {
-                "never holds"
-            };
-            self.say(
-                Code::ConstantCondition,
-                expr.at,
-                format!("the condition {never}"),
-                "",
-            );
-        }
-    }
-
-    fn must_be_boolean(&mut self, expr: &Expr) {
-        if let Some(Ok(value)) = constant(expr)
-            && !matches!(value, Value::Bool(_) | Value::Null)
-        {
-            let message = format!("a condition is a boolean, not {}", value.article_name());
-            self.say(Code::ConstantFault, expr.at, message, "");
         }
     }
 
@@ -248,10 +249,9 @@ impl Check<'_> {
         match &expr.kind {
             ExprKind::Name { name, quoted } => self.name(name, *quoted, expr.at, view),
             ExprKind::Call(call) => self.call(call, expr.at),
-            ExprKind::And(parts) | ExprKind::Or(parts) => {
-                parts.iter().for_each(|part| self.must_be_boolean(part))
-            }
-            ExprKind::Not(part) => self.must_be_boolean(part),
+            ExprKind::And(parts) | ExprKind::Or(parts) => self.sides(expr, parts, view),
+            ExprKind::Not(part) => self.must_be_boolean(part, view),
+            ExprKind::Path { steps, .. } => self.index_zero(steps),
             ExprKind::Case {
                 operand: None,
                 branches,
@@ -259,7 +259,7 @@ impl Check<'_> {
             } => {
                 branches
                     .iter()
-                    .for_each(|(when, _)| self.must_be_boolean(when));
+                    .for_each(|(when, _)| self.must_be_boolean(when, view));
             }
             ExprKind::Compare {
                 operator,
@@ -281,7 +281,12 @@ impl Check<'_> {
                 operator,
                 left,
                 right,
-            } => self.arithmetic(*operator, left, right, expr.at),
+            } => {
+                self.arithmetic(*operator, left, right, expr.at);
+                if *operator == Arithmetic::Subtract && self.hyphen(left, right, expr.at, view) {
+                    return;
+                }
+            }
             ExprKind::Negate(operand) => {
                 if let Some(Ok(value)) = constant(operand)
                     && let Err(fault) = negate(&value)
@@ -290,7 +295,25 @@ impl Check<'_> {
                 }
             }
             ExprKind::TopicMatch { filter, .. } => self.literal_filter(filter),
-            ExprKind::Like { pattern, .. } => self.literal_text(pattern, "LIKE"),
+            ExprKind::Like { pattern, .. } => {
+                self.literal_text(pattern, "LIKE");
+                self.text_field(expr, view);
+            }
+            ExprKind::Compare { left, right, .. } => {
+                self.place_in_string(left);
+                self.place_in_string(right);
+                self.never_holds(expr, view);
+                self.text_field(expr, view);
+            }
+            ExprKind::InList { list, .. } => {
+                list.iter().for_each(|item| self.place_in_string(item));
+                self.never_holds(expr, view);
+                self.text_field(expr, view);
+            }
+            ExprKind::Between { .. } | ExprKind::Is { .. } => self.never_holds(expr, view),
+            ExprKind::InArray { array, negated, .. } => {
+                self.not_an_array(expr, array, *negated, view);
+            }
             ExprKind::Regex { pattern, .. } => {
                 self.literal_text(pattern, "RLIKE");
                 if let Some(Err(message)) =
@@ -322,7 +345,7 @@ impl Check<'_> {
             return;
         }
         if quoted {
-            let label = format!("a string is written '{}'", name.replace('\'', "''"));
+            let label = self.quoted_name_label(name);
             self.say(
                 Code::QuotedName,
                 at,
@@ -332,13 +355,30 @@ impl Check<'_> {
         } else {
             let near = nearest(name, self.fields.iter().copied())
                 .map(did_you_mean)
-                .unwrap_or_default();
+                .unwrap_or_else(|| self.where_it_may_be(name, view));
             self.say(
                 Code::UnknownField,
                 at,
                 format!("no source has a field `{name}`"),
                 near,
             );
+        }
+    }
+
+    /// A name that is no field is most likely a member of what devices send.
+    fn where_it_may_be(&self, name: &str, view: &View) -> String {
+        let of_element = view.iter().any(|layer| matches!(layer, Layer::Element));
+        match &self.layout.names.element {
+            Some((element, _)) if of_element && name == "item" => {
+                format!("the element is called `{element}` here")
+            }
+            Some((element, _)) if of_element => {
+                format!("is `{element}.{}` meant?", quoted_key(name))
+            }
+            _ if self.fields.contains(&"payload") => {
+                format!("is `payload.{}` meant?", quoted_key(name))
+            }
+            _ => String::new(),
         }
     }
 
@@ -432,6 +472,7 @@ impl Check<'_> {
         let Some(function) = functions::lookup(&call.name) else {
             let message = format!("unknown function `{}`", call.name);
             let label = functions::not_provided(&call.name)
+                .or_else(|| functions::instead_of(&call.name, call.args.len()))
                 .map(str::to_owned)
                 .or_else(|| functions::nearest(&call.name).map(did_you_mean));
             return self.say(
@@ -441,6 +482,7 @@ impl Check<'_> {
                 label.unwrap_or_default(),
             );
         };
+        self.call_of_zero(call);
         if function.form(call.args.len()).is_none() {
             let message = format!(
                 "`{}` is given {}",
@@ -451,7 +493,11 @@ impl Check<'_> {
                 .signatures()
                 .map(|form| format!("`{form}`"))
                 .collect();
-            return self.say(Code::Arity, at, message, format!("use {}", either(&forms)));
+            let label = match functions::other_form(function.name, call.args.len()) {
+                Some(other) => format!("use {}; {other}", either(&forms)),
+                None => format!("use {}", either(&forms)),
+            };
+            return self.say(Code::Arity, at, message, label);
         }
         for (index, arg) in call.args.iter().enumerate() {
             if let Some(Ok(value)) = constant(arg)
@@ -490,7 +536,9 @@ impl Check<'_> {
                     nearest(&call.name, scripts.functions(namespace))
                         .map(|near| did_you_mean(&format!("{namespace}.{near}")))
                 } else {
-                    Some(format!("there is no script `{namespace}.rhai`"))
+                    as_function(namespace, &call.name)
+                        .filter(|_| self.fields.contains(&namespace))
+                        .or_else(|| Some(format!("there is no script `{namespace}.rhai`")))
                 };
                 let message = format!("unknown function `{namespace}.{}`", call.name);
                 self.say(
@@ -502,6 +550,11 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// `payload.length()`: methods are functions here.
+fn as_function(namespace: &str, name: &str) -> Option<String> {
+    functions::lookup(name).map(|function| format!("write `{}({namespace})`", function.name))
 }
 
 fn is_null(expr: &Expr) -> bool {

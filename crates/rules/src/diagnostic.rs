@@ -53,9 +53,61 @@ pub enum Code {
     EveryMessage,
     /// W0011: an alias hides a field that is used later.
     HiddenField,
+    /// W0012: a condition of a type that is never a boolean.
+    NeverBoolean,
+    /// W0013: a comparison that never holds, alone or with those beside it.
+    NeverHolds,
+    /// W0014: a topic wildcard where it is an ordinary character.
+    TopicWildcard,
+    /// W0015: element 0, as elements are counted from 1.
+    IndexZero,
+    /// W0016: a field that is text compared as a number.
+    TextAsNumber,
+    /// W0017: the raw payload compared with a number in a rule that looks into it.
+    RawPayload,
+    /// W0018: a backslash escape in a string that is joined to others.
+    Escape,
+    /// W0019: a place of a template as a string.
+    PlaceInString,
 }
 
 impl Code {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [Self; 32] = [
+        Self::Lexical,
+        Self::Syntax,
+        Self::Unsupported,
+        Self::NoSource,
+        Self::UnknownFunction,
+        Self::Arity,
+        Self::Literal,
+        Self::TopicFilter,
+        Self::EventSource,
+        Self::Range,
+        Self::ConstantFault,
+        Self::Alias,
+        Self::Limit,
+        Self::UnknownField,
+        Self::QuotedName,
+        Self::EqualsNull,
+        Self::Unaliased,
+        Self::ImplicitAlias,
+        Self::BareSource,
+        Self::DuplicateSource,
+        Self::DuplicateAlias,
+        Self::ConstantCondition,
+        Self::EveryMessage,
+        Self::HiddenField,
+        Self::NeverBoolean,
+        Self::NeverHolds,
+        Self::TopicWildcard,
+        Self::IndexZero,
+        Self::TextAsNumber,
+        Self::RawPayload,
+        Self::Escape,
+        Self::PlaceInString,
+    ];
+
     /// As it is printed, e.g. `E0102`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,6 +135,14 @@ impl Code {
             Self::ConstantCondition => "W0009",
             Self::EveryMessage => "W0010",
             Self::HiddenField => "W0011",
+            Self::NeverBoolean => "W0012",
+            Self::NeverHolds => "W0013",
+            Self::TopicWildcard => "W0014",
+            Self::IndexZero => "W0015",
+            Self::TextAsNumber => "W0016",
+            Self::RawPayload => "W0017",
+            Self::Escape => "W0018",
+            Self::PlaceInString => "W0019",
         }
     }
 

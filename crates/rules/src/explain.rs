@@ -198,7 +198,7 @@ fn note_user_functions(expr: &Expr, found: &mut Vec<String>) {
     expr.for_each_part(&mut |part| note_user_functions(part, found));
 }
 
-fn type_of(expr: &Expr) -> Type {
+pub(crate) fn type_of(expr: &Expr) -> Type {
     match &expr.kind {
         ExprKind::Literal(value) => match value {
             Value::Bool(_) => Type::Boolean,

@@ -20,6 +20,7 @@ mod eval;
 mod explain;
 mod format;
 mod input;
+mod lint;
 mod nearest;
 
 pub mod comparison;
@@ -49,6 +50,7 @@ pub use event::Event;
 pub use explain::{Column, Decode, Explain, Staged, Term, Type};
 pub use format::format;
 pub use input::Input;
+pub use lint::{Feed, MissingField};
 pub use path::PathSet;
 pub use rule::Rule;
 pub use ruleset::{Matched, RuleSet};

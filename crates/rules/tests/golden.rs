@@ -23,7 +23,7 @@ use std::sync::Arc;
 use support::World;
 use weir_rules::event::{Publish, What};
 use weir_rules::script::Scripts;
-use weir_rules::{Catalog, Event, Input, Origin, Rule, Severity, Value, compile, json};
+use weir_rules::{Catalog, Code, Event, Input, Origin, Rule, Severity, Value, compile, json};
 
 const SEPARATOR: &str = "----";
 
@@ -67,6 +67,20 @@ fn every_golden_statement_gives_what_its_file_says() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+/// `diagnostics/CODE.sql` shows what each code is given for.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "only rules may not read files")]
+fn every_code_has_a_golden_file_that_shows_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/diagnostics");
+    for code in Code::ALL {
+        let file = folder.join(format!("{code}.sql"));
+        let text = std::fs::read_to_string(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let shown = format!("-- | {}[{code}]: ", code.severity().name());
+        assert!(text.contains(&shown), "{} shows no {code}", file.display());
+    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

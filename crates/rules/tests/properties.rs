@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use support::World;
 use weir_rules::comparison::Comparison;
 use weir_rules::event::What;
-use weir_rules::{Catalog, EvalError, Event, Input, Origin, RuleSet, Value, compile, fuzz, json};
+use weir_rules::{
+    Catalog, Code, EvalError, Event, Input, Origin, RuleSet, Value, compile, fuzz, json,
+};
 
 /// Pieces of statements: random sequences of them come near to what people mistype.
 const PIECES: &[&str] = &[
@@ -362,6 +364,27 @@ fn condition() -> impl Strategy<Value = String> {
     prop::collection::vec(term, 1..5).prop_map(|terms| terms.join(" AND "))
 }
 
+/// Comparisons of few fields with constants that all must hold.
+fn comparisons() -> impl Strategy<Value = String> {
+    let field = || prop::sample::select(vec!["payload.a", "payload.a", "qos", "retain", "topic"]);
+    let constant = || {
+        prop::sample::select(vec![
+            "0", "1", "2", "1.5", "10", "-1", "''", "'1'", "'1.0'", "'10'", "'a'", "'b'", "'t/1'",
+            "'true'", "TRUE", "FALSE",
+        ])
+    };
+    let operator = prop::sample::select(vec!["=", "<>", "<", "<=", ">", ">="]);
+    let is = prop::sample::select(vec!["NULL", "NOT NULL", "TRUE", "NOT TRUE", "FALSE"]);
+    let not = || prop::sample::select(vec!["", "NOT "]);
+    let term = prop_oneof![
+        6 => (field(), operator, constant()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+        1 => (field(), not(), constant(), constant()).prop_map(|(a, not, b, c)| format!("{a} {not}IN ({b}, {c})")),
+        1 => (field(), not(), constant(), constant()).prop_map(|(a, not, b, c)| format!("{a} {not}BETWEEN {b} AND {c}")),
+        1 => (field(), is).prop_map(|(a, is)| format!("{a} IS {is}")),
+    ];
+    prop::collection::vec(term, 1..5).prop_map(|terms| terms.join(" AND "))
+}
+
 /// Arithmetic of numbers, once as it is and once with each number read from the payload.
 fn arithmetic() -> impl Strategy<Value = (String, String)> {
     let number = prop::sample::select(vec![
@@ -493,6 +516,29 @@ proptest! {
     }
 
     #[test]
+    fn a_condition_that_is_said_never_to_hold_never_does(
+        condition in comparisons(),
+        a in prop::sample::select(vec![
+            "0", "1", "2", "1.5", "1.2", "3", "10", "-1", "-7", "\"\"", "\"1\"", "\"1.0\"", "\"01\"", "\"10\"",
+            "\"1e1\"", "\"a\"", "\"aa\"", "\"b\"", "\"t/1\"", "\"true\"", "\"~\"", "true", "false", "null", "[1]", "{}",
+        ]),
+        qos in 0_u8..3, retain in any::<bool>(),
+    ) {
+        // Of a list, single members are named.
+        prop_assume!(!condition.contains("topic IN"));
+        let sql = format!("SELECT qos AS q FROM \"t/+\" WHERE {condition}");
+        let (rule, warnings) = compile(&sql, &Catalog::default()).expect("the statement is right");
+        let never = warnings.iter().find(|warning| warning.code == Code::NeverHolds);
+        let mut event = Event::publish("t/1", format!("{{\"a\":{a}}}"));
+        if let What::Publish(publish) = &mut event.what {
+            publish.qos = qos;
+            publish.retain = retain;
+        }
+        let rows = World::new().evaluate(&rule, &Input::new(&event, rule.needs())).unwrap();
+        prop_assert!(rows.is_empty() || never.is_none(), "{}\n{}", sql, never.unwrap().render(&sql, &Origin::default()));
+    }
+
+    #[test]
     fn a_constant_gives_what_is_computed_of_its_parts((constant, computed) in arithmetic()) {
         let event = Event::publish("t/1", r#"{"n1":1,"n0":0,"f":2.5,"s":"7","t":true}"#);
         let run = |expr: &str| {
@@ -558,6 +604,18 @@ fn the_corpus_of_the_fuzz_targets_passes() {
 }
 
 #[test]
+fn a_text_full_of_mistakes_is_refused_with_some_of_them() {
+    for mistake in ["，", "‘", "5 ", "12abc ", "a, # ", "\u{200b}"] {
+        let sql = format!(
+            "SELECT {} FROM \"t/#\"",
+            mistake.repeat(60_000 / mistake.len())
+        );
+        let errors = compile(&sql, &Catalog::default()).expect_err("it has mistakes");
+        assert!(errors.len() <= 600, "{mistake}: {} findings", errors.len());
+    }
+}
+
+#[test]
 fn a_deep_or_long_statement_is_refused_or_runs_but_never_overflows() {
     let event = Event::publish("t/1", "{}");
     let deep = |open: &str, inner: &str, close: &str, times: usize| {
@@ -595,6 +653,27 @@ fn a_deep_or_long_statement_is_refused_or_runs_but_never_overflows() {
         ),
         (
             format!("SELECT 1 IN ({}1) AS a FROM \"t/#\"", "2, ".repeat(20_000)),
+            true,
+        ),
+        (
+            format!(
+                "SELECT 1 AS a FROM \"t/#\" WHERE {}qos <> 3",
+                "qos <> 1 AND ".repeat(4_000)
+            ),
+            true,
+        ),
+        (
+            format!(
+                "SELECT 1 AS a FROM \"t/#\" WHERE {}TRUE",
+                "node <> 'a' OR ".repeat(4_000)
+            ),
+            true,
+        ),
+        (
+            format!(
+                "SELECT 1 AS a FROM \"t/#\" WHERE qos IN ({}1) AND qos IN (1)",
+                "2, ".repeat(20_000)
+            ),
             true,
         ),
         (

@@ -13,6 +13,7 @@ mod conversion;
 mod date_format;
 mod decimal;
 mod encoding;
+mod foreign;
 mod hash;
 mod map;
 mod math;
@@ -28,6 +29,8 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 pub use call::{Call, LazyArgs, MAX_ELEMENTS, MAX_TEXT_BYTES, SliceArgs};
+pub(crate) use foreign::{instead_of, other_form};
+
 pub use date_format::{format as format_instant, is_directive as is_date_directive};
 pub use pattern::{Pattern, Prepared};
 

@@ -3,21 +3,27 @@
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
-use super::dialect::{WeirDialect, at_keyword, is_keyword, starts_clause, take_keyword};
-use super::operands::may_be_alias;
-use super::tokens::Tokens;
+use super::dialect::{
+    WeirDialect, at_keyword, is_keyword, starts_clause, starts_operand, take_keyword,
+};
+use super::hints;
+use super::operands::{DISTINCT, may_be_alias};
+use super::tokens::{Tokens, is_quoted};
 use crate::ast::{Alias, AliasStep, Body, Expr, Item, Source, Statement};
 use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::nearest::is_slip_of;
 
 /// The most items of one list (rule-SQL §14).
 const MAX_ITEMS: usize = 256;
 /// The most entries of FROM.
 const MAX_SOURCES: usize = 64;
+/// The order of the clauses.
+const ORDER: &str = "SELECT … FROM … WHERE …, or FOREACH … DO … INCASE … FROM … WHERE …";
 /// sqlparser's own guard; the dialect's depth limit is always reached first.
 const RECURSION: usize = 400;
 
 pub(super) fn parse(sql: &str, tokens: Tokens) -> (Option<Statement>, Vec<Diagnostic>) {
-    let dialect = WeirDialect::new(sql, tokens.places);
+    let dialect = WeirDialect::new(sql, tokens.places, tokens.mistakes);
     let brackets = tokens
         .tokens
         .iter()
@@ -31,11 +37,18 @@ pub(super) fn parse(sql: &str, tokens: Tokens) -> (Option<Statement>, Vec<Diagno
         parser,
         brackets,
         start: 0,
+        lost_sources: false,
     }
     .statement()
     .ok();
     let diagnostics = std::mem::take(&mut dialect.state().diagnostics);
     (statement, diagnostics)
+}
+
+/// See [`Clauses::lost_from`].
+enum LostFrom {
+    Misspelt,
+    Missing,
 }
 
 struct Clauses<'d> {
@@ -45,6 +58,8 @@ struct Clauses<'d> {
     brackets: Vec<i32>,
     /// The first token of the item or condition that is being read.
     start: usize,
+    /// An entry of FROM could not be read.
+    lost_sources: bool,
 }
 
 fn bracket(token: &Token) -> i32 {
@@ -68,7 +83,7 @@ impl Clauses<'_> {
                 None
             };
             let filter = if self.take("INCASE") {
-                Some(self.condition()?)
+                Some(self.condition())
             } else {
                 None
             };
@@ -80,16 +95,39 @@ impl Clauses<'_> {
         } else {
             return Err(self.no_statement(at));
         };
-        let sources = self.sources(at)?;
-        let condition = if self.take("WHERE") {
-            Some(self.condition()?)
+        // WHERE before FROM is a mistake; what stands in it is looked at all the same.
+        let early = if self.take("WHERE") {
+            Some(self.condition())
         } else {
             None
         };
-        self.end()?;
+        if early.is_some() && at_keyword(&self.parser, "FROM") {
+            self.dialect.note_with(
+                Code::Syntax,
+                self.here(),
+                "`FROM` stands after `WHERE`",
+                ORDER,
+            );
+        }
+        let sources = self.sources(at)?;
+        let condition = if early.is_none() && self.take("WHERE") {
+            Some(self.condition())
+        } else {
+            early
+        };
+        // What was cut short is not to be judged by its type.
+        let condition = match condition {
+            Some(half) if !self.end() && !half.is_condition() => Some(Expr::error(half.at)),
+            Some(whole) => Some(whole),
+            None => {
+                self.end();
+                None
+            }
+        };
         Ok(Statement {
             body,
             sources,
+            lost_sources: self.lost_sources,
             condition,
             at,
         })
@@ -99,42 +137,46 @@ impl Clauses<'_> {
         match &self.parser.peek_token_ref().token {
             Token::Word(word) if word.quote_style.is_none() => {
                 let message = format!("`{}` does not start a rule", word.value);
-                self.dialect.fail_with(
-                    Code::Unsupported,
-                    at,
-                    message,
-                    "a rule is one SELECT or FOREACH statement",
-                )
+                let label = hints::no_statement(&word.value);
+                self.dialect
+                    .fail_with(Code::Unsupported, at, message, label)
             }
             _ => self.dialect.expected(&self.parser, "`SELECT` or `FOREACH`"),
         }
     }
 
-    /// What follows the last clause: at most one `;`.
-    fn end(&mut self) -> Result<(), ParserError> {
+    /// What follows the last clause: at most one `;`. What is wrong there does not hide what is wrong before.
+    /// Gives whether all is read.
+    fn end(&mut self) -> bool {
         if self.peek() == Token::SemiColon {
             self.parser.advance_token();
             if self.peek() != Token::EOF {
-                return Err(self.dialect.fail(
+                self.dialect.note(
                     Code::Unsupported,
                     self.here(),
                     "a rule is one statement: nothing may follow `;`",
-                ));
+                );
             }
+            return true;
         }
         match self.peek() {
-            Token::EOF => Ok(()),
+            Token::EOF => return true,
             token if starts_clause(&token) => {
+                let label = if is_keyword(&token, "WHERE") {
+                    "there is one WHERE; join conditions with AND"
+                } else {
+                    ORDER
+                };
                 let message = format!("`{token}` cannot stand here");
-                let order = "SELECT … FROM … WHERE …, or FOREACH … DO … INCASE … FROM … WHERE …";
-                Err(self
-                    .dialect
-                    .fail_with(Code::Syntax, self.here(), message, order))
+                self.dialect
+                    .note_with(Code::Syntax, self.here(), message, label);
             }
-            _ => Err(self
-                .dialect
-                .expected(&self.parser, "the end of the statement")),
+            _ => drop(
+                self.dialect
+                    .expected(&self.parser, "the end of the statement"),
+            ),
         }
+        false
     }
 
     fn items(&mut self) -> Result<Vec<Item>, ParserError> {
@@ -146,17 +188,39 @@ impl Clauses<'_> {
             )
             && !is_keyword(&self.parser.peek_nth_token_ref(1).token, "FROM")
         {
-            self.dialect
-                .note(Code::Unsupported, start, "DISTINCT is not supported");
+            self.dialect.note_with(
+                Code::Unsupported,
+                start,
+                "DISTINCT is not supported",
+                DISTINCT,
+            );
+            self.parser.advance_token();
+        }
+        if at_keyword(&self.parser, "TOP")
+            && matches!(self.parser.peek_nth_token_ref(1).token, Token::Number(..))
+        {
+            self.dialect.note_with(
+                Code::Unsupported,
+                start,
+                "TOP is not supported",
+                hints::ONE_MESSAGE,
+            );
+            self.parser.advance_token();
             self.parser.advance_token();
         }
         let mut items = Vec::new();
         loop {
+            if items.len() == MAX_ITEMS {
+                self.dialect
+                    .note(Code::Limit, start, format!("more than {MAX_ITEMS} items"));
+                self.recover(false);
+                break;
+            }
             match self.item() {
                 Ok(item) => items.push(item),
-                Err(error) => {
+                Err(_) => {
                     let at = self.here();
-                    self.recover(error, true)?;
+                    self.recover(true);
                     items.push(Item::Expr {
                         expr: Expr::error(at),
                         alias: None,
@@ -165,8 +229,12 @@ impl Clauses<'_> {
             }
             if self.peek() == Token::Comma {
                 self.parser.advance_token();
-            } else if let Err(error) = self.item_end() {
-                self.recover(error, true)?;
+            } else if self.item_end().is_err() {
+                // Where a comma was forgotten the next item stands right here.
+                if starts_operand(&self.peek()) {
+                    continue;
+                }
+                self.recover(true);
                 if self.peek() == Token::Comma {
                     self.parser.advance_token();
                     continue;
@@ -176,17 +244,13 @@ impl Clauses<'_> {
                 break;
             }
         }
-        if items.len() > MAX_ITEMS {
-            self.dialect
-                .note(Code::Limit, start, format!("more than {MAX_ITEMS} items"));
-        }
         Ok(items)
     }
 
     /// After an item without comma only the next clause may come.
     fn item_end(&self) -> Result<(), ParserError> {
         let token = self.peek();
-        if token == Token::EOF || starts_clause(&token) {
+        if token == Token::EOF || starts_clause(&token) || self.lost_from().is_some() {
             return Ok(());
         }
         Err(self.dialect.expected(&self.parser, "`,` or `FROM`"))
@@ -208,7 +272,10 @@ impl Clauses<'_> {
         let expr = self.dialect.expr(&mut self.parser)?;
         let alias = if self.take("AS") {
             Some(self.alias(false)?)
-        } else if may_be_alias(&self.peek()) {
+        } else if may_be_alias(&self.peek())
+            && self.parser.peek_nth_token_ref(1).token != Token::LParen
+            && self.lost_from().is_none()
+        {
             Some(self.alias(true)?)
         } else {
             None
@@ -248,6 +315,11 @@ impl Clauses<'_> {
                 }
                 _ => {
                     let at = at.to(self.dialect.before(&self.parser));
+                    if let Some(whole) = self.hyphenated(at) {
+                        let message = format!("the alias ends at `{}`", self.dialect.text(at));
+                        let label = format!("write \"{}\"", self.dialect.text(whole));
+                        return Err(self.dialect.fail_with(Code::Syntax, whole, message, &label));
+                    }
                     self.dialect.limit_steps(steps.len(), at);
                     return Ok(Alias {
                         steps,
@@ -257,6 +329,15 @@ impl Clauses<'_> {
                 }
             }
         }
+    }
+
+    /// The place of `room-temp`, when that goes on where an alias ended.
+    fn hyphenated(&self, alias: Place) -> Option<Place> {
+        let index = self.parser.index();
+        let (hyphen, word) = (self.dialect.place(index), self.dialect.place(index + 1));
+        let is_hyphen = self.peek() == Token::Minus
+            && matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_));
+        (is_hyphen && alias.end == hyphen.start && hyphen.end == word.start).then(|| alias.to(word))
     }
 
     fn alias_index(&mut self) -> Result<AliasStep, ParserError> {
@@ -278,33 +359,45 @@ impl Clauses<'_> {
     }
 
     fn sources(&mut self, statement: Place) -> Result<Vec<Source>, ParserError> {
-        if !self.take("FROM") {
-            if self.peek() == Token::EOF
-                || self.peek() == Token::SemiColon
-                || at_keyword(&self.parser, "WHERE")
-            {
+        let from = self.take("FROM") || self.take_lost_from();
+        if !from {
+            let at_end = matches!(self.peek(), Token::EOF | Token::SemiColon);
+            if !at_end {
+                return Err(self.dialect.expected(&self.parser, "`FROM`"));
+            }
+            // Where the text broke off before, that was said.
+            let end = self.here().start;
+            let broke_off = self
+                .dialect
+                .state()
+                .diagnostics
+                .iter()
+                .any(|found| found.span.start >= end);
+            if !broke_off {
                 let label = "a rule says FROM which topics or events";
                 self.dialect
                     .note_with(Code::NoSource, statement, "no FROM source", label);
-                return Ok(Vec::new());
             }
-            return Err(self.dialect.expected(&self.parser, "`FROM`"));
+            return Ok(Vec::new());
         }
         let start = self.here();
         let mut sources = Vec::new();
         loop {
-            sources.push(self.source()?);
-            match self.peek() {
-                Token::Comma => self.parser.advance_token(),
-                Token::Word(_) if may_be_alias(&self.peek()) || self.take("AS") => {
-                    return Err(self.dialect.fail(
-                        Code::Unsupported,
-                        self.here(),
-                        "names for sources are not supported",
-                    ));
+            self.start = self.parser.index();
+            match self
+                .source()
+                .and_then(|source| self.source_end().map(|()| source))
+            {
+                Ok(source) => sources.push(source),
+                Err(_) => {
+                    self.lost_sources = true;
+                    self.recover(true);
                 }
-                _ => break,
             }
+            if self.peek() != Token::Comma {
+                break;
+            }
+            self.parser.advance_token();
         }
         if sources.len() > MAX_SOURCES {
             self.dialect.note(
@@ -316,17 +409,66 @@ impl Clauses<'_> {
         Ok(sources)
     }
 
+    /// What stands where FROM should: the word misspelt, or no word at all before a topic filter.
+    fn lost_from(&self) -> Option<LostFrom> {
+        let next = &self.parser.peek_nth_token_ref(1).token;
+        let is_last = |token: &Token| {
+            matches!(token, Token::EOF | Token::SemiColon) || is_keyword(token, "WHERE")
+        };
+        match self.peek() {
+            Token::Word(word) if word.quote_style.is_none() => {
+                (is_quoted(next) && is_slip_of(&word.value, "FROM")).then_some(LostFrom::Misspelt)
+            }
+            Token::Word(word) => {
+                (is_last(next) && word.value.contains(['/', '#', '+'])).then_some(LostFrom::Missing)
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes a lost FROM and goes on as if it were there.
+    fn take_lost_from(&mut self) -> bool {
+        let at = self.here();
+        let text = self.dialect.text(at);
+        match self.lost_from() {
+            Some(LostFrom::Misspelt) => {
+                let message = format!("expected `FROM`, found `{text}`");
+                self.dialect
+                    .note_with(Code::Syntax, at, message, "did you mean FROM?");
+                self.parser.advance_token();
+                true
+            }
+            Some(LostFrom::Missing) => {
+                let label = format!("write FROM {text}");
+                self.dialect.note_with(
+                    Code::NoSource,
+                    at,
+                    "no FROM before the topic filter",
+                    &label,
+                );
+                true
+            }
+            None => false,
+        }
+    }
+
     fn source(&mut self) -> Result<Source, ParserError> {
         let at = self.here();
         let (text, quoted) = match self.peek() {
             Token::Word(word) if word.quote_style.is_some() => (word.value, true),
             Token::SingleQuotedString(text) => (text, true),
-            token @ Token::Word(_) if may_be_alias(&token) => (token.to_string(), false),
+            token
+                if may_be_alias(&token)
+                    || matches!(token, Token::Div | Token::Plus | Token::Sharp) =>
+            {
+                return Ok(self.bare_source(at));
+            }
             Token::LParen => {
-                return Err(self.dialect.fail(
+                return Err(self.dialect.fail_with(
                     Code::Unsupported,
                     at,
                     "a sub-query is not supported",
+                    "FROM takes topic filters and events: a rule sees one message at a time",
                 ));
             }
             _ => {
@@ -336,33 +478,84 @@ impl Clauses<'_> {
             }
         };
         self.parser.advance_token();
-        if !quoted && matches!(self.peek(), Token::Div | Token::Period | Token::LParen) {
-            let label = "put the topic filter in double quotes";
-            return Err(self.dialect.fail_with(
-                Code::Syntax,
-                self.here(),
-                "a bare source is one name",
-                label,
-            ));
-        }
         Ok(Source { text, quoted, at })
     }
 
+    /// A source without quotes, up to a space or comma. One name is all that may stand so (rule-SQL §4.1).
+    fn bare_source(&mut self, at: Place) -> Source {
+        let is_name = matches!(self.peek(), Token::Word(_));
+        self.parser.advance_token();
+        let mut end = at;
+        while self.here().start == end.end
+            && !matches!(
+                self.peek(),
+                Token::EOF | Token::Comma | Token::SemiColon | Token::SingleQuotedString(_)
+            )
+        {
+            end = self.here();
+            self.parser.advance_token();
+        }
+        let place = at.to(end);
+        let text = self.dialect.text(place);
+        let quoted = !is_name || end != at;
+        if quoted {
+            self.dialect.note_with(
+                Code::Syntax,
+                place,
+                "a topic filter stands in double quotes",
+                &format!("write \"{text}\""),
+            );
+        }
+        Source {
+            text,
+            quoted,
+            at: place,
+        }
+    }
+
+    /// After a source only a comma or the next clause may come. Names for sources would need JOIN to make sense.
+    fn source_end(&mut self) -> Result<(), ParserError> {
+        let token = self.peek();
+        let is_name = is_keyword(&token, "AS") || may_be_alias(&token);
+        let slip = match &token {
+            Token::Word(word) if word.quote_style.is_none() && is_slip_of(&word.value, "WHERE") => {
+                Some("did you mean WHERE?")
+            }
+            token if is_quoted(token) => Some("is a comma missing before it?"),
+            _ => None,
+        };
+        let at = self.here();
+        match slip {
+            Some(label) => {
+                let message = format!("expected `,` or `WHERE`, found `{}`", self.dialect.text(at));
+                Err(self.dialect.fail_with(Code::Syntax, at, message, label))
+            }
+            None if is_name => Err(self.dialect.fail_with(
+                Code::Unsupported,
+                at,
+                "names for sources are not supported",
+                "fields are written without a prefix",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The expression of WHERE or INCASE.
-    fn condition(&mut self) -> Result<Expr, ParserError> {
+    fn condition(&mut self) -> Expr {
         let at = self.here();
         self.start = self.parser.index();
         match self.dialect.expr(&mut self.parser) {
-            Ok(expr) => Ok(expr),
-            Err(error) => {
-                self.recover(error, false)?;
-                Ok(Expr::error(at))
+            Ok(expr) => expr,
+            Err(_) => {
+                self.recover(false);
+                Expr::error(at)
             }
         }
     }
 
-    /// Goes on at the next comma or clause outside of brackets; where a bracket is never closed, at the next clause.
-    fn recover(&mut self, error: ParserError, stop_at_comma: bool) -> Result<(), ParserError> {
+    /// After a mistake, goes on at the next comma or clause outside of brackets; where a bracket is never closed, at
+    /// the next clause.
+    fn recover(&mut self, stop_at_comma: bool) {
         self.dialect.reset();
         let from = self.parser.index();
         let mut open: i32 = self
@@ -375,23 +568,25 @@ impl Clauses<'_> {
             let clause = !self.after_dot() && starts_clause(&token);
             match token {
                 Token::EOF => break,
-                Token::Comma if open <= 0 && stop_at_comma => return Ok(()),
-                _ if clause && open <= 0 => return Ok(()),
+                Token::Comma if open <= 0 && stop_at_comma => return,
+                _ if clause && open <= 0 => return,
                 _ if clause => clause_inside = clause_inside.or(Some(self.parser.index())),
                 token => open += bracket(&token),
             }
             self.parser.advance_token();
         }
-        let to = clause_inside.ok_or(error)?;
-        while self.parser.index() > to {
-            self.parser.prev_token();
+        if let Some(to) = clause_inside {
+            while self.parser.index() > to {
+                self.parser.prev_token();
+            }
         }
-        Ok(())
     }
 
     /// Whether the next token follows a dot and so is a key.
     fn after_dot(&self) -> bool {
-        self.parser.index() > 0 && self.parser.get_current_token().token == Token::Period
+        self.parser.index() > 0
+            && self.parser.get_current_token().token == Token::Period
+            && self.dialect.before(&self.parser).end == self.here().start
     }
 
     fn peek(&self) -> Token {

@@ -10,7 +10,8 @@ use sqlparser::dialect::Dialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Word};
 
-use super::tokens::MATCH;
+use super::hints;
+use super::tokens::{MATCH, noted};
 use crate::ast::Expr;
 use crate::diagnostic::{Code, Diagnostic, Place};
 
@@ -73,11 +74,12 @@ pub(super) struct Operand {
 pub(super) type Read = Result<SqlExpr, ParserError>;
 
 impl WeirDialect {
-    pub(super) fn new(sql: &str, places: Vec<Place>) -> Self {
+    pub(super) fn new(sql: &str, places: Vec<Place>, diagnostics: Vec<Diagnostic>) -> Self {
         Self {
             state: RefCell::new(State {
                 sql: sql.to_owned(),
                 places,
+                diagnostics,
                 ..State::default()
             }),
         }
@@ -96,6 +98,11 @@ impl WeirDialect {
             .get(index)
             .copied()
             .unwrap_or(Place { start: end, end })
+    }
+
+    /// The text at a place.
+    pub(super) fn text(&self, at: Place) -> String {
+        at.text(&self.state.borrow().sql).to_owned()
     }
 
     /// The place of the next token.
@@ -138,34 +145,32 @@ impl WeirDialect {
     }
 
     /// That something else was expected than the next token.
-    pub(super) fn expected(&self, parser: &Parser<'_>, what: &str) -> ParserError {
+    pub(super) fn expected(&self, parser: &Parser<'_>, wanted: &str) -> ParserError {
         let token = &parser.peek_token_ref().token;
         let at = self.here(parser);
-        if let Some(message) = unsupported_word(parser) {
-            return self.fail(Code::Unsupported, at, message);
+        if *token == noted() {
+            return ParserError::ParserError(String::new());
         }
-        if matches!(token, Token::EOF) {
-            return self.fail(
-                Code::Syntax,
-                at,
-                format!("expected {what}, found the end of the statement"),
-            );
+        if let Some((message, instead)) = hints::unsupported(parser, wanted) {
+            return self.fail_with(Code::Unsupported, at, message, instead);
         }
-        let found = at.text(&self.state.borrow().sql).to_owned();
-        let help = match token {
-            Token::Word(word)
-                if is_reserved(word) && !starts_clause(token) && what.contains("expression") =>
-            {
-                format!("`{found}` is a keyword; a field of that name is written \"{found}\"")
-            }
-            _ => String::new(),
+        let found = self.text(at);
+        if let Some(label) = hints::meaningless(token) {
+            let message = format!("`{found}` has no meaning here");
+            return self.fail_with(Code::Lexical, at, message, label);
+        }
+        let gap = if self.before(parser).end == at.start {
+            hints::Gap::None
+        } else {
+            hints::Gap::Space
         };
-        self.fail_with(
-            Code::Syntax,
-            at,
-            format!("expected {what}, found `{found}`"),
-            &help,
-        )
+        let hint = hints::hint(parser, gap, wanted);
+        let message = if matches!(token, Token::EOF) {
+            format!("expected {wanted}, found the end of the statement")
+        } else {
+            format!("expected {wanted}, found `{found}`")
+        };
+        self.fail_with(Code::Syntax, at, message, &hint)
     }
 
     /// Consumes the next token if it is `token`.
@@ -181,6 +186,31 @@ impl WeirDialect {
         } else {
             Err(self.expected(parser, what))
         }
+    }
+
+    /// Consumes what closes the bracket at `open`.
+    pub(super) fn close(
+        &self,
+        parser: &mut Parser<'_>,
+        token: &Token,
+        wanted: &str,
+        open: Place,
+    ) -> Result<(), ParserError> {
+        let next = &parser.peek_token_ref().token;
+        let is_lost = *next == Token::EOF || starts_clause(next);
+        let result = self.expect(parser, token, wanted);
+        if result.is_err() && is_lost {
+            let mut state = self.state.borrow_mut();
+            let span = open.locate(&state.sql);
+            let bracket: String = open.text(&state.sql).chars().take(1).collect();
+            if let Some(found) = state.diagnostics.last_mut() {
+                found.help = Some(format!(
+                    "`{bracket}` is open since {}:{}",
+                    span.line, span.column
+                ));
+            }
+        }
+        result
     }
 
     /// Puts an operand on the stack; the parts of its tree were taken before.
@@ -378,12 +408,15 @@ fn precedence(parser: &Parser<'_>) -> u8 {
         | Token::Lt
         | Token::LtEq
         | Token::Gt
-        | Token::GtEq => COMPARISON,
+        | Token::GtEq
+        | Token::Spaceship
+        | Token::Assignment
+        | Token::RArrow => COMPARISON,
+        Token::Overlap => AND,
         Token::Plus | Token::Minus | Token::StringConcat => SUM,
         Token::Mul | Token::Div | Token::Mod => PRODUCT,
         Token::Pipe
         | Token::Ampersand
-        | Token::Overlap
         | Token::Caret
         | Token::CaretAt
         | Token::Tilde
@@ -396,10 +429,7 @@ fn precedence(parser: &Parser<'_>) -> u8 {
         | Token::ShiftRight
         | Token::Arrow
         | Token::LongArrow
-        | Token::RArrow
         | Token::DoubleColon
-        | Token::Assignment
-        | Token::Spaceship
         | Token::ExclamationMark => UNSUPPORTED,
         _ => 0,
     }
@@ -417,7 +447,7 @@ fn starts_negated(parser: &Parser<'_>) -> bool {
 }
 
 /// Whether an operand may start with this token.
-fn starts_operand(token: &Token) -> bool {
+pub(super) fn starts_operand(token: &Token) -> bool {
     match token {
         Token::Word(word) => {
             !is_reserved(word)
@@ -511,29 +541,4 @@ pub(super) fn starts_clause(token: &Token) -> bool {
     ["DO", "INCASE", "FROM", "WHERE"]
         .iter()
         .any(|name| is_keyword(token, name))
-}
-
-/// What is said of a construct that starts with the next token and that the language leaves out.
-fn unsupported_word(parser: &Parser<'_>) -> Option<String> {
-    let Token::Word(word) = &parser.peek_token_ref().token else {
-        return None;
-    };
-    let next = |name: &str| is_keyword(&parser.peek_nth_token_ref(1).token, name);
-    let construct = match keyword(word)?.as_str() {
-        "SELECT" => "a sub-query",
-        "ORDER" if next("BY") => "ORDER BY",
-        "GROUP" => "GROUP BY",
-        "HAVING" => "HAVING",
-        "LIMIT" => "LIMIT",
-        "OFFSET" => "OFFSET",
-        "UNION" => "UNION",
-        "INTERSECT" => "INTERSECT",
-        "EXCEPT" => "EXCEPT",
-        "JOIN" | "LEFT" | "INNER" | "RIGHT" | "FULL" | "CROSS" => "JOIN",
-        "OVER" => "OVER",
-        "FILTER" => "FILTER",
-        "COLLATE" => "COLLATE",
-        _ => return None,
-    };
-    Some(format!("{construct} is not supported"))
 }

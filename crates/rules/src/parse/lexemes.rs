@@ -47,7 +47,10 @@ pub(crate) enum Mark {
 /// # Errors
 /// The first thing that is no token.
 pub(crate) fn lexemes(sql: &str) -> Result<Lexemes, Diagnostic> {
-    let tokens = tokenize(sql)?;
+    let tokens = tokenize(sql);
+    if let Some(mistake) = tokens.mistakes.into_iter().next() {
+        return Err(mistake);
+    }
     let mut comments = tokens.comments.into_iter().peekable();
     let mut lexemes = Lexemes::default();
     for (index, (token, at)) in tokens.tokens.iter().zip(tokens.places).enumerate() {

@@ -5,9 +5,11 @@
 
 mod clauses;
 mod dialect;
+mod hints;
 mod lexemes;
 mod operands;
 mod operators;
+mod quotes;
 mod tokens;
 
 pub(crate) use lexemes::{Lexeme, Lexemes, Mark, lexemes};
@@ -30,8 +32,9 @@ pub(crate) fn parse(sql: &str) -> (Option<Statement>, Vec<Diagnostic>) {
             vec![Diagnostic::new(Code::Limit, sql, Place::default(), message)],
         );
     }
-    match tokens::tokenize(sql) {
-        Ok(tokens) => clauses::parse(sql, tokens),
-        Err(error) => (None, vec![error]),
+    let mut tokens = tokens::tokenize(sql);
+    if tokens.is_open {
+        return (None, std::mem::take(&mut tokens.mistakes));
     }
+    clauses::parse(sql, tokens)
 }

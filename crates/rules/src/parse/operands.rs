@@ -10,8 +10,13 @@ use super::dialect::{
 use super::tokens::DOTS;
 use crate::ast::{Call, Expr, ExprKind, Step};
 use crate::diagnostic::{Code, Place};
+use crate::functions;
 use crate::text;
 use crate::value::Value;
+
+/// What to write instead of DISTINCT.
+pub(super) const DISTINCT: &str =
+    "a rule sees one message at a time; `array_distinct` is for arrays";
 
 /// The most branches of one CASE.
 const MAX_BRANCHES: usize = 128;
@@ -70,8 +75,22 @@ impl WeirDialect {
 
     fn parenthesised(&self, parser: &mut Parser<'_>, at: Place) -> Read {
         parser.advance_token();
+        let before = parser.get_previous_token().token.clone();
         let mut expr = self.nested(parser, |parser| self.expr(parser))?;
-        self.expect(parser, &Token::RParen, "`)`")?;
+        if parser.peek_token_ref().token == Token::Comma {
+            let label = match before {
+                Token::Eq | Token::DoubleEq => "write `IN (…)` for one of several values",
+                Token::Neq => "write `NOT IN (…)` for none of several values",
+                _ => "an array is written `[a, b]`",
+            };
+            return Err(self.fail_with(
+                Code::Syntax,
+                self.here(parser),
+                "expected `)`, found `,`",
+                label,
+            ));
+        }
+        self.close(parser, &Token::RParen, "`)`", at)?;
         expr.at = at.to(self.before(parser));
         let expr = self.steps(parser, expr)?;
         self.push_parenthesised(expr)
@@ -93,18 +112,60 @@ impl WeirDialect {
                 Ok(Expr::new(ExprKind::Literal(text.into()), at))
             }
             Token::LBracket => self.nested(parser, |parser| self.array_or_range(parser, at)),
+            Token::LBrace if parser.peek_nth_token_ref(1).token == Token::LBrace => {
+                self.template_place(parser, at, "{{", "}}")
+            }
             Token::LBrace => self.nested(parser, |parser| self.object(parser, at)),
+            Token::Word(word)
+                if word.value == "$"
+                    && word.quote_style.is_none()
+                    && parser.peek_nth_token_ref(1).token == Token::LBrace =>
+            {
+                self.template_place(parser, at, "${", "}")
+            }
             Token::Word(word) => self.word(parser, word, at),
-            Token::Mul => Err(self.fail_with(
-                Code::Syntax,
-                at,
-                "expected an expression, found `*`",
-                "`*` stands alone in a list of items",
-            )),
+            Token::Mul => {
+                let label = if parser.get_current_token().token == Token::Mul {
+                    "for a power use `power(a, b)`"
+                } else {
+                    "`*` stands alone in a list of items"
+                };
+                let message = "expected an expression, found `*`";
+                Err(self.fail_with(Code::Syntax, at, message, label))
+            }
             Token::Tilde => Err(self.unsupported(at, "`~`", "`bitnot`")),
-            Token::ExclamationMark => Err(self.unsupported(at, "`!`", "NOT")),
+            Token::ExclamationMark => {
+                self.note_unsupported(at, &token);
+                parser.advance_token();
+                let operand = self.nested(parser, |parser| self.operand(parser, binding::UNARY))?;
+                let at = at.to(operand.expr.at);
+                Ok(Expr::new(ExprKind::Not(Box::new(operand.expr)), at))
+            }
             _ => Err(self.expected(parser, "an expression")),
         }
+    }
+
+    /// `${path}` and `{{path}}` are for templates.
+    fn template_place(
+        &self,
+        parser: &mut Parser<'_>,
+        at: Place,
+        open: &str,
+        close: &str,
+    ) -> Result<Expr, ParserError> {
+        parser.advance_token();
+        parser.advance_token();
+        let path = self.nested(parser, |parser| self.expr(parser))?;
+        for _ in 0..close.len() {
+            self.expect(parser, &Token::RBrace, "`}`")?;
+        }
+        self.note_with(
+            Code::Syntax,
+            at.to(self.before(parser)),
+            format!("`{open}…{close}` is for the templates of sinks"),
+            &format!("write `{}`", self.text(path.at)),
+        );
+        Ok(path)
     }
 
     fn number(&self, digits: &str, at: Place) -> Result<Expr, ParserError> {
@@ -146,7 +207,14 @@ impl WeirDialect {
             Some("CAST") if called => self.nested(parser, |parser| self.cast(parser, at)),
             // `div` and `mod` are functions as well, and so is `null`.
             Some("DIV" | "MOD" | "NULL") if called => self.call(parser, None, word, at, at),
-            _ if is_reserved(&word) => Err(self.expected(parser, "an expression")),
+            _ if is_reserved(&word) => {
+                // `left(s, 2)` and `join(a)` are functions elsewhere.
+                if called && let Some(instead) = functions::instead_of(&word.value, 0) {
+                    let message = format!("unknown function `{}`", word.value);
+                    return Err(self.fail_with(Code::UnknownFunction, at, message, instead));
+                }
+                Err(self.expected(parser, "an expression"))
+            }
             _ if called => self.call(parser, None, word, at, at),
             Some("INTERVAL" | "DATE" | "TIME" | "TIMESTAMP")
                 if matches!(
@@ -154,10 +222,17 @@ impl WeirDialect {
                     Token::SingleQuotedString(_)
                 ) =>
             {
-                Err(self.fail(
+                let literal = word.value.to_uppercase();
+                let label = if literal == "INTERVAL" {
+                    "times are milliseconds; `date_add('hour', -1, timestamp)`"
+                } else {
+                    "times are milliseconds; `rfc3339_to_unix_ts('…', 'millisecond')`"
+                };
+                Err(self.fail_with(
                     Code::Unsupported,
                     at,
-                    format!("{} literals are not supported", word.value.to_uppercase()),
+                    format!("{literal} literals are not supported"),
+                    label,
                 ))
             }
             _ => {
@@ -212,17 +287,19 @@ impl WeirDialect {
                 "`{}(*)` needs a window, and windows are not supported",
                 name.value
             );
-            return Err(self.fail(
+            return Err(self.fail_with(
                 Code::Unsupported,
                 at.to(self.place(parser.index() + 1)),
                 message,
+                "`kv_store_incr('key')` counts messages",
             ));
         }
         if at_keyword(parser, "DISTINCT") && parser.peek_nth_token_ref(1).token != Token::RParen {
-            return Err(self.fail(
+            return Err(self.fail_with(
                 Code::Unsupported,
                 self.here(parser),
                 "DISTINCT is not supported",
+                DISTINCT,
             ));
         }
         let args = self.nested(parser, |parser| {
@@ -252,6 +329,7 @@ impl WeirDialect {
         close: &Token,
         wanted: &str,
     ) -> Result<Vec<Expr>, ParserError> {
+        let open = self.before(parser);
         let mut list = Vec::new();
         if parser.peek_token_ref().token == *close {
             parser.advance_token();
@@ -262,7 +340,7 @@ impl WeirDialect {
             if parser.peek_token_ref().token == Token::Comma {
                 parser.advance_token();
             } else {
-                self.expect(parser, close, wanted)?;
+                self.close(parser, close, wanted, open)?;
                 return Ok(list);
             }
         }
@@ -446,7 +524,7 @@ impl WeirDialect {
             }
             parser.advance_token();
         }
-        self.expect(parser, &Token::RBrace, "`,` or `}`")?;
+        self.close(parser, &Token::RBrace, "`,` or `}`", at)?;
         Ok(Expr::new(
             ExprKind::Object(members),
             at.to(self.before(parser)),
@@ -465,6 +543,21 @@ impl WeirDialect {
                 Token::LBracket => {
                     parser.advance_token();
                     steps.push(self.bracket(parser)?);
+                }
+                // `payload.name.length()`: the name of a user function has one dot.
+                Token::LParen if matches!(steps.last(), Some(Step::Key(_))) => {
+                    let dot = self.place(parser.index().saturating_sub(2));
+                    let value = Place {
+                        end: dot.start,
+                        ..root.at
+                    };
+                    let name = self.text(self.before(parser));
+                    return Err(self.fail_with(
+                        Code::Syntax,
+                        self.before(parser),
+                        format!("`{name}` is called on a value"),
+                        &format!("write `{name}({})`", self.text(value)),
+                    ));
                 }
                 _ if steps.is_empty() => return Ok(root),
                 _ => {
@@ -491,6 +584,14 @@ impl WeirDialect {
             Token::Word(word) => word.value,
             Token::SingleQuotedString(text) => text,
             Token::Number(digits, _) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits,
+            Token::Mul => {
+                return Err(self.fail_with(
+                    Code::Unsupported,
+                    self.here(parser),
+                    "`.*` is not supported",
+                    "without it the whole object is taken, under its own name",
+                ));
+            }
             _ => return Err(self.expected(parser, "a key")),
         };
         parser.advance_token();
@@ -513,7 +614,7 @@ impl WeirDialect {
             return Ok(Step::Slice { from, to, at });
         }
         let index = self.nested(parser, |parser| self.expr(parser))?;
-        self.expect(parser, &Token::RBracket, "`]`")?;
+        self.close(parser, &Token::RBracket, "`]`", at)?;
         Ok(match index.literal().and_then(Value::as_str) {
             Some(key) => Step::Key(key.into()),
             None => Step::Index(index),

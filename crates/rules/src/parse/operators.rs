@@ -1,5 +1,7 @@
 //! Operators between operands: logic, comparisons (which do not chain), arithmetic.
 
+use std::borrow::Cow;
+
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
@@ -7,6 +9,7 @@ use super::dialect::{Operand, Read, WeirDialect, at_keyword, binding, keyword, t
 use crate::ast::{Arithmetic, Expr, ExprKind, IsTest};
 use crate::comparison::Comparison;
 use crate::diagnostic::{Code, Place};
+use crate::path::quoted_key;
 
 impl WeirDialect {
     /// Reads the operator that comes next and its right side; its left side is the last operand read.
@@ -43,6 +46,28 @@ impl WeirDialect {
             Token::Gt => self.comparison(parser, left, Comparison::Greater, at),
             Token::GtEq => self.comparison(parser, left, Comparison::GreaterOrEqual, at),
             Token::CustomBinaryOperator(_) => self.topic_match(parser, left, at),
+            // What these stand for is certain, so what follows can be looked at as well.
+            Token::Overlap => {
+                self.note_unsupported(at, &token);
+                self.logic(parser, left, binding::AND)
+            }
+            Token::Spaceship | Token::Assignment => {
+                self.note_unsupported(at, &token);
+                self.comparison(parser, left, Comparison::Equal, at)
+            }
+            Token::RArrow => {
+                self.note_unsupported(at, &token);
+                self.comparison(parser, left, Comparison::GreaterOrEqual, at)
+            }
+            Token::DoubleColon => {
+                let cast = cast_to(&parser.peek_token_ref().token)
+                    .map(|kind| format!("`CAST({} AS {kind})`", self.text(left.expr.at)));
+                let instead = cast.as_deref().unwrap_or_else(|| instead_of(&token));
+                Err(self.unsupported(at, "`::`", instead))
+            }
+            Token::Arrow | Token::LongArrow => {
+                Err(self.arrow(&parser.peek_token_ref().token, &left, &token, at))
+            }
             other => Err(self.unsupported(at, &format!("`{other}`"), instead_of(&other))),
         }
     }
@@ -54,6 +79,36 @@ impl WeirDialect {
             format!("{what} is not supported"),
             &format!("use {instead}"),
         )
+    }
+
+    /// Notes an operator after which parsing goes on.
+    pub(super) fn note_unsupported(&self, at: Place, operator: &Token) {
+        let message = format!("`{operator}` is not supported");
+        let label = format!("use {}", instead_of(operator));
+        self.note_with(Code::Unsupported, at, message, &label);
+    }
+
+    /// `left->'key'` of PostgreSQL and MySQL is a path here.
+    fn arrow(&self, key: &Token, left: &Operand, arrow: &Token, at: Place) -> ParserError {
+        let left = self.text(left.expr.at);
+        let path = match key {
+            Token::SingleQuotedString(key) => {
+                let path = key.strip_prefix("$.").map(Cow::Borrowed);
+                Some(format!(
+                    "{left}.{}",
+                    path.unwrap_or_else(|| quoted_key(key))
+                ))
+            }
+            Token::Word(key) => Some(format!("{left}.{}", quoted_key(&key.value))),
+            Token::Number(index, _) => index
+                .parse()
+                .ok()
+                .and_then(|index: i64| index.checked_add(1))
+                .map(|index| format!("{left}[{index}]")),
+            _ => None,
+        };
+        let instead = path.map_or_else(|| "a path: `a.b`".to_owned(), |path| format!("`{path}`"));
+        self.unsupported(at, &format!("`{arrow}`"), &instead)
     }
 
     /// AND and OR take any number of sides, so that long chains stay flat.
@@ -91,6 +146,17 @@ impl WeirDialect {
         operator: Arithmetic,
         binding: u8,
     ) -> Read {
+        // `a IS NULL || b`: a comparison is no operand, unless it stands in parentheses (rule-SQL §3).
+        if left.expr.is_comparison() && !left.parenthesised {
+            let label = if operator == Arithmetic::Concat {
+                JOINS_TEXTS
+            } else {
+                "put the comparison in parentheses"
+            };
+            let at = self.before(parser);
+            let message = format!("`{}` cannot follow a comparison", operator.symbol());
+            return Err(self.fail_with(Code::Syntax, at, message, label));
+        }
         let right = self.operand(parser, binding)?;
         let at = left.expr.at.to(right.expr.at);
         let kind = ExprKind::Arithmetic {
@@ -104,12 +170,12 @@ impl WeirDialect {
     /// The left side of a comparison, which must not be one itself.
     fn left_side(&self, left: Operand, at: Place) -> Result<Expr, ParserError> {
         if left.expr.is_comparison() && !left.parenthesised {
-            return Err(self.fail_with(
-                Code::Syntax,
-                at,
-                "comparisons do not chain",
-                "join them with AND, or use parentheses",
-            ));
+            let label = if ends_in_concat(&left.expr) {
+                JOINS_TEXTS
+            } else {
+                "join them with AND, or use parentheses"
+            };
+            return Err(self.fail_with(Code::Syntax, at, "comparisons do not chain", label));
         }
         Ok(left.expr)
     }
@@ -258,6 +324,41 @@ impl WeirDialect {
     }
 }
 
+/// What is said where `||` stands between conditions.
+const JOINS_TEXTS: &str = "`||` joins texts: between conditions write OR";
+
+/// Whether the last thing that a comparison compares is a joined text: `a = 1 || b`.
+fn ends_in_concat(comparison: &Expr) -> bool {
+    let last = match &comparison.kind {
+        ExprKind::Compare { right, .. } => right,
+        ExprKind::Like { pattern, .. } | ExprKind::Regex { pattern, .. } => pattern,
+        ExprKind::TopicMatch { filter, .. } => filter,
+        ExprKind::Between { high, .. } => high,
+        _ => return false,
+    };
+    matches!(
+        last.kind,
+        ExprKind::Arithmetic {
+            operator: Arithmetic::Concat,
+            ..
+        }
+    )
+}
+
+/// What PostgreSQL's types are called in CAST.
+fn cast_to(kind: &Token) -> Option<&'static str> {
+    let Token::Word(word) = kind else {
+        return None;
+    };
+    Some(match keyword(word)?.as_str() {
+        "INT" | "INTEGER" | "BIGINT" | "SMALLINT" | "INT2" | "INT4" | "INT8" => "INT",
+        "FLOAT" | "FLOAT4" | "FLOAT8" | "DOUBLE" | "REAL" | "NUMERIC" | "DECIMAL" => "FLOAT",
+        "TEXT" | "STRING" | "VARCHAR" | "CHAR" => "STRING",
+        "BOOL" | "BOOLEAN" => "BOOLEAN",
+        _ => return None,
+    })
+}
+
 /// What to write instead of an operator that the language leaves out.
 pub(super) fn instead_of(operator: &Token) -> &'static str {
     match operator {
@@ -272,7 +373,6 @@ pub(super) fn instead_of(operator: &Token) -> &'static str {
         | Token::ExclamationMarkTilde
         | Token::ExclamationMarkTildeAsterisk => "`regex_match`, RLIKE, or `bitnot`",
         Token::DoubleTilde | Token::DoubleTildeAsterisk => "LIKE or ILIKE",
-        Token::Arrow | Token::LongArrow => "a path: `a.b`",
         Token::DoubleColon => "`CAST(x AS type)`",
         Token::Spaceship => "`eq`, or `=`",
         Token::RArrow => "`>=`",

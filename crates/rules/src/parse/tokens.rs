@@ -4,15 +4,18 @@
 //! their keyword marks so that sqlparser's own syntax never applies, and each token gets its bytes in the text.
 
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
-use super::dialect::WeirDialect;
+use super::dialect::{WeirDialect, is_keyword};
+use super::quotes;
 use crate::diagnostic::{Code, Diagnostic, Place};
 
 /// The operator token of `=~`.
 pub(super) const MATCH: &str = "=~";
 /// The token between the ends of a range.
 pub(super) const DOTS: &str = "..";
+/// After so many mistakes the text is no statement, and reading it ends.
+const MAX_MISTAKES: usize = 100;
 
 /// The tokens of a statement and, at the same index, their places.
 #[derive(Debug, Default)]
@@ -21,19 +24,47 @@ pub(super) struct Tokens {
     pub(super) places: Vec<Place>,
     /// The comments, each with the index of the token that follows it.
     pub(super) comments: Vec<(usize, Place)>,
+    /// What is wrong with the text itself. Where a mistake has one plain meaning, its token stands for that.
+    pub(super) mistakes: Vec<Diagnostic>,
+    /// Reading ended early, as a quote or comment is never closed: what the tokens mean is anyone's guess.
+    pub(super) is_open: bool,
 }
 
-pub(super) fn tokenize(sql: &str) -> Result<Tokens, Diagnostic> {
+/// Stands where the mistake was noted already.
+pub(super) fn noted() -> Token {
+    Token::Placeholder(String::new())
+}
+
+pub(super) fn tokenize(sql: &str) -> Tokens {
     let mut tokens = Tokens::default();
-    for (token, at) in raw(sql)? {
-        tokens.add(sql, token, at)?;
+    let raw = raw(sql);
+    let mut from = 0;
+    for (token, at) in raw.tokens {
+        if at.start < from || tokens.is_open {
+            continue;
+        }
+        match &token {
+            Token::Char(quote) if quotes::is_typographic(*quote) => {
+                from = tokens.typographic(sql, *quote, at);
+            }
+            _ => tokens.add(sql, token, at),
+        }
     }
-    Ok(tokens)
+    tokens.is_open |= raw.unclosed.is_some();
+    tokens.mistakes.extend(raw.unclosed);
+    tokens
 }
 
 impl Tokens {
-    fn add(&mut self, sql: &str, token: Token, at: Place) -> Result<(), Diagnostic> {
-        let bad = |code: Code, message: String| Err(Diagnostic::new(code, sql, at, message));
+    fn mistake(&mut self, sql: &str, at: Place, message: String, label: &str) {
+        let mistake = Diagnostic::new(Code::Lexical, sql, at, message).label(label);
+        self.mistakes.push(mistake);
+        if self.mistakes.len() == MAX_MISTAKES {
+            self.is_open = true;
+        }
+    }
+
+    fn add(&mut self, sql: &str, token: Token, at: Place) {
         match token {
             Token::Whitespace(
                 Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_),
@@ -42,22 +73,20 @@ impl Tokens {
             Token::Word(mut word) => {
                 if word.quote_style.is_none() {
                     if matches!(self.previous(at), Some(Token::Number(..))) {
-                        return bad(
-                            Code::Lexical,
-                            format!("a number cannot be followed by `{}`", word.value),
-                        );
+                        let message = format!("a number cannot be followed by `{}`", word.value);
+                        return self.mistake(sql, at, message, "");
                     }
                     word.keyword = Keyword::NoKeyword;
                 }
                 self.push(Token::Word(word), at);
             }
-            Token::Number(_, true) => {
-                return bad(
-                    Code::Lexical,
-                    "a number cannot be followed by `L`".to_owned(),
-                );
+            Token::Number(text, long) => {
+                if long {
+                    let message = "a number cannot be followed by `L`".to_owned();
+                    self.mistake(sql, at, message, "");
+                }
+                self.number(text, at);
             }
-            Token::Number(text, false) => self.number(text, at),
             Token::Period if matches!(self.previous(at), Some(Token::Period)) => self.dots(at),
             // `1.` and then `.5` or `.`: the end of a number and a range's dots.
             Token::Period if self.dotted_number(at).is_some() => self.split_dotted(at),
@@ -66,28 +95,94 @@ impl Tokens {
             }
             Token::HexStringLiteral(_) | Token::NationalStringLiteral(_) => {
                 let what = at.text(sql).chars().take(2).collect::<String>();
-                return bad(
-                    Code::Lexical,
-                    format!("there are no strings or numbers that start with `{what}`"),
-                );
+                let label = match what.as_str() {
+                    "0x" => "write it in decimal",
+                    "N'" | "n'" => "strings are Unicode already: leave the `N` out",
+                    _ => "write `hexstr2bin('…')`",
+                };
+                let message = format!("there are no strings or numbers that start with `{what}`");
+                self.mistake(sql, at, message, label);
+                self.push(noted(), at);
             }
-            Token::SingleQuotedString(_) if self.is_prefixed(at) => {
-                return bad(Code::Lexical, "there are no prefixed strings".to_owned());
+            token @ Token::SingleQuotedString(_) if self.is_prefixed(at) => {
+                if self.splits_a_string() {
+                    let message = "a quote in a string is written ''".to_owned();
+                    let start = self.places.last().map_or(at.start, |word| word.start - 1);
+                    let quote = Place {
+                        start,
+                        end: start + 1,
+                    };
+                    self.mistake(sql, quote, message, "the string ends here");
+                    self.is_open = true;
+                    return;
+                }
+                let label = "`unescape('…')` reads backslash escapes";
+                self.mistake(sql, at, "there are no prefixed strings".to_owned(), label);
+                self.merge(token, at);
             }
-            Token::Char(_)
-            | Token::Backslash
-            | Token::Placeholder(_)
-            | Token::Sharp
-            | Token::AtSign
-            | Token::Question => {
-                return bad(
-                    Code::Lexical,
-                    format!("`{}` has no meaning here", at.text(sql)),
-                );
-            }
+            Token::Char(char) => match quotes::plain_operator(char) {
+                Some((token, plain)) => {
+                    let message = format!("`{char}` is no character of SQL");
+                    self.mistake(sql, at, message, &format!("write `{plain}`"));
+                    self.push(token, at);
+                }
+                None if quotes::is_invisible(char) => {
+                    let message = format!("an invisible character, U+{:04X}", u32::from(char));
+                    self.mistake(sql, at, message, "remove it, or write an ordinary space");
+                }
+                None => self.push(Token::Char(char), at),
+            },
             token => self.push(token, at),
         }
-        Ok(())
+    }
+
+    /// Whether the last word stands right behind a string: `'it's'`.
+    fn splits_a_string(&self) -> bool {
+        let place = |back: usize| self.places.iter().rev().nth(back);
+        let string = self.tokens.iter().rev().nth(1).map(|token| &token.token);
+        matches!(string, Some(Token::SingleQuotedString(_)))
+            && place(1).map(|string| string.end) == place(0).map(|word| word.start)
+    }
+
+    /// Reads from a typographic quote to the next as what plain quotes would have given; gives where to go on.
+    fn typographic(&mut self, sql: &str, quote: char, at: Place) -> usize {
+        let message = format!("`{quote}` is no quote of SQL");
+        let rest = sql.get(at.end..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default();
+        let close = |c: char| quotes::is_typographic(c) || matches!(c, '\'' | '"');
+        let closing = line
+            .char_indices()
+            .find(|(_, c)| close(*c))
+            .filter(|(_, c)| quotes::is_typographic(*c));
+        let Some((length, closing)) = closing else {
+            let label = "write '…' around strings, \"…\" around topic filters and names";
+            self.mistake(sql, at, message, label);
+            self.push(noted(), at);
+            return at.end;
+        };
+        let text = rest.get(..length).unwrap_or_default().to_owned();
+        let end = at.end + length + closing.len_utf8();
+        let before = self.tokens.last().map(|token| &token.token);
+        let is_name =
+            before.is_some_and(|token| is_keyword(token, "FROM") || is_keyword(token, "AS"));
+        let (token, label) = if is_name || text.contains('/') {
+            let label = format!("write \"{text}\"");
+            (
+                Token::Word(Word {
+                    value: text,
+                    quote_style: Some('"'),
+                    keyword: Keyword::NoKeyword,
+                }),
+                label,
+            )
+        } else {
+            let label = format!("write '{text}'");
+            (Token::SingleQuotedString(text), label)
+        };
+        let place = Place { end, ..at };
+        self.mistake(sql, place, message, &label);
+        self.push(token, place);
+        end
     }
 
     /// The last token, when it ends where `at` starts.
@@ -105,8 +200,8 @@ impl Tokens {
         ];
         match self.previous(at) {
             Some(Token::Word(word)) => {
-                word.quote_style.is_some()
-                    || !BEFORE_STRINGS
+                word.quote_style.is_none()
+                    && !BEFORE_STRINGS
                         .iter()
                         .any(|keyword| word.value.eq_ignore_ascii_case(keyword))
             }
@@ -207,7 +302,13 @@ impl Tokens {
 }
 
 /// sqlparser's tokens with their bytes.
-fn raw(sql: &str) -> Result<Vec<(Token, Place)>, Diagnostic> {
+struct Raw {
+    tokens: Vec<(Token, Place)>,
+    /// What sqlparser stopped at.
+    unclosed: Option<Diagnostic>,
+}
+
+fn raw(sql: &str) -> Raw {
     let dialect = WeirDialect::default();
     let mut tokens = Vec::new();
     let mut base = 0;
@@ -222,7 +323,10 @@ fn raw(sql: &str) -> Result<Vec<(Token, Place)>, Diagnostic> {
             tokens.push((token.token, Place { start, end }));
         }
         let Err(error) = result else {
-            return Ok(tokens);
+            return Raw {
+                tokens,
+                unclosed: None,
+            };
         };
         let at = tokens.last().map_or(base, |(_, place)| place.end);
         // The tokenizer takes `._` for a bad number unless a word stands before it; a key may start so anywhere.
@@ -237,36 +341,77 @@ fn raw(sql: &str) -> Result<Vec<(Token, Place)>, Diagnostic> {
             base = at + 1;
             continue;
         }
-        let at = Place {
-            start: at,
-            end: sql.len(),
+        let unclosed = Some(unclosed(sql, at, &tokens, &error.message));
+        return Raw { tokens, unclosed };
+    }
+}
+
+/// The finding for what sqlparser stopped at.
+fn unclosed(sql: &str, start: usize, before: &[(Token, Place)], message: &str) -> Diagnostic {
+    let rest = sql.get(start..).unwrap_or_default();
+    let first = |length: usize| Place {
+        start,
+        end: start + length,
+    };
+    let opening = first(rest.chars().next().map_or(0, char::len_utf8));
+    if rest.starts_with("/*") {
+        let found = Diagnostic::new(Code::Lexical, sql, first(2), "unterminated comment")
+            .label("it opens here");
+        let in_a_filter = before
+            .last()
+            .is_some_and(|(token, _)| matches!(token, Token::Word(_)));
+        return if in_a_filter {
+            found.help("a topic filter stands in double quotes, and its wildcards are `+` and `#`")
+        } else {
+            found
         };
-        let opening = Place {
-            end: at.start + at.text(sql).chars().next().map_or(0, char::len_utf8),
-            ..at
-        };
-        let (message, at) = match at.text(sql) {
-            rest if rest.starts_with("/*") => (
-                "unterminated comment",
-                Place {
-                    end: at.start + 2,
-                    ..at
-                },
-            ),
-            rest if rest.starts_with(['"', '`']) => ("unterminated quoted name", opening),
-            rest if error.message.starts_with("Unterminated") && rest.contains('\'') => {
-                ("unterminated string", opening)
-            }
-            _ => {
-                return Err(Diagnostic::new(
-                    Code::Lexical,
-                    sql,
-                    opening,
-                    lower_first(&error.message),
-                ));
-            }
-        };
-        return Err(Diagnostic::new(Code::Lexical, sql, at, message));
+    }
+    let what = if rest.starts_with(['"', '`']) {
+        "unterminated quoted name"
+    } else if message.starts_with("Unterminated") && rest.contains('\'') {
+        "unterminated string"
+    } else {
+        return Diagnostic::new(Code::Lexical, sql, opening, lower_first(message));
+    };
+    let found = Diagnostic::new(Code::Lexical, sql, opening, what).label("it opens here");
+    match earlier_quote(before) {
+        Some(at) if at.text(sql).ends_with("\\'") => {
+            found.help("a backslash escapes nothing: a quote in a string is written ''")
+        }
+        Some(at) => {
+            let span = at.locate(sql);
+            found.help(format!(
+                "or the quote before is the one that is not closed: look at {}:{} (a quote in a string is written '')",
+                span.line, span.column
+            ))
+        }
+        None => found,
+    }
+}
+
+/// The last quoted text that something follows without a space: it may have been closed by the next one's quote.
+fn earlier_quote(tokens: &[(Token, Place)]) -> Option<Place> {
+    let pairs = tokens.iter().zip(tokens.iter().skip(1)).rev();
+    pairs
+        .filter(|((quoted, _), (next, _))| is_quoted(quoted) && is_bare(next))
+        .map(|((_, at), _)| *at)
+        .next()
+}
+
+/// Whether it is a text in quotes of either kind.
+pub(super) fn is_quoted(token: &Token) -> bool {
+    match token {
+        Token::SingleQuotedString(_) => true,
+        Token::Word(word) => word.quote_style.is_some(),
+        _ => false,
+    }
+}
+
+fn is_bare(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.quote_style.is_none(),
+        Token::Number(..) => true,
+        _ => false,
     }
 }
 
@@ -317,7 +462,7 @@ mod tests {
     use super::*;
 
     fn texts(sql: &str) -> Vec<String> {
-        let tokens = tokenize(sql).unwrap();
+        let tokens = tokenize(sql);
         tokens
             .tokens
             .iter()
@@ -352,7 +497,7 @@ mod tests {
     #[test]
     fn every_token_has_its_bytes() {
         let sql = "SELECT 'äö' AS `ü`\r\n-- c\n=~ FROM";
-        let tokens = tokenize(sql).unwrap();
+        let tokens = tokenize(sql);
         let texts: Vec<_> = tokens.places.iter().map(|place| place.text(sql)).collect();
         assert_eq!(texts, ["SELECT", "'äö'", "AS", "`ü`", "=~", "FROM"]);
     }
@@ -369,16 +514,27 @@ mod tests {
             ("a N'x'", 3),
             ("a E'x'", 4),
             ("a 5L", 3),
-            ("a ?", 3),
-            ("a @b", 3),
-            ("a \u{0}", 3),
+            ("a \u{ff0c}", 3),
+            ("a \u{201c}b\u{201d}", 3),
+            ("a \u{200b}b", 3),
         ] {
-            let error = tokenize(sql).unwrap_err();
+            let mistakes = tokenize(sql).mistakes;
+            let [mistake] = mistakes.as_slice() else {
+                panic!("{sql}: {mistakes:?}");
+            };
             assert_eq!(
-                (error.code, error.span.column),
+                (mistake.code, mistake.span.column),
                 (Code::Lexical, column),
-                "{sql}: {error:?}"
+                "{sql}: {mistake:?}"
             );
         }
+    }
+
+    #[test]
+    fn typographic_quotes_and_full_width_signs_are_read_as_the_plain_ones() {
+        assert_eq!(
+            texts("FROM \u{201c}a b\u{201d}\u{ff0c}\u{2018}c\u{2019} \u{2265} 1"),
+            ["FROM", "\"a b\"", ",", "'c'", ">=", "1"]
+        );
     }
 }

@@ -71,6 +71,14 @@ enum Part {
     Date(String),
 }
 
+/// A part of a template, for those who look at it and do not render.
+pub(crate) enum Piece<'t> {
+    Literal(&'t str),
+    Place(&'t Place),
+    /// The format of `${date:…}`.
+    Date(&'t str),
+}
+
 /// Something in a template that is probably not what was meant; the text stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateWarning {
@@ -183,6 +191,15 @@ impl Template {
         });
         let bound = self.sql.iter().flat_map(SqlTemplate::places);
         places.chain(bound).filter_map(Place::first_key)
+    }
+
+    /// The parts in their order; none of an SQL statement.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
+        self.parts.iter().map(|part| match part {
+            Part::Literal(text) => Piece::Literal(text),
+            Part::Place(place) | Part::QuotedPlace(place) => Piece::Place(place),
+            Part::Date(format) => Piece::Date(format),
+        })
     }
 
     /// Whether every row gives the same bytes.

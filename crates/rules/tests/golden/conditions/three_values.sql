@@ -60,4 +60,10 @@ SELECT 1 AS x FROM "t/#" WHERE TRUE
 SELECT 1 AS x FROM "t/#" WHERE 1 = 2
 ----
 -- failed: not_boolean: a condition is a boolean, not a string at 1:32, value C1
+-- warning:
+-- | warning[W0012]: this is a string, and a condition is a boolean
+-- |  --> 1:32
+-- |   |
+-- | 1 | SELECT 1 AS x FROM "t/#" WHERE upper(clientid)
+-- |   |                                ^^^^^^^^^^^^^^^ compare it with something
 SELECT 1 AS x FROM "t/#" WHERE upper(clientid)

@@ -9,7 +9,7 @@
 -- |  --> 1:29
 -- |   |
 -- | 1 | FOREACH payload.s AS a.b DO item FROM "t/#"
--- |   |                             ^^^^
+-- |   |                             ^^^^ the element is called `a` here
 FOREACH payload.s AS a.b DO item FROM "t/#"
 ----
 -- error:
@@ -33,7 +33,7 @@ FOREACH payload.s DO * AS x FROM "t/#"
 -- |  --> 1:35
 -- |   |
 -- | 1 | FOREACH payload.s INCASE item > 1 DO item FROM "t/#"
--- |   |                                   ^^
+-- |   |                                   ^^ it belongs to FOREACH
 FOREACH payload.s INCASE item > 1 DO item FROM "t/#"
 ----
 -- error:

@@ -4,7 +4,7 @@
 -- |  --> 1:39
 -- |   |
 -- | 1 | SELECT UPPER(clientid) AS a, coalesce(payload_missing, 'd') AS b, if(qos = 1, 'one', 1 DIV qos) AS c, climate.dew_point(…
--- |   |                                       ^^^^^^^^^^^^^^^
+-- |   |                                       ^^^^^^^^^^^^^^^ is `payload.payload_missing` meant?
 SELECT UPPER(clientid) AS a, coalesce(payload_missing, 'd') AS b, if(qos = 1, 'one', 1 DIV qos) AS c, climate.dew_point(30, 50) AS d FROM "t/#"
 ----
 -- error:

@@ -11,73 +11,73 @@ FROM "t/#"
 -- |  --> 1:19
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                   ^^^^
+-- |   |                   ^^^^ is `payload.date` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `time`
 -- |  --> 1:25
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                         ^^^^
+-- |   |                         ^^^^ is `payload.time` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `interval`
 -- |  --> 1:31
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                               ^^^^^^^^
+-- |   |                               ^^^^^^^^ is `payload.interval` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `key`
 -- |  --> 1:41
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                         ^^^
+-- |   |                                         ^^^ is `payload.key` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `value`
 -- |  --> 1:46
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                              ^^^^^
+-- |   |                                              ^^^^^ is `payload.value` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `values`
 -- |  --> 1:53
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                                     ^^^^^^
+-- |   |                                                     ^^^^^^ is `payload.values` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `user`
 -- |  --> 1:61
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                                             ^^^^
+-- |   |                                                             ^^^^ is `payload.user` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `position`
 -- |  --> 1:67
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                                                   ^^^^^^^^
+-- |   |                                                                   ^^^^^^^^ is `payload.position` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `first`
 -- |  --> 1:77
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                                                             ^^^^^
+-- |   |                                                                             ^^^^^ is `payload.first` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `last`
 -- |  --> 1:84
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                                                                    ^^^^
+-- |   |                                                                                    ^^^^ is `payload.last` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `count`
 -- |  --> 1:90
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                                                                          ^^^^^
+-- |   |                                                                                          ^^^^^ is `payload.count` meant?
 -- warning:
 -- | warning[W0001]: no source has a field `item`
 -- |  --> 1:97
 -- |   |
 -- | 1 | SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
--- |   |                                                                                                 ^^^^
+-- |   |                                                                                                 ^^^^ is `payload.item` meant?
 SELECT timestamp, date, time, interval, key, value, values, user, position, first, last, count, item FROM "t/#"
 ----
 -- result: [{"a":1,"b":1}]
@@ -118,13 +118,13 @@ SELECT clientId, paylaod.x FROM "t/#"
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT select FROM "t/#"
--- |   |        ^^^^^^
+-- |   |        ^^^^^^ a rule sees one message; FOREACH goes through an array
 SELECT select FROM "t/#"
 ----
 -- error:
--- | error[E0001]: `@` has no meaning here
+-- | error[E0003]: the variable `@a` is not supported
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT @a FROM "t/#"
--- |   |        ^
+-- |   |        ^ write the name of a field; `kv_store_get` keeps values between messages
 SELECT @a FROM "t/#"

@@ -20,7 +20,7 @@ SELECT 9223372036854775808 AS a, 1e999 AS b FROM "t/#"
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT 0x1F AS a FROM "t/#"
--- |   |        ^^^^
+-- |   |        ^^^^ write it in decimal
 SELECT 0x1F AS a FROM "t/#"
 ----
 -- error:

@@ -6,7 +6,7 @@ SELECT 'it''s' AS a, '\d+\n' AS b, unescape('\n') AS c, 'ü😀' AS d, '' AS e F
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT N'x' AS a FROM "t/#"
--- |   |        ^^^^
+-- |   |        ^^^^ strings are Unicode already: leave the `N` out
 SELECT N'x' AS a FROM "t/#"
 ----
 -- error:
@@ -14,7 +14,7 @@ SELECT N'x' AS a FROM "t/#"
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT X'00' AS a FROM "t/#"
--- |   |        ^^^^^
+-- |   |        ^^^^^ write `hexstr2bin('…')`
 SELECT X'00' AS a FROM "t/#"
 ----
 -- error:
@@ -22,7 +22,7 @@ SELECT X'00' AS a FROM "t/#"
 -- |  --> 1:9
 -- |   |
 -- | 1 | SELECT E'x' AS a FROM "t/#"
--- |   |         ^^^
+-- |   |         ^^^ `unescape('…')` reads backslash escapes
 SELECT E'x' AS a FROM "t/#"
 ----
 -- error:
@@ -30,7 +30,7 @@ SELECT E'x' AS a FROM "t/#"
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT 'open FROM "t/#"
--- |   |        ^
+-- |   |        ^ it opens here
 SELECT 'open FROM "t/#"
 ----
 -- error:
@@ -38,7 +38,7 @@ SELECT 'open FROM "t/#"
 -- |  --> 1:10
 -- |   |
 -- | 1 | SELECT a /* open FROM "t/#"
--- |   |          ^^
+-- |   |          ^^ it opens here
 SELECT a /* open FROM "t/#"
 ----
 -- error:
@@ -46,7 +46,7 @@ SELECT a /* open FROM "t/#"
 -- |  --> 1:15
 -- |   |
 -- | 1 | SELECT a FROM "t/#
--- |   |               ^
+-- |   |               ^ it opens here
 SELECT a FROM "t/#
 ----
 -- result: [{}]
@@ -55,5 +55,5 @@ SELECT a FROM "t/#
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT $x AS d FROM "t/#"
--- |   |        ^^
+-- |   |        ^^ is `payload.$x` meant?
 SELECT $x AS d FROM "t/#"

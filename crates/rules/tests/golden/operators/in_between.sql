@@ -1,4 +1,16 @@
 -- result: [{"a":true,"b":true,"c":true,"d":true,"e":true,"f":false,"g":false,"h":true,"i":false,"j":true,"k":true}]
+-- warning:
+-- | warning[W0013]: `IN` never holds: what follows it is an integer
+-- |  --> 1:105
+-- |   |
+-- | 1 | …NOT IN (1, 2) AS c, 1 IN [1, 2] AS d, 3 NOT IN [1, 2] AS e, 1 IN 5 AS f, 1 NOT IN 5 AS g, 2 BETWEEN 1 AND 3 AS h, 2 NOT …
+-- |   |                                                              ^^^^^^ write `IN (5)`
+-- warning:
+-- | warning[W0013]: `NOT IN` never holds: what follows it is an integer
+-- |  --> 1:118
+-- |   |
+-- | 1 | … AS c, 1 IN [1, 2] AS d, 3 NOT IN [1, 2] AS e, 1 IN 5 AS f, 1 NOT IN 5 AS g, 2 BETWEEN 1 AND 3 AS h, 2 NOT BETWEEN 1 AND…
+-- |   |                                                              ^^^^^^^^^^ write `NOT IN (5)`
 SELECT 1 IN (1, 2) AS a, 1 IN ('1') AS b, 3 NOT IN (1, 2) AS c, 1 IN [1, 2] AS d, 3 NOT IN [1, 2] AS e, 1 IN 5 AS f, 1 NOT IN 5 AS g, 2 BETWEEN 1 AND 3 AS h, 2 NOT BETWEEN 1 AND 3 AS i, '2' BETWEEN 1 AND 3 AS j, NULL IN (NULL) AS k FROM "t/#"
 ----
 -- payload: {"l":[1,"a"]}

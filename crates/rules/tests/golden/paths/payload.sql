@@ -21,6 +21,12 @@ SELECT payload FROM "t/#"
 ----
 -- payload: {"l":[10,20,30],"n":2}
 -- result: [{"a":10,"b":30,"e":20}]
+-- warning:
+-- | warning[W0015]: there is no element 0: this is always undefined
+-- |  --> 1:57
+-- |   |
+-- | 1 | SELECT payload.l[1] AS a, payload.l[-1] AS b, payload.l[0] AS c, payload.l[9] AS d, payload.l[payload.n] AS e, payload.l…
+-- |   |                                                         ^ elements are counted from 1, or from the end with -1
 SELECT payload.l[1] AS a, payload.l[-1] AS b, payload.l[0] AS c, payload.l[9] AS d, payload.l[payload.n] AS e, payload.l['x'] AS f, payload.l[1.5] AS g, payload.n[1] AS h, payload.l.x AS i FROM "t/#"
 ----
 -- payload: [1,{"x":2}]

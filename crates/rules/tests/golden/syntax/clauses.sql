@@ -19,7 +19,7 @@ SELECT FROM "t/#"
 -- |  --> 1:13
 -- |   |
 -- | 1 | SELECT qos, FROM "t/#"
--- |   |             ^^^^
+-- |   |             ^^^^ nothing follows the comma before it
 SELECT qos, FROM "t/#"
 ----
 -- error:
@@ -43,7 +43,7 @@ SELECT qos FROM "t/#" WHERE
 -- |  --> 1:1
 -- |   |
 -- | 1 | WHERE qos = 1 SELECT qos FROM "t/#"
--- |   | ^^^^^ a rule is one SELECT or FOREACH statement
+-- |   | ^^^^^ the order is SELECT … FROM … WHERE …
 WHERE qos = 1 SELECT qos FROM "t/#"
 ----
 -- error:
@@ -76,6 +76,7 @@ SELECT qos FROM "t/#"; SELECT 1
 -- |   |
 -- | 1 | SELECT (qos FROM "t/#"
 -- |   |             ^^^^
+-- |   = help: `(` is open since 1:8
 SELECT (qos FROM "t/#"
 ----
 -- error:
@@ -83,7 +84,7 @@ SELECT (qos FROM "t/#"
 -- |  --> 1:11
 -- |   |
 -- | 1 | SELECT qos) FROM "t/#"
--- |   |           ^
+-- |   |           ^ no `(` is open here
 SELECT qos) FROM "t/#"
 ----
 -- error:
@@ -92,12 +93,13 @@ SELECT qos) FROM "t/#"
 -- |   |
 -- | 1 | SELECT upper(clientid FROM "t/#" WHERE qos = = 1
 -- |   |                       ^^^^
+-- |   = help: `(` is open since 1:13
 -- error:
 -- | error[E0002]: expected an expression, found `=`
 -- |  --> 1:46
 -- |   |
 -- | 1 | SELECT upper(clientid FROM "t/#" WHERE qos = = 1
--- |   |                                              ^
+-- |   |                                              ^ write `=`
 SELECT upper(clientid FROM "t/#" WHERE qos = = 1
 ----
 -- error:
@@ -113,7 +115,7 @@ FOREACH payload FROM "t/#" DO item
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT a b c FROM "t/#"
--- |   |        ^
+-- |   |        ^ is `payload.a` meant?
 -- warning:
 -- | warning[W0005]: an alias without AS
 -- |  --> 1:10
@@ -125,7 +127,13 @@ FOREACH payload FROM "t/#" DO item
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT a b c FROM "t/#"
--- |   |            ^
+-- |   |            ^ is a comma missing before it?
+-- warning:
+-- | warning[W0001]: no source has a field `c`
+-- |  --> 1:12
+-- |   |
+-- | 1 | SELECT a b c FROM "t/#"
+-- |   |            ^ is `payload.c` meant?
 SELECT a b c FROM "t/#"
 ----
 -- error:
@@ -149,7 +157,7 @@ SELECT CASE qos END FROM "t/#"
 -- |  --> 1:9
 -- |   |
 -- | 1 | SELECT {a: 1} AS x FROM "t/#"
--- |   |         ^
+-- |   |         ^ write 'a'
 SELECT {a: 1} AS x FROM "t/#"
 ----
 -- error:
@@ -158,6 +166,7 @@ SELECT {a: 1} AS x FROM "t/#"
 -- |   |
 -- | 1 | SELECT [1, 2 FROM "t/#"
 -- |   |              ^^^^
+-- |   = help: `[` is open since 1:8
 SELECT [1, 2 FROM "t/#"
 ----
 -- error:
@@ -177,9 +186,9 @@ SELECT payload. FROM "t/#"
 SELECT 1 IS 2 AS a FROM "t/#"
 ----
 -- error:
--- | error[E0002]: a bare source is one name
--- |  --> 1:18
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:17
 -- |   |
 -- | 1 | SELECT qos FROM t/x
--- |   |                  ^ put the topic filter in double quotes
+-- |   |                 ^^^ write "t/x"
 SELECT qos FROM t/x

@@ -18,7 +18,7 @@ comment */ FROM -- and another
 -- |  --> 1:32
 -- |   |
 -- | 1 | SELECT payload.a a1, payload.a 'x' FROM "t/#"
--- |   |                                ^^^
+-- |   |                                ^^^ is a comma missing before it?
 SELECT payload.a a1, payload.a 'x' FROM "t/#"
 ----
 -- error:
@@ -38,7 +38,7 @@ SELECT qos AS a.b.c, 1 AS "x y"."z" FROM "t/#"
 -- |  --> 1:13
 -- |   |
 -- | 1 | SELECT (1 + AS a, upper(] AS b, [1, 2 AS c, 3 AS d
--- |   |             ^^ `AS` is a keyword; a field of that name is written "AS"
+-- |   |             ^^
 -- error:
 -- | error[E0002]: expected an expression, found the end of the statement
 -- |  --> 2:24

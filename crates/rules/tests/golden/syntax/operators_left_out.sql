@@ -43,7 +43,7 @@ SELECT qos >> 2 AS a FROM "t/#"
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT qos -> 2 AS a FROM "t/#"
--- |   |            ^^ use a path: `a.b`
+-- |   |            ^^ use `qos[3]`
 SELECT qos -> 2 AS a FROM "t/#"
 ----
 -- error:
@@ -51,7 +51,7 @@ SELECT qos -> 2 AS a FROM "t/#"
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT qos ->> 2 AS a FROM "t/#"
--- |   |            ^^^ use a path: `a.b`
+-- |   |            ^^^ use `qos[3]`
 SELECT qos ->> 2 AS a FROM "t/#"
 ----
 -- error:
@@ -102,12 +102,24 @@ SELECT qos ~ 2 AS a FROM "t/#"
 -- |   |            ^ use NOT
 SELECT qos ! 2 AS a FROM "t/#"
 ----
+-- warning:
+-- | warning[W0012]: this is a number, and a condition is a boolean
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT qos && 2 AS a FROM "t/#"
+-- |   |        ^^^ compare it with something
 -- error:
 -- | error[E0003]: `&&` is not supported
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT qos && 2 AS a FROM "t/#"
 -- |   |            ^^ use AND
+-- error:
+-- | error[E0108]: a condition is a boolean, not an integer
+-- |  --> 1:15
+-- |   |
+-- | 1 | SELECT qos && 2 AS a FROM "t/#"
+-- |   |               ^
 SELECT qos && 2 AS a FROM "t/#"
 ----
 -- error:

@@ -15,6 +15,12 @@ SELECT 'a' || 1 + 1 AS a, 1 + 1 || 'a' AS b, 1 < 2 = TRUE AS c FROM "t/#"
 -- result: [{"c":true,"d":false}]
 SELECT (1 < 2) = TRUE AS c, 1 < (2 = 2) AS d FROM "t/#"
 ----
+-- warning:
+-- | warning[W0001]: no source has a field `a`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT a FROM "t/#" WHERE 1 < qos < 3
+-- |   |        ^ is `payload.a` meant?
 -- error:
 -- | error[E0002]: comparisons do not chain
 -- |  --> 1:35
@@ -23,6 +29,12 @@ SELECT (1 < 2) = TRUE AS c, 1 < (2 = 2) AS d FROM "t/#"
 -- |   |                                   ^ join them with AND, or use parentheses
 SELECT a FROM "t/#" WHERE 1 < qos < 3
 ----
+-- warning:
+-- | warning[W0001]: no source has a field `a`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT a FROM "t/#" WHERE qos = NOT TRUE
+-- |   |        ^ is `payload.a` meant?
 -- error:
 -- | error[E0002]: expected an operand, found `NOT`
 -- |  --> 1:33

@@ -15,7 +15,7 @@
 -- |  --> 1:31
 -- |   |
 -- | 1 | SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
--- |   |                               ^
+-- |   |                               ^ is a comma missing before it?
 -- error:
 -- | error[E0103]: `nth` is given 1 argument
 -- |  --> 1:39
@@ -56,3 +56,157 @@ SELECT uper(clientid) AS a, 5 5 AS b, nth(1) AS c,
   payload..x AS d, substr(clientid, '1') AS e
 FROM "t/#/x", "$events/client/conected"
 WHERE 'a' * 2 > 1
+----
+-- Mistakes of every kind at once: two items, FROM, WHERE, and what follows it.
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, payload.x + AS b, nth(1) AS c FROM /dev/+/up, "t/#/x" WHERE qos = = 1 ORDER BY qos
+-- |   |        ^^^^ did you mean `upper`?
+-- error:
+-- | error[E0002]: expected an expression, found `AS`
+-- |  --> 1:41
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, payload.x + AS b, nth(1) AS c FROM /dev/+/up, "t/#/x" WHERE qos = = 1 ORDER BY qos
+-- |   |                                         ^^
+-- error:
+-- | error[E0103]: `nth` is given 1 argument
+-- |  --> 1:47
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, payload.x + AS b, nth(1) AS c FROM /dev/+/up, "t/#/x" WHERE qos = = 1 ORDER BY qos
+-- |   |                                               ^^^^^^ use `nth(n, a)`
+-- error:
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:64
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, payload.x + AS b, nth(1) AS c FROM /dev/+/up, "t/#/x" WHERE qos = = 1 ORDER BY qos
+-- |   |                                                                ^^^^^^^^^ write "/dev/+/up"
+-- error:
+-- | error[E0105]: invalid topic filter: `#` must be the last level of a topic filter, and alone there
+-- |  --> 1:75
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, payload.x + AS b, nth(1) AS c FROM /dev/+/up, "t/#/x" WHERE qos = = 1 ORDER BY qos
+-- |   |                                                                           ^^^^^^^
+-- error:
+-- | error[E0002]: expected an expression, found `=`
+-- |  --> 1:95
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a, payload.x + AS b, nth(1) AS c FROM /dev/+/up, "t/#/x" WHERE qos = = 1 ORDER BY qos
+-- |   |                                                                                               ^ write `=`
+SELECT uper(clientid) AS a, payload.x + AS b, nth(1) AS c FROM /dev/+/up, "t/#/x" WHERE qos = = 1 ORDER BY qos
+----
+-- Characters that are none do not hide what is wrong elsewhere.
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT uper（clientid） AS a, @b AS c, 1_000 AS d FROM "t/#" WHERE lenght(clientid) > 3
+-- |   |        ^^^^ did you mean `upper`?
+-- error:
+-- | error[E0001]: `（` is no character of SQL
+-- |  --> 1:12
+-- |   |
+-- | 1 | SELECT uper（clientid） AS a, @b AS c, 1_000 AS d FROM "t/#" WHERE lenght(clientid) > 3
+-- |   |            ^ write `(`
+-- error:
+-- | error[E0001]: `）` is no character of SQL
+-- |  --> 1:21
+-- |   |
+-- | 1 | SELECT uper（clientid） AS a, @b AS c, 1_000 AS d FROM "t/#" WHERE lenght(clientid) > 3
+-- |   |                     ^ write `)`
+-- error:
+-- | error[E0003]: the variable `@b` is not supported
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT uper（clientid） AS a, @b AS c, 1_000 AS d FROM "t/#" WHERE lenght(clientid) > 3
+-- |   |                             ^ write the name of a field; `kv_store_get` keeps values between messages
+-- error:
+-- | error[E0001]: a number cannot be followed by `_000`
+-- |  --> 1:39
+-- |   |
+-- | 1 | SELECT uper（clientid） AS a, @b AS c, 1_000 AS d FROM "t/#" WHERE lenght(clientid) > 3
+-- |   |                                       ^^^^
+-- error:
+-- | error[E0102]: unknown function `lenght`
+-- |  --> 1:66
+-- |   |
+-- | 1 | SELECT uper（clientid） AS a, @b AS c, 1_000 AS d FROM "t/#" WHERE lenght(clientid) > 3
+-- |   |                                                                  ^^^^^^ did you mean `length`?
+SELECT uper（clientid） AS a, @b AS c, 1_000 AS d FROM "t/#" WHERE lenght(clientid) > 3
+----
+-- After a forgotten comma the next item is read; after a bad entry of FROM the next entry.
+-- error:
+-- | error[E0002]: expected `,` or `FROM`, found `uper`
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT clientid AS c uper(topic) AS t, x FROM (SELECT 1), "a/#/b", "c" WHERE upper(1) = 'A'
+-- |   |                      ^^^^ is a comma missing before it?
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT clientid AS c uper(topic) AS t, x FROM (SELECT 1), "a/#/b", "c" WHERE upper(1) = 'A'
+-- |   |                      ^^^^ did you mean `upper`?
+-- error:
+-- | error[E0003]: a sub-query is not supported
+-- |  --> 1:47
+-- |   |
+-- | 1 | SELECT clientid AS c uper(topic) AS t, x FROM (SELECT 1), "a/#/b", "c" WHERE upper(1) = 'A'
+-- |   |                                               ^ FROM takes topic filters and events: a rule sees one message at a time
+-- error:
+-- | error[E0105]: invalid topic filter: `#` must be the last level of a topic filter, and alone there
+-- |  --> 1:59
+-- |   |
+-- | 1 | SELECT clientid AS c uper(topic) AS t, x FROM (SELECT 1), "a/#/b", "c" WHERE upper(1) = 'A'
+-- |   |                                                           ^^^^^^^
+-- error:
+-- | error[E0104]: in `upper`: `s` must be a string, not an integer
+-- |  --> 1:84
+-- |   |
+-- | 1 | SELECT clientid AS c uper(topic) AS t, x FROM (SELECT 1), "a/#/b", "c" WHERE upper(1) = 'A'
+-- |   |                                                                                    ^
+SELECT clientid AS c uper(topic) AS t, x FROM (SELECT 1), "a/#/b", "c" WHERE upper(1) = 'A'
+----
+-- An unclosed bracket ends at the next clause.
+-- error:
+-- | error[E0002]: expected `,` or `)`, found `AS`
+-- |  --> 1:23
+-- |   |
+-- | 1 | SELECT upper(clientid AS a, lower(topic) AS b FROM "t/#" WHERE nth(1) = 'x' AND (qos = 1
+-- |   |                       ^^
+-- error:
+-- | error[E0002]: expected `)`, found the end of the statement
+-- |  --> 1:89
+-- |   |
+-- | 1 | SELECT upper(clientid AS a, lower(topic) AS b FROM "t/#" WHERE nth(1) = 'x' AND (qos = 1
+-- |   |                                                                                         ^
+-- |   = help: `(` is open since 1:81
+SELECT upper(clientid AS a, lower(topic) AS b FROM "t/#" WHERE nth(1) = 'x' AND (qos = 1
+----
+-- WHERE before FROM is read all the same.
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a WHERE nth(1) = 2 FROM "t/#/x"
+-- |   |        ^^^^ did you mean `upper`?
+-- error:
+-- | error[E0103]: `nth` is given 1 argument
+-- |  --> 1:34
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a WHERE nth(1) = 2 FROM "t/#/x"
+-- |   |                                  ^^^^^^ use `nth(n, a)`
+-- error:
+-- | error[E0002]: `FROM` stands after `WHERE`
+-- |  --> 1:45
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a WHERE nth(1) = 2 FROM "t/#/x"
+-- |   |                                             ^^^^ SELECT … FROM … WHERE …, or FOREACH … DO … INCASE … FROM … WHERE …
+-- error:
+-- | error[E0105]: invalid topic filter: `#` must be the last level of a topic filter, and alone there
+-- |  --> 1:50
+-- |   |
+-- | 1 | SELECT uper(clientid) AS a WHERE nth(1) = 2 FROM "t/#/x"
+-- |   |                                                  ^^^^^^^
+SELECT uper(clientid) AS a WHERE nth(1) = 2 FROM "t/#/x"

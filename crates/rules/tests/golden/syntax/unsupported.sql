@@ -3,7 +3,7 @@
 -- |  --> 1:23
 -- |   |
 -- | 1 | SELECT qos FROM "t/#" ORDER BY qos
--- |   |                       ^^^^^
+-- |   |                       ^^^^^ a rule sees one message at a time; `array_sort` sorts an array
 SELECT qos FROM "t/#" ORDER BY qos
 ----
 -- error:
@@ -11,7 +11,7 @@ SELECT qos FROM "t/#" ORDER BY qos
 -- |  --> 1:37
 -- |   |
 -- | 1 | SELECT qos FROM "t/#" WHERE qos = 1 LIMIT 5
--- |   |                                     ^^^^^
+-- |   |                                     ^^^^^ a rule sees one message at a time; `array_slice` takes a part of an array
 SELECT qos FROM "t/#" WHERE qos = 1 LIMIT 5
 ----
 -- error:
@@ -19,7 +19,7 @@ SELECT qos FROM "t/#" WHERE qos = 1 LIMIT 5
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT DISTINCT qos FROM "t/#"
--- |   |        ^^^^^^^^
+-- |   |        ^^^^^^^^ a rule sees one message at a time; `array_distinct` is for arrays
 SELECT DISTINCT qos FROM "t/#"
 ----
 -- error:
@@ -27,7 +27,7 @@ SELECT DISTINCT qos FROM "t/#"
 -- |  --> 1:23
 -- |   |
 -- | 1 | SELECT qos FROM "t/#" UNION SELECT 1
--- |   |                       ^^^^^
+-- |   |                       ^^^^^ FROM takes several topics: FROM "a/+", "b/+"; else write two rules
 SELECT qos FROM "t/#" UNION SELECT 1
 ----
 -- error:
@@ -35,7 +35,7 @@ SELECT qos FROM "t/#" UNION SELECT 1
 -- |  --> 1:9
 -- |   |
 -- | 1 | SELECT (SELECT 1 FROM x) AS a FROM "t/#"
--- |   |         ^^^^^^
+-- |   |         ^^^^^^ a rule sees one message; FOREACH goes through an array
 SELECT (SELECT 1 FROM x) AS a FROM "t/#"
 ----
 -- error:
@@ -43,7 +43,7 @@ SELECT (SELECT 1 FROM x) AS a FROM "t/#"
 -- |  --> 1:23
 -- |   |
 -- | 1 | SELECT qos FROM "t/#" GROUP BY qos
--- |   |                       ^^^^^
+-- |   |                       ^^^^^ windows are not there yet; `kv_store_put` and `kv_store_get` keep values between messages
 SELECT qos FROM "t/#" GROUP BY qos
 ----
 -- error:
@@ -51,7 +51,7 @@ SELECT qos FROM "t/#" GROUP BY qos
 -- |  --> 1:23
 -- |   |
 -- | 1 | SELECT qos FROM "t/#" HAVING qos > 1
--- |   |                       ^^^^^^
+-- |   |                       ^^^^^^ windows are not there yet; use WHERE
 SELECT qos FROM "t/#" HAVING qos > 1
 ----
 -- error:
@@ -59,7 +59,7 @@ SELECT qos FROM "t/#" HAVING qos > 1
 -- |  --> 1:1
 -- |   |
 -- | 1 | WITH a AS (SELECT 1) SELECT qos FROM "t/#"
--- |   | ^^^^ a rule is one SELECT or FOREACH statement
+-- |   | ^^^^ a rule is one SELECT or FOREACH; an item may use the aliases before it
 WITH a AS (SELECT 1) SELECT qos FROM "t/#"
 ----
 -- error:
@@ -67,7 +67,7 @@ WITH a AS (SELECT 1) SELECT qos FROM "t/#"
 -- |  --> 1:1
 -- |   |
 -- | 1 | INSERT INTO x VALUES (1)
--- |   | ^^^^^^ a rule is one SELECT or FOREACH statement
+-- |   | ^^^^^^ a rule is one SELECT or FOREACH; what becomes of its rows is said in `[[sinks]]`
 INSERT INTO x VALUES (1)
 ----
 -- error:
@@ -75,15 +75,15 @@ INSERT INTO x VALUES (1)
 -- |  --> 1:1
 -- |   |
 -- | 1 | DELETE FROM x
--- |   | ^^^^^^ a rule is one SELECT or FOREACH statement
+-- |   | ^^^^^^ a rule is one SELECT or FOREACH; what becomes of its rows is said in `[[sinks]]`
 DELETE FROM x
 ----
 -- error:
 -- | error[E0003]: names for sources are not supported
--- |  --> 1:26
+-- |  --> 1:23
 -- |   |
 -- | 1 | SELECT qos FROM "t/#" AS m
--- |   |                          ^
+-- |   |                       ^^ fields are written without a prefix
 SELECT qos FROM "t/#" AS m
 ----
 -- error:
@@ -91,7 +91,7 @@ SELECT qos FROM "t/#" AS m
 -- |  --> 1:23
 -- |   |
 -- | 1 | SELECT qos FROM "t/#" LEFT JOIN x ON 1 = 1
--- |   |                       ^^^^
+-- |   |                       ^^^^ a rule sees one message at a time; `kv_store_get` looks up what an earlier one stored
 SELECT qos FROM "t/#" LEFT JOIN x ON 1 = 1
 ----
 -- error:
@@ -99,7 +99,7 @@ SELECT qos FROM "t/#" LEFT JOIN x ON 1 = 1
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT count(*) AS n FROM "t/#"
--- |   |        ^^^^^^^^
+-- |   |        ^^^^^^^^ `kv_store_incr('key')` counts messages
 SELECT count(*) AS n FROM "t/#"
 ----
 -- error:
@@ -107,7 +107,7 @@ SELECT count(*) AS n FROM "t/#"
 -- |  --> 1:17
 -- |   |
 -- | 1 | SELECT qos FROM (SELECT 1)
--- |   |                 ^
+-- |   |                 ^ FROM takes topic filters and events: a rule sees one message at a time
 SELECT qos FROM (SELECT 1)
 ----
 -- error:
@@ -115,7 +115,7 @@ SELECT qos FROM (SELECT 1)
 -- |  --> 1:8
 -- |   |
 -- | 1 | SELECT DATE '2020-01-01' AS d FROM "t/#"
--- |   |        ^^^^
+-- |   |        ^^^^ times are milliseconds; `rfc3339_to_unix_ts('…', 'millisecond')`
 SELECT DATE '2020-01-01' AS d FROM "t/#"
 ----
 -- error:
@@ -123,7 +123,7 @@ SELECT DATE '2020-01-01' AS d FROM "t/#"
 -- |  --> 1:15
 -- |   |
 -- | 1 | SELECT exists(SELECT 1) AS a FROM "t/#"
--- |   |               ^^^^^^
+-- |   |               ^^^^^^ a rule sees one message; FOREACH goes through an array
 SELECT exists(SELECT 1) AS a FROM "t/#"
 ----
 -- error:
@@ -131,5 +131,5 @@ SELECT exists(SELECT 1) AS a FROM "t/#"
 -- |  --> 1:12
 -- |   |
 -- | 1 | SELECT qos OVER (PARTITION BY clientid) FROM "t/#"
--- |   |            ^^^^
+-- |   |            ^^^^ windows are not there yet; `kv_store_put` and `kv_store_get` keep values between messages
 SELECT qos OVER (PARTITION BY clientid) FROM "t/#"

@@ -1,0 +1,35 @@
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT uper(clientid) AS c FROM "t/#"
+-- |   |        ^^^^ did you mean `upper`?
+SELECT uper(clientid) AS c FROM "t/#"
+----
+-- error:
+-- | error[E0102]: unknown function `completely_else`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT completely_else(clientid) AS c, mongo_date(1) AS d FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^
+-- error:
+-- | error[E0102]: unknown function `mongo_date`
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT completely_else(clientid) AS c, mongo_date(1) AS d FROM "t/#"
+-- |   |                                        ^^^^^^^^^^ weir has no MongoDB sink; use `unix_ts_to_rfc3339`
+SELECT completely_else(clientid) AS c, mongo_date(1) AS d FROM "t/#"
+----
+-- error:
+-- | error[E0102]: unknown function `climate.dew_pint`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT climate.dew_pint(1, 2) AS d, weather.dew_point(1, 2) AS e FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^^ did you mean `climate.dew_point`?
+-- error:
+-- | error[E0102]: unknown function `weather.dew_point`
+-- |  --> 1:37
+-- |   |
+-- | 1 | SELECT climate.dew_pint(1, 2) AS d, weather.dew_point(1, 2) AS e FROM "t/#"
+-- |   |                                     ^^^^^^^^^^^^^^^^^ there is no script `weather.rhai`
+SELECT climate.dew_pint(1, 2) AS d, weather.dew_point(1, 2) AS e FROM "t/#"

@@ -1,0 +1,19 @@
+-- error:
+-- | error[E0103]: `nth` is given 1 argument
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT nth(1) AS a, round(1.25, 1) AS b, climate.dew_point(1) AS c FROM "t/#"
+-- |   |        ^^^^^^ use `nth(n, a)`
+-- error:
+-- | error[E0103]: `round` is given 2 arguments
+-- |  --> 1:21
+-- |   |
+-- | 1 | SELECT nth(1) AS a, round(1.25, 1) AS b, climate.dew_point(1) AS c FROM "t/#"
+-- |   |                     ^^^^^^^^^^^^^^ use `round(x)`; `float(x, n)` rounds to n decimals
+-- error:
+-- | error[E0103]: `climate.dew_point` is given 1 argument
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT nth(1) AS a, round(1.25, 1) AS b, climate.dew_point(1) AS c FROM "t/#"
+-- |   |                                          ^^^^^^^^^^^^^^^^^^^^ it takes 2 arguments
+SELECT nth(1) AS a, round(1.25, 1) AS b, climate.dew_point(1) AS c FROM "t/#"

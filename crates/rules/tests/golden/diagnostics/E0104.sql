@@ -1,0 +1,25 @@
+-- error:
+-- | error[E0104]: in `substr`: `start` must be an integer, not a string
+-- |  --> 1:25
+-- |   |
+-- | 1 | SELECT substr(clientid, '1') AS a, now_timestamp('week') AS b FROM "t/#" WHERE topic =~ 'a/#/b' AND regex_match(clientid…
+-- |   |                         ^^^
+-- error:
+-- | error[E0104]: in `now_timestamp`: `unit` must be one of 'second', 'millisecond', 'microsecond', 'nanosecond', not 'week'
+-- |  --> 1:50
+-- |   |
+-- | 1 | SELECT substr(clientid, '1') AS a, now_timestamp('week') AS b FROM "t/#" WHERE topic =~ 'a/#/b' AND regex_match(clientid…
+-- |   |                                                  ^^^^^^
+-- error:
+-- | error[E0104]: invalid topic filter: `#` must be the last level of a topic filter, and alone there
+-- |  --> 1:89
+-- |   |
+-- | 1 | … AS a, now_timestamp('week') AS b FROM "t/#" WHERE topic =~ 'a/#/b' AND regex_match(clientid, '(')
+-- |   |                                                              ^^^^^^^
+-- error:
+-- | error[E0104]: in `regex_match`: `regex` is not a regular expression: unclosed group
+-- |  --> 1:123
+-- |   |
+-- | 1 | …FROM "t/#" WHERE topic =~ 'a/#/b' AND regex_match(clientid, '(')
+-- |   |                                                              ^^^
+SELECT substr(clientid, '1') AS a, now_timestamp('week') AS b FROM "t/#" WHERE topic =~ 'a/#/b' AND regex_match(clientid, '(')

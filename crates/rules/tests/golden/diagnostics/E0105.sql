@@ -1,0 +1,13 @@
+-- error:
+-- | error[E0105]: invalid topic filter: `#` must be the last level of a topic filter, and alone there
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT qos FROM "t/#/x", "$share/g/t"
+-- |   |                 ^^^^^^^
+-- error:
+-- | error[E0105]: `$share/…` has no meaning in FROM: a rule sees every message already
+-- |  --> 1:26
+-- |   |
+-- | 1 | SELECT qos FROM "t/#/x", "$share/g/t"
+-- |   |                          ^^^^^^^^^^^^
+SELECT qos FROM "t/#/x", "$share/g/t"

@@ -1,0 +1,13 @@
+-- error:
+-- | error[E0106]: unknown event source `$events/client/conected`
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT clientid FROM "$events/client/conected", "$bridges/mqtt"
+-- |   |                      ^^^^^^^^^^^^^^^^^^^^^^^^^ did you mean `$events/client/connected`?
+-- error:
+-- | error[E0106]: `$bridges/mqtt` does not name a bridge as `type:name`
+-- |  --> 1:49
+-- |   |
+-- | 1 | SELECT clientid FROM "$events/client/conected", "$bridges/mqtt"
+-- |   |                                                 ^^^^^^^^^^^^^^^
+SELECT clientid FROM "$events/client/conected", "$bridges/mqtt"

@@ -1,0 +1,19 @@
+-- error:
+-- | error[E0107]: `9223372036854775808` is outside the 64-bit range
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT 9223372036854775808 AS a, payload.list[0..2] AS b, [3..1] AS c FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^^^^^
+-- error:
+-- | error[E0107]: elements are counted from 1, or from the end with -1
+-- |  --> 1:46
+-- |   |
+-- | 1 | SELECT 9223372036854775808 AS a, payload.list[0..2] AS b, [3..1] AS c FROM "t/#"
+-- |   |                                              ^^^^^^
+-- error:
+-- | error[E0107]: the range counts up, but 3 lies after 1
+-- |  --> 1:59
+-- |   |
+-- | 1 | SELECT 9223372036854775808 AS a, payload.list[0..2] AS b, [3..1] AS c FROM "t/#"
+-- |   |                                                           ^^^^^^
+SELECT 9223372036854775808 AS a, payload.list[0..2] AS b, [3..1] AS c FROM "t/#"

@@ -1,0 +1,25 @@
+-- error:
+-- | error[E0108]: `*` takes numbers, not a string
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT 'a' * 2 AS a, 1 DIV 0 AS b, -'x' AS c FROM "t/#" WHERE 1
+-- |   |        ^^^^^^^ this can never be computed
+-- error:
+-- | error[E0108]: `DIV` by zero
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT 'a' * 2 AS a, 1 DIV 0 AS b, -'x' AS c FROM "t/#" WHERE 1
+-- |   |                      ^^^^^^^ this can never be computed
+-- error:
+-- | error[E0108]: `-` takes numbers, not a string
+-- |  --> 1:36
+-- |   |
+-- | 1 | SELECT 'a' * 2 AS a, 1 DIV 0 AS b, -'x' AS c FROM "t/#" WHERE 1
+-- |   |                                    ^^^^
+-- error:
+-- | error[E0108]: a condition is a boolean, not an integer
+-- |  --> 1:63
+-- |   |
+-- | 1 | SELECT 'a' * 2 AS a, 1 DIV 0 AS b, -'x' AS c FROM "t/#" WHERE 1
+-- |   |                                                               ^
+SELECT 'a' * 2 AS a, 1 DIV 0 AS b, -'x' AS c FROM "t/#" WHERE 1

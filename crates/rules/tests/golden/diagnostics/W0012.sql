@@ -1,0 +1,54 @@
+-- failed: not_boolean: a condition is a boolean, not a string at 1:29, value c1
+-- warning:
+-- | warning[W0012]: this is a string, and a condition is a boolean
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid
+-- |   |                             ^^^^^^^^ compare it with something
+SELECT qos FROM "t/#" WHERE clientid
+----
+-- failed: not_boolean: a condition is a boolean, not an integer at 1:29, value 2
+-- warning:
+-- | warning[W0012]: this is a number, and a condition is a boolean
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE strlen(clientid) AND NOT qos
+-- |   |                             ^^^^^^^^^^^^^^^^ compare it with something
+-- warning:
+-- | warning[W0012]: this is a number, and a condition is a boolean
+-- |  --> 1:54
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE strlen(clientid) AND NOT qos
+-- |   |                                                      ^^^ compare it with something
+SELECT qos FROM "t/#" WHERE strlen(clientid) AND NOT qos
+----
+-- failed: not_boolean: a condition is a boolean, not a string at 1:65, value truefalse
+-- warning:
+-- | warning[W0012]: this is a number or a string, and a condition is a boolean
+-- |  --> 1:18
+-- |   |
+-- | 1 | SELECT CASE WHEN payload.a + 1 THEN 1 END AS x FROM "t/#" WHERE (qos = 1) || (qos = 2)
+-- |   |                  ^^^^^^^^^^^^^ compare it with something
+-- warning:
+-- | warning[W0012]: this is a string, and a condition is a boolean
+-- |  --> 1:65
+-- |   |
+-- | 1 | SELECT CASE WHEN payload.a + 1 THEN 1 END AS x FROM "t/#" WHERE (qos = 1) || (qos = 2)
+-- |   |                                                                 ^^^^^^^^^^^^^^^^^^^^^^ `||` joins texts: between conditions write OR
+SELECT CASE WHEN payload.a + 1 THEN 1 END AS x FROM "t/#" WHERE (qos = 1) || (qos = 2)
+----
+-- Any of these may be a boolean.
+-- payload: {"on":true,"list":[true]}
+-- result: [{"qos":1}]
+SELECT qos FROM "t/#" WHERE payload.on AND payload.list[1] AND retain IS FALSE AND coalesce(payload.off, true) AND is_str(clientid)
+----
+-- An alias hides the field.
+-- payload: {"on":true}
+-- result: not matched
+-- warning:
+-- | warning[W0001]: no source has a field `payload`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT payload.on AS qos FROM "$events/client/connected" WHERE qos
+-- |   |        ^^^^^^^
+SELECT payload.on AS qos FROM "$events/client/connected" WHERE qos

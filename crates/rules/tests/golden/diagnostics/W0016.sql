@@ -1,0 +1,25 @@
+-- result: []
+-- warning:
+-- | warning[W0016]: `topic` is text, and is compared as a number here
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE topic = 5 OR clientid > 3 OR clientid IN (1, 2)
+-- |   |                             ^^^^^^^^^ write '5' to compare texts
+-- warning:
+-- | warning[W0016]: `clientid` is text, and is compared as a number here
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE topic = 5 OR clientid > 3 OR clientid IN (1, 2)
+-- |   |                                          ^^^^^^^^^^^^ write '3' to compare texts
+-- warning:
+-- | warning[W0016]: `clientid` is text, and is compared as a number here
+-- |  --> 1:58
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE topic = 5 OR clientid > 3 OR clientid IN (1, 2)
+-- |   |                                                          ^^^^^^^^^^^^^^^^^^ write '1' to compare texts
+SELECT qos FROM "t/#" WHERE topic = 5 OR clientid > 3 OR clientid IN (1, 2)
+----
+-- A level of the topic may well be a number.
+-- topic: t/5
+-- result: [{"qos":1}]
+SELECT qos FROM "t/#" WHERE nth(2, tokens(topic, '/')) = 5

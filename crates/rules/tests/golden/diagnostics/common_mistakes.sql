@@ -1,0 +1,972 @@
+-- A topic without quotes.
+-- error:
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:26
+-- |   |
+-- | 1 | SELECT payload.temp FROM /dev/+/up WHERE uper(clientid) = 'A'
+-- |   |                          ^^^^^^^^^ write "/dev/+/up"
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT payload.temp FROM /dev/+/up WHERE uper(clientid) = 'A'
+-- |   |                                          ^^^^ did you mean `upper`?
+SELECT payload.temp FROM /dev/+/up WHERE uper(clientid) = 'A'
+----
+-- error:
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:26
+-- |   |
+-- | 1 | SELECT payload.temp FROM site/#, $events/client/connected
+-- |   |                          ^^^^^^ write "site/#"
+-- error:
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:34
+-- |   |
+-- | 1 | SELECT payload.temp FROM site/#, $events/client/connected
+-- |   |                                  ^^^^^^^^^^^^^^^^^^^^^^^^ write "$events/client/connected"
+SELECT payload.temp FROM site/#, $events/client/connected
+----
+-- error:
+-- | error[E0001]: unterminated comment
+-- |  --> 1:30
+-- |   |
+-- | 1 | SELECT payload.temp FROM site/*/up
+-- |   |                              ^^ it opens here
+-- |   = help: a topic filter stands in double quotes, and its wildcards are `+` and `#`
+SELECT payload.temp FROM site/*/up
+----
+-- error:
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:26
+-- |   |
+-- | 1 | SELECT payload.temp FROM +/up
+-- |   |                          ^^^^ write "+/up"
+SELECT payload.temp FROM +/up
+----
+-- `==` is `=`.
+-- result: [{"qos":1}]
+SELECT qos FROM "t/#" WHERE qos == 1
+----
+-- Quotes.
+-- result: []
+-- warning:
+-- | warning[W0002]: `device` in double quotes is a name, and no field has it
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid = "device"
+-- |   |                                        ^^^^^^^^ a string is written 'device'
+SELECT qos FROM "t/#" WHERE clientid = "device"
+----
+-- result: [{}]
+-- warning:
+-- | warning[W0002]: `payload.temp` in double quotes is a name, and no field has it
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT "payload.temp" AS t, "upper(clientid)" AS c FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^ without quotes it is a path; a string is written 'payload.temp'
+-- warning:
+-- | warning[W0002]: `upper(clientid)` in double quotes is a name, and no field has it
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT "payload.temp" AS t, "upper(clientid)" AS c FROM "t/#"
+-- |   |                             ^^^^^^^^^^^^^^^^^ without quotes it is a call
+SELECT "payload.temp" AS t, "upper(clientid)" AS c FROM "t/#"
+----
+-- result: []
+-- warning:
+-- | warning[W0009]: the condition never holds
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE 'payload.temp' > 30
+-- |   |                             ^^^^^^^^^^^^^^^^^^^ 'payload.temp' is a text: without quotes it is the value
+SELECT qos FROM "t/#" WHERE 'payload.temp' > 30
+----
+-- failed: payload_decode: the payload is not JSON: EOF while parsing a value at line 1 column 0 at 1:8, value 
+-- warning:
+-- | warning[W0002]: `temp` in double quotes is a name, and no field has it
+-- |  --> 1:16
+-- |   |
+-- | 1 | SELECT payload["temp"] AS t FROM "t/#"
+-- |   |                ^^^^^^ a string is written 'temp'
+SELECT payload["temp"] AS t FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected a name for the alias, found `'temp'`
+-- |  --> 1:24
+-- |   |
+-- | 1 | SELECT payload.temp AS 'temp' FROM "t/#"
+-- |   |                        ^^^^^^ write "temp"
+SELECT payload.temp AS 'temp' FROM "t/#"
+----
+-- error:
+-- | error[E0001]: unterminated string
+-- |  --> 1:45
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid = 'it's'
+-- |   |                                             ^ it opens here
+-- |   = help: or the quote before is the one that is not closed: look at 1:40 (a quote in a string is written '')
+SELECT qos FROM "t/#" WHERE clientid = 'it's'
+----
+-- error:
+-- | error[E0001]: unterminated string
+-- |  --> 1:60
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid = 'x AND username = 'y'
+-- |   |                                                            ^ it opens here
+-- |   = help: or the quote before is the one that is not closed: look at 1:40 (a quote in a string is written '')
+SELECT qos FROM "t/#" WHERE clientid = 'x AND username = 'y'
+----
+-- error:
+-- | error[E0001]: unterminated string
+-- |  --> 1:46
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid = 'it\'s'
+-- |   |                                              ^ it opens here
+-- |   = help: a backslash escapes nothing: a quote in a string is written ''
+SELECT qos FROM "t/#" WHERE clientid = 'it\'s'
+----
+-- error:
+-- | error[E0001]: a quote in a string is written ''
+-- |  --> 1:11
+-- |   |
+-- | 1 | SELECT 'a\'b' AS a, 'c\'d' AS b FROM "t/#"
+-- |   |           ^ the string ends here
+SELECT 'a\'b' AS a, 'c\'d' AS b FROM "t/#"
+----
+-- error:
+-- | error[E0001]: a quote in a string is written ''
+-- |  --> 1:11
+-- |   |
+-- | 1 | SELECT 'it's' AS a, 'c' AS b, 'it's' AS c FROM "t/#"
+-- |   |           ^ the string ends here
+SELECT 'it's' AS a, 'c' AS b, 'it's' AS c FROM "t/#"
+----
+-- error:
+-- | error[E0001]: `“` is no quote of SQL
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT qos FROM “t/#” WHERE clientid = ‘a’
+-- |   |                 ^^^^^ write "t/#"
+-- error:
+-- | error[E0001]: `‘` is no quote of SQL
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT qos FROM “t/#” WHERE clientid = ‘a’
+-- |   |                                        ^^^ write 'a'
+SELECT qos FROM “t/#” WHERE clientid = ‘a’
+----
+-- error:
+-- | error[E0001]: `‘` is no quote of SQL
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid = ‘a
+-- |   |                                        ^ write '…' around strings, "…" around topic filters and names
+SELECT qos FROM "t/#" WHERE clientid = ‘a
+----
+-- error:
+-- | error[E0001]: `（` is no character of SQL
+-- |  --> 1:13
+-- |   |
+-- | 1 | SELECT upper（clientid）AS c， qos FROM "t/#" WHERE qos ≥ 1
+-- |   |             ^ write `(`
+-- error:
+-- | error[E0001]: `）` is no character of SQL
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT upper（clientid）AS c， qos FROM "t/#" WHERE qos ≥ 1
+-- |   |                      ^ write `)`
+-- error:
+-- | error[E0001]: `，` is no character of SQL
+-- |  --> 1:27
+-- |   |
+-- | 1 | SELECT upper（clientid）AS c， qos FROM "t/#" WHERE qos ≥ 1
+-- |   |                           ^ write `,`
+-- error:
+-- | error[E0001]: `≥` is no character of SQL
+-- |  --> 1:54
+-- |   |
+-- | 1 | SELECT upper（clientid）AS c， qos FROM "t/#" WHERE qos ≥ 1
+-- |   |                                                      ^ write `>=`
+SELECT upper（clientid）AS c， qos FROM "t/#" WHERE qos ≥ 1
+----
+-- A hyphen.
+-- failed: payload_decode: the payload is not JSON: EOF while parsing a value at line 1 column 0 at 1:8, value 
+-- warning:
+-- | warning[W0001]: this subtracts `temp`, and no source has such a field
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT payload.room-temp FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^^^ a key with a hyphen is written payload.'room-temp'
+SELECT payload.room-temp FROM "t/#"
+----
+-- failed: payload_decode: the payload is not JSON: EOF while parsing a value at line 1 column 0 at 1:8, value 
+-- warning:
+-- | warning[W0001]: this subtracts `c`, and no source has such a field
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT payload.a-b-c.d AS x, pub_props.User-Property AS y FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^ a key with a hyphen is written payload.'a-b-c'.d
+-- warning:
+-- | warning[W0001]: this subtracts `Property`, and no source has such a field
+-- |  --> 1:30
+-- |   |
+-- | 1 | SELECT payload.a-b-c.d AS x, pub_props.User-Property AS y FROM "t/#"
+-- |   |                              ^^^^^^^^^^^^^^^^^^^^^^^ a key with a hyphen is written pub_props.'User-Property'
+SELECT payload.a-b-c.d AS x, pub_props.User-Property AS y FROM "t/#"
+----
+-- failed: payload_decode: the payload is not JSON: EOF while parsing a value at line 1 column 0 at 1:8, value 
+SELECT payload.max - payload.min AS range, payload.temp-qos AS x, payload.a-1 AS y FROM "t/#"
+----
+-- error:
+-- | error[E0002]: the alias ends at `room`
+-- |  --> 1:24
+-- |   |
+-- | 1 | SELECT payload.temp AS room-temp FROM "t/#"
+-- |   |                        ^^^^^^^^^ write "room-temp"
+SELECT payload.temp AS room-temp FROM "t/#"
+----
+-- Places of templates and parameters.
+-- error:
+-- | error[E0002]: `${…}` is for the templates of sinks
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT ${payload.x} AS x FROM "t/#" WHERE ${clientid} = 'a'
+-- |   |        ^^^^^^^^^^^^ write `payload.x`
+-- error:
+-- | error[E0002]: `${…}` is for the templates of sinks
+-- |  --> 1:43
+-- |   |
+-- | 1 | SELECT ${payload.x} AS x FROM "t/#" WHERE ${clientid} = 'a'
+-- |   |                                           ^^^^^^^^^^^ write `clientid`
+SELECT ${payload.x} AS x FROM "t/#" WHERE ${clientid} = 'a'
+----
+-- error:
+-- | error[E0002]: `{{…}}` is for the templates of sinks
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT {{payload.x}} AS x FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^ write `payload.x`
+SELECT {{payload.x}} AS x FROM "t/#"
+----
+-- result: []
+-- warning:
+-- | warning[W0019]: nothing is filled into a string of a statement
+-- |  --> 1:37
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE topic = '${payload.topic}'
+-- |   |                                     ^^^^^^^^^^^^^^^^^^ write `payload.topic`
+SELECT qos FROM "t/#" WHERE topic = '${payload.topic}'
+----
+-- error:
+-- | error[E0003]: the variable `@a` is not supported
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT @a AS x, :name AS y, ? AS z FROM "t/#"
+-- |   |        ^ write the name of a field; `kv_store_get` keeps values between messages
+-- error:
+-- | error[E0003]: the parameter `:name` is not supported
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT @a AS x, :name AS y, ? AS z FROM "t/#"
+-- |   |                 ^ write the value, or the name of a field
+-- error:
+-- | error[E0003]: the parameter `?` is not supported
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT @a AS x, :name AS y, ? AS z FROM "t/#"
+-- |   |                             ^ write the value, or the name of a field
+SELECT @a AS x, :name AS y, ? AS z FROM "t/#"
+----
+-- Logic.
+-- result: []
+-- warning:
+-- | warning[W0003]: `= NULL` is never true for a missing value
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE username = NULL
+-- |   |                             ^^^^^^^^^^^^^^^ write IS NULL or IS NOT NULL
+SELECT qos FROM "t/#" WHERE username = NULL
+----
+-- error:
+-- | error[E0003]: `&&` is not supported
+-- |  --> 1:37
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos = 1 && retain
+-- |   |                                     ^^ use AND
+SELECT qos FROM "t/#" WHERE qos = 1 && retain
+----
+-- error:
+-- | error[E0002]: comparisons do not chain
+-- |  --> 1:44
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos = 1 || qos = 2
+-- |   |                                            ^ `||` joins texts: between conditions write OR
+SELECT qos FROM "t/#" WHERE qos = 1 || qos = 2
+----
+-- error:
+-- | error[E0002]: `||` cannot follow a comparison
+-- |  --> 1:46
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE username IS NULL || qos = 2
+-- |   |                                              ^^ `||` joins texts: between conditions write OR
+SELECT qos FROM "t/#" WHERE username IS NULL || qos = 2
+----
+-- error:
+-- | error[E0002]: comparisons do not chain
+-- |  --> 1:60
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid LIKE 'a%' || clientid LIKE 'b%'
+-- |   |                                                            ^^^^ `||` joins texts: between conditions write OR
+SELECT qos FROM "t/#" WHERE clientid LIKE 'a%' || clientid LIKE 'b%'
+----
+-- failed: not_boolean: a condition is a boolean, not a string at 1:29, value truefalse
+-- warning:
+-- | warning[W0012]: this is a string, and a condition is a boolean
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE (qos = 1) || (qos = 2)
+-- |   |                             ^^^^^^^^^^^^^^^^^^^^^^ `||` joins texts: between conditions write OR
+SELECT qos FROM "t/#" WHERE (qos = 1) || (qos = 2)
+----
+-- error:
+-- | error[E0003]: `!` is not supported
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE !retain
+-- |   |                             ^ use NOT
+SELECT qos FROM "t/#" WHERE !retain
+----
+-- error:
+-- | error[E0108]: a condition is a boolean, not a string
+-- |  --> 1:47
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid = 'a' OR 'b'
+-- |   |                                               ^^^ write the whole: `clientid = 'b'`
+SELECT qos FROM "t/#" WHERE clientid = 'a' OR 'b'
+----
+-- error:
+-- | error[E0002]: expected `)`, found `,`
+-- |  --> 1:44
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid = ('a', 'b')
+-- |   |                                            ^ write `IN (…)` for one of several values
+SELECT qos FROM "t/#" WHERE clientid = ('a', 'b')
+----
+-- error:
+-- | error[E0002]: expected `)`, found `,`
+-- |  --> 1:45
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid <> ('a', 'b')
+-- |   |                                             ^ write `NOT IN (…)` for none of several values
+SELECT qos FROM "t/#" WHERE clientid <> ('a', 'b')
+----
+-- error:
+-- | error[E0002]: expected an expression, found `AND`
+-- |  --> 1:41
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos = 1 AND AND retain
+-- |   |                                         ^^^ one of the two is too many
+SELECT qos FROM "t/#" WHERE qos = 1 AND AND retain
+----
+-- error:
+-- | error[E0002]: expected an expression, found `AND`
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE AND qos = 1
+-- |   |                             ^^^ it stands between two conditions
+SELECT qos FROM "t/#" WHERE AND qos = 1
+----
+-- error:
+-- | error[E0002]: expected an expression, found the end of the statement
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos = 1 AND
+-- |   |                                        ^
+SELECT qos FROM "t/#" WHERE qos = 1 AND
+----
+-- error:
+-- | error[E0002]: expected the end of the statement, found `,`
+-- |  --> 1:36
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos = 1, clientid = 'a'
+-- |   |                                    ^ conditions are joined with AND or OR
+SELECT qos FROM "t/#" WHERE qos = 1, clientid = 'a'
+----
+-- error:
+-- | error[E0002]: expected the end of the statement, found `NOT`
+-- |  --> 1:38
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE username NOT NULL
+-- |   |                                      ^^^ write IS NOT NULL
+SELECT qos FROM "t/#" WHERE username NOT NULL
+----
+-- error:
+-- | error[E0002]: expected an expression, found `<`
+-- |  --> 1:34
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos =< 1
+-- |   |                                  ^ write `<=`
+SELECT qos FROM "t/#" WHERE qos =< 1
+----
+-- error:
+-- | error[E0002]: expected an expression, found `=`
+-- |  --> 1:35
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos > = 1
+-- |   |                                   ^ write `>=` as one
+SELECT qos FROM "t/#" WHERE qos > = 1
+----
+-- error:
+-- | error[E0003]: `=>` is not supported
+-- |  --> 1:33
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos => 1
+-- |   |                                 ^^ use `>=`
+SELECT qos FROM "t/#" WHERE qos => 1
+----
+-- error:
+-- | error[E0002]: expected the end of the statement, found `CONTAINS`
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.name CONTAINS 'a'
+-- |   |                                          ^^^^^^^^ write `… LIKE '%text%'`, or `contains(element, array)`
+SELECT qos FROM "t/#" WHERE payload.name CONTAINS 'a'
+----
+-- result: []
+-- warning:
+-- | warning[W0013]: `IN` never holds: what follows it is a string
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE clientid IN 'a'
+-- |   |                             ^^^^^^^^^^^^^^^ write `IN ('a')`
+SELECT qos FROM "t/#" WHERE clientid IN 'a'
+----
+-- Clauses and commas.
+-- error:
+-- | error[E0002]: expected an expression, found `FROM`
+-- |  --> 1:18
+-- |   |
+-- | 1 | SELECT clientid, FROM "t/#"
+-- |   |                  ^^^^ nothing follows the comma before it
+SELECT clientid, FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected an expression, found `,`
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT clientid,, qos FROM "t/#"
+-- |   |                 ^ one of the two commas is too many
+SELECT clientid,, qos FROM "t/#"
+----
+-- result: [{"topic":"c1"}]
+-- warning:
+-- | warning[W0005]: an alias without AS
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT clientid topic FROM "t/#"
+-- |   |                 ^^^^^ write `AS topic`, or a comma before it
+SELECT clientid topic FROM "t/#"
+----
+-- warning:
+-- | warning[W0004]: an expression without a name becomes `_v_1`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT upper(clientid) lower(topic) FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^ give it a name with AS
+-- error:
+-- | error[E0002]: expected `,` or `FROM`, found `lower`
+-- |  --> 1:24
+-- |   |
+-- | 1 | SELECT upper(clientid) lower(topic) FROM "t/#"
+-- |   |                        ^^^^^ is a comma missing before it?
+-- warning:
+-- | warning[W0004]: an expression without a name becomes `_v_2`
+-- |  --> 1:24
+-- |   |
+-- | 1 | SELECT upper(clientid) lower(topic) FROM "t/#"
+-- |   |                        ^^^^^^^^^^^^ give it a name with AS
+SELECT upper(clientid) lower(topic) FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected `,` or `FROM`, found `topic`
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT clientid AS c topic AS t FROM "t/#"
+-- |   |                      ^^^^^ is a comma missing before it?
+SELECT clientid AS c topic AS t FROM "t/#"
+----
+-- error:
+-- | error[E0101]: no FROM before the topic filter
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT clientid "t/#"
+-- |   |                 ^^^^^ write FROM "t/#"
+SELECT clientid "t/#"
+----
+-- error:
+-- | error[E0002]: expected `FROM`, found `FORM`
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT clientid FORM "t/#"
+-- |   |                 ^^^^ did you mean FROM?
+SELECT clientid FORM "t/#"
+----
+-- error:
+-- | error[E0002]: `FROM` stands after `WHERE`
+-- |  --> 1:31
+-- |   |
+-- | 1 | SELECT clientid WHERE qos = 1 FROM "t/#"
+-- |   |                               ^^^^ SELECT … FROM … WHERE …, or FOREACH … DO … INCASE … FROM … WHERE …
+SELECT clientid WHERE qos = 1 FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected `,` or `WHERE`, found `WHER`
+-- |  --> 1:28
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#" WHER qos = 1
+-- |   |                            ^^^^ did you mean WHERE?
+SELECT clientid FROM "t/#" WHER qos = 1
+----
+-- error:
+-- | error[E0002]: `WHERE` cannot stand here
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#" WHERE qos = 1 WHERE retain
+-- |   |                                          ^^^^^ there is one WHERE; join conditions with AND
+SELECT clientid FROM "t/#" WHERE qos = 1 WHERE retain
+----
+-- error:
+-- | error[E0002]: expected `,` or `WHERE`, found `"u/#"`
+-- |  --> 1:28
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#" "u/#"
+-- |   |                            ^^^^^ is a comma missing before it?
+SELECT clientid FROM "t/#" "u/#"
+----
+-- error:
+-- | error[E0003]: `SELCT` does not start a rule
+-- |  --> 1:1
+-- |   |
+-- | 1 | SELCT clientid FROM "t/#"
+-- |   | ^^^^^ did you mean SELECT?
+SELCT clientid FROM "t/#"
+----
+-- error:
+-- | error[E0003]: `FROM` does not start a rule
+-- |  --> 1:1
+-- |   |
+-- | 1 | FROM "t/#" SELECT clientid
+-- |   | ^^^^ the order is SELECT … FROM … WHERE …
+FROM "t/#" SELECT clientid
+----
+-- error:
+-- | error[E0001]: `#` has no meaning here
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT clientid # the device
+-- |   |                 ^ a comment starts with `--`
+-- error:
+-- | error[E0002]: expected the end of the statement, found `/`
+-- |  --> 2:12
+-- |   |
+-- | 2 | FROM "t/#" // all of them
+-- |   |            ^ a comment starts with `--`
+SELECT clientid # the device
+FROM "t/#" // all of them
+----
+-- Other SQL.
+-- error:
+-- | error[E0003]: names for sources are not supported
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT t.payload FROM "t/#" AS t
+-- |   |                             ^^ fields are written without a prefix
+SELECT t.payload FROM "t/#" AS t
+----
+-- error:
+-- | error[E0003]: ORDER BY is not supported
+-- |  --> 1:28
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#" ORDER BY clientid LIMIT 5
+-- |   |                            ^^^^^ a rule sees one message at a time; `array_sort` sorts an array
+SELECT clientid FROM "t/#" ORDER BY clientid LIMIT 5
+----
+-- error:
+-- | error[E0003]: DISTINCT is not supported
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT DISTINCT clientid FROM "t/#"
+-- |   |        ^^^^^^^^ a rule sees one message at a time; `array_distinct` is for arrays
+SELECT DISTINCT clientid FROM "t/#"
+----
+-- error:
+-- | error[E0003]: TOP is not supported
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT TOP 5 clientid FROM "t/#"
+-- |   |        ^^^ a rule sees one message at a time
+SELECT TOP 5 clientid FROM "t/#"
+----
+-- error:
+-- | error[E0003]: GROUP BY is not supported
+-- |  --> 1:28
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#" GROUP BY clientid HAVING count(*) > 1
+-- |   |                            ^^^^^ windows are not there yet; `kv_store_put` and `kv_store_get` keep values between messages
+SELECT clientid FROM "t/#" GROUP BY clientid HAVING count(*) > 1
+----
+-- error:
+-- | error[E0003]: JOIN is not supported
+-- |  --> 1:28
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#" LEFT JOIN devices ON 1 = 1
+-- |   |                            ^^^^ a rule sees one message at a time; `kv_store_get` looks up what an earlier one stored
+SELECT clientid FROM "t/#" LEFT JOIN devices ON 1 = 1
+----
+-- error:
+-- | error[E0003]: UNION is not supported
+-- |  --> 1:28
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#" UNION SELECT clientid FROM "u/#"
+-- |   |                            ^^^^^ FROM takes several topics: FROM "a/+", "b/+"; else write two rules
+SELECT clientid FROM "t/#" UNION SELECT clientid FROM "u/#"
+----
+-- error:
+-- | error[E0003]: a sub-query is not supported
+-- |  --> 1:9
+-- |   |
+-- | 1 | SELECT (SELECT 1) AS a FROM "t/#"
+-- |   |         ^^^^^^ a rule sees one message; FOREACH goes through an array
+SELECT (SELECT 1) AS a FROM "t/#"
+----
+-- error:
+-- | error[E0003]: `INSERT` does not start a rule
+-- |  --> 1:1
+-- |   |
+-- | 1 | INSERT INTO readings SELECT payload FROM "t/#"
+-- |   | ^^^^^^ a rule is one SELECT or FOREACH; what becomes of its rows is said in `[[sinks]]`
+INSERT INTO readings SELECT payload FROM "t/#"
+----
+-- error:
+-- | error[E0003]: `count(*)` needs a window, and windows are not supported
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT count(*) AS n, avg(payload.t) AS mean FROM "t/#"
+-- |   |        ^^^^^^^^ `kv_store_incr('key')` counts messages
+-- error:
+-- | error[E0102]: unknown function `avg`
+-- |  --> 1:23
+-- |   |
+-- | 1 | SELECT count(*) AS n, avg(payload.t) AS mean FROM "t/#"
+-- |   |                       ^^^ over messages it needs a window, which is not there yet; of an array `array_avg(a)`
+SELECT count(*) AS n, avg(payload.t) AS mean FROM "t/#"
+----
+-- error:
+-- | error[E0003]: INTERVAL literals are not supported
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT INTERVAL '1 day' AS a, DATE '2024-01-01' AS b FROM "t/#"
+-- |   |        ^^^^^^^^ times are milliseconds; `date_add('hour', -1, timestamp)`
+-- error:
+-- | error[E0003]: DATE literals are not supported
+-- |  --> 1:31
+-- |   |
+-- | 1 | SELECT INTERVAL '1 day' AS a, DATE '2024-01-01' AS b FROM "t/#"
+-- |   |                               ^^^^ times are milliseconds; `rfc3339_to_unix_ts('…', 'millisecond')`
+SELECT INTERVAL '1 day' AS a, DATE '2024-01-01' AS b FROM "t/#"
+----
+-- error:
+-- | error[E0003]: `::` is not supported
+-- |  --> 1:20
+-- |   |
+-- | 1 | SELECT payload.temp::int AS t FROM "t/#"
+-- |   |                    ^^ use `CAST(payload.temp AS INT)`
+SELECT payload.temp::int AS t FROM "t/#"
+----
+-- error:
+-- | error[E0003]: `->` is not supported
+-- |  --> 1:15
+-- |   |
+-- | 1 | SELECT payload->'temp' AS a, payload->>'$.room.name' AS b, payload.list->0 AS c FROM "t/#"
+-- |   |               ^^ use `payload.temp`
+-- error:
+-- | error[E0003]: `->>` is not supported
+-- |  --> 1:37
+-- |   |
+-- | 1 | SELECT payload->'temp' AS a, payload->>'$.room.name' AS b, payload.list->0 AS c FROM "t/#"
+-- |   |                                     ^^^ use `payload.room.name`
+-- error:
+-- | error[E0003]: `->` is not supported
+-- |  --> 1:72
+-- |   |
+-- | 1 | SELECT payload->'temp' AS a, payload->>'$.room.name' AS b, payload.list->0 AS c FROM "t/#"
+-- |   |                                                                        ^^ use `payload.list[1]`
+SELECT payload->'temp' AS a, payload->>'$.room.name' AS b, payload.list->0 AS c FROM "t/#"
+----
+-- error:
+-- | error[E0003]: `.*` is not supported
+-- |  --> 1:16
+-- |   |
+-- | 1 | SELECT payload.* FROM "t/#"
+-- |   |                ^ without it the whole object is taken, under its own name
+SELECT payload.* FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected a key in single quotes, found `a`
+-- |  --> 1:9
+-- |   |
+-- | 1 | SELECT {a: 1, "b": 2} AS x FROM "t/#"
+-- |   |         ^ write 'a'
+SELECT {a: 1, "b": 2} AS x FROM "t/#"
+----
+-- Functions of other languages.
+-- error:
+-- | error[E0102]: unknown function `ifnull`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a, nvl(payload.b, 1) AS b, json_extract(payload, '$.x') AS c, substring_index(topic, '/',…
+-- |   |        ^^^^^^ use `coalesce_var(a, b)`
+-- error:
+-- | error[E0102]: unknown function `nvl`
+-- |  --> 1:35
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a, nvl(payload.b, 1) AS b, json_extract(payload, '$.x') AS c, substring_index(topic, '/',…
+-- |   |                                   ^^^ use `coalesce_var(a, b)`
+-- error:
+-- | error[E0102]: unknown function `json_extract`
+-- |  --> 1:59
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a, nvl(payload.b, 1) AS b, json_extract(payload, '$.x') AS c, substring_index(topic, '/',…
+-- |   |                                                           ^^^^^^^^^^^^ write a path: `payload.a.b`
+-- error:
+-- | error[E0102]: unknown function `substring_index`
+-- |  --> 1:94
+-- |   |
+-- | 1 | … nvl(payload.b, 1) AS b, json_extract(payload, '$.x') AS c, substring_index(topic, '/', 2) AS d FROM "t/#"
+-- |   |                                                              ^^^^^^^^^^^^^^^ use `nth(n, tokens(text, separator))`
+SELECT ifnull(payload.a, 0) AS a, nvl(payload.b, 1) AS b, json_extract(payload, '$.x') AS c, substring_index(topic, '/', 2) AS d FROM "t/#"
+----
+-- error:
+-- | error[E0102]: unknown function `to_char`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT to_char(timestamp, 'YYYY') AS a, len(topic) AS b, ucase(topic) AS c, max(qos, 1) AS d, sum(payload.x) AS e FROM "…
+-- |   |        ^^^^^^^ use `format_date('millisecond', 'local', '%Y-%m-%d %H:%M:%S', t)`
+-- error:
+-- | error[E0102]: unknown function `len`
+-- |  --> 1:41
+-- |   |
+-- | 1 | SELECT to_char(timestamp, 'YYYY') AS a, len(topic) AS b, ucase(topic) AS c, max(qos, 1) AS d, sum(payload.x) AS e FROM "…
+-- |   |                                         ^^^ use `strlen(text)`
+-- error:
+-- | error[E0102]: unknown function `ucase`
+-- |  --> 1:58
+-- |   |
+-- | 1 | SELECT to_char(timestamp, 'YYYY') AS a, len(topic) AS b, ucase(topic) AS c, max(qos, 1) AS d, sum(payload.x) AS e FROM "…
+-- |   |                                                          ^^^^^ use `upper(text)`
+-- error:
+-- | error[E0102]: unknown function `max`
+-- |  --> 1:77
+-- |   |
+-- | 1 | …imestamp, 'YYYY') AS a, len(topic) AS b, ucase(topic) AS c, max(qos, 1) AS d, sum(payload.x) AS e FROM "t/#"
+-- |   |                                                              ^^^ use `greatest(a, b)`
+-- error:
+-- | error[E0102]: unknown function `sum`
+-- |  --> 1:95
+-- |   |
+-- | 1 | …AS a, len(topic) AS b, ucase(topic) AS c, max(qos, 1) AS d, sum(payload.x) AS e FROM "t/#"
+-- |   |                                                              ^^^ over messages it needs a window, which is not there yet; of an array `array_sum(a)`
+SELECT to_char(timestamp, 'YYYY') AS a, len(topic) AS b, ucase(topic) AS c, max(qos, 1) AS d, sum(payload.x) AS e FROM "t/#"
+----
+-- error:
+-- | error[E0002]: `length` is called on a value
+-- |  --> 1:21
+-- |   |
+-- | 1 | SELECT payload.name.length() AS a, payload.name.upper() AS b FROM "t/#"
+-- |   |                     ^^^^^^ write `length(payload.name)`
+-- error:
+-- | error[E0002]: `upper` is called on a value
+-- |  --> 1:49
+-- |   |
+-- | 1 | SELECT payload.name.length() AS a, payload.name.upper() AS b FROM "t/#"
+-- |   |                                                 ^^^^^ write `upper(payload.name)`
+SELECT payload.name.length() AS a, payload.name.upper() AS b FROM "t/#"
+----
+-- Several of them in one condition.
+-- error:
+-- | error[E0102]: unknown function `ifnull`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |        ^^^^^^ use `coalesce_var(a, b)`
+-- error:
+-- | error[E0002]: a topic filter stands in double quotes
+-- |  --> 1:39
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                       ^^^ write "t/#"
+-- error:
+-- | error[E0003]: `!` is not supported
+-- |  --> 1:49
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                 ^ use NOT
+-- error:
+-- | error[E0003]: `&&` is not supported
+-- |  --> 1:57
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                         ^^ use AND
+-- error:
+-- | error[E0003]: `=>` is not supported
+-- |  --> 1:64
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                                ^^ use `>=`
+-- error:
+-- | error[E0003]: `&&` is not supported
+-- |  --> 1:69
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                                     ^^ use AND
+-- error:
+-- | error[E0102]: unknown function `uper`
+-- |  --> 1:72
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                                        ^^^^ did you mean `upper`?
+-- error:
+-- | error[E0003]: `:=` is not supported
+-- |  --> 1:87
+-- |   |
+-- | 1 | SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+-- |   |                                                                                       ^^ use `=`
+SELECT ifnull(payload.a, 0) AS a FROM t/# WHERE !retain && qos => 1 && uper(clientid) := 'A'
+----
+-- error:
+-- | error[E0003]: `::` is not supported
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT payload.a::float8 AS a FROM "t/#" WHERE (payload.b::text = 'x'
+-- |   |                 ^^ use `CAST(payload.a AS FLOAT)`
+-- error:
+-- | error[E0003]: `::` is not supported
+-- |  --> 1:58
+-- |   |
+-- | 1 | SELECT payload.a::float8 AS a FROM "t/#" WHERE (payload.b::text = 'x'
+-- |   |                                                          ^^ use `CAST(payload.b AS STRING)`
+SELECT payload.a::float8 AS a FROM "t/#" WHERE (payload.b::text = 'x'
+----
+-- error:
+-- | error[E0102]: unknown function `left`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
+-- |   |        ^^^^ use `substr(text, 0, n)`
+-- error:
+-- | error[E0102]: unknown function `payload.length`
+-- |  --> 1:32
+-- |   |
+-- | 1 | SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
+-- |   |                                ^^^^^^^^^^^^^^ write `length(payload)`
+-- error:
+-- | error[E0102]: unknown function `join`
+-- |  --> 1:55
+-- |   |
+-- | 1 | SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
+-- |   |                                                       ^^^^ use `join_to_string(separator, array)`
+SELECT left(clientid, 3) AS a, payload.length() AS b, join(payload.l, ',') AS c FROM "t/#"
+----
+-- warning:
+-- | warning[W0004]: an expression without a name becomes `_v_1`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^ give it a name with AS
+-- error:
+-- | error[E0003]: `?` is not supported
+-- |  --> 1:23
+-- |   |
+-- | 1 | SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+-- |   |                       ^ use `if(condition, a, b)` or `coalesce(a, b)`
+-- error:
+-- | error[E0003]: `?` is not supported
+-- |  --> 1:56
+-- |   |
+-- | 1 | SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+-- |   |                                                        ^ use `if(condition, a, b)` or `coalesce(a, b)`
+-- error:
+-- | error[E0002]: expected an expression, found `*`
+-- |  --> 1:70
+-- |   |
+-- | 1 | SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+-- |   |                                                                      ^ for a power use `power(a, b)`
+SELECT payload.t > 30 ? 'hot' : 'cold' AS a, payload.a ?? 0 AS b, 2 ** 3 AS c FROM "t/#"
+----
+-- The payload and the element are not left out.
+-- result: []
+-- warning:
+-- | warning[W0001]: no source has a field `temp`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT temp, room.name AS name FROM "t/#" WHERE temp > 30
+-- |   |        ^^^^ is `payload.temp` meant?
+-- warning:
+-- | warning[W0001]: no source has a field `room`
+-- |  --> 1:14
+-- |   |
+-- | 1 | SELECT temp, room.name AS name FROM "t/#" WHERE temp > 30
+-- |   |              ^^^^ is `payload.room` meant?
+-- warning:
+-- | warning[W0001]: no source has a field `temp`
+-- |  --> 1:49
+-- |   |
+-- | 1 | SELECT temp, room.name AS name FROM "t/#" WHERE temp > 30
+-- |   |                                                 ^^^^ is `payload.temp` meant?
+SELECT temp, room.name AS name FROM "t/#" WHERE temp > 30
+----
+-- failed: payload_decode: the payload is not JSON: EOF while parsing a value at line 1 column 0 at 1:9, value 
+-- warning:
+-- | warning[W0001]: no source has a field `value`
+-- |  --> 1:38
+-- |   |
+-- | 1 | FOREACH payload.sensors AS sensor DO value, sensor.id AS id INCASE value > 3 FROM "t/#"
+-- |   |                                      ^^^^^ is `sensor.value` meant?
+-- warning:
+-- | warning[W0001]: no source has a field `value`
+-- |  --> 1:68
+-- |   |
+-- | 1 | FOREACH payload.sensors AS sensor DO value, sensor.id AS id INCASE value > 3 FROM "t/#"
+-- |   |                                                                    ^^^^^ is `sensor.value` meant?
+FOREACH payload.sensors AS sensor DO value, sensor.id AS id INCASE value > 3 FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected a topic filter in double quotes, found `WHERE`
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT clientid FROM "t/#", WHERE qos = 1
+-- |   |                             ^^^^^ nothing follows the comma before it
+SELECT clientid FROM "t/#", WHERE qos = 1
+----
+-- error:
+-- | error[E0102]: unknown function `meta`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT meta(topic) AS a, payload->room->temp AS b FROM "t/#"
+-- |   |        ^^^^ write the field: `topic`, `qos`, `timestamp` and so on
+-- error:
+-- | error[E0003]: `->` is not supported
+-- |  --> 1:33
+-- |   |
+-- | 1 | SELECT meta(topic) AS a, payload->room->temp AS b FROM "t/#"
+-- |   |                                 ^^ use `payload.room`
+SELECT meta(topic) AS a, payload->room->temp AS b FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected `FROM`, found `INCASE`
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT clientid INCASE qos = 1 FROM "t/#"
+-- |   |                 ^^^^^^ it belongs to FOREACH
+SELECT clientid INCASE qos = 1 FROM "t/#"
