@@ -418,20 +418,18 @@ impl Check<'_> {
         } else {
             Value::Int(1)
         };
-        let fault = match (constant(left), constant(right)) {
-            (Some(Err(_)), _) | (_, Some(Err(_))) | (None, None) => None,
-            (Some(Ok(left)), Some(Ok(right))) => operator.apply(&left, &right).err(),
+        let (code, result) = match (constant(left), constant(right)) {
+            (Some(Err(_)), _) | (_, Some(Err(_))) | (None, None) => return,
+            (Some(Ok(left)), Some(Ok(right))) => {
+                (Code::ConstantFault, operator.apply(&left, &right))
+            }
             // With one side known, a value that would fit best tells whether the known one can ever work.
-            (Some(Ok(left)), None) => operator.apply(&left, &stand_in).err(),
-            (None, Some(Ok(right))) => operator.apply(&stand_in, &right).err(),
+            (Some(Ok(left)), None) => (Code::NeverComputed, operator.apply(&left, &stand_in)),
+            (None, Some(Ok(right))) => (Code::NeverComputed, operator.apply(&stand_in, &right)),
         };
-        if let Some(fault) = fault {
-            self.say(
-                Code::ConstantFault,
-                at,
-                fault.message().to_owned(),
-                "this can never be computed",
-            );
+        if let Err(fault) = result {
+            let label = "this can never be computed";
+            self.say(code, at, fault.message().to_owned(), label);
         }
     }
 

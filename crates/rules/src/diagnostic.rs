@@ -69,11 +69,13 @@ pub enum Code {
     Escape,
     /// W0019: a place of a template as a string.
     PlaceInString,
+    /// W0020: an operator whose one known side can never be right.
+    NeverComputed,
 }
 
 impl Code {
     /// Every code, in the order of their numbers.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Lexical,
         Self::Syntax,
         Self::Unsupported,
@@ -106,6 +108,7 @@ impl Code {
         Self::RawPayload,
         Self::Escape,
         Self::PlaceInString,
+        Self::NeverComputed,
     ];
 
     /// As it is printed, e.g. `E0102`.
@@ -143,6 +146,7 @@ impl Code {
             Self::RawPayload => "W0017",
             Self::Escape => "W0018",
             Self::PlaceInString => "W0019",
+            Self::NeverComputed => "W0020",
         }
     }
 

@@ -228,6 +228,29 @@ impl Value {
             .filter(|value| !value.is_undefined())
     }
 
+    /// Whether the value would be larger than `limit` bytes if its parts stood in it by themselves: they are shared, so
+    /// that `[a, a]` of an `[a, a]` of … is small in memory and has no end when it is written out.
+    pub fn weighs_more_than(&self, limit: usize) -> bool {
+        fn left(value: &Value, limit: usize) -> Option<usize> {
+            let own = match value {
+                Value::Text(text) => text.as_bytes().len(),
+                Value::Bits(bits) => bits.bytes.len(),
+                _ => 0,
+            };
+            let limit = limit.checked_sub(own + 1)?;
+            match value {
+                Value::Array(values) => values
+                    .iter()
+                    .try_fold(limit, |limit, value| left(value, limit)),
+                Value::Object(object) => object.iter().try_fold(limit, |limit, (key, value)| {
+                    left(value, limit.checked_sub(key.len())?)
+                }),
+                _ => Some(limit),
+            }
+        }
+        left(self, limit).is_none()
+    }
+
     /// Whether arrays and objects nest deeper than `limit` (a scalar has depth 0).
     pub fn is_deeper_than(&self, limit: usize) -> bool {
         match self {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::expressions::within_bounds;
 use super::names::View;
 use super::{Compiler, Eval, Failure, Scope};
 use crate::ast::{self, Expr};
@@ -84,7 +85,8 @@ fn strict(
             rule_id: scope.rule_id,
             prepared: prepared.as_ref(),
         };
-        body(&mut call).map_err(|fault| scope.fail(at, &fault))
+        let result = body(&mut call).map_err(|fault| scope.fail(at, &fault))?;
+        within_bounds(scope, at, result)
     })
 }
 

@@ -2,11 +2,12 @@
 
 use crate::ast::{Expr, ExprKind};
 use crate::diagnostic::Place;
-use crate::error::Fault;
+use crate::error::{ErrorKind, Fault};
+use crate::functions::MAX_TEXT_BYTES;
 use crate::value::{Key, KeyHash, Object, Value};
 
 use super::names::View;
-use super::{Compiler, Eval, Test, arithmetic};
+use super::{Compiler, Eval, Failure, Scope, Test, arithmetic};
 
 impl Compiler<'_> {
     /// The closure that computes `expr` where the aliases of `view` are seen.
@@ -53,9 +54,19 @@ impl Compiler<'_> {
                     .iter()
                     .map(|element| self.value(element, view))
                     .collect();
-                Box::new(move |scope| elements.iter().map(|element| element(scope)).collect())
+                let at = expr.at;
+                Box::new(move |scope| {
+                    let built: Result<Value, Failure> =
+                        elements.iter().map(|element| element(scope)).collect();
+                    built.and_then(|value| within_bounds(scope, at, value))
+                })
             }
-            ExprKind::Object(members) => self.object(members, view),
+            ExprKind::Object(members) => {
+                let (object, at) = (self.object(members, view), expr.at);
+                Box::new(move |scope| {
+                    object(scope).and_then(|value| within_bounds(scope, at, value))
+                })
+            }
             ExprKind::Range { from, to } => {
                 let range: Value = (*from..=*to).map(Value::Int).collect();
                 Box::new(move |_| Ok(range.clone()))
@@ -102,7 +113,7 @@ impl Compiler<'_> {
         view: &View,
     ) -> Eval {
         let otherwise = otherwise.map(|otherwise| self.value(otherwise, view));
-        let last = move |scope: &mut super::Scope<'_>| {
+        let last = move |scope: &mut Scope<'_>| {
             otherwise
                 .as_ref()
                 .map_or(Ok(Value::Undefined), |value| value(scope))
@@ -185,4 +196,16 @@ pub(crate) fn constant(expr: &Expr) -> Option<Result<Value, (Place, Fault)>> {
         }
         _ => None,
     }
+}
+
+/// A value that a literal or a function has built, unless it would be over 4 MiB.
+pub(super) fn within_bounds(scope: &Scope<'_>, at: Place, value: Value) -> Result<Value, Failure> {
+    let is_built = matches!(value, Value::Array(_) | Value::Object(_));
+    if is_built && value.weighs_more_than(MAX_TEXT_BYTES) {
+        return Err(scope.fail(
+            at,
+            &Fault::new(ErrorKind::Limit, "the value would be over 4 MiB"),
+        ));
+    }
+    Ok(value)
 }

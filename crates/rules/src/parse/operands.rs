@@ -30,7 +30,11 @@ impl WeirDialect {
             Token::Plus => {
                 parser.advance_token();
                 let operand = self.nested(parser, |parser| self.operand(parser, binding::UNARY))?;
-                self.push(operand.expr)
+                if operand.parenthesised {
+                    self.push_parenthesised(operand.expr)
+                } else {
+                    self.push(operand.expr)
+                }
             }
             Token::Word(word) if is_word(&word, "NOT") => self.not(parser, at),
             Token::LParen => self.parenthesised(parser, at),
@@ -283,6 +287,9 @@ impl WeirDialect {
         if parser.peek_token_ref().token == Token::Mul
             && parser.peek_nth_token_ref(1).token == Token::RParen
         {
+            if functions::lookup(&name.value).is_some() {
+                return Err(self.expected(parser, "an expression"));
+            }
             let message = format!(
                 "`{}(*)` needs a window, and windows are not supported",
                 name.value
@@ -575,12 +582,22 @@ impl WeirDialect {
         }
     }
 
+    /// Whether a text in quotes follows the next token.
+    fn quoted_follows(&self, parser: &Parser<'_>) -> bool {
+        match &parser.peek_nth_token_ref(1).token {
+            Token::Word(word) => word.quote_style.is_some(),
+            token => matches!(token, Token::SingleQuotedString(_)),
+        }
+    }
+
     /// What may stand after a dot.
     fn key(&self, parser: &mut Parser<'_>) -> Result<Step, ParserError> {
         let apart = self.before(parser).end < self.here(parser).start;
         let key = match parser.peek_token_ref().token.clone() {
-            // `payload.from` is a key; `payload. FROM` lacks one.
-            token if apart && starts_clause(&token) => return Err(self.expected(parser, "a key")),
+            // `payload. FROM "t"` lacks a key; any other keyword after a dot is one.
+            token if apart && starts_clause(&token) && self.quoted_follows(parser) => {
+                return Err(self.expected(parser, "a key"));
+            }
             Token::Word(word) => word.value,
             Token::SingleQuotedString(text) => text,
             Token::Number(digits, _) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits,

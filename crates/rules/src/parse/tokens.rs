@@ -317,10 +317,22 @@ fn raw(sql: &str) -> Raw {
         let mut part = Vec::new();
         let result = Tokenizer::new(&dialect, text).tokenize_with_location_into_buf(&mut part);
         let mut cursor = Cursor::new(text);
+        let mut again = None;
         for token in part {
             let start = base + cursor.seek(token.span.start);
             let end = base + cursor.seek(token.span.end);
+            // `||/` is an operator of PostgreSQL; here a comment may follow the `||`.
+            if token.token == Token::PGCubeRoot {
+                let end = start + 2;
+                tokens.push((Token::StringConcat, Place { start, end }));
+                again = Some(end);
+                break;
+            }
             tokens.push((token.token, Place { start, end }));
+        }
+        if let Some(place) = again {
+            base = place;
+            continue;
         }
         let Err(error) = result else {
             return Raw {
