@@ -3,6 +3,8 @@
 //! A pure function of two sets of files, the project's and the last good ones, so that start, reload and
 //! `weir check` decide alike. A file fails alone: its last good version stands in where there is one.
 
+mod lint;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
@@ -148,6 +150,7 @@ pub fn check(
         if broken.is_empty() {
             pass.test_files();
             pass.keep_used_connectors();
+            lint::circles(&pass.checked.rules, &mut pass.checked.reports);
             pass.checked.reports.sort_by(|a, b| a.file.cmp(&b.file));
             return pass.checked;
         }
@@ -444,7 +447,7 @@ impl<'a> Pass<'a> {
         let file = rule_file::read(source, &around)?;
         let mut problems = Vec::new();
         let rule = statement(source, &file, &self.catalog, &mut problems);
-        let sinks = self.sinks(source, &file, &mut problems);
+        let sinks = self.sinks(source, &file, rule.as_ref(), &mut problems);
         let tests = tests(id, source, &file, siblings);
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
         match rule {
@@ -476,6 +479,7 @@ impl<'a> Pass<'a> {
         &self,
         source: &Source,
         file: &RuleFile,
+        rule: Option<&Rule>,
         problems: &mut Vec<Problem>,
     ) -> Vec<CheckedSink> {
         let mut sinks: Vec<CheckedSink> = Vec::new();
@@ -500,6 +504,10 @@ impl<'a> Pass<'a> {
                         warnings
                             .iter()
                             .map(|warning| from_sinks(source, &table.places, warning)),
+                    );
+                    problems.extend(
+                        rule.into_iter()
+                            .flat_map(|rule| lint::missing_fields(source, table, rule, &plan)),
                     );
                     let id = plan
                         .id

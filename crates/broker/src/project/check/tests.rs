@@ -167,3 +167,65 @@ fn two_sinks_of_one_type_need_names() {
         .unwrap();
     assert_eq!(report.problems[0].code, "E1008");
 }
+
+fn warnings(rules: &[(&str, &str)]) -> Vec<(String, String)> {
+    let parts: Vec<(FileId, &str)> = rules
+        .iter()
+        .map(|(id, text)| (FileId::rule(*id), *text))
+        .collect();
+    let checked = check(&files(&parts), &Files::default(), None, &Process);
+    let mut found = Vec::new();
+    for report in &checked.reports {
+        assert_eq!(report.verdict, Verdict::Ok, "{:?}", report.problems);
+        let own = report.problems.iter();
+        found.extend(own.map(|problem| {
+            (
+                report.file.id.clone(),
+                format!("{} {}", problem.code, problem.place()),
+            )
+        }));
+    }
+    found
+}
+
+fn republish(sql: &str, topic: &str) -> String {
+    format!("sql = '{sql}'\n[[sinks]]\ntype = 'republish'\ntopic = '{topic}'\n")
+}
+
+#[test]
+fn a_sink_that_reads_what_no_row_has_is_warned_of_at_its_place() {
+    let good = republish(
+        "SELECT clientid AS c, payload FROM \"a/#\"",
+        "b/${c}/${payload.x}",
+    );
+    assert_eq!(warnings(&[("r", &good)]), []);
+    let bad = republish("SELECT clientid AS c FROM \"a/#\"", "b/${device}");
+    assert_eq!(
+        warnings(&[("r", &bad)]),
+        [("r".to_owned(), "W1001 r:4:9".to_owned())]
+    );
+    let all = republish("SELECT * FROM \"a/#\"", "b/${clientid}");
+    assert_eq!(warnings(&[("r", &all)]), []);
+}
+
+#[test]
+fn rules_that_feed_themselves_or_each_other_are_warned_of() {
+    let there = republish("SELECT payload FROM \"a/#\"", "b/x");
+    let back = republish("SELECT payload FROM \"b/+\"", "a/y");
+    let elsewhere = republish("SELECT payload FROM \"b/+\"", "c");
+    let own = republish("SELECT payload FROM \"a/#\"", "a/again");
+    let codes = |rules: &[(&str, &str)]| -> Vec<String> {
+        let found = warnings(rules).into_iter();
+        found
+            .map(|(rule, code)| format!("{rule} {}", &code[..5]))
+            .collect()
+    };
+    assert_eq!(codes(&[("r", &own)]), ["r W1002"]);
+    assert_eq!(
+        codes(&[("r", &there), ("s", &back)]),
+        ["r W1002", "s W1002"]
+    );
+    assert!(codes(&[("r", &there), ("s", &elsewhere)]).is_empty());
+    let off = format!("enabled = false\n{back}");
+    assert!(codes(&[("r", &there), ("s", &off)]).is_empty());
+}
