@@ -8,5 +8,6 @@ pub mod files;
 pub mod live_file;
 pub mod rule_file;
 pub mod run_test;
+pub mod schema;
 pub mod script_test;
 pub mod watch;
