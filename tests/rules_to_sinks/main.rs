@@ -9,6 +9,7 @@ mod dead_letters;
 mod demo;
 mod events;
 mod examples;
+mod for_machines;
 mod reload;
 mod sentence;
 mod signing;
