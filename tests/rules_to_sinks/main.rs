@@ -11,6 +11,7 @@ mod demo;
 mod events;
 mod examples;
 mod fmt;
+mod for_machines;
 mod import;
 mod reload;
 mod sentence;

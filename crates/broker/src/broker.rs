@@ -114,6 +114,7 @@ pub struct BrokerSettings {
 ///
 /// Refused is a client that has no such name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ClientIdentity {

@@ -220,6 +220,20 @@ impl Problem {
         }
     }
 
+    /// What is wrong and what to do about it, a line each, for readers that show the place themselves.
+    pub fn text(&self) -> String {
+        let mut text = self.message.clone();
+        if !self.label.is_empty() {
+            text += "\n";
+            text += &self.label;
+        }
+        if let Some(help) = &self.help {
+            text += "\nhelp: ";
+            text += help;
+        }
+        text
+    }
+
     /// Whether the file cannot be used.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

@@ -12,7 +12,9 @@ use crate::units::{Size, Span};
 
 /// The keys of one `[[sinks]]` table; which of them may stand together depends on the sink's type.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(rename = "Sink", extend("oneOf" = [{ "required": ["type"] }, { "required": ["connector"] }])))]
 pub struct SinkConfig {
     /// The sink's name in metrics, dead letters and tests; without one, its type.
     pub id: Option<String>,
@@ -45,15 +47,21 @@ pub struct SinkConfig {
     /// SQL: an own statement with `:name` places.
     pub sql: Option<String>,
 
-    /// HTTP: the method.
+    /// HTTP: the method, POST (default), PUT, PATCH, GET or DELETE.
     pub method: Option<String>,
     /// HTTP: the URL, a template. `type = "postgres"`: the database's URL.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Template>"))]
     pub url: Option<String>,
     /// HTTP: headers, templates.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<BTreeMap<String, crate::schema::Template>>")
+    )]
     pub headers: Option<BTreeMap<String, String>>,
     /// HTTP: how requests are signed.
     pub auth: Option<Auth>,
     /// HTTP: the body, a template.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Template>"))]
     pub body: Option<String>,
     /// HTTP: how long one request may take.
     pub timeout: Option<Span>,
@@ -61,12 +69,15 @@ pub struct SinkConfig {
     pub ok_status: Option<Vec<StatusRange>>,
 
     /// MQTT and republish: the topic, a template.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Template>"))]
     pub topic: Option<String>,
     /// MQTT and republish: 0 (default), 1 or 2.
+    #[cfg_attr(feature = "schema", schemars(range(max = 2)))]
     pub qos: Option<u8>,
     /// MQTT and republish: whether the message is retained.
     pub retain: Option<bool>,
     /// MQTT and republish: the payload, a template.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Template>"))]
     pub payload: Option<String>,
     /// MQTT and republish: the content type; with a JSON one, places are JSON.
     pub content_type: Option<String>,
@@ -77,6 +88,7 @@ pub struct SinkConfig {
     pub max_per_second: Option<u32>,
 
     /// File: where, a template below `data_dir/files`. `type = "sqlite"`: the database file.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Template>"))]
     pub path: Option<String>,
     /// File: `ndjson` (default) or `csv`.
     pub format: Option<FileFormat>,
@@ -86,6 +98,7 @@ pub struct SinkConfig {
 
 /// What a sink without a connector file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Rows in Postgres.
@@ -95,6 +108,8 @@ pub enum Kind {
     /// Requests to a web server.
     Http,
     /// Messages to another broker.
+    // Not of its own in a rule: it needs a connector file, and `check` says so.
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Mqtt,
     /// Messages to this broker.
     Republish,
@@ -121,6 +136,7 @@ impl Kind {
 
 /// `batch = { max_rows = 500, max_bytes = "1MiB", max_wait = "50ms" }`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
     /// At most so many rows.
@@ -135,6 +151,7 @@ pub struct BatchConfig {
 
 /// How the rows of one HTTP request are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BatchFormat {
     /// One row a request.
@@ -147,6 +164,7 @@ pub enum BatchFormat {
 
 /// `buffer = { kind = "memory", max_bytes = "64MiB", when_full = "block" }`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BufferConfig {
     /// Where rows wait.
@@ -161,6 +179,7 @@ pub struct BufferConfig {
 
 /// Where rows wait for delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BufferKind {
     /// In the broker's store.
@@ -171,6 +190,7 @@ pub enum BufferKind {
 
 /// `retry = { initial = "200ms", max = "30s", give_up = "10m" }`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RetryConfig {
     /// The shortest wait.
@@ -183,6 +203,7 @@ pub struct RetryConfig {
 
 /// What a template place without a value becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Undefined {
     /// An error: the row goes to the dead letters.
@@ -196,6 +217,7 @@ pub enum Undefined {
 
 /// `columns`: a table for SQL, a list for CSV.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Columns {
     /// Column = row field.
@@ -206,6 +228,7 @@ pub enum Columns {
 
 /// `on_conflict = { keys = [...], do = "update", set = [...] }`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OnConflict {
     /// The columns of a unique constraint.
@@ -219,6 +242,7 @@ pub struct OnConflict {
 
 /// What happens when a row of that key is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum ConflictAction {
     /// The row is refused.
@@ -232,6 +256,7 @@ pub enum ConflictAction {
 
 /// What a row without a field gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
     /// NULL.
@@ -243,6 +268,7 @@ pub enum Missing {
 
 /// Whether a table is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum CreateTable {
     /// No: the table is the operator's.
@@ -254,6 +280,7 @@ pub enum CreateTable {
 
 /// `auth = { kind = "bearer", token = "…" }`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Auth {
     /// Nothing.
@@ -317,6 +344,7 @@ impl<'de> Deserialize<'de> for StatusRange {
 
 /// The form of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum FileFormat {
     /// One JSON object a line.
@@ -328,6 +356,7 @@ pub enum FileFormat {
 
 /// `rotate = { max_bytes = "100MiB", keep = 7 }`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rotate {
     /// A file of that size is set aside.

@@ -23,6 +23,8 @@ mod postgres;
 mod queue;
 pub mod render;
 pub mod retry;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod secret;
 mod sqlite;
 mod table;

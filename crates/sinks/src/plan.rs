@@ -61,6 +61,7 @@ pub struct BufferLimits {
 
 /// What a full queue does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// Publishers of `QoS` 1 and 2 wait; rows of `QoS` 0 are dropped and counted.

@@ -12,6 +12,7 @@ use super::{Acl, Authorizer, PublishVerdict, Subject};
 
 /// What holds for what no rule speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum NoMatch {
     /// It is allowed.
@@ -22,6 +23,7 @@ pub enum NoMatch {
 
 /// What becomes of a client that publishes what it may not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum DenyAction {
     /// The message is dropped; MQTT 5 clients are told.

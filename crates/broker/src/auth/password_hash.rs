@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 /// Where the salt of a plain digest stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum SaltPosition {
     /// Before the password.

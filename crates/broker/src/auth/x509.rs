@@ -10,7 +10,9 @@ use super::{Authenticator, ConnectRequest, Decision, Identity};
 
 /// Which name of a certificate is the user name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, schemars(rename = "CertificateUser"))]
 pub enum CertificateName {
     /// The common name.
     #[default]

@@ -1,5 +1,8 @@
 //! `weir check`: configuration, connectors, functions and rules, complete and offline.
 
+mod github;
+mod sarif;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +22,7 @@ pub(super) struct Args {
     /// Let warnings fail the check too
     #[arg(long)]
     deny_warnings: bool,
-    /// How findings are printed
+    /// How findings are printed on standard output
     #[arg(long, default_value = "text")]
     format: Format,
 }
@@ -28,23 +31,16 @@ pub(super) struct Args {
 enum Format {
     /// For people
     Text,
-    /// As annotations of GitHub Actions
+    /// As workflow commands of GitHub Actions, which shows them beside the lines of a change
     Github,
+    /// As one SARIF 2.1.0 document, for code scanners and editors
+    Sarif,
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let loaded = match crate::config::Config::load(common.config.as_deref(), &common.set) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            if common.json {
-                out_json(
-                    &json!({ "v": 1, "files": [{ "path": problems[0].file, "ok": false, "diagnostics": problems }] }),
-                );
-            } else {
-                print_problems(&problems);
-            }
-            return Exit::Problems;
-        }
+        Err(problems) => return end_early(common, args, &problems),
     };
     let (files, mut unreadable) = Folders::of(&loaded.config.rules).scan();
     unreadable.extend(crate::auth::check_files(&loaded.config.auth));
@@ -60,9 +56,9 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if reports.is_empty() && unreadable.is_empty() {
         // A check of nothing must not pass.
         let dir = &loaded.config.rules.dir;
-        print_problems(&[Problem::whole(dir, "E1000", "there is no file to check")
-            .help("`weir init DIR` writes a first rule")]);
-        return Exit::Problems;
+        let problem = Problem::whole(dir, "E1000", "there is no file to check")
+            .help("`weir init DIR` writes a first rule");
+        return end_early(common, args, &[problem]);
     }
     let errors = unreadable.len()
         + reports
@@ -80,6 +76,29 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     } else {
         Exit::Ok
     }
+}
+
+/// Prints what keeps everything else from being checked.
+fn end_early(common: &Common, args: &Args, problems: &[Problem]) -> Exit {
+    if common.json {
+        let path = problems.first().map(|problem| &problem.file);
+        out_json(
+            &json!({ "v": 1, "files": [{ "path": path, "ok": false, "diagnostics": problems }] }),
+        );
+    } else if !print_for_machines(args.format, problems.iter()) {
+        print_problems(problems);
+    }
+    Exit::Problems
+}
+
+/// Prints findings in a format for programs; `false` if the format is for people.
+fn print_for_machines<'a>(format: Format, problems: impl Iterator<Item = &'a Problem>) -> bool {
+    match format {
+        Format::Text => return false,
+        Format::Github => problems.for_each(|problem| out_line(&github::annotation(problem))),
+        Format::Sarif => out_json(&sarif::document(&problems.collect::<Vec<_>>())),
+    }
+    true
 }
 
 fn is_wanted(path: &Path, wanted: &[PathBuf]) -> bool {
@@ -113,23 +132,11 @@ fn print(
             .flat_map(|report| &report.problems)
             .chain(unreadable)
     };
-    if args.format == Format::Github {
-        for problem in problems() {
-            let kind = if problem.is_error() {
-                "error"
-            } else {
-                "warning"
-            };
-            out_line(&format!(
-                "::{kind} file={},line={},col={},title={}::{}",
-                problem.file.display(),
-                problem.line,
-                problem.column,
-                problem.code,
-                problem.message
-            ));
-        }
-    } else {
+    let printed = print_for_machines(args.format, problems());
+    if args.format == Format::Sarif {
+        return;
+    }
+    if !printed {
         let width = reports
             .iter()
             .map(|report| report.path.display().to_string().len())
@@ -162,7 +169,7 @@ fn print(
     let total = reports.len() + unreadable.len();
     out_line(&format!(
         "{}{}  {} ok  {}  {}",
-        if args.format == Format::Text && problems().next().is_some() {
+        if !printed && problems().next().is_some() {
             "\n"
         } else {
             ""

@@ -1,8 +1,8 @@
-//! `weir init DIR`: a folder to start from, with a rule that has tests.
+//! `weir init DIR`: a folder to start from, with a rule that has tests, and schemas for editors.
 
 use std::path::PathBuf;
 
-use super::{Common, Exit, out_json, out_line, say};
+use super::{Common, Exit, out_json, out_line, say, schema};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -10,7 +10,7 @@ pub(super) struct Args {
     dir: PathBuf,
 }
 
-/// Where each file goes and what it says.
+/// Where each file goes and what it says; the schemas that they name in their first line come on top.
 const FILES: [(&str, &str); 5] = [
     ("weir.toml", include_str!("init_files/weir.toml")),
     (
@@ -23,14 +23,19 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    if let Some((name, _)) = FILES.iter().find(|(name, _)| args.dir.join(name).exists()) {
+    let files: Vec<(String, &str)> = FILES
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), *text))
+        .chain(schema::files())
+        .collect();
+    if let Some((name, _)) = files.iter().find(|(name, _)| args.dir.join(name).exists()) {
         say(&format!(
             "{} is there already; nothing was written",
             args.dir.join(name).display()
         ));
         return Exit::Problems;
     }
-    for (name, text) in FILES {
+    for (name, text) in &files {
         if let Err(error) =
             crate::project::files::write_whole(&args.dir.join(name), text.as_bytes())
         {
@@ -42,11 +47,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         }
     }
     if common.json {
-        out_json(
-            &serde_json::json!({ "v": 1, "dir": args.dir, "files": FILES.map(|(name, _)| name) }),
-        );
+        let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
+        out_json(&serde_json::json!({ "v": 1, "dir": args.dir, "files": names }));
     } else {
-        for (name, _) in FILES {
+        for (name, _) in &files {
             out_line(&format!("wrote {}", args.dir.join(name).display()));
         }
         out_line(&format!(

@@ -15,6 +15,7 @@ mod init;
 mod passwd;
 mod reload;
 mod run;
+mod schema;
 mod test;
 mod r#try;
 
@@ -139,6 +140,8 @@ enum Command {
     Try(r#try::Args),
     /// Show what a rule does: filter, fields, conditions, columns, sinks
     Explain(explain::Args),
+    /// Print the JSON Schema of a kind of file, for editors that know `#:schema` lines in TOML
+    Schema(schema::Args),
     /// Make a running broker read its files again
     Reload(reload::Args),
     /// What an operator does to the clients of a running broker
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&common, &args),
         Command::Try(args) => r#try::run(&common, &args),
         Command::Explain(args) => explain::run(&common, &args),
+        Command::Schema(args) => schema::run(&common, &args),
         Command::Reload(args) => reload::run(&common, &args),
         Command::Clients(args) => clients::run(&common, &args),
         Command::Pub(args) => client::publish(&common, args),

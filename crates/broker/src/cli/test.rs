@@ -1,7 +1,11 @@
 //! `weir test`: runs the tests in rule files, offline.
 
-use std::ops::Range;
+mod junit;
 
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use junit::Outcome;
 use serde_json::json;
 
 use super::{Common, Exit, out_json, out_line, print_problems, say};
@@ -19,6 +23,9 @@ pub(super) struct Args {
     /// Let a rule without a test fail
     #[arg(long)]
     require_tests: bool,
+    /// Also write what was run into this file as JUnit XML, for build servers
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
@@ -28,8 +35,12 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     };
     let (files, unreadable) = Folders::of(&loaded.config.rules).scan();
     let checked = check(&files, &Files::default(), None, &Names);
-    print_problems(&unreadable);
-    let mut broken = unreadable.len();
+    let mut junit = junit::Report::default();
+    let mut broken = 0;
+    for problem in &unreadable {
+        broken += 1;
+        refuse(&mut junit, &problem.file, std::slice::from_ref(problem));
+    }
     for report in checked
         .reports
         .iter()
@@ -42,7 +53,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             .filter(|problem| problem.is_error())
             .cloned()
             .collect();
-        print_problems(&errors);
+        refuse(&mut junit, &report.path, &errors);
     }
     let mut tally = Tally {
         common,
@@ -50,11 +61,18 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         passed: 0,
         failed: 0,
         results: Vec::new(),
+        junit,
     };
     let mut untested = Vec::new();
     for rule in checked.rules.values() {
         if rule.tests.is_empty() {
             untested.push(rule.id.to_string());
+            if args.require_tests {
+                let why = Outcome::Failed("the rule has no test".to_owned());
+                tally
+                    .junit
+                    .add(&rule.id, "has a test", &rule.source.path, 1, why);
+            }
         }
         for (test, source, place) in &rule.tests {
             tally.take(&rule.id, &test.name, source, place, || {
@@ -63,26 +81,26 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         }
     }
     for (name, source) in files.of(Kind::ScriptTests) {
-        match script_test::read(source) {
-            Ok(tests) => {
-                for (test, place) in &tests {
-                    tally.take(name, &test.name, source, place, || {
-                        script_test::run(test, &checked.scripts)
-                    });
-                }
-            }
-            Err(problems) => {
-                broken += 1;
-                print_problems(&problems);
-            }
+        // One that cannot be read is among the reports above.
+        for (test, place) in script_test::read(source).unwrap_or_default() {
+            tally.take(name, &test.name, source, &place, || {
+                script_test::run(&test, &checked.scripts)
+            });
         }
     }
     let Tally {
         passed,
         failed,
         results,
+        junit,
         ..
     } = tally;
+    if let Some(path) = &args.junit
+        && let Err(error) = std::fs::write(path, junit.xml())
+    {
+        say(&format!("cannot write {}: {error}", path.display()));
+        return Exit::Unusable;
+    }
     if common.json {
         out_json(
             &json!({ "v": 1, "passed": passed, "failed": failed, "broken_files": broken, "untested": untested, "tests": results }),
@@ -114,6 +132,16 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if bad { Exit::Problems } else { Exit::Ok }
 }
 
+/// A file whose tests cannot be run.
+fn refuse(junit: &mut junit::Report, file: &Path, problems: &[Problem]) {
+    print_problems(problems);
+    let reasons: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    let name = file.display().to_string();
+    let line = problems.first().map_or(0, |problem| problem.line);
+    let why = Outcome::Error(reasons.join("\n\n"));
+    junit.add(&name, "can be read", file, line, why);
+}
+
 /// Tests as they are run: printed one by one, counted.
 struct Tally<'a> {
     common: &'a Common,
@@ -121,6 +149,7 @@ struct Tally<'a> {
     passed: usize,
     failed: usize,
     results: Vec<serde_json::Value>,
+    junit: junit::Report,
 }
 
 impl Tally<'_> {
@@ -143,6 +172,12 @@ impl Tally<'_> {
             self.failed += 1;
         }
         let (line, _) = source.position(place.start);
+        let outcome = if result.passed {
+            Outcome::Passed
+        } else {
+            Outcome::Failed(result.differences.join("\n"))
+        };
+        self.junit.add(of, test, &source.path, line, outcome);
         if self.common.json {
             self.results.push(json!({
                 "rule": of, "name": test, "file": source.path, "line": line,

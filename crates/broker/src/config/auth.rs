@@ -17,6 +17,7 @@ use crate::auth::x509::CertificateName;
 
 /// `[auth]`
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
     /// Lets clients in without a user name. Counts as true on loopback while nothing else is set that admits clients.
@@ -48,6 +49,7 @@ pub struct Auth {
 
 /// An authenticator of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Link {
     /// `[auth.x509]`
@@ -86,6 +88,7 @@ impl Link {
 
 /// `[auth.x509]`
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct X509 {
     /// Which name is the user name.
@@ -105,6 +108,7 @@ impl Default for X509 {
 
 /// `[auth.jwt]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Jwt {
     /// The secret of HS256, HS384 and HS512.
@@ -148,7 +152,9 @@ impl Default for Jwt {
 
 /// `[auth.postgres]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, schemars(rename = "AuthPostgres"))]
 pub struct Postgres {
     /// `postgres://user:password@host/database`
     pub url: Secret,
@@ -169,7 +175,9 @@ pub struct Postgres {
 
 /// `[auth.http]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, schemars(rename = "AuthHttp"))]
 pub struct Http {
     /// The service.
     pub url: Secret,

@@ -9,6 +9,7 @@ use crate::core::token_bucket::Rate;
 
 /// `[limits]`
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// PUBLISH packets of one client.
@@ -29,7 +30,9 @@ pub struct Limits {
 
 /// So many a second.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, schemars(rename = "Rate"))]
 pub struct Count {
     /// In the long run.
     pub per_second: u64,
@@ -39,7 +42,9 @@ pub struct Count {
 
 /// So many bytes a second.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, schemars(rename = "ByteRate"))]
 pub struct Size {
     /// In the long run.
     pub per_second: ByteSize,
@@ -49,6 +54,7 @@ pub struct Size {
 
 /// `limits.flapping`
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Flapping {
     /// Ends of connections that are too many.

@@ -17,6 +17,7 @@ use crate::problem::Problem;
 
 /// One of `[[listeners]]`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// The transport.
@@ -71,6 +72,7 @@ pub struct Listener {
 
 /// One of `sni`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Sni {
     /// The host name, or `*.example.org`.
@@ -92,6 +94,7 @@ pub enum Bind {
 
 /// The oldest version of TLS that is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 pub enum MinTls {
     /// TLS 1.2 and 1.3.
     #[default]

@@ -7,6 +7,8 @@ mod auth;
 mod limits;
 mod listeners;
 mod mqtt;
+#[cfg(test)]
+mod schema;
 pub mod toml_file;
 mod units;
 
@@ -26,6 +28,7 @@ use toml_file::{Process, TomlFile};
 
 /// The whole configuration of a broker.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Sessions, dead letters and last good rules; `./data` unless set.
@@ -50,6 +53,7 @@ pub struct Config {
 
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// A level, or levels by target: `info,weir::reload=debug`.
@@ -60,6 +64,7 @@ pub struct Log {
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, else JSON.
@@ -72,6 +77,7 @@ pub enum LogFormat {
 
 /// `[http]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Address and port; port 0 takes a free one. Loopback only in this version.
@@ -82,6 +88,7 @@ pub struct Http {
 
 /// `[rules]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
     /// One rule a file, below this folder.
@@ -104,6 +111,7 @@ pub struct Rules {
 
 /// What a bad file does to the others at a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// It is refused alone.
@@ -114,6 +122,7 @@ pub enum Policy {
 
 /// What a bad file does at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum StartPolicy {
     /// Its last good version runs.

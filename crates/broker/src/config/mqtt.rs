@@ -16,6 +16,7 @@ use crate::driver::auto_subscribe::options;
 
 /// `[mqtt]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
     /// Threads for plain TCP connections; as many as the machine has processors if it is not said.
@@ -23,10 +24,12 @@ pub struct Mqtt {
     /// The largest packet that is taken: 20B to 256MiB.
     pub max_packet_size: ByteSize,
     /// The longest client id in bytes: 1 to 65535.
+    #[cfg_attr(test, schemars(range(min = 1, max = 65_535)))]
     pub max_client_id: usize,
     /// The most levels of a topic name or filter.
     pub max_topic_levels: usize,
     /// Receive maximum: unacknowledged QoS 1 and 2 publishes per client and direction.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub max_inflight: u16,
     /// Messages that wait for one session beyond its window.
     pub max_queued: usize,
@@ -35,6 +38,7 @@ pub struct Mqtt {
     /// The longest that a session outlives its connection.
     pub session_expiry_max: Span,
     /// A client is gone after this many keep-alive intervals without a packet.
+    #[cfg_attr(test, schemars(range(min = 1.0, max = 10.0)))]
     pub keepalive_factor: f64,
     /// How long a connection may take for its handshakes and CONNECT.
     pub connect_timeout: Span,
@@ -43,6 +47,7 @@ pub struct Mqtt {
     /// Subscriptions of one client.
     pub max_subscriptions_per_client: usize,
     /// The highest QoS that clients may publish with: 0, 1 or 2.
+    #[cfg_attr(test, schemars(range(max = 2)))]
     pub max_qos: u8,
     /// Whether messages may be retained.
     pub retain_available: bool,
@@ -94,6 +99,7 @@ pub struct Mqtt {
 
 /// How a shared subscription chooses among its members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum SharedStrategy {
     /// One after the other.
@@ -122,6 +128,7 @@ impl SharedStrategy {
 
 /// `[[mqtt.rewrite]]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rewrite {
     /// Which packets: `publish`, `subscribe` or `all`.
@@ -136,6 +143,7 @@ pub struct Rewrite {
 
 /// Which packets are rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// PUBLISH.
@@ -148,12 +156,14 @@ pub enum Action {
 
 /// `[[mqtt.auto_subscribe]]`
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AutoSubscription {
     /// The filter, with `%c` for the client id and `%u` for the user name.
     pub topic: String,
     /// The highest QoS of deliveries.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(max = 2)))]
     pub qos: u8,
     /// Not what the client itself published.
     #[serde(default)]
@@ -163,6 +173,7 @@ pub struct AutoSubscription {
     pub retain_as_published: bool,
     /// When retained messages come: 0 always, 1 for a new subscription, 2 never.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(max = 2)))]
     pub retain_handling: u8,
 }
 

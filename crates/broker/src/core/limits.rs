@@ -7,6 +7,7 @@ use super::token_bucket::Rate;
 
 /// What becomes of a client that sends more than it may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum WhenExceeded {
     /// Nothing of it is read for a while: it has to wait, and nothing is lost.

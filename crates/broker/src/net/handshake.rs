@@ -25,6 +25,7 @@ use crate::stats::{HandshakeFailure, ListenerStats};
 
 /// Which name in a client's certificate is its user name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum CertificateName {
     /// None: who the client is, CONNECT says.

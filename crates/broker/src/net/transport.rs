@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 /// How a listener's clients reach it; `kind` of `[[listeners]]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// Plain TCP.

@@ -9,5 +9,6 @@ pub mod format;
 pub mod live_file;
 pub mod rule_file;
 pub mod run_test;
+pub mod schema;
 pub mod script_test;
 pub mod watch;

@@ -87,6 +87,7 @@ pub fn places(value: &Spanned<DeValue<'_>>) -> BTreeMap<String, Range<usize>> {
 
 /// What becomes of messages that a rule cannot evaluate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// They are remembered with the rule's last errors.
@@ -179,19 +180,29 @@ impl SqlText {
 
 /// One `[[test]]`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, schemars(extend("anyOf" = [{ "required": ["expect"] }, { "required": ["expect_sink"] }, { "required": ["expect_error"] }])))]
 pub struct RuleTest {
     /// What it shows, as a sentence.
     pub name: String,
     /// The messages, in order.
     pub given: Vec<Given>,
     /// The rows, by their listed keys.
+    #[cfg_attr(
+        test,
+        schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>")
+    )]
     pub expect: Option<Vec<toml::Table>>,
     /// Whether unlisted keys are an error.
     #[serde(default)]
     pub exact: bool,
     /// What each sink would send, by sink id.
     #[serde(default)]
+    #[cfg_attr(
+        test,
+        schemars(with = "BTreeMap<String, Vec<serde_json::Map<String, serde_json::Value>>>")
+    )]
     pub expect_sink: BTreeMap<String, Vec<toml::Table>>,
     /// The kind of the evaluation error that must come.
     pub expect_error: Option<String>,
@@ -204,11 +215,13 @@ pub struct RuleTest {
 
 /// One message of a test.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Given {
     /// The topic name.
     pub topic: String,
     /// The payload as a value that becomes JSON.
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     pub payload: Option<toml::Value>,
     /// The payload as text.
     pub payload_text: Option<String>,
@@ -220,6 +233,7 @@ pub struct Given {
     pub username: Option<String>,
     /// 0, 1 or 2.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(max = 2)))]
     pub qos: u8,
     /// The RETAIN flag.
     #[serde(default)]
@@ -229,21 +243,34 @@ pub struct Given {
     pub user_properties: BTreeMap<String, String>,
 }
 
-/// The keys of a rule file beside its sinks and tests, which are read one by one.
+/// One rule: its statement, where its rows go, and its tests.
+// Sinks and tests are taken out before and read one by one; named here so that they are among the known keys.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Head {
+#[cfg_attr(test, schemars(extend("oneOf" = [{ "required": ["sql"] }, { "required": ["sql_file"] }])))]
+pub(super) struct Head {
+    /// What the rule is for.
     description: Option<String>,
+    /// Whether it runs.
     #[serde(default = "yes")]
     enabled: bool,
+    /// What becomes of messages that it cannot evaluate.
     #[serde(default)]
     on_error: OnError,
+    /// The statement, best in `'''…'''`, where nothing needs an escape.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     sql: Option<Spanned<String>>,
+    /// A file beside the rule that holds the statement.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     sql_file: Option<Spanned<String>>,
-    // Taken out before; named here so that they are among the known keys.
+    /// Where its rows go.
     #[serde(rename = "sinks")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<SinkConfig>>"))]
     _sinks: Option<IgnoredAny>,
+    /// Its tests, which `weir test` runs.
     #[serde(rename = "test")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<RuleTest>>"))]
     _test: Option<IgnoredAny>,
 }
 

@@ -16,13 +16,16 @@ use crate::problem::{Problem, Source};
 
 /// One `[[test]]` of a function.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, schemars(rename = "FunctionTest", extend("anyOf" = [{ "required": ["expect"] }, { "required": ["expect_error"] }])))]
 pub struct ScriptTest {
     /// What it shows, as a sentence.
     pub name: String,
     /// The call, as it stands in SQL.
     pub call: String,
     /// What it gives.
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     pub expect: Option<toml::Value>,
     /// The kind of the error that it ends with.
     pub expect_error: Option<String>,

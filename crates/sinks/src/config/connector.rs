@@ -10,6 +10,7 @@ use crate::units::{Size, Span};
 
 /// One `connectors/NAME.toml`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ConnectorConfig {
     /// A Postgres database.
@@ -50,6 +51,7 @@ impl ConnectorConfig {
 
 /// A Postgres database.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConnector {
     /// `postgres://user:pw@host/db?sslmode=verify-full`.
@@ -67,7 +69,9 @@ pub struct PostgresConnector {
 
 /// A SQLite file.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(transform = crate::schema::path_may_be_called_url))]
 pub struct SqliteConnector {
     /// The database file.
     #[serde(alias = "url")]
@@ -85,6 +89,7 @@ pub struct SqliteConnector {
 
 /// `pool = { max = 8, acquire_timeout = "5s" }`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PoolConfig {
     /// At most so many connections.
@@ -95,6 +100,7 @@ pub struct PoolConfig {
 
 /// `health = { every = "15s", timeout = "3s" }`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HealthConfig {
     /// How often.
@@ -116,6 +122,7 @@ impl Default for HealthConfig {
 
 /// What requests to a web server have in common.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HttpConnector {
     /// Where sinks without a URL of their own send.
@@ -134,6 +141,7 @@ pub struct HttpConnector {
 
 /// `tls = { ca = "system", server_name = "…", insecure = false }`, `tls = true` or `tls = false`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum TlsChoice {
     /// On with the system's roots, or off.
@@ -161,6 +169,7 @@ impl TlsChoice {
 
 /// How a TLS server is believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// `system` (default) or a file with certificates.
@@ -178,6 +187,7 @@ pub struct TlsConfig {
 
 /// A bridge to another MQTT broker.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BridgeConfig {
     /// `plain` (default) or a cloud.
@@ -205,6 +215,7 @@ pub struct BridgeConfig {
     /// When the link is made.
     pub start: Option<String>,
     /// No message leaves with a higher `QoS`.
+    #[cfg_attr(feature = "schema", schemars(range(max = 2)))]
     pub qos_cap: Option<u8>,
     /// How many messages may be unacknowledged.
     pub max_inflight: Option<u16>,
@@ -271,6 +282,7 @@ impl BridgeConfig {
 
 /// How the next address is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Failover {
     /// From the first, in order.
@@ -282,6 +294,7 @@ pub enum Failover {
 
 /// Which MQTT a bridge speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Protocol {
     /// 5, and 3.1.1 where the remote does not know it.
     #[default]
@@ -297,6 +310,7 @@ pub enum Protocol {
 
 /// `backoff = { base = "12s", cap = "60s" }`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BackoffConfig {
     /// The shortest wait.
@@ -309,6 +323,7 @@ pub struct BackoffConfig {
 
 /// The queue of `out` filters.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(
     missing_docs,
@@ -326,6 +341,7 @@ pub struct BridgeQueue {
 
 /// The status topic.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BridgeStatus {
     /// Retained 1/0 on the own broker.
@@ -342,6 +358,7 @@ pub struct BridgeStatus {
 
 /// One entry of `in` or `out`.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(
     missing_docs,
@@ -353,6 +370,7 @@ pub struct BridgeRoute {
     pub remote_prefix: Option<String>,
     pub local_topic: Option<String>,
     pub remote_topic: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(range(max = 2)))]
     pub qos: Option<u8>,
     pub retain: Option<String>,
     pub payload: Option<String>,

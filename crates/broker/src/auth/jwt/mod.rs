@@ -22,6 +22,7 @@ pub use keys::{KeyError, Keys};
 
 /// Where a client puts its token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum TokenPlace {
     /// The password.
