@@ -23,6 +23,12 @@ fn the_manual_is_what_the_function_table_says() {
     );
 }
 
+const JQ: &str = "\n## jq\n\n\
+    A weir that is built with `--features jq` has `jq(program, x [, ms])`: all results of a jq program for a value or its \
+    JSON text, as an array; `jq('.a[] | . + 1', payload)` gives `[2, 3]` for `{\"a\":[1,2]}`.\n\
+    It may run for so many milliseconds, 10000 unless given; a program that fails or does not end in time is an error \
+    (`jq`).\n`env`, `now` and `halt` are not there.\n";
+
 fn manual() -> String {
     let mut out = String::from(
         "# Functions\n\n<!-- Made from the function table by `UPDATE=1 cargo test -p weir-rules --test manual`. -->\n\n\
@@ -30,13 +36,15 @@ fn manual() -> String {
          unless the text says otherwise.\nEvery example is a test.\n",
     );
     let mut chapter = None;
-    for function in functions::all() {
+    // `jq` is there only in builds with that feature; the manual is of those without.
+    for function in functions::all().filter(|function| function.name != "jq") {
         if chapter != Some(function.category) {
             chapter = Some(function.category);
             write!(out, "\n## {}\n", function.category.title()).expect("text grows");
         }
         entry(function, &mut out);
     }
+    out.push_str(JQ);
     out
 }
 

@@ -15,6 +15,8 @@ mod decimal;
 mod encoding;
 mod foreign;
 mod hash;
+#[cfg(feature = "jq")]
+mod jq;
 mod map;
 mod math;
 mod pattern;
@@ -136,7 +138,7 @@ pub enum Body {
 }
 
 /// Every table, in the order of the manual.
-const TABLES: [&[Function]; 17] = [
+const TABLES: &[&[Function]] = &[
     math::FUNCTIONS,
     type_test::FUNCTIONS,
     conversion::FUNCTIONS,
@@ -150,6 +152,8 @@ const TABLES: [&[Function]; 17] = [
     compression::FUNCTIONS,
     bits::FUNCTIONS,
     encoding::FUNCTIONS,
+    #[cfg(feature = "jq")]
+    jq::FUNCTIONS,
     time::FUNCTIONS,
     context::FUNCTIONS,
     conditional::FUNCTIONS,
@@ -158,7 +162,7 @@ const TABLES: [&[Function]; 17] = [
 
 /// Every function, chapter by chapter.
 pub fn all() -> impl Iterator<Item = &'static Function> {
-    TABLES.into_iter().flatten()
+    TABLES.iter().copied().flatten()
 }
 
 /// The function of that name, in any case.
@@ -191,7 +195,10 @@ pub fn not_provided(name: &str) -> Option<&'static str> {
         "sparkplug_encode" | "sparkplug_decode" => {
             Some("weir does not decode Sparkplug B payloads")
         }
-        "jq" => Some("this build has no jq; use paths, FOREACH or a user function"),
+        #[cfg(not(feature = "jq"))]
+        "jq" => Some(
+            "this build has no jq (cargo's feature `jq`); use paths, FOREACH or a user function",
+        ),
         name if name.starts_with("avro_") => Some(EXTERNAL_SCHEMA),
         name if name.starts_with("emqx_rule_funcs") => Some(
             "modules of EMQX cannot be called; use the function's own name, without the module",
@@ -475,7 +482,6 @@ mod tests {
             "SCHEMA_DECODE",
             "avro_decode",
             "sparkplug_decode",
-            "jq",
         ] {
             assert!(not_provided(name).is_some(), "{name}");
             assert!(lookup(name).is_none(), "{name}");

@@ -171,7 +171,7 @@ fn two_sinks_of_one_type_need_names() {
 fn warnings(rules: &[(&str, &str)]) -> Vec<(String, String)> {
     let parts: Vec<(FileId, &str)> = rules
         .iter()
-        .map(|(id, text)| (FileId::rule(*id), *text))
+        .map(|(id, text)| (FileId::rule(id), *text))
         .collect();
     let checked = check(&files(&parts), &Files::default(), None, &Process);
     let mut found = Vec::new();
