@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use weir_rules::event::{Event, EventName, Publish, What};
-use weir_rules::script::Scripts;
+use weir_rules::script::{ScriptLimits, Scripts};
 use weir_rules::template::{Template, TemplateKind, UndefinedPolicy};
 use weir_rules::value::{Key, Object, Text, Value};
 use weir_rules::{Catalog, Diagnostic, Input, Rule, Severity, compile, json};
@@ -142,9 +143,14 @@ fn run(line: &str, zone: &TimeZone) -> Result<Answer, String> {
         .into_iter()
         .map(event)
         .collect::<Result<Vec<Event>, String>>()?;
-    let scripts = match Scripts::load(&case.udf) {
-        Ok(scripts) => Arc::new(scripts),
-        Err(errors) => {
+    // What a script gives must not depend on how busy the machine is.
+    let limits = ScriptLimits {
+        time: Duration::from_secs(2),
+        ..ScriptLimits::default()
+    };
+    let scripts = match Scripts::load_each(&case.udf, limits) {
+        (scripts, errors) if errors.is_empty() => Arc::new(scripts),
+        (_, errors) => {
             let findings = errors.iter().map(|error| Finding {
                 code: "E1011".to_owned(),
                 at: format!("{}:{}", error.line, error.column),

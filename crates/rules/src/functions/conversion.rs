@@ -32,20 +32,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
             ("str(true)", "'true'"),
             ("str(null())", "'undefined'"),
         ],
-        |call| {
-            let text = text_of(call, 0)?;
-            if text.as_bytes().len() > super::MAX_TEXT_BYTES {
-                return Err(call::too_large());
-            }
-            Ok(text.into())
-        },
+        |call| bounded(text_of(call, 0)?),
     ),
     conversion(
         "str_utf8",
         X,
         "As `str`; the text must be valid UTF-8.",
         &[("str_utf8(1)", "'1'"), ("str_utf8('é')", "'é'")],
-        |call| utf8_text_of(call, 0).map(Value::Text),
+        |call| bounded(utf8_text_of(call, 0)?),
     ),
     conversion(
         "str_utf16_le",
@@ -210,6 +204,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         },
     ),
 ];
+
+/// A text that a function has built, unless it is over the limit.
+fn bounded(text: Text) -> Result<Value, Fault> {
+    if text.as_bytes().len() > super::MAX_TEXT_BYTES {
+        return Err(call::too_large());
+    }
+    Ok(text.into())
+}
 
 /// The text of any value; that of bits, and JSON of what cannot be JSON, is a `bad_argument`.
 pub(super) fn text_of(call: &Call<'_>, index: usize) -> Result<Text, Fault> {

@@ -252,7 +252,7 @@ fn zone(call: &Call<'_>, index: usize) -> Result<TimeZone, Fault> {
         Value::Undefined => Some(0),
         Value::Int(seconds) => i32::try_from(*seconds)
             .ok()
-            .filter(|seconds| seconds.abs() < 86_400),
+            .filter(|seconds| seconds.unsigned_abs() < 86_400),
         Value::Text(text) if text.as_bytes() == b"local" => {
             return Ok(call.env.time_zone().clone());
         }

@@ -1,0 +1,149 @@
+//! What the log's files lie on.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A folder of files that only grow.
+pub trait Disk: Send + Sync + 'static {
+    /// A file that is being written.
+    type File: DiskFile;
+
+    /// The names of all files.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Reads a file from its beginning.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn read(&self, name: &str) -> io::Result<Box<dyn Read>>;
+
+    /// Makes a new, empty file; one of that name is replaced.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Cuts a file to its first `length` bytes, and makes that durable.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
+
+    /// Gives a file another name; a file of that name is replaced.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes names durable: files that were made, renamed and removed.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn sync_names(&self) -> io::Result<()>;
+}
+
+/// A file that grows.
+pub trait DiskFile: Send + 'static {
+    /// Writes at the end.
+    ///
+    /// # Errors
+    /// Of the system; then any part of the bytes may be there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns when everything that was written is on stable storage.
+    ///
+    /// # Errors
+    /// Of the system; then nobody knows what is.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A folder of the file system.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder at `path`; it is made, for its owner alone, if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        if !path.is_dir() {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true);
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.create(&path)?;
+        }
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Disk for Folder {
+    type File = File;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(File::open(self.0.join(name))?))
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(self.0.join(name))
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.0.join(name))?;
+        file.set_len(length)?;
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

@@ -1,0 +1,19 @@
+//! A log of batches that outlives crashes: what was synced is there again, whole and in order, and nothing else is
+//! taken for it.
+//!
+//! [`Committer`] takes batches from many threads and syncs once for all that wait. [`Log`] is the files: segments of
+//! frames, and a snapshot that stands for the segments before it. [`Disk`] is what the files lie on, so that tests can
+//! lose power at any moment.
+//!
+//! Never here: what a batch means, tokio.
+
+mod committer;
+mod disk;
+mod frame;
+mod log;
+#[cfg(test)]
+mod unreliable;
+
+pub use committer::{Committer, Options, Outcome};
+pub use disk::{Disk, DiskFile, Folder};
+pub use log::{Damage, Fold, Log, OpenError, Recovered};
