@@ -5,6 +5,11 @@
 
 pub mod conformance;
 mod memory;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the storage that keeps them in files comes next")
+)]
+mod records;
 mod state;
 mod ticket;
 
