@@ -2,6 +2,7 @@
 
 mod database;
 mod far_sides;
+mod killed;
 
 /// The binary under test.
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");

@@ -15,12 +15,13 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::auth::Access;
 use crate::broker::{Broker, ListenerSettings, Socket, Transport, WebSocketSettings};
-use crate::config::{Bind, Config, Listener, StartPolicy};
+use crate::config::{Bind, Config, Durable, Listener, StartPolicy};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
 use crate::reload::{AccessFiles, Certificates, Project, ReloadReport, Reloader};
+use crate::store::{Disk, Durability};
 
 /// How long clients and sinks get to finish at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -99,6 +100,9 @@ impl App {
             .banned(access.banned);
         if let Some(scram) = access.scram {
             builder = builder.mechanism(scram);
+        }
+        if let Some(storage) = storage(config, &data_dir)? {
+            builder = builder.storage(storage);
         }
         let broker = builder
             .start()
@@ -269,6 +273,35 @@ fn local(socket: &TcpListener) -> Result<SocketAddr, StartError> {
     socket
         .local_addr()
         .map_err(|error| StartError::Unusable(format!("[E1601] no local address: {error}")))
+}
+
+/// Opens the store, and says what a crash or a bad disk has left in it.
+fn storage(config: &Config, data_dir: &Path) -> Result<Option<Disk>, StartError> {
+    let durability = match config.durability {
+        Durable::Fsync => Durability::Fsync,
+        Durable::Os => Durability::Os,
+        Durable::Memory => return Ok(None),
+    };
+    let folder = data_dir.join("store");
+    let (disk, recovered) = Disk::open(&folder, durability)
+        .map_err(|error| StartError::Unusable(format!("[E1603] {}: {error}", folder.display())))?;
+    if recovered.torn_bytes > 0 {
+        tracing::info!(
+            bytes = recovered.torn_bytes,
+            "the store ended in a write that a crash has torn; it was never acknowledged"
+        );
+    }
+    for damage in &recovered.damage {
+        tracing::error!(
+            code = "E1604",
+            file = damage.file,
+            at = damage.at,
+            bytes = damage.bytes,
+            copy = damage.copy,
+            "a file of the store is damaged: what is sound is there, the rest is lost"
+        );
+    }
+    Ok(Some(disk))
 }
 
 fn lock(data_dir: &Path) -> Result<File, StartError> {

@@ -33,6 +33,8 @@ use toml_file::{Process, TomlFile};
 pub struct Config {
     /// Sessions, dead letters and last good rules; `./data` unless set.
     pub data_dir: Option<PathBuf>,
+    /// When a client hears that its message is kept.
+    pub durability: Durable,
     /// The name that rules see as `node` and that bridges use in client ids.
     pub node: Option<String>,
     /// What is logged and how.
@@ -49,6 +51,20 @@ pub struct Config {
     pub http: Http,
     /// Rules, connectors and user functions.
     pub rules: Rules,
+}
+
+/// What must outlive a crash before it is acknowledged: sessions, what is owed to them, retained messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "lowercase")]
+pub enum Durable {
+    /// It is on stable storage.
+    #[default]
+    Fsync,
+    /// The system has it: a crash of weir loses nothing, a loss of power may.
+    Os,
+    /// Nothing is kept: it ends with the process.
+    Memory,
 }
 
 /// `[log]`

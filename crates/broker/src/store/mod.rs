@@ -4,11 +4,8 @@
 //! once. Acknowledgements wait for their tickets, so a client hears nothing that a crash could take back.
 
 pub mod conformance;
+pub mod disk;
 mod memory;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the storage that keeps them in files comes next")
-)]
 mod records;
 mod state;
 mod ticket;
@@ -22,6 +19,7 @@ use crate::hooks::{Hook, Panics};
 pub use crate::core::persist::Persist;
 pub use crate::core::queue::Waiting;
 pub use crate::core::subscriptions::SubscriptionOptions;
+pub use disk::Disk;
 pub use memory::Memory;
 pub use state::{OwedState, SessionState, State};
 pub use ticket::{Done, Failed, Ticket};

@@ -76,6 +76,7 @@ pub(crate) fn encode(record: &Persist, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// When there is none, or one that this version does not know; then `bytes` is as before.
+#[cfg(test)]
 pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Persist, BadRecord> {
     let mut reader = Reader::new(bytes);
     let record = reader.record()?;

@@ -206,13 +206,12 @@ impl State {
         }
     }
 
-    /// The fewest records that make up this state.
+    /// The records that make up this state, also of what has come in part only: the rest of it may still come.
     pub fn records(&self, mut each: impl FnMut(Persist)) {
         for (client_id, session) in &self.sessions {
             session.records(client_id, &mut each);
         }
-        // The last change, so that its number is known: those to come are greater.
-        if let Some((change, topic)) = self.cleared.last() {
+        for (change, topic) in &self.cleared {
             each(Persist::RetainedCleared {
                 topic: topic.clone(),
                 change: *change,
@@ -253,7 +252,14 @@ impl SessionState {
                 packet_id: *packet_id,
             });
         }
-        for (number, owed) in self.owed() {
+        for (number, owed) in &self.owed {
+            let number = *number;
+            if owed.settled {
+                each(Persist::Settled {
+                    client_id: client_id(),
+                    number,
+                });
+            }
             if let Some(waiting) = &owed.waiting {
                 each(Persist::Owed {
                     client_id: client_id(),

@@ -107,7 +107,7 @@ mod tests {
         let error = Problem::at(&source, 20..24, "E0102", "unknown function `uper`")
             .label("did you mean `upper`?")
             .help("see `docs/functions.md`");
-        let warning = Problem::at(&source, 0..1, "W0203", "not read").severity(Severity::Warning);
+        let warning = Problem::at(&source, 0..1, "W3001", "not read").severity(Severity::Warning);
         let whole = Problem::whole("/etc/a:b.toml", "E1000", "cannot be read");
         let document = document(&[&error, &warning, &whole, &error]);
 
@@ -115,7 +115,7 @@ mod tests {
         let run = &document["runs"][0];
         assert_eq!(
             run["tool"]["driver"]["rules"],
-            json!([{ "id": "E0102" }, { "id": "E1000" }, { "id": "W0203" }])
+            json!([{ "id": "E0102" }, { "id": "E1000" }, { "id": "W3001" }])
         );
         assert_eq!(run["results"].as_array().unwrap().len(), 4);
         assert_eq!(
