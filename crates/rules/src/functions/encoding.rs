@@ -99,7 +99,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
             ("json_decode('{\"a\": 7}').a", "7"),
         ],
         |call| {
-            json::decode(call.bytes(0)?).map_err(|fault| fault.with_value(call.value(0).clone()))
+            let value = json::decode(call.bytes(0)?)
+                .map_err(|fault| fault.with_value(call.value(0).clone()))?;
+            match value {
+                Value::Array(values) if values.len() > call::MAX_ELEMENTS => Err(call::too_many()),
+                value => Ok(value),
+            }
         },
     ),
     encoding(

@@ -49,9 +49,12 @@ async fn a_remote_is_believed_by_its_ca_and_name_and_by_nothing_else() {
         path("key.pem")
     ))
     .await;
-    let bench = |protocol: &str, tls: &str| {
+    // Each with a name of its own: one that is still leaving would be taken over by the next, and come back.
+    let mut benches = 0;
+    let mut bench = |protocol: &str, tls: &str| {
+        benches += 1;
         let connector = format!(
-            "type = \"mqtt\"\nclient_id = \"weir\"\naddresses = [\"mqtts://127.0.0.1:{}\"]\nprotocol = \"{protocol}\"\n\
+            "type = \"mqtt\"\nclient_id = \"weir-{benches}\"\naddresses = [\"mqtts://127.0.0.1:{}\"]\nprotocol = \"{protocol}\"\n\
              backoff = {{ base = \"50ms\", cap = \"100ms\" }}\ntls = {tls}",
             remote.port()
         );
