@@ -90,6 +90,7 @@ impl Committer {
             options,
             make_fold: Arc::new(Box::new(make_fold)),
             folding: Arc::default(),
+            fold_at: 0,
         };
         let thread = std::thread::Builder::new()
             .name("weir-store".to_owned())
@@ -146,8 +147,8 @@ impl Drop for Committer {
 #[derive(Default)]
 struct Folding {
     running: AtomicBool,
-    /// Segment, snapshot's size, folded bytes.
-    done: Mutex<Option<(u64, u64, u64)>>,
+    /// Segment, snapshot's size, folded bytes; `None` inside: there is none.
+    done: Mutex<Option<Option<(u64, u64, u64)>>>,
 }
 
 struct Writer<D: Disk> {
@@ -157,10 +158,30 @@ struct Writer<D: Disk> {
     options: Options,
     make_fold: Arc<MakeFold>,
     folding: Arc<Folding>,
+    /// The size of the log at which a snapshot pays.
+    fold_at: u64,
+}
+
+/// Whoever still waits when the writer ends, for whatever reason, is told.
+struct LastWord(Arc<Shared>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        let left = {
+            let mut line = self.0.line.lock();
+            line.ending = true;
+            std::mem::take(&mut line.waiting)
+        };
+        for waiting in left {
+            (waiting.done)(Err(io::Error::other("the store has ended")));
+        }
+    }
 }
 
 impl<D: Disk> Writer<D> {
     fn run(mut self) {
+        let _last_word = LastWord(Arc::clone(&self.shared));
+        self.fold_at = self.worth_folding();
         while let Some(group) = self.next_group() {
             let outcome = self.write(&group);
             let count = group.len() as u64;
@@ -208,13 +229,22 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
+    fn worth_folding(&self) -> u64 {
+        self.options.fold_bytes.max(2 * self.log.snapshot_bytes())
+    }
+
     /// Ends a segment that is large enough, and begins a snapshot when one pays.
     fn tend(&mut self) {
-        if let Some((segment, snapshot, folded)) = self.folding.done.lock().take() {
-            self.log.folded(segment, snapshot, folded);
+        match self.folding.done.lock().take() {
+            Some(Some((segment, snapshot, folded))) => {
+                self.log.folded(segment, snapshot, folded);
+                self.fold_at = self.worth_folding();
+            }
+            // Tried again when there is half as much more: not with every group.
+            Some(None) => self.fold_at = self.log.bytes_to_fold() + self.options.fold_bytes / 2,
+            None => {}
         }
-        let pays =
-            self.log.bytes_to_fold() >= self.options.fold_bytes.max(2 * self.log.snapshot_bytes());
+        let pays = self.log.bytes_to_fold() >= self.fold_at;
         let fold_now = pays && !self.folding.running.load(Ordering::Acquire);
         if !fold_now && self.log.length() < self.options.segment_bytes {
             return;
@@ -234,13 +264,107 @@ impl<D: Disk> Writer<D> {
         );
         let thread = std::thread::Builder::new().name("weir-fold".to_owned());
         let started = thread.spawn(move || {
-            if let Ok((snapshot, folded)) = fold(&*disk, segment, make()) {
-                *folding.done.lock() = Some((segment, snapshot, folded));
-            }
+            let made = fold(&*disk, segment, make()).ok();
+            let made = made.map(|(snapshot, folded)| (segment, snapshot, folded));
+            *folding.done.lock() = Some(made);
             folding.running.store(false, Ordering::Release);
         });
         if started.is_err() {
             self.folding.running.store(false, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::disk::Folder;
+
+    struct Nothing;
+
+    impl Fold for Nothing {
+        fn take(&mut self, _: &[u8]) {}
+
+        fn give(self: Box<Self>, _: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+            Err(io::Error::other("it cannot be made"))
+        }
+    }
+
+    fn committer(folder: &std::path::Path, options: Options) -> Committer {
+        let disk = Arc::new(Folder::open(folder).unwrap());
+        let (log, _) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        Committer::start(log, disk, options, || Box::new(Nothing)).unwrap()
+    }
+
+    fn in_the_log(folder: &std::path::Path) -> Vec<Vec<u8>> {
+        let disk = Arc::new(Folder::open(folder).unwrap());
+        let mut batches = Vec::new();
+        Log::open(disk, &mut |batch| batches.push(batch.to_vec())).unwrap();
+        batches
+    }
+
+    #[test]
+    fn batches_of_many_threads_are_all_there_in_the_order_of_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = committer(folder.path(), Options::default());
+        std::thread::scope(|scope| {
+            for thread in 0..8_u8 {
+                let committer = &committer;
+                scope.spawn(move || {
+                    let (told, kept) = channel();
+                    for number in 0..50 {
+                        let told = told.clone();
+                        committer.commit(vec![thread, number], move |outcome| {
+                            told.send(outcome).unwrap()
+                        });
+                    }
+                    for _ in 0..50 {
+                        kept.recv().unwrap().unwrap();
+                    }
+                });
+            }
+        });
+        let (batches, syncs) = committer.counts();
+        assert_eq!(batches, 400);
+        assert!(syncs < 400, "one sync serves many: {syncs}");
+        drop(committer);
+        let found = in_the_log(folder.path());
+        assert_eq!(found.len(), 400);
+        for thread in 0..8 {
+            let own = found.iter().filter(|batch| batch[0] == thread);
+            assert!(own.map(|batch| batch[1]).is_sorted(), "thread {thread}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_made_is_not_tried_with_every_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            fold_bytes: 4096,
+            ..Options::default()
+        };
+        let committer = committer(folder.path(), options);
+        let (told, kept) = channel();
+        for _ in 0..200 {
+            let told = told.clone();
+            committer.commit(vec![7; 100], move |outcome| told.send(outcome).unwrap());
+            kept.recv().unwrap().unwrap();
+        }
+        drop(committer);
+        let files = std::fs::read_dir(folder.path()).unwrap().count();
+        assert!(files < 20, "{files} files");
+        assert_eq!(in_the_log(folder.path()).len(), 200);
+    }
+
+    #[test]
+    fn who_comes_after_the_end_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = committer(folder.path(), Options::default());
+        committer.end();
+        let (told, kept) = channel();
+        committer.commit(vec![1], move |outcome| told.send(outcome).unwrap());
+        assert!(kept.recv().unwrap().is_err());
     }
 }

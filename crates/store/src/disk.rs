@@ -116,7 +116,10 @@ impl Disk for Folder {
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(self.0.join(name))
+        let path = self.0.join(name);
+        drop(options.open(&path)?);
+        // What is written goes to the end, also after the file was cut.
+        OpenOptions::new().append(true).open(path)
     }
 
     fn truncate(&self, name: &str, length: u64) -> io::Result<()> {

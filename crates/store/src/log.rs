@@ -206,9 +206,7 @@ impl<D: Disk> Log<D> {
         if let Err(error) = self.file.append(&self.buffer) {
             // A part of it may be there: it must not stand before what comes next.
             let name = name_of(SEGMENT, self.segment);
-            if self.disk.truncate(&name, self.length).is_err() || self.reopen().is_err() {
-                self.broken = true;
-            }
+            self.broken = self.disk.truncate(&name, self.length).is_err();
             return Err(error);
         }
         self.length += self.buffer.len() as u64;
