@@ -151,6 +151,16 @@ struct Folding {
     done: Mutex<Option<Option<(u64, u64, u64)>>>,
 }
 
+/// Says what became of a snapshot, however its thread ends.
+struct FoldEnds(Arc<Folding>, Option<(u64, u64, u64)>);
+
+impl Drop for FoldEnds {
+    fn drop(&mut self) {
+        *self.0.done.lock() = Some(self.1);
+        self.0.running.store(false, Ordering::Release);
+    }
+}
+
 struct Writer<D: Disk> {
     shared: Arc<Shared>,
     log: Log<D>,
@@ -264,13 +274,13 @@ impl<D: Disk> Writer<D> {
         );
         let thread = std::thread::Builder::new().name("weir-fold".to_owned());
         let started = thread.spawn(move || {
+            // Also after a panic: the next one may be made.
+            let mut end = FoldEnds(folding, None);
             let made = fold(&*disk, segment, make()).ok();
-            let made = made.map(|(snapshot, folded)| (segment, snapshot, folded));
-            *folding.done.lock() = Some(made);
-            folding.running.store(false, Ordering::Release);
+            end.1 = made.map(|(snapshot, folded)| (segment, snapshot, folded));
         });
         if started.is_err() {
-            self.folding.running.store(false, Ordering::Release);
+            drop(FoldEnds(Arc::clone(&self.folding), None));
         }
     }
 }

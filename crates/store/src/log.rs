@@ -408,21 +408,40 @@ struct Reader<'d, D: Disk> {
 }
 
 impl<D: Disk> Reader<'_, D> {
+    /// The frames of a file; `None` where a crash came before anything was written to it.
     fn frames(&self, name: &str) -> Result<Option<Frames<Box<dyn io::Read>>>, OpenError> {
         let file = self.disk.read(name).map_err(OpenError::io(name))?;
         let mut frames = Frames::new(file);
         let head = frames.peek(MAGIC.len()).map_err(OpenError::io(name))?;
-        if head == MAGIC {
-            frames.skip(MAGIC.len());
-            return Ok(Some(frames));
-        }
-        // A crash may have come before the head was written.
-        if head.len() < MAGIC.len() || head.iter().all(|byte| *byte == 0) {
+        let (kind, version) = (&MAGIC[..MAGIC.len() - 1], MAGIC[MAGIC.len() - 1]);
+        if head.len() < MAGIC.len() {
             return Ok(None);
         }
-        Err(OpenError::Version {
-            name: name.to_owned(),
-        })
+        if head.starts_with(kind) && head.last() != Some(&version) {
+            return Err(OpenError::Version {
+                name: name.to_owned(),
+            });
+        }
+        if head == MAGIC || !self.is_zero(name)? {
+            // A head that is none of ours is damage like any other: the reader finds it in front of the first frame.
+            if head == MAGIC {
+                frames.skip(MAGIC.len());
+            }
+            return Ok(Some(frames));
+        }
+        Ok(None)
+    }
+
+    fn is_zero(&self, name: &str) -> Result<bool, OpenError> {
+        let mut file = self.disk.read(name).map_err(OpenError::io(name))?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer).map_err(OpenError::io(name))? {
+                0 => return Ok(true),
+                count if buffer[..count].iter().any(|byte| *byte != 0) => return Ok(false),
+                _ => {}
+            }
+        }
     }
 
     /// Whether nothing was ever written to a file.

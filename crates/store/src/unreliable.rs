@@ -331,7 +331,9 @@ fn a_flipped_byte_loses_no_other_batch_and_is_never_silent() {
         if bytes <= 8 {
             continue;
         }
-        disk.flip(name, rng.random_range(8..bytes));
+        // The last byte of the head is the version: another one is refused by name.
+        let at = rng.random_range(0..bytes - 1);
+        disk.flip(name, if at < 7 { at } else { at + 1 });
         let (_, found, recovered) = open(&disk, seed);
         let lost = kept.iter().filter(|number| !found.contains(number)).count();
         assert!(lost <= 1, "seed {seed}: {lost} batches are lost");
