@@ -346,6 +346,13 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
 }
 
+/// A huge page is zeroed when it is first touched: milliseconds in which every connection of a thread stands still, because
+/// one of them has subscribed to much. Also the memory of many small connections is less without them.
+fn without_huge_pages() {
+    // Where the system has none, or says no, it goes on as it is.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// Resolves when `--timeout` has passed.
 async fn deadline(common: &Common) {
     match common.timeout {

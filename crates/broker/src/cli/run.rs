@@ -32,6 +32,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         return Exit::ConfigInvalid;
     }
     super::raise_file_limit();
+    super::without_huge_pages();
     super::on_a_runtime(serve(common, &config, file.as_deref()))
 }
 

@@ -29,7 +29,7 @@ use crate::net::wire::SocketWriter;
 const EVENTS: usize = 512;
 
 /// Connections that are accepted at once: those that are open get their turn between.
-const ACCEPTS: usize = 32;
+const ACCEPTS: usize = 8;
 
 /// The tokens of listening sockets have this bit, and the place among them below it.
 const LISTENER: u64 = 1 << 63;
@@ -620,6 +620,8 @@ impl Core {
     }
 
     fn take_events(&mut self, events: &[epoll::Event]) {
+        // Newcomers stand behind those who are here already: a crowd at the door is not felt inside.
+        let mut callers = None;
         for event in events {
             // Copied out: the kernel's layout leaves them unaligned.
             let epoll::Event { flags, data, .. } = *event;
@@ -628,7 +630,9 @@ impl Core {
                 continue;
             }
             if token & LISTENER != 0 {
-                self.accept(place_of(token));
+                if let Some(before) = callers.replace(place_of(token)) {
+                    self.accept(before);
+                }
                 continue;
             }
             let mut happened = 0;
@@ -643,6 +647,9 @@ impl Core {
                 happened |= READABLE | WRITABLE | CLOSED;
             }
             self.tell(token, happened);
+        }
+        if let Some(place) = callers {
+            self.accept(place);
         }
     }
 
