@@ -46,7 +46,9 @@ fn kill(id: u32) {
 /// How much address space a process may take.
 fn address_space(id: u32) -> u64 {
     let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max address space"));
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max address space"));
     let soft = line.unwrap().split_whitespace().nth(3).unwrap();
     soft.parse().unwrap()
 }
@@ -54,7 +56,10 @@ fn address_space(id: u32) -> u64 {
 #[test]
 fn results_come_back_in_their_order_and_a_process_serves_many_programs() {
     let processes = processes();
-    assert_eq!(run(&processes, ".", "[1,2.5]", 10_000).unwrap(), [b"[1,2.5]"]);
+    assert_eq!(
+        run(&processes, ".", "[1,2.5]", 10_000).unwrap(),
+        [b"[1,2.5]"]
+    );
     let served = processes.idle();
     assert_eq!(served.len(), 1);
     assert!(run(&processes, "empty", "1", 10_000).unwrap().is_empty());
@@ -75,7 +80,10 @@ fn errors_of_a_program_come_back_and_leave_the_process_alone() {
         ("env", "a rule cannot ask for this"),
         ("halt", "a rule cannot ask for this"),
         ("\"x\" | halt_error", "a rule cannot ask for this"),
-        ("repeat(\"xxxxxxxxxxxxxxxx\")", "the results would be over 4 MiB"),
+        (
+            "repeat(\"xxxxxxxxxxxxxxxx\")",
+            "the results would be over 4 MiB",
+        ),
     ] {
         let error = error(&processes, program, 10_000);
         assert!(error.contains(said), "{program}: {error}");
@@ -93,11 +101,18 @@ fn what_recurses_without_end_is_an_error_that_says_so() {
         "reduce range(1000000) as $i (1; [.])",
         "[recurse([.])] | length",
     ] {
-        let error = error(&processes, program, 10_000);
-        let said = ["recursed too deeply", "more than 256 MiB of memory", "ran longer than"];
-        assert!(said.iter().any(|said| error.contains(said)), "{program}: {error}");
+        let error = error(&processes, program, 60_000);
+        let said = [
+            "recursed too deeply",
+            "more than 256 MiB of memory",
+            "ran longer than",
+        ];
+        assert!(
+            said.iter().any(|said| error.contains(said)),
+            "{program}: {error}"
+        );
     }
-    let error = error(&processes, "def f: 1 + f; f", 10_000);
+    let error = error(&processes, "def f: 1 + f; f", 60_000);
     assert_eq!(error, "the jq program recursed too deeply");
 }
 
@@ -110,7 +125,7 @@ fn what_takes_all_memory_is_an_error_that_says_so() {
         "\"x\" * 1000000000",
         "reduce range(64) as $i (\"xxxxxxxxxxxxxxxx\"; . + .)",
     ] {
-        let error = error(&processes, program, 10_000);
+        let error = error(&processes, program, 60_000);
         let memory = "the jq program took more than 256 MiB of memory";
         assert_eq!(error, memory, "{program}");
     }
@@ -122,14 +137,23 @@ fn the_limit_of_memory_is_one_of_the_process() {
     run(&processes, ".", "1", 10_000).unwrap();
     for id in processes.idle() {
         // Its stack and the program's own text come on top; nothing that an allocator reserves ahead does.
-        assert!(address_space(id) < 1024 * 1024 * 1024, "{}", address_space(id));
+        assert!(
+            address_space(id) < 1024 * 1024 * 1024,
+            "{}",
+            address_space(id)
+        );
     }
 }
 
 #[test]
 fn what_never_ends_is_ended() {
     let processes = processes();
-    for program in ["def f: f; f", "last(repeat(.))", "until(false; .)", "range(1e18) | empty"] {
+    for program in [
+        "def f: f; f",
+        "last(repeat(.))",
+        "until(false; .)",
+        "range(1e18) | empty",
+    ] {
         let error = error(&processes, program, 100);
         assert_eq!(error, "the jq program ran longer than 100 ms", "{program}");
     }
@@ -140,12 +164,15 @@ fn what_never_ends_is_ended() {
 fn the_largest_inputs_and_results_pass() {
     let processes = processes();
     let ones = format!("[{}1]", "1,".repeat(1_500_000));
-    let same = run(&processes, ".", &ones, 10_000).unwrap();
+    let same = run(&processes, ".", &ones, 60_000).unwrap();
     assert_eq!(same.len(), 1);
     assert!(same[0] == ones.as_bytes());
-    assert_eq!(run(&processes, ".[]", &ones, 10_000).unwrap().len(), 1_500_001);
+    assert_eq!(
+        run(&processes, ".[]", &ones, 60_000).unwrap().len(),
+        1_500_001
+    );
     let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
-    assert!(run(&processes, ".", &deep, 10_000).unwrap()[0] == deep.as_bytes());
+    assert!(run(&processes, ".", &deep, 60_000).unwrap()[0] == deep.as_bytes());
 }
 
 #[test]
@@ -205,7 +232,7 @@ fn who_finds_no_place_in_time_is_told_so() {
     let processes = processes();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| run(&processes, "def f: f; f", "1", 5_000).unwrap_err());
+            scope.spawn(|| run(&processes, "def f: f; f", "1", 2_000).unwrap_err());
         }
         while processes.busy() < 4 {
             std::thread::yield_now();
@@ -266,7 +293,10 @@ async fn the_processes_end_with_their_owner() {
 #[test]
 fn a_program_that_is_no_weir_is_an_error_that_says_so() {
     for (program, said) in [
-        ("/bin/true", "is no weir of this version with the feature `jq`"),
+        (
+            "/bin/true",
+            "is no weir of this version with the feature `jq`",
+        ),
         ("/nowhere/weir", "cannot be started"),
     ] {
         let processes = Processes::default();

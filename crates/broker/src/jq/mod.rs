@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use weir_rules::functions::jq::{Answer, Ask, Runner};
 
-use worker::{GREETING, MAX_ANSWER_BYTES, MAX_MEMORY_MIB};
+use worker::{GREETING, MAX_ANSWER_BYTES, MAX_MEMORY_MIB, STARTED};
 
 /// How many programs run at a time; more wait for their turn.
 const MOST_PROCESSES: usize = 4;
@@ -97,15 +97,31 @@ impl Runner for Processes {
                 ask.limit_ms
             ));
         };
-        let mut process = place.process(program)?;
-        let ended = match process.run(ask, Instant::now() + limit) {
+        let mut until = Instant::now() + limit;
+        let waiting = place.process.take().map(|idle| idle.begin(ask, until));
+        let mut process = match waiting {
+            Some(Ok(process)) => process,
+            Some(Err((process, Ended::Late))) => {
+                return Err(process.why(&Ended::Late, ask.limit_ms));
+            }
+            // None has waited, or it was killed meanwhile: the time of the program begins with the new one.
+            None | Some(Err((_, Ended::Gone))) => {
+                let process = Process::start(program)
+                    .map_err(|error| format!("`{} jq-worker` {error}", program.display()))?;
+                until = Instant::now() + limit;
+                match process.begin(ask, until) {
+                    Ok(process) => process,
+                    Err((process, ended)) => return Err(process.why(&ended, ask.limit_ms)),
+                }
+            }
+        };
+        match process.answer(until) {
             Ok(answer) => {
                 place.process = Some(process);
-                return answer;
+                answer
             }
-            Err(ended) => ended,
-        };
-        Err(process.why(&ended, ask.limit_ms))
+            Err(ended) => Err(process.why(&ended, ask.limit_ms)),
+        }
     }
 }
 
@@ -132,19 +148,6 @@ impl Pool {
 struct Place<'a> {
     pool: &'a Pool,
     process: Option<Process>,
-}
-
-impl Place<'_> {
-    /// The process that waits at this place, or a new one.
-    fn process(&mut self, program: &Path) -> Result<Process, String> {
-        if let Some(mut process) = self.process.take()
-            && process.lives()
-        {
-            return Ok(process);
-        }
-        Process::start(program)
-            .map_err(|error| format!("`{} jq-worker` {error}", program.display()))
-    }
 }
 
 impl Drop for Place<'_> {
@@ -211,13 +214,20 @@ impl Process {
         }
     }
 
-    /// Whether the process is still there.
-    fn lives(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// Hands a program over; the process comes back when it has begun with it.
+    fn begin(mut self, ask: Ask<'_>, until: Instant) -> Result<Self, (Self, Ended)> {
+        let mut said = [0];
+        let begun = self
+            .write(&worker::request(ask), until)
+            .and_then(|()| self.read(&mut said, until));
+        match begun {
+            Ok(()) if said == [STARTED] => Ok(self),
+            Ok(()) => Err((self, Ended::Gone)),
+            Err(ended) => Err((self, ended)),
+        }
     }
 
-    fn run(&mut self, ask: Ask<'_>, until: Instant) -> Result<Answer, Ended> {
-        self.write(&worker::request(ask), until)?;
+    fn answer(&mut self, until: Instant) -> Result<Answer, Ended> {
         let mut head = [0; 5];
         self.read(&mut head, until)?;
         let [kind, length @ ..] = head;

@@ -3,8 +3,8 @@
 //! Requests come on its standard input, answers go to its standard output, in frames:
 //!
 //! - request: milliseconds, length of the program, length of the input (`u32`, little-endian), program, input
-//! - answer: 0 and all results, or 1 and the error; the length of what follows (`u32`). A result is its length and its
-//!   JSON text.
+//! - answer: [`STARTED`] when the program begins; then 0 and all results, or 1 and the error; the length of what follows
+//!   (`u32`). A result is its length and its JSON text.
 //!
 //! When the standard input ends, so does the process, whatever it is doing.
 
@@ -21,6 +21,8 @@ use weir_rules::functions::jq::{Answer, Ask, Programs};
 pub(crate) const COMMAND: &str = "jq-worker";
 /// What the process says when it is ready. It changes with the frames.
 pub(crate) const GREETING: &[u8; 10] = b"weir-jq/1\n";
+/// What the process says when it begins with a program: whoever hears less has lost an idle process, not a program.
+pub(crate) const STARTED: u8 = 2;
 /// How much memory a program may take, beside what weir itself has at its start and beside the stack.
 pub(crate) const MAX_MEMORY_MIB: u64 = 256;
 /// jaq calls itself for each level of a program that is not a tail call.
@@ -60,6 +62,9 @@ pub(crate) fn serve() -> ExitCode {
             let mut programs = Programs::default();
             while let Ok(request) = to_run.recv() {
                 allow_cpu(Duration::from_millis(request.limit_ms.into()));
+                if say(&[STARTED]).is_err() {
+                    return;
+                }
                 let answer = programs.run(&request.program, &request.input);
                 if say(&framed(&answer)).is_err() {
                     return;
