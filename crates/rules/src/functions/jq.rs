@@ -180,7 +180,8 @@ fn nesting(program: &str) -> usize {
             _ if in_comment => in_comment = byte != b'\n',
             b'"' => in_string = !in_string,
             b'\\' if in_string => {
-                if bytes.next() == Some(b'(') {
+                let interpolates = bytes.next() == Some(b'(');
+                if interpolates {
                     open.push(true);
                     in_string = false;
                 }
