@@ -27,6 +27,7 @@ fmt-check:
 
 lint: ## clippy with warnings denied; shellcheck and cargo-deny where installed
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy -p weir-rules -p weir --features weir/jq --lib --bins --test jq --test functions --locked -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/* .ci/run; \
 	else echo 'shellcheck is not installed: the shell scripts were not checked'; fi
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \

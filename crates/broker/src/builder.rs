@@ -50,6 +50,8 @@ pub struct BrokerBuilder {
     hooks: Hooks,
     addresses: Option<AddressSettings>,
     storage: Option<Arc<dyn Storage>>,
+    #[cfg(feature = "jq")]
+    jq_program: Option<std::path::PathBuf>,
 }
 
 #[derive(Clone)]
@@ -191,6 +193,17 @@ impl BrokerBuilder {
         self
     }
 
+    /// The program that runs jq programs for the rules' function `jq`: a `weir` of this version that was built with the
+    /// feature `jq`, or any program that calls [`cli::main`](crate::cli::main) when its first argument is `jq-worker`.
+    ///
+    /// It is started a few times, on demand, and bounds its own memory and stack: what a jq program does harms it alone.
+    /// Without, and where this process is not `weir` itself, the function is an error.
+    #[cfg(feature = "jq")]
+    pub fn jq_program(mut self, program: impl Into<std::path::PathBuf>) -> Self {
+        self.jq_program = Some(program.into());
+        self
+    }
+
     /// Listens for MQTT over TCP on `address`, a name or a number with a port; port 0 takes a free one.
     ///
     /// Clients without credentials are admitted only on loopback. May be called several times.
@@ -236,6 +249,10 @@ impl BrokerBuilder {
             let world = World::new("weir", TimeZone::UTC);
             Arc::new(Pipeline::new(world))
         });
+        #[cfg(feature = "jq")]
+        if let Some(program) = &self.jq_program {
+            pipeline.world().set_jq_program(program.clone());
+        }
         let authenticator = self.authenticator.clone();
         let mut hooks = self.hooks.clone();
         // Each start counts for itself.

@@ -44,6 +44,9 @@ mod driver;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod hooks;
+#[cfg(feature = "jq")]
+#[doc(hidden)]
+pub mod jq;
 mod net;
 #[doc(hidden)]
 pub mod pipeline;

@@ -65,6 +65,7 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         scripts: &catalog.scripts,
         needs: PathSet::default(),
         uses_scripts: false,
+        waits: false,
         shared: vec![false; layout.slots()],
     };
     let mut slots: Vec<Option<Eval>> = Vec::with_capacity(layout.slots());
@@ -156,6 +157,7 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
     let Compiler {
         needs,
         uses_scripts,
+        waits,
         shared,
         ..
     } = compiler;
@@ -176,6 +178,7 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         terms,
         needs,
         uses_scripts,
+        waits,
         explain,
     }
 }

@@ -20,6 +20,11 @@ pub trait Env {
     fn store(&mut self) -> &mut dyn Store;
     /// The store of this one evaluation (`proc_dict_*`); empty at its start.
     fn scratch(&mut self) -> &mut dyn Store;
+    /// What runs the programs of the function `jq`. Without: they are errors.
+    #[cfg(feature = "jq")]
+    fn jq(&self) -> Option<&dyn crate::functions::jq::Runner> {
+        None
+    }
 }
 
 /// A key-value store; keys are compared strictly (rule-SQL §5.1).

@@ -31,6 +31,8 @@ pub struct Rule {
     pub(crate) terms: Vec<ConditionTerm>,
     pub(crate) needs: PathSet,
     pub(crate) uses_scripts: bool,
+    /// It calls a function that may take long.
+    pub(crate) waits: bool,
     pub(crate) explain: Explain,
 }
 
@@ -94,9 +96,15 @@ impl Rule {
         &self.needs
     }
 
-    /// Whether the rule calls user functions: such a rule is not evaluated on a connection's task.
+    /// Whether the rule calls user functions.
     pub const fn uses_scripts(&self) -> bool {
         self.uses_scripts
+    }
+
+    /// Whether it may take milliseconds or more: it calls user functions or `jq`. Such a rule does not hold up a thread
+    /// that has other connections.
+    pub const fn may_take_long(&self) -> bool {
+        self.uses_scripts || self.waits
     }
 
     /// The statement.

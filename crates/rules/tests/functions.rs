@@ -66,6 +66,22 @@ impl Env for World {
     fn scratch(&mut self) -> &mut dyn Store {
         &mut self.scratch
     }
+
+    #[cfg(feature = "jq")]
+    fn jq(&self) -> Option<&dyn functions::jq::Runner> {
+        Some(&Here)
+    }
+}
+
+/// Runs the harmless jq programs of these tests in their own process.
+#[cfg(feature = "jq")]
+struct Here;
+
+#[cfg(feature = "jq")]
+impl functions::jq::Runner for Here {
+    fn run(&self, ask: functions::jq::Ask<'_>) -> functions::jq::Answer {
+        functions::jq::Programs::default().run(ask.program, ask.input)
+    }
 }
 
 impl Store for Entries {
@@ -527,5 +543,90 @@ proptest! {
         let step = 10_f64.powi(-i32::try_from(decimals).unwrap());
         // Half a step, and what reading the text back rounds.
         prop_assert!((back - x).abs() <= step / 2.0 + x.abs() * f64::EPSILON, "{} for {}", back, x);
+    }
+}
+
+#[cfg(feature = "jq")]
+mod jq {
+    use super::*;
+
+    #[test]
+    fn a_literal_program_that_is_none_does_not_compile() {
+        for (program, said) in [
+            ("{", "not a jq program"),
+            ("nope", "jq does not know `nope`"),
+            (&"(".repeat(200), "deeper than 128"),
+            (&"-".repeat(20_000), "over 8 KiB"),
+        ] {
+            let sql = format!("SELECT jq('{program}', payload) AS r FROM \"t\"");
+            let errors = compile(&sql, &Catalog::default()).unwrap_err();
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            assert!(errors[0].message.contains(said), "{}", errors[0].message);
+        }
+    }
+
+    #[test]
+    fn a_computed_program_is_an_error_when_it_runs() {
+        for (program, said) in [
+            ("{", "not a jq program"),
+            (&"(".repeat(200), "deeper than 128"),
+            (&"-".repeat(20_000), "over 8 KiB"),
+        ] {
+            let fault = call("jq", &[program.into(), 1.into()]).unwrap_err();
+            assert_eq!(fault.kind(), ErrorKind::Jq, "{}", fault.message());
+            assert!(fault.message().contains(said), "{}", fault.message());
+        }
+    }
+
+    #[test]
+    fn an_input_over_its_bound_is_refused() {
+        let text = |length| vec![b' '; length];
+        let run = |input: Vec<u8>| call("jq", &[".".into(), Value::Text(input.into())]);
+        let mut fits = text(4 * 1024 * 1024);
+        fits[0] = b'7';
+        let answer = run(fits.clone()).unwrap();
+        assert!(same(&answer, &vec![7.into()].into()));
+        fits.push(b' ');
+        assert_eq!(run(fits).unwrap_err().message(), "the input is over 4 MiB");
+    }
+
+    #[test]
+    fn where_nothing_runs_programs_the_error_says_what_to_do() {
+        struct Nobody(World);
+        impl Env for Nobody {
+            fn now_ns(&self) -> i128 {
+                self.0.now_ns()
+            }
+            fn random(&mut self) -> u64 {
+                self.0.random()
+            }
+            fn time_zone(&self) -> &TimeZone {
+                self.0.time_zone()
+            }
+            fn node(&self) -> &str {
+                "n"
+            }
+            fn hostname(&self) -> &str {
+                "h"
+            }
+            fn variable(&self, _name: &str) -> Option<String> {
+                None
+            }
+            fn store(&mut self) -> &mut dyn Store {
+                self.0.store()
+            }
+            fn scratch(&mut self) -> &mut dyn Store {
+                self.0.scratch()
+            }
+        }
+        let event = Event::publish("t", "");
+        let (rule, _) = compile("SELECT jq('.', 1) AS r FROM \"t\"", &Catalog::default()).unwrap();
+        assert!(rule.may_take_long());
+        let input = Input::new(&event, rule.needs());
+        let error = rule
+            .evaluate(&input, "r", &mut Nobody(World::new()))
+            .unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Jq);
+        assert!(error.message.contains("jq_program"), "{error}");
     }
 }

@@ -26,8 +26,12 @@ fn the_manual_is_what_the_function_table_says() {
 const JQ: &str = "\n## jq\n\n\
     A weir that is built with `--features jq` has `jq(program, x [, ms])`: all results of a jq program for a value or its \
     JSON text, as an array; `jq('.a[] | . + 1', payload)` gives `[2, 3]` for `{\"a\":[1,2]}`.\n\
-    It may run for so many milliseconds, 10000 unless given; a program that fails or does not end in time is an error \
-    (`jq`).\n`env`, `now` and `halt` are not there.\n";
+    A program that is a literal is checked with the rule (E0104).\n\
+    It may run for so many milliseconds, 10000 unless given and at most; whoever publishes waits for it, so give less where \
+    a program may be slow. It may take 256 MiB of memory; program, input and all results are at most 8 KiB, 4 MiB and \
+    4 MiB.\nA program that fails, recurses too deeply or goes over a limit is an error (`jq`) that names the limit, and \
+    harms nothing else: it runs in a process of its own. Four run at a time, and more wait for their turn, at most as long \
+    as they may run.\n`env`, `now`, `halt`, `input` and `stderr` are not there.\n";
 
 fn manual() -> String {
     let mut out = String::from(

@@ -167,6 +167,10 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Run jq programs for the weir that has started this
+    #[cfg(feature = "jq")]
+    #[command(hide = true)]
+    JqWorker,
 }
 
 /// Runs the command line of this process.
@@ -174,6 +178,8 @@ pub fn main() -> ExitCode {
     // One TLS provider for the whole process; an error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
+    #[cfg(feature = "jq")]
+    crate::jq::this_process_is_weir();
     let common = cli.common;
     let exit = match cli.command {
         Command::Run(args) => run::run(&common, &args),
@@ -201,6 +207,8 @@ pub fn main() -> ExitCode {
             out(&String::from_utf8_lossy(&script));
             Exit::Ok
         }
+        #[cfg(feature = "jq")]
+        Command::JqWorker => return crate::jq::worker::serve(),
     };
     exit.into()
 }

@@ -89,7 +89,7 @@ pub struct Matched {
     rules: MatchedRules<LiveRule>,
     /// The set that the rules belong to: what they republish is matched against the same one.
     live: Arc<Live>,
-    /// There are many rules, or one that runs a script.
+    /// There are many rules, or one that runs a script or a jq program.
     heavy: bool,
 }
 
@@ -281,9 +281,9 @@ impl Pipeline {
     pub fn matched(&self, topic: &str) -> Option<Arc<Matched>> {
         let live = self.live.load_full();
         let rules = live.rules.matching(topic)?;
-        let scripts = rules.rules.iter().any(|rule| rule.rule.uses_scripts());
+        let slow = rules.rules.iter().any(|rule| rule.rule.may_take_long());
         Some(Arc::new(Matched {
-            heavy: scripts || rules.rules.len() > FEW_RULES,
+            heavy: slow || rules.rules.len() > FEW_RULES,
             rules,
             live,
         }))
@@ -375,8 +375,8 @@ impl Pipeline {
                 Some(_) => rule.rule.evaluate_passed(&input, &rule.id, &mut moment),
                 None => rule.rule.evaluate(&input, &rule.id, &mut moment),
             };
-            let result = if rule.rule.uses_scripts() {
-                // A script may take milliseconds: the runtime gives this thread's other connections away meanwhile.
+            let result = if rule.rule.may_take_long() {
+                // A script or a jq program may take milliseconds: the runtime gives this thread's other connections away meanwhile.
                 flush::around_blocking(evaluate)
             } else {
                 evaluate()

@@ -21,6 +21,8 @@ pub struct World {
     time_zone: TimeZone,
     store: Arc<Mutex<Entries>>,
     clock: Clock,
+    #[cfg(feature = "jq")]
+    jq: crate::jq::Processes,
 }
 
 #[derive(Clone, Copy)]
@@ -41,6 +43,8 @@ impl World {
             time_zone,
             store: Arc::default(),
             clock: Clock::System,
+            #[cfg(feature = "jq")]
+            jq: crate::jq::Processes::default(),
         }
     }
 
@@ -64,6 +68,12 @@ impl World {
     /// This broker's name.
     pub fn node(&self) -> &Arc<str> {
         &self.node
+    }
+
+    /// Names the program that runs jq programs; the first name counts.
+    #[cfg(feature = "jq")]
+    pub(crate) fn set_jq_program(&self, program: std::path::PathBuf) {
+        self.jq.set_program(program);
     }
 
     /// What one evaluation sees.
@@ -139,6 +149,11 @@ impl Env for Moment<'_> {
 
     fn scratch(&mut self) -> &mut dyn Store {
         self.scratch.get_or_insert_default()
+    }
+
+    #[cfg(feature = "jq")]
+    fn jq(&self) -> Option<&dyn weir_rules::functions::jq::Runner> {
+        Some(&self.world.jq)
     }
 }
 

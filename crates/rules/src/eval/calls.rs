@@ -25,6 +25,7 @@ impl Compiler<'_> {
         match functions::lookup(&call.name) {
             Some(function) => match function.body {
                 Body::Strict(body) => {
+                    self.waits |= function.waits;
                     let keeps = function.purity == Purity::Impure;
                     strict(body, args, prepared(function, &call.args), keeps, at)
                 }

@@ -132,6 +132,8 @@ pub(crate) struct Compiler<'c> {
     pub(crate) needs: PathSet,
     /// Whether a user function is called.
     pub(crate) uses_scripts: bool,
+    /// It calls a function that may take long.
+    pub(crate) waits: bool,
     /// The slots that names refer to.
     pub(crate) shared: Vec<bool>,
 }

@@ -16,7 +16,7 @@ mod encoding;
 mod foreign;
 mod hash;
 #[cfg(feature = "jq")]
-mod jq;
+pub mod jq;
 mod map;
 mod math;
 mod pattern;
@@ -53,6 +53,8 @@ pub struct Function {
     pub examples: &'static [(&'static str, &'static str)],
     /// Whether a call with literal arguments may be folded when the rule is compiled.
     pub purity: Purity,
+    /// Whether a call may take longer than a thread with connections should.
+    pub waits: bool,
     /// What computes the result.
     pub body: Body,
 }
@@ -107,6 +109,9 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// A regular expression; a literal one is compiled with the rule.
     Regex,
+    /// A jq program; a literal one is parsed with the rule.
+    #[cfg(feature = "jq")]
+    JqProgram,
     /// An MQTT topic filter.
     TopicFilter,
 }
@@ -288,6 +293,7 @@ impl Function {
             doc,
             examples,
             purity: Purity::Pure,
+            waits: false,
             body: Body::Strict(body),
         }
     }
@@ -307,12 +313,19 @@ impl Function {
             doc,
             examples,
             purity: Purity::Pure,
+            waits: false,
             body: Body::Lazy(body),
         }
     }
 
     const fn reads(mut self) -> Self {
         self.purity = Purity::Reads;
+        self
+    }
+
+    #[cfg(feature = "jq")]
+    const fn waits(mut self) -> Self {
+        self.waits = true;
         self
     }
 
@@ -413,6 +426,12 @@ impl Kind {
                     .map(drop)
                     .map_err(|e| format!("is not a regular expression: {e}"));
             }
+            #[cfg(feature = "jq")]
+            (Self::JqProgram, Value::Bool(_)) => return Ok(()),
+            #[cfg(feature = "jq")]
+            (Self::JqProgram, Value::Text(text)) => {
+                return jq::check(text.as_str().ok_or("must be valid UTF-8")?);
+            }
             (Self::TopicFilter, Value::Text(text)) => {
                 let filter = text.as_str().ok_or("must be valid UTF-8")?;
                 return weir_mqtt::topic::TopicFilter::parse(filter)
@@ -433,6 +452,8 @@ impl Kind {
             }
             (Self::Regex, _) => "a regular expression",
             (Self::TopicFilter, _) => "a topic filter",
+            #[cfg(feature = "jq")]
+            (Self::JqProgram, _) => "a jq program",
         };
         Err(format!(
             "must be {wanted}, not {}",
