@@ -54,13 +54,17 @@ impl Source {
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let offset = floor_char_boundary(&self.text, offset.min(self.text.len()));
         let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        // A byte order mark at the start is no character that anybody sees.
+        let first = self.text.len() - self.text.trim_start_matches('\u{feff}').len();
+        let first = first.min(before.len());
+        let line_start = before.rfind('\n').map_or(first, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
         (line, before[line_start..].chars().count() + 1)
     }
 
     fn line(&self, number: usize) -> &str {
         self.text
+            .trim_start_matches('\u{feff}')
             .lines()
             .nth(number.saturating_sub(1))
             .unwrap_or("")
@@ -319,6 +323,20 @@ mod tests {
     fn columns_count_characters_not_bytes() {
         let source = Source::new("x", "é = ü");
         assert_eq!(source.position(5), (1, 5));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_column() {
+        let source = Source::new("x.toml", "\u{feff}[[tests]]\nname = 1\n");
+        let problem = Problem::at(&source, 5..10, "E1002", "unknown key `tests`");
+        assert!(
+            problem
+                .to_string()
+                .ends_with("--> x.toml:1:3\n  |\n1 | [[tests]]\n  |   ^^^^^"),
+            "{problem}"
+        );
+        assert_eq!(source.position(0), (1, 1));
+        assert_eq!(source.position(15), (2, 3));
     }
 
     #[test]

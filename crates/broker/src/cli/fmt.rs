@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Common, Exit, out, out_json, out_line, print_problems};
+use super::{Common, Exit, out, out_json, out_line, print_problems, say};
 use crate::config;
 use crate::problem::{Problem, Source};
 use crate::project::files::{FileId, Folders, Kind, write_whole};
@@ -28,7 +28,7 @@ struct Candidate {
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if args.paths == [Path::new("-")] {
-        return stdin(args.check);
+        return stdin(common, args.check);
     }
     let (candidates, mut problems) = match candidates(common, &args.paths) {
         Ok(found) => found,
@@ -48,7 +48,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         match formatted {
             Ok(text) if *text == *source.text => {}
             Ok(text) => match write(&source.path, &text, args.check) {
-                Ok(()) => changed.push(source.path),
+                Ok(()) => changed.push((source, text)),
                 Err(error) => problems.push(Problem::whole(
                     source.path,
                     "E1000",
@@ -59,10 +59,14 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         }
     }
     if common.json {
+        let changed: Vec<&Path> = changed.iter().map(|(source, _)| &*source.path).collect();
         out_json(&json!({ "v": 1, "changed": changed, "diagnostics": problems }));
     } else {
-        for path in &changed {
-            out_line(&path.display().to_string());
+        for (source, text) in &changed {
+            out_line(&source.path.display().to_string());
+            if args.check && !common.quiet {
+                say(&difference(source, text));
+            }
         }
         print_problems(&problems);
     }
@@ -73,7 +77,35 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
 }
 
-fn stdin(check: bool) -> Exit {
+/// What would be changed: the lines from the first to the last that differ, as they are and as they would be.
+fn difference(source: &Source, after: &str) -> String {
+    const MOST: usize = 20;
+    let before: Vec<&str> = source.text.split_inclusive('\n').collect();
+    let after: Vec<&str> = after.split_inclusive('\n').collect();
+    let pairs = before.iter().zip(&after);
+    let same = pairs.take_while(|(one, two)| one == two).count();
+    let (before, after) = (&before[same..], &after[same..]);
+    let pairs = before.iter().rev().zip(after.iter().rev());
+    let same_end = pairs.take_while(|(one, two)| one == two).count();
+    let mut text = format!("  {}:{}", source.path.display(), same + 1);
+    for (sign, lines) in [('-', before), ('+', after)] {
+        let lines = &lines[..lines.len() - same_end];
+        for line in lines.iter().take(MOST) {
+            let (line, end) = match line.strip_suffix('\n') {
+                Some(line) => (line, ""),
+                None => (*line, "   (no line break after it)"),
+            };
+            let shown = line.replace('\r', "\\r");
+            text.push_str(&format!("\n  {sign} {shown}{end}"));
+        }
+        if lines.len() > MOST {
+            text.push_str(&format!("\n  {sign} … {} more", lines.len() - MOST));
+        }
+    }
+    text
+}
+
+fn stdin(common: &Common, check: bool) -> Exit {
     let mut text = String::new();
     let read = std::io::stdin().read_to_string(&mut text);
     let source = Source::new("stdin", text);
@@ -82,7 +114,12 @@ fn stdin(check: bool) -> Exit {
         Err(error) => Err(vec![Problem::whole("stdin", "E1001", error.to_string())]),
     };
     match formatted {
-        Ok(text) if check && *text != *source.text => Exit::Problems,
+        Ok(text) if check && *text != *source.text => {
+            if !common.quiet {
+                say(&difference(&source, &text));
+            }
+            Exit::Problems
+        }
         Ok(_) if check => Exit::Ok,
         Ok(text) => {
             out(&text);

@@ -71,7 +71,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if common.json {
         let files: Vec<&str> = imported.files.iter().map(|file| &*file.path).collect();
         out_json(&json!({
-            "v": 1, "dir": args.into, "files": files, "rules": imported.rules, "notes": imported.notes, "not_taken": lost,
+            "v": 1, "dir": args.into, "files": files, "rules": imported.rules, "variables": imported.variables, "notes": imported.notes, "not_taken": lost,
         }));
     } else {
         print(&imported, &args.into);
@@ -169,6 +169,12 @@ fn print(imported: &Imported, into: &Path) {
         count(imported.files.len(), "file"),
         into.display()
     ));
+    if !imported.variables.is_empty() {
+        out_line("\nset where weir runs, before the next step");
+        for name in &imported.variables {
+            out_line(&format!("  export {name}='…'"));
+        }
+    }
     let folder = if into == Path::new(".") {
         String::new()
     } else {

@@ -213,7 +213,8 @@ pub fn fill_in(
     match value.get_mut() {
         DeValue::String(text) if text.contains("${") => match filled(text, outside) {
             Ok(new) => *text = Cow::Owned(new),
-            Err(message) => problems.push(Problem::at(source, span, "E1005", message)),
+            Err(missing) => problems
+                .push(Problem::at(source, span, "E1005", missing.message).help(missing.cure)),
         },
         DeValue::Array(array) => {
             for item in array.iter_mut() {
@@ -242,7 +243,30 @@ fn is_read_at_use(key: &str, value: &DeValue<'_>, outside: &dyn Outside) -> bool
         && path.is_some_and(|path| !path.contains('}') && outside.value("file", path).is_ok())
 }
 
-fn filled(text: &str, outside: &dyn Outside) -> Result<String, String> {
+/// A value from outside that is not there.
+struct Missing {
+    message: String,
+    /// How to give it.
+    cure: String,
+}
+
+impl Missing {
+    fn new(kind: &str, name: &str, message: String) -> Self {
+        let cure = match kind {
+            "env" => format!(
+                "set it where weir is started (export {name}=…), or give a value to fall back to: ${{env:{name}:-…}}"
+            ),
+            "file" => format!(
+                "create `{name}`, readable for the user that weir runs as; a relative path starts where weir does"
+            ),
+            "cred" => format!("give it to weir's unit: LoadCredential={name}:/path/of/the/file"),
+            _ => "name a connector whose file has that key".to_owned(),
+        };
+        Self { message, cure }
+    }
+}
+
+fn filled(text: &str, outside: &dyn Outside) -> Result<String, Missing> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -264,7 +288,7 @@ fn filled(text: &str, outside: &dyn Outside) -> Result<String, String> {
                     (Err(_), Some(default)) => out.push_str(default),
                     (Err(message), None) => match outside.stand_in(kind, name) {
                         Some(value) => out.push_str(&value),
-                        None => return Err(message),
+                        None => return Err(Missing::new(kind, name, message)),
                     },
                 }
             }

@@ -80,10 +80,13 @@ impl<'l> Fields<'l> {
                 },
                 Category::Syntax | Category::Io => {
                     let found = line[offset..].chars().next();
-                    let found = found.map_or_else(
-                        || "the end".to_owned(),
-                        |found| format!("`{}`", found.escape_debug()),
-                    );
+                    let found = match found {
+                        None => "the end".to_owned(),
+                        Some(found) if found.is_control() => {
+                            format!("`{}`", found.escape_default())
+                        }
+                        Some(found) => format!("`{found}`"),
+                    };
                     Fault {
                         offset: Some(offset),
                         message: format!("not valid JSON: {found} cannot stand here; {CURE}"),
