@@ -40,6 +40,12 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         is_statement,
     } in candidates
     {
+        if !is_statement && !common.quiet && format::has_no_statement(&source) {
+            say(&format!(
+                "weir: {}: there is no `sql` in it to format",
+                source.path.display()
+            ));
+        }
         let formatted = if is_statement {
             format::statement_file(&source)
         } else {
@@ -148,7 +154,14 @@ fn candidates(common: &Common, paths: &[PathBuf]) -> Result<(Vec<Candidate>, Vec
     }
     for path in paths {
         if path.is_dir() {
+            let before = found.len() + problems.len();
             of_folder(path, &mut found, &mut problems);
+            if found.len() + problems.len() == before {
+                problems.push(
+                    Problem::whole(path, "E1000", "there is no rule to format in this folder")
+                        .help("name a folder of rules, or a file"),
+                );
+            }
             continue;
         }
         match config::read(path) {

@@ -1,6 +1,7 @@
 //! `weir try`: one message through a statement or a rule, stage by stage; sends nothing.
 
 use std::io::{BufRead, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -102,7 +103,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let subject = match &args.rule {
-        Some(id) => match super::explain::find(common, id) {
+        Some(id) => match super::explain::find(common, &rule_id(&config, id)) {
             Ok((rule, _)) => Subject {
                 id: rule.id.to_string(),
                 rule: rule.rule,
@@ -133,7 +134,11 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let payload = match payload(&args.payload) {
         Ok(payload) => payload,
         Err(error) => {
-            say(&format!("weir: cannot read the payload: {error}"));
+            let from = args.payload.strip_prefix('@').unwrap_or_default();
+            say(&format!(
+                "weir: cannot read the payload from {from}: {error}"
+            ));
+            say("      --payload takes a text, @FILE, or - for one payload a line from stdin");
             return Exit::Usage;
         }
     };
@@ -156,6 +161,12 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
 }
 
+/// The id of a rule that is named by its id, or by its file.
+fn rule_id(config: &Config, named: &str) -> String {
+    let below = Path::new(named).strip_prefix(&config.rules.dir);
+    below.map_or_else(|_| named.to_owned(), |id| id.display().to_string())
+}
+
 /// Compiles a statement with the project's user functions.
 fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
     let (files, _) = Folders::of(&config.rules).scan();
@@ -176,6 +187,11 @@ fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
     };
     for diagnostic in &diagnostics {
         say(&diagnostic.render(sql, &Origin::default()));
+    }
+    if result.is_err() && Path::new(sql).is_file() {
+        say(&format!(
+            "weir: {sql} is a file: `weir try --rule {sql}` tries a rule, --cases {sql} answers cases"
+        ));
     }
     result
 }
