@@ -103,6 +103,13 @@ async fn a_file_that_is_missing_or_none_is_named_with_what_the_command_takes() {
     )
     .await;
     told(&site, &["schema"], 2, &["rule, connector, config or test"]).await;
+    told(
+        &site,
+        &["check", "gone"],
+        1,
+        &["--> gone", "no file of the project", "below rules"],
+    )
+    .await;
     told(&site, &["test", "gone"], 1, &["no test has `gone`"]).await;
 }
 
