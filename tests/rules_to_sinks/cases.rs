@@ -11,7 +11,7 @@ use std::process::Stdio;
 use serde_json::{Map, Value as Json, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-use weir_test_support::repository;
+use weir_test_support::{Site, repository};
 
 use crate::WEIR;
 
@@ -112,12 +112,8 @@ fn examples(page: &str, text: &str) -> Vec<Case> {
     cases
 }
 
-/// Asks weir about all of them at once.
-async fn hold(cases: &[Case]) {
-    let lines: String = cases
-        .iter()
-        .map(|case| format!("{}\n", case.asked))
-        .collect();
+/// What weir answers to those lines, and how it ended.
+async fn answers(lines: &[u8]) -> (Vec<Json>, Option<i32>) {
     let mut weir = Command::new(WEIR)
         .args(["try", "--cases", "-"])
         .env("TZ", "UTC")
@@ -129,17 +125,247 @@ async fn hold(cases: &[Case]) {
     let mut stdin = weir.stdin.take().unwrap();
     let (written, finished) = tokio::join!(
         async {
-            stdin.write_all(lines.as_bytes()).await.unwrap();
+            stdin.write_all(lines).await.unwrap();
             drop(stdin);
         },
         weir.wait_with_output()
     );
     let () = written;
-    let output = String::from_utf8(finished.unwrap().stdout).unwrap();
-    let answers: Vec<Json> = output
+    let finished = finished.unwrap();
+    let output = String::from_utf8(finished.stdout).unwrap();
+    let answers = output
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    (answers, finished.status.code())
+}
+
+/// The answer to one case.
+async fn answer(case: Json) -> Json {
+    let (mut answers, _) = answers(format!("{case}\n").as_bytes()).await;
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    answers.remove(0)
+}
+
+const HOT: &str = "SELECT payload.t AS t, clientid FROM \"dev/+\" WHERE payload.t > 30";
+
+#[tokio::test]
+async fn every_line_that_is_not_blank_has_one_answer_whatever_it_is() {
+    let good = json!({"sql": HOT, "message": {"topic": "dev/a", "payload": {"t": 31}}}).to_string();
+    let mut lines = b"\xef\xbb\xbf".to_vec();
+    lines.extend(good.bytes());
+    lines.extend(b"\r\n\n  \t\n{\"sql\": \"\xff\xfe\"}\n");
+    lines.extend(b"[1]\n{\"sql\": \n{\"sql\": x}\n\0\n{\"sql\":\"\\ud800\"}\n");
+    lines.extend("[".repeat(100_000).bytes());
+    lines.push(b'\n');
+    lines.extend(good.bytes());
+    let (answers, code) = answers(&lines).await;
+
+    assert_eq!(code, Some(1));
+    let row = json!({"outputs": [{"t": 31, "clientid": "test"}]});
+    assert_eq!(answers[0], row);
+    assert_eq!(answers.last(), Some(&row));
+    let bad = &answers[1..answers.len() - 1];
+    let places: Vec<(u64, Option<u64>)> = bad
+        .iter()
+        .map(|answer| {
+            assert_eq!(answer["error"], "case", "{answer}");
+            (answer["line"].as_u64().unwrap(), answer["column"].as_u64())
+        })
+        .collect();
+    assert_eq!(
+        places[..6],
+        [
+            (4, Some(10)),
+            (5, None),
+            (6, Some(8)),
+            (7, Some(9)),
+            (8, Some(1)),
+            (9, Some(8)),
+        ]
+    );
+    assert_eq!(places.len(), 7);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_case_is_told_with_its_key_and_what_to_write() {
+    let told = async |line: &str, wanted: &str| {
+        let (answers, code) = answers(line.as_bytes()).await;
+        assert_eq!(code, Some(1), "{line}");
+        assert_eq!(answers[0]["line"], 1, "{}", answers[0]);
+        let message = answers[0]["message"].as_str().unwrap();
+        assert!(message.contains(wanted), "{line}\n{message}");
+        assert!(
+            !message.contains("invalid type") && !message.contains(" at line "),
+            "{message}"
+        );
+    };
+    told("[]", "a case is one object on one line").await;
+    told("{}", "the key `sql` is missing").await;
+    told(r#"{"sql": 3}"#, "`sql` takes a text").await;
+    told(r#"{"sql": "", "sql": ""}"#, "`sql` stands twice").await;
+    told(r#"{"sql": "", "mesage": {}}"#, "did you mean `message`?").await;
+    told(r#"{"sql": "", "udf": ["x"]}"#, "`udf` takes an object").await;
+    told(r#"{"sql": "", "messages": {}}"#, "`messages` takes a list").await;
+    told(
+        r#"{"sql": "", "template_kind": "jsom"}"#,
+        "did you mean `json`?",
+    )
+    .await;
+    told(
+        r#"{"sql": "", "message": {"topic": "t"}, "messages": []}"#,
+        "exclude each other",
+    )
+    .await;
+    told(
+        r#"{"sql": "", "messages": [{"topic": "t"}, {"topic": "t", "qos": 3}]}"#,
+        "`messages[1]`: `qos` is a number from 0 to 2",
+    )
+    .await;
+    told(r#"{"sql": "", "message": "t"}"#, "`message` is an object").await;
+    told(
+        r#"{"sql": "", "message": {}}"#,
+        "the key `topic` is missing",
+    )
+    .await;
+    told(
+        r#"{"sql": "", "message": {"event_topic": "$events/x"}}"#,
+        "there is no event `$events/x`",
+    )
+    .await;
+    told(
+        r#"{"sql": "", "message": {"topic": "t", "payload_hex": "+f"}}"#,
+        "`payload_hex` is pairs",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_topic_that_no_message_has_is_an_error() {
+    for topic in ["", "dev/+", "dev/#", "a\0b", &"x".repeat(65_536)] {
+        let answer = answer(json!({"sql": HOT, "message": {"topic": topic}})).await;
+        assert_eq!(answer["error"], "case", "{answer}");
+        assert_eq!(answer["line"], 1, "{answer}");
+        let message = answer["message"].as_str().unwrap();
+        assert!(message.starts_with("`message`: `topic`: "), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_messages_those_that_made_no_row_are_named() {
+    let message = |payload: &str| json!({"topic": "dev/a", "payload": payload});
+    let messages = [
+        message(r#"{"t":31}"#),
+        message("no JSON"),
+        message(r#"{"t":1}"#),
+        json!({"topic": "other"}),
+        message(r#"{"t":32}"#),
+    ];
+    let some = answer(json!({"sql": HOT, "messages": messages})).await;
+    assert_eq!(some["outputs"].as_array().unwrap().len(), 2, "{some}");
+    let lost = json!([
+        {"message": 1, "why": "exception", "kind": "payload_decode"},
+        {"message": 2, "why": "no_result"},
+        {"message": 3, "why": "not_matched"},
+    ]);
+    assert_eq!(some["dropped"], lost, "{some}");
+
+    let none = answer(json!({"sql": HOT, "messages": messages[1..4]})).await;
+    assert_eq!(none["dropped"], true, "{none}");
+    assert_eq!(none["why"], "not_matched", "{none}");
+    assert_eq!(none["messages"][0]["kind"], "payload_decode", "{none}");
+    assert_eq!(none["messages"][2]["message"], 2, "{none}");
+}
+
+#[tokio::test]
+async fn outputs_and_what_is_rendered_of_them_stand_side_by_side() {
+    let payload = |text: &str| json!({"topic": "t", "payload": text});
+    let answer = answer(json!({
+        "sql": "SELECT payload.a AS a FROM \"t\"",
+        "messages": [payload(r#"{"a":1}"#), payload("{}"), payload(r#"{"a":3}"#)],
+        "template": "a is ${a}",
+        "undefined": "fail",
+    }))
+    .await;
+    assert_eq!(answer["outputs"], json!([{"a": 1}, {}, {"a": 3}]));
+    assert_eq!(answer["rendered"][0], "a is 1");
+    assert_eq!(answer["rendered"][1]["error"], "E3101", "{answer}");
+    assert_eq!(answer["rendered"][2], "a is 3");
+
+    // Bytes that are no text cannot be a row of JSON, and are rendered no more than they are shown.
+    let bytes = self::answer(json!({
+        "sql": "FOREACH payload.s AS s DO CASE WHEN s = 1 THEN bin2hexstr('a') ELSE hexstr2bin('ff') END AS b FROM \"t\"",
+        "message": {"topic": "t", "payload": {"s": [0, 1, 0]}},
+        "template": "b",
+    }))
+    .await;
+    assert_eq!(bytes["outputs"], json!([{"b": "61"}]), "{bytes}");
+    assert_eq!(bytes["rendered"], json!(["b"]), "{bytes}");
+    assert_eq!(bytes["dropped"][0]["message"], 0, "{bytes}");
+}
+
+#[tokio::test]
+async fn a_malformed_template_is_told_with_its_place() {
+    let case = |template: &str, kind: &str| {
+        json!({
+            "sql": "SELECT 1 AS a FROM \"t\"", "message": {"topic": "t"},
+            "template": template, "template_kind": kind,
+        })
+    };
+    for kind in ["text", "json", "url", "sql"] {
+        let (answers, code) = answers(format!("{}\n", case("${a}\n é${a", kind)).as_bytes()).await;
+        assert_eq!(code, Some(1), "{kind}");
+        let errors = &answers[0]["template_errors"];
+        assert_eq!(errors[0]["at"], "2:3", "{kind}: {}", answers[0]);
+        assert!(errors[0]["message"].as_str().unwrap().contains("`${a`"));
+        // As a sink has it, which warns of it and sends it as it is.
+        assert_eq!(answers[0]["outputs"], json!([{"a": 1}]), "{kind}");
+    }
+    let good = answer(case("${a}", "text")).await;
+    assert_eq!(good, json!({"outputs": [{"a": 1}], "rendered": ["1"]}));
+}
+
+#[tokio::test]
+async fn a_message_without_a_client_has_the_same_one_in_every_mode() {
+    let site = Site::new();
+    let sql = "SELECT clientid FROM \"t\"";
+    let one = site
+        .weir(WEIR, &["try", sql, "-t", "t"])
+        .await
+        .succeeded()
+        .stdout;
+    assert!(one.contains(r#"{"clientid":"test"}"#), "{one}");
+    let batch = answer(json!({"sql": sql, "message": {"topic": "t"}})).await;
+    assert_eq!(batch["outputs"], json!([{"clientid": "test"}]));
+    let help = site.weir(WEIR, &["try", "--help"]).await.succeeded().stdout;
+    assert!(help.contains("[default: test]"), "{help}");
+    assert!(help.contains("clientid (`test` unless given"), "{help}");
+}
+
+#[tokio::test]
+async fn a_message_that_no_client_could_send_is_not_tried() {
+    let site = Site::new();
+    for (topic, wanted) in [
+        ("a/+", "must not contain `+` or `#`"),
+        ("", "must not be empty"),
+        ("$events/nothing", "there is no event `$events/nothing`"),
+    ] {
+        let tried = site
+            .weir(WEIR, &["try", "SELECT 1 AS a FROM \"#\"", "-t", topic])
+            .await;
+        assert_eq!(tried.code, Some(2), "{tried:?}");
+        assert!(tried.stderr.contains(wanted), "{}", tried.stderr);
+        assert!(tried.stderr.contains("--topic"), "{}", tried.stderr);
+    }
+}
+
+/// Asks weir about all of them at once.
+async fn hold(cases: &[Case]) {
+    let lines: String = cases
+        .iter()
+        .map(|case| format!("{}\n", case.asked))
+        .collect();
+    let (answers, _) = answers(lines.as_bytes()).await;
     assert_eq!(answers.len(), cases.len(), "one answer for each case");
     let mut wrong = String::new();
     for (case, answer) in cases.iter().zip(&answers) {

@@ -42,6 +42,16 @@ async fn a_statement_is_written_in_the_house_layout_and_the_rest_of_the_file_is_
     let would = site.weir(WEIR, &["fmt", "--check"]).await;
     assert_eq!(would.code, Some(1), "{would:?}");
     assert_eq!(would.stdout, "rules/hot.toml\n");
+    let difference = "  rules/hot.toml:3
+  - select payload.temp temp, clientid as id  -- who
+  - from '/dev/+/up' where payload.temp>30 and clientid!='x'
+  + SELECT payload.temp AS temp, clientid AS id -- who
+  + FROM   \"/dev/+/up\"
+  + WHERE  payload.temp > 30 AND clientid <> 'x'
+";
+    assert_eq!(would.stderr, difference);
+    let quiet = site.weir(WEIR, &["fmt", "--check", "--quiet"]).await;
+    assert_eq!(quiet.stderr, "");
     assert_eq!(text(&site, "rules/hot.toml"), AS_IT_CAME);
 
     let done = site.weir(WEIR, &["fmt"]).await.succeeded();
@@ -118,6 +128,14 @@ async fn help_explains_codes_and_commands() {
     let code = help(&["e0102"]).await.succeeded().stdout;
     assert!(code.starts_with("E0102: Unknown function\n"), "{code}");
     assert!(code.contains("\n    SELECT uper("), "{code}");
+    for short in ["E0102", "E102", "102", "0102"] {
+        assert_eq!(help(&[short]).await.succeeded().stdout, code, "{short}");
+    }
+    let both = help(&["3001"]).await.succeeded().stdout;
+    assert!(both.starts_with("E3001  "), "{both}");
+    assert!(both.contains("\nW3001  "), "{both}");
+    let only_warning = help(&["20"]).await.succeeded().stdout;
+    assert!(only_warning.starts_with("W0020: "), "{only_warning}");
     let two = help(&["E0102", "W4101"]).await.succeeded().stdout;
     assert!(two.contains("\nW4101: "), "{two}");
     let list = help(&["--codes"]).await.succeeded().stdout;

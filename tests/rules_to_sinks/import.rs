@@ -92,6 +92,54 @@ async fn an_export_becomes_a_project_that_passes_its_checks_and_its_own_tests() 
 }
 
 #[tokio::test]
+async fn secrets_that_are_not_set_yet_are_named_by_the_import_and_by_the_check_with_what_to_do() {
+    let site = Site::new();
+    let imported = site
+        .weir(WEIR, &["import", "emqx", &export(CONFIGURATION)])
+        .await
+        .stdout;
+    let (before, _) = imported.split_once("\nnext  weir check").unwrap();
+    for variable in [
+        "DUTY_OFFICE_AUTHORIZATION",
+        "FLEET_CLOUD_PASSWORD",
+        "PLANT_DB_PASSWORD",
+    ] {
+        let line = format!("\n  export {variable}='…'");
+        assert!(before.contains(&line), "{imported}");
+    }
+    let to_do = before.split_once("\nto do\n").unwrap().1;
+    let to_do = to_do.split_once("\n\n").unwrap().0;
+    assert!(
+        to_do.contains("connector energy_db: a secret is read from the file secrets/energy"),
+        "{to_do}"
+    );
+
+    let checked = site.weir(WEIR, &["check", "--json"]).await;
+    let checked: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    let found: Vec<&serde_json::Value> = checked["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|file| file["diagnostics"].as_array().unwrap())
+        .filter(|found| found["severity"] == "error")
+        .collect();
+    assert_eq!(found.len(), 12, "{found:?}");
+    for found in found {
+        let of_rule = found["file"].as_str().unwrap().starts_with("rules/");
+        let wanted = if of_rule { "E1004" } else { "E1005" };
+        assert_eq!(found["code"], wanted, "{found}");
+        let text = found.to_string();
+        let named = ["is not set", "secrets/energy"];
+        assert!(named.iter().any(|name| text.contains(name)), "{found}");
+        let help = found["help"].as_str().unwrap();
+        assert!(
+            help.contains("export ") || help.contains("create `secrets/energy`"),
+            "{found}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn both_forms_of_an_export_give_the_same_files() {
     let (one, two) = (site(), site());
     let _ = one

@@ -13,6 +13,7 @@ mod examples;
 mod fmt;
 mod for_machines;
 mod import;
+mod mistakes;
 mod reload;
 mod sentence;
 mod signing;

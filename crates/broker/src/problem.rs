@@ -54,13 +54,17 @@ impl Source {
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let offset = floor_char_boundary(&self.text, offset.min(self.text.len()));
         let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        // A byte order mark at the start is no character that anybody sees.
+        let first = self.text.len() - self.text.trim_start_matches('\u{feff}').len();
+        let first = first.min(before.len());
+        let line_start = before.rfind('\n').map_or(first, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
         (line, before[line_start..].chars().count() + 1)
     }
 
     fn line(&self, number: usize) -> &str {
         self.text
+            .trim_start_matches('\u{feff}')
             .lines()
             .nth(number.saturating_sub(1))
             .unwrap_or("")
@@ -118,6 +122,22 @@ fn masked(line: &str) -> String {
         }
     }
     chars.into_iter().collect()
+}
+
+/// The part of a line around the character `at`, and where that character stands in it: a long line is cut.
+fn window(line: &str, at: usize) -> (String, usize) {
+    const LONGEST: usize = 400;
+    const AROUND: usize = 60;
+    let length = line.chars().count();
+    if length <= LONGEST {
+        return (line.to_owned(), at);
+    }
+    let start = at.saturating_sub(AROUND).min(length);
+    let end = length.min(at.saturating_add(2 * AROUND));
+    let dots = |cut: bool| if cut { "…" } else { "" };
+    let part: String = line.chars().skip(start).take(end - start).collect();
+    let shown = format!("{}{part}{}", dots(start > 0), dots(end < length));
+    (shown, at - start + usize::from(start > 0))
 }
 
 fn floor_char_boundary(text: &str, mut offset: usize) -> usize {
@@ -254,19 +274,14 @@ impl fmt::Display for Problem {
         let margin = if self.line == 0 { 1 } else { number.len() };
         write!(f, "\n{:margin$} --> {}", "", self.place())?;
         if self.line > 0 {
-            write!(f, "\n{:margin$} |\n{number} | {}", "", self.excerpt)?;
-            let indent: String = self
-                .excerpt
+            let (shown, before) = window(&self.excerpt, self.column - 1);
+            write!(f, "\n{:margin$} |\n{number} | {shown}", "")?;
+            let indent: String = shown
                 .chars()
-                .take(self.column - 1)
+                .take(before)
                 .map(|c| if c == '\t' { '\t' } else { ' ' })
                 .collect();
-            let room = self
-                .excerpt
-                .chars()
-                .count()
-                .saturating_sub(self.column - 1)
-                .max(1);
+            let room = shown.chars().count().saturating_sub(before).max(1);
             let carets = "^".repeat(self.length.clamp(1, room));
             write!(f, "\n{:margin$} | {indent}{carets}", "")?;
             if !self.label.is_empty() {
@@ -319,6 +334,32 @@ mod tests {
     fn columns_count_characters_not_bytes() {
         let source = Source::new("x", "é = ü");
         assert_eq!(source.position(5), (1, 5));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_column() {
+        let source = Source::new("x.toml", "\u{feff}[[tests]]\nname = 1\n");
+        let problem = Problem::at(&source, 5..10, "E1002", "unknown key `tests`");
+        assert!(
+            problem
+                .to_string()
+                .ends_with("--> x.toml:1:3\n  |\n1 | [[tests]]\n  |   ^^^^^"),
+            "{problem}"
+        );
+        assert_eq!(source.position(0), (1, 1));
+        assert_eq!(source.position(15), (2, 3));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_place() {
+        let text = format!("{}HERE{}", "a".repeat(1000), "b".repeat(1000));
+        let problem = Problem::at(&Source::new("x", text), 1000..1004, "E1001", "gone").to_string();
+        let mut lines = problem.lines().skip(3);
+        let (shown, carets) = (lines.next().unwrap(), lines.next().unwrap());
+        assert!(shown.chars().count() < 200, "{shown}");
+        let at = |text: &str, c| text.chars().position(|found| found == c);
+        assert_eq!(at(shown, 'H'), at(carets, '^'), "{problem}");
+        assert!(carets.ends_with(" ^^^^"), "{problem}");
     }
 
     #[test]

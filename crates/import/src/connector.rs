@@ -124,7 +124,14 @@ fn secret(value: &str, variable: &str, of: &str, notes: &mut Notes) -> String {
         return format!("${{env:{variable}}}");
     }
     match value.strip_prefix("file://") {
-        Some(path) => format!("${{file:{path}}}"),
+        Some(path) => {
+            notes.add(
+                Level::Todo,
+                of,
+                format!("a secret is read from the file {path}: bring it here, or mend its path"),
+            );
+            format!("${{file:{path}}}")
+        }
         None => value.to_owned(),
     }
 }

@@ -212,7 +212,7 @@ impl Parser<'_> {
         } else {
             return Err(self.error(format!(
                 "`=`, `:` or `{{` must follow the key `{}`",
-                path.join(".")
+                path.join(".").chars().take(40).collect::<String>()
             )));
         };
         put(object, &path, value, append);

@@ -43,6 +43,8 @@ pub struct Imported {
     pub files: Vec<File>,
     /// Every rule, in the order of the export.
     pub rules: Vec<ImportedRule>,
+    /// The variables of the environment that the files take secrets from, and give no value to fall back to.
+    pub variables: Vec<String>,
     /// What the user has to know.
     pub notes: Vec<Note>,
 }
@@ -118,10 +120,26 @@ pub fn import(export: &Export) -> Imported {
     left_over(export, &actions, &mut notes);
     notes.0.sort_by_key(|note| note.level);
     Imported {
+        variables: variables(&files),
         files,
         rules,
         notes: notes.0,
     }
+}
+
+/// The names of every `${env:NAME}` of the files that is not a comment's.
+fn variables(files: &[File]) -> Vec<String> {
+    let lines = files
+        .iter()
+        .filter(|file| file.path.ends_with(".toml"))
+        .flat_map(|file| file.text.lines())
+        .filter(|line| !line.starts_with('#'));
+    let names: BTreeSet<&str> = lines
+        .flat_map(|line| line.split("${env:").skip(1))
+        .filter_map(|rest| Some(rest.split_once('}')?.0))
+        .filter(|name| !name.contains(":-"))
+        .collect();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// EMQX can feed an action from a topic without a rule; here it gets one.

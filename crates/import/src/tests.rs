@@ -201,6 +201,8 @@ fn secrets_that_are_masked_come_from_the_environment() {
         Some("postgres://u:${env:PG_MAIN_PASSWORD}@db:5432/d")
     );
     assert!(made.has_note(Level::Todo, "connector pg-main", "PG_MAIN_PASSWORD"));
+    assert!(made.has_note(Level::Todo, "connector hq", "the file /run/secrets/hq"));
+    assert_eq!(made.variables, ["PG_MAIN_PASSWORD", "WEB_AUTHORIZATION"]);
     assert_eq!(
         made.toml("connectors/hq.toml")["password"].as_str(),
         Some("${file:/run/secrets/hq}")

@@ -56,8 +56,16 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if reports.is_empty() && unreadable.is_empty() {
         // A check of nothing must not pass.
         let dir = &loaded.config.rules.dir;
-        let problem = Problem::whole(dir, "E1000", "there is no file to check")
-            .help("`weir init DIR` writes a first rule");
+        let problem = match args.paths.first() {
+            Some(path) => {
+                Problem::whole(path, "E1000", "this is no file of the project").help(format!(
+                    "name a file below {}, or its folder; without names every file is checked",
+                    dir.display()
+                ))
+            }
+            None => Problem::whole(dir, "E1000", "there is no file to check")
+                .help("`weir init DIR` writes a first rule"),
+        };
         return end_early(common, args, &[problem]);
     }
     let errors = unreadable.len()

@@ -39,11 +39,33 @@ pub(super) fn all() -> impl Iterator<Item = &'static str> {
     TEXTS.iter().map(|(code, _)| *code)
 }
 
-/// A code's text for a terminal; the code's letter may be small.
+/// The codes that are meant: `E0102` by itself, by `e0102`, `e102` and `102`, and by the last its warning too.
+pub(super) fn meant(word: &str) -> Vec<&'static str> {
+    let digits = word.trim_start_matches(['E', 'e', 'W', 'w']);
+    let letter = &word[..word.len() - digits.len()];
+    let is_number = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+    if letter.len() > 1 || !is_number {
+        return Vec::new();
+    }
+    let digits = format!("{digits:0>4}");
+    all()
+        .filter(|code| letter.is_empty() || code[..1].eq_ignore_ascii_case(letter))
+        .filter(|code| code[1..] == digits)
+        .collect()
+}
+
+/// `CODE  title`, a line for each of some.
+pub(super) fn titles(codes: &[&str]) -> String {
+    let mut list = String::new();
+    for (code, text) in TEXTS.iter().filter(|(code, _)| codes.contains(code)) {
+        writeln!(list, "{code}  {}", title(text)).expect("text grows");
+    }
+    list
+}
+
+/// A code's text for a terminal.
 pub(super) fn explained(code: &str) -> Option<String> {
-    let (_, text) = TEXTS
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(code))?;
+    let (_, text) = TEXTS.iter().find(|(known, _)| *known == code)?;
     let mut plain = String::with_capacity(text.len());
     let mut inside = false;
     for line in text.lines() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Common, Exit, out, out_json, out_line, print_problems};
+use super::{Common, Exit, out, out_json, out_line, print_problems, say};
 use crate::config;
 use crate::problem::{Problem, Source};
 use crate::project::files::{FileId, Folders, Kind, write_whole};
@@ -28,7 +28,7 @@ struct Candidate {
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if args.paths == [Path::new("-")] {
-        return stdin(args.check);
+        return stdin(common, args.check);
     }
     let (candidates, mut problems) = match candidates(common, &args.paths) {
         Ok(found) => found,
@@ -40,6 +40,12 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         is_statement,
     } in candidates
     {
+        if !is_statement && !common.quiet && format::has_no_statement(&source) {
+            say(&format!(
+                "weir: {}: there is no `sql` in it to format",
+                source.path.display()
+            ));
+        }
         let formatted = if is_statement {
             format::statement_file(&source)
         } else {
@@ -48,7 +54,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         match formatted {
             Ok(text) if *text == *source.text => {}
             Ok(text) => match write(&source.path, &text, args.check) {
-                Ok(()) => changed.push(source.path),
+                Ok(()) => changed.push((source, text)),
                 Err(error) => problems.push(Problem::whole(
                     source.path,
                     "E1000",
@@ -59,10 +65,14 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         }
     }
     if common.json {
+        let changed: Vec<&Path> = changed.iter().map(|(source, _)| &*source.path).collect();
         out_json(&json!({ "v": 1, "changed": changed, "diagnostics": problems }));
     } else {
-        for path in &changed {
-            out_line(&path.display().to_string());
+        for (source, text) in &changed {
+            out_line(&source.path.display().to_string());
+            if args.check && !common.quiet {
+                say(&difference(source, text));
+            }
         }
         print_problems(&problems);
     }
@@ -73,7 +83,35 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
 }
 
-fn stdin(check: bool) -> Exit {
+/// What would be changed: the lines from the first to the last that differ, as they are and as they would be.
+fn difference(source: &Source, after: &str) -> String {
+    const MOST: usize = 20;
+    let before: Vec<&str> = source.text.split_inclusive('\n').collect();
+    let after: Vec<&str> = after.split_inclusive('\n').collect();
+    let pairs = before.iter().zip(&after);
+    let same = pairs.take_while(|(one, two)| one == two).count();
+    let (before, after) = (&before[same..], &after[same..]);
+    let pairs = before.iter().rev().zip(after.iter().rev());
+    let same_end = pairs.take_while(|(one, two)| one == two).count();
+    let mut text = format!("  {}:{}", source.path.display(), same + 1);
+    for (sign, lines) in [('-', before), ('+', after)] {
+        let lines = &lines[..lines.len() - same_end];
+        for line in lines.iter().take(MOST) {
+            let (line, end) = match line.strip_suffix('\n') {
+                Some(line) => (line, ""),
+                None => (*line, "   (no line break after it)"),
+            };
+            let shown = line.replace('\r', "\\r");
+            text.push_str(&format!("\n  {sign} {shown}{end}"));
+        }
+        if lines.len() > MOST {
+            text.push_str(&format!("\n  {sign} … {} more", lines.len() - MOST));
+        }
+    }
+    text
+}
+
+fn stdin(common: &Common, check: bool) -> Exit {
     let mut text = String::new();
     let read = std::io::stdin().read_to_string(&mut text);
     let source = Source::new("stdin", text);
@@ -82,7 +120,12 @@ fn stdin(check: bool) -> Exit {
         Err(error) => Err(vec![Problem::whole("stdin", "E1001", error.to_string())]),
     };
     match formatted {
-        Ok(text) if check && *text != *source.text => Exit::Problems,
+        Ok(text) if check && *text != *source.text => {
+            if !common.quiet {
+                say(&difference(&source, &text));
+            }
+            Exit::Problems
+        }
         Ok(_) if check => Exit::Ok,
         Ok(text) => {
             out(&text);
@@ -111,7 +154,14 @@ fn candidates(common: &Common, paths: &[PathBuf]) -> Result<(Vec<Candidate>, Vec
     }
     for path in paths {
         if path.is_dir() {
+            let before = found.len() + problems.len();
             of_folder(path, &mut found, &mut problems);
+            if found.len() + problems.len() == before {
+                problems.push(
+                    Problem::whole(path, "E1000", "there is no rule to format in this folder")
+                        .help("name a folder of rules, or a file"),
+                );
+            }
             continue;
         }
         match config::read(path) {

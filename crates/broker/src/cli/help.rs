@@ -7,7 +7,7 @@ use crate::problem::nearest;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Codes as findings print them, such as E0102, or a command
+    /// Codes as findings print them, such as E0102 (e0102 and 102 are the same), or a command
     #[arg(value_name = "CODE|COMMAND")]
     what: Vec<String>,
     /// List every code
@@ -25,21 +25,20 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
     let mut texts = Vec::new();
     for word in &args.what {
-        match codes::explained(word) {
-            Some(text) => texts.push(text),
-            None => return unknown(word, "code", codes::all()),
+        match codes::meant(word).as_slice() {
+            [] => return unknown(word, "code", codes::all()),
+            [code] => texts.extend(codes::explained(code)),
+            several => texts.push(codes::titles(several)),
         }
     }
     out(&texts.join("\n\n"));
     Exit::Ok
 }
 
-/// A letter and digits: no command is called so.
+/// Digits, perhaps after a letter: no command is called so.
 fn looks_like_code(word: &str) -> bool {
-    let mut chars = word.chars();
-    chars.next().is_some_and(char::is_alphabetic)
-        && word.len() > 1
-        && chars.all(|c| c.is_ascii_digit())
+    let digits = word.strip_prefix(char::is_alphabetic).unwrap_or(word);
+    !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit())
 }
 
 fn command(common: &Common, path: &[String]) -> Exit {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use weir_import::{Export, Imported, ImportedRule, Level, Note};
+use weir_import::{Export, Imported, ImportedRule, Level, Note, ReadError};
 
 use super::{Common, Exit, count, out_json, out_line, say};
 use crate::project::files::write_whole;
@@ -32,6 +32,8 @@ struct EmqxArgs {
     #[arg(long)]
     force: bool,
 }
+
+const WHAT_IT_TAKES: &str = "      an export of EMQX 5 is its data/configs/cluster.hocon, JSON of its REST API, or `emqx ctl data export`";
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let Origin::Emqx(args) = &args.from;
@@ -71,7 +73,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if common.json {
         let files: Vec<&str> = imported.files.iter().map(|file| &*file.path).collect();
         out_json(&json!({
-            "v": 1, "dir": args.into, "files": files, "rules": imported.rules, "notes": imported.notes, "not_taken": lost,
+            "v": 1, "dir": args.into, "files": files, "rules": imported.rules, "variables": imported.variables, "notes": imported.notes, "not_taken": lost,
         }));
     } else {
         print(&imported, &args.into);
@@ -84,16 +86,31 @@ fn read(files: &[PathBuf]) -> Result<Export, Exit> {
     for file in files {
         let bytes = std::fs::read(file).map_err(|error| {
             say(&format!("weir: cannot read {}: {error}", file.display()));
+            say(WHAT_IT_TAKES);
             Exit::Unusable
         })?;
         let export = Export::read(&bytes).map_err(|error| {
-            say(&format!("weir: {}:{error}", file.display()));
+            let colon = if matches!(error, ReadError::Hocon(_)) {
+                ":"
+            } else {
+                ": "
+            };
+            say(&format!("weir: {}{colon}{error}", file.display()));
+            say(WHAT_IT_TAKES);
             Exit::Problems
         })?;
         whole.merge(export);
     }
     if whole.is_empty() {
-        say("weir: there are no rules, connectors, actions or bridges to import");
+        let names: Vec<String> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        say(&format!(
+            "weir: there are no rules, connectors, actions or bridges in {}",
+            names.join(", ")
+        ));
+        say(WHAT_IT_TAKES);
         return Err(Exit::Problems);
     }
     Ok(whole)
@@ -169,6 +186,12 @@ fn print(imported: &Imported, into: &Path) {
         count(imported.files.len(), "file"),
         into.display()
     ));
+    if !imported.variables.is_empty() {
+        out_line("\nset where weir runs, before the next step");
+        for name in &imported.variables {
+            out_line(&format!("  export {name}='…'"));
+        }
+    }
     let folder = if into == Path::new(".") {
         String::new()
     } else {

@@ -12,6 +12,7 @@ mod fmt;
 mod help;
 mod import;
 mod init;
+mod lines;
 mod passwd;
 mod reload;
 mod run;

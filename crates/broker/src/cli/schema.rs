@@ -12,7 +12,7 @@ use crate::project::schema::SchemaKind;
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Which files the schema is for
-    #[arg(required_unless_present = "write", conflicts_with = "write")]
+    #[arg(conflicts_with = "write")]
     kind: Option<SchemaKind>,
     /// Write every schema as DIR/schemas/KIND.json instead
     #[arg(long, value_name = "DIR")]
@@ -32,13 +32,15 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         return Exit::Ok;
     }
     let Some(dir) = &args.write else {
+        say("weir: which schema? rule, connector, config or test; --write DIR writes all of them");
         return Exit::Usage;
     };
     let mut written = Vec::new();
     for (name, text) in files() {
         let path = dir.join(name);
         if let Err(error) = write_whole(&path, text.as_bytes()) {
-            say(&format!("cannot write {}: {error}", path.display()));
+            say(&format!("weir: cannot write {}: {error}", path.display()));
+            say("      --write takes a folder that you may write into");
             return Exit::Unusable;
         }
         written.push(path);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Common, Exit, out_json, out_line, print_problems, say};
 use crate::config::toml_file::Names;
-use crate::problem::{Problem, Source};
+use crate::problem::{Problem, Source, shown};
 use crate::project::check::{Verdict, check};
 use crate::project::files::{Files, Folders, Kind};
 use crate::project::run_test::{self, TestResult};
@@ -18,7 +18,7 @@ use crate::project::script_test;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Only tests whose rule or name contains this
+    /// Only tests whose rule or name contains this, or that stand in this file
     filter: Option<String>,
     /// Let a rule without a test fail
     #[arg(long)]
@@ -98,7 +98,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if let Some(path) = &args.junit
         && let Err(error) = std::fs::write(path, junit.xml())
     {
-        say(&format!("cannot write {}: {error}", path.display()));
+        say(&format!(
+            "weir: cannot write {}: {error}; --junit takes a file in a folder that is there",
+            path.display()
+        ));
         return Exit::Unusable;
     }
     if common.json {
@@ -124,8 +127,13 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         ));
         return Exit::Problems;
     }
-    if passed + failed == 0 && args.filter.is_some() {
-        say("weir: no test has that in its rule or name");
+    if passed + failed == 0
+        && let Some(filter) = &args.filter
+    {
+        say(&format!(
+            "weir: no test has `{filter}` in its rule, its file or its name"
+        ));
+        say("      `weir test` without it runs every test of the project");
         return Exit::Problems;
     }
     let bad = failed > 0 || broken > 0 || (args.require_tests && !untested.is_empty());
@@ -162,7 +170,9 @@ impl Tally<'_> {
         run: impl FnOnce() -> TestResult,
     ) {
         let name = format!("{of}: {test}");
-        if self.filter.is_some_and(|filter| !name.contains(filter)) {
+        let is_meant =
+            |filter: &str| name.contains(filter) || source.path == shown(Path::new(filter));
+        if !self.filter.is_none_or(is_meant) {
             return;
         }
         let result = run();

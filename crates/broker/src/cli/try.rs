@@ -1,16 +1,19 @@
 //! `weir try`: one message through a statement or a rule, stage by stage; sends nothing.
 
 use std::io::{BufRead, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};
-use weir_rules::event::{Event, What};
+use weir_mqtt::TopicName;
+use weir_rules::event::{Event, EventName, What};
 use weir_rules::script::{ScriptLimits, Scripts};
-use weir_rules::value::Value;
+use weir_rules::value::{Object, Value};
 use weir_rules::{Catalog, Input, Origin, Rule, compile};
 use weir_sinks::render;
 
+use super::lines::{Line, Lines};
 use super::{Common, Exit, out_json, out_line, say};
 use crate::app::time_zone;
 use crate::config::Config;
@@ -19,25 +22,41 @@ use crate::project::cases::{Answer, answer};
 use crate::project::check::CheckedSink;
 use crate::project::files::{Folders, Kind};
 use crate::project::rule_file::Given;
-use crate::project::run_test::{event, to_json};
+use crate::project::run_test::{CLIENT_ID, event, to_json};
 
 /// What `weir try --help` says of `--cases`.
 const CASES_HELP: &str = "\
-A line of --cases: {\"sql\": …, \"message\": {…}}, or \"messages\": [{…}, …] for several in turn through one rule.
-  message        topic, payload (a text, or any JSON, sent as its text) or payload_hex, clientid, username, qos,
-                 retain, pub_props, client_attrs, timestamp (ms; also the clock: 2026-01-01 unless given), any
-                 other field of the source. event_topic names an event (\"$events/client/connected\") or a bridge
-                 (\"$bridges/mqtt:hq\") instead of a publish; the other keys are then its fields.
-  template       a text with ${places} for every row; template_kind: text (as it is left out), json, url, topic, sql
+A line of --cases is {\"sql\": …, \"message\": {…}}; \"messages\": [{…}, …] are several in turn.
+  message        topic; payload (a text, or any JSON, sent as its text) or payload_hex;
+                 clientid (`test` unless given, as in every mode), username, qos, retain,
+                 pub_props, client_attrs; timestamp (ms, also the clock; the start of 2026 unless
+                 given); any other field of the source. event_topic names an event
+                 (\"$events/client/connected\") or a bridge (\"$bridges/mqtt:hq\") instead of a
+                 publish; the other keys are then its fields.
+  template       a text with ${places}, filled from every row
+  template_kind  text (as it is left out), json, url, topic or sql
   undefined      what a missing place becomes: text (`undefined`, as it is left out), empty, fail
   udf            {\"name\": \"fn of a script …\"}: scripts of user functions
-Its answer, in the same order:
-  {\"outputs\": […], \"rendered\": […]}                                 rows of all messages, and templates where given
-  {\"dropped\": true, \"why\": \"not_matched\"|\"no_result\"|\"exception\", \"kind\": …, \"message\": …, \"at\": …}
-  {\"error\": \"compile\", \"code\": \"E0102\", \"at\": \"1:8\", \"message\": …}   with \"errors\" where there are several
-  {\"compiled\": true}                                                without any message
-  {\"error\": \"case\", \"message\": …}                                the line cannot be used; exit 1 in the end
-\"warnings\" are added where the compiler has any. The time zone comes from TZ.";
+
+Blank lines are skipped. Every other line has one answer, in the same order:
+  {\"outputs\": […], \"rendered\": […]}
+                 rows of all messages, and the template for each where one was given: as many as
+                 outputs. A row that cannot be written has {\"error\": \"E3101\", \"message\": …}
+                 there, an SQL template {\"sql\", \"binds\"}, what is not UTF-8 {\"hex\": …}.
+                 \"dropped\": [{\"message\": 1, \"why\": …, \"kind\": …}] is added where messages made
+                 no row; `message` counts from 0.
+  {\"dropped\": true, \"why\": \"not_matched\"|\"no_result\"|\"exception\", \"kind\", \"message\", \"at\"}
+                 no message made a row, and why the last did not; of several, \"messages\" has the
+                 same of each.
+  {\"error\": \"compile\", \"line\": 3, \"code\": \"E0102\", \"at\": \"1:8\", \"message\": …}
+                 `at` is the place in the statement; with \"errors\" where there are several.
+  {\"compiled\": true}
+                 no message was given.
+  {\"error\": \"case\", \"line\": 3, \"column\": 15, \"message\": …}
+                 the line cannot be used: exit 1 in the end.
+\"template_errors\": [{\"at\": \"1:6\", \"message\": …}] is added where a `${` of the template begins no
+place; it stays as it is, as in a sink, and exit is 1 in the end. \"warnings\" are the compiler's.
+`line` counts the lines of the input from 1. The time zone comes from TZ.";
 
 #[derive(clap::Args)]
 #[command(after_long_help = CASES_HELP)]
@@ -57,8 +76,8 @@ pub(super) struct Args {
     /// The payload: text, @file, or - for one JSON payload a line from stdin (answers are lines of JSON)
     #[arg(long, short, default_value = "")]
     payload: String,
-    /// The publisher's client id
-    #[arg(long, default_value = "try")]
+    /// The publisher's client id; the tests of rules and the cases of --cases have the same unless they say
+    #[arg(long, default_value = CLIENT_ID)]
     clientid: String,
     /// The publisher's user name
     #[arg(long)]
@@ -84,7 +103,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let subject = match &args.rule {
-        Some(id) => match super::explain::find(common, id) {
+        Some(id) => match super::explain::find(common, &rule_id(&config, id)) {
             Ok((rule, _)) => Subject {
                 id: rule.id.to_string(),
                 rule: rule.rule,
@@ -115,11 +134,21 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let payload = match payload(&args.payload) {
         Ok(payload) => payload,
         Err(error) => {
-            say(&format!("weir: cannot read the payload: {error}"));
+            let from = args.payload.strip_prefix('@').unwrap_or_default();
+            say(&format!(
+                "weir: cannot read the payload from {from}: {error}"
+            ));
+            say("      --payload takes a text, @FILE, or - for one payload a line from stdin");
             return Exit::Usage;
         }
     };
-    let tried = tried(&subject, args, payload, &world);
+    let tried = match tried(&subject, args, payload, &world) {
+        Ok(tried) => tried,
+        Err(message) => {
+            say(&format!("weir: {message}"));
+            return Exit::Usage;
+        }
+    };
     if common.json {
         out_json(&tried.json);
     } else {
@@ -130,6 +159,12 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     } else {
         Exit::Problems
     }
+}
+
+/// The id of a rule that is named by its id, or by its file.
+fn rule_id(config: &Config, named: &str) -> String {
+    let below = Path::new(named).strip_prefix(&config.rules.dir);
+    below.map_or_else(|_| named.to_owned(), |id| id.display().to_string())
 }
 
 /// Compiles a statement with the project's user functions.
@@ -152,6 +187,11 @@ fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
     };
     for diagnostic in &diagnostics {
         say(&diagnostic.render(sql, &Origin::default()));
+    }
+    if result.is_err() && Path::new(sql).is_file() {
+        say(&format!(
+            "weir: {sql} is a file: `weir try --rule {sql}` tries a rule, --cases {sql} answers cases"
+        ));
     }
     result
 }
@@ -177,27 +217,40 @@ fn cases(file: &str) -> Exit {
             Ok(file) => Box::new(std::io::BufReader::new(file)),
             Err(error) => {
                 say(&format!("weir: cannot read {file}: {error}"));
+                say(
+                    "      --cases takes a file of JSON lines, or - for stdin; `weir try --help` shows one",
+                );
                 return Exit::Usage;
             }
         }
     };
     let zone = TimeZone::system();
     let mut exit = Exit::Ok;
-    for line in lines.lines() {
-        match line {
-            Ok(line) if line.trim().is_empty() => {}
-            Ok(line) => {
-                let answer = answer(&line, &zone);
-                if matches!(answer, Answer::Unusable { .. }) {
-                    exit = Exit::Problems;
-                }
-                out_json(&answer);
-            }
+    let mut answered = false;
+    for line in Lines::new(lines) {
+        let answer = match line {
+            Ok((number, Line::Whole(line))) => answer(&line, number, &zone),
+            Ok((number, Line::TooLong)) => Answer::unusable(
+                number,
+                None,
+                "the line is longer than 300 MiB: write one case a line",
+            ),
             Err(error) => {
                 say(&format!("weir: cannot read {file}: {error}"));
+                say(
+                    "      --cases takes a file of JSON lines, or - for stdin; `weir try --help` shows one",
+                );
                 return Exit::Usage;
             }
+        };
+        if answer.is_bad_input() {
+            exit = Exit::Problems;
         }
+        answered = true;
+        out_json(&answer);
+    }
+    if !answered {
+        say(&format!("weir: there is no case in {file}"));
     }
     exit
 }
@@ -205,14 +258,18 @@ fn cases(file: &str) -> Exit {
 /// NDJSON in, NDJSON out; exit 1 when none passes.
 fn each_line(subject: &Subject, args: &Args, world: &World) -> Exit {
     let mut passed = false;
-    for line in std::io::stdin().lock().lines() {
+    for line in Lines::new(std::io::stdin().lock()) {
         match line {
-            Ok(line) if line.trim().is_empty() => {}
-            Ok(line) => {
-                let tried = tried(subject, args, line.into_bytes(), world);
-                passed |= tried.passed;
-                out_json(&tried.json);
-            }
+            Ok((_, Line::Whole(line))) => match tried(subject, args, line, world) {
+                Ok(tried) => {
+                    passed |= tried.passed;
+                    out_json(&tried.json);
+                }
+                Err(message) => out_json(&json!({ "v": 1, "passed": false, "error": message })),
+            },
+            Ok((number, Line::TooLong)) => out_json(
+                &json!({ "v": 1, "passed": false, "error": format!("line {number} is longer than 300 MiB") }),
+            ),
             Err(error) => {
                 say(&format!("weir: cannot read stdin: {error}"));
                 return Exit::Usage;
@@ -253,13 +310,15 @@ impl Stages {
     }
 }
 
-fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tried {
+/// # Errors
+/// When the message is none that a client or the broker could send.
+fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Result<Tried, String> {
     let mut stages = Stages {
         lines: Vec::new(),
         json: Vec::new(),
     };
     let sources = &subject.rule.explain().sources;
-    let event = message(args, sources, payload);
+    let event = message(args, sources, payload)?;
     let topic = event.trigger().as_str().unwrap_or_default().to_owned();
     let matched = subject.rule.matches(&event);
     stages.add(
@@ -269,7 +328,7 @@ fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tri
         json!({ "topic": topic, "sources": sources }),
     );
     if !matched {
-        return stages.end(false);
+        return Ok(stages.end(false));
     }
     let input = Input::new(&event, subject.rule.needs());
     let staged = subject
@@ -307,7 +366,7 @@ fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tri
             if subject.rule.explain().foreach.is_some() {
                 stages.add("foreach", false, "no element made a row", json!([]));
             }
-            return stages.end(false);
+            return Ok(stages.end(false));
         }
         Ok(rows) => rows,
         Err(error) => {
@@ -317,7 +376,7 @@ fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tri
                 &error.to_string(),
                 json!({ "kind": error.kind.name(), "error": error.to_string() }),
             );
-            return stages.end(false);
+            return Ok(stages.end(false));
         }
     };
     let mut passed = true;
@@ -342,7 +401,7 @@ fn tried(subject: &Subject, args: &Args, payload: Vec<u8>, world: &World) -> Tri
             }
         }
     }
-    stages.end(passed)
+    Ok(stages.end(passed))
 }
 
 /// A value as shown; undefined is a word of its own, never null.
@@ -353,7 +412,7 @@ fn shown(value: &Value) -> Json {
     }
 }
 
-fn message(args: &Args, sources: &[String], payload: Vec<u8>) -> Event {
+fn message(args: &Args, sources: &[String], payload: Vec<u8>) -> Result<Event, String> {
     let topic = args
         .topic
         .clone()
@@ -367,19 +426,42 @@ fn message(args: &Args, sources: &[String], payload: Vec<u8>) -> Event {
     };
     let now = now_ms();
     if given.topic.starts_with("$events/") {
+        if EventName::find(&given.topic).is_none() {
+            return Err(format!(
+                "there is no event `{}`: name one with --topic, such as $events/client/connected",
+                given.topic
+            ));
+        }
         // The payload gives the event's fields.
         let given = Given {
             payload: None,
             payload_text: Some(String::from_utf8_lossy(&payload).into_owned()),
             ..given
         };
-        return event(&given, now).unwrap_or_else(|_| Event::publish(&given.topic, Vec::new()));
+        return event(&given, now).or_else(|_| {
+            Event::broker(&given.topic, Object::default())
+                .filter(|_| payload.is_empty())
+                .map(|event| Event {
+                    timestamp_ms: now,
+                    ..event
+                })
+                .ok_or_else(|| {
+                    "--payload: the fields of an event are a JSON object: {\"clientid\": \"a\"}"
+                        .to_owned()
+                })
+        });
     }
-    let mut event = event(&given, now).unwrap_or_else(|_| Event::publish(&given.topic, Vec::new()));
+    if let Err(error) = TopicName::new(&given.topic) {
+        return Err(format!(
+            "`{}` is no topic of a message: {error}; name one with --topic, such as dev/a/up",
+            given.topic.escape_debug()
+        ));
+    }
+    let mut event = event(&given, now)?;
     if let What::Publish(publish) = &mut event.what {
         publish.payload = payload.into();
     }
-    event
+    Ok(event)
 }
 
 /// A topic that a filter matches: `/dev/+/up` gives `/dev/x/up`.

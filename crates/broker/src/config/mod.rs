@@ -314,20 +314,31 @@ pub fn read(path: &Path) -> Result<Source, Vec<Problem>> {
     match std::fs::read(path) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Ok(Source::new(shown(path), text)),
-            Err(error) => Err(vec![Problem::whole(
-                shown(path),
-                "E1001",
-                format!(
-                    "not UTF-8 text: byte {} is not part of a character",
-                    error.utf8_error().valid_up_to()
-                ),
-            )]),
+            Err(error) => Err(vec![
+                Problem::whole(
+                    shown(path),
+                    "E1001",
+                    format!(
+                        "not UTF-8 text: byte {} is not part of a character",
+                        error.utf8_error().valid_up_to()
+                    ),
+                )
+                .help("save it as UTF-8"),
+            ]),
         },
-        Err(error) => Err(vec![Problem::whole(
-            shown(path),
-            "E1000",
-            format!("cannot be read: {error}"),
-        )]),
+        Err(error) => {
+            let problem = Problem::whole(shown(path), "E1000", format!("cannot be read: {error}"));
+            Err(vec![match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    problem.help("correct the name: a relative one starts where weir was started")
+                }
+                std::io::ErrorKind::IsADirectory => problem.help("name a file in it"),
+                std::io::ErrorKind::PermissionDenied => {
+                    problem.help("give the user that weir runs as the right to read it")
+                }
+                _ => problem,
+            }])
+        }
     }
 }
 

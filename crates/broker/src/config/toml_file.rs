@@ -197,7 +197,53 @@ pub fn describe(source: &Source, error: &toml::de::Error, whole: Range<usize>) -
             format!("the key `{}` is missing", quoted[0]),
         );
     }
-    Problem::at(source, span, "E1003", message.to_owned())
+    let message = match message
+        .strip_prefix("invalid type: ")
+        .and_then(|text| text.rsplit_once(", expected "))
+    {
+        Some((found, wanted)) => {
+            let key = key_before(source, span.start);
+            let key = key.map_or_else(|| "this".to_owned(), |key| format!("`{key}`"));
+            format!(
+                "{key} takes {}, not {}",
+                kind_in_words(wanted),
+                kind_in_words(found)
+            )
+        }
+        None => message.to_owned(),
+    };
+    Problem::at(source, span, "E1003", message)
+}
+
+/// The key whose value begins there, or whose table does.
+fn key_before(source: &Source, offset: usize) -> Option<&str> {
+    let (before, at) = source.text.split_at_checked(offset)?;
+    let begins_line = before.trim_end_matches([' ', '\t']).ends_with('\n') || before.is_empty();
+    if at.starts_with('[') && begins_line {
+        let name = at.trim_start_matches('[');
+        return name.split_once(']').map(|(name, _)| name.trim());
+    }
+    let before = before.trim_end().strip_suffix('=')?.trim_end();
+    let key = before.rsplit(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.')));
+    key.into_iter().next().filter(|key| !key.is_empty())
+}
+
+/// A kind of value in the words of TOML. What a text says is not repeated: it may be a secret.
+fn kind_in_words(kind: &str) -> String {
+    let word = kind.split([' ', '`']).next().unwrap_or_default();
+    match (word, kind) {
+        ("string", _) | (_, "a string") => "a text".to_owned(),
+        (_, "a boolean") => "true or false, without quotes".to_owned(),
+        ("u8" | "u16" | "u32" | "u64" | "usize", _) => "a whole number, without quotes".to_owned(),
+        ("i32" | "i64", _) => "an integer, without quotes".to_owned(),
+        ("f32" | "f64", _) => "a number, without quotes".to_owned(),
+        ("map" | "struct", _) | (_, "a map") => "a table".to_owned(),
+        ("sequence", _) | (_, "a sequence") => "a list".to_owned(),
+        ("integer" | "boolean" | "floating", _) => kind
+            .split_once('`')
+            .map_or_else(|| kind.to_owned(), |(_, value)| format!("`{value}")),
+        _ => kind.to_owned(),
+    }
 }
 
 /// Fills in `${kind:name}` and `${kind:name:-default}` in every string below `value`.
@@ -213,7 +259,8 @@ pub fn fill_in(
     match value.get_mut() {
         DeValue::String(text) if text.contains("${") => match filled(text, outside) {
             Ok(new) => *text = Cow::Owned(new),
-            Err(message) => problems.push(Problem::at(source, span, "E1005", message)),
+            Err(missing) => problems
+                .push(Problem::at(source, span, "E1005", missing.message).help(missing.cure)),
         },
         DeValue::Array(array) => {
             for item in array.iter_mut() {
@@ -242,7 +289,30 @@ fn is_read_at_use(key: &str, value: &DeValue<'_>, outside: &dyn Outside) -> bool
         && path.is_some_and(|path| !path.contains('}') && outside.value("file", path).is_ok())
 }
 
-fn filled(text: &str, outside: &dyn Outside) -> Result<String, String> {
+/// A value from outside that is not there.
+struct Missing {
+    message: String,
+    /// How to give it.
+    cure: String,
+}
+
+impl Missing {
+    fn new(kind: &str, name: &str, message: String) -> Self {
+        let cure = match kind {
+            "env" => format!(
+                "set it where weir is started (export {name}=…), or give a value to fall back to: ${{env:{name}:-…}}"
+            ),
+            "file" => format!(
+                "create `{name}`, readable for the user that weir runs as; a relative path starts where weir does"
+            ),
+            "cred" => format!("give it to weir's unit: LoadCredential={name}:/path/of/the/file"),
+            _ => "name a connector whose file has that key".to_owned(),
+        };
+        Self { message, cure }
+    }
+}
+
+fn filled(text: &str, outside: &dyn Outside) -> Result<String, Missing> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -264,7 +334,7 @@ fn filled(text: &str, outside: &dyn Outside) -> Result<String, String> {
                     (Err(_), Some(default)) => out.push_str(default),
                     (Err(message), None) => match outside.stand_in(kind, name) {
                         Some(value) => out.push_str(&value),
-                        None => return Err(message),
+                        None => return Err(Missing::new(kind, name, message)),
                     },
                 }
             }

@@ -6,31 +6,43 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use weir_mqtt::TopicName;
 use weir_rules::event::{Event, EventName, Publish, What};
 use weir_rules::script::{ScriptLimits, Scripts};
 use weir_rules::template::{Template, TemplateKind, UndefinedPolicy};
-use weir_rules::value::{Key, Object, Text, Value};
+use weir_rules::value::{Key, Text, Value};
 use weir_rules::{Catalog, Diagnostic, Input, Rule, Severity, compile, json};
 
-use super::run_test::{NOW_MS, unhex};
+use super::run_test::{CLIENT_ID, NOW_MS};
 use crate::pipeline::world::World;
+use crate::problem::{Source, nearest};
+use fields::{Fault, Fields};
 
-/// One line of input. Further keys are allowed: a name, what is expected.
-#[derive(Deserialize)]
+mod fields;
+
+/// One line of input.
 struct Case<'l> {
     sql: String,
-    #[serde(borrow)]
-    message: Option<&'l RawValue>,
-    #[serde(borrow)]
-    messages: Option<Vec<&'l RawValue>>,
+    /// Each with its index, where they stand in a list.
+    messages: Vec<(Option<usize>, &'l RawValue)>,
     template: Option<String>,
-    template_kind: Option<TemplateKind>,
-    undefined: Option<UndefinedPolicy>,
-    #[serde(default)]
+    template_kind: TemplateKind,
+    undefined: UndefinedPolicy,
     udf: BTreeMap<String, String>,
 }
+
+/// The keys of a case. Others are allowed (a name, what is expected) where they are no slip of the pen.
+const KEYS: [&str; 7] = [
+    "sql",
+    "message",
+    "messages",
+    "template",
+    "template_kind",
+    "undefined",
+    "udf",
+];
 
 /// What became of a case.
 #[derive(Debug, Serialize)]
@@ -40,9 +52,15 @@ pub enum Answer {
     Outputs {
         /// In order, of all messages.
         outputs: Vec<Box<RawValue>>,
-        /// The template for each row, where there is one.
+        /// The template for each of `outputs`, where there is one: as many, an error in the place of a text.
         #[serde(skip_serializing_if = "Option::is_none")]
         rendered: Option<Vec<Box<RawValue>>>,
+        /// The messages that made no row.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        dropped: Vec<Lost>,
+        /// What is malformed in the template. It stays as it is in what is rendered, as it does in a sink.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        template_errors: Vec<Malformed>,
         /// What the compiler warned of.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<Finding>,
@@ -53,6 +71,12 @@ pub enum Answer {
         dropped: bool,
         /// `not_matched`, `no_result` or `exception`.
         why: &'static str,
+        /// Each message, where there were several.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        messages: Vec<Lost>,
+        /// What is malformed in the template.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        template_errors: Vec<Malformed>,
         /// The kind of the evaluation error.
         #[serde(skip_serializing_if = "Option::is_none")]
         kind: Option<&'static str>,
@@ -70,6 +94,8 @@ pub enum Answer {
     Refused {
         /// `compile`.
         error: &'static str,
+        /// The line of the input.
+        line: usize,
         /// The first mistake.
         #[serde(flatten)]
         first: Finding,
@@ -81,6 +107,11 @@ pub enum Answer {
     Unusable {
         /// `case`.
         error: &'static str,
+        /// The line of the input.
+        line: usize,
+        /// Where in the line, in characters from 1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        column: Option<usize>,
         /// What is wrong with it.
         message: String,
     },
@@ -88,10 +119,62 @@ pub enum Answer {
     Compiled {
         /// Always true.
         compiled: bool,
+        /// What is malformed in the template.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        template_errors: Vec<Malformed>,
         /// What the compiler warned of.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<Finding>,
     },
+}
+
+impl Answer {
+    /// A line that cannot be used.
+    pub fn unusable(line: usize, column: Option<usize>, message: impl Into<String>) -> Self {
+        Self::Unusable {
+            error: "case",
+            line,
+            column,
+            message: message.into(),
+        }
+    }
+
+    /// Whether whoever wrote the line has to mend it; a statement that does not compile may be what is tried.
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Unusable { .. } => true,
+            Self::Refused { .. } => false,
+            Self::Outputs {
+                template_errors, ..
+            }
+            | Self::Dropped {
+                template_errors, ..
+            }
+            | Self::Compiled {
+                template_errors, ..
+            } => !template_errors.is_empty(),
+        }
+    }
+}
+
+/// A message that made no row, among others.
+#[derive(Debug, Serialize)]
+pub struct Lost {
+    /// Which of `messages`, from 0.
+    message: usize,
+    /// `not_matched`, `no_result` or `exception`.
+    why: &'static str,
+    /// The kind of the evaluation error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+}
+
+/// Something in a template that is no place.
+#[derive(Clone, Debug, Serialize)]
+pub struct Malformed {
+    /// `line:column` in the template.
+    at: String,
+    message: String,
 }
 
 /// A diagnostic, in short.
@@ -122,27 +205,100 @@ impl From<&Diagnostic> for Finding {
 }
 
 /// Runs the case of one line, in a world of its own whose clock is each message's `timestamp`.
-pub fn answer(line: &str, zone: &TimeZone) -> Answer {
-    match run(line, zone) {
+///
+/// `number` is the line's, from 1.
+pub fn answer(line: &[u8], number: usize, zone: &TimeZone) -> Answer {
+    let text = match std::str::from_utf8(line) {
+        Ok(text) => text,
+        Err(error) => {
+            let before = String::from_utf8_lossy(&line[..error.valid_up_to()]);
+            return Answer::unusable(
+                number,
+                Some(before.chars().count() + 1),
+                "not UTF-8 text: write the cases in UTF-8, and a payload of other bytes as `payload_hex`",
+            );
+        }
+    };
+    match run(text, number, zone) {
         Ok(answer) => answer,
-        Err(message) => Answer::Unusable {
-            error: "case",
-            message,
-        },
+        Err(fault) => {
+            let column = fault
+                .offset
+                .map(|offset| text[..offset].chars().count() + 1);
+            Answer::unusable(number, column, fault.message)
+        }
     }
 }
 
-fn run(line: &str, zone: &TimeZone) -> Result<Answer, String> {
-    let case: Case<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let messages = match (case.message, case.messages) {
-        (Some(_), Some(_)) => return Err("`message` and `messages` exclude each other".to_owned()),
-        (Some(message), None) => vec![message],
-        (None, messages) => messages.unwrap_or_default(),
-    };
-    let messages = messages
-        .into_iter()
-        .map(event)
-        .collect::<Result<Vec<Event>, String>>()?;
+impl<'l> Case<'l> {
+    fn read(line: &'l str) -> Result<Self, Fault> {
+        let mut fields = Fields::of_line(line)?;
+        for (key, value) in fields.iter() {
+            if KEYS.contains(&key) {
+                continue;
+            }
+            if let Some(meant) = nearest(key, KEYS) {
+                let message = format!("unknown key `{key}`; did you mean `{meant}`?");
+                return Err(fields.fault(value, message));
+            }
+        }
+        let sql = fields.text("sql")?.ok_or_else(|| {
+            Fault::from("the key `sql` is missing: it holds the statement, as a text")
+        })?;
+        let one = fields.raw("message");
+        let messages = match (one, fields.list("messages")?) {
+            (Some(one), Some(_)) => {
+                return Err(fields.fault(
+                    one,
+                    "`message` and `messages` exclude each other: put all of them in `messages`",
+                ));
+            }
+            (Some(message), None) => vec![(None, message)],
+            (None, messages) => messages
+                .unwrap_or_default()
+                .into_iter()
+                .enumerate()
+                .map(|(index, message)| (Some(index), message))
+                .collect(),
+        };
+        Ok(Self {
+            sql,
+            messages,
+            template: fields.text("template")?,
+            template_kind: fields
+                .choice(
+                    "template_kind",
+                    &[
+                        ("text", TemplateKind::Text),
+                        ("json", TemplateKind::Json),
+                        ("url", TemplateKind::Url),
+                        ("topic", TemplateKind::Topic),
+                        ("sql", TemplateKind::Sql),
+                    ],
+                )?
+                .unwrap_or(TemplateKind::Text),
+            undefined: fields
+                .choice(
+                    "undefined",
+                    &[
+                        ("text", UndefinedPolicy::Text),
+                        ("empty", UndefinedPolicy::Empty),
+                        ("fail", UndefinedPolicy::Fail),
+                    ],
+                )?
+                .unwrap_or(UndefinedPolicy::Text),
+            udf: fields.texts("udf")?,
+        })
+    }
+}
+
+fn run(line: &str, number: usize, zone: &TimeZone) -> Result<Answer, Fault> {
+    let case = Case::read(line)?;
+    let messages = case
+        .messages
+        .iter()
+        .map(|(index, message)| event(line, *index, message))
+        .collect::<Result<Vec<Event>, Fault>>()?;
     // What a script gives must not depend on how busy the machine is.
     let limits = ScriptLimits {
         time: Duration::from_secs(2),
@@ -156,7 +312,7 @@ fn run(line: &str, zone: &TimeZone) -> Result<Answer, String> {
                 at: format!("{}:{}", error.line, error.column),
                 message: error.to_string(),
             });
-            return Ok(refused(findings.collect()));
+            return Ok(refused(number, findings.collect()));
         }
     };
     let (rule, warnings) = match compile(&case.sql, &Catalog { scripts }) {
@@ -165,57 +321,85 @@ fn run(line: &str, zone: &TimeZone) -> Result<Answer, String> {
             let errors = found
                 .iter()
                 .filter(|found| found.severity == Severity::Error);
-            return Ok(refused(errors.map(Finding::from).collect()));
+            return Ok(refused(number, errors.map(Finding::from).collect()));
         }
+    };
+    let (template, template_errors) = match &case.template {
+        Some(text) => {
+            let (template, warnings) = Template::parse(text, case.template_kind);
+            let source = Source::new("template", text.as_str());
+            let errors = warnings.into_iter().map(|warning| {
+                let (line, column) = source.position(warning.offset);
+                Malformed {
+                    at: format!("{line}:{column}"),
+                    message: warning.message,
+                }
+            });
+            (Some(template), errors.collect())
+        }
+        None => (None, Vec::new()),
     };
     if messages.is_empty() {
         return Ok(Answer::Compiled {
             compiled: true,
+            template_errors,
             warnings,
         });
     }
-    let template = case
-        .template
-        .map(|text| Template::parse(&text, case.template_kind.unwrap_or(TemplateKind::Text)).0);
-    let undefined = case.undefined.unwrap_or(UndefinedPolicy::Text);
     let world = World::new("weir", zone.clone());
-    let (mut rows, mut nothing) = (Vec::new(), None);
-    for event in &messages {
-        match evaluate(&rule, event, &world) {
-            Ok(made) => rows.extend(made.into_iter().map(|row| (row, event.timestamp_ms))),
-            Err(why) => nothing = Some(why),
-        }
-    }
-    let mut outputs = Vec::new();
+    let (mut outputs, mut lost, mut last) = (Vec::new(), Vec::new(), None);
     let mut rendered = template.as_ref().map(|_| Vec::new());
-    for (row, now_ms) in &rows {
-        match json::to_text(row) {
-            Ok(text) => outputs.push(raw(text)),
-            Err(fault) => {
-                nothing = Some(Nothing {
-                    why: "exception",
-                    kind: Some(fault.kind().name()),
-                    message: Some(fault.message().to_owned()),
-                    at: None,
-                });
+    for (index, event) in messages.iter().enumerate() {
+        let mut drop = |nothing: Nothing| {
+            lost.push(Lost {
+                message: index,
+                why: nothing.why,
+                kind: nothing.kind,
+            });
+            last = Some(nothing);
+        };
+        let rows = match evaluate(&rule, event, &world) {
+            Ok(rows) => rows,
+            Err(nothing) => {
+                drop(nothing);
+                continue;
+            }
+        };
+        for row in &rows {
+            match json::to_text(row) {
+                Ok(text) => outputs.push(raw(text)),
+                Err(fault) => {
+                    drop(Nothing {
+                        why: "exception",
+                        kind: Some(fault.kind().name()),
+                        message: Some(fault.message().to_owned()),
+                        at: None,
+                    });
+                    // What is not among the outputs is not rendered either: the two go side by side.
+                    continue;
+                }
+            }
+            if let (Some(template), Some(rendered)) = (&template, &mut rendered) {
+                rendered.push(render(template, row, case.undefined, event.timestamp_ms));
             }
         }
-        if let (Some(template), Some(rendered)) = (&template, &mut rendered) {
-            rendered.push(render(template, row, undefined, *now_ms));
-        }
     }
-    Ok(match nothing {
+    Ok(match last {
         Some(nothing) if outputs.is_empty() => Answer::Dropped {
             dropped: true,
             why: nothing.why,
             kind: nothing.kind,
             message: nothing.message,
             at: nothing.at,
+            messages: if messages.len() > 1 { lost } else { Vec::new() },
+            template_errors,
             warnings,
         },
         _ => Answer::Outputs {
             outputs,
             rendered,
+            dropped: lost,
+            template_errors,
             warnings,
         },
     })
@@ -258,7 +442,7 @@ fn evaluate(rule: &Rule, event: &Event, world: &World) -> Result<Vec<Value>, Not
     }
 }
 
-fn refused(errors: Vec<Finding>) -> Answer {
+fn refused(line: usize, errors: Vec<Finding>) -> Answer {
     let first = errors.first().cloned().unwrap_or_else(|| Finding {
         code: "E0002".to_owned(),
         at: "1:1".to_owned(),
@@ -266,6 +450,7 @@ fn refused(errors: Vec<Finding>) -> Answer {
     });
     Answer::Refused {
         error: "compile",
+        line,
         first,
         errors: if errors.len() > 1 { errors } else { Vec::new() },
     }
@@ -304,45 +489,43 @@ fn raw(text: String) -> Box<RawValue> {
 }
 
 /// A message by its fields; an event or a bridge's message where `event_topic` says so.
-fn event(text: &RawValue) -> Result<Event, String> {
-    let mut message =
-        Message(serde_json::from_str(text.get()).map_err(|error| format!("a message: {error}"))?);
-    let timestamp_ms = match message.take("timestamp")? {
-        None => NOW_MS,
-        Some(Value::Int(number)) => number,
-        Some(_) => return Err("`timestamp` takes milliseconds, an integer".to_owned()),
-    };
+fn event(line: &str, index: Option<usize>, text: &RawValue) -> Result<Event, Fault> {
+    let name = index.map_or_else(
+        || "`message`".to_owned(),
+        |index| format!("`messages[{index}]`"),
+    );
+    let mut message = Fields::of_value(line, name, text)?;
+    let timestamp_ms = message.integer("timestamp")?.unwrap_or(NOW_MS);
     let payload = message.payload()?;
-    let what = match message.text("event_topic")? {
-        Some(topic) => broker_event(&topic, message, payload)?,
-        None => What::Publish(publish(message, payload, timestamp_ms)?),
+    let what = match message.raw("event_topic") {
+        Some(topic) => broker_event(topic, message, payload)?,
+        None => What::Publish(publish(message, text, payload, timestamp_ms)?),
     };
     Ok(Event { timestamp_ms, what })
 }
 
 fn publish(
-    mut message: Message<'_>,
+    mut message: Fields<'_>,
+    whole: &RawValue,
     payload: Option<Bytes>,
     timestamp_ms: i64,
-) -> Result<Publish, String> {
-    let topic = message
-        .text("topic")?
-        .ok_or("a message has a `topic`, or an `event_topic`")?;
-    let integer = |value| match value {
-        Some(Value::Int(number)) => u8::try_from(number).ok().filter(|qos| *qos <= 2),
-        _ => None,
+) -> Result<Publish, Fault> {
+    let Some(at) = message.raw("topic") else {
+        return Err(message.fault(
+            whole,
+            "the key `topic` is missing (or `event_topic`, for an event)",
+        ));
     };
-    let qos = match message.take("qos")? {
-        None => 0,
-        value => integer(value).ok_or("`qos` is 0, 1 or 2")?,
-    };
-    let peer = message
-        .text("peername")?
-        .map(|peer| {
-            peer.parse()
-                .map_err(|_| format!("`peername` is an address and a port, not `{peer}`"))
-        })
-        .transpose()?;
+    let topic = message.as_text("topic", at)?;
+    if let Err(error) = TopicName::new(&topic) {
+        let message = message.fault(
+            at,
+            format!("`topic`: {error}; give the topic of one message"),
+        );
+        return Err(message);
+    }
+    let qos = message.choice_of_numbers("qos", 0..=2)?.unwrap_or(0);
+    let peer = message.address("peername")?;
     let flags = message.object("flags")?;
     let flag = |name: &str| {
         let flag = flags.as_ref().and_then(|flags| flags.get(name));
@@ -355,7 +538,7 @@ fn publish(
         payload: payload.unwrap_or_default(),
         client_id: message
             .text("clientid")?
-            .map_or(Text::from_static("test"), |id| Text::from(&*id)),
+            .map_or(Text::from_static(CLIENT_ID), |id| Text::from(&*id)),
         username: message.text("username")?.map(|name| Text::from(&*name)),
         peer: peer.or(Some(([127, 0, 0, 1], 50_000).into())),
         qos,
@@ -369,91 +552,30 @@ fn publish(
     })
 }
 
-fn broker_event(topic: &str, message: Message<'_>, payload: Option<Bytes>) -> Result<What, String> {
+fn broker_event(at: &RawValue, message: Fields<'_>, payload: Option<Bytes>) -> Result<What, Fault> {
+    let topic = message.as_text("event_topic", at)?;
+    let is_of_bridge = topic.starts_with("$bridges/") || topic.starts_with("$sources/");
+    let name = EventName::find(&topic);
+    if name.is_none() && !is_of_bridge {
+        let text = format!(
+            "`event_topic`: there is no event `{topic}`; one is \"$events/client/connected\", or \"$bridges/mqtt:NAME\" of a bridge"
+        );
+        return Err(message.fault(at, text));
+    }
     let mut fields = message.rest()?.unwrap_or_default();
     if let Some(payload) = payload {
         fields.insert(Key::from("payload"), Text::from_bytes(payload).into());
     }
-    if topic.starts_with("$bridges/") || topic.starts_with("$sources/") {
-        return Ok(What::Ingress {
-            source: topic.into(),
-            fields: Arc::new(fields),
-        });
-    }
-    let name = EventName::find(topic).ok_or_else(|| format!("there is no event `{topic}`"))?;
-    Ok(What::Broker {
-        topic: name.topic,
-        event: name.event,
-        fields: Arc::new(fields),
+    let fields = Arc::new(fields);
+    Ok(match name {
+        Some(name) if !is_of_bridge => What::Broker {
+            topic: name.topic,
+            event: name.event,
+            fields,
+        },
+        _ => What::Ingress {
+            source: topic.as_str().into(),
+            fields,
+        },
     })
-}
-
-/// The keys of a message that were not read yet, each with its JSON as it was written.
-struct Message<'l>(BTreeMap<String, &'l RawValue>);
-
-impl Message<'_> {
-    fn take(&mut self, key: &str) -> Result<Option<Value>, String> {
-        match self.0.remove(key) {
-            None => Ok(None),
-            Some(text) => value(key, text).map(Some),
-        }
-    }
-
-    /// A text; null is none.
-    fn text(&mut self, key: &str) -> Result<Option<String>, String> {
-        match self.take(key)? {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_str() {
-                Some(text) => Ok(Some(text.to_owned())),
-                None => Err(format!("`{key}` is a text")),
-            },
-        }
-    }
-
-    fn boolean(&mut self, key: &str) -> Result<Option<bool>, String> {
-        match self.take(key)? {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(value)),
-            Some(_) => Err(format!("`{key}` is true or false")),
-        }
-    }
-
-    fn object(&mut self, key: &str) -> Result<Option<Arc<Object>>, String> {
-        match self.take(key)? {
-            None => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(object)),
-            Some(_) => Err(format!("`{key}` is an object")),
-        }
-    }
-
-    /// `payload` is a text, or any other JSON as it was written; `payload_hex` any bytes.
-    fn payload(&mut self) -> Result<Option<Bytes>, String> {
-        match (self.0.remove("payload"), self.text("payload_hex")?) {
-            (Some(_), Some(_)) => Err("`payload` and `payload_hex` exclude each other".to_owned()),
-            (Some(text), None) if text.get().starts_with('"') => {
-                let text: String = serde_json::from_str(text.get())
-                    .map_err(|error| format!("`payload`: {error}"))?;
-                Ok(Some(text.into()))
-            }
-            (Some(text), None) => Ok(Some(Bytes::copy_from_slice(text.get().as_bytes()))),
-            (None, Some(digits)) => unhex(&digits)
-                .map(|bytes| Some(bytes.into()))
-                .ok_or_else(|| "`payload_hex` is pairs of hexadecimal digits".to_owned()),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// Every key that is left, as fields.
-    fn rest(self) -> Result<Option<Object>, String> {
-        let fields: Object = self
-            .0
-            .into_iter()
-            .map(|(key, text)| Ok((Key::from(key.as_str()), value(&key, text)?)))
-            .collect::<Result<_, String>>()?;
-        Ok((!fields.is_empty()).then_some(fields))
-    }
-}
-
-fn value(key: &str, text: &RawValue) -> Result<Value, String> {
-    json::decode(text.get().as_bytes()).map_err(|fault| format!("`{key}`: {}", fault.message()))
 }

@@ -587,7 +587,26 @@ impl<'a> Pass<'a> {
                     known.join(", ")
                 }
             )),
-            _ => problem,
+            _ => self.with_cause(problem, name),
+        }
+    }
+
+    /// Why the connector is refused, and what its own finding says to do.
+    fn with_cause(&self, problem: Problem, name: &str) -> Problem {
+        let file = FileId::connector(name);
+        let report = self
+            .checked
+            .reports
+            .iter()
+            .find(|report| report.file == file);
+        let cause = report.and_then(|report| report.problems.iter().find(|found| found.is_error()));
+        let Some(cause) = cause else {
+            return problem;
+        };
+        let problem = problem.label(cause.message.clone());
+        match &cause.help {
+            Some(help) => problem.help(help.clone()),
+            None => problem,
         }
     }
 

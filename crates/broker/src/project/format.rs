@@ -36,6 +36,12 @@ pub fn statement_file(source: &Source) -> Result<String, Vec<Problem>> {
     Ok(format!("{formatted}{}", line_break(&source.text)))
 }
 
+/// Whether a file of TOML has neither a statement nor the name of one.
+pub fn has_no_statement(source: &Source) -> bool {
+    TomlFile::parse(source)
+        .is_ok_and(|file| file.get(&["sql"]).or(file.get(&["sql_file"])).is_none())
+}
+
 /// The name of the statement file that a rule file names.
 pub fn sql_file(source: &Source) -> Option<String> {
     let file = TomlFile::parse(source).ok()?;

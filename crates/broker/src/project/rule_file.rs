@@ -357,6 +357,8 @@ fn statement(
 struct WithConnector<'a> {
     outside: &'a dyn Outside,
     connector: Option<ConnectorConfig>,
+    /// It names a connector that is not there, which is told at that key: what is to come from it is not told again.
+    lacks_connector: bool,
     filled: std::cell::RefCell<Vec<String>>,
 }
 
@@ -367,7 +369,9 @@ impl Outside for WithConnector<'_> {
                 Some(connector) => connector.value(name).ok_or_else(|| {
                     format!("the sink's connector has no key `{name}` that may be used here")
                 }),
-                None => Err("`${conn:…}` needs a sink with a `connector`".to_owned()),
+                None => Err(format!(
+                    "`${{conn:{name}}}` needs a sink with a `connector`"
+                )),
             }
         } else {
             self.outside.value(kind, name)
@@ -377,6 +381,9 @@ impl Outside for WithConnector<'_> {
     }
 
     fn stand_in(&self, kind: &str, name: &str) -> Option<String> {
+        if kind == "conn" && self.lacks_connector {
+            return Some(format!("${{conn:{name}}}"));
+        }
         self.outside.stand_in(kind, name)
     }
 }
@@ -393,9 +400,11 @@ fn sinks(
             .get_ref()
             .get("connector")
             .and_then(|name| name.get_ref().as_str().map(str::to_owned));
+        let connector = name.as_deref().and_then(around.connector);
         let outside = WithConnector {
             outside: around.outside,
-            connector: name.as_deref().and_then(around.connector),
+            lacks_connector: name.is_some() && connector.is_none(),
+            connector,
             filled: std::cell::RefCell::default(),
         };
         fill_in(file.source, &mut table, &outside, problems);

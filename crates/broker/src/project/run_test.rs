@@ -19,6 +19,9 @@ use crate::pipeline::world::World;
 /// What time it is in tests that do not say: 2026-01-01T00:00:00Z.
 pub(crate) const NOW_MS: i64 = 1_767_225_600_000;
 
+/// Who publishes where a test, or a case of `weir try`, does not say.
+pub(crate) const CLIENT_ID: &str = "test";
+
 /// How a test ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct TestResult {
@@ -150,7 +153,7 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
             client_id: given
                 .clientid
                 .as_deref()
-                .map_or(Text::from_static("test"), Text::from),
+                .map_or(Text::from_static(CLIENT_ID), Text::from),
             username: given.username.as_deref().map(Text::from),
             peer: Some(([127, 0, 0, 1], 50_000).into()),
             qos: given.qos,
@@ -196,9 +199,10 @@ pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
     digits
         .chunks_exact(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .map(|pair| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok())
         .collect()
 }
 
