@@ -34,7 +34,10 @@ fn the_presets_address_and_bounds_are_filled_in() {
         (plan.keepalive, plan.backoff.spacing),
         (Duration::from_secs(300), Duration::from_secs(12))
     );
-    let creds = plan.credentials.sign(1_700_000_000_000).unwrap();
+    let creds = plan
+        .credentials
+        .sign(Moment::at(1_700_000_000_000))
+        .unwrap();
     assert!(
         creds.client_id.contains("securemode=2"),
         "{}",
@@ -51,7 +54,7 @@ fn plain_tcp_to_a_cloud_is_allowed_with_a_warning_and_signs_mode_3() {
     assert_eq!(warnings[0].key, "tls");
     assert!(
         plan.credentials
-            .sign(0)
+            .sign(Moment::at(0))
             .unwrap()
             .client_id
             .contains("securemode=3")
@@ -59,7 +62,7 @@ fn plain_tcp_to_a_cloud_is_allowed_with_a_warning_and_signs_mode_3() {
     let (plan, _) = check(&format!("{DEVICE}addresses = [\"mqtt://127.0.0.1:2883\"]")).unwrap();
     assert!(
         plan.credentials
-            .sign(0)
+            .sign(Moment::at(0))
             .unwrap()
             .client_id
             .contains("securemode=3")
@@ -115,7 +118,7 @@ fn what_is_not_supported_yet_is_refused_and_not_ignored() {
         [("E4102", "clean_start".into())]
     );
     assert_eq!(
-        errors("preset = \"azure_iothub\""),
+        errors("preset = \"clearblade\""),
         [("E4102", "preset".into())]
     );
     assert_eq!(errors("preset = \"azur\""), [("E4101", "preset".into())]);
