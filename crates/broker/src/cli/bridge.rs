@@ -174,7 +174,7 @@ fn masked(secret: &str) -> String {
     )
 }
 
-fn now_ms() -> i64 {
+fn wall_clock() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
@@ -223,7 +223,7 @@ fn sign_one(common: &Common, args: &SignArgs, now_ms: Option<i64>) -> Exit {
         }
     }
     let name = provider_of(args.preset.as_deref().unwrap_or_default(), &inputs);
-    let at = bridge::Moment::at(now_ms.unwrap_or_else(now_ms));
+    let at = bridge::Moment::at(now_ms.unwrap_or_else(wall_clock));
     let host = inputs.get("host").cloned();
     let signed = bridge::sign_at(name, &inputs.into(), at);
     let creds = match signed.map_err(weir_sinks::SinkError::from) {
@@ -305,7 +305,7 @@ fn signed(line: &str, now_ms: Option<i64>) -> Result<bridge::signer::ShownCreds,
     let vector: serde_json::Value =
         serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
     let provider = vector["provider"].as_str().ok_or("`provider` is missing")?;
-    let at = bridge::Moment::at(now_ms.unwrap_or_else(now_ms));
+    let at = bridge::Moment::at(now_ms.unwrap_or_else(wall_clock));
     bridge::sign_at(provider, &vector["inputs"], at)
         .map(|creds| creds.show())
         .map_err(|error| error.to_string())
