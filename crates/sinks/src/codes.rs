@@ -76,7 +76,7 @@ codes! {
     CLOCK_UNSET = "E4109", "The system's clock is not set, and the credentials need it", "Set the clock.";
     EVICTED = "E4110", "Something else uses the bridge's identity", "Stop the other client with the same identity.";
     ACK_OVERDUE = "E4111", "The remote broker did not acknowledge in time", "weir reconnects and sends again.";
-    PROVIDER = "E4112", "No such credential provider", "This version signs `aliyun_iot` and `plain`.";
+    PROVIDER = "E4112", "No such credential provider", "The message lists those there are.";
     INPUTS = "E4113", "The signer's inputs are not complete", "The message names the input.";
 }
 

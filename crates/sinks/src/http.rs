@@ -11,7 +11,7 @@ use hmac::{Hmac, Mac};
 use reqwest::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use sha2::{Digest, Sha256};
 
-use crate::bridge::signer::aliyun::hex;
+use crate::bridge::signer::mac::hex;
 use crate::config::connector::HttpConnector;
 use crate::config::{Auth, BatchFormat};
 use crate::halving::{Write, WriteError, write_halving};

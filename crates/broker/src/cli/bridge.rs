@@ -30,12 +30,24 @@ enum Command {
         #[arg(long)]
         show_secrets: bool,
     },
-    /// Sign test vectors: lines of {"provider","inputs"} in, lines of {"client_id","username","password"} out
-    Sign {
-        /// The file with the vectors; - for stdin
-        #[arg(long, value_name = "FILE")]
-        vectors: PathBuf,
-    },
+    /// Sign without a connector file: one set of inputs, or lines of test vectors
+    Sign(SignArgs),
+}
+
+#[derive(clap::Args)]
+struct SignArgs {
+    /// The preset or provider: plain, aliyun_iot, tencent_iot, azure_iothub, …
+    #[arg(required_unless_present = "vectors", conflicts_with = "vectors")]
+    preset: Option<String>,
+    /// One input; several may follow each other. ${file:PATH} reads a secret from a file
+    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
+    set: Vec<String>,
+    /// The clock: seconds or milliseconds since 1970, or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    now: Option<String>,
+    /// The file with vectors, {"provider", "inputs"} a line; - for stdin. A line with credentials comes out for each
+    #[arg(long, value_name = "FILE", conflicts_with = "set")]
+    vectors: Option<PathBuf>,
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
@@ -45,7 +57,19 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             offline,
             show_secrets,
         } => test(common, name, *offline, *show_secrets),
-        Command::Sign { vectors } => sign(vectors),
+        Command::Sign(args) => {
+            let now_ms = match args.now.as_deref().map(moment).transpose() {
+                Ok(now_ms) => now_ms,
+                Err(message) => {
+                    say(&format!("weir: {message}"));
+                    return Exit::Usage;
+                }
+            };
+            match &args.vectors {
+                Some(path) => sign_vectors(path, now_ms),
+                None => sign_one(common, args, now_ms),
+            }
+        }
     }
 }
 
@@ -88,7 +112,7 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
                 .iter_mut()
                 .filter_map(|stage| stage.credentials.as_mut())
             {
-                creds.password = creds.password.as_deref().map(masked);
+                *creds = creds.clone().masked(masked);
             }
         }
         let failed = stages.iter().find(|stage| !stage.ok);
@@ -99,9 +123,19 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
             Some(_) => Exit::Unreachable,
         };
         if common.json {
-            out_json(
-                &json!({ "v": 1, "connector": name, "ok": failed.is_none(), "stages": stages }),
-            );
+            let mut answer =
+                json!({ "v": 1, "connector": name, "ok": failed.is_none(), "stages": &stages });
+            // The credentials once more at the top, where scripts look for them.
+            let creds = stages.iter().find_map(|stage| stage.credentials.as_ref());
+            if let Some(creds) = creds
+                && let (Some(answer), Ok(serde_json::Value::Object(creds))) =
+                    (answer.as_object_mut(), serde_json::to_value(creds))
+            {
+                answer.extend(creds);
+                let endpoint = stages.iter().find_map(|stage| stage.endpoint.as_deref());
+                answer.insert("endpoint".into(), endpoint.into());
+            }
+            out_json(&answer);
             return exit;
         }
         for stage in &stages {
@@ -140,7 +174,94 @@ fn masked(secret: &str) -> String {
     )
 }
 
-fn sign(path: &PathBuf) -> Exit {
+fn wall_clock() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Milliseconds since 1970 of a time on the command line.
+fn moment(text: &str) -> Result<i64, String> {
+    /// Seconds reach it in the year 5138, milliseconds did in 1973.
+    const SECONDS_BELOW: i64 = 100_000_000_000;
+    if let Ok(number) = text.parse::<i64>() {
+        return Ok(if number.abs() < SECONDS_BELOW {
+            number * 1000
+        } else {
+            number
+        });
+    }
+    text.parse::<jiff::Timestamp>()
+        .map(|time| time.as_millisecond())
+        .map_err(|_| format!("`--now {text}`: write 1700000000 or 2023-11-14T22:13:20Z"))
+}
+
+/// The provider that a preset's name and the given inputs mean.
+fn provider_of<'a>(name: &'a str, inputs: &serde_json::Map<String, serde_json::Value>) -> &'a str {
+    let has = |key: &str| inputs.contains_key(key);
+    match name {
+        "aliyun_iot" if has("product_secret") => "aliyun_iot_dynreg",
+        "aliyun_iot" if has("device_token") => "aliyun_iot_connwl",
+        "aliyun_mq" if has("tokens") => "aliyun_mq_token",
+        "aliyun_mq" => "aliyun_mq_signature",
+        "aws_iot" if has("access_key_id") => "aws_sigv4_ws",
+        "aws_iot" if has("authorizer") => "aws_custom_auth",
+        "aws_iot" => "aws_x509",
+        name => name,
+    }
+}
+
+fn sign_one(common: &Common, args: &SignArgs, now_ms: Option<i64>) -> Exit {
+    let mut inputs = serde_json::Map::new();
+    for pair in &args.set {
+        let Some((key, value)) = pair.split_once('=') else {
+            // The text may be a secret: it is not repeated.
+            say("weir: `--set` takes KEY=VALUE");
+            return Exit::Usage;
+        };
+        if inputs.insert(key.to_owned(), value.into()).is_some() {
+            say(&format!("weir: `--set {key}` is given twice"));
+            return Exit::Usage;
+        }
+    }
+    let name = provider_of(args.preset.as_deref().unwrap_or_default(), &inputs);
+    let at = bridge::Moment::at(now_ms.unwrap_or_else(wall_clock));
+    let host = inputs.get("host").cloned();
+    let signed = bridge::sign_at(name, &inputs.into(), at);
+    let creds = match signed.map_err(weir_sinks::SinkError::from) {
+        Ok(creds) => creds,
+        Err(error) => {
+            say(&format!("weir: {error} [{}]", error.code()));
+            if common.json {
+                out_json(&json!({ "error": error.to_string(), "code": error.code() }));
+            }
+            return Exit::Problems;
+        }
+    };
+    let shown = creds.show();
+    if common.json {
+        let mut answer = serde_json::to_value(&shown).unwrap_or_default();
+        if let Some(answer) = answer.as_object_mut() {
+            answer.insert("provider".into(), name.into());
+            answer.insert("endpoint".into(), host.unwrap_or_default());
+            answer.insert("expires_at_ms".into(), creds.expires_at_ms.into());
+        }
+        out_json(&answer);
+        return Exit::Ok;
+    }
+    out_line(&format!("client id  {}", shown.client_id));
+    for (label, value) in [
+        ("user      ", shown.username),
+        ("password  ", shown.password),
+        ("address   ", shown.url),
+        ("ALPN      ", shown.alpn.flatten()),
+    ] {
+        if let Some(value) = value {
+            out_line(&format!("{label} {value}"));
+        }
+    }
+    Exit::Ok
+}
+
+fn sign_vectors(path: &PathBuf, now_ms: Option<i64>) -> Exit {
     let text = if path.as_os_str() == "-" {
         std::io::stdin()
             .lock()
@@ -163,7 +284,7 @@ fn sign(path: &PathBuf) -> Exit {
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
     {
-        match signed(line) {
+        match signed(line, now_ms) {
             Ok(creds) => out_json(&creds),
             Err(message) => {
                 // One line out for each line in, so that the two can be laid side by side.
@@ -180,11 +301,12 @@ fn sign(path: &PathBuf) -> Exit {
     exit
 }
 
-fn signed(line: &str) -> Result<bridge::signer::ShownCreds, String> {
+fn signed(line: &str, now_ms: Option<i64>) -> Result<bridge::signer::ShownCreds, String> {
     let vector: serde_json::Value =
         serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
     let provider = vector["provider"].as_str().ok_or("`provider` is missing")?;
-    bridge::sign_vector(provider, &vector["inputs"])
+    let at = bridge::Moment::at(now_ms.unwrap_or_else(wall_clock));
+    bridge::sign_at(provider, &vector["inputs"], at)
         .map(|creds| creds.show())
         .map_err(|error| error.to_string())
 }

@@ -281,7 +281,20 @@ pub fn fill_in(
 /// A secret that is wholly `${file:PATH}` stays as it is: its file is read anew at each use, so a rotated one needs no
 /// reload. One that cannot be read now is filled in, which says so.
 fn is_read_at_use(key: &str, value: &DeValue<'_>, outside: &dyn Outside) -> bool {
-    const SECRETS: [&str; 4] = ["password", "device_secret", "token", "key"];
+    const SECRETS: [&str; 12] = [
+        "password",
+        "device_secret",
+        "device_token",
+        "token",
+        "token_value",
+        "token_signature",
+        "key",
+        "access_key",
+        "access_secret",
+        "secret_access_key",
+        "session_token",
+        "access_token",
+    ];
     let path = value
         .as_str()
         .and_then(|text| text.strip_prefix("${file:")?.strip_suffix('}'));

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use rumqttc::{Outgoing, TlsConfiguration, Transport, v5};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::{Address, BridgePlan};
@@ -99,10 +100,16 @@ pub(crate) fn connect(
     creds: &ConnectCreds,
     base: &Path,
 ) -> Result<(Publisher, Driver), SinkError> {
+    if creds.url.is_some() {
+        let message = "bridges over WebSocket are not supported yet";
+        return Err(SinkError::new(codes::NOT_YET, message).configuration());
+    }
     let transport = if address.tls {
-        Transport::tls_with_config(TlsConfiguration::Rustls(tls::client_config(
-            &plan.tls, base,
-        )?))
+        let mut config = tls::client_config(&plan.tls, base)?;
+        if let Some(Some(alpn)) = &creds.alpn {
+            Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
+        }
+        Transport::tls_with_config(TlsConfiguration::Rustls(config))
     } else {
         Transport::tcp()
     };

@@ -18,6 +18,7 @@ use super::client::{
 };
 use super::plan::BridgePlan;
 use super::reconnect::{Loss, Reconnect, Waiting};
+use super::signer::Moment;
 use crate::config::connector::{Failover, Protocol};
 use crate::connector::{Health, LinkState};
 use crate::error::SinkError;
@@ -284,9 +285,12 @@ impl Attempt {
         let made = inner
             .plan
             .credentials
-            .sign(now)
+            .sign(Moment::at(now))
             .map_err(SinkError::from)
             .and_then(|creds| {
+                let renew = creds
+                    .renew_after_ms(now)
+                    .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
                 client::connect(
                     &inner.plan,
                     &inner.plan.addresses[address],
@@ -294,8 +298,9 @@ impl Attempt {
                     &creds,
                     &inner.base,
                 )
+                .map(|(publisher, driver)| (publisher, driver, renew))
             });
-        let (publisher, mut driver) = match made {
+        let (publisher, mut driver, renew) = match made {
             Ok(made) => made,
             Err(error) => {
                 return Self {
@@ -311,7 +316,7 @@ impl Attempt {
             up_at: None,
             failure: None,
         };
-        let failure = attempt.poll(inner, &publisher, &mut driver).await;
+        let failure = attempt.poll(inner, &publisher, &mut driver, renew).await;
         inner.take_down(failure.as_ref());
         attempt.failure = failure;
         attempt
@@ -322,15 +327,45 @@ impl Attempt {
         inner: &Arc<Inner>,
         publisher: &Publisher,
         driver: &mut Driver,
+        renew: Option<Duration>,
     ) -> Option<Failure> {
+        // Far beyond any link where nothing expires.
+        let renewal = Instant::now() + renew.unwrap_or(Duration::from_secs(10 * 365 * 86_400));
+        let mut closing = false;
         loop {
-            let happening = tokio::select! {
-                happening = driver.poll() => happening,
-                // Leaving the poll is safe in these two arms alone: the driver is not used again afterwards.
-                () = inner.overdue() => return Some(inner.stalled()),
-                () = inner.stop.notified() => {
+            let turn = {
+                let mut polled = std::pin::pin!(driver.poll());
+                loop {
+                    if closing && inner.is_quiet() {
+                        break Turn::Renew;
+                    }
+                    let renewal = if closing { renewal + DRAIN } else { renewal };
+                    tokio::select! {
+                        happening = &mut polled => break Turn::Happened(happening),
+                        () = inner.overdue() => break Turn::Stalled,
+                        () = inner.stop.notified() => break Turn::Stop,
+                        () = tokio::time::sleep_until(renewal) => {
+                            if closing {
+                                break Turn::Renew;
+                            }
+                            // CR-4: nothing new goes in, and what is out may still be acknowledged.
+                            closing = true;
+                            inner.stop_taking();
+                        }
+                    }
+                }
+            };
+            // Leaving a poll half way is safe where the driver only says goodbye afterwards.
+            let happening = match turn {
+                Turn::Happened(happening) => happening,
+                Turn::Stalled => return Some(inner.stalled()),
+                Turn::Stop => {
                     say_goodbye(publisher, driver).await;
                     return None;
+                }
+                Turn::Renew => {
+                    say_goodbye(publisher, driver).await;
+                    return Some(renewed());
                 }
             };
             match happening {
@@ -346,6 +381,25 @@ impl Attempt {
                 Err(failure) => return Some(failure),
             }
         }
+    }
+}
+
+/// Why a poll was left.
+enum Turn {
+    Happened(Result<Happening, Failure>),
+    Stalled,
+    Stop,
+    Renew,
+}
+
+/// How long acknowledgements may take before a link is closed to sign in anew.
+const DRAIN: Duration = Duration::from_secs(5);
+
+fn renewed() -> Failure {
+    let message = "the link is made anew before its credentials expire";
+    Failure {
+        loss: Loss::Renewal,
+        error: SinkError::new(codes::LINK_DOWN, message),
     }
 }
 
@@ -384,6 +438,20 @@ impl Inner {
         self.health.ok();
         tracing::info!(connector = %self.health.name(), window, "bridge is up");
         self.changed.send_replace(number);
+    }
+
+    /// No further message is taken by this link.
+    fn stop_taking(&self) {
+        if let Some(up) = &*self.link.lock() {
+            up.window.close();
+        }
+    }
+
+    /// Whether nothing waits for an acknowledgement.
+    fn is_quiet(&self) -> bool {
+        let link = self.link.lock();
+        link.as_ref()
+            .is_none_or(|up| up.submitted.is_empty() && up.outstanding.is_empty())
     }
 
     /// The link is gone: what was not acknowledged goes back to its sink when its sender is dropped here.

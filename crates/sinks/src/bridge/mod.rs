@@ -12,5 +12,5 @@ pub mod signer;
 pub mod stages;
 
 pub use link::BridgeStats;
-pub use signer::{ConnectCreds, SignError, sign_vector};
+pub use signer::{ConnectCreds, Moment, SignError, sign_at, sign_vector};
 pub use stages::{Stage, test};

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::preset::{ALIYUN_IOT, LATER, PLAIN, Preset, TopicOwner};
-use super::signer::Credentials;
-use super::signer::aliyun::{Device, SignMethod, Timestamp};
+use super::preset::{self, ALIYUN_IOT, AWS_IOT, LATER, PLAIN, Preset, TopicOwner};
+use super::signer::{Credentials, Inputs, Moment, Provider, SignError};
 use crate::codes;
 use crate::config::connector::{BridgeConfig, Failover, Protocol, TlsChoice, TlsConfig};
 use crate::error::ConfigError;
@@ -125,24 +124,13 @@ impl BridgePlan {
     /// # Errors
     /// Each mistake names its key and what would cure it.
     pub fn check(config: &BridgeConfig) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
-        let preset = match config.preset.as_deref() {
-            None | Some("plain") => PLAIN,
-            Some("aliyun_iot") => ALIYUN_IOT,
-            Some(name) => {
-                let code = if LATER.contains(&name) {
-                    codes::NOT_YET
-                } else {
-                    codes::BRIDGE
-                };
-                let message = if LATER.contains(&name) {
-                    format!("preset `{name}` is not supported yet")
-                } else {
-                    format!("there is no preset `{name}`")
-                };
-                return Err(vec![
-                    ConfigError::new(code, "preset", message).help("use `plain` or `aliyun_iot`"),
-                ]);
-            }
+        let name = config.preset.as_deref().unwrap_or(PLAIN.name);
+        let Some(preset) = preset::ALL
+            .iter()
+            .find(|preset| preset.name == name)
+            .cloned()
+        else {
+            return Err(vec![no_preset(name)]);
         };
         let mut check = Check {
             config,
@@ -152,21 +140,14 @@ impl BridgePlan {
         };
         check.unsupported();
         let addresses = check.addresses();
-        let tls = addresses.first().is_some_and(|address| address.tls);
-        let credentials = check.credentials(tls);
+        let credentials = check.credentials(addresses.first());
         let backoff = check.backoff();
         let keepalive = check.keepalive();
         let qos_cap = check.qos_cap();
         let preset = check.preset.clone();
-        let aliyun = preset.name == ALIYUN_IOT.name;
+        let cloud = preset.name != PLAIN.name;
         let plan = credentials.map(|credentials| Self {
-            owner: match &credentials {
-                Credentials::Aliyun(device) => Some(TopicOwner {
-                    product_key: device.product_key.clone(),
-                    device_name: device.device_name.clone(),
-                }),
-                Credentials::Plain { .. } => None,
-            },
+            owner: TopicOwner::of(&preset, &credentials.inputs, credentials.identity()),
             addresses,
             failover: config.failover,
             protocol: config.protocol.unwrap_or(if preset.v311 {
@@ -208,7 +189,7 @@ impl BridgePlan {
             if plan.tls.insecure {
                 check.warn("tls.insecure", "the remote's certificate is not checked");
             }
-            if aliyun && config.tls == Some(TlsChoice::Switch(false)) {
+            if cloud && config.tls == Some(TlsChoice::Switch(false)) {
                 check.warn(
                     "tls",
                     "without TLS everybody on the way can read what is sent",
@@ -225,6 +206,30 @@ impl BridgePlan {
 /// More unacknowledged messages than any remote takes.
 const MAX_INFLIGHT: u16 = 4096;
 
+fn no_preset(name: &str) -> ConfigError {
+    let names: Vec<_> = preset::ALL.iter().map(|preset| preset.name).collect();
+    let help = format!("use one of: {}", names.join(", "));
+    let error = match name {
+        // Shut down in August 2023.
+        "google_iot" => ConfigError::new(
+            codes::BRIDGE,
+            "preset",
+            "Google has shut its IoT Core down; ClearBlade is its successor",
+        ),
+        name if LATER.contains(&name) => ConfigError::new(
+            codes::NOT_YET,
+            "preset",
+            format!("preset `{name}` is not supported yet"),
+        ),
+        name => ConfigError::new(
+            codes::BRIDGE,
+            "preset",
+            format!("there is no preset `{name}`"),
+        ),
+    };
+    error.help(help)
+}
+
 struct Check<'a> {
     config: &'a BridgeConfig,
     preset: Preset,
@@ -240,6 +245,16 @@ impl Check<'_> {
 
     fn warn(&mut self, key: &str, message: &str) {
         self.warnings.push(ConfigError::new("W4101", key, message));
+    }
+
+    /// A bound that the cloud enforces is a mistake to cross; one that is only our caution, a risk.
+    fn bound(&mut self, hard: bool, key: &str, message: String, help: &str) {
+        if hard {
+            self.error(codes::BOUND, key, message, help);
+        } else {
+            self.warnings
+                .push(ConfigError::new("W4102", key, message).help(help));
+        }
     }
 
     /// Keys of the specification that this version refuses rather than ignores.
@@ -298,28 +313,27 @@ impl Check<'_> {
                 );
             }
         }
-        if self.preset.name != ALIYUN_IOT.name {
-            let keys = [
-                ("product_key", c.product_key.is_some()),
-                ("device_name", c.device_name.is_some()),
-                ("device_secret", c.device_secret.is_some()),
-                ("region", c.region.is_some()),
-                ("instance_id", c.instance_id.is_some()),
-                ("sign_method", c.sign_method.is_some()),
-                ("securemode", c.securemode.is_some()),
-                ("timestamp", c.timestamp.is_some()),
-                ("extra", !c.extra.is_empty()),
-            ];
-            for (key, given) in keys {
-                if given {
-                    self.error(
-                        codes::BRIDGE,
-                        key,
-                        format!("`{key}` needs a preset"),
-                        "add `preset = \"aliyun_iot\"`",
-                    );
-                }
-            }
+        let limit = self.preset.max_payload;
+        let payload = c
+            .max_payload
+            .map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+        if let (Some(limit), Some(payload)) = (limit, payload)
+            && payload > limit
+        {
+            let message = format!("{payload} bytes is more than the remote takes ({limit})");
+            self.bound(
+                false,
+                "max_payload",
+                message,
+                "larger messages may cut the link",
+            );
+        }
+        if let (Some((most, _)), Some(rate)) = (self.preset.rate, c.rate)
+            && rate > most
+        {
+            let message =
+                format!("{rate} messages a second is more than the remote takes ({most})");
+            self.bound(false, "rate", message, "it may throw the rest away");
         }
     }
 
@@ -362,69 +376,109 @@ impl Check<'_> {
 
     fn preset_address(&mut self, tls: bool) -> Option<Address> {
         let c = self.config;
-        if self.preset.name != ALIYUN_IOT.name {
-            self.error(
-                codes::KEY_MISSING,
+        let inputs = c.sign_inputs();
+        // Aliyun names its instances in two ways.
+        let pattern = match self.preset.name {
+            name if name != ALIYUN_IOT.name => self.preset.host,
+            _ if c.instance_id.is_some() => Some("{instance_id}.mqtt.iothub.aliyuncs.com"),
+            _ => Some("{product_key}.iot-as-mqtt.{region}.aliyuncs.com"),
+        };
+        let port = if tls {
+            Some(self.preset.ports.1)
+        } else {
+            self.preset.ports.0
+        };
+        let Some(port) = port else {
+            let message = format!("`{}` speaks TLS alone", self.preset.name);
+            self.error(codes::BOUND, "tls", message, "remove `tls = false`");
+            return None;
+        };
+        let value = |key: &str| match inputs.shown(key) {
+            None if key == "region" && self.preset.name == preset::BAIDU_IOTCORE.name => {
+                Some("gz".to_owned())
+            }
+            value => value,
+        };
+        if let Some(host) = pattern.and_then(|pattern| preset::fill(pattern, value)) {
+            return Some(Address { host, port, tls });
+        }
+        let (key, message, help) = match (self.preset.name, pattern) {
+            ("plain", _) => (
                 "addresses",
                 "a bridge needs an address",
-                "`addresses = [\"mqtts://host:8883\"]`",
-            );
-            return None;
-        }
-        // Port 1883 speaks both, and its certificate chains to a root that systems know.
-        let host = match (&c.instance_id, &c.region, &c.product_key) {
-            (Some(instance), _, _) => format!("{instance}.mqtt.iothub.aliyuncs.com"),
-            (None, Some(region), Some(product)) => {
-                format!("{product}.iot-as-mqtt.{region}.aliyuncs.com")
-            }
-            _ => {
-                self.error(
-                    codes::KEY_MISSING,
-                    "region",
-                    "the cloud's address is not known",
-                    "give `region`, `instance_id` or `addresses`",
-                );
-                return None;
-            }
+                "`addresses = [\"mqtts://host:8883\"]`".to_owned(),
+            ),
+            (_, None) => (
+                "addresses",
+                "the cloud's address is not known",
+                "copy it from the console: `addresses = [\"mqtts://host:8883\"]`".to_owned(),
+            ),
+            (name, Some(_)) if name == ALIYUN_IOT.name => (
+                "region",
+                "the cloud's address is not known",
+                "give `region`, `instance_id` or `addresses`".to_owned(),
+            ),
+            (_, Some(pattern)) => (
+                "addresses",
+                "the cloud's address is not known",
+                format!("give `addresses`, or what makes it: {pattern}"),
+            ),
         };
-        Some(Address {
-            host,
-            port: 1883,
-            tls,
+        self.error(codes::KEY_MISSING, key, message, &help);
+        None
+    }
+
+    /// Which way to sign in the given keys ask for.
+    fn provider(&self) -> Result<&'static Provider, SignError> {
+        let c = self.config;
+        Provider::named(match self.preset.name {
+            "aliyun_iot" if c.device_token.is_some() => "aliyun_iot_connwl",
+            "aliyun_mq" if c.tokens.is_empty() => "aliyun_mq_signature",
+            "aliyun_mq" => "aliyun_mq_token",
+            "aws_iot" if c.access_key_id.is_some() => "aws_sigv4_ws",
+            "aws_iot" if c.authorizer.is_some() => "aws_custom_auth",
+            "aws_iot" => "aws_x509",
+            name => name,
         })
     }
 
-    fn credentials(&mut self, tls: bool) -> Option<Credentials> {
+    fn credentials(&mut self, address: Option<&Address>) -> Option<Credentials> {
         let c = self.config;
-        if self.preset.name != ALIYUN_IOT.name {
-            let Some(client_id) = c.client_id.clone().filter(|id| !id.is_empty()) else {
-                self.error(
-                    codes::KEY_MISSING,
-                    "client_id",
-                    "a plain bridge needs a client id",
-                    "`client_id = \"weir.site-7\"`",
-                );
+        let provider = match self.provider() {
+            Ok(provider) => provider,
+            Err(error) => {
+                self.error(codes::PROVIDER, "preset", error.to_string(), "use another");
                 return None;
-            };
-            if c.password.is_some() && c.username.is_none() {
-                self.error(
-                    codes::KEY_MISSING,
-                    "username",
-                    "a password needs a user",
-                    "add `username`",
-                );
             }
-            return Some(Credentials::Plain {
-                client_id,
-                username: c.username.clone(),
-                password: c.password.clone(),
-            });
+        };
+        let mut inputs = c.sign_inputs();
+        let takes = |key: &str| provider.keys.contains(&key) || provider.secrets.contains(&key);
+        let host_keys = self.preset.host_keys;
+        let strange: Vec<_> = inputs
+            .keys()
+            .filter(|key| !takes(key) && !host_keys.contains(key))
+            .map(str::to_owned)
+            .collect();
+        for key in strange {
+            let (message, help) = if self.preset.name == PLAIN.name {
+                (
+                    format!("`{key}` needs a preset"),
+                    "add the cloud's `preset`",
+                )
+            } else {
+                (
+                    format!("`{key}` is not used by `{}`", provider.name),
+                    "remove it, or take another preset",
+                )
+            };
+            self.error(codes::BRIDGE, &key, message, help);
         }
         for (key, given) in [
+            ("client_id", c.client_id.is_some()),
             ("username", c.username.is_some()),
             ("password", c.password.is_some()),
         ] {
-            if given {
+            if given && !takes(key) {
                 self.error(
                     codes::BRIDGE,
                     key,
@@ -433,72 +487,116 @@ impl Check<'_> {
                 );
             }
         }
-        let mut need = |key: &str, value: &Option<String>| {
-            if value.as_deref().is_none_or(str::is_empty) {
-                self.error(
-                    codes::KEY_MISSING,
-                    key,
-                    format!("`aliyun_iot` needs `{key}`"),
-                    "the device's page in the console shows it",
-                );
-            }
-            value.clone().unwrap_or_default()
-        };
-        let product_key = need("product_key", &c.product_key);
-        let device_name = need("device_name", &c.device_name);
-        let Some(device_secret) = c.device_secret.clone() else {
+        if c.password.is_some() && c.username.is_none() && self.preset.name == PLAIN.name {
             self.error(
                 codes::KEY_MISSING,
-                "device_secret",
-                "`aliyun_iot` needs `device_secret`",
-                "the device's page in the console shows it",
-            );
-            return None;
-        };
-        let method = match c.sign_method.as_deref() {
-            None => SignMethod::default(),
-            Some(name) => SignMethod::from_name(name).unwrap_or_else(|| {
-                self.error(
-                    codes::BRIDGE,
-                    "sign_method",
-                    format!("there is no `{name}`"),
-                    "hmacsha256, hmacsha1 or hmacmd5",
-                );
-                SignMethod::default()
-            }),
-        };
-        let derived = if tls { 2 } else { 3 };
-        if c.securemode.is_some_and(|given| given != derived) {
-            self.warn(
-                "securemode",
-                "it disagrees with the transport (2 is TLS, 3 plain TCP)",
+                "username",
+                "a password needs a user",
+                "add `username`",
             );
         }
-        let device = Device {
-            product_key,
-            device_name,
-            device_secret,
-            client_id: c.client_id.clone(),
-            method,
-            secure_mode: c.securemode.unwrap_or(derived),
-            timestamp: if c.timestamp.unwrap_or(true) {
-                Timestamp::Now
-            } else {
-                Timestamp::Omit
-            },
-            extra: c.extra.clone(),
-        };
-        if self.errors.is_empty()
-            && let Err(super::SignError::Input(message)) = super::signer::aliyun::sign(&device, 0)
-        {
+        inputs.set_text("client_id", c.client_id.as_deref());
+        inputs.set_text("username", c.username.as_deref());
+        inputs.set_secret("password", c.password.as_ref());
+        self.derived(provider, &mut inputs, address);
+        self.signable(provider, &inputs);
+        Some(Credentials { provider, inputs })
+    }
+
+    /// Inputs that follow from the rest of the file.
+    fn derived(&mut self, provider: &Provider, inputs: &mut Inputs, address: Option<&Address>) {
+        let c = self.config;
+        let tls = address.is_some_and(|address| address.tls);
+        let certificate =
+            matches!(&c.tls, Some(TlsChoice::Settings(settings)) if settings.cert.is_some());
+        match provider.name {
+            "aliyun_iot" => {
+                let derived = if tls { 2 } else { 3 };
+                if c.securemode.is_some_and(|given| given != derived) {
+                    self.warn(
+                        "securemode",
+                        "it disagrees with the transport (2 is TLS, 3 plain TCP)",
+                    );
+                }
+                inputs.set_number("securemode", c.securemode.or(Some(derived)).map(i64::from));
+                inputs.set_flag("timestamp", Some(c.timestamp.unwrap_or(true)));
+            }
+            "baidu_iotcore" => {
+                // `true` is the default: the time of the signature.
+                inputs.remove("timestamp");
+                if c.timestamp == Some(false) {
+                    inputs.set_number("timestamp", Some(0));
+                }
+                if !tls && (c.timestamp == Some(false) || c.short_username == Some(true)) {
+                    self.warn(
+                        "timestamp",
+                        "without a time and without TLS the password can be copied and never expires",
+                    );
+                }
+            }
+            _ => {}
+        }
+        if provider.keys.contains(&"x509") && certificate {
+            let secret = provider.secrets.iter().any(|key| inputs.has(key));
+            inputs.set_flag("x509", (!secret).then_some(true));
+        }
+        if let Some(address) = address {
+            inputs.set_number(
+                "port",
+                provider
+                    .keys
+                    .contains(&"port")
+                    .then_some(i64::from(address.port)),
+            );
+            if provider.keys.contains(&"host") && !inputs.has("host") {
+                inputs.set_text("host", Some(&address.host));
+            }
+            if !address.tls && self.preset.ports.0.is_none() {
+                let message = format!("`{}` speaks TLS alone", self.preset.name);
+                self.error(codes::BOUND, "addresses", message, "write mqtts://");
+            }
+        }
+        if provider.name == "aws_x509" && !certificate {
             self.error(
-                codes::BRIDGE,
-                "device_name",
-                message,
-                "compare with the device's page in the console",
+                codes::KEY_MISSING,
+                "tls.cert",
+                "`aws_iot` needs a certificate, an access key or an authorizer",
+                "`tls = { cert = \"device.pem\", key = \"device.key\" }`",
             );
         }
-        Some(Credentials::Aliyun(device))
+        if self.preset.name == AWS_IOT.name && provider.name == "aws_sigv4_ws" {
+            self.warn(
+                "access_key_id",
+                "this version signs the address of the WebSocket but does not connect to it",
+            );
+        }
+    }
+
+    /// Signs once: an input that is missing or wrong shows now and not at the first CONNECT.
+    fn signable(&mut self, provider: &Provider, inputs: &Inputs) {
+        if !self.errors.is_empty() {
+            return;
+        }
+        // A time at which every provider can sign.
+        let at = Moment {
+            now_ms: 1_700_000_000_000,
+            random: 0,
+        };
+        let Err(SignError::Input(message)) = provider.sign(inputs, at) else {
+            return;
+        };
+        let key = message.split('`').nth(1).unwrap_or("preset").to_owned();
+        let code = if message.ends_with("is missing") {
+            codes::KEY_MISSING
+        } else {
+            codes::BRIDGE
+        };
+        self.error(
+            code,
+            &key,
+            message,
+            "compare with the device's page in the console",
+        );
     }
 
     fn backoff(&mut self) -> Backoff {
@@ -549,8 +647,9 @@ impl Check<'_> {
             .keepalive_bounds
             .unwrap_or((Duration::from_secs(5), Duration::from_secs(65_535)));
         if keepalive < low || keepalive > high {
-            self.error(
-                codes::BOUND,
+            let hard = self.preset.hard || self.preset.keepalive_bounds.is_none();
+            self.bound(
+                hard && self.preset.name != preset::BAIDU_IOTCORE.name,
                 "keepalive",
                 format!(
                     "{} s lies outside {} s to {} s",
@@ -567,8 +666,9 @@ impl Check<'_> {
     fn qos_cap(&mut self) -> u8 {
         let cap = self.config.qos_cap.unwrap_or(self.preset.qos_cap);
         if cap > self.preset.qos_cap {
-            self.error(
-                codes::BOUND,
+            let hard = self.preset.hard || cap > 2;
+            self.bound(
+                hard,
                 "qos_cap",
                 format!(
                     "QoS {cap} is above what the remote takes ({})",
@@ -577,7 +677,7 @@ impl Check<'_> {
                 "lower it",
             );
         }
-        cap.min(self.preset.qos_cap)
+        cap.min(2)
     }
 }
 

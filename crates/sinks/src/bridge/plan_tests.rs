@@ -34,7 +34,10 @@ fn the_presets_address_and_bounds_are_filled_in() {
         (plan.keepalive, plan.backoff.spacing),
         (Duration::from_secs(300), Duration::from_secs(12))
     );
-    let creds = plan.credentials.sign(1_700_000_000_000).unwrap();
+    let creds = plan
+        .credentials
+        .sign(Moment::at(1_700_000_000_000))
+        .unwrap();
     assert!(
         creds.client_id.contains("securemode=2"),
         "{}",
@@ -51,7 +54,7 @@ fn plain_tcp_to_a_cloud_is_allowed_with_a_warning_and_signs_mode_3() {
     assert_eq!(warnings[0].key, "tls");
     assert!(
         plan.credentials
-            .sign(0)
+            .sign(Moment::at(0))
             .unwrap()
             .client_id
             .contains("securemode=3")
@@ -59,7 +62,7 @@ fn plain_tcp_to_a_cloud_is_allowed_with_a_warning_and_signs_mode_3() {
     let (plan, _) = check(&format!("{DEVICE}addresses = [\"mqtt://127.0.0.1:2883\"]")).unwrap();
     assert!(
         plan.credentials
-            .sign(0)
+            .sign(Moment::at(0))
             .unwrap()
             .client_id
             .contains("securemode=3")
@@ -115,7 +118,7 @@ fn what_is_not_supported_yet_is_refused_and_not_ignored() {
         [("E4102", "clean_start".into())]
     );
     assert_eq!(
-        errors("preset = \"azure_iothub\""),
+        errors("preset = \"clearblade\""),
         [("E4102", "preset".into())]
     );
     assert_eq!(errors("preset = \"azur\""), [("E4101", "preset".into())]);
@@ -158,4 +161,91 @@ fn keys_of_a_cloud_need_its_preset() {
     );
     let keys: Vec<_> = found.into_iter().map(|(_, key)| key).collect();
     assert_eq!(keys, ["product_key", "region"]);
+}
+
+#[test]
+fn each_cloud_signs_from_its_own_keys_and_finds_its_address() {
+    for (text, address, client_id) in [
+        (
+            "preset = \"tencent_iot\"\nproduct_id = \"P\"\ndevice_name = \"d\"\ndevice_secret = \"c2VjcmV0\"",
+            "mqtts://P.iotcloud.tencentdevices.com:8883",
+            "Pd",
+        ),
+        (
+            "preset = \"baidu_iotcore\"\ncore_id = \"c\"\ndevice_key = \"d\"\ndevice_secret = \"s\"",
+            "mqtts://c.iot.gz.baidubce.com:1884",
+            "d",
+        ),
+        (
+            "preset = \"azure_iothub\"\nhost = \"h.azure-devices.net\"\ndevice_id = \"d\"\nkey = \"c2VjcmV0\"",
+            "mqtts://h.azure-devices.net:8883",
+            "d",
+        ),
+        (
+            "preset = \"aliyun_mq\"\ninstance_id = \"i\"\ngroup_id = \"G\"\ndevice_id = \"d\"\naccess_key = \"a\"\naccess_secret = \"s\"",
+            "mqtts://i.mqtt.aliyuncs.com:8883",
+            "G@@@d",
+        ),
+        (
+            "preset = \"onenet\"\naddresses = [\"mqtts://o:8883\"]\nproduct_id = \"P\"\ndevice_name = \"d\"\naccess_key = \"c2VjcmV0\"",
+            "mqtts://o:8883",
+            "d",
+        ),
+        (
+            "preset = \"thingsboard\"\naddresses = [\"mqtts://t\"]\naccess_token = \"T\"",
+            "mqtts://t:8883",
+            "",
+        ),
+    ] {
+        let (plan, warnings) = check(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+        assert_eq!(warnings, [], "{text}");
+        assert_eq!(plan.addresses[0].to_string(), address);
+        let at = Moment::at(1_700_000_000_000);
+        assert_eq!(plan.credentials.sign(at).unwrap().client_id, client_id);
+    }
+}
+
+#[test]
+fn aws_names_its_protocol_on_port_443_alone() {
+    let with = |port: u16| {
+        let text = format!(
+            "preset = \"aws_iot\"\nclient_id = \"c\"\naddresses = [\"mqtts://h:{port}\"]\ntls = {{ cert = \"c\", key = \"k\" }}"
+        );
+        let (plan, _) = check(&text).unwrap();
+        plan.credentials.sign(Moment::at(0)).unwrap().alpn.unwrap()
+    };
+    assert_eq!(with(443).as_deref(), Some("x-amzn-mqtt-ca"));
+    assert_eq!(with(8883), None);
+    assert_eq!(
+        errors("preset = \"aws_iot\"\nclient_id = \"c\"\nhost = \"h\""),
+        [("E3003", "tls.cert".into())]
+    );
+}
+
+#[test]
+fn soft_bounds_warn_and_bad_secrets_are_refused_by_the_file() {
+    let tencent = "preset = \"tencent_iot\"\nproduct_id = \"P\"\ndevice_name = \"d\"\n";
+    let (_, warnings) = check(&format!(
+        "{tencent}device_secret = \"c2VjcmV0\"\nrate = 100"
+    ))
+    .unwrap();
+    assert_eq!(
+        (warnings[0].code, warnings[0].key.as_str()),
+        ("W4102", "rate")
+    );
+    let hard = errors(&format!(
+        "{tencent}device_secret = \"c2VjcmV0\"\nkeepalive = \"59s\""
+    ));
+    assert_eq!(hard, [("E4105", "keepalive".into())]);
+    let bad = errors(&format!("{tencent}device_secret = \"hunter2\""));
+    assert_eq!(bad, [("E4101", "device_secret".into())]);
+    assert_eq!(errors(tencent), [("E3003", "device_secret".into())]);
+    assert_eq!(
+        errors("preset = \"google_iot\""),
+        [("E4101", "preset".into())]
+    );
+    let strange = errors(&format!(
+        "{tencent}device_secret = \"c2VjcmV0\"\ncore_id = \"c\""
+    ));
+    assert_eq!(strange, [("E4101", "core_id".into())]);
 }

@@ -2,13 +2,23 @@
 
 use std::time::Duration;
 
+use super::signer::Inputs;
+
 /// The data of one kind of remote broker.
 #[derive(Clone, Debug)]
 pub struct Preset {
     /// Its name in connector files.
     pub name: &'static str,
+    /// Its host, with `{key}` places; `None` where only the console knows it.
+    pub host: Option<&'static str>,
+    /// Keys of the connector file that only the host is made of.
+    pub host_keys: &'static [&'static str],
+    /// The ports without and with TLS; `None` where plain TCP is not spoken.
+    pub ports: (Option<u16>, u16),
     /// The highest `QoS`.
     pub qos_cap: u8,
+    /// Whether `QoS` cap and keep-alive bounds are enforced by the remote, or only our caution.
+    pub hard: bool,
     /// Whether it takes retained messages.
     pub retain: bool,
     /// How often an idle link is tested.
@@ -29,12 +39,18 @@ pub struct Preset {
     pub topic_limits: Option<(usize, usize)>,
     /// Whether only MQTT 3.1.1 can be counted on.
     pub v311: bool,
+    /// The topics that it takes, with `{key}` places, `+` and `#`; `!x` is any whose first level is not `x`. Empty: any.
+    pub topics: &'static [&'static str],
 }
 
 /// Any MQTT broker.
 pub const PLAIN: Preset = Preset {
     name: "plain",
+    host: None,
+    host_keys: &[],
+    ports: (Some(1883), 8883),
     qos_cap: 2,
+    hard: true,
     retain: true,
     keepalive: Duration::from_secs(60),
     keepalive_bounds: None,
@@ -45,12 +61,17 @@ pub const PLAIN: Preset = Preset {
     max_inflight: 100,
     topic_limits: None,
     v311: false,
+    topics: &[],
 };
 
-/// Aliyun IoT Platform with a device secret.
+/// Aliyun IoT Platform.
 pub const ALIYUN_IOT: Preset = Preset {
     name: "aliyun_iot",
+    host: None,
+    host_keys: &["region", "instance_id"],
+    ports: (Some(1883), 1883),
     qos_cap: 1,
+    hard: true,
     retain: false,
     keepalive: Duration::from_secs(300),
     keepalive_bounds: Some((Duration::from_secs(30), Duration::from_secs(1200))),
@@ -61,43 +82,255 @@ pub const ALIYUN_IOT: Preset = Preset {
     max_inflight: 100,
     topic_limits: Some((128, 7)),
     v311: true,
+    topics: &[
+        "/{product_key}/{device_name}/#",
+        "/sys/{product_key}/{device_name}/#",
+        "/shadow/+/{product_key}/{device_name}/#",
+        "/ota/device/+/{product_key}/{device_name}/#",
+        "/ext/+/{product_key}/{device_name}/#",
+        "/ext/+/+/{product_key}/{device_name}/#",
+    ],
 };
 
-/// Clouds that are described but not signed by this version.
-pub const LATER: &[&str] = &[
-    "aliyun_mq",
-    "tencent_iot",
-    "huawei_iotda",
-    "baidu_iotcore",
-    "onenet",
-    "azure_iothub",
-    "aws_iot",
-    "clearblade",
-    "thingsboard",
-    "cumulocity",
+/// Aliyun MQ for MQTT.
+pub const ALIYUN_MQ: Preset = Preset {
+    name: "aliyun_mq",
+    host: Some("{instance_id}.mqtt.aliyuncs.com"),
+    host_keys: &[],
+    ports: (Some(1883), 8883),
+    qos_cap: 1,
+    hard: false,
+    retain: false,
+    keepalive: Duration::from_secs(90),
+    keepalive_bounds: Some((Duration::from_secs(30), Duration::from_secs(300))),
+    max_payload: Some(64 * 1024),
+    rate: Some((20, 20)),
+    connect_spacing: Duration::from_secs(5),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 20,
+    topic_limits: Some((64, usize::MAX)),
+    v311: true,
+    topics: &[],
+};
+
+/// Tencent Cloud IoT Hub and IoT Explorer.
+pub const TENCENT_IOT: Preset = Preset {
+    name: "tencent_iot",
+    host: Some("{product_id}.iotcloud.tencentdevices.com"),
+    host_keys: &[],
+    ports: (Some(1883), 8883),
+    qos_cap: 1,
+    hard: true,
+    retain: false,
+    keepalive: Duration::from_secs(240),
+    keepalive_bounds: Some((Duration::from_secs(60), Duration::from_secs(850))),
+    max_payload: Some(16 * 1024),
+    rate: Some((20, 20)),
+    connect_spacing: Duration::from_secs(5),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 20,
+    topic_limits: Some((255, 6)),
+    v311: true,
+    topics: &[
+        "{product_id}/{device_name}/#",
+        "$thing/up/+/{product_id}/{device_name}/#",
+        "$shadow/operation/{product_id}/{device_name}",
+        "$ota/report/{product_id}/{device_name}",
+    ],
+};
+
+/// Huawei Cloud IoTDA.
+pub const HUAWEI_IOTDA: Preset = Preset {
+    name: "huawei_iotda",
+    host: None,
+    host_keys: &[],
+    ports: (Some(1883), 8883),
+    qos_cap: 1,
+    hard: true,
+    retain: false,
+    keepalive: Duration::from_secs(120),
+    keepalive_bounds: Some((Duration::from_secs(30), Duration::from_secs(1200))),
+    max_payload: Some(1024 * 1024),
+    rate: Some((50, 50)),
+    connect_spacing: Duration::from_secs(2),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 100,
+    topic_limits: Some((128, usize::MAX)),
+    v311: true,
+    topics: &["$oc/devices/{device_id}/#", "!$oc"],
+};
+
+/// Baidu IoT Core.
+pub const BAIDU_IOTCORE: Preset = Preset {
+    name: "baidu_iotcore",
+    host: Some("{core_id}.iot.{region}.baidubce.com"),
+    host_keys: &["region"],
+    ports: (Some(1883), 1884),
+    qos_cap: 1,
+    hard: true,
+    retain: false,
+    keepalive: Duration::from_secs(120),
+    keepalive_bounds: Some((Duration::from_secs(30), Duration::from_secs(1200))),
+    max_payload: Some(32 * 1024),
+    rate: Some((10, 10)),
+    connect_spacing: Duration::from_secs(5),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 20,
+    topic_limits: Some((128, usize::MAX)),
+    v311: true,
+    topics: &["$iot/{device_key}/#", "!$iot"],
+};
+
+/// OneNET of China Mobile.
+pub const ONENET: Preset = Preset {
+    name: "onenet",
+    host: None,
+    host_keys: &[],
+    ports: (Some(1883), 8883),
+    qos_cap: 1,
+    hard: true,
+    retain: false,
+    keepalive: Duration::from_secs(120),
+    keepalive_bounds: Some((Duration::from_secs(10), Duration::from_secs(1800))),
+    max_payload: Some(8 * 1024),
+    rate: Some((10, 10)),
+    connect_spacing: Duration::from_secs(5),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 20,
+    topic_limits: None,
+    v311: true,
+    topics: &["$sys/{product_id}/{device_name}/#"],
+};
+
+/// Azure IoT Hub.
+pub const AZURE_IOTHUB: Preset = Preset {
+    name: "azure_iothub",
+    host: Some("{host}"),
+    host_keys: &[],
+    ports: (None, 8883),
+    qos_cap: 1,
+    hard: true,
+    retain: false,
+    keepalive: Duration::from_secs(240),
+    keepalive_bounds: Some((Duration::from_secs(1), Duration::from_secs(1177))),
+    max_payload: Some(256 * 1024),
+    rate: Some((50, 50)),
+    connect_spacing: Duration::from_secs(2),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 20,
+    topic_limits: None,
+    v311: true,
+    topics: &[
+        "devices/{device_id}/messages/events/#",
+        "devices/{device_id}/modules/{module_id}/messages/events/#",
+        "$iothub/#",
+    ],
+};
+
+/// AWS IoT Core.
+pub const AWS_IOT: Preset = Preset {
+    name: "aws_iot",
+    host: Some("{host}"),
+    host_keys: &[],
+    ports: (None, 8883),
+    qos_cap: 1,
+    hard: true,
+    retain: true,
+    keepalive: Duration::from_secs(60),
+    keepalive_bounds: Some((Duration::from_secs(30), Duration::from_secs(1200))),
+    max_payload: Some(128 * 1024),
+    rate: Some((100, 100)),
+    connect_spacing: Duration::from_secs(1),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 100,
+    topic_limits: Some((256, 7)),
+    v311: false,
+    topics: &[],
+};
+
+/// ThingsBoard.
+pub const THINGSBOARD: Preset = Preset {
+    name: "thingsboard",
+    host: None,
+    host_keys: &[],
+    ports: (Some(1883), 8883),
+    qos_cap: 1,
+    hard: false,
+    retain: false,
+    keepalive: Duration::from_secs(60),
+    keepalive_bounds: None,
+    max_payload: Some(64 * 1024),
+    rate: Some((10, 10)),
+    connect_spacing: Duration::from_secs(2),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 20,
+    topic_limits: None,
+    v311: true,
+    topics: &["v1/devices/me/#", "v1/gateway/#"],
+};
+
+/// Cumulocity.
+pub const CUMULOCITY: Preset = Preset {
+    name: "cumulocity",
+    host: None,
+    host_keys: &[],
+    ports: (Some(1883), 8883),
+    qos_cap: 2,
+    hard: false,
+    retain: false,
+    keepalive: Duration::from_secs(60),
+    keepalive_bounds: None,
+    max_payload: Some(16_184),
+    rate: Some((10, 10)),
+    connect_spacing: Duration::from_secs(2),
+    backoff_base: Duration::from_secs(5),
+    max_inflight: 20,
+    topic_limits: None,
+    v311: true,
+    topics: &[],
+};
+
+/// Every preset.
+pub const ALL: &[Preset] = &[
+    PLAIN,
+    ALIYUN_IOT,
+    ALIYUN_MQ,
+    TENCENT_IOT,
+    HUAWEI_IOTDA,
+    BAIDU_IOTCORE,
+    ONENET,
+    AZURE_IOTHUB,
+    AWS_IOT,
+    THINGSBOARD,
+    CUMULOCITY,
 ];
 
-/// The product and device that a topic has to belong to.
+/// Clouds that are described but not signed by this version.
+pub const LATER: &[&str] = &["clearblade"];
+
+/// The topics that a bridge may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicOwner {
-    /// The product.
-    pub product_key: String,
-    /// The device.
+    /// Who the device is, for messages.
     pub device_name: String,
+    patterns: Vec<String>,
 }
 
-/// What may stand before product and device; `+` is any level.
-const OWN_PREFIXES: &[&[&str]] = &[
-    &[],
-    &["sys"],
-    &["shadow", "+"],
-    &["ota", "device", "+"],
-    &["ext", "+"],
-    &["ext", "+", "+"],
-];
-
 impl TopicOwner {
-    /// Whether the topic belongs to the device: product and device at the levels of a known form.
+    /// The topics of a preset for a device; `None` where any will do.
+    pub fn of(preset: &Preset, inputs: &Inputs, device_name: String) -> Option<Self> {
+        let patterns: Vec<_> = preset
+            .topics
+            .iter()
+            .filter_map(|pattern| fill(pattern, |key| inputs.shown(key)))
+            .collect();
+        (!patterns.is_empty()).then_some(Self {
+            device_name,
+            patterns,
+        })
+    }
+
+    /// Whether the topic belongs to the device.
     pub fn owns(&self, topic: &str) -> bool {
         self.matches(topic, |level, wanted| level == wanted)
     }
@@ -110,33 +343,54 @@ impl TopicOwner {
     }
 
     fn matches(&self, topic: &str, same: impl Fn(&str, &str) -> bool) -> bool {
-        let Some(topic) = topic.strip_prefix('/') else {
-            return false;
-        };
-        let levels: Vec<_> = topic.split('/').collect();
-        OWN_PREFIXES.iter().any(|prefix| {
-            let Some((head, tail)) = levels.split_at_checked(prefix.len()) else {
-                return false;
-            };
-            head.iter()
-                .zip(*prefix)
-                .all(|(level, wanted)| *wanted == "+" || same(level, wanted))
-                && matches!(tail, [product, device, _, ..] | [product, device]
-                    if same(product, &self.product_key) && same(device, &self.device_name))
+        self.patterns.iter().any(|pattern| {
+            if let Some(first) = pattern.strip_prefix('!') {
+                return topic.split('/').next() != Some(first);
+            }
+            let mut levels = topic.split('/');
+            for wanted in pattern.split('/') {
+                match (wanted, levels.next()) {
+                    ("#", _) => return true,
+                    (_, None) => return false,
+                    ("+", Some(_)) => {}
+                    (wanted, Some(level)) if same(level, wanted) => {}
+                    _ => return false,
+                }
+            }
+            levels.next().is_none()
         })
     }
+}
+
+/// A pattern with its `{key}` places filled; `None` when one has no value.
+pub(super) fn fill(pattern: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = pattern;
+    while let Some((before, place)) = rest.split_once('{') {
+        let (key, after) = place.split_once('}')?;
+        out.push_str(before);
+        out.push_str(&value(key)?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Some(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn owner(preset: &Preset, keys: &[(&str, &str)]) -> TopicOwner {
+        let mut inputs = Inputs::default();
+        for (key, value) in keys {
+            inputs.set_text(key, Some(value));
+        }
+        TopicOwner::of(preset, &inputs, "gw".into()).unwrap()
+    }
+
     #[test]
     fn only_topics_of_the_device_are_owned() {
-        let owner = TopicOwner {
-            product_key: "pk".into(),
-            device_name: "gw".into(),
-        };
+        let owner = owner(&ALIYUN_IOT, &[("product_key", "pk"), ("device_name", "gw")]);
         for topic in [
             "/sys/pk/gw/thing/event/property/post",
             "/pk/gw/user/up",
@@ -158,5 +412,21 @@ mod tests {
         }
         assert!(owner.owns_template("/sys/pk/${device}/thing"));
         assert!(!owner.owns_template("/sys/other/${device}/thing"));
+    }
+
+    #[test]
+    fn each_clouds_fixed_topics_are_known() {
+        let azure = owner(&AZURE_IOTHUB, &[("device_id", "d")]);
+        assert!(azure.owns("devices/d/messages/events/wt=a%2Fb"));
+        assert!(!azure.owns("devices/e/messages/events/"));
+        assert!(!azure.owns("telemetry"));
+        let huawei = owner(&HUAWEI_IOTDA, &[("device_id", "d")]);
+        assert!(huawei.owns("$oc/devices/d/sys/properties/report"));
+        assert!(huawei.owns("my/own"));
+        assert!(!huawei.owns("$oc/devices/e/sys/properties/report"));
+        let tencent = owner(&TENCENT_IOT, &[("product_id", "p"), ("device_name", "d")]);
+        assert!(tencent.owns("$thing/up/property/p/d"));
+        assert!(!tencent.owns("$thing/down/property/p/d"));
+        assert!(!tencent.owns("p/e/data"));
     }
 }

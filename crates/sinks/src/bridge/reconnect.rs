@@ -16,6 +16,8 @@ pub enum Loss {
     TakenOver,
     /// The remote speaks another version; the next attempt uses it.
     Version,
+    /// The link was closed to sign in anew before the credentials expire.
+    Renewal,
 }
 
 /// What the bridge is shown to be doing meanwhile.
@@ -79,7 +81,7 @@ impl Reconnect {
             self.auth_failures = 0;
             self.slow.reset();
         }
-        self.short_links = match held {
+        self.short_links = match held.filter(|_| loss != Loss::Renewal) {
             Some(held) if held < SHORT => self.short_links + 1,
             Some(_) => 0,
             None => self.short_links,
@@ -98,7 +100,7 @@ impl Reconnect {
                 self.slow.next_wait()
             };
             (wait, Waiting::AuthFailed)
-        } else if loss == Loss::Version {
+        } else if matches!(loss, Loss::Version | Loss::Renewal) {
             (Duration::ZERO, Waiting::Backoff)
         } else {
             (self.schedule.next_wait(), Waiting::Backoff)

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::client::{self, Happening, Version};
 use super::plan::{Address, BridgePlan};
 use super::reconnect::Loss;
-use super::signer::ShownCreds;
+use super::signer::{Moment, ShownCreds};
 use crate::config::connector::{BridgeConfig, Protocol};
 use crate::error::SinkError;
 use crate::{now_ms, tls};
@@ -29,6 +29,9 @@ pub struct Stage {
     /// The derived credentials (stage `config` alone). The caller masks the password unless told otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<ShownCreds>,
+    /// Where the credentials are sent to (stage `config` alone).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
 }
 
 /// Tests a bridge: the configuration, and with `online` also names, sockets, TLS and the sign-in. Stops at the first
@@ -55,7 +58,7 @@ pub async fn test(config: &BridgeConfig, base: &Path, online: bool) -> Vec<Stage
     };
     let signed = plan
         .credentials
-        .sign(now_ms().saturating_add(plan.clock_offset_ms))
+        .sign(Moment::at(now_ms().saturating_add(plan.clock_offset_ms)))
         .map_err(SinkError::from);
     let creds = match signed {
         Ok(creds) => creds,
@@ -73,6 +76,7 @@ pub async fn test(config: &BridgeConfig, base: &Path, online: bool) -> Vec<Stage
     let mut config_stage =
         Stage::passed("config", began, format!("{address} as {}", creds.client_id));
     config_stage.credentials = Some(creds.show());
+    config_stage.endpoint = Some(address.to_string());
     stages.push(config_stage);
     if !online {
         return stages;
@@ -174,7 +178,7 @@ async fn sign_in(plan: &BridgePlan, address: &Address, base: &Path) -> Result<St
     for version in versions {
         let creds = plan
             .credentials
-            .sign(now_ms().saturating_add(plan.clock_offset_ms))?;
+            .sign(Moment::at(now_ms().saturating_add(plan.clock_offset_ms)))?;
         let (publisher, mut driver) = client::connect(plan, address, *version, &creds, base)?;
         loop {
             match driver.poll().await {
@@ -215,6 +219,7 @@ impl Stage {
             code: None,
             millis: millis(began),
             credentials: None,
+            endpoint: None,
         }
     }
 
@@ -231,6 +236,7 @@ impl Stage {
             code,
             millis: millis(began),
             credentials: None,
+            endpoint: None,
         }
     }
 }

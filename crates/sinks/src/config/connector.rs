@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::bridge::signer::Inputs;
 use crate::secret::Secret;
 use crate::units::{Size, Span};
 
@@ -263,9 +264,139 @@ pub struct BridgeConfig {
     /// Aliyun: unsigned pairs at the end of the client id.
     #[serde(default)]
     pub extra: Vec<(String, String)>,
+    /// Aliyun: the token of a registration without a device, instead of `device_secret`.
+    pub device_token: Option<Secret>,
+    /// Aliyun MQ: the group.
+    pub group_id: Option<String>,
+    /// Aliyun MQ, Huawei, Azure: the device.
+    pub device_id: Option<String>,
+    /// Aliyun MQ: the access key. OneNET: the key of the device, or of the product.
+    pub access_key: Option<Secret>,
+    /// Aliyun MQ: the secret of the access key.
+    pub access_secret: Option<Secret>,
+    /// Tencent, OneNET: the product.
+    pub product_id: Option<String>,
+    /// Tencent: the application (default 12010126).
+    pub sdk_app_id: Option<String>,
+    /// Huawei: 1 when the cloud checks the hour (default), or 0.
+    pub check_timestamp: Option<i64>,
+    /// Baidu: the IoT Core.
+    pub core_id: Option<String>,
+    /// Baidu: the device.
+    pub device_key: Option<String>,
+    /// Baidu: `SHA256` (default) or `MD5`.
+    pub algorithm: Option<String>,
+    /// Baidu: the short form of the user name, without time and with MD5.
+    pub short_username: Option<bool>,
+    /// OneNET: `sha256` (default), `sha1` or `md5`.
+    pub method: Option<String>,
+    /// OneNET: `device` (default) or `product`, by what the key belongs to.
+    pub scope: Option<String>,
+    /// Azure, AWS: the endpoint of the account.
+    pub host: Option<String>,
+    /// Azure: the module of the device.
+    pub module_id: Option<String>,
+    /// Azure: the device's key.
+    pub key: Option<Secret>,
+    /// Azure: the policy that the key belongs to, where it is not the device's own.
+    pub policy: Option<String>,
+    /// Azure: the version of its interface.
+    pub api_version: Option<String>,
+    /// Tencent, OneNET, Azure, AWS: how long a signature is valid.
+    pub expires: Option<Span>,
+    /// AWS: the access key, to sign with instead of a certificate.
+    pub access_key_id: Option<String>,
+    /// AWS: the secret of the access key.
+    pub secret_access_key: Option<Secret>,
+    /// AWS: the token that comes with temporary access keys.
+    pub session_token: Option<Secret>,
+    /// AWS: the service that is signed for (default `iotdevicegateway`).
+    pub service: Option<String>,
+    /// AWS: the custom authorizer.
+    pub authorizer: Option<String>,
+    /// AWS: the name of the authorizer's token.
+    pub token_key: Option<String>,
+    /// AWS: the authorizer's token.
+    pub token_value: Option<Secret>,
+    /// AWS: the token's signature.
+    pub token_signature: Option<Secret>,
+    /// ThingsBoard: the device's access token.
+    pub access_token: Option<Secret>,
+    /// Cumulocity: the tenant.
+    pub tenant: Option<String>,
+    /// Cumulocity: the user.
+    pub user: Option<String>,
+    /// Aliyun MQ: tokens instead of the access key's secret, `[["RW", "…"]]`.
+    #[serde(default)]
+    pub tokens: Vec<(String, Secret)>,
 }
 
 impl BridgeConfig {
+    /// What was given to sign with, apart from client id, user and password.
+    pub(crate) fn sign_inputs(&self) -> Inputs {
+        let mut inputs = Inputs::default();
+        for (key, value) in [
+            ("product_key", &self.product_key),
+            ("device_name", &self.device_name),
+            ("region", &self.region),
+            ("instance_id", &self.instance_id),
+            ("sign_method", &self.sign_method),
+            ("group_id", &self.group_id),
+            ("device_id", &self.device_id),
+            ("product_id", &self.product_id),
+            ("sdk_app_id", &self.sdk_app_id),
+            ("core_id", &self.core_id),
+            ("device_key", &self.device_key),
+            ("algorithm", &self.algorithm),
+            ("method", &self.method),
+            ("scope", &self.scope),
+            ("host", &self.host),
+            ("module_id", &self.module_id),
+            ("policy", &self.policy),
+            ("api_version", &self.api_version),
+            ("access_key_id", &self.access_key_id),
+            ("service", &self.service),
+            ("authorizer", &self.authorizer),
+            ("token_key", &self.token_key),
+            ("tenant", &self.tenant),
+            ("user", &self.user),
+        ] {
+            inputs.set_text(key, value.as_deref());
+        }
+        for (key, value) in [
+            ("device_secret", &self.device_secret),
+            ("device_token", &self.device_token),
+            ("access_key", &self.access_key),
+            ("access_secret", &self.access_secret),
+            ("key", &self.key),
+            ("secret_access_key", &self.secret_access_key),
+            ("session_token", &self.session_token),
+            ("token_value", &self.token_value),
+            ("token_signature", &self.token_signature),
+            ("access_token", &self.access_token),
+        ] {
+            inputs.set_secret(key, value.as_ref());
+        }
+        inputs.set_number("securemode", self.securemode.map(i64::from));
+        inputs.set_number("check_timestamp", self.check_timestamp);
+        inputs.set_number(
+            "expires",
+            self.expires
+                .map(|span| i64::try_from(span.0.as_secs()).unwrap_or(i64::MAX)),
+        );
+        inputs.set_flag("timestamp", self.timestamp);
+        inputs.set_flag("short_username", self.short_username);
+        let extra = self.extra.iter();
+        inputs.set_pairs(
+            "extra",
+            extra
+                .map(|(key, value)| (key.clone(), Secret::new(value.clone())))
+                .collect(),
+        );
+        inputs.set_pairs("tokens", self.tokens.clone());
+        inputs
+    }
+
     fn value(&self, key: &str) -> Option<String> {
         match key {
             "product_key" => self.product_key.clone(),
@@ -275,6 +406,10 @@ impl BridgeConfig {
             "client_id" => self.client_id.clone(),
             "username" => self.username.clone(),
             "preset" => self.preset.clone(),
+            "product_id" => self.product_id.clone(),
+            "device_id" => self.device_id.clone(),
+            "device_key" => self.device_key.clone(),
+            "host" => self.host.clone(),
             _ => None,
         }
     }

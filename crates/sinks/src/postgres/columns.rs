@@ -9,7 +9,7 @@ use weir_rules::json;
 use weir_rules::value::Value;
 
 use super::sqlstate::classify;
-use crate::bridge::signer::aliyun::hex;
+use crate::bridge::signer::mac::hex;
 use crate::halving::WriteError;
 use crate::table::TablePlan;
 use crate::{SinkError, codes};
