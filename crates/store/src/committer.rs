@@ -546,4 +546,213 @@ mod tests {
         });
         assert!(kept.recv().unwrap().is_err());
     }
+
+    #[derive(Default)]
+    struct Records(Vec<Vec<u8>>);
+
+    impl Fold for Records {
+        fn take(&mut self, batch: &[u8]) {
+            self.0.push(batch.to_vec());
+        }
+
+        fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+            self.0.iter().try_for_each(|batch| each(batch))
+        }
+    }
+
+    fn with_snapshots(folder: &std::path::Path) -> Committer {
+        let disk = Arc::new(Folder::open(folder).unwrap());
+        let (log, recovered) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        assert!(recovered.gaps.is_empty(), "{recovered:?}");
+        let options = Options {
+            segment_bytes: 1 << 14,
+            fold_bytes: 1 << 15,
+            ..Options::default()
+        };
+        Committer::start(log, disk, options, || Box::<Records>::default(), |_| ()).unwrap()
+    }
+
+    fn put(committer: &Committer, queue: &Queue, rows: impl IntoIterator<Item = Vec<u8>>) {
+        let (told, kept) = channel();
+        let rows = rows.into_iter().map(|row| (queue.id(), row)).collect();
+        let records = Vec::new();
+        committer.commit(Batch { records, rows }, move |outcome| {
+            told.send(outcome).unwrap();
+        });
+        kept.recv().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_queue_keeps_its_epoch_its_numbers_and_what_is_not_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = with_snapshots(folder.path());
+        let queue = first.queue("sink").unwrap();
+        let epoch = queue.epoch();
+        assert!(epoch < 1 << 63);
+        for number in 0..200_u8 {
+            put(&first, &queue, [vec![number; 1000]]);
+        }
+        queue.settle(120);
+        first.end();
+        let second = with_snapshots(folder.path());
+        let queue = second.queue("sink").unwrap();
+        assert_eq!(
+            (queue.epoch(), queue.head(), queue.tail()),
+            (epoch, 121, 201)
+        );
+        assert_eq!((queue.rows(), queue.bytes()), (80, 80_000));
+        put(&second, &queue, [b"next".to_vec()]);
+        let rows = queue.read(0, 1000, usize::MAX).unwrap();
+        let numbers: Vec<u64> = rows.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(numbers, (121..=201).collect::<Vec<_>>());
+        assert_eq!((rows[0].1[0], &rows[80].1[..]), (120, &b"next"[..]));
+    }
+
+    #[test]
+    fn rows_are_read_while_snapshots_move_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = with_snapshots(folder.path());
+        let queue = committer.queue("sink").unwrap();
+        let (arrived, seen) = channel();
+        queue.on_arrival(move || drop(arrived.send(())));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..2_000_u32 {
+                    put(&committer, &queue, [number.to_le_bytes().repeat(500)]);
+                }
+            });
+            let mut next = 1;
+            while next <= 2_000 {
+                let rows = queue.read(next, 100, 50_000).unwrap();
+                for (seq, row) in &rows {
+                    assert_eq!(*seq, next);
+                    let number = u32::try_from(next - 1).unwrap();
+                    assert_eq!(row[..4], number.to_le_bytes());
+                    next += 1;
+                }
+                // What waits is more than is kept whole.
+                queue.settle(next.saturating_sub(800));
+                if rows.is_empty() {
+                    seen.recv().unwrap();
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_settled_is_written_without_anything_else_to_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = with_snapshots(folder.path());
+        let queue = committer.queue("sink").unwrap();
+        put(&committer, &queue, [vec![1], vec![2]]);
+        let bytes = || -> u64 {
+            let files = std::fs::read_dir(folder.path()).unwrap();
+            files
+                .map(|file| file.unwrap().metadata().unwrap().len())
+                .sum()
+        };
+        let before = bytes();
+        queue.settle(1);
+        while bytes() == before {
+            std::thread::yield_now();
+        }
+        assert_eq!(queue.rows(), 1);
+    }
+
+    #[test]
+    fn a_queue_that_is_dropped_is_gone_and_a_new_one_of_its_name_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = with_snapshots(folder.path());
+        let old = committer.queue("sink").unwrap();
+        put(&committer, &old, [vec![1]]);
+        assert!(committer.drop_queue("sink").unwrap());
+        assert!(!committer.drop_queue("sink").unwrap());
+        put(&committer, &old, [vec![2]]);
+        drop(committer);
+        let committer = with_snapshots(folder.path());
+        assert!(committer.queues().is_empty());
+        let new = committer.queue("sink").unwrap();
+        assert_ne!((new.id(), new.epoch()), (old.id(), old.epoch()));
+        assert_eq!(new.tail(), 1);
+        let (told, kept) = channel();
+        let rows = vec![(7, vec![1])];
+        let records = Vec::new();
+        committer.commit(Batch { records, rows }, move |outcome| {
+            told.send(outcome).unwrap();
+        });
+        assert!(
+            kept.recv().unwrap().is_err(),
+            "there was never such a queue"
+        );
+    }
+
+    #[test]
+    fn a_folder_is_for_one_store_at_a_time_and_free_at_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = with_snapshots(folder.path());
+        let disk = Arc::new(Folder::open(folder.path()).unwrap());
+        let second = Log::open(Arc::clone(&disk), &mut |_| ());
+        assert!(matches!(second.err().unwrap(), OpenError::InUse));
+        committer.end();
+        assert!(Log::open(disk, &mut |_| ()).is_ok());
+    }
+
+    /// Gives batches until it is told to stop.
+    struct Endless(std::sync::mpsc::Sender<bool>);
+
+    impl Fold for Endless {
+        fn take(&mut self, _: &[u8]) {}
+
+        fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+            let _ = self.0.send(true);
+            let ended = loop {
+                if let Err(error) = each(&[1]) {
+                    break error;
+                }
+                std::thread::yield_now();
+            };
+            let _ = self.0.send(false);
+            Err(ended)
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_a_snapshot_that_stops_at_its_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Folder::open(folder.path()).unwrap());
+        let (log, _) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        let options = Options {
+            fold_bytes: 1,
+            ..Options::default()
+        };
+        let (running, steps) = channel();
+        let running = Mutex::new(running);
+        let make = move || -> Box<dyn Fold> { Box::new(Endless(running.lock().clone())) };
+        let committer = Committer::start(log, disk, options, make, |_| ()).unwrap();
+        committer.commit(Batch::records(vec![1]), |_| ());
+        assert!(steps.recv().unwrap());
+        committer.end();
+        assert_eq!(steps.try_recv(), Ok(false), "it has ended before");
+    }
+
+    #[test]
+    fn the_owner_is_told_when_a_snapshot_cannot_be_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Folder::open(folder.path()).unwrap());
+        let (log, _) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        let options = Options {
+            fold_bytes: 1,
+            ..Options::default()
+        };
+        let (told, troubles) = channel();
+        let told = Mutex::new(told);
+        let tell = move |trouble| drop(told.lock().send(trouble));
+        let committer = Committer::start(log, disk, options, || Box::new(Nothing), tell).unwrap();
+        committer.commit(Batch::records(vec![1]), |_| ());
+        let trouble = troubles.recv().unwrap();
+        assert!(
+            matches!(&trouble, Trouble::Fold(error) if error.to_string().contains("it cannot be made")),
+            "{trouble:?}"
+        );
+    }
 }

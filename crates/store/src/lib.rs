@@ -17,7 +17,6 @@ mod frame;
 mod log;
 mod queues;
 #[cfg(test)]
-#[cfg(any())]
 mod unreliable;
 
 pub use body::{Batch, QueueId};

@@ -276,20 +276,17 @@ impl<D: Disk> Log<D> {
                 .truncate(&name, *cut)
                 .map_err(OpenError::io(name.as_str()))?;
         }
-        let lost: u64 = recovered.damage[damage_before..]
-            .iter()
-            .map(|damage| damage.bytes)
-            .sum();
+        recovered.gaps = queues.gaps();
+        let damage = &recovered.damage[damage_before..];
+        let lost: u64 = damage.iter().map(|damage| damage.bytes).sum();
+        let lost = lost + recovered.torn_bytes;
         if lost > 0 {
             // Rows may have stood at the end of what is lost: their numbers mean something to who has read them.
-            recovered.gaps = queues.gaps();
             let heads = queues.skip(lost);
             if !heads.is_empty() {
                 let number = log.last + 1;
                 write(&mut log, number, &mut |out| write_heads(&heads, out))?;
             }
-        } else {
-            recovered.gaps = queues.gaps();
         }
         log.forget(from, &snapshots, &segments, snapshot_is_sound);
         log.forget_rows(&recovered);

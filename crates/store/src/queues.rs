@@ -398,7 +398,7 @@ pub(crate) struct Queues {
 /// What a snapshot needs to know of the queues.
 pub(crate) struct Heads {
     pub(crate) heads: Vec<Head>,
-    /// Bytes of rows that are not settled, by file.
+    /// Bytes of rows that are not settled and of their sizes, by file.
     pub(crate) live: HashMap<FileId, u64>,
 }
 
@@ -503,8 +503,8 @@ impl Queues {
             // rows are settled.
             let inner = state.inner.lock();
             for (first, spot) in &inner.spots {
-                let bytes = total(spot.behind(*first, inner.settled));
-                *live.entry(spot.place.file).or_insert(0) += bytes.max(1);
+                let left = spot.behind(*first, inner.settled);
+                *live.entry(spot.place.file).or_insert(0) += total(left) + 4 * left.len() as u64;
             }
             let head = Head {
                 id: state.id,
