@@ -132,6 +132,7 @@ impl Shared {
     }
 
     fn alarm_rings(self: &Arc<Self>, now: Millis, at: Millis, handle: &Arc<SessionHandle>) {
+        let mut router = Router::new(self);
         let (will, expired, subject) = {
             let mut slot = handle.lock();
             if slot.alarm == at {
@@ -143,7 +144,7 @@ impl Shared {
             let will_due = slot.will_at <= now;
             let expired = slot.expires_at <= now;
             let will = if will_due || expired {
-                slot.session.will.take()
+                slot.session.take_will(&mut router.effects)
             } else {
                 None
             };
@@ -152,7 +153,6 @@ impl Shared {
             }
             (will, expired, slot.subject.clone())
         };
-        let mut router = Router::new(self);
         if let Some(will) = will {
             router.publish_will(now, *will, subject.as_deref());
         }
@@ -183,7 +183,7 @@ impl Shared {
                 slot.ended = true;
                 slot.expires_at = NEVER;
                 slot.will_at = NEVER;
-                will = slot.session.will.take();
+                will = slot.session.take_will(&mut router.effects);
                 filters = slot.session.end(&mut router.effects);
             }
             ends

@@ -389,7 +389,7 @@ impl Client {
         let mut slot = self.handle.lock();
         // [MQTT-3.14.4-3] Only reason 0x04 asks for the Will.
         if disconnect.reason == ReasonCode::Success {
-            slot.session.will = None;
+            slot.session.set_will(None, &mut self.router.effects);
         }
         Leave {
             reason: CloseReason::Normal,
@@ -650,10 +650,10 @@ impl Client {
         self.handle.retire_task();
         if ends {
             self.end_session();
-        } else {
-            self.handle.lock().owner = None;
         }
+        // Before anyone else may have the session and say something of it.
         drop(self.router.finish(now));
+        self.handle.lock().owner = None;
         self.handle.released();
         self.shared.set_alarm(&self.handle);
         self.shared.stats.closed(reason);
@@ -701,12 +701,11 @@ impl Client {
         let expiry_s = slot.session.expiry_interval_s();
         let mut due = None;
         // [MQTT-3.1.2-10] An orderly DISCONNECT has taken it out.
-        if let Some(will) = slot.session.will.take() {
+        if let Some(will) = slot.session.will() {
             let at = will.due(now, expiry_s);
             if at <= now {
-                due = Some(will);
+                due = slot.session.take_will(&mut self.router.effects);
             } else {
-                slot.session.will = Some(will);
                 slot.will_at = at;
             }
         }

@@ -256,7 +256,10 @@ impl Client {
         message: &Message,
     ) -> Result<(), Leave> {
         let at = now + u64::from(delay_s) * 1000;
-        if self.shared.publish_later(at, message) {
+        if self
+            .shared
+            .publish_later(at, message, &mut self.router.effects)
+        {
             return self.acknowledge(message.qos, packet_id, ReasonCode::Success);
         }
         if let (QoS::ExactlyOnce, Some(id)) = (message.qos, packet_id) {
@@ -293,6 +296,7 @@ impl Client {
         }
         let mut slot = self.handle.lock();
         if slot.session.received().contains(id) {
+            slot.session.first_sight(id, &mut self.router.effects);
             return Ok(false);
         }
         if self.info.version.is_v5() {

@@ -524,11 +524,14 @@ impl Router {
                 self.tell_dropped(&message, reason.name());
             }
         }
+        let ticket = if self.effects.persist.is_empty() {
+            Ticket::ready()
+        } else {
+            self.shared.store.commit(&mut self.effects.persist)
+        };
+        // Only now: what a receiver says of a message stands behind the message itself, where that can be had.
         self.wake();
-        if self.effects.persist.is_empty() {
-            return Ticket::ready();
-        }
-        self.shared.store.commit(&mut self.effects.persist)
+        ticket
     }
 
     /// Wakes every receiver that has got something.

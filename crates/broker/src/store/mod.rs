@@ -16,9 +16,10 @@ use thiserror::Error;
 
 use crate::hooks::{Hook, Panics};
 
-pub use crate::core::persist::Persist;
+pub use crate::core::persist::{Persist, SessionId};
 pub use crate::core::queue::Waiting;
 pub use crate::core::subscriptions::SubscriptionOptions;
+pub use crate::core::will::Will;
 pub use disk::Disk;
 pub use memory::Memory;
 pub use state::{OwedState, SessionState, State};
