@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -38,7 +39,11 @@ impl Default for Options {
 /// At most so many bytes are written for one sync.
 const GROUP_BYTES: usize = 8 << 20;
 
+/// Between two tries of a write that found no room.
+const PAUSE: Duration = Duration::from_millis(100);
+
 type Done = Box<dyn FnOnce(Outcome) + Send>;
+type OnTrouble = Box<dyn Fn(Option<&io::Error>) + Send + Sync>;
 type MakeFold = Box<dyn Fn() -> Box<dyn Fold> + Send + Sync>;
 
 struct Waiting {
@@ -57,6 +62,7 @@ struct Shared {
     changed: Condvar,
     syncs: AtomicU64,
     batches: AtomicU64,
+    on_trouble: OnceLock<OnTrouble>,
 }
 
 /// Takes batches from any thread; each is answered when it is kept.
@@ -82,6 +88,7 @@ impl Committer {
             changed: Condvar::new(),
             syncs: AtomicU64::new(0),
             batches: AtomicU64::new(0),
+            on_trouble: OnceLock::new(),
         });
         let writer = Writer {
             shared: Arc::clone(&shared),
@@ -118,6 +125,14 @@ impl Committer {
         if first {
             self.shared.changed.notify_one();
         }
+    }
+
+    /// What finds no room waits, and everything behind it, so that nothing is written in another order than it came.
+    /// `tell` is called when that begins, with why, and with `None` when there is room again: on the committer's thread,
+    /// which tries again afterwards. It can be said once.
+    pub fn on_trouble(&self, tell: impl Fn(Option<&io::Error>) + Send + Sync + 'static) {
+        // A second one is not wanted.
+        let _ = self.shared.on_trouble.set(Box::new(tell));
     }
 
     /// How many batches were written, and with how many syncs.
@@ -188,6 +203,14 @@ impl Drop for LastWord {
     }
 }
 
+/// Whether a write may find room later.
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
 impl<D: Disk> Writer<D> {
     fn run(mut self) {
         let _last_word = LastWord(Arc::clone(&self.shared));
@@ -230,13 +253,47 @@ impl<D: Disk> Writer<D> {
     }
 
     fn write(&mut self, group: &[Waiting]) -> Outcome {
-        self.log
-            .append(group.iter().map(|waiting| waiting.batch.as_slice()))?;
+        self.append(group)?;
         if self.options.sync {
             self.log.sync()?;
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Waits for room where there is none: what is behind must not be written before it.
+    fn append(&mut self, group: &[Waiting]) -> Outcome {
+        let mut troubled = false;
+        loop {
+            let batches = group.iter().map(|waiting| waiting.batch.as_slice());
+            let appended = self.log.append(batches);
+            match &appended {
+                Err(error) if is_no_room(error) => {
+                    if !troubled {
+                        troubled = true;
+                        self.tell(Some(error));
+                    } else if self.shared.line.lock().ending {
+                        return appended;
+                    }
+                    let mut line = self.shared.line.lock();
+                    if !line.ending {
+                        self.shared.changed.wait_for(&mut line, PAUSE);
+                    }
+                }
+                _ => {
+                    if troubled && appended.is_ok() {
+                        self.tell(None);
+                    }
+                    return appended;
+                }
+            }
+        }
+    }
+
+    fn tell(&self, trouble: Option<&io::Error>) {
+        if let Some(tell) = self.shared.on_trouble.get() {
+            tell(trouble);
+        }
     }
 
     fn worth_folding(&self) -> u64 {
@@ -290,7 +347,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::disk::Folder;
+    use crate::disk::{DiskFile, Folder};
 
     struct Nothing;
 
@@ -366,6 +423,101 @@ mod tests {
         let files = std::fs::read_dir(folder.path()).unwrap().count();
         assert!(files < 20, "{files} files");
         assert_eq!(in_the_log(folder.path()).len(), 200);
+    }
+
+    /// A folder that has no room for more, for a while.
+    struct Filling(Folder, Arc<AtomicBool>);
+
+    struct FillingFile(std::fs::File, Arc<AtomicBool>);
+
+    impl Disk for Filling {
+        type File = FillingFile;
+
+        fn list(&self) -> io::Result<Vec<String>> {
+            self.0.list()
+        }
+
+        fn read(&self, name: &str) -> io::Result<Box<dyn io::Read>> {
+            self.0.read(name)
+        }
+
+        fn create(&self, name: &str) -> io::Result<FillingFile> {
+            Ok(FillingFile(self.0.create(name)?, Arc::clone(&self.1)))
+        }
+
+        fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
+            self.0.truncate(name, length)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+
+        fn sync_names(&self) -> io::Result<()> {
+            self.0.sync_names()
+        }
+    }
+
+    impl DiskFile for FillingFile {
+        fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+            if self.1.load(Ordering::SeqCst) {
+                self.0.append(&bytes[..bytes.len() / 2])?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.append(bytes)
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.sync()
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_and_everything_behind_it_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let full = Arc::<AtomicBool>::default();
+        let disk = Arc::new(Filling(
+            Folder::open(folder.path()).unwrap(),
+            Arc::clone(&full),
+        ));
+        let (log, _) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        let committer =
+            Committer::start(log, disk, Options::default(), || Box::new(Nothing)).unwrap();
+        let (told, trouble) = channel();
+        committer.on_trouble(move |error| told.send(error.is_some()).unwrap());
+        let (told, kept) = channel();
+        let commit = |number| {
+            let told = told.clone();
+            committer.commit(vec![number], move |outcome| {
+                told.send((number, outcome.is_ok())).unwrap();
+            });
+        };
+        full.store(true, Ordering::SeqCst);
+        commit(1);
+        assert!(trouble.recv().unwrap(), "it is told that there is no room");
+        (2..5).for_each(commit);
+        full.store(false, Ordering::SeqCst);
+        assert!(!trouble.recv().unwrap(), "it is told that there is room");
+        for number in 1..5 {
+            assert_eq!(kept.recv().unwrap(), (number, true));
+        }
+        full.store(true, Ordering::SeqCst);
+        commit(5);
+        assert!(trouble.recv().unwrap());
+        committer.end();
+        assert_eq!(
+            kept.recv().unwrap(),
+            (5, false),
+            "it does not wait for ever"
+        );
+        drop(committer);
+        full.store(false, Ordering::SeqCst);
+        let expected: Vec<_> = (1..5).map(|number| vec![number]).collect();
+        assert_eq!(in_the_log(folder.path()), expected);
     }
 
     #[test]
