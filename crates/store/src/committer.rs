@@ -203,12 +203,10 @@ impl Drop for LastWord {
     }
 }
 
-/// Whether a write may find room later.
+/// Whether a write may succeed later: there is no room, or the system says no for another reason.
 fn is_no_room(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+    // Whatever the system says: what was written in part has been taken back.
+    error.raw_os_error().is_some() || error.kind() == io::ErrorKind::StorageFull
 }
 
 impl<D: Disk> Writer<D> {

@@ -152,6 +152,20 @@ impl Router {
         Routed::Done(reached)
     }
 
+    /// Whether a message leaves something in the storage, which has no room.
+    pub(crate) fn finds_store_full(&self, qos: QoS, retain: bool, topic: &Topic) -> bool {
+        let is_kept = |route: &Route<Arc<SessionHandle>>| route.handle.lock().session.is_durable();
+        let routes = &topic.routes;
+        self.shared.store.is_full()
+            && (retain
+                || qos > QoS::AtMostOnce
+                    && (routes.sessions.iter().any(is_kept)
+                        || routes
+                            .groups
+                            .iter()
+                            .any(|group| group.members.iter().any(is_kept))))
+    }
+
     /// Whether the publisher may publish to `topic`, whose name is `name`.
     pub(crate) fn verdict(
         &mut self,
