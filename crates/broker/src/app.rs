@@ -290,7 +290,12 @@ fn storage(config: &Config, data_dir: &Path) -> Result<Option<Disk>, StartError>
     if recovered.torn_bytes > 0 {
         tracing::info!(
             bytes = recovered.torn_bytes,
-            "the store ended in a write that a crash has torn; it was never acknowledged"
+            "the store ended in a write that a crash has torn{}",
+            if durability == Durability::Fsync {
+                "; it was never acknowledged"
+            } else {
+                "; it may have been acknowledged, since durability is not \"fsync\""
+            }
         );
     }
     for damage in &recovered.damage {

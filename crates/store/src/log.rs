@@ -69,7 +69,8 @@ pub struct Damage {
 pub struct Recovered {
     /// Batches that are there.
     pub batches: u64,
-    /// Bytes at the end of the last segment that a crash has torn. They were never acknowledged.
+    /// Bytes at the end of the last segment that a crash has torn. Where batches are synced before they are answered, they were
+    /// never acknowledged.
     pub torn_bytes: u64,
     /// What is not sound. The batches in it are lost; those around it are there.
     pub damage: Vec<Damage>,
@@ -490,7 +491,7 @@ impl<D: Disk> Reader<'_, D> {
         }
         for place in 0..holes.len() {
             let rest = &holes[place..];
-            // Frames that were written before the hole was synced were never acknowledged either.
+            // Frames that were written before the hole was synced were not known to be safe either.
             let was_synced = rest
                 .iter()
                 .flat_map(|hole| &hole.behind)
