@@ -133,7 +133,7 @@ fn weight(batch: &[Persist]) -> usize {
         Persist::Will { will, .. } => will.as_ref().map_or(0, |will| will.message().size()),
         _ => 0,
     });
-    messages.sum::<usize>() + batch.len() * size_of::<Persist>()
+    messages.sum::<usize>() + size_of_val(batch)
 }
 
 /// The broker's side of a [`Storage`].
