@@ -4,6 +4,7 @@
 
 mod database;
 mod far_sides;
+mod full_disk;
 mod killed;
 
 /// The binary under test.

@@ -283,12 +283,19 @@ fn storage(config: &Config, data_dir: &Path) -> Result<Option<Disk>, StartError>
         Durable::Memory => return Ok(None),
     };
     let folder = data_dir.join("store");
-    let (disk, recovered) = Disk::open(&folder, durability)
-        .map_err(|error| StartError::Unusable(format!("[E1603] {}: {error}", folder.display())))?;
+    let (disk, recovered) =
+        Disk::open_reserving(&folder, durability, config.store.reserve.bytes() as u64).map_err(
+            |error| StartError::Unusable(format!("[E1603] {}: {error}", folder.display())),
+        )?;
     if recovered.torn_bytes > 0 {
         tracing::info!(
             bytes = recovered.torn_bytes,
-            "the store ended in a write that a crash has torn; it was never acknowledged"
+            "the store ended in a write that a crash has torn{}",
+            if durability == Durability::Fsync {
+                "; it was never acknowledged"
+            } else {
+                "; it may have been acknowledged, since durability is not \"fsync\""
+            }
         );
     }
     for damage in &recovered.damage {

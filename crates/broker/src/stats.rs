@@ -55,6 +55,8 @@ pub struct BrokerStats {
     pub throttled: Counter,
     /// Subscriptions that ended because they were no longer allowed.
     pub subscriptions_revoked: Counter,
+    /// 1 while the storage has no room.
+    pub store_full: Counter,
     /// Sessions that exist now, connected or not.
     pub sessions: Counter,
     /// Sessions that have a connection now.
@@ -160,11 +162,13 @@ pub enum DropReason {
     DelayedFull,
     /// Its payload is larger than clients may send.
     PayloadTooLarge,
+    /// The storage has no room for what it would leave there.
+    StoreFull,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::QueueFull,
         Self::OutboxFull,
         Self::OfflineQos0,
@@ -178,6 +182,7 @@ impl DropReason {
         Self::TopicInvalid,
         Self::DelayedFull,
         Self::PayloadTooLarge,
+        Self::StoreFull,
     ];
 
     /// The label value in metrics and events.
@@ -196,6 +201,7 @@ impl DropReason {
             Self::PayloadFormat => "payload_format",
             Self::TopicInvalid => "topic_invalid",
             Self::DelayedFull => "delayed_full",
+            Self::StoreFull => "store_full",
         }
     }
 }

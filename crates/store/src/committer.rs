@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -55,10 +55,13 @@ const GROUP_BYTES: usize = 8 << 20;
 
 /// What was settled is written after this time, when nothing else is.
 const SETTLE_AFTER: Duration = Duration::from_millis(200);
+/// Between two tries of a write that found no room.
+const PAUSE: Duration = Duration::from_millis(100);
 /// No batch is larger.
 const MOST_BATCH_BYTES: usize = 1 << 30;
 
 type Done = Box<dyn FnOnce(Outcome) + Send>;
+type OnTrouble = Box<dyn Fn(Option<&io::Error>) + Send + Sync>;
 type MakeFold = Box<dyn Fn() -> Box<dyn Fold> + Send + Sync>;
 
 struct Waiting {
@@ -80,6 +83,33 @@ struct Shared {
     changed: Condvar,
     syncs: AtomicU64,
     batches: AtomicU64,
+    on_trouble: OnceLock<OnTrouble>,
+}
+
+impl Shared {
+    fn tell(&self, trouble: Option<&io::Error>) {
+        if let Some(tell) = self.on_trouble.get() {
+            tell(trouble);
+        }
+    }
+
+    /// Waits a moment for room where there is none: what is behind must not be written before it. False when the write is
+    /// not worth another try, or when all ends and another try has failed too.
+    fn waits_for_room(&self, error: &io::Error, troubled: &mut bool) -> bool {
+        if !is_no_room(error) {
+            return false;
+        }
+        if !std::mem::replace(troubled, true) {
+            self.tell(Some(error));
+        } else if self.line.lock().ending {
+            return false;
+        }
+        let mut line = self.line.lock();
+        if !line.ending {
+            self.changed.wait_for(&mut line, PAUSE);
+        }
+        true
+    }
 }
 
 /// Takes batches from any thread; each is answered when it is kept.
@@ -108,6 +138,7 @@ impl Committer {
             changed: Condvar::new(),
             syncs: AtomicU64::new(0),
             batches: AtomicU64::new(0),
+            on_trouble: OnceLock::new(),
         });
         let nudged = Arc::clone(&shared);
         let nudge = move || {
@@ -219,6 +250,14 @@ impl Committer {
         Ok(true)
     }
 
+    /// What finds no room waits, and everything behind it, so that nothing is written in another order than it came.
+    /// `tell` is called when that begins, with why, and with `None` when there is room again: on the committer's thread,
+    /// which tries again afterwards. It can be said once.
+    pub fn on_trouble(&self, tell: impl Fn(Option<&io::Error>) + Send + Sync + 'static) {
+        // A second one is not wanted.
+        let _ = self.shared.on_trouble.set(Box::new(tell));
+    }
+
     /// How many batches were written, and with how many syncs.
     pub fn counts(&self) -> (u64, u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -292,6 +331,12 @@ impl Drop for LastWord {
     }
 }
 
+/// Whether a write may succeed later: there is no room, or the system says no for another reason.
+fn is_no_room(error: &io::Error) -> bool {
+    // Whatever the system says: what was written in part has been taken back.
+    error.raw_os_error().is_some() || error.kind() == io::ErrorKind::StorageFull
+}
+
 impl<D: Disk> Writer<D> {
     fn run(mut self) {
         let _last_word = LastWord(Arc::clone(&self.shared));
@@ -356,7 +401,14 @@ impl<D: Disk> Writer<D> {
         }
         // What was settled may be lost in a crash: no sync for it alone.
         let sync = self.options.sync && !group.is_empty();
-        self.log.commit(&mut batches, &changes, sync)?;
+        let shared = &self.shared;
+        let mut troubled = false;
+        let mut again = |error: &io::Error| shared.waits_for_room(error, &mut troubled);
+        self.log
+            .commit_when_possible(&mut batches, &changes, sync, &mut again)?;
+        if troubled {
+            shared.tell(None);
+        }
         if sync {
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         }
@@ -455,7 +507,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::disk::Folder;
+    use crate::disk::{DiskFile, Folder};
 
     struct Nothing;
 
@@ -533,6 +585,110 @@ mod tests {
         let files = std::fs::read_dir(folder.path()).unwrap().count();
         assert!(files < 20, "{files} files");
         assert_eq!(in_the_log(folder.path()).len(), 200);
+    }
+
+    /// A folder that has no room for more, for a while.
+    struct Filling(Folder, Arc<AtomicBool>);
+
+    struct FillingFile(std::fs::File, Arc<AtomicBool>);
+
+    impl Disk for Filling {
+        type File = FillingFile;
+        type Lock = <Folder as Disk>::Lock;
+
+        fn lock(&self) -> io::Result<Self::Lock> {
+            self.0.lock()
+        }
+
+        fn length(&self, name: &str) -> io::Result<u64> {
+            self.0.length(name)
+        }
+
+        fn list(&self) -> io::Result<Vec<String>> {
+            self.0.list()
+        }
+
+        fn read(&self, name: &str, from: u64) -> io::Result<Box<dyn io::Read>> {
+            self.0.read(name, from)
+        }
+
+        fn create(&self, name: &str) -> io::Result<FillingFile> {
+            Ok(FillingFile(self.0.create(name)?, Arc::clone(&self.1)))
+        }
+
+        fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
+            self.0.truncate(name, length)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+
+        fn sync_names(&self) -> io::Result<()> {
+            self.0.sync_names()
+        }
+    }
+
+    impl DiskFile for FillingFile {
+        fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+            if self.1.load(Ordering::SeqCst) {
+                self.0.append(&bytes[..bytes.len() / 2])?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.append(bytes)
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.sync()
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_and_everything_behind_it_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let full = Arc::<AtomicBool>::default();
+        let disk = Arc::new(Filling(
+            Folder::open(folder.path()).unwrap(),
+            Arc::clone(&full),
+        ));
+        let (log, _) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        let committer =
+            Committer::start(log, disk, Options::default(), || Box::new(Nothing), |_| ()).unwrap();
+        let (told, trouble) = channel();
+        committer.on_trouble(move |error| told.send(error.is_some()).unwrap());
+        let (told, kept) = channel();
+        let commit = |number| {
+            let told = told.clone();
+            committer.commit(Batch::records(vec![number]), move |outcome| {
+                told.send((number, outcome.is_ok())).unwrap();
+            });
+        };
+        full.store(true, Ordering::SeqCst);
+        commit(1);
+        assert!(trouble.recv().unwrap(), "it is told that there is no room");
+        (2..5).for_each(commit);
+        full.store(false, Ordering::SeqCst);
+        assert!(!trouble.recv().unwrap(), "it is told that there is room");
+        for number in 1..5 {
+            assert_eq!(kept.recv().unwrap(), (number, true));
+        }
+        full.store(true, Ordering::SeqCst);
+        commit(5);
+        assert!(trouble.recv().unwrap());
+        committer.end();
+        assert_eq!(
+            kept.recv().unwrap(),
+            (5, false),
+            "it does not wait for ever"
+        );
+        drop(committer);
+        full.store(false, Ordering::SeqCst);
+        let expected: Vec<_> = (1..5).map(|number| vec![number]).collect();
+        assert_eq!(in_the_log(folder.path()), expected);
     }
 
     #[test]

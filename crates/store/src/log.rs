@@ -98,7 +98,8 @@ pub struct Damage {
 pub struct Recovered {
     /// Batches that are there.
     pub batches: u64,
-    /// Bytes at the end of the last segment that a crash has torn. They were never acknowledged.
+    /// Bytes at the end of the last segment that a crash has torn. Where batches are synced before they are answered, they were
+    /// never acknowledged.
     pub torn_bytes: u64,
     /// What is not sound. The batches in it are lost; those around it are there.
     pub damage: Vec<Damage>,
@@ -335,6 +336,17 @@ impl<D: Disk> Log<D> {
         changes: &[Change],
         sync: bool,
     ) -> io::Result<()> {
+        self.commit_when_possible(group, changes, sync, &mut |_| false)
+    }
+
+    /// As [`Log::commit`]; a write that fails is tried again for as long as `again` says so.
+    pub(crate) fn commit_when_possible(
+        &mut self,
+        group: &mut [Batch],
+        changes: &[Change],
+        sync: bool,
+        again: &mut dyn FnMut(&io::Error) -> bool,
+    ) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other(
                 "an earlier error has left the log in doubt",
@@ -387,7 +399,13 @@ impl<D: Disk> Log<D> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let written = self.append_staged(last);
+        let mut written = self.append_staged(last);
+        while let Err(error) = &written
+            && !self.broken
+            && again(error)
+        {
+            written = self.append_staged(last);
+        }
         if let Err(error) = written.and_then(|()| if sync { self.sync() } else { Ok(()) }) {
             self.queues.put_back(unwritten);
             return Err(error);
@@ -1074,7 +1092,7 @@ impl<'d, D: Disk> Reader<'d, D> {
         }
         for hole in 0..holes.len() {
             let rest = &holes[hole..];
-            // Frames that were written before the hole was synced were never acknowledged either.
+            // Frames that were written before the hole was synced were not known to be safe either.
             let was_synced = rest
                 .iter()
                 .flat_map(|hole| &hole.behind)

@@ -129,6 +129,12 @@ fn broker(admin: &Admin, out: &mut Exposition) {
         "Messages of $delayed topics that wait.",
     )
     .value(stats.delayed_messages.get());
+    out.metric(
+        "weir_store_full",
+        Type::Gauge,
+        "1 while the store has no room: publishers that need it are held back.",
+    )
+    .value(stats.store_full.get());
     out.metric("weir_retained_messages", Type::Gauge, "Retained messages.")
         .value(stats.retained_messages.get());
     out.metric(

@@ -35,6 +35,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// When a client hears that its message is kept.
     pub durability: Durable,
+    /// What is kept of sessions and messages.
+    pub store: Store,
     /// The name that rules see as `node` and that bridges use in client ids.
     pub node: Option<String>,
     /// What is logged and how.
@@ -65,6 +67,24 @@ pub enum Durable {
     Os,
     /// Nothing is kept: it ends with the process.
     Memory,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// So much of the disk is kept back: when the disk is full, what was accepted before is written there, and clients
+    /// that publish what would have to be kept wait, or are told 0x97. 0 keeps nothing back.
+    pub reserve: ByteSize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            reserve: ByteSize::mib(16),
+        }
+    }
 }
 
 /// `[log]`

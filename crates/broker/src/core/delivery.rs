@@ -117,11 +117,9 @@ impl Session {
         let frame = fanout.frame(link.version).map_err(|_| Unsent::TooLarge)?;
         self.may_start(frame, link, qos, ids(&terms.subscription_ids))?;
         let waiting = self.waiting(fanout, qos, retain, terms);
-        let number = waiting.number;
-        self.note_owed(&waiting, effects);
         let frame = fanout.frame(link.version).map_err(|_| Unsent::TooLarge)?;
-        let id = self.start(frame, link, waiting)?;
-        self.note_in_flight(number, id, effects);
+        let id = self.start(frame, link, waiting.clone())?;
+        self.note_sent(&waiting, id, effects);
         Ok(())
     }
 
@@ -212,10 +210,12 @@ impl Session {
         match self.queue.push(waiting.clone(), self.limits.queue) {
             Pushed::Full => Delivery::Dropped(DropReason::QueueFull),
             Pushed::Kept { evicted } => {
-                let evicted = evicted
-                    .into_iter()
-                    .map(|message| (DropReason::QueueFull, message));
-                effects.dropped.extend(evicted);
+                for evicted in evicted {
+                    self.note_settled(evicted.number, effects);
+                    effects
+                        .dropped
+                        .push((DropReason::QueueFull, evicted.message));
+                }
                 self.note_owed(&waiting, effects);
                 Delivery::Queued
             }
@@ -224,16 +224,23 @@ impl Session {
 
     fn note_owed(&self, waiting: &Waiting, effects: &mut Effects) {
         if self.is_durable() {
-            let (client_id, waiting) = (self.client_id.clone(), waiting.clone());
-            effects.persist.push(Persist::Owed { client_id, waiting });
+            let (session, waiting) = (self.id.clone(), waiting.clone());
+            effects.persist.push(Persist::Owed { session, waiting });
         }
+    }
+
+    /// Owed and sent at once. The client may acknowledge it, and its connection say so, before this is said: then what
+    /// is owed must be the last word, so that nothing of the message is left.
+    fn note_sent(&self, waiting: &Waiting, packet_id: PacketId, effects: &mut Effects) {
+        self.note_in_flight(waiting.number, packet_id, effects);
+        self.note_owed(waiting, effects);
     }
 
     fn note_in_flight(&self, number: u64, packet_id: PacketId, effects: &mut Effects) {
         if self.is_durable() {
-            let client_id = self.client_id.clone();
+            let session = self.id.clone();
             effects.persist.push(Persist::InFlight {
-                client_id,
+                session,
                 number,
                 packet_id,
             });
@@ -243,7 +250,7 @@ impl Session {
     fn note_settled(&self, number: u64, effects: &mut Effects) {
         if self.is_durable() {
             effects.persist.push(Persist::Settled {
-                client_id: self.client_id.clone(),
+                session: self.id.clone(),
                 number,
             });
         }
@@ -349,7 +356,7 @@ impl Session {
         let mut all = true;
         for message in retained.ahead(walk, now) {
             // [MQTT-3.8.3-3]
-            let own = options.no_local && message.origin.client_id == self.client_id;
+            let own = options.no_local && message.origin.client_id == self.id.client_id;
             if !own && !self.send_one_retained(now, link, message, *options, effects) {
                 all = false;
                 break;
@@ -383,8 +390,7 @@ impl Session {
             Ok(id) => {
                 self.next_number += 1;
                 if let Some(id) = id {
-                    self.note_owed(&waiting, effects);
-                    self.note_in_flight(waiting.number, id, effects);
+                    self.note_sent(&waiting, id, effects);
                 }
                 effects.note_delivered(waiting.message);
             }
@@ -468,10 +474,8 @@ impl Session {
         match self.in_flight.received(id, refused) {
             Settled::Release(entry) => {
                 if self.is_durable() {
-                    let (client_id, number) = (self.client_id.clone(), entry.number);
-                    effects
-                        .persist
-                        .push(Persist::Released { client_id, number });
+                    let (session, number) = (self.id.clone(), entry.number);
+                    effects.persist.push(Persist::Released { session, number });
                 }
                 (true, entry.into_message())
             }

@@ -51,7 +51,7 @@ pub enum Pushed {
     /// It waits.
     Kept {
         /// Older QoS 0 messages that were dropped for it.
-        evicted: Vec<Arc<Message>>,
+        evicted: Vec<Waiting>,
     },
     /// There was no room.
     Full,
@@ -82,7 +82,7 @@ impl Queue {
         let mut evicted = Vec::new();
         while self.waiting.len() >= limits.messages || self.bytes + size > limits.bytes {
             match self.evict_qos0() {
-                Some(message) => evicted.push(message),
+                Some(oldest) => evicted.push(oldest),
                 // What made room before is gone too, which only a message larger than many others can bring about.
                 None => return Pushed::Full,
             }
@@ -93,7 +93,7 @@ impl Queue {
         Pushed::Kept { evicted }
     }
 
-    fn evict_qos0(&mut self) -> Option<Arc<Message>> {
+    fn evict_qos0(&mut self) -> Option<Waiting> {
         if self.qos0 == 0 {
             return None;
         }
@@ -104,7 +104,7 @@ impl Queue {
         let evicted = self.waiting.remove(oldest)?;
         self.qos0 -= 1;
         self.bytes -= evicted.message.size();
-        Some(evicted.message)
+        Some(evicted)
     }
 
     /// The oldest.

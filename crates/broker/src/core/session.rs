@@ -11,7 +11,7 @@ use super::aliases::OutboundAliases;
 use super::filters::Filters;
 use super::in_flight::InFlight;
 use super::outbox::Outbox;
-use super::persist::Persist;
+use super::persist::{Persist, SessionId};
 use super::queue::{Queue, QueueLimits, Waiting};
 use super::received::Received;
 use super::retained::Walk;
@@ -56,7 +56,7 @@ pub(super) struct Retrieval {
 /// The state of one client.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) client_id: Utf8,
+    pub(super) id: SessionId,
     /// `None` while no connection serves the session.
     pub(super) link: Option<Link>,
     /// What the connection writes next; empty without one.
@@ -72,7 +72,7 @@ pub struct Session {
     /// How long the session outlives its connection; 0: not at all.
     expiry_interval_s: u32,
     /// Published when the connection breaks.
-    pub will: Option<Box<Will>>,
+    will: Option<Box<Will>>,
     pub(super) limits: SessionLimits,
     /// Given to the next message that is owed.
     pub(super) next_number: u64,
@@ -80,9 +80,9 @@ pub struct Session {
 
 impl Session {
     /// A session without connection, subscriptions and messages.
-    pub fn new(client_id: Utf8, limits: SessionLimits) -> Self {
+    pub fn new(id: SessionId, limits: SessionLimits) -> Self {
         Self {
-            client_id,
+            id,
             link: None,
             outbox: Outbox::default(),
             aliases: None,
@@ -100,9 +100,11 @@ impl Session {
 
     /// A session as a storage has kept it.
     pub fn restored(client_id: Utf8, limits: SessionLimits, kept: &SessionState) -> Self {
-        let mut session = Self::new(client_id, limits);
+        let epoch = kept.epoch;
+        let mut session = Self::new(SessionId { client_id, epoch }, limits);
         session.expiry_interval_s = kept.expiry_interval_s;
         session.next_number = kept.last_number() + 1;
+        session.will.clone_from(&kept.will);
         for (filter, options) in &kept.subscriptions {
             session.subscriptions.insert(filter.clone(), *options);
         }
@@ -128,7 +130,7 @@ impl Session {
 
     /// Whose session it is.
     pub fn client_id(&self) -> &Utf8 {
-        &self.client_id
+        &self.id.client_id
     }
 
     /// Whether a connection serves the session.
@@ -155,15 +157,38 @@ impl Session {
     pub fn set_expiry_interval(&mut self, expiry_interval_s: u32, effects: &mut Effects) {
         let was_durable = self.is_durable();
         self.expiry_interval_s = expiry_interval_s;
-        let client_id = self.client_id.clone();
+        let session = self.id.clone();
         if self.is_durable() {
             effects.persist.push(Persist::Session {
-                client_id,
+                session,
                 expiry_interval_s,
             });
         } else if was_durable {
-            effects.persist.push(Persist::SessionEnded { client_id });
+            effects.persist.push(Persist::SessionEnded { session });
         }
+    }
+
+    /// The Will that waits for the end of the connection, or for its delay.
+    pub fn will(&self) -> Option<&Will> {
+        self.will.as_deref()
+    }
+
+    /// CONNECT brings another Will, or none; DISCONNECT takes it back.
+    pub fn set_will(&mut self, will: Option<Box<Will>>, effects: &mut Effects) {
+        if self.is_durable() && (will.is_some() || self.will.is_some()) {
+            effects.persist.push(Persist::Will {
+                session: self.id.clone(),
+                will: will.clone(),
+            });
+        }
+        self.will = will;
+    }
+
+    /// The Will is published now.
+    pub fn take_will(&mut self, effects: &mut Effects) -> Option<Box<Will>> {
+        let will = self.will.clone();
+        self.set_will(None, effects);
+        will
     }
 
     /// A connection begins to serve the session. What is in flight is sent again by the next `refill`.
@@ -187,10 +212,8 @@ impl Session {
     /// When the connection ended must be kept, so that the session expires in time even after a restart.
     pub fn note_disconnected(&self, at: super::Millis, effects: &mut Effects) {
         if self.is_durable() {
-            let client_id = self.client_id.clone();
-            effects
-                .persist
-                .push(Persist::Disconnected { client_id, at });
+            let session = self.id.clone();
+            effects.persist.push(Persist::Disconnected { session, at });
         }
     }
 
@@ -212,9 +235,10 @@ impl Session {
     /// Remembers a QoS 2 packet identifier; false when the message was routed before. `[MQTT-4.3.3-10]`
     pub fn first_sight(&mut self, id: weir_mqtt::PacketId, effects: &mut Effects) -> bool {
         let first = self.received.first_sight(id);
-        if first && self.is_durable() {
+        // Said again when it comes again: whoever is told that it was taken waits for a record of it.
+        if self.is_durable() {
             effects.persist.push(Persist::Received {
-                client_id: self.client_id.clone(),
+                session: self.id.clone(),
                 packet_id: id,
             });
         }
@@ -224,9 +248,10 @@ impl Session {
     /// Forgets a QoS 2 packet identifier: PUBREL, or the message was refused.
     pub fn release(&mut self, id: weir_mqtt::PacketId, effects: &mut Effects) -> bool {
         let known = self.received.release(id);
-        if known && self.is_durable() {
+        // Said again when it comes again: the record of the first time may not be kept yet, or never.
+        if self.is_durable() {
             effects.persist.push(Persist::ReceivedDone {
-                client_id: self.client_id.clone(),
+                session: self.id.clone(),
                 packet_id: id,
             });
         }
@@ -290,9 +315,9 @@ impl Session {
         effects: &mut Effects,
     ) {
         if self.is_durable() {
-            let (client_id, filter) = (self.client_id.clone(), filter.clone());
+            let (session, filter) = (self.id.clone(), filter.clone());
             effects.persist.push(Persist::Subscribed {
-                client_id,
+                session,
                 filter,
                 options,
             });
@@ -303,11 +328,12 @@ impl Session {
     /// Forgets a subscription, which the caller takes out of the index; false when there was none.
     pub fn unsubscribed(&mut self, filter: &SubscriptionFilter, effects: &mut Effects) -> bool {
         let existed = self.subscriptions.remove(filter);
-        if existed && self.is_durable() {
-            let (client_id, filter) = (self.client_id.clone(), filter.detached());
+        // Said again when it comes again: the record of the first time may not be kept yet, or never.
+        if self.is_durable() {
+            let (session, filter) = (self.id.clone(), filter.detached());
             effects
                 .persist
-                .push(Persist::Unsubscribed { client_id, filter });
+                .push(Persist::Unsubscribed { session, filter });
         }
         existed
     }
@@ -316,7 +342,7 @@ impl Session {
     pub fn end(&mut self, effects: &mut Effects) -> Vec<SubscriptionFilter> {
         if self.is_durable() {
             effects.persist.push(Persist::SessionEnded {
-                client_id: self.client_id.clone(),
+                session: self.id.clone(),
             });
         }
         effects.orphans.extend(self.in_flight.orphans());
@@ -334,7 +360,7 @@ impl Session {
         *self = Self {
             link: self.link,
             aliases: self.aliases.take(),
-            ..Self::new(self.client_id.clone(), self.limits)
+            ..Self::new(self.id.clone(), self.limits)
         };
         filters
     }

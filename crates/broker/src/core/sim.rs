@@ -18,6 +18,7 @@ use super::Effects;
 use super::delivery::Delivery;
 use super::message::{Fanout, Message};
 use super::outbox::WriteBatch;
+use super::persist::SessionId;
 use super::queue::QueueLimits;
 use super::session::{Link, Session, SessionLimits};
 use super::subscriptions::{Index, SubscriptionOptions};
@@ -65,7 +66,11 @@ impl Sim {
         let mut index = Index::default();
         let peers = (0..count)
             .map(|number| {
-                let mut session = Session::new(Utf8::new(&format!("c{number}")).unwrap(), limits);
+                let id = SessionId {
+                    client_id: Utf8::new(&format!("c{number}")).unwrap(),
+                    epoch: number,
+                };
+                let mut session = Session::new(id, limits);
                 let mut effects = Effects::default();
                 session.set_expiry_interval(1000, &mut effects);
                 let filter = SubscriptionFilter::parse("t/#").unwrap();

@@ -48,6 +48,27 @@ impl Will {
         }
     }
 
+    /// A Will as a storage has kept it.
+    pub fn restored(message: Message, delay_s: u32) -> Self {
+        let properties = message.properties.as_deref();
+        Self {
+            expiry_interval_s: properties
+                .and_then(|properties| properties.message_expiry_interval_s),
+            message,
+            delay_s,
+        }
+    }
+
+    /// What is published; its times are those of the moment when it is.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// How many seconds after the end of the connection.
+    pub fn delay_s(&self) -> u32 {
+        self.delay_s
+    }
+
     /// When it is due after the connection ended at `now`, of a session that lives on for `session_expiry_s`;
     /// the end of the session does not wait. `[MQTT-3.1.3-9]`
     pub fn due(&self, now: Millis, session_expiry_s: u32) -> Millis {

@@ -357,7 +357,8 @@ impl Shared {
     ) -> (Arc<SessionHandle>, bool) {
         loop {
             let handle = self.registry.get_or_insert(&admission.client_id, || {
-                let session = Session::new(admission.client_id.clone(), self.session_limits);
+                let id = self.new_session(admission.client_id.clone());
+                let session = Session::new(id, self.session_limits);
                 SessionHandle::new(
                     self.next_key(),
                     admission.client_id.clone(),
@@ -398,7 +399,6 @@ impl Shared {
         if let Some(will) = self.end_session(handle, &mut router, |_| true) {
             router.publish_will(now, *will, subject.as_deref());
         }
-        // The new session is committed after this, and its client is welcomed only then.
         drop(router.finish(now));
     }
 }
@@ -416,12 +416,12 @@ impl Client {
             let mut slot = self.handle.lock();
             slot.subject = Some(Arc::clone(&self.subject));
             // [MQTT-3.1.3-9] A Will that waited for its delay is not sent: the client is back.
-            slot.session.will = connect
-                .will
-                .as_ref()
-                .map(|will| Box::new(Will::new(will, origin)));
+            let will = connect.will.as_ref();
+            let will = will.map(|will| Box::new(Will::new(will, origin)));
+            let effects = &mut self.router.effects;
             slot.session
-                .set_expiry_interval(admission.session_expiry_s, &mut self.router.effects);
+                .set_expiry_interval(admission.session_expiry_s, effects);
+            slot.session.set_will(will, effects);
         }
         if resumed {
             // What the client was allowed when it subscribed may not be what it is allowed now.

@@ -19,6 +19,9 @@ use crate::core::will::Will;
 /// Expired retained messages are looked for this often.
 const SWEEP_EVERY: Millis = 60_000;
 
+/// A storage is asked this often whether it has room.
+const LOOK_EVERY: Millis = 1000;
+
 /// Alarms in the order of their times.
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
@@ -74,10 +77,11 @@ impl Shared {
         let mut ending = self.ending.subscribe();
         let mut sweep_at = self.clock.now() + SWEEP_EVERY;
         let every = self.settings.sys_interval;
+        let mut look_at = self.store.is_there().then(|| self.clock.now());
         let mut system = every.map(|every| SystemTopics::new(every, self.clock.now()));
         loop {
             let system_at = system.as_ref().map(SystemTopics::next);
-            let times = [self.alarms.next(), self.delayed.next(), system_at];
+            let times = [self.alarms.next(), self.delayed.next(), system_at, look_at];
             let next = times.into_iter().flatten().min();
             let next = next.unwrap_or(sweep_at).min(sweep_at);
             tokio::select! {
@@ -89,6 +93,10 @@ impl Shared {
             self.do_what_is_due(now);
             if let Some(system) = system.as_mut().filter(|system| system.next() <= now) {
                 self.tell_of_itself(now, system);
+            }
+            if look_at.is_some_and(|at| at <= now) {
+                look_at = Some(now + LOOK_EVERY);
+                self.look_at_the_store();
             }
             if sweep_at <= now {
                 sweep_at = now + SWEEP_EVERY;
@@ -103,6 +111,12 @@ impl Shared {
             self.alarm_rings(now, at, &handle);
         }
         self.publish_due(now);
+    }
+
+    /// Whether the storage has room, and whoever waits for it goes on.
+    pub(crate) fn look_at_the_store(&self) {
+        self.store.look();
+        self.stats.store_full.set(self.store.is_full().into());
     }
 
     /// Something is due earlier than what [`keep_time`](Self::keep_time) waits for.
@@ -132,6 +146,7 @@ impl Shared {
     }
 
     fn alarm_rings(self: &Arc<Self>, now: Millis, at: Millis, handle: &Arc<SessionHandle>) {
+        let mut router = Router::new(self);
         let (will, expired, subject) = {
             let mut slot = handle.lock();
             if slot.alarm == at {
@@ -143,7 +158,7 @@ impl Shared {
             let will_due = slot.will_at <= now;
             let expired = slot.expires_at <= now;
             let will = if will_due || expired {
-                slot.session.will.take()
+                slot.session.take_will(&mut router.effects)
             } else {
                 None
             };
@@ -152,7 +167,6 @@ impl Shared {
             }
             (will, expired, slot.subject.clone())
         };
-        let mut router = Router::new(self);
         if let Some(will) = will {
             router.publish_will(now, *will, subject.as_deref());
         }
@@ -183,7 +197,7 @@ impl Shared {
                 slot.ended = true;
                 slot.expires_at = NEVER;
                 slot.will_at = NEVER;
-                will = slot.session.will.take();
+                will = slot.session.take_will(&mut router.effects);
                 filters = slot.session.end(&mut router.effects);
             }
             ends

@@ -127,6 +127,8 @@ pub(crate) struct Client {
     pub(super) room: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// How fast the client may send, where that is limited.
     rates: Option<Box<Rates>>,
+    /// While too much of what clients did waits for the storage, and this one added to it: nothing is read.
+    line: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// While it has sent too much: nothing is read.
     pause: Option<Pin<Box<Sleep>>>,
     /// Ends the connection when the client's permission does.
@@ -223,6 +225,7 @@ impl Client {
             parked: VecDeque::new(),
             room: None,
             rates: Rates::new(&shared.settings.limits.client, shared.clock.now()),
+            line: None,
             pause: None,
             expiry: None,
             // What an earlier connection left is sent again in the first step.
@@ -338,7 +341,7 @@ impl Client {
         Ok(())
     }
 
-    /// Whether a client that had sent too much may go on now.
+    /// Whether a client that had sent too much, or for which the storage was too slow, may go on now.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> bool {
         let over = self
             .pause
@@ -347,7 +350,12 @@ impl Client {
         if over {
             self.pause = None;
         }
-        over
+        let line = self.line.as_mut();
+        let short = line.is_some_and(|line| line.as_mut().poll(cx).is_ready());
+        if short {
+            self.line = None;
+        }
+        over || short
     }
 
     /// `[MQTT-3.12.4-1]` Promises nothing about storage, so it does not wait at the gate.
@@ -389,7 +397,7 @@ impl Client {
         let mut slot = self.handle.lock();
         // [MQTT-3.14.4-3] Only reason 0x04 asks for the Will.
         if disconnect.reason == ReasonCode::Success {
-            slot.session.will = None;
+            slot.session.set_will(None, &mut self.router.effects);
         }
         Leave {
             reason: CloseReason::Normal,
@@ -404,6 +412,10 @@ impl Client {
             self.send_waiting(now);
         }
         let ticket = self.router.finish(now);
+        if !ticket.is_ready() && self.shared.store.line().is_long() {
+            let line = Arc::clone(self.shared.store.line());
+            self.line = Some(Box::pin(line.is_short()));
+        }
         if let Some(notices) = &mut self.notices {
             notices.step_done(&ticket);
         }
@@ -592,13 +604,14 @@ impl Client {
     /// Whether another packet may be handled: otherwise reading must stop for a while.
     pub(crate) fn takes_packets(&self) -> bool {
         self.pause.is_none()
+            && self.line.is_none()
             && !self.gate.is_full()
             && self.parked.len() < usize::from(self.shared.connect_limits.receive_maximum)
     }
 
-    /// Whether the client is held back by a sink, so that its silence means nothing.
+    /// Whether the client is held back by a sink or the storage, so that its silence means nothing.
     pub(crate) fn is_held_back(&self) -> bool {
-        self.room.is_some() || self.pause.is_some()
+        self.room.is_some() || self.pause.is_some() || self.line.is_some() || self.gate.is_full()
     }
 
     /// Lets others write to the client.
@@ -650,10 +663,10 @@ impl Client {
         self.handle.retire_task();
         if ends {
             self.end_session();
-        } else {
-            self.handle.lock().owner = None;
         }
+        // Before anyone else may have the session and say something of it.
         drop(self.router.finish(now));
+        self.handle.lock().owner = None;
         self.handle.released();
         self.shared.set_alarm(&self.handle);
         self.shared.stats.closed(reason);
@@ -701,12 +714,11 @@ impl Client {
         let expiry_s = slot.session.expiry_interval_s();
         let mut due = None;
         // [MQTT-3.1.2-10] An orderly DISCONNECT has taken it out.
-        if let Some(will) = slot.session.will.take() {
+        if let Some(will) = slot.session.will() {
             let at = will.due(now, expiry_s);
             if at <= now {
-                due = Some(will);
+                due = slot.session.take_will(&mut self.router.effects);
             } else {
-                slot.session.will = Some(will);
                 slot.will_at = at;
             }
         }

@@ -1,7 +1,7 @@
 //! Messages that are published later: `$delayed/{seconds}/topic`.
 //!
-//! Bounded by count and bytes, in the order in which they are due, and kept when their publisher leaves. They live in
-//! memory and end with the process.
+//! Bounded by count and bytes, in the order in which they are due, and kept when their publisher leaves and when the
+//! broker ends: what became due meanwhile is published when the next one begins.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use super::Shared;
 use super::router::{Routed, Router};
-use crate::core::Millis;
 use crate::core::message::Message;
+use crate::core::persist::Persist;
+use crate::core::{Effects, Millis};
 use crate::stats::DropReason;
 
 /// The bounds of the delayed messages.
@@ -32,7 +33,7 @@ pub(super) struct Delayed {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    by_time: BTreeMap<(Millis, u64), Message>,
+    by_time: BTreeMap<(Millis, u64), Arc<Message>>,
     bytes: usize,
     last: u64,
 }
@@ -45,8 +46,8 @@ impl Delayed {
         }
     }
 
-    /// Keeps a message until `at`. Gives whether it is the next that is due, or the message back when there is no room.
-    pub(super) fn hold(&self, at: Millis, message: &Message) -> Option<bool> {
+    /// Keeps a message until `at`. Gives its number and whether it is the next that is due; `None` when there is no room.
+    fn hold(&self, at: Millis, message: &Arc<Message>) -> Option<(u64, bool)> {
         let mut waiting = self.waiting.lock();
         let bytes = waiting.bytes + message.size();
         if waiting.by_time.len() >= self.limits.messages || bytes > self.limits.bytes {
@@ -55,9 +56,9 @@ impl Delayed {
         waiting.bytes = bytes;
         waiting.last += 1;
         let key = (at, waiting.last);
-        waiting.by_time.insert(key, message.owned());
+        waiting.by_time.insert(key, Arc::clone(message));
         let first = waiting.by_time.first_key_value();
-        Some(first.is_some_and(|(first, _)| *first == key))
+        Some((key.1, first.is_some_and(|(first, _)| *first == key)))
     }
 
     /// When the next is due.
@@ -66,40 +67,67 @@ impl Delayed {
         waiting.by_time.first_key_value().map(|((at, _), _)| *at)
     }
 
-    fn len(&self) -> usize {
+    /// What an earlier broker held, whatever the limits are now.
+    pub(super) fn restore<'s>(&self, kept: impl Iterator<Item = (u64, Millis, &'s Arc<Message>)>) {
+        let mut waiting = self.waiting.lock();
+        for (number, at, message) in kept {
+            waiting.bytes += message.size();
+            waiting.last = waiting.last.max(number);
+            waiting.by_time.insert((at, number), Arc::clone(message));
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
         self.waiting.lock().by_time.len()
     }
 
-    fn take_due(&self, now: Millis) -> Option<Message> {
+    fn take_due(&self, now: Millis) -> Option<(u64, Message)> {
         let mut waiting = self.waiting.lock();
         let first = waiting.by_time.first_entry()?;
         if first.key().0 > now {
             return None;
         }
+        let number = first.key().1;
         let message = first.remove();
         waiting.bytes -= message.size();
-        Some(message)
+        Some((number, Arc::unwrap_or_clone(message)))
     }
 }
 
 impl Shared {
     /// Keeps a message for later; false when there is no room.
-    pub(super) fn publish_later(&self, at: Millis, message: &Message) -> bool {
-        let held = self.delayed.hold(at, message);
-        if held == Some(true) {
+    pub(super) fn publish_later(
+        &self,
+        at: Millis,
+        message: &Message,
+        effects: &mut Effects,
+    ) -> bool {
+        let message = Arc::new(message.owned());
+        let Some((number, is_first)) = self.delayed.hold(at, &message) else {
+            return false;
+        };
+        effects.persist.push(Persist::Delayed {
+            number,
+            at,
+            message,
+        });
+        if is_first {
             self.look_at_the_clock();
         }
         self.stats.delayed_messages.set(self.delayed.len() as u64);
-        held.is_some()
+        true
     }
 
     /// Publishes what is due. There is nobody to wait: what a sink that blocks has no room for is dropped and counted.
     pub(super) fn publish_due(self: &Arc<Self>, now: Millis) {
-        let Some(mut message) = self.delayed.take_due(now) else {
+        let Some((mut number, mut message)) = self.delayed.take_due(now) else {
             return;
         };
         let mut router = Router::new(self);
         loop {
+            // In one batch with what comes of it.
+            let done = Persist::DelayedDone { number };
+            router.effects.persist.push(done);
             // Its expiry interval begins when it is published.
             let expiry_s = message
                 .properties
@@ -111,7 +139,7 @@ impl Shared {
                 router.drop_message(DropReason::SinkFull, &message);
             }
             match self.delayed.take_due(now) {
-                Some(next) => message = next,
+                Some(next) => (number, message) = next,
                 None => break,
             }
         }
@@ -127,19 +155,19 @@ mod tests {
 
     use super::*;
 
-    fn message(payload: &'static str) -> Message {
+    fn message(payload: &'static str) -> Arc<Message> {
         let topic = TopicName::new("t").unwrap();
-        Message::new(
+        Arc::new(Message::new(
             topic,
             Bytes::from_static(payload.as_bytes()),
             QoS::AtMostOnce,
             false,
-        )
+        ))
     }
 
     fn due(delayed: &Delayed, now: Millis) -> Vec<Bytes> {
         std::iter::from_fn(|| delayed.take_due(now))
-            .map(|message| message.payload)
+            .map(|(_, message)| message.payload)
             .collect()
     }
 
@@ -149,9 +177,9 @@ mod tests {
             messages: 10,
             bytes: 10_000,
         });
-        assert_eq!(delayed.hold(30, &message("c")), Some(true));
-        assert_eq!(delayed.hold(10, &message("a")), Some(true));
-        assert_eq!(delayed.hold(10, &message("b")), Some(false));
+        assert_eq!(delayed.hold(30, &message("c")), Some((1, true)));
+        assert_eq!(delayed.hold(10, &message("a")), Some((2, true)));
+        assert_eq!(delayed.hold(10, &message("b")), Some((3, false)));
         assert_eq!(delayed.next(), Some(10));
         assert!(due(&delayed, 9).is_empty());
         assert_eq!(due(&delayed, 29), ["a", "b"]);

@@ -267,6 +267,7 @@ mod tests {
     use weir_mqtt::Utf8;
 
     use super::*;
+    use crate::core::persist::SessionId;
     use crate::core::queue::QueueLimits;
     use crate::core::session::{Session, SessionLimits};
 
@@ -284,7 +285,7 @@ mod tests {
             outbox_bytes: usize::MAX,
         };
         let client_id = Utf8::from("slow");
-        let session = Session::new(client_id.clone(), limits);
+        let session = Session::new(SessionId::default(), limits);
         let handle = SessionHandle::new(1, client_id, session, Arc::default());
         handle.lock().socket = Some(SocketWriter::new(socket.into()));
         (handle, client)

@@ -44,6 +44,7 @@ use crate::auth::{Authenticator, Authorizer, PublishVerdict, Subject};
 use crate::broker::BrokerSettings;
 use crate::core::Millis;
 use crate::core::connect::{ConnectLimits, session_expiry_s};
+use crate::core::persist::SessionId;
 use crate::core::queue::QueueLimits;
 use crate::core::retained::{Retained, RetainedLimits};
 use crate::core::session::SessionLimits;
@@ -123,6 +124,8 @@ pub(crate) struct Shared {
     pub(crate) mechanisms: Mechanisms,
     /// The last key given to a session or a connection.
     last_key: AtomicU64,
+    /// The number of the last session, of all brokers that had this storage.
+    last_epoch: AtomicU64,
     /// What publishers remember of where topics lead.
     cached_routes: Arc<AtomicUsize>,
     /// The last assigned client identifier, as a number.
@@ -201,6 +204,7 @@ impl Shared {
             delayed: Delayed::new(delayed),
             mechanisms,
             last_key: AtomicU64::new(0),
+            last_epoch: AtomicU64::new(0),
             cached_routes: Arc::default(),
             last_client_id: AtomicU64::new(0),
             settings,
@@ -226,6 +230,14 @@ impl Shared {
     /// A key that no session and no connection has had.
     pub(crate) fn next_key(&self) -> u64 {
         self.last_key.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A session of `client_id` that no broker has had.
+    pub(crate) fn new_session(&self, client_id: Utf8) -> SessionId {
+        SessionId {
+            client_id,
+            epoch: self.last_epoch.fetch_add(1, Ordering::Relaxed) + 1,
+        }
     }
 
     /// A client identifier that no client of this process has had: the prefix and base-36 nanoseconds.

@@ -8,6 +8,7 @@ use weir_mqtt::{PacketId, PubAck, PubRec, Publish, QoS, ReasonCode, Utf8};
 
 use super::client::{Client, Leave};
 use super::router::Routed;
+use super::topic_cache::Topic;
 use crate::auth::PublishVerdict;
 use crate::core::Millis;
 use crate::core::message::Message;
@@ -94,6 +95,10 @@ impl Client {
     pub(super) fn accept(&mut self, now: Millis, mut publish: Publish) -> Result<(), Leave> {
         let (qos, packet_id) = (publish.qos, publish.packet_id);
         let mut delay_s = None;
+        let topic_as_sent = publish
+            .topic
+            .starts_with('$')
+            .then(|| publish.topic.clone());
         if publish.topic.starts_with('$') {
             match self.take_prefixes(&mut publish) {
                 Ok(delay) => delay_s = delay,
@@ -122,6 +127,19 @@ impl Client {
             let why = "the payload is said to be UTF-8 text and is not";
             return self.refuse(qos, packet_id, ReasonCode::PayloadFormatInvalid, why);
         }
+        if self.finds_store_full(&publish, &topic, delay_s.is_some()) {
+            if let (Some(_), false, Some(topic)) =
+                (delay_s, self.info.version.is_v5(), topic_as_sent)
+            {
+                // It is looked at anew when there is room.
+                publish.topic = topic;
+            }
+            let message = self.message(now, publish);
+            let shared = Arc::clone(&self.shared);
+            let room = async move { shared.store.has_room().await };
+            let why = "the server has no room to keep this message now";
+            return self.no_room(message, packet_id, DropReason::StoreFull, why, room);
+        }
         if let Some(id) = packet_id
             && !self.take_once(qos, id)?
         {
@@ -144,36 +162,62 @@ impl Client {
                         .session
                         .release(id, &mut self.router.effects);
                 }
-                if qos == QoS::AtMostOnce {
-                    self.router.drop_message(DropReason::SinkFull, &message);
-                    return Ok(());
-                }
-                if self.info.version.is_v5() {
-                    self.router.drop_message(DropReason::SinkFull, &message);
-                    let why = "a rule's sink has no room for this message now";
-                    return self.refuse(qos, packet_id, ReasonCode::QuotaExceeded, why);
-                }
-                // An older client cannot be told: it waits, and so does everything it sends after this.
-                self.parked.push_front(Publish {
-                    dup: message.dup,
-                    qos,
-                    retain: message.retain,
-                    topic: message.topic,
-                    packet_id,
-                    properties: message.properties,
-                    payload: message.payload,
-                });
-                // Whoever finds no room again and again asks no more often than this, whatever the sink says.
-                let pause = std::mem::take(&mut self.retrying);
-                self.room = Some(Box::pin(async move {
-                    if pause {
-                        tokio::time::sleep(RETRY_PAUSE).await;
-                    }
-                    room.wait().await;
-                }));
-                Ok(())
+                let why = "a rule's sink has no room for this message now";
+                let room = async move { room.wait().await };
+                self.no_room(*message, packet_id, DropReason::SinkFull, why, room)
             }
         }
+    }
+
+    /// Whether the message would leave something in the storage, which has no room. What was taken before is only
+    /// acknowledged again.
+    fn finds_store_full(&self, publish: &Publish, topic: &Topic, is_later: bool) -> bool {
+        if !self.shared.store.is_full() {
+            return false;
+        }
+        let mut slot = self.handle.lock();
+        let is_known = |id| slot.session.received().contains(id);
+        if publish.qos == QoS::ExactlyOnce && publish.packet_id.is_some_and(is_known) {
+            return false;
+        }
+        let keeps_id = publish.qos == QoS::ExactlyOnce && slot.session.is_durable();
+        drop(slot);
+        let router = &self.router;
+        is_later || keeps_id || router.finds_store_full(publish.qos, publish.retain, topic)
+    }
+
+    /// There is no room for what a message makes, and nothing has happened yet.
+    fn no_room(
+        &mut self,
+        message: Message,
+        packet_id: Option<PacketId>,
+        reason: DropReason,
+        why: &'static str,
+        room: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Leave> {
+        if message.qos == QoS::AtMostOnce || self.info.version.is_v5() {
+            self.router.drop_message(reason, &message);
+            return self.refuse(message.qos, packet_id, ReasonCode::QuotaExceeded, why);
+        }
+        // An older client cannot be told: it waits, and so does everything it sends after this.
+        self.parked.push_front(Publish {
+            dup: message.dup,
+            qos: message.qos,
+            retain: message.retain,
+            topic: message.topic,
+            packet_id,
+            properties: message.properties,
+            payload: message.payload,
+        });
+        // Whoever finds no room again and again asks no more often than this, whatever the sink says.
+        let pause = std::mem::take(&mut self.retrying);
+        self.room = Some(Box::pin(async move {
+            if pause {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            room.await;
+        }));
+        Ok(())
     }
 
     /// The client may not publish there.
@@ -256,7 +300,10 @@ impl Client {
         message: &Message,
     ) -> Result<(), Leave> {
         let at = now + u64::from(delay_s) * 1000;
-        if self.shared.publish_later(at, message) {
+        if self
+            .shared
+            .publish_later(at, message, &mut self.router.effects)
+        {
             return self.acknowledge(message.qos, packet_id, ReasonCode::Success);
         }
         if let (QoS::ExactlyOnce, Some(id)) = (message.qos, packet_id) {
@@ -293,6 +340,7 @@ impl Client {
         }
         let mut slot = self.handle.lock();
         if slot.session.received().contains(id) {
+            slot.session.first_sight(id, &mut self.router.effects);
             return Ok(false);
         }
         if self.info.version.is_v5() {

@@ -1,15 +1,16 @@
 //! A broker starts with what the storage has kept of the one before.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::handle::SessionHandle;
 use crate::core::Effects;
 use crate::core::session::{NEVER_EXPIRES, Session};
-use crate::store::StorageError;
+use crate::store::{Persist, StorageError};
 
 impl Shared {
-    /// Before any listener opens: sessions, queues, subscriptions, retained messages.
+    /// Before any listener opens: sessions, queues, subscriptions, retained and delayed messages, Wills.
     pub(crate) fn restore(self: &Arc<Self>) -> Result<(), StorageError> {
         let state = self.store.load()?;
         let now = self.clock.now();
@@ -19,7 +20,14 @@ impl Shared {
             retained.restore(kept, state.last_change());
             self.gauge_retained(&retained);
         }
+        self.last_epoch.store(state.last_epoch(), Ordering::Relaxed);
+        self.delayed.restore(state.delayed());
+        self.stats.delayed_messages.set(self.delayed.len() as u64);
         let mut noticed = Effects::default();
+        noticed.persist.push(Persist::Began {
+            change: state.last_change(),
+            epoch: state.last_epoch(),
+        });
         for (client_id, kept) in state.sessions() {
             let session = Session::restored(client_id.clone(), self.session_limits, kept);
             let subscriptions: Vec<_> = session
@@ -35,6 +43,9 @@ impl Shared {
                 let since = kept.disconnected_at.unwrap_or(now);
                 if kept.disconnected_at.is_none() {
                     slot.session.note_disconnected(since, &mut noticed);
+                }
+                if let Some(will) = slot.session.will() {
+                    slot.will_at = will.due(since, kept.expiry_interval_s);
                 }
                 if kept.expiry_interval_s != NEVER_EXPIRES {
                     let expiry_ms = u64::from(kept.expiry_interval_s) * 1000;
@@ -52,10 +63,10 @@ impl Shared {
             self.stats.subscriptions.add(subscriptions.len() as u64);
             self.set_alarm(&handle);
         }
-        if !noticed.persist.is_empty() {
-            // Nobody waits for it: at worst the next broker says the same.
-            drop(self.store.commit(&mut noticed.persist));
-        }
+        // Nobody waits for it: at worst the next broker says the same.
+        drop(self.store.commit(&mut noticed.persist));
+        // What became due meanwhile comes before everything that clients do now.
+        self.do_what_is_due(now);
         Ok(())
     }
 }

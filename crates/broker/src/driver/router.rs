@@ -152,6 +152,20 @@ impl Router {
         Routed::Done(reached)
     }
 
+    /// Whether a message leaves something in the storage, which has no room.
+    pub(crate) fn finds_store_full(&self, qos: QoS, retain: bool, topic: &Topic) -> bool {
+        let is_kept = |route: &Route<Arc<SessionHandle>>| route.handle.lock().session.is_durable();
+        let routes = &topic.routes;
+        self.shared.store.is_full()
+            && (retain
+                || qos > QoS::AtMostOnce
+                    && (routes.sessions.iter().any(is_kept)
+                        || routes
+                            .groups
+                            .iter()
+                            .any(|group| group.members.iter().any(is_kept))))
+    }
+
     /// Whether the publisher may publish to `topic`, whose name is `name`.
     pub(crate) fn verdict(
         &mut self,
@@ -524,11 +538,14 @@ impl Router {
                 self.tell_dropped(&message, reason.name());
             }
         }
+        let ticket = if self.effects.persist.is_empty() {
+            Ticket::ready()
+        } else {
+            self.shared.store.commit(&mut self.effects.persist)
+        };
+        // Only now: what a receiver says of a message stands behind the message itself, where that can be had.
         self.wake();
-        if self.effects.persist.is_empty() {
-            return Ticket::ready();
-        }
-        self.shared.store.commit(&mut self.effects.persist)
+        ticket
     }
 
     /// Wakes every receiver that has got something.

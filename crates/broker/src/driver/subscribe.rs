@@ -30,6 +30,9 @@ struct Granted {
 /// A session is full.
 const TOO_MANY: &str = "more subscriptions than this server allows one client";
 
+/// The storage is full.
+const NO_ROOM: &str = "the server has no room to keep this subscription now";
+
 /// What an MQTT 5 client is told.
 const NOT_ALLOWED: &str = "the client may not subscribe to this filter";
 
@@ -228,6 +231,9 @@ impl Client {
         if filter.filter.as_str().split('/').count() > settings.max_topic_levels {
             let why = "the filter has more levels than this server allows";
             return Some(Refused::new(ReasonCode::TopicFilterInvalid, why));
+        }
+        if new && session.is_durable() && self.shared.store.is_full() {
+            return Some(Refused::new(ReasonCode::QuotaExceeded, NO_ROOM));
         }
         let full =
             session.subscriptions_len() + new_filters >= settings.max_subscriptions_per_client;

@@ -125,6 +125,7 @@ impl SystemTopics {
             ("retained messages/count", stats.retained_messages.get()),
             ("store/messages/count", stats.retained_messages.get()),
             ("store/messages/bytes", stats.retained_bytes.get()),
+            ("store/full", stats.store_full.get()),
         ];
         values.extend(numbers.map(|(topic, number)| (topic, number.to_string())));
         values

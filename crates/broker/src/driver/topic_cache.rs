@@ -121,6 +121,7 @@ mod tests {
     use weir_mqtt::{QoS, SubscriptionFilter};
 
     use super::*;
+    use crate::core::persist::SessionId;
     use crate::core::queue::QueueLimits;
     use crate::core::session::{Session, SessionLimits};
     use crate::core::subscriptions::{Index, SubscriptionOptions};
@@ -137,7 +138,7 @@ mod tests {
                 },
                 outbox_bytes: 1,
             };
-            let session = Session::new(Utf8::from("c"), limits);
+            let session = Session::new(SessionId::default(), limits);
             let handle = SessionHandle::new(key, Utf8::from("c"), session, Arc::default());
             let options = SubscriptionOptions {
                 qos: QoS::AtMostOnce,

@@ -272,10 +272,12 @@ fn what_mqtt_promises_holds_whatever_happens_to_clients_and_broker() {
 
 #[test]
 fn a_session_lives_no_longer_for_every_crash() {
-    let client_id = weir_mqtt::Utf8::from("a");
     let mut state = crate::store::State::default();
     state.apply(crate::store::Persist::Session {
-        client_id,
+        session: crate::store::SessionId {
+            client_id: "a".into(),
+            epoch: 1,
+        },
         expiry_interval_s: 10,
     });
     let storage = Memory::of(state);

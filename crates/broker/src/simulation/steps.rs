@@ -393,29 +393,40 @@ impl Simulation {
         let tick = self.tick;
         self.crashes.push(tick);
         self.lose_what_mortal_members_had();
-        for will in self.due_wills.drain(..) {
-            self.messages[will].lost = true;
-        }
+        let clients = &self.clients;
+        self.due_wills.retain(|will| {
+            let message = &mut self.messages[*will];
+            let kept = clients[message.publisher].session != Some(0);
+            message.lost |= !kept;
+            kept
+        });
         for at in 0..self.clients.len() {
             let now = self.now();
             let client = &mut self.clients[at];
-            if client.link.line.take().is_some() {
+            let was_connected = client.link.line.take().is_some();
+            if was_connected {
                 client.link = Link::default();
                 client.ended_at = Some(now);
             }
-            client.will_due = None;
-            if let Some((will, _)) = client.will.take() {
-                // It was in the memory of the broker only.
-                self.messages[will].lost = true;
+            if let Some((will, delay_s)) = client.will {
+                let delay_s = delay_s.min(client.session.unwrap_or(0));
+                if client.session == Some(0) {
+                    // It was in the memory of the broker only.
+                    self.messages[will].lost = true;
+                    (client.will, client.will_due) = (None, None);
+                } else if was_connected && delay_s == 0 {
+                    self.messages[will].from = Some(tick);
+                    self.due_wills.push(will);
+                    (client.will, client.will_due) = (None, None);
+                } else if was_connected {
+                    client.will_due = Some(now + u64::from(delay_s) * 1000);
+                }
             }
             if client.session == Some(0) {
                 client.session = None;
                 client.session_ends(tick);
                 self.note_end_of_session(at);
             }
-        }
-        for message in &mut self.messages {
-            message.lost |= message.kind == Kind::Delayed && message.until.is_none();
         }
     }
 

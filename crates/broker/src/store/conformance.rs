@@ -16,9 +16,9 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use weir_mqtt::{PacketId, QoS, SubscriptionFilter, TopicName, Utf8};
+use weir_mqtt::{PacketId, QoS, SubscriptionFilter, TopicName};
 
-use super::{Persist, State, Storage, Ticket};
+use super::{Persist, SessionId, State, Storage, Ticket};
 use crate::core::message::Message;
 use crate::core::queue::Waiting;
 use crate::core::subscriptions::SubscriptionOptions;
@@ -57,27 +57,27 @@ fn everything_of_a_session_comes_back<S: Storage>(open: &impl Fn() -> S) {
         vec![
             session("a"),
             Persist::Subscribed {
-                client_id: "a".into(),
+                session: id_of("a"),
                 filter: filter("$share/g/t/+"),
                 options: options(QoS::ExactlyOnce),
             },
             owed("a", 1, "one"),
             owed("a", 2, "two"),
             Persist::InFlight {
-                client_id: "a".into(),
+                session: id_of("a"),
                 number: 1,
                 packet_id: id(7),
             },
             Persist::Released {
-                client_id: "a".into(),
+                session: id_of("a"),
                 number: 1,
             },
             Persist::Received {
-                client_id: "a".into(),
+                session: id_of("a"),
                 packet_id: id(9),
             },
             Persist::Disconnected {
-                client_id: "a".into(),
+                session: id_of("a"),
                 at: 1234,
             },
         ],
@@ -100,9 +100,13 @@ fn everything_of_a_session_comes_back<S: Storage>(open: &impl Fn() -> S) {
 
 fn a_session_that_ended_leaves_nothing<S: Storage>(open: &impl Fn() -> S) {
     let storage = open();
-    let client_id = Utf8::from("a");
     keep(&storage, vec![session("a"), owed("a", 1, "one")]);
-    keep(&storage, vec![Persist::SessionEnded { client_id }]);
+    keep(
+        &storage,
+        vec![Persist::SessionEnded {
+            session: id_of("a"),
+        }],
+    );
     // On its way from another connection while the session ended.
     keep(&storage, vec![owed("a", 2, "two")]);
     keep(&storage, vec![session("b")]);
@@ -121,20 +125,20 @@ fn what_is_settled_is_not_owed<S: Storage>(open: &impl Fn() -> S) {
         &storage,
         vec![
             Persist::Subscribed {
-                client_id: "a".into(),
+                session: id_of("a"),
                 filter: filter("t"),
                 options: options(QoS::AtLeastOnce),
             },
             Persist::Unsubscribed {
-                client_id: "a".into(),
+                session: id_of("a"),
                 filter: filter("t"),
             },
             Persist::Received {
-                client_id: "a".into(),
+                session: id_of("a"),
                 packet_id: id(1),
             },
             Persist::ReceivedDone {
-                client_id: "a".into(),
+                session: id_of("a"),
                 packet_id: id(1),
             },
         ],
@@ -272,16 +276,23 @@ fn payloads(state: &State, client_id: &str) -> Vec<String> {
         .collect()
 }
 
+fn id_of(client_id: &'static str) -> SessionId {
+    SessionId {
+        client_id: client_id.into(),
+        epoch: 1,
+    }
+}
+
 fn session(client_id: &'static str) -> Persist {
     Persist::Session {
-        client_id: client_id.into(),
+        session: id_of(client_id),
         expiry_interval_s: 60,
     }
 }
 
 fn settled(client_id: &'static str, number: u64) -> Persist {
     Persist::Settled {
-        client_id: client_id.into(),
+        session: id_of(client_id),
         number,
     }
 }
@@ -296,7 +307,7 @@ fn owed(client_id: &'static str, number: u64, payload: &str) -> Persist {
         group: None,
     };
     Persist::Owed {
-        client_id: client_id.into(),
+        session: id_of(client_id),
         waiting,
     }
 }

@@ -1,12 +1,13 @@
 //! The storage that a broker has by itself: a log in the data folder.
 
-use std::io;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use weir_store::{Batch, Committer, Folder, Log, Options, Trouble};
+use weir_store::{Batch, Committer, Folder, Log, OpenError, Options, Trouble};
 
 pub use weir_store::{Damage, Recovered};
 
@@ -22,8 +23,114 @@ pub struct Disk {
     durability: Durability,
     /// What was in the files, until it is loaded.
     state: Mutex<Option<State>>,
-    /// Whether the last write failed, so that a full disk is one line in the log.
-    failing: Arc<AtomicBool>,
+    condition: Arc<Condition>,
+}
+
+/// Room that is kept for the time when there is none: what has been accepted can still be written then, and the store
+/// can be opened.
+struct Reserve {
+    file: PathBuf,
+    bytes: u64,
+}
+
+impl Reserve {
+    /// Makes it where it is not; false when there is no room for it.
+    fn make(&self) -> bool {
+        let known = fs::metadata(&self.file);
+        if self.bytes == 0 || known.is_ok_and(|file| file.len() == self.bytes) {
+            return true;
+        }
+        // With some more at first, so that a disk with just so much room does not turn back and forth.
+        let make = || -> io::Result<()> {
+            let mut file = File::create(&self.file)?;
+            take_room(&mut file, self.bytes + self.bytes / 4)?;
+            file.set_len(self.bytes)?;
+            file.sync_all()
+        };
+        let made = make().is_ok();
+        if !made {
+            self.release();
+        }
+        made
+    }
+
+    fn release(&self) {
+        // Without one there is nothing to release.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+/// Blocks of a disk that are really there.
+fn take_room(file: &mut File, bytes: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    io::copy(&mut io::repeat(0).take(bytes), file).map(drop)
+}
+
+/// How the files are.
+struct Condition {
+    reserve: Reserve,
+    /// Publishers are to be held back: the reserve is being used, or there is none.
+    full: AtomicBool,
+    /// A write waits for room.
+    stuck: AtomicBool,
+    /// The last batch was refused, so that this is one line in the log.
+    failing: AtomicBool,
+}
+
+impl Condition {
+    fn is_full(&self, why: &dyn std::fmt::Display) {
+        if !self.full.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                code = "E1605",
+                error = %why,
+                "the store has no room: clients that publish what needs it are held back until there is some"
+            );
+        }
+    }
+
+    /// From the thread that writes.
+    fn trouble(&self, trouble: Option<&io::Error>) {
+        self.stuck.store(trouble.is_some(), Ordering::Relaxed);
+        if let Some(error) = trouble {
+            self.is_full(error);
+            self.reserve.release();
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        if !self.full.load(Ordering::Relaxed) {
+            return true;
+        }
+        if self.stuck.load(Ordering::Relaxed) || !self.reserve.make() {
+            return false;
+        }
+        self.full.store(false, Ordering::Relaxed);
+        tracing::info!("the store has room again");
+        true
+    }
+
+    fn refused(&self, error: &io::Error) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                code = "E1606",
+                %error,
+                "the store cannot be written: nobody is told that something is kept which may not be; see to the disk and start weir again"
+            );
+        }
+    }
+
+    fn kept(&self) {
+        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the store can be written again");
+        }
+    }
 }
 
 impl Disk {
@@ -35,28 +142,57 @@ impl Disk {
         folder: impl AsRef<Path>,
         durability: Durability,
     ) -> Result<(Self, Recovered), StorageError> {
-        Self::open_with(folder.as_ref(), durability, Options::default())
+        Self::open_reserving(folder, durability, 0)
     }
 
-    fn open_with(
-        folder: &Path,
+    /// The same with so many bytes of the disk kept back: on a full disk they are used for what was accepted before, and
+    /// publishers are held back until there is room again. The files are opened on a full disk too.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_reserving(
+        folder: impl AsRef<Path>,
+        durability: Durability,
+        reserve_bytes: u64,
+    ) -> Result<(Self, Recovered), StorageError> {
+        let options = Options::default();
+        let folder = Folder::open(folder.as_ref()).map_err(StorageError::new)?;
+        let reserve = Reserve {
+            file: folder.path().join("reserve"),
+            bytes: reserve_bytes,
+        };
+        Self::open_with(folder, reserve, durability, options)
+    }
+
+    fn open_with<D: weir_store::Disk>(
+        disk: D,
+        reserve: Reserve,
         durability: Durability,
         options: Options,
     ) -> Result<(Self, Recovered), StorageError> {
-        let folder = Arc::new(Folder::open(folder).map_err(StorageError::new)?);
-        let (mut state, mut unknown) = (State::default(), None);
-        let mut take = |batch: &[u8]| {
-            if let Err(error) = decode_batch(batch, &mut |record| state.apply(record)) {
-                unknown.get_or_insert(error);
-            }
+        let folder = Arc::new(disk);
+        let read = || {
+            let (mut state, mut unknown) = (State::default(), None);
+            let mut take = |batch: &[u8]| {
+                if let Err(error) = decode_batch(batch, &mut |record| state.apply(record)) {
+                    unknown.get_or_insert(error);
+                }
+            };
+            let opened = Log::open(Arc::clone(&folder), &mut take)?;
+            Ok::<_, OpenError>((opened, state, unknown))
         };
-        let (log, recovered) =
-            Log::open(Arc::clone(&folder), &mut take).map_err(StorageError::new)?;
+        let opened = read().or_else(|error| match error {
+            OpenError::Io { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
+                reserve.release();
+                read()
+            }
+            error => Err(error),
+        });
+        let ((log, recovered), state, unknown) = opened.map_err(StorageError::new)?;
         if let Some(error) = unknown {
             // The checksum was right: a later version has written it. Going on would throw away what it means.
             return Err(StorageError::new(format!(
-                "{}: a record is of a later version of weir ({error})",
-                folder.path().display()
+                "a record is of a later version of weir ({error})"
             )));
         }
         let options = Options {
@@ -65,11 +201,22 @@ impl Disk {
         };
         let committer = Committer::start(log, folder, options, || Box::<Fold>::default(), tell)
             .map_err(StorageError::new)?;
+        let condition = Arc::new(Condition {
+            reserve,
+            full: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+        });
+        if !condition.reserve.make() {
+            condition.is_full(&"there is less than store.reserve");
+        }
+        let told = Arc::clone(&condition);
+        committer.on_trouble(move |trouble| told.trouble(trouble));
         let disk = Self {
             committer,
             durability,
             state: Mutex::new(Some(state)),
-            failing: Arc::default(),
+            condition,
         };
         Ok((disk, recovered))
     }
@@ -87,21 +234,22 @@ impl Storage for Disk {
         }
         let mut bytes = Vec::with_capacity(64 * batch.len());
         encode_batch(&batch, &mut bytes);
-        let failing = Arc::clone(&self.failing);
-        self.committer.commit(Batch::records(bytes), move |outcome| match outcome {
-            Ok(()) => {
-                if failing.load(Ordering::Relaxed) && failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the store can be written again");
+        let condition = Arc::clone(&self.condition);
+        self.committer
+            .commit(Batch::records(bytes), move |outcome| match outcome {
+                Ok(()) => {
+                    condition.kept();
+                    done.kept();
                 }
-                done.kept();
-            }
-            Err(error) => {
-                if !failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "the store cannot be written: what needs it is not acknowledged");
+                Err(error) => {
+                    condition.refused(&error);
+                    done.failed();
                 }
-                done.failed();
-            }
-        });
+            });
+    }
+
+    fn has_room(&self) -> bool {
+        self.condition.has_room()
     }
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
@@ -199,7 +347,12 @@ mod tests {
                 ..Options::default()
             };
             move || {
-                Disk::open_with(folder.path(), Durability::Fsync, options)
+                let reserve = Reserve {
+                    file: folder.path().join("reserve"),
+                    bytes: 4096,
+                };
+                let disk = Folder::open(folder.path()).unwrap();
+                Disk::open_with(disk, reserve, Durability::Fsync, options)
                     .unwrap()
                     .0
             }

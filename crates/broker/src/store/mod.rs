@@ -11,17 +11,21 @@ mod state;
 mod ticket;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::hooks::{Hook, Panics};
 
-pub use crate::core::persist::Persist;
+pub use crate::core::persist::{Persist, SessionId};
 pub use crate::core::queue::Waiting;
 pub use crate::core::subscriptions::SubscriptionOptions;
+pub use crate::core::will::Will;
 pub use disk::Disk;
 pub use memory::Memory;
 pub use state::{OwedState, SessionState, State};
+pub(crate) use ticket::Line;
 pub use ticket::{Done, Failed, Ticket};
 
 /// What a [`Storage`] promises of a batch whose [`Done`] was called.
@@ -78,6 +82,12 @@ pub trait Storage: Send + Sync + 'static {
     /// thread. [`Done::failed`], or dropping it, ends the connections that wait: they must not be told that it was kept.
     fn commit(&self, batch: Vec<Persist>, done: Done);
 
+    /// Whether there is room for more than what has been handed over. While there is none, clients that publish what
+    /// would need some are held back. Asked about once a second.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// Gives the records that make up the state again, once, when a broker starts.
     ///
     /// # Errors
@@ -101,21 +111,51 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
         (**self).load(each)
     }
 
+    fn has_room(&self) -> bool {
+        (**self).has_room()
+    }
+
     fn flush(&self) {
         (**self).flush();
     }
+}
+
+/// About how many bytes a batch occupies until it is answered.
+fn weight(batch: &[Persist]) -> usize {
+    let mut last = None;
+    let messages = batch.iter().map(|record| match record {
+        Persist::Owed { waiting, .. } => {
+            let place = Arc::as_ptr(&waiting.message);
+            let again = last.replace(place) == Some(place);
+            if again { 0 } else { waiting.message.size() }
+        }
+        Persist::Retained { message, .. } | Persist::Delayed { message, .. } => message.size(),
+        Persist::Will { will, .. } => will.as_ref().map_or(0, |will| will.message().size()),
+        _ => 0,
+    });
+    messages.sum::<usize>() + size_of_val(batch)
 }
 
 /// The broker's side of a [`Storage`].
 pub(crate) struct Store {
     storage: Option<Arc<dyn Storage>>,
     panics: Arc<Panics>,
+    line: Arc<Line>,
+    /// There was no room when it was last asked.
+    full: AtomicBool,
+    room: Notify,
 }
 
 impl Store {
     /// A store whose contents end with the process when there is no `storage`.
     pub(crate) fn new(storage: Option<Arc<dyn Storage>>, panics: Arc<Panics>) -> Self {
-        Self { storage, panics }
+        Self {
+            storage,
+            panics,
+            line: Arc::default(),
+            full: AtomicBool::new(false),
+            room: Notify::new(),
+        }
     }
 
     /// What is promised of a ticket that is ready.
@@ -139,14 +179,55 @@ impl Store {
         Ok(state)
     }
 
+    /// Whether there is a storage at all.
+    pub(crate) fn is_there(&self) -> bool {
+        self.storage.is_some()
+    }
+
+    /// Asks whether there is room.
+    pub(crate) fn look(&self) {
+        let Some(storage) = &self.storage else {
+            return;
+        };
+        let room = self.panics.guard(Hook::Storage, || storage.has_room());
+        // One that panics says so when it is to keep something.
+        self.full.store(room == Some(false), Ordering::Release);
+        if room != Some(false) {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Whether there was no room when it was last asked.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Resolves when there is room.
+    pub(crate) async fn has_room(&self) {
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            // Registered before the look, so that a change in between is not missed.
+            room.as_mut().enable();
+            if !self.is_full() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// What was handed over and is not answered yet.
+    pub(crate) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     /// Hands over one batch, all or nothing. The ticket is ready when it would survive a crash.
     pub(crate) fn commit(&self, batch: &mut Vec<Persist>) -> Ticket {
         let Some(storage) = &self.storage else {
             batch.clear();
             return Ticket::ready();
         };
-        let (ticket, done) = Ticket::new();
         let batch = std::mem::take(batch);
+        let (ticket, done) = Ticket::in_line(&self.line, weight(&batch));
         // A panic drops `done`, and so fails the batch.
         self.panics
             .guard(Hook::Storage, || storage.commit(batch, done));

@@ -5,12 +5,15 @@
 //! since the Unix epoch, as [`Millis`](crate::core::Millis) is, and so mean the same after a restart.
 //!
 //! A later version may append fields to a record or to the block of a message: a reader skips what it does not know
-//! there. A kind, a flag or a tag that it does not know is an error, so that nothing is half read. There is no checksum
+//! there. A message that one batch owes to several sessions stands in the first of these records alone; the others say
+//! which of the batch's messages it is. A kind, a flag or a tag that it does not know is an error, so that nothing is half read. There is no checksum
 //! here: bytes that were damaged may still be a record.
 
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 
+use ahash::HashMap;
 use bytes::Bytes;
 use thiserror::Error;
 use weir_mqtt::properties::{PayloadFormat, PublishProperties};
@@ -18,9 +21,10 @@ use weir_mqtt::{PacketId, QoS, SubscriptionFilter, SubscriptionId, TopicFilter, 
 use weir_rules::Value;
 use weir_rules::value::{Bits, Key, Object, Text};
 
-use super::{Persist, SubscriptionOptions, Waiting};
+use super::{Persist, SessionId, SubscriptionOptions, Waiting};
 use crate::core::message::{Message, Origin};
 use crate::core::shared_groups::{Group, Strategies};
+use crate::core::will::Will;
 
 /// The kinds of records. The numbers stand in files: each is fixed for ever, and none is given a second time.
 mod kind {
@@ -37,6 +41,10 @@ mod kind {
     pub(super) const RECEIVED_DONE: u8 = 11;
     pub(super) const RETAINED: u8 = 12;
     pub(super) const RETAINED_CLEARED: u8 = 13;
+    pub(super) const WILL: u8 = 14;
+    pub(super) const DELAYED: u8 = 15;
+    pub(super) const DELAYED_DONE: u8 = 16;
+    pub(super) const BEGAN: u8 = 17;
 }
 
 /// What stands before a value of the rule language: fixed for ever as well.
@@ -67,9 +75,29 @@ pub(crate) struct BadRecord {
     pub(crate) what: &'static str,
 }
 
+/// The messages that are owed by records of one batch: each is written once, however many sessions it is owed to.
+#[derive(Default)]
+struct Seen(HashMap<usize, u64>);
+
+impl Seen {
+    /// Where in the batch a message stands already; `None` when it comes for the first time.
+    fn place(&mut self, message: &Arc<Message>) -> Option<u64> {
+        let next = self.0.len() as u64;
+        // The batch holds the message, so that its place in memory is its own.
+        match self.0.entry(Arc::as_ptr(message).addr()) {
+            Entry::Occupied(known) => Some(*known.get()),
+            Entry::Vacant(new) => {
+                new.insert(next);
+                None
+            }
+        }
+    }
+}
+
 /// Appends one record.
+#[cfg(test)]
 pub(crate) fn encode(record: &Persist, out: &mut Vec<u8>) {
-    write_block(out, |out| write_record(record, out));
+    write_block(out, |out| write_record(record, &mut Seen::default(), out));
 }
 
 /// Takes one record off the front of `bytes`.
@@ -79,14 +107,17 @@ pub(crate) fn encode(record: &Persist, out: &mut Vec<u8>) {
 #[cfg(test)]
 pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Persist, BadRecord> {
     let mut reader = Reader::new(bytes);
-    let record = reader.record()?;
+    let record = reader.record(&mut Vec::new())?;
     *bytes = reader.rest;
     Ok(record)
 }
 
 /// Appends records one after another.
 pub(crate) fn encode_batch(records: &[Persist], out: &mut Vec<u8>) {
-    records.iter().for_each(|record| encode(record, out));
+    let mut seen = Seen::default();
+    for record in records {
+        write_block(out, |out| write_record(record, &mut seen, out));
+    }
 }
 
 /// Gives each record of `bytes` to `each`, in order.
@@ -95,78 +126,100 @@ pub(crate) fn encode_batch(records: &[Persist], out: &mut Vec<u8>) {
 /// When something is no record; those before it were given.
 pub(crate) fn decode_batch(bytes: &[u8], each: &mut dyn FnMut(Persist)) -> Result<(), BadRecord> {
     let mut reader = Reader::new(bytes);
+    let mut seen = Vec::new();
     while !reader.rest.is_empty() {
-        each(reader.record()?);
+        each(reader.record(&mut seen)?);
     }
     Ok(())
 }
 
-fn write_record(record: &Persist, out: &mut Vec<u8>) {
+fn write_record(record: &Persist, seen: &mut Seen, out: &mut Vec<u8>) {
     match record {
         Persist::Session {
-            client_id,
+            session,
             expiry_interval_s,
         } => {
-            begin(kind::SESSION, client_id, out);
+            begin(kind::SESSION, session, out);
             write_number(*expiry_interval_s, out);
         }
-        Persist::Disconnected { client_id, at } => {
-            begin(kind::DISCONNECTED, client_id, out);
+        Persist::Disconnected { session, at } => {
+            begin(kind::DISCONNECTED, session, out);
             write_number(*at, out);
         }
-        Persist::SessionEnded { client_id } => begin(kind::SESSION_ENDED, client_id, out),
+        Persist::SessionEnded { session } => begin(kind::SESSION_ENDED, session, out),
         Persist::Subscribed {
-            client_id,
+            session,
             filter,
             options,
         } => {
-            begin(kind::SUBSCRIBED, client_id, out);
+            begin(kind::SUBSCRIBED, session, out);
             write_filter(filter, out);
             write_options(*options, out);
         }
-        Persist::Unsubscribed { client_id, filter } => {
-            begin(kind::UNSUBSCRIBED, client_id, out);
+        Persist::Unsubscribed { session, filter } => {
+            begin(kind::UNSUBSCRIBED, session, out);
             write_filter(filter, out);
         }
-        Persist::Owed { client_id, waiting } => {
-            begin(kind::OWED, client_id, out);
-            write_waiting(waiting, out);
+        Persist::Owed { session, waiting } => {
+            begin(kind::OWED, session, out);
+            write_waiting(waiting, seen.place(&waiting.message), out);
         }
         Persist::InFlight {
-            client_id,
+            session,
             number,
             packet_id,
         } => {
-            begin(kind::IN_FLIGHT, client_id, out);
+            begin(kind::IN_FLIGHT, session, out);
             write_number(*number, out);
             write_number(packet_id.get(), out);
         }
-        Persist::Released { client_id, number } => {
-            begin(kind::RELEASED, client_id, out);
+        Persist::Released { session, number } => {
+            begin(kind::RELEASED, session, out);
             write_number(*number, out);
         }
-        Persist::Settled { client_id, number } => {
-            begin(kind::SETTLED, client_id, out);
+        Persist::Settled { session, number } => {
+            begin(kind::SETTLED, session, out);
             write_number(*number, out);
         }
-        Persist::Received {
-            client_id,
-            packet_id,
-        } => {
-            begin(kind::RECEIVED, client_id, out);
+        Persist::Received { session, packet_id } => {
+            begin(kind::RECEIVED, session, out);
             write_number(packet_id.get(), out);
         }
-        Persist::ReceivedDone {
-            client_id,
-            packet_id,
-        } => {
-            begin(kind::RECEIVED_DONE, client_id, out);
+        Persist::ReceivedDone { session, packet_id } => {
+            begin(kind::RECEIVED_DONE, session, out);
             write_number(packet_id.get(), out);
         }
         Persist::Retained { message, change } => {
             out.push(kind::RETAINED);
             write_number(*change, out);
             write_message(message, out);
+        }
+        Persist::Will { session, will } => {
+            begin(kind::WILL, session, out);
+            write_flags([will.is_some()], out);
+            write_option(will.as_deref(), out, |will, out| {
+                write_number(will.delay_s(), out);
+                write_message(will.message(), out);
+            });
+        }
+        Persist::Delayed {
+            number,
+            at,
+            message,
+        } => {
+            out.push(kind::DELAYED);
+            write_number(*number, out);
+            write_number(*at, out);
+            write_message(message, out);
+        }
+        Persist::DelayedDone { number } => {
+            out.push(kind::DELAYED_DONE);
+            write_number(*number, out);
+        }
+        Persist::Began { change, epoch } => {
+            out.push(kind::BEGAN);
+            write_number(*change, out);
+            write_number(*epoch, out);
         }
         Persist::RetainedCleared { topic, change } => {
             out.push(kind::RETAINED_CLEARED);
@@ -176,9 +229,10 @@ fn write_record(record: &Persist, out: &mut Vec<u8>) {
     }
 }
 
-fn begin(kind: u8, client_id: &str, out: &mut Vec<u8>) {
+fn begin(kind: u8, session: &SessionId, out: &mut Vec<u8>) {
     out.push(kind);
-    write_bytes(client_id.as_bytes(), out);
+    write_bytes(session.client_id.as_bytes(), out);
+    write_number(session.epoch, out);
 }
 
 fn write_options(options: SubscriptionOptions, out: &mut Vec<u8>) {
@@ -203,7 +257,8 @@ fn write_filter(filter: &SubscriptionFilter, out: &mut Vec<u8>) {
     write_bytes(filter.as_str().as_bytes(), out);
 }
 
-fn write_waiting(waiting: &Waiting, out: &mut Vec<u8>) {
+/// `place`: where in the batch the message stands already.
+fn write_waiting(waiting: &Waiting, place: Option<u64>, out: &mut Vec<u8>) {
     let Waiting {
         message,
         qos,
@@ -214,14 +269,25 @@ fn write_waiting(waiting: &Waiting, out: &mut Vec<u8>) {
     } = waiting;
     write_number(*number, out);
     out.push(qos.as_u8());
-    write_flags([*retain, subscription_ids.is_some(), group.is_some()], out);
+    write_flags(
+        [
+            *retain,
+            subscription_ids.is_some(),
+            group.is_some(),
+            place.is_some(),
+        ],
+        out,
+    );
     write_option(subscription_ids.as_deref(), out, |ids, out| {
         write_list(ids, out, |id, out| write_number(id.get(), out));
     });
     write_option(group.as_deref(), out, |group, out| {
         write_filter(&group.name, out);
     });
-    write_message(message, out);
+    match place {
+        Some(place) => write_number(place, out),
+        None => write_message(message, out),
+    }
 }
 
 /// A block, so that a message can get more fields where others follow it.
@@ -448,53 +514,54 @@ impl<'a> Reader<'a> {
         Self { rest: bytes, at: 0 }
     }
 
-    fn record(&mut self) -> Result<Persist, BadRecord> {
+    /// `seen`: the messages of the batch that were owed before.
+    fn record(&mut self, seen: &mut Vec<Arc<Message>>) -> Result<Persist, BadRecord> {
         let mut body = self.block("a record")?;
         let unknown = body.bad("a known kind of record");
         Ok(match body.u8("a kind of record")? {
             kind::SESSION => Persist::Session {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 expiry_interval_s: body.number("a session expiry interval")?,
             },
             kind::DISCONNECTED => Persist::Disconnected {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 at: body.number("the end of a connection")?,
             },
             kind::SESSION_ENDED => Persist::SessionEnded {
-                client_id: body.client_id()?,
+                session: body.session()?,
             },
             kind::SUBSCRIBED => Persist::Subscribed {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 filter: body.filter()?,
                 options: body.options()?,
             },
             kind::UNSUBSCRIBED => Persist::Unsubscribed {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 filter: body.filter()?,
             },
             kind::OWED => Persist::Owed {
-                client_id: body.client_id()?,
-                waiting: body.waiting()?,
+                session: body.session()?,
+                waiting: body.waiting(seen)?,
             },
             kind::IN_FLIGHT => Persist::InFlight {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 number: body.place()?,
                 packet_id: body.packet_id()?,
             },
             kind::RELEASED => Persist::Released {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 number: body.place()?,
             },
             kind::SETTLED => Persist::Settled {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 number: body.place()?,
             },
             kind::RECEIVED => Persist::Received {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 packet_id: body.packet_id()?,
             },
             kind::RECEIVED_DONE => Persist::ReceivedDone {
-                client_id: body.client_id()?,
+                session: body.session()?,
                 packet_id: body.packet_id()?,
             },
             kind::RETAINED => Persist::Retained {
@@ -505,12 +572,40 @@ impl<'a> Reader<'a> {
                 change: body.number("the number of a change")?,
                 topic: body.text("a topic")?,
             },
+            kind::WILL => {
+                let session = body.session()?;
+                let [is_there] = body.flags("flags of a will")?;
+                let will = body.option(is_there, |body| {
+                    let delay_s = body.number("a will delay interval")?;
+                    Ok(Box::new(Will::restored(body.message()?, delay_s)))
+                })?;
+                Persist::Will { session, will }
+            }
+            kind::DELAYED => Persist::Delayed {
+                number: body.number("the number of a delayed message")?,
+                at: body.number("the time when a message is due")?,
+                message: Arc::new(body.message()?),
+            },
+            kind::DELAYED_DONE => Persist::DelayedDone {
+                number: body.number("the number of a delayed message")?,
+            },
+            kind::BEGAN => Persist::Began {
+                change: body.number("the number of a change")?,
+                epoch: body.number("the number of a session")?,
+            },
             _ => return Err(unknown),
         })
     }
 
     fn client_id(&mut self) -> Result<Utf8, BadRecord> {
         self.text("a client identifier")
+    }
+
+    fn session(&mut self) -> Result<SessionId, BadRecord> {
+        Ok(SessionId {
+            client_id: self.client_id()?,
+            epoch: self.number("the number of a session")?,
+        })
     }
 
     fn place(&mut self) -> Result<u64, BadRecord> {
@@ -551,10 +646,10 @@ impl<'a> Reader<'a> {
         Ok(SubscriptionFilter { share, filter })
     }
 
-    fn waiting(&mut self) -> Result<Waiting, BadRecord> {
+    fn waiting(&mut self, seen: &mut Vec<Arc<Message>>) -> Result<Waiting, BadRecord> {
         let number = self.place()?;
         let qos = self.qos()?;
-        let [retain, has_ids, has_group] = self.flags("flags of a delivery")?;
+        let [retain, has_ids, has_group, stands_before] = self.flags("flags of a delivery")?;
         let subscription_ids = self.option(has_ids, |reader| {
             reader.list("subscription identifiers", Self::subscription_id)
         })?;
@@ -563,8 +658,17 @@ impl<'a> Reader<'a> {
             let name = reader.filter()?;
             Ok(Group::new(name, &Strategies::default()))
         })?;
+        let message = if stands_before {
+            let bad = self.bad("a message that stands earlier in the batch");
+            let place: usize = self.number(bad.what)?;
+            Arc::clone(seen.get(place).ok_or(bad)?)
+        } else {
+            let message = Arc::new(self.message()?);
+            seen.push(Arc::clone(&message));
+            message
+        };
         Ok(Waiting {
-            message: Arc::new(self.message()?),
+            message,
             qos,
             retain,
             subscription_ids,

@@ -1,16 +1,18 @@
 //! What records mean: [`State`] is what is left when all of them are applied in order to nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ahash::HashMap;
 use weir_mqtt::{PacketId, SubscriptionFilter, Utf8};
 
-use super::Persist;
+use super::{Persist, SessionId};
 use crate::core::Millis;
 use crate::core::message::Message;
 use crate::core::queue::Waiting;
 use crate::core::subscriptions::SubscriptionOptions;
+use crate::core::will::Will;
 
 /// Deleted retained messages are remembered until so many younger changes have come: no record is on its way for longer.
 const REMEMBERED_CHANGES: u64 = 1 << 16;
@@ -22,18 +24,28 @@ pub struct State {
     retained: BTreeMap<Utf8, (u64, Arc<Message>)>,
     /// Topics whose retained message was deleted, by the number of the change: an older message must not come back.
     cleared: BTreeSet<(u64, Utf8)>,
+    /// The same by topic.
+    cleared_at: HashMap<Utf8, u64>,
+    /// Messages that wait for their time, by number; `None`: it was published, and its beginning is yet to come.
+    delayed: BTreeMap<u64, Option<(Millis, Arc<Message>)>>,
+    last_change: u64,
+    last_epoch: u64,
 }
 
 /// What is kept of one session.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SessionState {
+    /// Which of the client's sessions it is.
+    pub epoch: u64,
     /// Seconds it outlives its connection.
     pub expiry_interval_s: u32,
     /// When its connection ended; `None` while it has one, and after a crash.
     pub disconnected_at: Option<Millis>,
     /// Its subscriptions.
     pub subscriptions: HashMap<SubscriptionFilter, SubscriptionOptions>,
+    /// Its Will, until it is published or taken back.
+    pub will: Option<Box<Will>>,
     /// QoS 2 identifiers of the client that wait for their PUBREL.
     pub received: BTreeSet<PacketId>,
     /// Messages by their place in the session's order.
@@ -90,83 +102,125 @@ impl State {
 
     /// The number of the last change of retained messages.
     pub fn last_change(&self) -> u64 {
-        let set = self.retained.values().map(|(change, _)| *change).max();
-        let cleared = self.cleared.last().map(|(change, _)| *change);
-        set.max(cleared).unwrap_or(0)
+        self.last_change
+    }
+
+    /// The number of the last session.
+    pub fn last_epoch(&self) -> u64 {
+        self.last_epoch
+    }
+
+    /// Messages that wait for their time: number, time, message.
+    pub fn delayed(&self) -> impl Iterator<Item = (u64, Millis, &Arc<Message>)> {
+        self.delayed.iter().filter_map(|(number, held)| {
+            let (at, message) = held.as_ref()?;
+            Some((*number, *at, message))
+        })
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.retained.is_empty()
+        self.sessions.is_empty() && self.retained.is_empty() && self.delayed.is_empty()
     }
 
     /// Applies one record.
     pub fn apply(&mut self, record: Persist) {
         match record {
             Persist::Session {
-                client_id,
+                session,
                 expiry_interval_s,
-            } => {
-                let session = self.sessions.entry(client_id).or_default();
-                session.expiry_interval_s = expiry_interval_s;
-                session.disconnected_at = None;
-            }
-            Persist::SessionEnded { client_id } => drop(self.sessions.remove(&client_id)),
+            } => self.begin(session, expiry_interval_s),
+            Persist::SessionEnded { session } => self.end(&session),
             Persist::Retained { message, change } => self.retain(message, change),
             Persist::RetainedCleared { topic, change } => self.clear_retained(topic, change),
-            Persist::Disconnected { client_id, at } => self.with(&client_id, |session| {
+            Persist::Disconnected { session, at } => self.with(&session, |session| {
                 session.disconnected_at = Some(at);
             }),
             Persist::Subscribed {
-                client_id,
+                session,
                 filter,
                 options,
-            } => self.with(&client_id, |session| {
+            } => self.with(&session, |session| {
                 session.subscriptions.insert(filter, options);
             }),
-            Persist::Unsubscribed { client_id, filter } => self.with(&client_id, |session| {
+            Persist::Unsubscribed { session, filter } => self.with(&session, |session| {
                 session.subscriptions.remove(&filter);
             }),
-            Persist::Received {
-                client_id,
-                packet_id,
-            } => self.with(&client_id, |session| {
+            Persist::Received { session, packet_id } => self.with(&session, |session| {
                 session.received.insert(packet_id);
             }),
-            Persist::ReceivedDone {
-                client_id,
-                packet_id,
-            } => self.with(&client_id, |session| {
+            Persist::ReceivedDone { session, packet_id } => self.with(&session, |session| {
                 session.received.remove(&packet_id);
             }),
-            Persist::Owed { client_id, waiting } => {
+            Persist::Will { session, will } => self.with(&session, |session| session.will = will),
+            Persist::Owed { session, waiting } => {
                 let number = waiting.number;
-                self.with_owed(&client_id, number, |owed| owed.waiting = Some(waiting));
+                self.with_owed(&session, number, |owed| owed.waiting = Some(waiting));
             }
             Persist::InFlight {
-                client_id,
+                session,
                 number,
                 packet_id,
-            } => self.with_owed(&client_id, number, |owed| owed.packet_id = Some(packet_id)),
-            Persist::Released { client_id, number } => {
-                self.with_owed(&client_id, number, |owed| owed.released = true);
+            } => self.with_owed(&session, number, |owed| owed.packet_id = Some(packet_id)),
+            Persist::Released { session, number } => {
+                self.with_owed(&session, number, |owed| owed.released = true);
             }
-            Persist::Settled { client_id, number } => {
-                self.with_owed(&client_id, number, |owed| owed.settled = true);
+            Persist::Settled { session, number } => {
+                self.with_owed(&session, number, |owed| owed.settled = true);
             }
+            Persist::Delayed {
+                number,
+                at,
+                message,
+            } => match self.delayed.entry(number) {
+                Entry::Occupied(done) if done.get().is_none() => drop(done.remove()),
+                other => drop(other.insert_entry(Some((at, message)))),
+            },
+            Persist::DelayedDone { number } => match self.delayed.entry(number) {
+                Entry::Occupied(held) if held.get().is_some() => drop(held.remove()),
+                other => drop(other.insert_entry(None)),
+            },
+            Persist::Began { change, epoch } => self.forget_parts(change, epoch),
+        }
+    }
+
+    /// A session begins or goes on. One that another has followed stays forgotten.
+    fn begin(&mut self, id: SessionId, expiry_interval_s: u32) {
+        let SessionId { client_id, epoch } = id;
+        self.last_epoch = self.last_epoch.max(epoch);
+        let session = self.sessions.entry(client_id).or_default();
+        if session.epoch > epoch {
+            return;
+        }
+        if session.epoch < epoch {
+            *session = SessionState {
+                epoch,
+                ..SessionState::default()
+            };
+        }
+        session.expiry_interval_s = expiry_interval_s;
+        session.disconnected_at = None;
+    }
+
+    /// The end of a session may come when another one has begun.
+    fn end(&mut self, id: &SessionId) {
+        let known = self.sessions.get(&id.client_id);
+        if known.is_some_and(|session| session.epoch <= id.epoch) {
+            self.sessions.remove(&id.client_id);
         }
     }
 
     /// What belongs to a session that has ended meanwhile is of no use any more.
-    fn with(&mut self, client_id: &Utf8, change: impl FnOnce(&mut SessionState)) {
-        if let Some(session) = self.sessions.get_mut(client_id) {
+    fn with(&mut self, id: &SessionId, change: impl FnOnce(&mut SessionState)) {
+        let session = self.sessions.get_mut(&id.client_id);
+        if let Some(session) = session.filter(|session| session.epoch == id.epoch) {
             change(session);
         }
     }
 
     /// The records of one message may come in any order; it is gone when it has both begun and been settled.
-    fn with_owed(&mut self, client_id: &Utf8, number: u64, change: impl FnOnce(&mut OwedState)) {
-        self.with(client_id, |session| {
+    fn with_owed(&mut self, id: &SessionId, number: u64, change: impl FnOnce(&mut OwedState)) {
+        self.with(id, |session| {
             let owed = session.owed.entry(number).or_default();
             change(owed);
             if owed.settled && owed.waiting.is_some() {
@@ -175,19 +229,30 @@ impl State {
         });
     }
 
+    /// What has come in part stays in part: nothing of an earlier broker is on its way any more.
+    fn forget_parts(&mut self, change: u64, epoch: u64) {
+        self.last_change = self.last_change.max(change);
+        self.last_epoch = self.last_epoch.max(epoch);
+        self.cleared = BTreeSet::new();
+        self.cleared_at = HashMap::default();
+        self.delayed.retain(|_, held| held.is_some());
+        for session in self.sessions.values_mut() {
+            session.owed.retain(|_, owed| owed.waiting.is_some());
+        }
+    }
+
     fn retain(&mut self, message: Arc<Message>, change: u64) {
+        self.last_change = self.last_change.max(change);
         let known = self.retained.get(&message.topic).map(|(known, _)| *known);
-        let cleared_later = self
-            .cleared
-            .range((change, Utf8::default())..)
-            .any(|(_, topic)| *topic == message.topic);
-        if !cleared_later && known.is_none_or(|known| known <= change) {
+        let cleared = self.cleared_at.get(&message.topic).copied();
+        if known.max(cleared).is_none_or(|known| known <= change) {
             self.retained
                 .insert(message.topic.clone(), (change, message));
         }
     }
 
     fn clear_retained(&mut self, topic: Utf8, change: u64) {
+        self.last_change = self.last_change.max(change);
         if self
             .retained
             .get(&topic)
@@ -195,19 +260,30 @@ impl State {
         {
             self.retained.remove(&topic);
         }
-        self.cleared.insert((change, topic));
+        let before = self.cleared_at.get(&topic).copied();
+        if before.is_none_or(|before| before < change) {
+            if let Some(before) = before {
+                self.cleared.remove(&(before, topic.clone()));
+            }
+            self.cleared_at.insert(topic.clone(), change);
+            self.cleared.insert((change, topic));
+        }
         let forgotten = change.saturating_sub(REMEMBERED_CHANGES);
-        while self
-            .cleared
-            .first()
-            .is_some_and(|(first, _)| *first < forgotten)
+        while let Some((first, _)) = self.cleared.first()
+            && *first < forgotten
+            && let Some((_, topic)) = self.cleared.pop_first()
         {
-            self.cleared.pop_first();
+            self.cleared_at.remove(&topic);
         }
     }
 
     /// The records that make up this state, also of what has come in part only: the rest of it may still come.
     pub fn records(&self, mut each: impl FnMut(Persist)) {
+        let (change, epoch) = (self.last_change, self.last_epoch);
+        if (change, epoch) != (0, 0) {
+            // Before everything: so it forgets nothing.
+            each(Persist::Began { change, epoch });
+        }
         for (client_id, session) in &self.sessions {
             session.records(client_id, &mut each);
         }
@@ -215,6 +291,17 @@ impl State {
             each(Persist::RetainedCleared {
                 topic: topic.clone(),
                 change: *change,
+            });
+        }
+        for (number, held) in &self.delayed {
+            let number = *number;
+            each(match held {
+                Some((at, message)) => Persist::Delayed {
+                    number,
+                    at: *at,
+                    message: Arc::clone(message),
+                },
+                None => Persist::DelayedDone { number },
             });
         }
         for (change, message) in self.retained.values() {
@@ -228,27 +315,36 @@ impl State {
 
 impl SessionState {
     fn records(&self, client_id: &Utf8, each: &mut impl FnMut(Persist)) {
-        let client_id = || client_id.clone();
+        let session = || SessionId {
+            client_id: client_id.clone(),
+            epoch: self.epoch,
+        };
         each(Persist::Session {
-            client_id: client_id(),
+            session: session(),
             expiry_interval_s: self.expiry_interval_s,
         });
         if let Some(at) = self.disconnected_at {
             each(Persist::Disconnected {
-                client_id: client_id(),
+                session: session(),
                 at,
+            });
+        }
+        if let Some(will) = &self.will {
+            each(Persist::Will {
+                session: session(),
+                will: Some(will.clone()),
             });
         }
         for (filter, options) in &self.subscriptions {
             each(Persist::Subscribed {
-                client_id: client_id(),
+                session: session(),
                 filter: filter.clone(),
                 options: *options,
             });
         }
         for packet_id in &self.received {
             each(Persist::Received {
-                client_id: client_id(),
+                session: session(),
                 packet_id: *packet_id,
             });
         }
@@ -256,29 +352,156 @@ impl SessionState {
             let number = *number;
             if owed.settled {
                 each(Persist::Settled {
-                    client_id: client_id(),
+                    session: session(),
                     number,
                 });
             }
             if let Some(waiting) = &owed.waiting {
                 each(Persist::Owed {
-                    client_id: client_id(),
+                    session: session(),
                     waiting: waiting.clone(),
                 });
             }
             if let Some(packet_id) = owed.packet_id {
                 each(Persist::InFlight {
-                    client_id: client_id(),
+                    session: session(),
                     number,
                     packet_id,
                 });
             }
             if owed.released {
                 each(Persist::Released {
-                    client_id: client_id(),
+                    session: session(),
                     number,
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(epoch: u64) -> SessionId {
+        SessionId {
+            client_id: "a".into(),
+            epoch,
+        }
+    }
+
+    fn begins(epoch: u64) -> Persist {
+        Persist::Session {
+            session: id(epoch),
+            expiry_interval_s: 60,
+        }
+    }
+
+    fn owed(epoch: u64, number: u64) -> Persist {
+        let waiting = Waiting {
+            message: Arc::new(Message::text("t", "x").unwrap()),
+            qos: weir_mqtt::QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: None,
+            number,
+            group: None,
+        };
+        Persist::Owed {
+            session: id(epoch),
+            waiting,
+        }
+    }
+
+    fn after(records: impl IntoIterator<Item = Persist>) -> State {
+        let mut state = State::default();
+        records.into_iter().for_each(|record| state.apply(record));
+        state
+    }
+
+    #[test]
+    fn what_comes_late_of_an_ended_session_means_nothing_to_the_next() {
+        let settled = Persist::Settled {
+            session: id(1),
+            number: 7,
+        };
+        let state = after([
+            begins(1),
+            begins(2),
+            owed(2, 7),
+            owed(1, 8),
+            settled,
+            Persist::Disconnected {
+                session: id(1),
+                at: 5,
+            },
+            Persist::SessionEnded { session: id(1) },
+            begins(1),
+        ]);
+        let session = state.session("a").unwrap();
+        let numbers: Vec<_> = session.owed().map(|(number, _)| number).collect();
+        assert_eq!((session.epoch, numbers), (2, vec![7]));
+        assert_eq!(session.disconnected_at, None);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_message_whatever_the_order_of_its_records() {
+        let in_flight = || Persist::InFlight {
+            session: id(1),
+            number: 1,
+            packet_id: PacketId::MIN,
+        };
+        let settled = || Persist::Settled {
+            session: id(1),
+            number: 1,
+        };
+        // A publisher says that it is in flight and owed, the receiver that it is settled.
+        for records in [
+            [in_flight(), owed(1, 1), settled()],
+            [in_flight(), settled(), owed(1, 1)],
+            [settled(), in_flight(), owed(1, 1)],
+        ] {
+            let mut state = after([begins(1)]);
+            records.into_iter().for_each(|record| state.apply(record));
+            assert!(state.sessions["a"].owed.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_came_in_part_is_forgotten_when_the_next_broker_begins() {
+        let settled = Persist::Settled {
+            session: id(1),
+            number: 3,
+        };
+        let cleared = Persist::RetainedCleared {
+            topic: "t".into(),
+            change: 9,
+        };
+        let done = Persist::DelayedDone { number: 4 };
+        let mut state = after([begins(1), owed(1, 1), settled, cleared, done]);
+        let (change, epoch) = (state.last_change(), state.last_epoch());
+        state.apply(Persist::Began { change, epoch });
+        let mut again = State::default();
+        let mut records = 0;
+        state.records(|record| {
+            records += 1;
+            again.apply(record);
+        });
+        assert_eq!(records, 3, "that it began, the session, and what is owed");
+        assert_eq!((again.last_change(), again.last_epoch()), (9, 1));
+    }
+
+    #[test]
+    fn a_message_that_was_set_before_it_was_deleted_does_not_come_back() {
+        let message = Arc::new(Message::text("t", "old").unwrap());
+        let cleared = |change| Persist::RetainedCleared {
+            topic: "t".into(),
+            change,
+        };
+        let state = after([
+            cleared(4),
+            cleared(2),
+            Persist::Retained { message, change: 3 },
+        ]);
+        assert_eq!(state.retained().count(), 0);
     }
 }

@@ -1,11 +1,12 @@
 //! The promise that a batch will be kept, and the hand that keeps it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 const PENDING: u8 = 0;
 const KEPT: u8 = 1;
@@ -25,11 +26,53 @@ pub struct Failed;
 struct Fate {
     state: AtomicU8,
     waiting: Mutex<Vec<Waker>>,
+    /// The line in which the batch waits, and its bytes there.
+    line: Option<(Arc<Line>, usize)>,
+}
+
+/// What was handed to a storage and not answered yet, all of it.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    bytes: AtomicUsize,
+    shorter: Notify,
+}
+
+/// With more bytes than this in the line, whoever adds to it stops reading from its client.
+const LONG_LINE: usize = 32 << 20;
+
+impl Line {
+    /// Whether it is so long that nothing more should be added for now.
+    pub(crate) fn is_long(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > LONG_LINE
+    }
+
+    /// Resolves when the line is short again.
+    pub(crate) async fn is_short(self: Arc<Self>) {
+        loop {
+            let mut shorter = std::pin::pin!(self.shorter.notified());
+            // Registered before the look, so that a change in between is not missed.
+            shorter.as_mut().enable();
+            if self.bytes.load(Ordering::Acquire) <= LONG_LINE / 2 {
+                return;
+            }
+            shorter.await;
+        }
+    }
+
+    fn leave(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if before > LONG_LINE / 2 && before - bytes <= LONG_LINE / 2 {
+            self.shorter.notify_waiters();
+        }
+    }
 }
 
 impl Fate {
     fn decide(&self, state: u8) {
         self.state.store(state, Ordering::Release);
+        if let Some((line, bytes)) = &self.line {
+            line.leave(*bytes);
+        }
         let waiting = std::mem::take(&mut *self.waiting.lock());
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -69,6 +112,16 @@ impl Ticket {
     /// The ticket of one batch, and what decides it.
     pub fn new() -> (Self, Done) {
         let fate = Arc::new(Fate::default());
+        (Self(Some(Arc::clone(&fate))), Done(Some(fate)))
+    }
+
+    /// The same for a batch of so many bytes, which stands in `line` until it is decided.
+    pub(crate) fn in_line(line: &Arc<Line>, bytes: usize) -> (Self, Done) {
+        line.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let fate = Arc::new(Fate {
+            line: Some((Arc::clone(line), bytes)),
+            ..Fate::default()
+        });
         (Self(Some(Arc::clone(&fate))), Done(Some(fate)))
     }
 
@@ -132,6 +185,25 @@ mod tests {
         let cx = Context::from_waker(Waker::noop());
         assert_eq!(ticket.poll_ready(&cx), Poll::Ready(Err(Failed)));
         assert!(!ticket.is_ready());
+    }
+
+    #[test]
+    fn a_line_that_was_long_is_short_when_half_of_it_is_answered() {
+        let line = Arc::<Line>::default();
+        let mut waiting: Vec<_> = (0..9)
+            .map(|_| Ticket::in_line(&line, LONG_LINE / 8).1)
+            .collect();
+        assert!(line.is_long());
+        let mut short = std::pin::pin!(Arc::clone(&line).is_short());
+        let mut cx = Context::from_waker(Waker::noop());
+        while waiting.len() > 4 {
+            assert!(short.as_mut().poll(&mut cx).is_pending());
+            match waiting.len() % 2 {
+                0 => drop(waiting.pop()),
+                _ => waiting.pop().unwrap().kept(),
+            }
+        }
+        assert!(short.as_mut().poll(&mut cx).is_ready() && !line.is_long());
     }
 
     #[test]
