@@ -22,6 +22,7 @@ fn stuck(dir: &Path, max_rows: usize) -> SinkHandle {
         data_dir: dir.to_path_buf(),
         store_id: "test".to_owned(),
         console: ConsoleOutput::new(std::io::sink()),
+        rows: None,
     })
     .unwrap()
 }
