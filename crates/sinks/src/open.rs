@@ -294,8 +294,31 @@ impl SinkHandle {
         self.shared.queue.claim(permit, rows)
     }
 
+    /// Whether this is the very same sink.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Nobody gives the sink rows any more: it ends when it has delivered what it has, however long that takes.
+    /// Resolves when it has ended, or was [revived](Self::revive).
+    pub async fn retire(&self) {
+        let queue = &self.shared.queue;
+        queue.retire();
+        loop {
+            self.emptied().await;
+            if queue.end_if_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Takes a retired sink into service again; false when it has ended already.
+    pub fn revive(&self) -> bool {
+        self.shared.queue.revive()
+    }
+
     /// Resolves when nothing waits any more and nothing is under delivery.
-    pub async fn emptied(&self) {
+    async fn emptied(&self) {
         let queue = &self.shared.queue;
         loop {
             // Notes what happens from here on.

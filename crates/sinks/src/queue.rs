@@ -61,6 +61,8 @@ struct State {
     generation: u64,
     closed: bool,
     stopped: bool,
+    /// Nobody fills it any more: it ends when it is empty.
+    retired: bool,
     counters: SinkCounters,
 }
 
@@ -232,6 +234,7 @@ impl Queue {
                 generation: 0,
                 closed: false,
                 stopped: false,
+                retired: false,
                 counters,
             }),
             filled: Notify::new(),

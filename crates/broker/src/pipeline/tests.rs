@@ -147,7 +147,7 @@ fn a_chain_of_republishing_ends_at_max_hops() {
     let pong = rule("pong", "SELECT 'a' AS to FROM \"b\"", vec![target()]);
     let pipeline = pipeline(vec![Arc::clone(&ping), Arc::clone(&pong)]);
     let matched = pipeline.matched("a").unwrap();
-    let Accepted::Kept { republish } = pipeline.accept(&matched, publish("a", "", 0)) else {
+    let Accepted::Kept { republish, .. } = pipeline.accept(&matched, publish("a", "", 0)) else {
         panic!("nothing blocks here")
     };
     let topics: Vec<&str> = republish

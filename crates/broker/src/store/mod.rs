@@ -13,6 +13,7 @@ mod ticket;
 use std::sync::Arc;
 
 use thiserror::Error;
+use weir_sinks::{Claim, RowLog};
 
 use crate::hooks::{Hook, Panics};
 
@@ -84,6 +85,13 @@ pub trait Storage: Send + Sync + 'static {
     /// When the state cannot be read; then the broker does not start.
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError>;
 
+    /// The rows of one durable sink, by a name that is the same after a restart; `None` when this storage keeps no rows:
+    /// then they wait in memory. Rows come as [`Persist::Row`] with the other records of their batch.
+    fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
+        let _ = name;
+        None
+    }
+
     /// Called when a broker stops, after the last batch: what is still on its way may be brought to its place.
     fn flush(&self) {}
 }
@@ -99,6 +107,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         (**self).load(each)
+    }
+
+    fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
+        (**self).rows(name)
     }
 
     fn flush(&self) {
@@ -141,11 +153,17 @@ impl Store {
 
     /// Hands over one batch, all or nothing. The ticket is ready when it would survive a crash.
     pub(crate) fn commit(&self, batch: &mut Vec<Persist>) -> Ticket {
+        self.commit_with(batch, Vec::new())
+    }
+
+    /// The same for a batch in which there are rows of sinks; `claims` are told what becomes of it.
+    pub(crate) fn commit_with(&self, batch: &mut Vec<Persist>, claims: Vec<Claim>) -> Ticket {
         let Some(storage) = &self.storage else {
             batch.clear();
             return Ticket::ready();
         };
         let (ticket, done) = Ticket::new();
+        let done = done.with_claims(claims);
         let batch = std::mem::take(batch);
         // A panic drops `done`, and so fails the batch.
         self.panics

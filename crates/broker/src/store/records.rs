@@ -86,7 +86,11 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Persist, BadRecord> {
 
 /// Appends records one after another.
 pub(crate) fn encode_batch(records: &[Persist], out: &mut Vec<u8>) {
-    records.iter().for_each(|record| encode(record, out));
+    let is_record = |record: &&Persist| !matches!(record, Persist::Row { .. });
+    records
+        .iter()
+        .filter(is_record)
+        .for_each(|record| encode(record, out));
 }
 
 /// Gives each record of `bytes` to `each`, in order.
@@ -173,6 +177,8 @@ fn write_record(record: &Persist, out: &mut Vec<u8>) {
             write_number(*change, out);
             write_bytes(topic.as_bytes(), out);
         }
+        // Rows stand beside the records of their batch.
+        Persist::Row { .. } => {}
     }
 }
 

@@ -111,6 +111,7 @@ impl State {
                 session.expiry_interval_s = expiry_interval_s;
                 session.disconnected_at = None;
             }
+            Persist::Row { .. } => {}
             Persist::SessionEnded { client_id } => drop(self.sessions.remove(&client_id)),
             Persist::Retained { message, change } => self.retain(message, change),
             Persist::RetainedCleared { topic, change } => self.clear_retained(topic, change),

@@ -230,6 +230,34 @@ impl Queue {
         self.state.lock().rows() == 0
     }
 
+    /// From now on it shall end when it is empty.
+    pub(crate) fn retire(&self) {
+        self.state.lock().retired = true;
+    }
+
+    /// It is filled again; false when it has ended.
+    pub(crate) fn revive(&self) -> bool {
+        let mut state = self.state.lock();
+        state.retired = false;
+        !state.stopped
+    }
+
+    /// Ends a retired queue that is empty; false when something is in it.
+    pub(crate) fn end_if_empty(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.retired {
+            return true;
+        }
+        let empty = state.rows() + state.reserved_rows == 0;
+        if empty {
+            state.closed = true;
+            state.stopped = true;
+            drop(state);
+            self.filled.notify_one();
+        }
+        empty
+    }
+
     /// Resolves when something may have left the queue.
     pub(crate) fn left(&self) -> impl Future<Output = ()> {
         self.freed.notified()
