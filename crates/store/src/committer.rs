@@ -4,15 +4,30 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::body::Batch;
 use crate::disk::Disk;
-use crate::log::{Fold, Log, fold};
+use crate::log::{Change, Damage, Fold, Folded, Log, OpenError, fold};
+use crate::queues::{Gap, Heads, Queue, Queues, Standing};
 
 /// What became of a batch.
 pub type Outcome = io::Result<()>;
+
+/// What goes wrong beside what anyone waits for.
+#[derive(Debug)]
+pub enum Trouble {
+    /// A snapshot cannot be made: the log grows until one can.
+    Fold(OpenError),
+    /// A file is not sound; a copy was kept.
+    Damage(Damage),
+    /// Rows are lost.
+    Gap(Gap),
+}
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
@@ -38,17 +53,25 @@ impl Default for Options {
 /// At most so many bytes are written for one sync.
 const GROUP_BYTES: usize = 8 << 20;
 
+/// What was settled is written after this time, when nothing else is.
+const SETTLE_AFTER: Duration = Duration::from_millis(200);
+/// No batch is larger.
+const MOST_BATCH_BYTES: usize = 1 << 30;
+
 type Done = Box<dyn FnOnce(Outcome) + Send>;
 type MakeFold = Box<dyn Fn() -> Box<dyn Fold> + Send + Sync>;
 
 struct Waiting {
-    batch: Vec<u8>,
+    batch: Batch,
+    change: Option<Change>,
     done: Done,
 }
 
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<Waiting>,
+    /// When what was settled is to be written.
+    settle_at: Option<Instant>,
     ending: bool,
 }
 
@@ -62,12 +85,13 @@ struct Shared {
 /// Takes batches from any thread; each is answered when it is kept.
 pub struct Committer {
     shared: Arc<Shared>,
+    queues: Arc<Queues>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Committer {
     /// Starts the thread that writes to `log`, whose files lie on `disk`. `make_fold` gives an empty [`Fold`] for each
-    /// snapshot.
+    /// snapshot. `tell` is called, from any thread, with what nobody else would hear of: it must not wait.
     ///
     /// # Errors
     /// When there can be no thread.
@@ -76,13 +100,23 @@ impl Committer {
         disk: Arc<D>,
         options: Options,
         make_fold: impl Fn() -> Box<dyn Fold> + Send + Sync + 'static,
+        tell: impl Fn(Trouble) + Send + Sync + 'static,
     ) -> io::Result<Self> {
+        let queues = Arc::clone(log.queues());
         let shared = Arc::new(Shared {
             line: Mutex::default(),
             changed: Condvar::new(),
             syncs: AtomicU64::new(0),
             batches: AtomicU64::new(0),
         });
+        let nudged = Arc::clone(&shared);
+        let nudge = move || {
+            let mut line = nudged.line.lock();
+            line.settle_at = Some(Instant::now() + SETTLE_AFTER);
+            drop(line);
+            nudged.changed.notify_one();
+        };
+        queues.owner(Arc::new(nudge), Arc::new(tell));
         let writer = Writer {
             shared: Arc::clone(&shared),
             log,
@@ -91,33 +125,98 @@ impl Committer {
             make_fold: Arc::new(Box::new(make_fold)),
             folding: Arc::default(),
             fold_at: 0,
+            fold_failed: false,
+            fold_thread: None,
         };
         let thread = std::thread::Builder::new()
             .name("weir-store".to_owned())
             .spawn(move || writer.run())?;
         Ok(Self {
             shared,
+            queues,
             thread: Mutex::new(Some(thread)),
         })
     }
 
-    /// Puts a batch into the line. `done` is called once, on the committer's thread: it must not wait.
-    pub fn commit(&self, batch: Vec<u8>, done: impl FnOnce(Outcome) + Send + 'static) {
+    /// Puts a batch into the line. `done` is called once, on the committer's thread: it must not wait. The rows of the
+    /// batch can be read before it is called.
+    pub fn commit(&self, batch: Batch, done: impl FnOnce(Outcome) + Send + 'static) {
+        if batch.weight() > MOST_BATCH_BYTES {
+            return done(Err(io::Error::other("a batch is larger than 1 GiB")));
+        }
+        if !batch.rows.is_empty()
+            && let Some(id) = self.queues.unknown(&batch.rows)
+        {
+            return done(Err(io::Error::other(format!("there is no queue {id:x}"))));
+        }
+        self.put(Waiting {
+            batch,
+            change: None,
+            done: Box::new(done),
+        });
+    }
+
+    fn put(&self, waiting: Waiting) {
         let mut line = self.shared.line.lock();
         if line.ending {
             drop(line);
-            done(Err(io::Error::other("the store has ended")));
+            (waiting.done)(Err(io::Error::other("the store has ended")));
             return;
         }
         let first = line.waiting.is_empty();
-        line.waiting.push_back(Waiting {
-            batch,
-            done: Box::new(done),
-        });
+        line.waiting.push_back(waiting);
         drop(line);
         if first {
             self.shared.changed.notify_one();
         }
+    }
+
+    fn change(&self, change: Change) -> io::Result<()> {
+        let (told, kept) = channel();
+        self.put(Waiting {
+            batch: Batch::default(),
+            change: Some(change),
+            done: Box::new(move |outcome| drop(told.send(outcome))),
+        });
+        kept.recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the store has ended")))
+    }
+
+    /// The queue of a name. It is made, and waited for until it is kept, if there is none; not from the committer's thread.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn queue(&self, name: &str) -> io::Result<Queue> {
+        let _one = self.queues.making.lock();
+        let state = match self.queues.named(name) {
+            Some(state) => state,
+            None => {
+                let head = self.queues.new_head(name);
+                self.change(Change::Made(head.clone()))?;
+                self.queues
+                    .named(name)
+                    .ok_or_else(|| io::Error::other("the store has ended"))?
+            }
+        };
+        Ok(Queue::new(state, Arc::clone(&self.queues)))
+    }
+
+    /// All queues, by name.
+    pub fn queues(&self) -> Vec<Standing> {
+        self.queues.standings()
+    }
+
+    /// Ends a queue with all that waits in it, and says whether there was one. Rows that come for it afterwards are nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written; then the queue stays.
+    pub fn drop_queue(&self, name: &str) -> io::Result<bool> {
+        let _one = self.queues.making.lock();
+        let Some(state) = self.queues.named(name) else {
+            return Ok(false);
+        };
+        self.change(Change::Dropped(state.id()))?;
+        Ok(true)
     }
 
     /// How many batches were written, and with how many syncs.
@@ -126,8 +225,10 @@ impl Committer {
         (load(&self.shared.batches), load(&self.shared.syncs))
     }
 
-    /// Writes what waits, and ends the thread.
+    /// Writes what waits, and ends the threads: the folder may be opened again afterwards. A snapshot that is being made ends
+    /// at its next step.
     pub fn end(&self) {
+        self.queues.end();
         self.shared.line.lock().ending = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.lock().take() {
@@ -147,16 +248,17 @@ impl Drop for Committer {
 #[derive(Default)]
 struct Folding {
     running: AtomicBool,
-    /// Segment, snapshot's size, folded bytes; `None` inside: there is none.
-    done: Mutex<Option<Option<(u64, u64, u64)>>>,
+    stop: AtomicBool,
+    /// `None` inside: there is no snapshot.
+    done: Mutex<Option<Option<Folded>>>,
 }
 
 /// Says what became of a snapshot, however its thread ends.
-struct FoldEnds(Arc<Folding>, Option<(u64, u64, u64)>);
+struct FoldEnds(Arc<Folding>, Option<Folded>);
 
 impl Drop for FoldEnds {
     fn drop(&mut self) {
-        *self.0.done.lock() = Some(self.1);
+        *self.0.done.lock() = Some(self.1.take());
         self.0.running.store(false, Ordering::Release);
     }
 }
@@ -170,6 +272,8 @@ struct Writer<D: Disk> {
     folding: Arc<Folding>,
     /// The size of the log at which a snapshot pays.
     fold_at: u64,
+    fold_failed: bool,
+    fold_thread: Option<JoinHandle<()>>,
 }
 
 /// Whoever still waits when the writer ends, for whatever reason, is told.
@@ -192,8 +296,8 @@ impl<D: Disk> Writer<D> {
     fn run(mut self) {
         let _last_word = LastWord(Arc::clone(&self.shared));
         self.fold_at = self.worth_folding();
-        while let Some(group) = self.next_group() {
-            let outcome = self.write(&group);
+        while let Some(mut group) = self.next_group() {
+            let outcome = self.write(&mut group);
             let count = group.len() as u64;
             self.shared.batches.fetch_add(count, Ordering::Relaxed);
             for waiting in group {
@@ -204,37 +308,63 @@ impl<D: Disk> Writer<D> {
             }
             self.tend();
         }
-        // A snapshot that is being made is left to its thread: what it does not finish is nothing.
+        // What was settled last; if it cannot be written, some rows come twice.
+        let _ = self.log.commit(&mut [], &[], self.options.sync);
+        // What a snapshot does not finish is nothing.
+        self.folding.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.fold_thread.take() {
+            let _ = thread.join();
+        }
     }
 
-    /// What waits now, up to a bound; `None` at the end.
+    /// What waits now, up to a bound; nothing when something was settled a while ago; `None` at the end.
     fn next_group(&self) -> Option<Vec<Waiting>> {
         let mut line = self.shared.line.lock();
         while line.waiting.is_empty() {
             if line.ending {
                 return None;
             }
-            self.shared.changed.wait(&mut line);
+            let settle_at = line.settle_at;
+            match settle_at {
+                None => self.shared.changed.wait(&mut line),
+                Some(at) if self.shared.changed.wait_until(&mut line, at).timed_out() => break,
+                Some(_) => {}
+            }
         }
+        line.settle_at = None;
         let mut bytes = 0;
         let within = line
             .waiting
             .iter()
             .take_while(|waiting| {
-                let fits = bytes == 0 || bytes + waiting.batch.len() <= GROUP_BYTES;
-                bytes += waiting.batch.len();
+                let weight = waiting.batch.weight();
+                let fits = bytes == 0 || bytes + weight <= GROUP_BYTES;
+                bytes += weight;
                 fits
             })
             .count();
-        Some(line.waiting.drain(..within.max(1)).collect())
+        Some(line.waiting.drain(..within).collect())
     }
 
-    fn write(&mut self, group: &[Waiting]) -> Outcome {
-        self.log
-            .append(group.iter().map(|waiting| waiting.batch.as_slice()))?;
-        if self.options.sync {
-            self.log.sync()?;
+    fn write(&mut self, group: &mut [Waiting]) -> Outcome {
+        let (mut batches, mut changes) = (Vec::with_capacity(group.len()), Vec::new());
+        for waiting in group.iter_mut() {
+            match waiting.change.take() {
+                Some(change) => changes.push(change),
+                None => batches.push(std::mem::take(&mut waiting.batch)),
+            }
+        }
+        // What was settled may be lost in a crash: no sync for it alone.
+        let sync = self.options.sync && !group.is_empty();
+        self.log.commit(&mut batches, &changes, sync)?;
+        if sync {
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        for change in changes {
+            match change {
+                Change::Made(head) => drop(self.log.queues().insert(head)),
+                Change::Dropped(id) => self.log.queues().remove(id),
+            }
         }
         Ok(())
     }
@@ -243,19 +373,31 @@ impl<D: Disk> Writer<D> {
         self.options.fold_bytes.max(2 * self.log.snapshot_bytes())
     }
 
+    /// Whether a snapshot pays: for the log, or for rows that are settled and whose files are still there.
+    fn pays(&self) -> bool {
+        if self.log.bytes_to_fold() >= self.fold_at {
+            return true;
+        }
+        let (files, live) = self.log.rows_bytes();
+        !self.fold_failed && files > 0 && files > 4 * live + self.options.fold_bytes
+    }
+
     /// Ends a segment that is large enough, and begins a snapshot when one pays.
     fn tend(&mut self) {
         match self.folding.done.lock().take() {
-            Some(Some((segment, snapshot, folded))) => {
-                self.log.folded(segment, snapshot, folded);
+            Some(Some(folded)) => {
+                self.log.folded(&folded);
                 self.fold_at = self.worth_folding();
+                self.fold_failed = false;
             }
             // Tried again when there is half as much more: not with every group.
-            Some(None) => self.fold_at = self.log.bytes_to_fold() + self.options.fold_bytes / 2,
+            Some(None) => {
+                self.fold_at = self.log.bytes_to_fold() + self.options.fold_bytes / 2;
+                self.fold_failed = true;
+            }
             None => {}
         }
-        let pays = self.log.bytes_to_fold() >= self.fold_at;
-        let fold_now = pays && !self.folding.running.load(Ordering::Acquire);
+        let fold_now = !self.folding.running.load(Ordering::Acquire) && self.pays();
         if !fold_now && self.log.length() < self.options.segment_bytes {
             return;
         }
@@ -263,10 +405,16 @@ impl<D: Disk> Writer<D> {
         let Ok(segment) = self.log.rotate() else {
             return;
         };
-        if !fold_now {
-            return;
+        if fold_now {
+            self.fold(segment);
         }
+    }
+
+    fn fold(&mut self, segment: u64) {
         self.folding.running.store(true, Ordering::Release);
+        let queues = Arc::clone(self.log.queues());
+        // As they stand where the segment begins: nothing is written meanwhile.
+        let heads: Heads = queues.heads();
         let (disk, folding, make) = (
             Arc::clone(&self.disk),
             Arc::clone(&self.folding),
@@ -276,11 +424,28 @@ impl<D: Disk> Writer<D> {
         let started = thread.spawn(move || {
             // Also after a panic: the next one may be made.
             let mut end = FoldEnds(folding, None);
-            let made = fold(&*disk, segment, make()).ok();
-            end.1 = made.map(|(snapshot, folded)| (segment, snapshot, folded));
+            let stop = &end.0.stop;
+            match fold(&*disk, segment, &queues, &heads, make(), stop) {
+                Ok(mut folded) => {
+                    let damage = folded.damage.drain(..).map(Trouble::Damage);
+                    let gaps = folded.gaps.drain(..).map(Trouble::Gap);
+                    damage.chain(gaps).for_each(|trouble| queues.tell(trouble));
+                    end.1 = Some(folded);
+                }
+                Err(_) if stop.load(Ordering::Acquire) => {}
+                Err(error) => queues.tell(Trouble::Fold(error)),
+            }
         });
-        if started.is_err() {
-            drop(FoldEnds(Arc::clone(&self.folding), None));
+        match started {
+            // The one before has said that it is done.
+            Ok(thread) => self.fold_thread = Some(thread),
+            Err(error) => {
+                drop(FoldEnds(Arc::clone(&self.folding), None));
+                self.log.queues().tell(Trouble::Fold(OpenError::Io {
+                    name: "the thread of a snapshot".to_owned(),
+                    error,
+                }));
+            }
         }
     }
 }
@@ -305,7 +470,7 @@ mod tests {
     fn committer(folder: &std::path::Path, options: Options) -> Committer {
         let disk = Arc::new(Folder::open(folder).unwrap());
         let (log, _) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
-        Committer::start(log, disk, options, || Box::new(Nothing)).unwrap()
+        Committer::start(log, disk, options, || Box::new(Nothing), |_| ()).unwrap()
     }
 
     fn in_the_log(folder: &std::path::Path) -> Vec<Vec<u8>> {
@@ -326,7 +491,7 @@ mod tests {
                     let (told, kept) = channel();
                     for number in 0..50 {
                         let told = told.clone();
-                        committer.commit(vec![thread, number], move |outcome| {
+                        committer.commit(Batch::records(vec![thread, number]), move |outcome| {
                             told.send(outcome).unwrap()
                         });
                     }
@@ -359,7 +524,9 @@ mod tests {
         let (told, kept) = channel();
         for _ in 0..200 {
             let told = told.clone();
-            committer.commit(vec![7; 100], move |outcome| told.send(outcome).unwrap());
+            committer.commit(Batch::records(vec![7; 100]), move |outcome| {
+                told.send(outcome).unwrap()
+            });
             kept.recv().unwrap().unwrap();
         }
         drop(committer);
@@ -374,7 +541,218 @@ mod tests {
         let committer = committer(folder.path(), Options::default());
         committer.end();
         let (told, kept) = channel();
-        committer.commit(vec![1], move |outcome| told.send(outcome).unwrap());
+        committer.commit(Batch::records(vec![1]), move |outcome| {
+            told.send(outcome).unwrap()
+        });
         assert!(kept.recv().unwrap().is_err());
+    }
+
+    #[derive(Default)]
+    struct Records(Vec<Vec<u8>>);
+
+    impl Fold for Records {
+        fn take(&mut self, batch: &[u8]) {
+            self.0.push(batch.to_vec());
+        }
+
+        fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+            self.0.iter().try_for_each(|batch| each(batch))
+        }
+    }
+
+    fn with_snapshots(folder: &std::path::Path) -> Committer {
+        let disk = Arc::new(Folder::open(folder).unwrap());
+        let (log, recovered) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        assert!(recovered.gaps.is_empty(), "{recovered:?}");
+        let options = Options {
+            segment_bytes: 1 << 14,
+            fold_bytes: 1 << 15,
+            ..Options::default()
+        };
+        Committer::start(log, disk, options, || Box::<Records>::default(), |_| ()).unwrap()
+    }
+
+    fn put(committer: &Committer, queue: &Queue, rows: impl IntoIterator<Item = Vec<u8>>) {
+        let (told, kept) = channel();
+        let rows = rows.into_iter().map(|row| (queue.id(), row)).collect();
+        let records = Vec::new();
+        committer.commit(Batch { records, rows }, move |outcome| {
+            told.send(outcome).unwrap();
+        });
+        kept.recv().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_queue_keeps_its_epoch_its_numbers_and_what_is_not_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = with_snapshots(folder.path());
+        let queue = first.queue("sink").unwrap();
+        let epoch = queue.epoch();
+        assert!(epoch < 1 << 63);
+        for number in 0..200_u8 {
+            put(&first, &queue, [vec![number; 1000]]);
+        }
+        queue.settle(120);
+        first.end();
+        let second = with_snapshots(folder.path());
+        let queue = second.queue("sink").unwrap();
+        assert_eq!(
+            (queue.epoch(), queue.head(), queue.tail()),
+            (epoch, 121, 201)
+        );
+        assert_eq!((queue.rows(), queue.bytes()), (80, 80_000));
+        put(&second, &queue, [b"next".to_vec()]);
+        let rows = queue.read(0, 1000, usize::MAX).unwrap();
+        let numbers: Vec<u64> = rows.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(numbers, (121..=201).collect::<Vec<_>>());
+        assert_eq!((rows[0].1[0], &rows[80].1[..]), (120, &b"next"[..]));
+    }
+
+    #[test]
+    fn rows_are_read_while_snapshots_move_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = with_snapshots(folder.path());
+        let queue = committer.queue("sink").unwrap();
+        let (arrived, seen) = channel();
+        queue.on_arrival(move || drop(arrived.send(())));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..2_000_u32 {
+                    put(&committer, &queue, [number.to_le_bytes().repeat(500)]);
+                }
+            });
+            let mut next = 1;
+            while next <= 2_000 {
+                let rows = queue.read(next, 100, 50_000).unwrap();
+                for (seq, row) in &rows {
+                    assert_eq!(*seq, next);
+                    let number = u32::try_from(next - 1).unwrap();
+                    assert_eq!(row[..4], number.to_le_bytes());
+                    next += 1;
+                }
+                // What waits is more than is kept whole.
+                queue.settle(next.saturating_sub(800));
+                if rows.is_empty() {
+                    seen.recv().unwrap();
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_settled_is_written_without_anything_else_to_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = with_snapshots(folder.path());
+        let queue = committer.queue("sink").unwrap();
+        put(&committer, &queue, [vec![1], vec![2]]);
+        let bytes = || -> u64 {
+            let files = std::fs::read_dir(folder.path()).unwrap();
+            files
+                .map(|file| file.unwrap().metadata().unwrap().len())
+                .sum()
+        };
+        let before = bytes();
+        queue.settle(1);
+        while bytes() == before {
+            std::thread::yield_now();
+        }
+        assert_eq!(queue.rows(), 1);
+    }
+
+    #[test]
+    fn a_queue_that_is_dropped_is_gone_and_a_new_one_of_its_name_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = with_snapshots(folder.path());
+        let old = committer.queue("sink").unwrap();
+        put(&committer, &old, [vec![1]]);
+        assert!(committer.drop_queue("sink").unwrap());
+        assert!(!committer.drop_queue("sink").unwrap());
+        put(&committer, &old, [vec![2]]);
+        drop(committer);
+        let committer = with_snapshots(folder.path());
+        assert!(committer.queues().is_empty());
+        let new = committer.queue("sink").unwrap();
+        assert_ne!((new.id(), new.epoch()), (old.id(), old.epoch()));
+        assert_eq!(new.tail(), 1);
+        let (told, kept) = channel();
+        let rows = vec![(7, vec![1])];
+        let records = Vec::new();
+        committer.commit(Batch { records, rows }, move |outcome| {
+            told.send(outcome).unwrap();
+        });
+        assert!(
+            kept.recv().unwrap().is_err(),
+            "there was never such a queue"
+        );
+    }
+
+    #[test]
+    fn a_folder_is_for_one_store_at_a_time_and_free_at_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let committer = with_snapshots(folder.path());
+        let disk = Arc::new(Folder::open(folder.path()).unwrap());
+        let second = Log::open(Arc::clone(&disk), &mut |_| ());
+        assert!(matches!(second.err().unwrap(), OpenError::InUse));
+        committer.end();
+        assert!(Log::open(disk, &mut |_| ()).is_ok());
+    }
+
+    /// Gives batches until it is told to stop.
+    struct Endless(std::sync::mpsc::Sender<bool>);
+
+    impl Fold for Endless {
+        fn take(&mut self, _: &[u8]) {}
+
+        fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+            let _ = self.0.send(true);
+            let ended = loop {
+                if let Err(error) = each(&[1]) {
+                    break error;
+                }
+                std::thread::yield_now();
+            };
+            let _ = self.0.send(false);
+            Err(ended)
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_a_snapshot_that_stops_at_its_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Folder::open(folder.path()).unwrap());
+        let (log, _) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        let options = Options {
+            fold_bytes: 1,
+            ..Options::default()
+        };
+        let (running, steps) = channel();
+        let running = Mutex::new(running);
+        let make = move || -> Box<dyn Fold> { Box::new(Endless(running.lock().clone())) };
+        let committer = Committer::start(log, disk, options, make, |_| ()).unwrap();
+        committer.commit(Batch::records(vec![1]), |_| ());
+        assert!(steps.recv().unwrap());
+        committer.end();
+        assert_eq!(steps.try_recv(), Ok(false), "it has ended before");
+    }
+
+    #[test]
+    fn the_owner_is_told_when_a_snapshot_cannot_be_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Folder::open(folder.path()).unwrap());
+        let (log, _) = Log::open(Arc::clone(&disk), &mut |_| ()).unwrap();
+        let options = Options {
+            fold_bytes: 1,
+            ..Options::default()
+        };
+        let (told, troubles) = channel();
+        let told = Mutex::new(told);
+        let tell = move |trouble| drop(told.lock().send(trouble));
+        let committer = Committer::start(log, disk, options, || Box::new(Nothing), tell).unwrap();
+        committer.commit(Batch::records(vec![1]), |_| ());
+        let trouble = troubles.recv().unwrap();
+        assert!(
+            matches!(&trouble, Trouble::Fold(error) if error.to_string().contains("it cannot be made")),
+            "{trouble:?}"
+        );
     }
 }

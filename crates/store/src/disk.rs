@@ -1,13 +1,21 @@
 //! What the log's files lie on.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A folder of files that only grow.
 pub trait Disk: Send + Sync + 'static {
     /// A file that is being written.
     type File: DiskFile;
+    /// While it is there, nobody else opens the log.
+    type Lock: Send;
+
+    /// Takes the folder for one log alone.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another one has it, else of the system.
+    fn lock(&self) -> io::Result<Self::Lock>;
 
     /// The names of all files.
     ///
@@ -15,11 +23,17 @@ pub trait Disk: Send + Sync + 'static {
     /// Of the system.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Reads a file from its beginning.
+    /// Reads a file from byte `from` on.
     ///
     /// # Errors
     /// Of the system.
-    fn read(&self, name: &str) -> io::Result<Box<dyn Read>>;
+    fn read(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>>;
+
+    /// The size of a file.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn length(&self, name: &str) -> io::Result<u64>;
 
     /// Makes a new, empty file; one of that name is replaced.
     ///
@@ -78,13 +92,7 @@ impl Folder {
     /// When it cannot be made.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
-        if !path.is_dir() {
-            let mut builder = fs::DirBuilder::new();
-            builder.recursive(true);
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            builder.create(&path)?;
-        }
+        make(&path, &mut |parent| File::open(parent)?.sync_all())?;
         Ok(Self(path))
     }
 
@@ -94,8 +102,43 @@ impl Folder {
     }
 }
 
+/// Makes a folder and what is missing above it. The name of each is made durable by `sync` in the folder that it stands in.
+fn make(path: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    };
+    make(parent, sync)?;
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync(parent)
+}
+
 impl Disk for Folder {
     type File = File;
+    type Lock = File;
+
+    fn lock(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(self.0.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -107,8 +150,16 @@ impl Disk for Folder {
         Ok(names)
     }
 
-    fn read(&self, name: &str) -> io::Result<Box<dyn Read>> {
-        Ok(Box::new(File::open(self.0.join(name))?))
+    fn read(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
+        let mut file = File::open(self.0.join(name))?;
+        if from > 0 {
+            file.seek(SeekFrom::Start(from))?;
+        }
+        Ok(Box::new(file))
+    }
+
+    fn length(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.0.join(name))?.len())
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
@@ -148,5 +199,24 @@ impl DiskFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_folder_is_made_durable_in_each_folder_above_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data/store");
+        let mut synced = Vec::new();
+        make(&path, &mut |parent| {
+            synced.push(parent.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(synced, [root.path().to_owned(), root.path().join("data")]);
+        assert!(path.is_dir());
     }
 }

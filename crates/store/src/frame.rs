@@ -19,20 +19,33 @@ pub(crate) struct Frame {
     pub(crate) batch: Vec<u8>,
 }
 
-pub(crate) fn write(number: u64, synced: u64, batch: &[u8], out: &mut Vec<u8>) {
-    let length = u32::try_from(batch.len()).expect("batches are bounded");
+/// No frame has a higher number: a log would have to be written for thousands of years.
+const MOST_NUMBER: u64 = 1 << 56;
+
+/// Writes a frame whose batch is what `fill` appends. `salt` is of the file: bytes that were a frame elsewhere, or that a
+/// publisher made to look like one, are none here.
+pub(crate) fn write(
+    number: u64,
+    synced: u64,
+    salt: u32,
+    out: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
-    out.extend_from_slice(&MARK);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&number.to_le_bytes());
-    out.extend_from_slice(&synced.to_le_bytes());
-    let checksum = checksum(&out[start..], batch);
-    out.extend_from_slice(&checksum.to_le_bytes());
-    out.extend_from_slice(batch);
+    out.resize(start + HEAD_BYTES, 0);
+    fill(out);
+    let frame = &mut out[start..];
+    let length = u32::try_from(frame.len() - HEAD_BYTES).expect("batches are bounded");
+    frame[..4].copy_from_slice(&MARK);
+    frame[4..8].copy_from_slice(&length.to_le_bytes());
+    frame[8..16].copy_from_slice(&number.to_le_bytes());
+    frame[16..24].copy_from_slice(&synced.to_le_bytes());
+    let checksum = checksum(salt, &frame[..24], &frame[HEAD_BYTES..]);
+    frame[24..28].copy_from_slice(&checksum.to_le_bytes());
 }
 
-fn checksum(head: &[u8], batch: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+fn checksum(salt: u32, head: &[u8], batch: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(salt);
     hasher.update(head);
     hasher.update(batch);
     hasher.finalize()
@@ -52,6 +65,7 @@ pub(crate) enum Found {
 /// Reads frames one after another, and goes on behind what is none.
 pub(crate) struct Frames<R> {
     from: R,
+    salt: u32,
     /// Bytes that were read and not used yet.
     ahead: Vec<u8>,
     used: usize,
@@ -59,9 +73,10 @@ pub(crate) struct Frames<R> {
 }
 
 impl<R: Read> Frames<R> {
-    pub(crate) fn new(from: R) -> Self {
+    pub(crate) fn new(from: R, salt: u32) -> Self {
         Self {
             from,
+            salt,
             ahead: Vec::new(),
             used: 0,
             ended: false,
@@ -138,17 +153,22 @@ impl<R: Read> Frames<R> {
         if mark != MARK || length > MOST_BYTES {
             return Ok(None);
         }
+        let salt = self.salt;
         let whole = self.peek(HEAD_BYTES + length)?;
         let Some(batch) = whole.get(HEAD_BYTES..HEAD_BYTES + length) else {
             return Ok(None);
         };
-        if checksum(&head[..HEAD_BYTES - 4], batch).to_le_bytes() != sum {
+        if checksum(salt, &head[..HEAD_BYTES - 4], batch).to_le_bytes() != sum {
             return Ok(None);
         }
         let number_of = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+        let (number, synced) = (number_of(number), number_of(synced));
+        if number > MOST_NUMBER || synced > number {
+            return Ok(None);
+        }
         Ok(Some(Frame {
-            number: number_of(number),
-            synced: number_of(synced),
+            number,
+            synced,
             batch: batch.to_vec(),
         }))
     }
@@ -158,8 +178,16 @@ impl<R: Read> Frames<R> {
 mod tests {
     use super::*;
 
+    const SALT: u32 = 77;
+
+    fn write(number: u64, synced: u64, batch: &[u8], out: &mut Vec<u8>) {
+        super::write(number, synced, SALT, out, |out| {
+            out.extend_from_slice(batch)
+        });
+    }
+
     fn read(mut bytes: &[u8]) -> Vec<Result<(u64, Vec<u8>), u64>> {
-        let mut frames = Frames::new(&mut bytes);
+        let mut frames = Frames::new(&mut bytes, SALT);
         let mut found = Vec::new();
         loop {
             match frames.next().unwrap() {
@@ -214,6 +242,28 @@ mod tests {
             let found = read(&bytes[..length]);
             let whole = found.iter().flatten().count();
             assert_eq!(whole, usize::from(length >= first), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_file_inside_a_batch_is_no_frame_behind_a_hole() {
+        let mut inner = Vec::new();
+        super::write(7, 6, SALT + 1, &mut inner, |out| {
+            out.extend_from_slice(b"forged")
+        });
+        let mut bytes = Vec::new();
+        write(1, 0, &inner, &mut bytes);
+        bytes[5] ^= 1;
+        let all = bytes.len() as u64;
+        assert_eq!(read(&bytes), [Err(all)]);
+    }
+
+    #[test]
+    fn numbers_that_no_log_can_reach_are_refused() {
+        for (number, synced) in [(u64::MAX, 0), (MOST_NUMBER + 1, 0), (5, u64::MAX), (5, 6)] {
+            let mut bytes = Vec::new();
+            write(number, synced, b"batch", &mut bytes);
+            assert!(read(&bytes)[0].is_err(), "{number}, {synced}");
         }
     }
 }

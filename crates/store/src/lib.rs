@@ -5,15 +5,22 @@
 //! frames, and a snapshot that stands for the segments before it. [`Disk`] is what the files lie on, so that tests can
 //! lose power at any moment.
 //!
+//! A batch has records, which are all given when the log is opened, and rows, which stand in [`Queue`]s on the disk until
+//! somebody has read and settled them.
+//!
 //! Never here: what a batch means, tokio.
 
+mod body;
 mod committer;
 mod disk;
 mod frame;
 mod log;
+mod queues;
 #[cfg(test)]
 mod unreliable;
 
-pub use committer::{Committer, Options, Outcome};
+pub use body::{Batch, QueueId};
+pub use committer::{Committer, Options, Outcome, Trouble};
 pub use disk::{Disk, DiskFile, Folder};
 pub use log::{Damage, Fold, Log, OpenError, Recovered};
+pub use queues::{Gap, Queue, Standing};

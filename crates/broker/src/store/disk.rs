@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use weir_store::{Committer, Folder, Log, Options};
+use weir_store::{Batch, Committer, Folder, Log, Options, Trouble};
 
 pub use weir_store::{Damage, Recovered};
 
@@ -63,7 +63,7 @@ impl Disk {
             sync: durability == Durability::Fsync,
             ..options
         };
-        let committer = Committer::start(log, folder, options, || Box::<Fold>::default())
+        let committer = Committer::start(log, folder, options, || Box::<Fold>::default(), tell)
             .map_err(StorageError::new)?;
         let disk = Self {
             committer,
@@ -88,7 +88,7 @@ impl Storage for Disk {
         let mut bytes = Vec::with_capacity(64 * batch.len());
         encode_batch(&batch, &mut bytes);
         let failing = Arc::clone(&self.failing);
-        self.committer.commit(bytes, move |outcome| match outcome {
+        self.committer.commit(Batch::records(bytes), move |outcome| match outcome {
             Ok(()) => {
                 if failing.load(Ordering::Relaxed) && failing.swap(false, Ordering::Relaxed) {
                     tracing::info!("the store can be written again");
@@ -113,6 +113,30 @@ impl Storage for Disk {
 
     fn flush(&self) {
         self.committer.end();
+    }
+}
+
+/// What the store has to say that nobody waits for.
+fn tell(trouble: Trouble) {
+    match trouble {
+        Trouble::Fold(error) => {
+            tracing::error!(%error, "no snapshot of the store can be made: its log grows until one can");
+        }
+        Trouble::Damage(damage) => tracing::error!(
+            code = "E1604",
+            file = damage.file,
+            at = damage.at,
+            bytes = damage.bytes,
+            copy = damage.copy,
+            "a file of the store is damaged"
+        ),
+        Trouble::Gap(gap) => tracing::error!(
+            code = "E1604",
+            queue = gap.queue,
+            from = gap.from,
+            to = gap.to,
+            "rows of a sink are lost in a damaged file of the store"
+        ),
     }
 }
 
