@@ -95,6 +95,7 @@ impl App {
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
             return Err(StartError::Config(first_load.problems().cloned().collect()));
         }
+        reloader.tell_what_waits_for_nobody();
         let mut builder = Broker::builder()
             .settings(config.broker_settings())
             .pipeline(Arc::clone(&pipeline))
@@ -324,6 +325,15 @@ fn storage(config: &Config, data_dir: &Path) -> Result<Option<Disk>, StartError>
             bytes = damage.bytes,
             copy = damage.copy,
             "a file of the store is damaged: what is sound is there, the rest is lost"
+        );
+    }
+    for gap in &recovered.gaps {
+        tracing::error!(
+            code = "E1604",
+            queue = gap.queue,
+            from = gap.from,
+            to = gap.to,
+            "rows of a sink are lost in a damaged file of the store"
         );
     }
     Ok(Some(disk))

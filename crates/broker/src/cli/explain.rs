@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use weir_rules::{Column, Decode};
+use weir_sinks::config::BufferKind;
 use weir_sinks::plan::{SinkPlan, Target, WhenFull};
 
 use super::{Common, Exit, out_json, out_line, print_problems, say};

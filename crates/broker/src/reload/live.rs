@@ -247,6 +247,30 @@ impl Reloader {
         self.storage.as_ref()?.rows(&queue_name(rule, sink))
     }
 
+    /// Names the rows of sinks that are in no file: of a rule that was removed or renamed while weir did not run. They stay
+    /// in the store, and go on when the rule is back.
+    pub fn tell_what_waits_for_nobody(&self) {
+        let Some(storage) = &self.storage else { return };
+        let state = self.state.lock();
+        let open = |name: &str| {
+            let mut sinks = state.sinks.keys();
+            sinks.any(|(rule, sink)| queue_name(rule, sink) == name)
+        };
+        for (name, standing) in storage.queues() {
+            if standing.rows == 0 || open(&name) {
+                continue;
+            }
+            let (rule, sink) = name.split_once('\n').unwrap_or((&name, ""));
+            tracing::warn!(
+                rule,
+                sink,
+                rows = standing.rows,
+                bytes = standing.bytes,
+                "rows wait in the store for a sink that is in no rule file; they go out when it is back"
+            );
+        }
+    }
+
     /// Every open sink with its type; those that drain are still open.
     pub fn open_sinks(&self) -> Vec<(&'static str, SinkHandle)> {
         let state = self.state.lock();

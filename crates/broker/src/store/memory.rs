@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use weir_sinks::{MemoryRows, RowLog};
+use weir_sinks::{MemoryRows, RowLog, Standing};
 
 use super::{Done, Durability, Persist, State, Storage, StorageError};
 
@@ -77,6 +77,14 @@ impl Storage for Memory {
         let log = rows.queues.entry(id);
         let log = log.or_insert_with(|| Arc::new(MemoryRows::new(id, epoch.max(1))));
         Some(Arc::<MemoryRows>::clone(log))
+    }
+
+    fn queues(&self) -> Vec<(String, Standing)> {
+        let rows = self.rows.lock();
+        let names = rows.names.iter();
+        names
+            .filter_map(|(name, id)| Some((name.clone(), rows.queues.get(id)?.standing())))
+            .collect()
     }
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {

@@ -13,7 +13,7 @@ mod ticket;
 use std::sync::Arc;
 
 use thiserror::Error;
-use weir_sinks::{Claim, RowLog};
+use weir_sinks::{Claim, RowLog, Standing};
 
 use crate::hooks::{Hook, Panics};
 
@@ -92,6 +92,11 @@ pub trait Storage: Send + Sync + 'static {
         None
     }
 
+    /// Every queue of rows by its name, those of sinks that are no more, too.
+    fn queues(&self) -> Vec<(String, Standing)> {
+        Vec::new()
+    }
+
     /// Called when a broker stops, after the last batch: what is still on its way may be brought to its place.
     fn flush(&self) {}
 }
@@ -111,6 +116,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
         (**self).rows(name)
+    }
+
+    fn queues(&self) -> Vec<(String, Standing)> {
+        (**self).queues()
     }
 
     fn flush(&self) {

@@ -343,6 +343,9 @@ impl Queue {
             return Ok(Vec::new());
         }
         let mut batch = Vec::with_capacity(rows.len());
+        if rows.first().is_none_or(|first| first.seq > from) {
+            self.note_lost(&mut state, log);
+        }
         if rows.is_empty() {
             // What had these numbers is lost, as the store has said.
             state.stored.next = state.stored.next.max(tail + 1);
@@ -375,6 +378,22 @@ impl Queue {
         )]
         state.counters.batch_rows.observe(batch.len() as f64);
         Ok(batch)
+    }
+
+    /// Rows that were found to be damaged are counted. Looked at from here, so that nothing is missed: whatever was told to
+    /// be kept is in the log already.
+    fn note_lost(&self, state: &mut State, log: &Arc<dyn RowLog>) {
+        let held = state.rows().saturating_sub(state.stored.committing);
+        let standing = log.standing();
+        let lost = held.saturating_sub(usize::try_from(standing.rows).unwrap_or(usize::MAX));
+        // Rows between those under delivery may be done, which the log does not know.
+        if lost == 0 || !state.inflight.is_empty() {
+            return;
+        }
+        let there = usize::try_from(standing.bytes).unwrap_or(usize::MAX);
+        let held = state.bytes.saturating_sub(state.stored.committing_bytes);
+        state.withdraw(lost, held.saturating_sub(there));
+        state.drop_rows(lost, "damaged");
     }
 
     /// Tells the log how far it is settled.
