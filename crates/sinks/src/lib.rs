@@ -109,6 +109,8 @@ pub struct Batch<'a> {
     pub sink: &'a str,
     /// The life of the queue that numbered the rows. Sequence numbers of two epochs cannot be compared.
     pub epoch: u64,
+    /// Rows up to this number may have been delivered by an earlier attempt, or an earlier life of the process.
+    pub given_to: u64,
     /// The rows; never empty, sequence numbers rising.
     pub records: &'a [Record],
 }

@@ -56,12 +56,15 @@ pub(crate) struct Worker {
     repeated: u64,
     /// How many rows were parked.
     parked: u64,
+    /// The highest number that was given to any sink, in this life or an earlier one.
+    given_to: u64,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, delivery: Delivery) -> Self {
         let schedule = Schedule::new(delivery.retry.initial, delivery.retry.max, shared.epoch);
         Self {
+            given_to: shared.queue.recovered_to(),
             shared,
             delivery,
             schedule,
@@ -109,8 +112,10 @@ impl Worker {
                     rule: &self.shared.rule,
                     sink: &self.shared.sink,
                     epoch: self.shared.epoch,
+                    given_to: self.given_to,
                     records: &batch,
                 };
+                self.given_to = self.given_to.max(batch.last_seq());
                 deliver_or_catch(&mut *self.delivery.sink, &batch).await
             };
             attempts = attempts.saturating_add(1);
