@@ -5,6 +5,7 @@
 mod database;
 mod far_sides;
 mod killed;
+mod rows;
 
 /// The binary under test.
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");

@@ -105,7 +105,9 @@ impl Far {
     }
 
     async fn numbers(&self) -> Vec<u64> {
-        let rows = self.run("SELECT CAST(n AS text) AS v FROM t ORDER BY t.n").await;
+        let rows = self
+            .run("SELECT CAST(n AS text) AS v FROM t ORDER BY t.n")
+            .await;
         rows.iter().map(|row| row.parse().unwrap()).collect()
     }
 }
