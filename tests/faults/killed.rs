@@ -13,11 +13,11 @@ use weir_test_support::{Site, Subscriber, Weir, mosquitto_pub, wait_until};
 use crate::WEIR;
 
 /// A client of MQTT 3.1.1 that says exactly what it is told to.
-struct Client(TcpStream);
+pub(crate) struct Client(TcpStream);
 
 impl Client {
     /// Connects with a session that outlives the connection.
-    async fn connect(weir: &Weir, id: &str) -> Self {
+    pub(crate) async fn connect(weir: &Weir, id: &str) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", weir.mqtt_port()))
             .await
             .expect("weir listens");
@@ -46,7 +46,7 @@ impl Client {
     }
 
     /// PUBLISH with this first byte; gives the acknowledgement, if one comes.
-    async fn publish(&mut self, first: u8, id: u16, payload: &str) -> Option<[u8; 4]> {
+    pub(crate) async fn publish(&mut self, first: u8, id: u16, payload: &str) -> Option<[u8; 4]> {
         let mut packet = b"\x00\x01t".to_vec();
         packet.extend_from_slice(&id.to_be_bytes());
         packet.extend_from_slice(payload.as_bytes());

@@ -6,6 +6,7 @@ mod database;
 mod far_sides;
 mod full_disk;
 mod killed;
+mod rows;
 
 /// The binary under test.
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");

@@ -21,7 +21,7 @@ use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
 use crate::reload::{AccessFiles, Certificates, Project, ReloadReport, Reloader};
-use crate::store::{Disk, Durability};
+use crate::store::{Disk, Done, Durability, Persist, Storage, StorageError};
 
 /// How long clients and sinks get to finish at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -55,6 +55,7 @@ pub struct App {
     pub first_load: ReloadReport,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    store: Option<Arc<Disk>>,
     /// Held as long as the broker runs: two brokers on one data folder would mix their dead letters.
     _lock: File,
 }
@@ -76,11 +77,13 @@ impl App {
             &config.node(),
             time_zone(&config.rules.timezone)?,
         )));
+        let store = storage(config, &data_dir)?.map(Arc::new);
         let reloader = Arc::new(Reloader::new(
             project,
             config,
             &data_dir,
             Arc::clone(&pipeline),
+            store.clone().map(|store| store as Arc<dyn Storage>),
         ));
         let certificates: Vec<_> = doors
             .iter()
@@ -92,6 +95,7 @@ impl App {
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {
             return Err(StartError::Config(first_load.problems().cloned().collect()));
         }
+        reloader.tell_what_waits_for_nobody();
         let mut builder = Broker::builder()
             .settings(config.broker_settings())
             .pipeline(Arc::clone(&pipeline))
@@ -101,8 +105,8 @@ impl App {
         if let Some(scram) = access.scram {
             builder = builder.mechanism(scram);
         }
-        if let Some(storage) = storage(config, &data_dir)? {
-            builder = builder.storage(storage);
+        if let Some(store) = &store {
+            builder = builder.storage(StaysOpen(Arc::clone(store)));
         }
         let broker = builder
             .start()
@@ -157,6 +161,7 @@ impl App {
             first_load,
             stop,
             tasks,
+            store,
             _lock: lock,
         })
     }
@@ -169,6 +174,10 @@ impl App {
         let _ = self.stop.send(true);
         self.broker.stop(GRACE).await;
         let left = self.reloader.close(GRACE).await;
+        // Last: how far the sinks have come is written, too.
+        if let Some(store) = &self.store {
+            store.flush();
+        }
         // A request that never ends must not keep the process.
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(Duration::from_secs(1), ended)
@@ -178,6 +187,23 @@ impl App {
             self.tasks.abort_all();
         }
         left
+    }
+}
+
+/// The store of a broker whose sinks go on when the clients are gone: it is flushed behind them.
+struct StaysOpen(Arc<Disk>);
+
+impl Storage for StaysOpen {
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+
+    fn commit(&self, batch: Vec<Persist>, done: Done) {
+        self.0.commit(batch, done);
+    }
+
+    fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
+        self.0.load(each)
     }
 }
 
@@ -306,6 +332,15 @@ fn storage(config: &Config, data_dir: &Path) -> Result<Option<Disk>, StartError>
             bytes = damage.bytes,
             copy = damage.copy,
             "a file of the store is damaged: what is sound is there, the rest is lost"
+        );
+    }
+    for gap in &recovered.gaps {
+        tracing::error!(
+            code = "E1604",
+            queue = gap.queue,
+            from = gap.from,
+            to = gap.to,
+            "rows of a sink are lost in a damaged file of the store"
         );
     }
     Ok(Some(disk))

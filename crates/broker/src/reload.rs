@@ -28,6 +28,7 @@ use crate::pipeline::counters::RuleCounters;
 use crate::problem::Problem;
 use crate::project::check::{Checked, FileReport, Verdict, check};
 use crate::project::files::{FileId, Files, Folders, LastGood, Scanned, write_whole};
+use crate::store::Storage;
 
 /// Where a project's files come from.
 pub enum Project {
@@ -46,6 +47,8 @@ pub struct Reloader {
     max_rules: usize,
     data_dir: PathBuf,
     store_id: String,
+    /// Where durable sinks keep their rows.
+    storage: Option<Arc<dyn Storage>>,
     pipeline: Arc<Pipeline>,
     companions: Mutex<Vec<Arc<dyn Companion>>>,
     /// One reload at a time; looked at by readers without waiting for one.
@@ -87,6 +90,7 @@ impl Reloader {
         config: &Config,
         data_dir: &Path,
         pipeline: Arc<Pipeline>,
+        storage: Option<Arc<dyn Storage>>,
     ) -> Self {
         // Built-in files are always good; keeping copies of them would say nothing.
         let last_good = matches!(project, Project::Folders(_)).then(|| LastGood::below(data_dir));
@@ -98,6 +102,7 @@ impl Reloader {
             max_rules: config.rules.max_rules,
             data_dir: data_dir.to_path_buf(),
             store_id: store_id(data_dir),
+            storage,
             pipeline,
             companions: Mutex::default(),
             state: Mutex::default(),

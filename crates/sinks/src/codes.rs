@@ -51,6 +51,10 @@ codes! {
     COLUMN_MISSING = "E3203", "The row lacks a column and `missing = \"reject\"` is set", "Select the field in the rule.";
     SCHEMA = "E3204", "Table, column or permission is missing at the database",
         "The sink waits and loses nothing: create what is missing or correct the sink; `create_table = \"if_missing\"` makes the table.";
+    POSITION_AHEAD = "E3205", "The database has rows of this sink that the store knows nothing of",
+        "Was data_dir put back from a backup? Nothing needs to be done: rows go on, and none is skipped.";
+    POSITION_BEHIND = "E3206", "The database lacks rows of this sink that it had confirmed",
+        "Was the database put back from a backup? Write the rows again, or accept the gap with the statement of the message.";
     TOO_MANY_HOPS = "E3301", "A message was republished too often", "Two rules feed each other; change a topic or raise `max_hops`.";
     UNREACHABLE = "E3401", "The far side cannot be reached", "Check address, network and that the service runs; weir keeps trying.";
     LOGIN = "E3402", "The far side refuses the login", "Check user and password; weir keeps trying.";

@@ -1,8 +1,13 @@
 //! Rows that cannot be delivered, kept with the reason: one JSON line each in
 //! `data_dir/dead_letters/<rule>/<sink>.ndjson`.
+//!
+//! A durable queue may give a row again whose letter was written just before a crash: such a row is recognised by its
+//! number and has one letter all the same.
 
-use std::io::Write as _;
+use std::collections::HashSet;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use weir_rules::value::Value;
 
@@ -18,7 +23,14 @@ pub(crate) struct DeadLetters {
     rule: String,
     sink: String,
     epoch: u64,
+    /// Rows with numbers up to this may have been parked by an earlier life.
+    recovered_to: u64,
+    /// The numbers that have a letter; read with the first letter.
+    known: Arc<OnceLock<HashSet<u64>>>,
 }
+
+/// So much of the end of a file is looked through: more than one batch of letters, which is what a crash can repeat.
+const LOOK_BACK: u64 = 64 << 20;
 
 /// A row and why it is here.
 #[derive(Clone, Debug)]
@@ -56,23 +68,33 @@ fn file_name(part: &str) -> String {
 }
 
 impl DeadLetters {
-    pub(crate) fn new(data_dir: &Path, rule: &str, sink: &str, epoch: u64) -> Self {
+    pub(crate) fn new(
+        data_dir: &Path,
+        rule: &str,
+        sink: &str,
+        epoch: u64,
+        recovered_to: u64,
+    ) -> Self {
         Self {
             path: path(data_dir, rule, sink),
             rule: rule.to_owned(),
             sink: sink.to_owned(),
             epoch,
+            recovered_to,
+            known: Arc::default(),
         }
     }
 
     /// Appends letters and puts them on stable storage.
     pub(crate) async fn append(&self, letters: &[Letter]) -> Result<(), SinkError> {
-        let mut text = Vec::new();
+        let mut lines = Vec::with_capacity(letters.len());
         for letter in letters {
-            self.write_line(letter, &mut text);
+            let mut line = Vec::new();
+            self.write_line(letter, &mut line);
+            lines.push((letter.record.seq, line));
         }
-        let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || append(&path, &text)).await;
+        let this = self.clone();
+        let written = tokio::task::spawn_blocking(move || this.append_new(lines)).await;
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(SinkError::new(
@@ -84,6 +106,24 @@ impl DeadLetters {
                 SinkError::new(codes::FILE, "the dead letters cannot be written").caused_by(&error),
             ),
         }
+    }
+
+    /// Appends the lines of rows that have none yet.
+    fn append_new(&self, lines: Vec<(u64, Vec<u8>)>) -> std::io::Result<()> {
+        let may_be_known = lines.iter().any(|(seq, _)| *seq <= self.recovered_to);
+        if may_be_known && self.known.get().is_none() {
+            let known = known(&self.path, self.epoch)?;
+            // Somebody else may have read the same.
+            let _ = self.known.set(known);
+        }
+        let known = self.known.get().filter(|_| may_be_known);
+        let is_new = |seq: &u64| known.is_none_or(|known| !known.contains(seq));
+        let new = lines.into_iter().filter(|(seq, _)| is_new(seq));
+        let text: Vec<u8> = new.flat_map(|(_, line)| line).collect();
+        if text.is_empty() {
+            return Ok(());
+        }
+        append(&self.path, &text)
     }
 
     fn write_line(&self, letter: &Letter, out: &mut Vec<u8>) {
@@ -112,6 +152,41 @@ impl DeadLetters {
 /// A row that is not even JSON (bytes that are no text) is kept readable rather than lost.
 fn text(value: &Value) -> serde_json::Value {
     json_value(value).unwrap_or_else(|_| serde_json::Value::String(format!("{value:?}")))
+}
+
+/// The numbers of an epoch's rows that have a letter in the file. A line that a crash has torn is cut off.
+fn known(path: &Path, epoch: u64) -> std::io::Result<HashSet<u64>> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        epoch: u64,
+        seq: u64,
+    }
+    let open = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path);
+    let mut file = match open {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        other => other?,
+    };
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(LOOK_BACK);
+    file.seek(SeekFrom::Start(from))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let whole = text
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    if whole < text.len() {
+        file.set_len(from + whole as u64)?;
+    }
+    let lines = text[..whole].split(|byte| *byte == b'\n');
+    let lines = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+    Ok(lines
+        .filter(|line| line.epoch == epoch)
+        .map(|line| line.seq)
+        .collect())
 }
 
 fn append(path: &Path, text: &[u8]) -> std::io::Result<()> {

@@ -34,8 +34,9 @@ pub(crate) trait Write: Send {
 
 /// Writes `records` in order, halving what is refused until the rows at fault stand alone.
 ///
-/// A failure that is worth a retry ends it: what was not written yet has to be given again. A range is only ever
-/// written after everything before it was settled, so order is kept.
+/// A failure that is worth a retry ends it: what was not written yet has to be given again. So does a row that is
+/// refused: it has to be parked before a later row moves the far side's position past it, or a crash in between would
+/// lose it. A range is only ever written after everything before it was settled, so order is kept.
 pub(crate) async fn write_halving(writer: &mut dyn Write, records: &[Record]) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(records.len());
     // Ranges still to write, the next one last.
@@ -49,7 +50,9 @@ pub(crate) async fn write_halving(writer: &mut dyn Write, records: &[Record]) ->
                 return outcomes;
             }
             Err(WriteError::Refused(error)) if range.len() <= 1 => {
-                outcomes.push(Outcome::Rejected { error })
+                outcomes.push(Outcome::Rejected { error });
+                outcomes.resize(records.len(), Outcome::Untried);
+                return outcomes;
             }
             Err(WriteError::Refused(_)) => {
                 let middle = range.start + range.len() / 2;
@@ -61,7 +64,7 @@ pub(crate) async fn write_halving(writer: &mut dyn Write, records: &[Record]) ->
     outcomes
 }
 
-/// As [`write_halving`], without the rows that are refused already: `refused` has one entry per record.
+/// As [`write_halving`], but rows that are refused already are parked first: `refused` has one entry per record.
 pub(crate) async fn write_halving_others(
     writer: &mut dyn Write,
     records: &[Record],
@@ -70,16 +73,9 @@ pub(crate) async fn write_halving_others(
     if refused.iter().all(Option::is_none) {
         return write_halving(writer, records).await;
     }
-    let others: Vec<_> = records
-        .iter()
-        .zip(&refused)
-        .filter(|(_, refused)| refused.is_none())
-        .map(|(record, _)| record.clone())
-        .collect();
-    let mut written = write_halving(writer, &others).await.into_iter();
-    let outcomes = refused.into_iter().filter_map(|refused| match refused {
-        Some(error) => Some(Outcome::Rejected { error }),
-        None => written.next(),
+    let outcomes = refused.into_iter().map(|refused| match refused {
+        Some(error) => Outcome::Rejected { error },
+        None => Outcome::Untried,
     });
     outcomes.collect()
 }
@@ -138,15 +134,23 @@ mod tests {
             written: vec![],
             calls: 0,
         };
-        let outcomes = write_halving(&mut writer, &records(500)).await;
-        assert_eq!(outcomes.len(), 500);
-        let rejected: Vec<_> = outcomes
-            .iter()
-            .enumerate()
-            .filter(|(_, o)| matches!(o, Outcome::Rejected { .. }))
-            .map(|(i, _)| i)
-            .collect();
-        assert_eq!(rejected, [2, 499]);
+        let (mut left, mut rejected) = (records(500), Vec::new());
+        while !left.is_empty() {
+            let outcomes = write_halving(&mut writer, &left).await;
+            assert_eq!(outcomes.len(), left.len());
+            let both: Vec<_> = std::mem::take(&mut left)
+                .into_iter()
+                .zip(outcomes)
+                .collect();
+            for (record, outcome) in both {
+                match outcome {
+                    Outcome::Delivered => {}
+                    Outcome::Rejected { .. } => rejected.push(record.seq),
+                    _ => left.push(record),
+                }
+            }
+        }
+        assert_eq!(rejected, [3, 500]);
         assert_eq!(
             writer.written,
             (1..=500)
@@ -166,9 +170,12 @@ mod tests {
         };
         let outcomes = write_halving(&mut writer, &records(8)).await;
         assert!(matches!(outcomes[0], Outcome::Rejected { .. }));
-        assert!(matches!(outcomes[1], Outcome::Delivered));
-        // 5..=8 is refused by nobody; it is written as a whole.
+        assert!(outcomes[1..].iter().all(|o| matches!(o, Outcome::Untried)));
         assert_eq!(outcomes.len(), 8);
+        assert!(
+            writer.written.is_empty(),
+            "nothing goes past a row that is not parked yet"
+        );
         let mut writer = Picky {
             bad: vec![6],
             fail_at: Some(5),

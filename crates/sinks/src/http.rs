@@ -89,7 +89,10 @@ impl Sink for HttpSink {
                 first: at,
             };
             let written = write_halving(&mut call, &batch.records[at..end]).await;
-            let failed = matches!(written.last(), Some(Outcome::Retry { .. }));
+            let failed = matches!(
+                written.last(),
+                Some(Outcome::Retry { .. } | Outcome::Untried)
+            );
             outcomes.extend(written);
             at = end;
             if failed {

@@ -1,7 +1,8 @@
 //! Delivery: rows of rules in, outcomes out.
 //!
-//! A sink is a bounded queue and a worker that takes batches from it, renders them with the sink's current
-//! configuration, and settles every row: delivered, dropped, or parked in the dead letters with a reason.
+//! A sink is a bounded queue, in memory or in the broker's store, and a worker that takes batches from it, renders them
+//! with the sink's current configuration, and settles every row: delivered, dropped, or parked in the dead letters with a
+//! reason.
 //! Never here: MQTT sessions and packets of weir's own listeners, and the evaluation of rules.
 
 pub mod bridge;
@@ -21,8 +22,10 @@ mod own_tables;
 pub mod plan;
 mod postgres;
 mod queue;
+pub mod record;
 pub mod render;
 pub mod retry;
+mod row_log;
 #[cfg(feature = "schema")]
 mod schema;
 pub mod secret;
@@ -45,8 +48,9 @@ pub use crate::counters::{Histogram, LastError, SinkCounters, SinkState};
 pub use crate::error::{ConfigError, RenderError, SinkError};
 pub use crate::open::{Drained, SinkHandle, SinkSpec, open, open_with};
 pub use crate::plan::{SinkPlan, WhenFull};
-pub use crate::queue::{Full, Permit};
+pub use crate::queue::{Claim, Full, Owed, Permit};
 pub use crate::render::{Rendered, render};
+pub use crate::row_log::{MemoryRows, RowLog, Standing};
 pub use crate::secret::Secret;
 
 /// One row that a sink owes to its far side.
@@ -105,6 +109,8 @@ pub struct Batch<'a> {
     pub sink: &'a str,
     /// The life of the queue that numbered the rows. Sequence numbers of two epochs cannot be compared.
     pub epoch: u64,
+    /// Rows up to this number may have been delivered by an earlier attempt, or an earlier life of the process.
+    pub given_to: u64,
     /// The rows; never empty, sequence numbers rising.
     pub records: &'a [Record],
 }
@@ -139,6 +145,8 @@ pub enum Outcome {
         /// Why.
         error: SinkError,
     },
+    /// Nothing was done about it, since another row of the batch has to be parked first.
+    Untried,
 }
 
 /// A far side that takes batches.

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::Rng;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use weir_rules::value::{Text, Value};
 
+use crate::config::BufferKind;
 use crate::connector::Connector;
 use crate::console::{ConsoleOutput, ConsoleSink};
 use crate::counters::{LastError, SinkCounters, SinkState};
@@ -19,7 +21,8 @@ use crate::http::HttpSink;
 use crate::mqtt::MqttSink;
 use crate::plan::{SinkPlan, Target, WhenFull};
 use crate::postgres::PostgresSink;
-use crate::queue::{Full, Permit, Queue};
+use crate::queue::{Full, Owed, Permit, Queue};
+use crate::row_log::RowLog;
 use crate::sqlite::SqliteSink;
 use crate::worker::{Delivery, Shared, Status, Worker};
 use crate::{Sink, SinkError, codes, now_ms};
@@ -41,6 +44,8 @@ pub struct SinkSpec {
     pub store_id: String,
     /// Where console sinks write.
     pub console: ConsoleOutput,
+    /// Where rows wait when the plan keeps them on disk; without it they wait in memory all the same.
+    pub rows: Option<Arc<dyn RowLog>>,
 }
 
 /// One open sink; clones are the same sink.
@@ -48,6 +53,18 @@ pub struct SinkSpec {
 pub struct SinkHandle {
     shared: Arc<Shared>,
     worker: Arc<Mutex<Option<JoinHandle<()>>>>,
+    _shed: Arc<Shed>,
+}
+
+/// The task that makes room in a log; it ends with the last handle.
+struct Shed(Option<JoinHandle<()>>);
+
+impl Drop for Shed {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 /// How a drain ended.
@@ -55,14 +72,17 @@ pub struct SinkHandle {
 pub struct Drained {
     /// Rows that were not delivered in time and are in the dead letters now.
     pub dead_lettered: u64,
+    /// Rows that were not delivered in time and wait in the store for the next start.
+    pub kept: u64,
     /// Rows that could not even be written there.
     pub lost: u64,
 }
 
 /// Opens a sink and starts its worker on the current runtime. The far side need not be up.
 ///
-/// The queue lives in memory, so each opening starts a new epoch, drawn at random: the numbers of its rows start
-/// at 1 again, and positions that an earlier life left in the database do not hold them back.
+/// A queue in the store goes on with the rows, the numbers and the epoch of its earlier lives. One in memory starts a new
+/// epoch with each opening, drawn at random: the numbers of its rows start at 1 again, and positions that an earlier life
+/// left in the database do not hold them back.
 ///
 /// # Errors
 /// Only what no waiting can cure: a connector of another type, a TLS file that cannot be read.
@@ -83,24 +103,38 @@ pub fn open_with(spec: &SinkSpec, sink: Box<dyn Sink>) -> SinkHandle {
 }
 
 fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
-    let epoch = fresh_epoch();
+    let log = spec.rows.clone();
+    let log = log.filter(|_| spec.plan.buffer.kind == BufferKind::Disk);
+    let epoch = log.as_ref().map_or_else(fresh_epoch, |log| log.epoch());
+    let queue = Queue::new(spec.plan.buffer.clone(), log);
+    let recovered_to = queue.recovered_to();
+    let shed = queue
+        .is_durable()
+        .then(|| tokio::spawn(Arc::clone(&queue).shed()));
     let shared = Arc::new(Shared {
         rule: spec.rule_id.clone(),
         sink: spec.sink_id.clone(),
         epoch,
-        queue: Queue::new(spec.plan.buffer.clone()),
+        queue,
         status: Mutex::new(Status {
             state: SinkState::Starting,
             last_error: None,
         }),
         replacement: Mutex::new(None),
         nudge: Notify::new(),
-        dead_letters: DeadLetters::new(&spec.data_dir, &spec.rule_id, &spec.sink_id, epoch),
+        dead_letters: DeadLetters::new(
+            &spec.data_dir,
+            &spec.rule_id,
+            &spec.sink_id,
+            epoch,
+            recovered_to,
+        ),
     });
     let worker = tokio::spawn(Worker::new(Arc::clone(&shared), delivery).run());
     SinkHandle {
         shared,
         worker: Arc::new(Mutex::new(Some(worker))),
+        _shed: Arc::new(Shed(shed)),
     }
 }
 
@@ -226,7 +260,13 @@ impl SinkHandle {
         self.shared.queue.when_full()
     }
 
-    /// Room for what one message makes for this sink. Sizes come from [`crate::record_size`].
+    /// Whether rows wait in the store: then they are [claimed](Self::claim) and committed, else [pushed](Self::push).
+    pub fn is_durable(&self) -> bool {
+        self.shared.queue.is_durable()
+    }
+
+    /// Room for what one message makes for this sink. Sizes come from [`crate::record_size`]; of a durable sink they are
+    /// those of the [encoded](crate::record::encode) rows.
     ///
     /// # Errors
     /// Only a `block` queue is ever full; the others make room when a row is pushed.
@@ -246,6 +286,48 @@ impl SinkHandle {
         self.shared
             .queue
             .push(permit, message_id, client_id, row, now_ms);
+    }
+
+    /// Makes a reservation rows that are to be committed with the rest of what their message made; those that the policy
+    /// takes. `None` when it takes none of them, or when the sink is not durable.
+    pub fn claim(&self, permit: Permit, rows: Vec<Bytes>) -> Option<Owed> {
+        self.shared.queue.claim(permit, rows)
+    }
+
+    /// Whether this is the very same sink.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Nobody gives the sink rows any more: it ends when it has delivered what it has, however long that takes.
+    /// Resolves when it has ended, or was [revived](Self::revive).
+    pub async fn retire(&self) {
+        let queue = &self.shared.queue;
+        queue.retire();
+        loop {
+            self.emptied().await;
+            if queue.end_if_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Takes a retired sink into service again; false when it has ended already.
+    pub fn revive(&self) -> bool {
+        self.shared.queue.revive()
+    }
+
+    /// Resolves when nothing waits any more and nothing is under delivery.
+    async fn emptied(&self) {
+        let queue = &self.shared.queue;
+        loop {
+            // Notes what happens from here on.
+            let left = queue.left();
+            if queue.is_empty() {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// Counts rows for which there was no room and nobody who could wait (`QoS` 0).
@@ -281,6 +363,8 @@ impl SinkHandle {
     }
 
     /// Delivers what waits, for at most `within`; the rest goes to the dead letters. The sink has ended then.
+    ///
+    /// A durable sink whose far side does not answer ends at once, and what waits stays in the store.
     pub async fn drain(&self, within: Duration) -> Drained {
         self.shared.queue.close();
         // A worker that waits for its next attempt makes it now.
@@ -298,6 +382,7 @@ impl SinkHandle {
         if rest.is_empty() {
             return Drained {
                 dead_lettered: 0,
+                kept: self.counters().buffered_rows,
                 lost: 0,
             };
         }
@@ -333,6 +418,7 @@ impl SinkHandle {
                 self.shared.queue.dead_lettered(&rows);
                 Drained {
                     dead_lettered: rows.len() as u64,
+                    kept: 0,
                     lost: 0,
                 }
             }
@@ -350,6 +436,7 @@ impl SinkHandle {
                 });
                 Drained {
                     dead_lettered: 0,
+                    kept: 0,
                     lost: rows.len() as u64,
                 }
             }

@@ -11,7 +11,7 @@ use weir_rules::template::{SqlDialect, SqlTemplate, Template, UndefinedPolicy};
 
 use crate::bridge::preset::TopicOwner;
 use crate::config::connector::ConnectorConfig;
-use crate::config::{Auth, BatchFormat, FileFormat, Kind, StatusRange};
+use crate::config::{Auth, BatchFormat, BufferKind, FileFormat, Kind, StatusRange};
 use crate::table::TablePlan;
 
 /// A sink that can be rendered and opened.
@@ -51,6 +51,8 @@ pub struct BatchLimits {
 /// How much may wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BufferLimits {
+    /// Where rows wait.
+    pub kind: BufferKind,
     /// At most so many rows.
     pub max_rows: usize,
     /// At most so many bytes.

@@ -22,7 +22,7 @@ use crate::config::CreateTable;
 use crate::config::connector::PostgresConnector;
 use crate::error::ConfigError;
 use crate::halving::{Write, WriteError, write_halving_others};
-use crate::own_tables::{self, LANE, migration_error};
+use crate::own_tables::{self, Known, LANE, behind, migration_error, tell_ahead};
 use crate::plan::StatementPlan;
 use crate::render::statement_binds;
 use crate::table::{Cells, TablePlan};
@@ -164,6 +164,7 @@ pub(crate) struct PostgresSink {
     database: PostgresDatabase,
     target: Target,
     store_id: String,
+    known: Known,
 }
 
 enum Target {
@@ -183,6 +184,7 @@ impl PostgresSink {
             database,
             target: Target::Table { plan, types: None },
             store_id,
+            known: Known::default(),
         }
     }
 
@@ -198,6 +200,7 @@ impl PostgresSink {
                 prepared: None,
             },
             store_id,
+            known: Known::default(),
         }
     }
 }
@@ -210,6 +213,7 @@ impl Sink for PostgresSink {
             rule: batch.rule,
             sink_id: batch.sink,
             epoch: batch.epoch,
+            given_to: batch.given_to,
         };
         match call.foreign_fields(batch.records).await {
             Ok(refused) => write_halving_others(&mut call, batch.records, refused).await,
@@ -227,6 +231,7 @@ struct Call<'a> {
     rule: &'a str,
     sink_id: &'a str,
     epoch: u64,
+    given_to: u64,
 }
 
 #[async_trait]
@@ -344,12 +349,7 @@ impl Call<'_> {
         self.prepare(connection, records).await?;
         let begun = async { connection.begin().await.map_err(failed) };
         let mut transaction = within(limit, begun).await?;
-        let advanced = async {
-            self.advance(&mut transaction, records)
-                .await
-                .map_err(failed)
-        };
-        let left = within(limit, advanced).await?;
+        let left = within(limit, self.advance(&mut transaction, records)).await?;
         if !left.is_empty() {
             match &self.sink.target {
                 Target::Table {
@@ -369,7 +369,12 @@ impl Call<'_> {
                 }
             }
         }
-        within(limit, async { transaction.commit().await.map_err(failed) }).await
+        within(limit, async { transaction.commit().await.map_err(failed) }).await?;
+        let confirmed = records.last().map_or(0, |record| record.seq);
+        self.sink.known.confirmed = self.sink.known.confirmed.max(confirmed);
+        // Not earlier: what was rolled back has to be compared again.
+        self.sink.known.compared = true;
+        Ok(())
     }
 
     /// Learns the table's columns or the statement's parameters, outside the transaction.
@@ -412,15 +417,18 @@ impl Call<'_> {
 
     /// Moves the position past `records`; gives those that were not stored before.
     async fn advance<'r>(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         records: &'r [Record],
-    ) -> Result<&'r [Record], sqlx::Error> {
+    ) -> Result<&'r [Record], WriteError> {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             return Ok(records);
         };
-        let moved = self.guarded_update(connection, first.seq, last.seq).await?;
-        if moved {
+        if !self.sink.known.compared {
+            self.compare(connection).await.map_err(failed)?;
+        }
+        let moved = self.guarded_update(connection, first.seq, last.seq);
+        if moved.await.map_err(failed)? {
             return Ok(records);
         }
         // Some of it was stored by an attempt whose answer was lost. The row is locked from here on.
@@ -433,14 +441,45 @@ impl Call<'_> {
         .bind(self.sink_id)
         .bind(LANE)
         .fetch_one(&mut *connection)
-        .await?
-        .try_get::<i64, _>(0)?
+        .await
+        .and_then(|row| row.try_get::<i64, _>(0))
+        .map_err(failed)?
         .cast_unsigned();
+        if position < self.sink.known.confirmed {
+            let key = [self.sink.store_id.as_str(), self.rule, self.sink_id];
+            let error = behind(key, position, self.sink.known.confirmed);
+            return Err(WriteError::Retry { after: None, error });
+        }
         let left = &records[records.partition_point(|record| record.seq <= position)..];
         if let Some(first) = left.first() {
-            self.guarded_update(connection, first.seq, last.seq).await?;
+            let moved = self.guarded_update(connection, first.seq, last.seq);
+            moved.await.map_err(failed)?;
         }
         Ok(left)
+    }
+
+    /// A position that no row of this queue can have given starts over. Looked at once, before the first write: what is
+    /// there then was written by an earlier life.
+    async fn compare(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let ahead = sqlx::query(
+            "WITH ahead AS (SELECT position FROM weir_delivery_positions \
+             WHERE store_id = $1 AND rule_id = $2 AND sink_id = $3 AND lane = $4 AND epoch = $5 AND position > $6 FOR UPDATE) \
+             UPDATE weir_delivery_positions AS p SET position = $6 FROM ahead \
+             WHERE p.store_id = $1 AND p.rule_id = $2 AND p.sink_id = $3 AND p.lane = $4 RETURNING ahead.position",
+        )
+        .bind(&self.sink.store_id)
+        .bind(self.rule)
+        .bind(self.sink_id)
+        .bind(LANE)
+        .bind(self.epoch.cast_signed())
+        .bind(self.given_to.cast_signed())
+        .fetch_optional(connection)
+        .await?;
+        if let Some(row) = ahead {
+            let position = row.try_get::<i64, _>(0)?.cast_unsigned();
+            tell_ahead(self.rule, self.sink_id, position, self.given_to);
+        }
+        Ok(())
     }
 
     /// Sets the position to `last` unless it has reached `first` in this epoch.
@@ -454,7 +493,7 @@ impl Call<'_> {
             "INSERT INTO weir_delivery_positions AS p (store_id, rule_id, sink_id, lane, epoch, position) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (store_id, rule_id, sink_id, lane) \
              DO UPDATE SET epoch = EXCLUDED.epoch, position = EXCLUDED.position, updated_at = now() \
-             WHERE p.epoch <> EXCLUDED.epoch OR p.position < $7",
+             WHERE p.epoch <> EXCLUDED.epoch OR (p.position < $7 AND p.position >= $8)",
         )
         .bind(&self.sink.store_id)
         .bind(self.rule)
@@ -463,6 +502,7 @@ impl Call<'_> {
         .bind(self.epoch.cast_signed())
         .bind(last.cast_signed())
         .bind(first.cast_signed())
+        .bind(self.sink.known.confirmed.cast_signed())
         .execute(connection)
         .await?;
         Ok(done.rows_affected() == 1)

@@ -1,8 +1,10 @@
-//! The bounded queue of one sink, in memory.
+//! The bounded queue of one sink: in memory, or over a [`RowLog`] that outlives the process (`durable.rs`).
 //!
 //! Room is reserved before a message is routed and filled afterwards, so that a message is kept by all of its
 //! sinks or by none. Every row is, at any moment, in exactly one place: waiting, under delivery, or counted as
 //! delivered, dropped or dead-lettered; all of that changes under one lock.
+
+mod durable;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,12 +16,21 @@ use tokio::time::Instant;
 
 use crate::counters::{Histogram, ROWS, SinkCounters};
 use crate::plan::{BatchLimits, BufferLimits, WhenFull};
+use crate::row_log::RowLog;
 use crate::{Record, record_size};
 use weir_rules::value::{Text, Value};
+
+pub use durable::{Claim, Owed};
 
 /// The queue of one sink.
 #[derive(Debug)]
 pub(crate) struct Queue {
+    /// Where rows wait, when it is not here.
+    log: Option<Arc<dyn RowLog>>,
+    /// Held by whoever reads from the log, so that each row is taken once.
+    reading: tokio::sync::Mutex<()>,
+    /// More waits in the log than the limits allow.
+    crowded: Notify,
     state: Mutex<State>,
     /// Rows came, or the queue was closed.
     filled: Notify,
@@ -30,8 +41,11 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 struct State {
     limits: BufferLimits,
+    /// Rows that wait here: none where they wait in a log.
     waiting: VecDeque<Waiting>,
-    inflight: VecDeque<Record>,
+    inflight: VecDeque<InFlight>,
+    /// What waits elsewhere.
+    stored: Stored,
     /// Bytes of rows that wait or are under delivery.
     bytes: usize,
     /// Those of them that wait.
@@ -47,6 +61,8 @@ struct State {
     generation: u64,
     closed: bool,
     stopped: bool,
+    /// Nobody fills it any more: it ends when it is empty.
+    retired: bool,
     counters: SinkCounters,
 }
 
@@ -61,6 +77,28 @@ struct Wake {
 struct Waiting {
     record: Record,
     since: Instant,
+}
+
+/// A row under delivery.
+#[derive(Debug)]
+struct InFlight {
+    record: Record,
+    /// What it counts in the queue's books.
+    size: usize,
+}
+
+/// The rows of a queue that wait in its log.
+#[derive(Debug, Default)]
+struct Stored {
+    /// Rows that are on their way into the log, or in it and not taken yet.
+    rows: usize,
+    /// Those of them whose commit is not done.
+    committing: usize,
+    committing_bytes: usize,
+    /// The number of the next row to take.
+    next: u64,
+    /// Rows that a crash left over, taken or not, have numbers up to this.
+    recovered_to: u64,
 }
 
 /// Room in a queue, held for the rows of one message. What is not filled is given back when it is dropped.
@@ -111,12 +149,16 @@ impl Drop for Permit {
 
 impl State {
     fn rows(&self) -> usize {
-        self.waiting.len() + self.inflight.len()
+        self.rows_waiting() + self.inflight.len()
+    }
+
+    fn rows_waiting(&self) -> usize {
+        self.waiting.len() + self.stored.rows
     }
 
     /// Notes that a row found no room; true when that is news to a worker that waits for more rows.
     fn press(&mut self) -> bool {
-        let news = !self.pressed && !self.waiting.is_empty();
+        let news = !self.pressed && self.rows_waiting() > 0;
         self.pressed |= news;
         news
     }
@@ -124,6 +166,7 @@ impl State {
     fn fits(&self, rows: usize, bytes: usize) -> bool {
         self.rows() + self.reserved_rows + rows <= self.limits.max_rows
             && self.bytes + self.reserved_bytes + bytes <= self.limits.max_bytes
+            && self.may_commit(bytes)
     }
 
     /// Whether there would be room if nothing waited.
@@ -146,33 +189,38 @@ impl State {
     }
 
     /// Gives back the room of a row that has left.
-    fn leave(&mut self, record: &Record) {
-        self.bytes = self.bytes.saturating_sub(record.size_bytes());
+    fn leave(&mut self, size: usize) {
+        self.bytes = self.bytes.saturating_sub(size);
         self.generation += 1;
     }
 
     fn take_inflight(&mut self, seq: u64) -> Option<Record> {
         let index = self
             .inflight
-            .binary_search_by_key(&seq, |record| record.seq)
+            .binary_search_by_key(&seq, |row| row.record.seq)
             .ok()?;
-        let record = self.inflight.remove(index)?;
-        self.leave(&record);
-        Some(record)
+        let row = self.inflight.remove(index)?;
+        self.leave(row.size);
+        Some(row.record)
     }
 }
 
 impl Queue {
-    pub(crate) fn new(limits: BufferLimits) -> Arc<Self> {
+    /// An empty queue, or what an earlier life has left in `log`.
+    pub(crate) fn new(limits: BufferLimits, log: Option<Arc<dyn RowLog>>) -> Arc<Self> {
         let counters = SinkCounters {
             batch_rows: Histogram::new(ROWS),
             ..SinkCounters::default()
         };
-        Arc::new(Self {
+        let queue = Arc::new(Self {
+            log,
+            reading: tokio::sync::Mutex::default(),
+            crowded: Notify::new(),
             state: Mutex::new(State {
                 limits,
                 waiting: VecDeque::new(),
                 inflight: VecDeque::new(),
+                stored: Stored::default(),
                 bytes: 0,
                 waiting_bytes: 0,
                 pressed: false,
@@ -186,11 +234,14 @@ impl Queue {
                 generation: 0,
                 closed: false,
                 stopped: false,
+                retired: false,
                 counters,
             }),
             filled: Notify::new(),
             freed: Notify::new(),
-        })
+        });
+        queue.recover();
+        queue
     }
 
     pub(crate) fn set_limits(&self, limits: BufferLimits) {
@@ -199,6 +250,7 @@ impl Queue {
         state.generation += 1;
         drop(state);
         self.freed.notify_waiters();
+        self.crowded.notify_one();
         // What a full batch is depends on the limits.
         self.filled.notify_one();
     }
@@ -310,7 +362,7 @@ impl Queue {
                     let Some(oldest) = state.pop_waiting() else {
                         break;
                     };
-                    state.leave(&oldest);
+                    state.leave(oldest.size_bytes());
                     state.drop_row("queue_full");
                 }
                 true
@@ -333,6 +385,9 @@ impl Queue {
     /// Waits for the next batch; `None` when the queue is closed and empty. The rows stay in the queue's books as
     /// under delivery until they are settled. Whoever stops waiting leaves the queue as it was.
     pub(crate) async fn take_batch(&self, limits: &BatchLimits) -> Option<Vec<Record>> {
+        if let Some(log) = &self.log {
+            return self.take_stored(log, limits).await;
+        }
         loop {
             let wait = {
                 let mut state = self.state.lock();
@@ -368,7 +423,7 @@ impl Queue {
     fn batch_is_full(state: &State, limits: &BatchLimits) -> bool {
         // A buffer smaller than a batch never holds a whole one.
         state.pressed
-            || state.waiting.len() >= limits.max_rows.min(state.limits.max_rows)
+            || state.rows_waiting() >= limits.max_rows.min(state.limits.max_rows)
             || state.waiting_bytes >= limits.max_bytes.min(state.limits.max_bytes)
     }
 
@@ -384,7 +439,11 @@ impl Queue {
             }
             bytes += size;
             if let Some(record) = state.pop_waiting() {
-                state.inflight.push_back(record.clone());
+                let size = record.size_bytes();
+                state.inflight.push_back(InFlight {
+                    record: record.clone(),
+                    size,
+                });
                 batch.push(record);
             }
         }
@@ -411,7 +470,7 @@ impl Queue {
                 state.counters.end_to_end_seconds.observe(seconds);
             }
         }
-        drop(state);
+        self.settle(state);
         self.freed.notify_waiters();
     }
 
@@ -424,7 +483,7 @@ impl Queue {
                 *state.counters.dead_lettered_by.entry(code).or_default() += 1;
             }
         }
-        drop(state);
+        self.settle(state);
         self.freed.notify_waiters();
     }
 
@@ -448,15 +507,24 @@ impl Queue {
     }
 
     /// Ends the queue and hands over what was not settled, oldest first; those rows count as under delivery until
-    /// they are settled. Rows pushed later are dropped and counted.
+    /// they are settled. What is in a log stays there instead. Rows pushed later are dropped and counted.
     pub(crate) fn stop(&self) -> Vec<Record> {
         let mut state = self.state.lock();
         state.closed = true;
         state.stopped = true;
-        while let Some(record) = state.pop_waiting() {
-            state.inflight.push_back(record);
+        if self.log.is_some() {
+            state.stored.rows += state.inflight.len();
+            state.inflight.clear();
         }
-        let rest = state.inflight.iter().cloned().collect();
+        while let Some(record) = state.pop_waiting() {
+            let size = record.size_bytes();
+            state.inflight.push_back(InFlight { record, size });
+        }
+        let rest = state
+            .inflight
+            .iter()
+            .map(|row| row.record.clone())
+            .collect();
         drop(state);
         self.freed.notify_waiters();
         rest
@@ -465,13 +533,14 @@ impl Queue {
     pub(crate) fn counters(&self) -> SinkCounters {
         let state = self.state.lock();
         let mut counters = state.counters.clone();
-        counters.buffered_rows = state.waiting.len() as u64;
+        counters.buffered_rows = state.rows_waiting() as u64;
         counters.inflight_rows = state.inflight.len() as u64;
         counters.buffered_bytes = state.bytes as u64;
         counters.buffer_limit_bytes = state.limits.max_bytes as u64;
         counters.oldest_accepted_at_ms = state
             .inflight
             .front()
+            .map(|row| &row.record)
             .or_else(|| state.waiting.front().map(|waiting| &waiting.record))
             .map(|record| record.accepted_at_ms);
         counters

@@ -1,8 +1,10 @@
 use super::*;
+use crate::config::BufferKind;
 use proptest::prelude::*;
 
 fn limits(max_rows: usize, max_bytes: usize, when_full: WhenFull) -> BufferLimits {
     BufferLimits {
+        kind: BufferKind::Memory,
         max_rows,
         max_bytes,
         when_full,
@@ -34,7 +36,7 @@ fn numbers(records: &[Record]) -> Vec<i64> {
 
 #[tokio::test]
 async fn a_blocking_queue_keeps_reserved_room_and_tells_when_room_is_back() {
-    let queue = Queue::new(limits(2, 1 << 20, WhenFull::Block));
+    let queue = Queue::new(limits(2, 1 << 20, WhenFull::Block), None);
     let permit = queue.try_reserve(2, 2 * size()).unwrap();
     let full = queue.try_reserve(1, size()).unwrap_err();
     assert!(!full.never);
@@ -51,7 +53,7 @@ async fn a_blocking_queue_keeps_reserved_room_and_tells_when_room_is_back() {
 
 #[tokio::test]
 async fn room_that_came_back_between_asking_and_waiting_is_not_missed() {
-    let queue = Queue::new(limits(1, 1 << 20, WhenFull::Block));
+    let queue = Queue::new(limits(1, 1 << 20, WhenFull::Block), None);
     let permit = queue.try_reserve(1, size()).unwrap();
     let full = queue.try_reserve(1, size()).unwrap_err();
     drop(permit);
@@ -62,7 +64,7 @@ async fn room_that_came_back_between_asking_and_waiting_is_not_missed() {
 
 #[tokio::test]
 async fn a_row_without_reserved_room_is_dropped_and_counted_when_the_queue_blocks() {
-    let queue = Queue::new(limits(1, 1 << 20, WhenFull::Block));
+    let queue = Queue::new(limits(1, 1 << 20, WhenFull::Block), None);
     push(&queue, 1);
     queue.count_dropped(3, "queue_full");
     let counters = queue.counters();
@@ -79,11 +81,11 @@ async fn a_row_without_reserved_room_is_dropped_and_counted_when_the_queue_block
 
 #[tokio::test]
 async fn drop_oldest_keeps_the_newest_rows_and_drop_newest_the_oldest() {
-    let queue = Queue::new(limits(3, 1 << 20, WhenFull::DropOldest));
+    let queue = Queue::new(limits(3, 1 << 20, WhenFull::DropOldest), None);
     (1..=5).for_each(|number| push(&queue, number));
     let rows = queue.take_batch(&batch(10, 1 << 20, 0)).await.unwrap();
     assert_eq!(numbers(&rows), [3, 4, 5]);
-    let queue = Queue::new(limits(3, 1 << 20, WhenFull::DropNewest));
+    let queue = Queue::new(limits(3, 1 << 20, WhenFull::DropNewest), None);
     (1..=5).for_each(|number| push(&queue, number));
     let rows = queue.take_batch(&batch(10, 1 << 20, 0)).await.unwrap();
     assert_eq!(numbers(&rows), [1, 2, 3]);
@@ -92,7 +94,7 @@ async fn drop_oldest_keeps_the_newest_rows_and_drop_newest_the_oldest() {
 
 #[tokio::test]
 async fn rows_under_delivery_are_never_dropped_to_make_room() {
-    let queue = Queue::new(limits(2, 1 << 20, WhenFull::DropOldest));
+    let queue = Queue::new(limits(2, 1 << 20, WhenFull::DropOldest), None);
     push(&queue, 1);
     push(&queue, 2);
     let rows = queue.take_batch(&batch(10, 1 << 20, 0)).await.unwrap();
@@ -113,7 +115,7 @@ async fn rows_under_delivery_are_never_dropped_to_make_room() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_cut_by_rows_by_bytes_and_by_time() {
-    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block));
+    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block), None);
     (1..=5).for_each(|number| push(&queue, number));
     let began = Instant::now();
     let rows = queue.take_batch(&batch(3, 1 << 20, 50)).await.unwrap();
@@ -144,7 +146,7 @@ async fn a_full_buffer_is_a_full_batch_however_small_it_is() {
     let few_rows = limits(3, 1 << 20, WhenFull::DropOldest);
     let few_bytes = limits(100, 3 * size() + size() / 2, WhenFull::DropOldest);
     for buffer in [few_rows, few_bytes] {
-        let queue = Queue::new(buffer);
+        let queue = Queue::new(buffer, None);
         let began = Instant::now();
         let taking = tokio::spawn({
             let queue = Arc::clone(&queue);
@@ -163,7 +165,7 @@ async fn a_full_buffer_is_a_full_batch_however_small_it_is() {
 
 #[tokio::test]
 async fn a_row_larger_than_the_buffer_is_dropped_and_evicts_nothing() {
-    let queue = Queue::new(limits(100, 10 * size(), WhenFull::DropOldest));
+    let queue = Queue::new(limits(100, 10 * size(), WhenFull::DropOldest), None);
     (1..=3).for_each(|number| push(&queue, number));
     let large = Value::Text("x".repeat(20 * size()).into());
     let mut permit = queue.try_reserve(1, 1).unwrap();
@@ -175,7 +177,7 @@ async fn a_row_larger_than_the_buffer_is_dropped_and_evicts_nothing() {
 
 #[tokio::test]
 async fn a_batch_that_nobody_waits_for_any_more_stays_in_the_queue() {
-    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block));
+    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block), None);
     let patient = batch(10, 1 << 20, 60_000);
     let abandoned = tokio::time::timeout(Duration::ZERO, queue.take_batch(&patient));
     assert!(abandoned.await.is_err());
@@ -186,7 +188,7 @@ async fn a_batch_that_nobody_waits_for_any_more_stays_in_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_closed_queue_gives_what_it_has_at_once_and_then_ends() {
-    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block));
+    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block), None);
     push(&queue, 1);
     queue.close();
     let began = Instant::now();
@@ -209,7 +211,7 @@ async fn a_closed_queue_gives_what_it_has_at_once_and_then_ends() {
 
 #[tokio::test]
 async fn a_stopped_queue_hands_over_everything_in_order_and_counts_what_comes_later() {
-    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block));
+    let queue = Queue::new(limits(100, 1 << 20, WhenFull::Block), None);
     (1..=3).for_each(|number| push(&queue, number));
     let _taken = queue.take_batch(&batch(1, 1 << 20, 0)).await.unwrap();
     let mut late = queue.try_reserve(1, size()).unwrap();
@@ -256,7 +258,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut most = 8;
-            let queue = Queue::new(limits(most, 1 << 20, when_full));
+            let queue = Queue::new(limits(most, 1 << 20, when_full), None);
             let mut permit: Option<Permit> = None;
             let mut inflight: VecDeque<u64> = VecDeque::new();
             let mut last_seq = 0;

@@ -22,7 +22,7 @@ use weir_rules::value::Value;
 use crate::config::CreateTable;
 use crate::config::connector::SqliteConnector;
 use crate::halving::{Write, WriteError, write_halving_others};
-use crate::own_tables::{self, LANE, migration_error};
+use crate::own_tables::{self, Known, LANE, behind, migration_error, tell_ahead};
 use crate::plan::StatementPlan;
 use crate::render::statement_binds;
 use crate::table::{Cells, TablePlan};
@@ -136,6 +136,7 @@ pub(crate) struct SqliteSink {
     store_id: String,
     /// Whether the table was made, or found, since the sink was opened.
     created: bool,
+    known: Known,
 }
 
 #[derive(Clone)]
@@ -151,6 +152,7 @@ impl SqliteSink {
             target: Target::Table(plan),
             store_id,
             created: false,
+            known: Known::default(),
         }
     }
 
@@ -164,6 +166,7 @@ impl SqliteSink {
             target: Target::Statement(plan),
             store_id,
             created: false,
+            known: Known::default(),
         }
     }
 }
@@ -176,6 +179,7 @@ impl Sink for SqliteSink {
             rule: batch.rule,
             sink_id: batch.sink,
             epoch: batch.epoch,
+            given_to: batch.given_to,
         };
         match call.prepare(batch.records).await {
             Ok(refused) => write_halving_others(&mut call, batch.records, refused).await,
@@ -197,6 +201,7 @@ struct Call<'a> {
     rule: &'a str,
     sink_id: &'a str,
     epoch: u64,
+    given_to: u64,
 }
 
 #[async_trait]
@@ -285,27 +290,32 @@ impl Call<'_> {
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(failed)?;
-        let left = self
-            .advance(&mut transaction, records)
-            .await
-            .map_err(failed)?;
+        let left = self.advance(&mut transaction, records).await?;
+        let confirmed = records.last().map_or(0, |record| record.seq);
         if left.is_empty() {
+            self.sink.known.confirmed = self.sink.known.confirmed.max(confirmed);
+            self.sink.known.compared = true;
             return Ok(());
         }
         match self.sink.target.clone() {
             Target::Table(plan) => self.insert(&mut transaction, &plan, left).await?,
             Target::Statement(plan) => self.call(&mut transaction, &plan, left).await?,
         }
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.map_err(failed)?;
+        self.sink.known.confirmed = confirmed;
+        // Not earlier: what was rolled back has to be compared again.
+        self.sink.known.compared = true;
+        Ok(())
     }
 
     /// Moves the position past `records`; gives those that were not stored before.
     async fn advance<'r>(
-        &self,
+        &mut self,
         connection: &mut SqliteConnection,
         records: &'r [Record],
-    ) -> Result<&'r [Record], sqlx::Error> {
-        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+    ) -> Result<&'r [Record], WriteError> {
+        let failed = |error: sqlx::Error| classify(&error).into_write_error();
+        let Some(last) = records.last() else {
             return Ok(records);
         };
         let found = sqlx::query(
@@ -318,19 +328,28 @@ impl Call<'_> {
         .bind(LANE)
         .bind(self.epoch.cast_signed())
         .fetch_optional(&mut *connection)
-        .await?;
-        let position = match found {
-            Some(row) => row.try_get::<i64, _>(0)?.cast_unsigned(),
-            None => 0,
+        .await
+        .map_err(failed)?;
+        let mut position = match found {
+            Some(row) => Some(row.try_get::<i64, _>(0).map_err(failed)?.cast_unsigned()),
+            None => None,
         };
+        if let Some(found) =
+            position.filter(|found| !self.sink.known.compared && *found > self.given_to)
+        {
+            tell_ahead(self.rule, self.sink_id, found, self.given_to);
+            position = None;
+        }
+        if let Some(found) = position.filter(|found| *found < self.sink.known.confirmed) {
+            let key = [self.sink.store_id.as_str(), self.rule, self.sink_id];
+            let error = behind(key, found, self.sink.known.confirmed);
+            return Err(WriteError::Retry { after: None, error });
+        }
+        let position = position.unwrap_or(0);
         if position >= last.seq {
             return Ok(&[]);
         }
         let new = records.partition_point(|record| record.seq <= position);
-        debug_assert!(
-            new == 0 || first.seq <= position,
-            "only a repeated batch has stored rows"
-        );
         sqlx::query(
             "INSERT INTO weir_delivery_positions (store_id, rule_id, sink_id, lane, epoch, position) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (store_id, rule_id, sink_id, lane) \
@@ -343,7 +362,8 @@ impl Call<'_> {
         .bind(self.epoch.cast_signed())
         .bind(last.seq.cast_signed())
         .execute(&mut *connection)
-        .await?;
+        .await
+        .map_err(failed)?;
         Ok(&records[new..])
     }
 

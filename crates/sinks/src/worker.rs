@@ -56,12 +56,15 @@ pub(crate) struct Worker {
     repeated: u64,
     /// How many rows were parked.
     parked: u64,
+    /// The highest number that was given to any sink, in this life or an earlier one.
+    given_to: u64,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, delivery: Delivery) -> Self {
         let schedule = Schedule::new(delivery.retry.initial, delivery.retry.max, shared.epoch);
         Self {
+            given_to: shared.queue.recovered_to(),
             shared,
             delivery,
             schedule,
@@ -74,6 +77,10 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         self.delivery.sink.start();
         loop {
+            if self.shared.queue.leaves_its_rows() && !self.is_up() {
+                // What waits is kept where it is: the next start goes on with it.
+                return;
+            }
             self.take_replacement();
             let limits = self.delivery.batch.clone();
             let batch = tokio::select! {
@@ -88,7 +95,12 @@ impl Worker {
         }
     }
 
-    /// Gives a batch until each of its rows is settled.
+    fn is_up(&self) -> bool {
+        let status = self.shared.status.lock();
+        matches!(status.state, SinkState::Up | SinkState::Starting)
+    }
+
+    /// Gives a batch until each of its rows is settled, or the queue ends and keeps what is left.
     async fn deliver(&mut self, mut batch: Vec<Record>) {
         let started = Instant::now();
         let mut attempts: u32 = 0;
@@ -100,15 +112,17 @@ impl Worker {
                     rule: &self.shared.rule,
                     sink: &self.shared.sink,
                     epoch: self.shared.epoch,
+                    given_to: self.given_to,
                     records: &batch,
                 };
+                self.given_to = self.given_to.max(batch.last_seq());
                 deliver_or_catch(&mut *self.delivery.sink, &batch).await
             };
             attempts = attempts.saturating_add(1);
             let settled = Settled::sort(batch, outcomes, attempts);
             self.shared
                 .queue
-                .attempt(began.elapsed(), !settled.left.is_empty(), attempts > 1);
+                .attempt(began.elapsed(), settled.failure.is_some(), attempts > 1);
             if !settled.delivered.is_empty() {
                 self.shared.queue.delivered(&settled.delivered, now_ms());
             }
@@ -116,6 +130,7 @@ impl Worker {
             batch = settled.left;
             let Some((after, error)) = settled.failure else {
                 self.succeeded();
+                attempts = 0;
                 continue;
             };
             let gave_up = self
@@ -141,6 +156,9 @@ impl Worker {
             }
             let wait = after.unwrap_or_else(|| self.schedule.next_wait());
             self.failed(&error, wait);
+            if self.shared.queue.leaves_its_rows() {
+                return;
+            }
             self.wait(wait).await;
         }
     }
@@ -311,6 +329,7 @@ impl Settled {
             });
             match outcome {
                 Outcome::Delivered => settled.delivered.push(record.seq),
+                Outcome::Untried => settled.left.push(record),
                 Outcome::Rejected { error } => settled.letters.push(Letter {
                     record,
                     error,
@@ -323,6 +342,11 @@ impl Settled {
                     settled.left.push(record);
                 }
             }
+        }
+        let progress = !settled.delivered.is_empty() || !settled.letters.is_empty();
+        if settled.failure.is_none() && !settled.left.is_empty() && !progress {
+            let error = SinkError::new(codes::DEFECT, "the sink has tried none of the rows");
+            settled.failure = Some((None, error));
         }
         settled
     }

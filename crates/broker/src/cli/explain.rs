@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use weir_rules::{Column, Decode};
+use weir_sinks::config::BufferKind;
 use weir_sinks::plan::{SinkPlan, Target, WhenFull};
 
 use super::{Common, Exit, out_json, out_line, print_problems, say};
@@ -167,8 +168,15 @@ fn sink_line(plan: &SinkPlan) -> String {
         WhenFull::DropOldest => "drop_oldest",
         WhenFull::DropNewest => "drop_newest",
     };
+    let (kind, lost) = match plan.buffer.kind {
+        BufferKind::Disk => ("disk", ""),
+        BufferKind::Memory => (
+            "memory",
+            " (PUBACK does not wait for rows, and those that wait are lost in a crash)",
+        ),
+    };
     format!(
-        "{}{via}  {what}  {} rows/{} ms  memory {} MiB, {full} when full (rows that wait are lost in a crash)",
+        "{}{via}  {what}  {} rows/{} ms  {kind} {} MiB, {full} when full{lost}",
         plan.kind.name(),
         plan.batch.max_rows,
         plan.batch.max_wait.as_millis(),

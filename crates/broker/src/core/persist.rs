@@ -150,4 +150,12 @@ pub enum Persist {
         /// The number of the last session.
         epoch: u64,
     },
+    /// A row that a rule made for a durable sink. It is no part of a [`State`](crate::store::State): the storage puts it
+    /// behind the other rows of its queue.
+    Row {
+        /// The queue: the [`id`](weir_sinks::RowLog::id) of a log that [`Storage::rows`](crate::store::Storage::rows) gave.
+        queue: u64,
+        /// The row, encoded.
+        row: bytes::Bytes,
+    },
 }

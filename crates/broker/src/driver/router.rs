@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_mqtt::{QoS, Utf8};
 use weir_rules::event::{Event, Publish as RulePublish};
+use weir_sinks::{Claim, Owed};
 
 use super::Shared;
 use super::events::{self, Receiver, Watch};
@@ -51,6 +52,8 @@ pub(crate) struct Router {
     watch: Watch,
     /// What rules republished because of events; routed by the next `finish`.
     made_by_events: Vec<RulePublish>,
+    /// Rows for the store; committed by the next `finish`.
+    rows: OwedRows,
     /// The first half of message identifiers made here.
     message_id_base: u64,
     messages: u64,
@@ -77,6 +80,10 @@ impl Router {
             effects: Effects::default(),
             watch: Watch::default(),
             made_by_events: Vec::new(),
+            rows: OwedRows {
+                shared: Arc::clone(shared),
+                owed: Vec::new(),
+            },
             messages: 0,
             observed: shared.hooks.messages.is_some(),
             local: false,
@@ -143,7 +150,10 @@ impl Router {
                 .pipeline
                 .accept(matched, events::rule_publish(&message))
             {
-                Accepted::Kept { republish } => republished = republish,
+                Accepted::Kept { republish, rows } => {
+                    republished = republish;
+                    self.rows.owed.extend(rows);
+                }
                 Accepted::NoRoom(room) => return Routed::NoRoom(room, Box::new(message)),
             }
         }
@@ -230,12 +240,13 @@ impl Router {
         let topic = self.topic(&message.topic);
         let mut republished = Vec::new();
         if let Some(matched) = &topic.matched
-            && let Accepted::Kept { republish } = self
+            && let Accepted::Kept { republish, rows } = self
                 .shared
                 .pipeline
                 .accept(matched, events::rule_publish(&message))
         {
             republished = republish;
+            self.rows.owed.extend(rows);
         }
         self.distribute(message, topic);
         self.distribute_republished(now, republished);
@@ -254,8 +265,9 @@ impl Router {
 
     /// Tells the rules of a broker event. What they republish is routed by the next `finish`.
     pub(crate) fn observe(&mut self, event: Event) {
-        self.made_by_events
-            .extend(self.shared.pipeline.observe(event));
+        let (republished, rows) = self.shared.pipeline.observe(event);
+        self.made_by_events.extend(republished);
+        self.rows.owed.extend(rows);
     }
 
     /// Where `name` leads now.
@@ -538,10 +550,13 @@ impl Router {
                 self.tell_dropped(&message, reason.name());
             }
         }
+        let claims = self.rows.take_into(&mut self.effects.persist);
         let ticket = if self.effects.persist.is_empty() {
             Ticket::ready()
         } else {
-            self.shared.store.commit(&mut self.effects.persist)
+            self.shared
+                .store
+                .commit_with(&mut self.effects.persist, claims)
         };
         // Only now: what a receiver says of a message stands behind the message itself, where that can be had.
         self.wake();
@@ -565,6 +580,34 @@ impl Router {
         self.buffer = Vec::new();
         self.touched = Vec::new();
         self.effects.persist = Vec::new();
+    }
+}
+
+/// Rows of durable sinks that are to be committed: at the latest when their router goes.
+struct OwedRows {
+    shared: Arc<Shared>,
+    owed: Vec<Owed>,
+}
+
+impl OwedRows {
+    /// Puts the rows into a batch; the claims are told what becomes of it.
+    fn take_into(&mut self, batch: &mut Vec<Persist>) -> Vec<Claim> {
+        let mut claims = Vec::with_capacity(self.owed.len());
+        for Owed { queue, rows, claim } in self.owed.drain(..) {
+            batch.extend(rows.into_iter().map(|row| Persist::Row { queue, row }));
+            claims.push(claim);
+        }
+        claims
+    }
+}
+
+impl Drop for OwedRows {
+    fn drop(&mut self) {
+        if !self.owed.is_empty() {
+            let mut batch = Vec::new();
+            let claims = self.take_into(&mut batch);
+            drop(self.shared.store.commit_with(&mut batch, claims));
+        }
     }
 }
 

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::sync::Notify;
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
 use weir_rules::{EvalError, Matched as MatchedRules, Rule, RuleSet};
 use weir_sinks::plan::Target as PlanTarget;
-use weir_sinks::{Full, Permit, Rendered, SinkHandle, SinkPlan, record_size, render};
+use weir_sinks::{Full, Owed, Permit, Rendered, SinkHandle, SinkPlan, record, record_size, render};
 
 use crate::driver::flush;
 use crate::project::rule_file::OnError;
@@ -106,10 +107,12 @@ impl Matched {
 
 /// What became of a publish that rules wanted.
 pub enum Accepted {
-    /// Everything that its rules made is in the sinks' queues.
+    /// Everything that its rules made is in the sinks' queues, or has its room there.
     Kept {
         /// Messages that republish sinks made. Their own rules have run already: they are only to be routed.
         republish: Vec<Publish>,
+        /// Rows of durable sinks: to be committed with everything else that the message makes.
+        rows: Vec<Owed>,
     },
     /// A sink that blocks has no room: the publish must not be routed nor acknowledged.
     NoRoom(Room),
@@ -201,7 +204,14 @@ struct Row {
     demand: usize,
     client_id: Text,
     message_id: u128,
-    value: Value,
+    value: RowValue,
+}
+
+enum RowValue {
+    /// For a queue in memory.
+    Plain(Value),
+    /// For a queue in the store.
+    Encoded(Bytes),
 }
 
 impl Outcome {
@@ -217,7 +227,10 @@ impl Outcome {
         });
         let row = row(at);
         self.demands[at].rows += 1;
-        self.demands[at].bytes += record_size(&row.client_id, &row.value);
+        self.demands[at].bytes += match &row.value {
+            RowValue::Plain(value) => record_size(&row.client_id, value),
+            RowValue::Encoded(bytes) => bytes.len(),
+        };
         self.rows.push(row);
     }
 }
@@ -310,16 +323,17 @@ impl Pipeline {
 
     /// Offers a broker event to the rules; rows that find no room are dropped and counted.
     ///
-    /// Returns the messages that republish sinks made. Their own rules have run already: they are only to be routed.
-    pub fn observe(&self, event: Event) -> Vec<Publish> {
+    /// Returns the messages that republish sinks made, and the rows that are to be committed. The messages' own rules have
+    /// run already: they are only to be routed.
+    pub fn observe(&self, event: Event) -> (Vec<Publish>, Vec<Owed>) {
         let live = self.live.load_full();
         let Some(matched) = live.rules.matching_any(&event) else {
-            return Vec::new();
+            return Default::default();
         };
         let outcome = self.run(&live, &matched, &event);
         match self.hand_over(&matched, outcome, event.timestamp_ms, None) {
-            Accepted::Kept { republish } => republish,
-            Accepted::NoRoom(_) => Vec::new(),
+            Accepted::Kept { republish, rows } => (republish, rows),
+            Accepted::NoRoom(_) => Default::default(),
         }
     }
 
@@ -431,11 +445,28 @@ impl Pipeline {
                 }
             }
         }
+        let mut stored: Vec<Vec<Bytes>> = Vec::new();
         for row in outcome.rows {
-            if let Some((sink, permit)) = &mut taken[row.demand] {
-                sink.push(permit, row.client_id, row.message_id, row.value, now_ms);
+            let Some((sink, permit)) = &mut taken[row.demand] else {
+                continue;
+            };
+            match row.value {
+                RowValue::Plain(value) => {
+                    sink.push(permit, row.client_id, row.message_id, value, now_ms);
+                }
+                RowValue::Encoded(bytes) => {
+                    stored.resize_with(taken.len(), Vec::new);
+                    stored[row.demand].push(bytes);
+                }
             }
         }
+        let stored = stored.into_iter().zip(taken);
+        let rows = stored.filter(|(rows, _)| !rows.is_empty());
+        let rows = rows.filter_map(|(rows, taken)| {
+            let (sink, permit) = taken?;
+            sink.claim(permit, rows)
+        });
+        let rows = rows.collect();
         let here = Here::get();
         let mut notes = outcome.notes.into_iter().peekable();
         let sets = std::iter::once(matched).chain(&outcome.copies);
@@ -449,6 +480,7 @@ impl Pipeline {
         }
         Accepted::Kept {
             republish: outcome.republish,
+            rows,
         }
     }
 }
@@ -469,6 +501,8 @@ fn route(
     for mut row in rows {
         // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
         row.detach();
+        // Made for the first sink that wants it, shared by the others.
+        let mut encoded: Option<Bytes> = None;
         for (place, sink) in rule.sinks.iter().enumerate() {
             let address = Address {
                 set,
@@ -476,12 +510,21 @@ fn route(
                 sink: place,
             };
             match &sink.target {
-                Target::Queue(_) => outcome.add_row(address, |demand| Row {
-                    demand,
-                    client_id: client_id.clone(),
-                    message_id,
-                    value: row.clone(),
-                }),
+                Target::Queue(queue) => {
+                    let value = if queue.is_durable() {
+                        let encode =
+                            || record::encode(message_id, &client_id, event.timestamp_ms, &row);
+                        RowValue::Encoded(encoded.get_or_insert_with(encode).clone())
+                    } else {
+                        RowValue::Plain(row.clone())
+                    };
+                    outcome.add_row(address, |demand| Row {
+                        demand,
+                        client_id: client_id.clone(),
+                        message_id,
+                        value,
+                    });
+                }
                 Target::Republish(plan) => match republish(rule, plan, &row, event) {
                     Ok(copy) => {
                         republished += 1;

@@ -22,6 +22,7 @@ fn stuck(dir: &Path, max_rows: usize) -> SinkHandle {
         data_dir: dir.to_path_buf(),
         store_id: "test".to_owned(),
         console: ConsoleOutput::new(std::io::sink()),
+        rows: None,
     })
     .unwrap()
 }
@@ -146,7 +147,7 @@ fn a_chain_of_republishing_ends_at_max_hops() {
     let pong = rule("pong", "SELECT 'a' AS to FROM \"b\"", vec![target()]);
     let pipeline = pipeline(vec![Arc::clone(&ping), Arc::clone(&pong)]);
     let matched = pipeline.matched("a").unwrap();
-    let Accepted::Kept { republish } = pipeline.accept(&matched, publish("a", "", 0)) else {
+    let Accepted::Kept { republish, .. } = pipeline.accept(&matched, publish("a", "", 0)) else {
         panic!("nothing blocks here")
     };
     let topics: Vec<&str> = republish

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use weir_sinks::{Connector, ConsoleOutput, LinkState, SinkHandle, SinkSpec};
+use weir_sinks::config::BufferKind;
+use weir_sinks::{Connector, ConsoleOutput, LinkState, RowLog, SinkHandle, SinkSpec};
 
 use super::report::FileOutcome;
 use super::{Reloader, State};
@@ -55,11 +56,23 @@ impl Reloader {
             }
         }
         self.pipeline.swap(live);
+        let still_used = |key: &(String, String), sink: &OpenSink| {
+            let used: Option<&OpenSink> = sinks.get(key);
+            used.is_some_and(|used| used.handle.is_same(&sink.handle))
+        };
         let gone: Vec<OpenSink> = std::mem::take(&mut state.sinks)
             .into_iter()
-            .filter(|(key, _)| !sinks.contains_key(key))
+            .filter(|(key, sink)| !still_used(key, sink))
             .map(|(_, sink)| sink)
             .collect();
+        // A sink that is back goes on where it was.
+        state.draining.retain(|(sink, drain)| {
+            let back = sinks.values().any(|used| used.handle.is_same(&sink.handle));
+            if back {
+                drain.abort();
+            }
+            !back
+        });
         state.sinks = sinks;
         state.connectors = connectors;
         let rules = &checked.rules;
@@ -192,6 +205,9 @@ impl Reloader {
             return Ok(Target::Republish(Arc::clone(&sink.plan)));
         }
         let key = (rule.id.to_string(), sink.id.to_string());
+        let rows = (sink.plan.buffer.kind == BufferKind::Disk)
+            .then(|| self.rows_of(&rule.id, &sink.id))
+            .flatten();
         let spec = || SinkSpec {
             rule_id: rule.id.to_string(),
             sink_id: sink.id.to_string(),
@@ -205,8 +221,9 @@ impl Reloader {
             data_dir: self.data_dir.clone(),
             store_id: self.store_id.clone(),
             console: ConsoleOutput::stdout(),
+            rows: rows.clone(),
         };
-        let handle = match state.sinks.get(&key) {
+        let handle = match open_now(state, &key, rows.is_some()) {
             Some(open) if open.fingerprint == sink.fingerprint => open.handle.clone(),
             Some(open) => {
                 open.handle.reconfigure(&spec())?;
@@ -223,6 +240,35 @@ impl Reloader {
             },
         );
         Ok(Target::Queue(handle))
+    }
+
+    /// Where the rows of a durable sink wait.
+    fn rows_of(&self, rule: &str, sink: &str) -> Option<Arc<dyn RowLog>> {
+        self.storage.as_ref()?.rows(&queue_name(rule, sink))
+    }
+
+    /// Names the rows of sinks that are in no file: of a rule that was removed or renamed while weir did not run. They stay
+    /// in the store, and go on when the rule is back.
+    pub fn tell_what_waits_for_nobody(&self) {
+        let Some(storage) = &self.storage else { return };
+        let state = self.state.lock();
+        let open = |name: &str| {
+            let mut sinks = state.sinks.keys();
+            sinks.any(|(rule, sink)| queue_name(rule, sink) == name)
+        };
+        for (name, standing) in storage.queues() {
+            if standing.rows == 0 || open(&name) {
+                continue;
+            }
+            let (rule, sink) = name.split_once('\n').unwrap_or((&name, ""));
+            tracing::warn!(
+                rule,
+                sink,
+                rows = standing.rows,
+                bytes = standing.bytes,
+                "rows wait in the store for a sink that is in no rule file; they go out when it is back"
+            );
+        }
     }
 
     /// Every open sink with its type; those that drain are still open.
@@ -314,10 +360,25 @@ impl Reloader {
                 std::mem::take(&mut state.draining),
             )
         };
+        let (retired, draining): (Vec<_>, Vec<_>) = draining
+            .into_iter()
+            .partition(|(sink, _)| sink.handle.is_durable());
         let mut drains: Vec<_> = draining.into_iter().map(|(_, drain)| drain).collect();
-        drains.extend(sinks.into_values().map(|sink| {
+        let retired = retired.into_iter().map(|(sink, watch)| {
+            watch.abort();
+            sink
+        });
+        drains.extend(sinks.into_values().chain(retired).map(|sink| {
             tokio::spawn(async move {
                 let drained = sink.handle.drain(within).await;
+                if drained.kept > 0 {
+                    tracing::info!(
+                        rule = sink.handle.rule_id(),
+                        sink = sink.handle.sink_id(),
+                        rows = drained.kept,
+                        "rows wait in the store for the next start"
+                    );
+                }
                 drained.dead_lettered + drained.lost
             })
         }));
@@ -330,9 +391,40 @@ impl Reloader {
     }
 }
 
-/// Lets the sink of a removed rule deliver what it has; returns how many rows it could not.
+/// What a storage calls the rows of a sink: neither id has a line break in it.
+fn queue_name(rule: &str, sink: &str) -> String {
+    format!("{rule}\n{sink}")
+}
+
+/// The open sink of this name that keeps its rows where they are to be kept: one that is live, or one that drains and
+/// would have the same rows.
+fn open_now<'s>(state: &'s State, key: &(String, String), durable: bool) -> Option<&'s OpenSink> {
+    let live = state.sinks.get(key);
+    if let Some(live) = live.filter(|open| open.handle.is_durable() == durable) {
+        return Some(live);
+    }
+    let draining = state.draining.iter().map(|(sink, _)| sink);
+    durable.then_some(draining)?.find(|sink| {
+        let handle = &sink.handle;
+        handle.is_durable()
+            && (handle.rule_id(), handle.sink_id()) == (&*key.0, &*key.1)
+            && handle.revive()
+    })
+}
+
+/// Lets the sink of a removed rule deliver what it has; returns how many rows it could not. Those of a durable one stay
+/// in the store for as long as that takes.
 async fn drained(handle: SinkHandle) -> u64 {
     tokio::time::sleep(IN_FLIGHT).await;
+    if handle.is_durable() {
+        handle.retire().await;
+        tracing::info!(
+            rule = handle.rule_id(),
+            sink = handle.sink_id(),
+            "the sink of a removed rule has delivered everything and has ended"
+        );
+        return 0;
+    }
     let drained = handle.drain(DRAIN).await;
     tracing::info!(
         rule = handle.rule_id(),

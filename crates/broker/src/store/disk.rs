@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
+use weir_sinks::{RowLog, Standing};
 use weir_store::{Batch, Committer, Folder, Log, OpenError, Options, Trouble};
 
 pub use weir_store::{Damage, Recovered};
@@ -232,11 +234,16 @@ impl Storage for Disk {
             done.kept();
             return;
         }
-        let mut bytes = Vec::with_capacity(64 * batch.len());
-        encode_batch(&batch, &mut bytes);
+        let mut records = Vec::with_capacity(64 * batch.len());
+        encode_batch(&batch, &mut records);
+        let rows = batch.into_iter().filter_map(|record| match record {
+            Persist::Row { queue, row } => Some((queue, row.into())),
+            _ => None,
+        });
+        let rows = rows.collect();
         let condition = Arc::clone(&self.condition);
         self.committer
-            .commit(Batch::records(bytes), move |outcome| match outcome {
+            .commit(Batch { records, rows }, move |outcome| match outcome {
                 Ok(()) => {
                     condition.kept();
                     done.kept();
@@ -259,8 +266,70 @@ impl Storage for Disk {
         Ok(())
     }
 
+    fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
+        match self.committer.queue(name) {
+            Ok(queue) => Some(Arc::new(Rows(queue))),
+            Err(error) => {
+                tracing::error!(%error, "the store can keep no rows for a sink: they wait in memory");
+                None
+            }
+        }
+    }
+
+    fn queues(&self) -> Vec<(String, Standing)> {
+        let queues = self.committer.queues().into_iter();
+        queues
+            .map(|queue| (queue.name.clone(), standing(&queue)))
+            .collect()
+    }
+
     fn flush(&self) {
         self.committer.end();
+    }
+}
+
+/// The rows of one sink.
+#[derive(Debug)]
+struct Rows(weir_store::Queue);
+
+/// There, the tail is the number of the row that comes next.
+fn standing(queue: &weir_store::Standing) -> Standing {
+    Standing {
+        head: queue.head,
+        tail: queue.tail.saturating_sub(1),
+        rows: queue.rows,
+        bytes: queue.bytes,
+    }
+}
+
+impl RowLog for Rows {
+    fn id(&self) -> u64 {
+        self.0.id()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.0.epoch()
+    }
+
+    fn read(
+        &self,
+        from: u64,
+        most_rows: usize,
+        most_bytes: usize,
+    ) -> io::Result<Vec<(u64, Bytes)>> {
+        self.0.read(from, most_rows, most_bytes)
+    }
+
+    fn settle(&self, up_to: u64) {
+        self.0.settle(up_to);
+    }
+
+    fn standing(&self) -> Standing {
+        standing(&self.0.standing())
+    }
+
+    fn on_arrival(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.0.on_arrival(wake);
     }
 }
 

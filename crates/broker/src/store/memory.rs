@@ -1,8 +1,10 @@
 //! A storage in memory: a broker that stops and starts again in one process finds its sessions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use weir_sinks::{MemoryRows, RowLog, Standing};
 
 use super::{Done, Durability, Persist, State, Storage, StorageError};
 
@@ -17,18 +19,31 @@ use super::{Done, Durability, Persist, State, Storage, StorageError};
 /// # drop(builder);
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<State>>);
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+    rows: Arc<Mutex<Rows>>,
+}
+
+/// The queues of durable sinks, by name and by number.
+#[derive(Debug, Default)]
+struct Rows {
+    names: BTreeMap<String, u64>,
+    queues: BTreeMap<u64, Arc<MemoryRows>>,
+}
 
 impl Memory {
     /// With this in it.
     #[cfg(test)]
     pub(crate) fn of(state: State) -> Self {
-        Self(Arc::new(Mutex::new(state)))
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            ..Self::default()
+        }
     }
 
     /// What is kept now.
     pub fn state(&self) -> State {
-        self.0.lock().clone()
+        self.state.lock().clone()
     }
 }
 
@@ -38,11 +53,38 @@ impl Storage for Memory {
     }
 
     fn commit(&self, batch: Vec<Persist>, done: Done) {
-        {
-            let mut state = self.0.lock();
-            batch.into_iter().for_each(|record| state.apply(record));
+        let mut state = self.state.lock();
+        for record in batch {
+            match record {
+                Persist::Row { queue, row } => {
+                    let log = self.rows.lock().queues.get(&queue).cloned();
+                    if let Some(log) = log {
+                        log.commit([row]);
+                    }
+                }
+                record => state.apply(record),
+            }
         }
+        drop(state);
         done.kept();
+    }
+
+    fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
+        let mut rows = self.rows.lock();
+        let next = rows.queues.len() as u64 + 1;
+        let id = *rows.names.entry(name.to_owned()).or_insert(next);
+        let epoch = rand::random::<u64>() >> 1;
+        let log = rows.queues.entry(id);
+        let log = log.or_insert_with(|| Arc::new(MemoryRows::new(id, epoch.max(1))));
+        Some(Arc::<MemoryRows>::clone(log))
+    }
+
+    fn queues(&self) -> Vec<(String, Standing)> {
+        let rows = self.rows.lock();
+        let names = rows.names.iter();
+        names
+            .filter_map(|(name, id)| Some((name.clone(), rows.queues.get(id)?.standing())))
+            .collect()
     }
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {

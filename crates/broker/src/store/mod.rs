@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
 use tokio::sync::Notify;
+use weir_sinks::{Claim, RowLog, Standing};
 
 use crate::hooks::{Hook, Panics};
 
@@ -94,6 +95,18 @@ pub trait Storage: Send + Sync + 'static {
     /// When the state cannot be read; then the broker does not start.
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError>;
 
+    /// The rows of one durable sink, by a name that is the same after a restart; `None` when this storage keeps no rows:
+    /// then they wait in memory. Rows come as [`Persist::Row`] with the other records of their batch.
+    fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
+        let _ = name;
+        None
+    }
+
+    /// Every queue of rows by its name, those of sinks that are no more, too.
+    fn queues(&self) -> Vec<(String, Standing)> {
+        Vec::new()
+    }
+
     /// Called when a broker stops, after the last batch: what is still on its way may be brought to its place.
     fn flush(&self) {}
 }
@@ -113,6 +126,14 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn has_room(&self) -> bool {
         (**self).has_room()
+    }
+
+    fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
+        (**self).rows(name)
+    }
+
+    fn queues(&self) -> Vec<(String, Standing)> {
+        (**self).queues()
     }
 
     fn flush(&self) {
@@ -222,12 +243,18 @@ impl Store {
 
     /// Hands over one batch, all or nothing. The ticket is ready when it would survive a crash.
     pub(crate) fn commit(&self, batch: &mut Vec<Persist>) -> Ticket {
+        self.commit_with(batch, Vec::new())
+    }
+
+    /// The same for a batch in which there are rows of sinks; `claims` are told what becomes of it.
+    pub(crate) fn commit_with(&self, batch: &mut Vec<Persist>, claims: Vec<Claim>) -> Ticket {
         let Some(storage) = &self.storage else {
             batch.clear();
             return Ticket::ready();
         };
         let batch = std::mem::take(batch);
         let (ticket, done) = Ticket::in_line(&self.line, weight(&batch));
+        let done = done.with_claims(claims);
         // A panic drops `done`, and so fails the batch.
         self.panics
             .guard(Hook::Storage, || storage.commit(batch, done));

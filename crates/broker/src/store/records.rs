@@ -115,7 +115,8 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Persist, BadRecord> {
 /// Appends records one after another.
 pub(crate) fn encode_batch(records: &[Persist], out: &mut Vec<u8>) {
     let mut seen = Seen::default();
-    for record in records {
+    let is_record = |record: &&Persist| !matches!(record, Persist::Row { .. });
+    for record in records.iter().filter(is_record) {
         write_block(out, |out| write_record(record, &mut seen, out));
     }
 }
@@ -226,6 +227,8 @@ fn write_record(record: &Persist, seen: &mut Seen, out: &mut Vec<u8>) {
             write_number(*change, out);
             write_bytes(topic.as_bytes(), out);
         }
+        // Rows stand beside the records of their batch.
+        Persist::Row { .. } => {}
     }
 }
 

@@ -130,6 +130,7 @@ impl State {
                 session,
                 expiry_interval_s,
             } => self.begin(session, expiry_interval_s),
+            Persist::Row { .. } => {}
             Persist::SessionEnded { session } => self.end(&session),
             Persist::Retained { message, change } => self.retain(message, change),
             Persist::RetainedCleared { topic, change } => self.clear_retained(topic, change),

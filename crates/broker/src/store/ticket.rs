@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Notify;
+use weir_sinks::Claim;
 
 const PENDING: u8 = 0;
 const KEPT: u8 = 1;
@@ -81,14 +82,25 @@ impl Fate {
 /// Says what became of a batch. Dropped without a word, the batch has failed.
 #[derive(Debug)]
 #[must_use = "a batch that nobody answers for has failed"]
-pub struct Done(Option<Arc<Fate>>);
+pub struct Done {
+    fate: Option<Arc<Fate>>,
+    /// The rows of the batch, as their sinks count them.
+    claims: Vec<Claim>,
+}
 
 impl Done {
     /// The batch is as durable as the storage says.
     pub fn kept(mut self) {
-        if let Some(fate) = self.0.take() {
+        self.claims.drain(..).for_each(Claim::kept);
+        if let Some(fate) = self.fate.take() {
             fate.decide(KEPT);
         }
+    }
+
+    /// Tells the sinks of the batch's rows, too.
+    pub(crate) fn with_claims(mut self, claims: Vec<Claim>) -> Self {
+        self.claims = claims;
+        self
     }
 
     /// The batch is lost. Dropping does the same; this says it aloud.
@@ -97,7 +109,7 @@ impl Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
-        if let Some(fate) = self.0.take() {
+        if let Some(fate) = self.fate.take() {
             fate.decide(FAILED);
         }
     }
@@ -112,7 +124,11 @@ impl Ticket {
     /// The ticket of one batch, and what decides it.
     pub fn new() -> (Self, Done) {
         let fate = Arc::new(Fate::default());
-        (Self(Some(Arc::clone(&fate))), Done(Some(fate)))
+        let done = Done {
+            fate: Some(Arc::clone(&fate)),
+            claims: Vec::new(),
+        };
+        (Self(Some(fate)), done)
     }
 
     /// The same for a batch of so many bytes, which stands in `line` until it is decided.
@@ -122,7 +138,11 @@ impl Ticket {
             line: Some((Arc::clone(line), bytes)),
             ..Fate::default()
         });
-        (Self(Some(Arc::clone(&fate))), Done(Some(fate)))
+        let done = Done {
+            fate: Some(Arc::clone(&fate)),
+            claims: Vec::new(),
+        };
+        (Self(Some(fate)), done)
     }
 
     /// Whether the batch is kept.

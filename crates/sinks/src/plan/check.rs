@@ -17,7 +17,7 @@ use crate::config::connector::{
     ConnectorConfig, HttpConnector, PoolConfig, PostgresConnector, SqliteConnector,
 };
 use crate::config::{
-    BatchFormat, Columns, FileFormat, Kind, Missing, SinkConfig, StatusRange, Undefined,
+    BatchFormat, BufferKind, Columns, FileFormat, Kind, Missing, SinkConfig, StatusRange, Undefined,
 };
 use crate::error::ConfigError;
 use crate::secret::Secret;
@@ -551,16 +551,27 @@ impl Check<'_> {
 
     fn buffer(&mut self) -> BufferLimits {
         let given = self.config.buffer.clone().unwrap_or_default();
-        if given.kind == Some(crate::config::BufferKind::Disk) {
+        // What stands on a console is gone with it.
+        let kept = self.kind != Kind::Console;
+        if given.kind == Some(BufferKind::Disk) && !kept {
             self.warnings.push(
                 ConfigError::new(
                     "W3001",
                     "buffer.kind",
-                    "this version keeps waiting rows in memory; a restart loses them",
+                    "rows for the console always wait in memory",
                 )
                 .help("`kind = \"memory\"` says the same without this warning"),
             );
         }
+        let kind = match given.kind {
+            Some(BufferKind::Memory) => BufferKind::Memory,
+            _ if !kept => BufferKind::Memory,
+            _ => BufferKind::Disk,
+        };
+        let most = match kind {
+            BufferKind::Disk => 1024 * 1024 * 1024,
+            BufferKind::Memory => 64 * 1024 * 1024,
+        };
         if given.max_bytes.is_some_and(|size| size.0 < 1024) {
             self.error(
                 codes::BAD_VALUE,
@@ -576,10 +587,9 @@ impl Check<'_> {
             );
         }
         BufferLimits {
+            kind,
             max_rows: given.max_rows.unwrap_or(usize::MAX / 2),
-            max_bytes: given
-                .max_bytes
-                .map_or(64 * 1024 * 1024, |size| clamp(size.0)),
+            max_bytes: given.max_bytes.map_or(most, |size| clamp(size.0)),
             when_full: given.when_full.unwrap_or_default(),
         }
     }

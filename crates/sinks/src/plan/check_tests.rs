@@ -140,8 +140,18 @@ fn defaults_are_those_of_the_manual() {
             max_wait: Duration::from_millis(50)
         }
     );
-    assert_eq!(plan.buffer.max_bytes, 64 << 20);
+    assert_eq!(
+        (plan.buffer.kind, plan.buffer.max_bytes),
+        (BufferKind::Disk, 1 << 30)
+    );
     assert_eq!(plan.buffer.when_full, WhenFull::Block);
+    let memory = "type = \"http\"\nurl = \"http://x\"\nbuffer = { kind = \"memory\" }";
+    let (plan_in_memory, _) = check(memory).unwrap();
+    assert_eq!(plan_in_memory.buffer.max_bytes, 64 << 20);
+    let (console, _) = check("type = \"console\"").unwrap();
+    assert_eq!(console.buffer.kind, BufferKind::Memory);
+    let (_, warnings) = check("type = \"console\"\nbuffer = { kind = \"disk\" }").unwrap();
+    assert_eq!(warnings[0].code, "W3001");
     assert_eq!(
         plan.retry.give_up, None,
         "retriable failures never give up by default"

@@ -37,6 +37,7 @@ pub(crate) fn spec(
         data_dir: folder.to_owned(),
         store_id: "store-1".into(),
         console: ConsoleOutput::new(std::io::sink()),
+        rows: None,
     }
 }
 

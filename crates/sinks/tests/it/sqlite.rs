@@ -5,11 +5,17 @@ use weir_sinks::{ConnectorConfig, SinkState, open};
 
 /// What a SELECT gives, read by another connection.
 pub(crate) async fn query(bench: &Bench, sql: &str) -> Vec<String> {
-    use sqlx::{AssertSqlSafe, Connection as _, Row as _};
-    let path = bench.folder.path().join("x.db");
-    let mut connection = sqlx::SqliteConnection::connect(path.to_str().unwrap())
-        .await
-        .unwrap();
+    run(&bench.folder.path().join("x.db"), sql).await
+}
+
+/// The first column of what a statement gives.
+pub(crate) async fn run(path: &std::path::Path, sql: &str) -> Vec<String> {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+    use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true);
+    let mut connection: SqliteConnection = options.connect().await.unwrap();
     let rows = sqlx::query(AssertSqlSafe(sql.to_owned()))
         .fetch_all(&mut connection)
         .await

@@ -1,0 +1,246 @@
+//! Sinks whose rows wait in a log, over restarts. A restart is a second sink over the same log; a crash is one in which
+//! what was settled is not settled any more.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_rules::value::Text;
+use weir_sinks::{Connector, ConnectorConfig, MemoryRows, RowLog, SinkHandle, open, record};
+use weir_test_support::Postgres;
+
+use crate::bench::{self, row, spec, wait};
+
+/// One life of a sink that writes into the table `t`.
+struct Life {
+    sink: SinkHandle,
+    log: Arc<MemoryRows>,
+    _connector: Arc<Connector>,
+}
+
+const TABLE: &str = "connector = \"far\"\ntable = \"t\"\nbatch = { max_wait = \"1ms\" }\nretry = { initial = \"10ms\", max = \"20ms\" }\n";
+
+impl Life {
+    fn begin(connector: &str, more: &str, log: &Arc<MemoryRows>, folder: &Path) -> Self {
+        let config: ConnectorConfig = toml::from_str(connector).unwrap();
+        let connector = Connector::open("far", &config, folder).unwrap();
+        let sink = format!("{TABLE}{more}");
+        let mut spec = spec(&sink, Some((&config, &connector)), folder);
+        let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(log);
+        spec.rows = Some(rows);
+        Self {
+            sink: open(&spec).unwrap(),
+            log: Arc::clone(log),
+            _connector: connector,
+        }
+    }
+
+    fn put(&self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            let row = encoded(&format!("{{\"n\":{number}}}"));
+            let permit = self.sink.try_reserve(1, row.len()).unwrap();
+            let owed = self.sink.claim(permit, vec![row]).unwrap();
+            self.log.commit(owed.rows);
+            owed.claim.kept();
+        }
+    }
+
+    async fn settled(&self) {
+        wait(&self.sink, "every row is settled", |c| {
+            c.buffered_rows + c.inflight_rows == 0
+        })
+        .await;
+    }
+
+    async fn end(self) {
+        self.sink.drain(Duration::from_secs(5)).await;
+    }
+}
+
+fn encoded(json: &str) -> Bytes {
+    record::encode(
+        7,
+        &Text::from_static("client-1"),
+        1_700_000_000_000,
+        &row(json),
+    )
+}
+
+fn numbered(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, Bytes)> {
+    let rows = numbers.into_iter();
+    rows.map(|number| (number, encoded(&format!("{{\"n\":{number}}}"))))
+        .collect()
+}
+
+fn log() -> Arc<MemoryRows> {
+    Arc::new(MemoryRows::new(1, 4711))
+}
+
+/// What stands in a file or a database, the numbers in order.
+enum Far {
+    Sqlite(std::path::PathBuf),
+    Postgres(weir_test_support::Database),
+}
+
+impl Far {
+    fn connector(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("type = \"sqlite\"\npath = \"{}\"", path.display()),
+            Self::Postgres(database) => {
+                format!("type = \"postgres\"\nurl = \"{}\"", database.url())
+            }
+        }
+    }
+
+    async fn run(&self, sql: &str) -> Vec<String> {
+        match self {
+            Self::Sqlite(path) => crate::sqlite::run(path, sql).await,
+            Self::Postgres(database) => {
+                let text = database.psql(sql).await;
+                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+                lines.map(str::to_owned).collect()
+            }
+        }
+    }
+
+    async fn numbers(&self) -> Vec<u64> {
+        let rows = self
+            .run("SELECT CAST(n AS text) AS v FROM t ORDER BY t.n")
+            .await;
+        rows.iter().map(|row| row.parse().unwrap()).collect()
+    }
+}
+
+async fn far_sides(folder: &Path) -> [Far; 2] {
+    let database = Postgres::shared().await.create_database().await;
+    database.psql("CREATE TABLE t (n bigint)").await;
+    let sqlite = folder.join("far.db");
+    crate::sqlite::run(&sqlite, "CREATE TABLE t (n INTEGER)").await;
+    [Far::Sqlite(sqlite), Far::Postgres(database)]
+}
+
+#[tokio::test]
+async fn rows_that_come_again_after_a_crash_are_stored_once_in_whatever_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    for far in far_sides(folder.path()).await {
+        let log = log();
+        let first = Life::begin(&far.connector(), "", &log, folder.path());
+        first.put(1..=10);
+        first.settled().await;
+        first.end().await;
+        // The settling of the last seven was lost, and more came since.
+        log.crash_before_settling(numbered(4..=10));
+        log.commit(numbered(11..=20).into_iter().map(|(_, row)| row));
+        let second = Life::begin(&far.connector(), "", &log, folder.path());
+        second.settled().await;
+        assert_eq!(second.sink.counters().rows_in, 17);
+        second.put(21..=25);
+        second.settled().await;
+        second.end().await;
+        assert_eq!(far.numbers().await, (1..=25).collect::<Vec<_>>());
+        assert!(log.waiting().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_put_back_skips_no_row() {
+    let folder = tempfile::tempdir().unwrap();
+    for far in far_sides(folder.path()).await {
+        let log = log();
+        let first = Life::begin(&far.connector(), "", &log, folder.path());
+        first.put(1..=10);
+        first.settled().await;
+        first.end().await;
+        log.go_back_to(4);
+        let second = Life::begin(&far.connector(), "", &log, folder.path());
+        second.put(101..=103);
+        second.settled().await;
+        second.end().await;
+        let expected: Vec<u64> = (1..=10).chain(101..=103).collect();
+        assert_eq!(far.numbers().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_put_back_stops_the_sink_until_somebody_accepts_the_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    for far in far_sides(folder.path()).await {
+        let log = log();
+        let life = Life::begin(&far.connector(), "", &log, folder.path());
+        life.put(1..=10);
+        life.settled().await;
+        far.run("UPDATE weir_delivery_positions SET position = 6")
+            .await;
+        far.run("DELETE FROM t WHERE n > 6").await;
+        life.put(11..=12);
+        wait(&life.sink, "it was tried", |c| c.batches_failed > 0).await;
+        let error = life.sink.last_error().unwrap().error;
+        assert_eq!(error.code(), "E3206");
+        let text = error.to_string();
+        assert!(text.contains("rows 7 to 10"), "{text}");
+        let cure = text.split_once("UPDATE").unwrap().1;
+        far.run(&format!("UPDATE {cure}")).await;
+        life.settled().await;
+        life.end().await;
+        assert_eq!(far.numbers().await, [1, 2, 3, 4, 5, 6, 11, 12]);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_was_parked_before_a_crash_has_one_letter_and_its_neighbours_are_stored_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let far = &far_sides(folder.path()).await[1];
+    let log = log();
+    let first = Life::begin(&far.connector(), "", &log, folder.path());
+    first.put([1, 2]);
+    let bad = encoded("{\"n\":\"no number\"}");
+    log.commit([bad.clone()]);
+    first.end().await;
+    let second = Life::begin(&far.connector(), "", &log, folder.path());
+    second.put([4, 5]);
+    second.settled().await;
+    second.end().await;
+    assert_eq!(bench::dead_letters(folder.path()).len(), 1);
+    let mut again = numbered([1, 2]);
+    again.push((3, bad));
+    again.extend(numbered([4, 5]));
+    log.crash_before_settling(again);
+    let third = Life::begin(&far.connector(), "", &log, folder.path());
+    third.put([6]);
+    third.settled().await;
+    third.end().await;
+    assert_eq!(bench::dead_letters(folder.path()).len(), 1);
+    assert_eq!(far.numbers().await, [1, 2, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn a_stop_with_the_far_side_away_leaves_the_rows_and_makes_no_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = "type = \"postgres\"\nurl = \"postgres://nobody@127.0.0.1:9/none\"";
+    let log = log();
+    let life = Life::begin(nobody, "", &log, folder.path());
+    life.put(1..=5);
+    wait(&life.sink, "it was tried", |c| c.batches_failed > 0).await;
+    let drained = life.sink.drain(Duration::from_secs(60)).await;
+    assert_eq!(
+        (drained.kept, drained.dead_lettered, drained.lost),
+        (5, 0, 0)
+    );
+    let counters = life.sink.counters();
+    assert!(counters.balanced() && counters.buffered_rows == 5);
+    assert!(bench::dead_letters(folder.path()).is_empty());
+    assert_eq!(log.waiting().len(), 5);
+}
+
+#[tokio::test]
+async fn a_retired_sink_delivers_what_it_has_before_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let far = &far_sides(folder.path()).await[0];
+    let log = log();
+    let life = Life::begin(&far.connector(), "", &log, folder.path());
+    life.put(1..=50);
+    life.sink.retire().await;
+    assert_eq!(far.numbers().await.len(), 50);
+    assert!(!life.sink.revive());
+}
