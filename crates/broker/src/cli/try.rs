@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use weir_rules::event::{Event, What};
 use weir_rules::script::{ScriptLimits, Scripts};
 use weir_rules::value::Value;
-use weir_rules::{Catalog, Input, Origin, Rule, compile};
+use weir_rules::{Catalog, Diagnostic, Input, Origin, Rule, compile};
 use weir_sinks::render;
 
 use super::{Common, Exit, out_json, out_line, say};
@@ -85,7 +85,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     };
     let subject = match &args.rule {
         Some(id) => match super::explain::find(common, id) {
-            Ok((rule, _)) => Subject {
+            Ok(rule) => Subject {
                 id: rule.id.to_string(),
                 rule: rule.rule,
                 sinks: rule.sinks,
@@ -132,8 +132,17 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
 }
 
-/// Compiles a statement with the project's user functions.
+/// Compiles a statement with the project's user functions; says what is found.
 fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
+    let (rule, diagnostics) = compiled(config, sql);
+    for diagnostic in &diagnostics {
+        say(&diagnostic.render(sql, &Origin::default()));
+    }
+    rule.ok_or(Exit::Problems)
+}
+
+/// Compiles a statement with the project's user functions; `None` where it is refused.
+pub(super) fn compiled(config: &Config, sql: &str) -> (Option<Rule>, Vec<Diagnostic>) {
     let (files, _) = Folders::of(&config.rules).scan();
     let (scripts, _) = Scripts::load_each(
         files
@@ -141,19 +150,13 @@ fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
             .map(|(name, source)| (name, &source.text)),
         ScriptLimits::default(),
     );
-    let (result, diagnostics) = match compile(
-        sql,
-        &Catalog {
-            scripts: Arc::new(scripts),
-        },
-    ) {
-        Ok((rule, warnings)) => (Ok(rule), warnings),
-        Err(errors) => (Err(Exit::Problems), errors),
+    let catalog = Catalog {
+        scripts: Arc::new(scripts),
     };
-    for diagnostic in &diagnostics {
-        say(&diagnostic.render(sql, &Origin::default()));
+    match compile(sql, &catalog) {
+        Ok((rule, warnings)) => (Some(rule), warnings),
+        Err(errors) => (None, errors),
     }
-    result
 }
 
 fn payload(text: &str) -> std::io::Result<Vec<u8>> {
