@@ -89,23 +89,23 @@ impl Check<'_> {
 
     /// Parts of AND and OR.
     pub(super) fn sides(&mut self, expr: &Expr, parts: &[Expr], view: &View) {
-        for (index, part) in parts.iter().enumerate() {
-            let before = index.checked_sub(1).and_then(|before| parts.get(before));
-            match (before.map(|before| &before.kind), constant(part)) {
+        let mut before: Option<&Expr> = None;
+        for part in parts {
+            match constant(part) {
                 // `a = 1 OR 2`
-                (
-                    Some(ExprKind::Compare {
-                        operator: operator @ (Comparison::Equal | Comparison::NotEqual),
-                        left,
-                        ..
-                    }),
-                    Some(Ok(value)),
-                ) if !matches!(value, Value::Bool(_) | Value::Null | Value::Undefined) => {
-                    let (left, right) = (left.at.text(self.sql), part.at.text(self.sql));
-                    let label = format!("write the whole: `{left} {} {right}`", operator.symbol());
+                Some(Ok(value))
+                    if !matches!(value, Value::Bool(_) | Value::Null | Value::Undefined)
+                        && let Some(whole) =
+                            before.and_then(|before| self.same_again(before, part)) =>
+                {
+                    let label = format!("write the whole: `{whole}`");
                     self.not_boolean(part, &value, label);
                 }
-                _ => self.must_be_boolean(part, view),
+                Some(_) => self.must_be_boolean(part, view),
+                None => {
+                    self.must_be_boolean(part, view);
+                    before = Some(part);
+                }
             }
         }
         if matches!(expr.kind, ExprKind::And(_)) {
@@ -113,6 +113,40 @@ impl Check<'_> {
         } else {
             self.tautology(parts);
         }
+    }
+
+    /// What is most likely meant by a constant after a comparison: the same comparison with it.
+    fn same_again(&self, before: &Expr, constant: &Expr) -> Option<String> {
+        let text = |expr: &Expr| expr.at.text(self.sql);
+        let right = text(constant);
+        let (left, operator) = match &before.kind {
+            ExprKind::Compare {
+                operator,
+                left,
+                right,
+            } => match (scalar(left), scalar(right)) {
+                (Some(_), None) => (right, operator.turned().symbol()),
+                _ => (left, operator.symbol()),
+            },
+            ExprKind::InList { value, negated, .. } => (value, if *negated { "<>" } else { "=" }),
+            ExprKind::Like {
+                value,
+                ignore_case,
+                negated,
+                ..
+            } => match (negated, ignore_case) {
+                (false, false) => (value, "LIKE"),
+                (false, true) => (value, "ILIKE"),
+                (true, false) => (value, "NOT LIKE"),
+                (true, true) => (value, "NOT ILIKE"),
+            },
+            ExprKind::Regex { value, negated, .. } => {
+                (value, if *negated { "NOT RLIKE" } else { "RLIKE" })
+            }
+            ExprKind::TopicMatch { topic, .. } => (topic, "=~"),
+            _ => return None,
+        };
+        Some(format!("{} {operator} {right}", text(left)))
     }
 
     fn not_boolean(&mut self, expr: &Expr, value: &Value, label: impl Into<String>) {
