@@ -10,6 +10,7 @@ mod dead_letters;
 mod demo;
 mod events;
 mod examples;
+mod explain;
 mod fmt;
 mod for_machines;
 mod import;

@@ -201,6 +201,17 @@ pub(crate) enum Arithmetic {
     Concat,
 }
 
+impl IsTest {
+    /// Whether the value is what is asked.
+    pub(crate) const fn holds(self, value: &Value) -> bool {
+        match self {
+            Self::Null => matches!(value, Value::Undefined | Value::Null),
+            Self::True => matches!(value, Value::Bool(true)),
+            Self::False => matches!(value, Value::Bool(false)),
+        }
+    }
+}
+
 impl Statement {
     /// The items of every list.
     pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {

@@ -1,6 +1,7 @@
 //! What can be known of a statement before any message comes: every mistake at once, and the warnings.
 
 mod conditions;
+mod formats;
 mod satisfiable;
 mod suspects;
 
@@ -509,6 +510,7 @@ impl Check<'_> {
                 );
             }
         }
+        self.format(function.name, &call.args);
     }
 
     fn user_call(&mut self, namespace: &str, call: &Call, at: Place) {

@@ -9,7 +9,7 @@ use crate::check;
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::eval::gates::Gates;
 use crate::eval::names::{Layout, View};
-use crate::eval::{Compiler, Eval, Program};
+use crate::eval::{Compiler, Eval, Lasting, Program};
 use crate::explain;
 use crate::parse::parse;
 use crate::path::{PathSet, quoted_key};
@@ -148,6 +148,16 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         .condition
         .as_ref()
         .map_or_else(Gates::open, |condition| compiler.gates(condition, &view));
+    let asked = match &statement.condition {
+        Some(condition) => compiler.lasting(explain::terms(condition), &view, false),
+        None => Lasting::Decided,
+    };
+    let asked = match asked {
+        Lasting::Parts(parts) => parts,
+        Lasting::Decided => Vec::new(),
+    };
+    // What is only computed to be shown is not read by evaluations.
+    let read = compiler.needs.clone();
     let terms = statement
         .condition
         .iter()
@@ -161,10 +171,10 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         shared,
         ..
     } = compiler;
-    let mut explain = explain::explain(statement, sql, &needs, &|index, item| {
+    let mut explain = explain::explain(statement, sql, &read, &asked, &|index, item| {
         dotted(&target(index, item))
     });
-    explain.conditions = gates.first(explain.conditions);
+    gates.order(&mut explain.conditions);
     Rule {
         program: Program {
             sql: sql.into(),

@@ -1,9 +1,14 @@
 //! What a rule does, for people: `weir explain` and `weir try` print these.
 
+mod needed;
+
 use std::fmt;
+
+pub use needed::Needed;
 
 use crate::ast::{Arithmetic, Body, Expr, ExprKind, Item, Statement};
 use crate::error::EvalError;
+use crate::eval::fixed;
 use crate::functions;
 use crate::path::PathSet;
 use crate::value::Value;
@@ -17,14 +22,39 @@ pub struct Explain {
     pub decode: Decode,
     /// The collection of FOREACH.
     pub foreach: Option<String>,
-    /// The terms of WHERE, in the order in which they are tested.
-    pub conditions: Vec<String>,
+    /// The terms of WHERE, in the order in which they are tested. Those that always hold are left out, and what stands
+    /// behind one that never does.
+    pub conditions: Vec<Condition>,
     /// INCASE, where there is one.
     pub filter: Option<String>,
     /// What the output holds.
     pub columns: Vec<Column>,
     /// The user functions that are called, e.g. `climate.dew_point`.
     pub user_functions: Vec<String>,
+}
+
+/// One term of WHERE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// As it is written.
+    pub text: String,
+    /// When it is asked, and why then.
+    pub turn: Turn,
+    /// What it needs of the values in it, so that it can hold.
+    pub needs: Vec<Needed>,
+}
+
+/// When a term of WHERE is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Before the others, without entering the rule: it compares a field with a constant.
+    Field,
+    /// The same with a value of the payload.
+    Payload,
+    /// After those, in the order of the text.
+    Written,
+    /// Never: it holds for no message, and so does WHERE.
+    Never,
 }
 
 /// What is decoded of the payload.
@@ -90,6 +120,28 @@ pub struct Term {
     pub held: Result<Option<bool>, EvalError>,
 }
 
+impl Turn {
+    /// Why it is asked then, in a few words.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Field => "first: a field and a constant",
+            Self::Payload => "first: a payload value and a constant",
+            Self::Written => "then: as written",
+            Self::Never => "never holds",
+        }
+    }
+
+    /// The name for machines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Field => "field",
+            Self::Payload => "payload",
+            Self::Written => "written",
+            Self::Never => "never",
+        }
+    }
+}
+
 impl Type {
     /// The name that is printed.
     pub const fn name(self) -> &'static str {
@@ -112,11 +164,12 @@ impl fmt::Display for Type {
     }
 }
 
-/// `names` gives the output path of an item of the list that makes the output.
+/// `asked` are the terms of WHERE that are asked; `names` gives the output path of an item of the list that makes the output.
 pub(crate) fn explain(
     statement: &Statement,
     sql: &str,
     needs: &PathSet,
+    asked: &[&Expr],
     names: &dyn Fn(usize, &Item) -> String,
 ) -> Explain {
     let text = |expr: &Expr| expr.at.text(sql).to_owned();
@@ -156,16 +209,35 @@ pub(crate) fn explain(
             .collect(),
         decode: decode(needs),
         foreach,
-        conditions: statement
-            .condition
-            .iter()
-            .flat_map(terms)
-            .map(text)
-            .collect(),
+        conditions: conditions(statement, sql, asked),
         filter,
         columns,
         user_functions,
     }
+}
+
+fn conditions(statement: &Statement, sql: &str, asked: &[&Expr]) -> Vec<Condition> {
+    let condition = |term: &Expr, turn: Turn| Condition {
+        text: term.at.text(sql).to_owned(),
+        turn,
+        needs: needed::needed(term, sql),
+    };
+    let turn = |term: &Expr| match fixed(term) {
+        Some(false) => Turn::Never,
+        _ => Turn::Written,
+    };
+    if asked.is_empty() {
+        // WHERE holds always, or never.
+        let all = statement.condition.iter().flat_map(terms);
+        let never = all
+            .filter(|term| fixed(term) == Some(false))
+            .map(|term| condition(term, Turn::Never));
+        return never.take(1).collect();
+    }
+    asked
+        .iter()
+        .map(|term| condition(term, turn(term)))
+        .collect()
 }
 
 fn decode(needs: &PathSet) -> Decode {

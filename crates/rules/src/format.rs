@@ -20,6 +20,8 @@ use words::{Comment, Role, Word, words};
 const ONE_LINE: usize = 80;
 /// Lines are broken where they would be wider.
 const WIDTH: usize = 100;
+/// No statement is longer when it is laid out.
+const MAX_LINE: usize = 1 << 20;
 
 /// Writes a statement in the house layout; the result has no line break at its end.
 ///
@@ -50,6 +52,30 @@ pub fn format(sql: &str) -> Result<String, Vec<Diagnostic>> {
     } else {
         Ok(sql.trim().to_owned())
     }
+}
+
+/// Writes one condition of a statement on one line of the house layout, without its comments.
+///
+/// ```
+/// assert_eq!(weir_rules::format_condition("payload.temp>30\n or qos==1"), "payload.temp > 30 OR qos = 1");
+/// ```
+pub fn format_condition(condition: &str) -> String {
+    const BEFORE: &str = "SELECT 1 FROM \"t\" WHERE ";
+    let sql = format!("{BEFORE}{condition}");
+    let one_line = || {
+        let (statement, mistakes) = parse(&sql);
+        let statement = statement.filter(|_| mistakes.is_empty())?;
+        let lexemes = lexemes(&sql).ok()?;
+        let (mut words, _) = words(&sql, &statement, &lexemes);
+        words.iter_mut().for_each(|word| word.comments.clear());
+        // Where its author broke lines does not matter here.
+        let unbroken = sql.replace('\n', " ");
+        let text = Layout::new(&unbroken, &words)
+            .statement()
+            .on_one_line(MAX_LINE)?;
+        text.strip_prefix(BEFORE).map(str::to_owned)
+    };
+    one_line().unwrap_or_else(|| condition.to_owned())
 }
 
 fn layout(sql: &str, statement: &Statement, lexemes: &Lexemes) -> String {

@@ -1,5 +1,6 @@
 //! JSON text of values and back (rule-SQL §5.5): strict, bounded in depth, floats as the shortest text that reads back.
 
+use std::cell::Cell;
 use std::io::Write as _;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -25,8 +26,63 @@ const SHARED_UP_TO: usize = 4096;
 /// [`ErrorKind::Json`] with the place, when the text is not exactly one JSON value of RFC 8259.
 pub fn decode(text: &[u8]) -> Result<Value, Fault> {
     let text = utf8(text).map_err(|message| Fault::new(ErrorKind::Json, message))?;
-    parse(text, Build::new(None))
-        .map_err(|error| Fault::new(ErrorKind::Json, format!("not JSON: {error}")))
+    build(text, None)
+        .map_err(|error| Fault::new(ErrorKind::Json, format!("not JSON: {}", reason(&error))))
+}
+
+/// Builds the value of exactly one JSON text, whose strings may share `source`.
+pub(crate) fn build(text: &str, source: Option<&Bytes>) -> serde_json::Result<Value> {
+    let zeros = Zeros::default();
+    let value = parse(text, Build::new(source, &zeros))?;
+    if !zeros.found() {
+        return Ok(value);
+    }
+    parse(&zeros.unsigned(text), Build::new(None, &zeros))
+}
+
+/// What is wrong with a JSON text, and where.
+pub(crate) fn reason(error: &serde_json::Error) -> String {
+    let mut reason = error.to_string();
+    for of_serde in [
+        "unexpected end of hex escape",
+        "lone leading surrogate in hex escape",
+    ] {
+        if let Some(place) = reason.strip_prefix(of_serde) {
+            reason = format!("a lone surrogate (half of a pair of \\u escapes){place}");
+        }
+    }
+    reason
+}
+
+/// Whether a decoded text may hold `-0`, which the reader gives as a float, and which is the integer 0.
+#[derive(Debug, Default)]
+pub(crate) struct Zeros(Cell<bool>);
+
+impl Zeros {
+    pub(crate) const fn found(&self) -> bool {
+        self.0.get()
+    }
+
+    /// The text with a space for the sign of each `-0`: every other byte stays where it is.
+    pub(crate) fn unsigned(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let (mut in_string, mut escaped, mut before) = (false, false, ' ');
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            let is_zero = || {
+                let mut after = chars.clone();
+                after.next() == Some('0')
+                    && !matches!(after.next(), Some('0'..='9' | '.' | 'e' | 'E'))
+            };
+            // `1e-0` is an exponent.
+            let sign = c == '-' && !in_string && !matches!(before, 'e' | 'E') && is_zero();
+            out.push(if sign { ' ' } else { c });
+            in_string ^= c == '"' && !escaped;
+            escaped = in_string && c == '\\' && !escaped;
+            before = c;
+        }
+        out
+    }
 }
 
 /// The compact JSON text of `value`, appended to `out`. Undefined is `null`; an undefined member is left out.
@@ -72,12 +128,15 @@ pub(crate) struct Build<'a> {
     pub(crate) depth: usize,
     /// The bytes that texts may share.
     pub(crate) shared: Option<&'a Bytes>,
+    /// Is told of a zero with a sign.
+    zeros: &'a Zeros,
 }
 
 impl<'a> Build<'a> {
-    pub(crate) fn new(source: Option<&'a Bytes>) -> Self {
+    pub(crate) fn new(source: Option<&'a Bytes>, zeros: &'a Zeros) -> Self {
         Self {
             depth: 0,
+            zeros,
             shared: source.filter(|bytes| bytes.len() <= SHARED_UP_TO),
         }
     }
@@ -91,6 +150,13 @@ impl<'a> Build<'a> {
             depth: self.depth + 1,
             ..self
         })
+    }
+
+    pub(crate) fn float(self, float: f64) -> Option<Value> {
+        if float == 0.0 && float.is_sign_negative() {
+            self.zeros.0.set(true);
+        }
+        Value::finite(float)
     }
 
     pub(crate) fn text(self, text: &str) -> Value {
@@ -130,7 +196,9 @@ macro_rules! visit_scalars {
         }
 
         fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-            Value::finite(value).ok_or_else(|| E::custom("number out of range"))
+            self.$build()
+                .float(value)
+                .ok_or_else(|| E::custom("number out of range"))
         }
 
         fn visit_unit<E>(self) -> Result<Value, E> {
@@ -357,6 +425,14 @@ mod tests {
             "[9223372036854775807,9.223372036854776e18,-9223372036854775808]"
         );
         assert_eq!(round("5e-324"), "5.0e-324");
+        // Without fraction and exponent it is an integer, and there is one zero of these.
+        assert_eq!(
+            round(r#"[-0,-0.0,-0e1,{"-0":"\"-0","b\\":-0},"-0",1e-0,-0]"#),
+            r#"[0,-0.0,-0.0,{"-0":"\"-0","b\\":0},"-0",1.0,0]"#
+        );
+        assert_eq!(round("-0"), "0");
+        assert!(decode(b"[--0]").is_err());
+        assert!(decode(b"[-0 0]").is_err());
         assert_eq!(round("0.30000000000000004"), "0.30000000000000004");
     }
 
@@ -387,6 +463,22 @@ mod tests {
             assert!(decode(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(decode(b"\"\xff\"").is_err());
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_called_one() {
+        for text in [
+            r#""\ud800""#,
+            r#""\ud800x""#,
+            r#""\udc00""#,
+            r#""\ud800\u0041""#,
+        ] {
+            let fault = decode(text.as_bytes()).unwrap_err();
+            assert!(
+                fault.message().contains("lone surrogate"),
+                "{text}: {fault:?}"
+            );
+        }
     }
 
     #[test]

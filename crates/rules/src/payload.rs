@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{ErrorKind, Fault};
-use crate::json::{self, Build, visit_scalars};
+use crate::json::{self, Build, Zeros, visit_scalars};
 use crate::path::PathSet;
 use crate::scan::scan;
 use crate::slots::Slots;
@@ -58,13 +58,20 @@ pub fn decode(payload: &Bytes, needs: &PathSet) -> Result<Value, Fault> {
     }
     let text =
         json::utf8(payload).map_err(|message| refuse(format!("the payload is {message}")))?;
-    let build = Build::new(Some(payload));
-    let result = if needs.is_whole() {
-        json::parse(text, build)
-    } else {
-        json::parse(text, Pruned { needs, build })
+    let zeros = Zeros::default();
+    let read = |text: &str, source| {
+        let build = Build::new(source, &zeros);
+        if needs.is_whole() {
+            json::parse(text, build)
+        } else {
+            json::parse(text, Pruned { needs, build })
+        }
     };
-    result.map_err(|error| refuse(format!("the payload is not JSON: {error}")))
+    let mut result = read(text, Some(payload));
+    if result.is_ok() && zeros.found() {
+        result = read(&zeros.unsigned(text), None);
+    }
+    result.map_err(|error| refuse(format!("the payload is not JSON: {}", json::reason(&error))))
 }
 
 /// Enough of the payload to recognise it; an error shows 64 characters.
@@ -88,6 +95,10 @@ struct Pruned<'a> {
 impl Pruned<'_> {
     const fn build(self) -> Self {
         self
+    }
+
+    fn float(self, float: f64) -> Option<Value> {
+        self.build.float(float)
     }
 
     /// A string between two steps stays whole: the next step goes into it.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::json::{self, Build};
+use crate::json::{self, Build, Zeros};
 use crate::value::Value;
 
 /// So many values need no memory of their own.
@@ -88,7 +88,8 @@ fn build(payload: &Bytes, place: Range<usize>) -> Value {
     else {
         return Value::Undefined;
     };
-    let build = Build::new(Some(payload));
+    let zeros = Zeros::default();
+    let build = Build::new(Some(payload), &zeros);
     let plain = match text.as_bytes() {
         [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => {
             text.get(1..text.len() - 1).map(|inner| build.text(inner))
@@ -99,7 +100,7 @@ fn build(payload: &Bytes, place: Range<usize>) -> Value {
         [b'-' | b'0'..=b'9', ..] => number(text),
         _ => None,
     };
-    plain.unwrap_or_else(|| json::parse(text, build).unwrap_or_default())
+    plain.unwrap_or_else(|| json::build(text, Some(payload)).unwrap_or_default())
 }
 
 /// A JSON number: an integer where it has neither fraction nor exponent and is in range, else the nearest float.
@@ -107,11 +108,7 @@ fn number(text: &str) -> Option<Value> {
     let whole = text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'-');
-    // There is no integer -0.
-    if whole
-        && text != "-0"
-        && let Ok(int) = text.parse()
-    {
+    if whole && let Ok(int) = text.parse() {
         return Some(Value::Int(int));
     }
     text.parse().ok().and_then(Value::finite)

@@ -297,7 +297,7 @@ fn explained(rule: &Rule) -> String {
         plan.sources,
         plan.decode,
         bared(&mut plan.foreach.iter()),
-        bared(&mut plan.conditions.iter()),
+        bared(&mut plan.conditions.iter().map(|condition| &condition.text)),
         bared(&mut plan.filter.iter()),
         plan.user_functions,
     )

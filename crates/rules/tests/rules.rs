@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use support::World;
 use weir_rules::{
-    Catalog, Column, Decode, Event, Input, Rule, RuleSet, Type, Value, compile, json,
+    Catalog, Column, Condition, Decode, Event, Input, Needed, Rule, RuleSet, Turn, Type, Value,
+    compile, json,
 };
 
 fn rule(sql: &str) -> Arc<Rule> {
@@ -137,6 +138,89 @@ fn stages_show_each_term_with_the_values_in_it() {
     assert!(staged.result.unwrap().is_empty());
 }
 
+fn needs(condition: &Condition) -> Vec<String> {
+    let text = |needed: &Needed| {
+        let or_text = if needed.or_text { " or text" } else { "" };
+        format!("{} {}{or_text}", needed.path, needed.kind)
+    };
+    condition.needs.iter().map(text).collect()
+}
+
+#[test]
+fn a_condition_tells_what_it_needs_of_the_values_in_it() {
+    let of = |condition: &str| -> Vec<String> {
+        let rule = rule(&format!("SELECT 1 AS x FROM \"t\" WHERE {condition}"));
+        rule.explain().conditions.iter().flat_map(needs).collect()
+    };
+    assert_eq!(
+        of("payload.a BETWEEN 1 AND 2.5"),
+        ["payload.a number or text"]
+    );
+    assert_eq!(of("payload.a IN (1, 2)"), ["payload.a number or text"]);
+    assert_eq!(of("payload.a = TRUE"), ["payload.a boolean or text"]);
+    assert_eq!(of("payload.a = 'on'"), ["payload.a string"]);
+    assert_eq!(of("payload.a LIKE 'x%'"), ["payload.a string"]);
+    assert_eq!(of("payload.a"), ["payload.a boolean"]);
+    assert_eq!(of("qos IN payload.list"), ["payload.list array"]);
+    assert_eq!(
+        of("payload.a - payload.b > 5 AND payload.c % 2 = 1"),
+        ["payload.a number", "payload.b number", "payload.c integer"]
+    );
+    assert_eq!(of("abs(payload.a) > 5"), ["payload.a number"]);
+    for open in [
+        "payload.a <> 5",
+        "payload.a = '5'",
+        "payload.a < 'm'",
+        "payload.a IN (1, 'on')",
+        "payload.a = 1 OR payload.b = 2",
+        "payload.a IS NULL",
+        "qos = 1",
+    ] {
+        assert!(of(open).is_empty(), "{open}");
+    }
+}
+
+#[test]
+fn a_constant_condition_is_not_asked_for_each_message() {
+    let asked = |condition: &str| -> Vec<(String, Turn)> {
+        let rule = rule(&format!("SELECT 1 AS x FROM \"t\" WHERE {condition}"));
+        let conditions = &rule.explain().conditions;
+        let pair = |condition: &Condition| (condition.text.clone(), condition.turn);
+        conditions.iter().map(pair).collect()
+    };
+    let pair = |text: &str, turn| (text.to_owned(), turn);
+    assert_eq!(asked("1 = 1 AND qos = 1"), [pair("qos = 1", Turn::Field)]);
+    assert_eq!(asked("1 = 1"), []);
+    let never = [pair("1 = 2", Turn::Never)];
+    assert_eq!(asked("1 = 2"), never);
+    assert_eq!(asked("qos = 1 AND 1 = 2 AND payload.x = 1"), never);
+    assert_eq!(
+        asked("qos = 1 AND payload.x - 1 = 1 AND 1 = 2 AND qos = 2"),
+        [
+            pair("qos = 1", Turn::Field),
+            pair("payload.x - 1 = 1", Turn::Written),
+            pair("1 = 2", Turn::Never)
+        ]
+    );
+    // Nothing is decoded for what is never asked.
+    let rule = rule("SELECT 1 AS x FROM \"t\" WHERE qos = 1 AND 1 = 2 AND payload.x = 1");
+    assert_eq!(rule.explain().decode, Decode::Nothing);
+}
+
+#[test]
+fn a_matched_set_does_not_enter_a_rule_that_never_holds() {
+    let set = RuleSet::new([
+        rule("SELECT 1 AS x FROM \"t\" WHERE clientid LIKE 'a%' AND 'a' =~ 'b'"),
+        rule("SELECT 1 AS x FROM \"t\" WHERE 1 = 1"),
+        rule("SELECT 1 AS x FROM \"t\" WHERE payload.x - 1 > 0 AND 1 = 2"),
+    ]);
+    let matched = set.matching("t").unwrap();
+    let event = Event::publish("t", "");
+    let input = matched.input(&event);
+    let told = [0, 1, 2].map(|place| matched.condition(place, &input));
+    assert_eq!(told, [Some(false), Some(true), None]);
+}
+
 #[test]
 fn a_rule_explains_itself() {
     let rule = rule(
@@ -148,7 +232,16 @@ fn a_rule_explains_itself() {
         explain.decode,
         Decode::Paths(vec!["a.b".into(), "n".into()])
     );
-    assert_eq!(explain.conditions, ["payload.n > 1", "qos = 1"]);
+    let [number, field] = explain.conditions.as_slice() else {
+        panic!("{:?}", explain.conditions);
+    };
+    assert_eq!(
+        (&*number.text, number.turn),
+        ("payload.n > 1", Turn::Payload)
+    );
+    assert_eq!((&*field.text, field.turn), ("qos = 1", Turn::Field));
+    assert_eq!(needs(number), ["payload.n number or text"]);
+    assert!(field.needs.is_empty());
     let column = |name: &str, kind, text: &str| Column::Value {
         name: name.into(),
         kind,
@@ -174,7 +267,9 @@ fn comparisons_with_constants_are_tested_first_where_that_cannot_be_told() {
         rule(&format!("SELECT 1 AS x FROM \"t\" WHERE {condition}"))
             .explain()
             .conditions
-            .clone()
+            .iter()
+            .map(|condition| condition.text.clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(
         conditions("payload.a RLIKE 'x+' AND payload.b IS NULL AND 30 + 1 < payload.n"),

@@ -1,75 +1,188 @@
-//! `weir explain`: what a rule does, from the statement as it was compiled.
+//! `weir explain`: what a rule or a statement does, from the statement as it was compiled.
 
-use serde_json::json;
-use weir_rules::{Column, Decode};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use weir_rules::{Column, Condition, Decode, Needed, Rule, Type, format_condition};
 use weir_sinks::config::BufferKind;
 use weir_sinks::plan::{SinkPlan, Target, WhenFull};
 
-use super::{Common, Exit, out_json, out_line, print_problems, say};
+use super::{Common, Exit, out_json, out_line, print_problems, say, r#try};
 use crate::config::toml_file::Names;
+use crate::problem::{Problem, Source};
 use crate::project::check::{CheckedRule, Verdict, check};
-use crate::project::files::{FileId, Files, Folders};
+use crate::project::files::{FileId, Files, Folders, Kind};
+use crate::project::rule_file::SqlText;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The rule's id: its file below the rules folder without .toml
+    /// A rule's id or its file, or a statement: 'SELECT …'
+    #[arg(value_name = "RULE|STATEMENT")]
     rule: String,
 }
 
+/// What is explained: a rule with its sinks, or a statement alone.
+struct Subject {
+    rule: Arc<Rule>,
+    /// The rule as its file has it; a statement has none.
+    checked: Option<CheckedRule>,
+    /// How many rules share its sources.
+    more: String,
+    /// What the checks warn of.
+    warnings: Vec<Problem>,
+}
+
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    let (rule, more) = match find(common, &args.rule) {
-        Ok(found) => found,
+    let subject = match subject(common, args.rule.trim()) {
+        Ok(subject) => subject,
         Err(exit) => return exit,
     };
-    let plan = rule.rule.explain();
     if common.json {
-        let sinks: Vec<_> = rule.sinks.iter().map(|sink| json!({ "id": sink.id, "type": sink.plan.kind.name(), "plan": sink_line(&sink.plan) })).collect();
-        out_json(&json!({
-            "v": 1, "rule": rule.id, "file": rule.source.path, "enabled": rule.enabled,
-            "sources": plan.sources, "decode": decode(&plan.decode), "foreach": plan.foreach, "incase": plan.filter, "user_functions": plan.user_functions, "conditions": plan.conditions,
-            "columns": plan.columns.iter().map(|column| match column {
-                Column::Fields => json!({ "name": "*" }),
-                Column::Value { name, kind, text } => json!({ "name": name, "type": kind.name(), "from": text }),
-            }).collect::<Vec<_>>(),
-            "scripts": rule.rule.uses_scripts(), "sinks": sinks,
-        }));
-        return Exit::Ok;
+        out_json(&as_json(&subject));
+    } else {
+        print(&subject);
+        print_problems(&subject.warnings);
     }
-    let state = if rule.enabled { "" } else { "   (disabled)" };
+    Exit::Ok
+}
+
+fn subject(common: &Common, text: &str) -> Result<Subject, Exit> {
+    if !is_statement(text) {
+        let found = find_with_warnings(common, text)?;
+        return Ok(Subject {
+            rule: Arc::clone(&found.rule.rule),
+            checked: Some(found.rule),
+            more: found.more,
+            warnings: found.warnings,
+        });
+    }
+    let config = common.load()?.config;
+    let (rule, warnings) = r#try::compiled(&config, text);
+    // In place of a file's name stands what was given.
+    let source = Source::new("statement", text);
+    let sql = SqlText::of_file(source.clone());
+    let problems: Vec<Problem> = warnings
+        .into_iter()
+        .map(|found| sql.problem(&source, found))
+        .collect();
+    match rule {
+        Some(rule) => Ok(Subject {
+            rule: Arc::new(rule),
+            checked: None,
+            more: String::new(),
+            warnings: problems,
+        }),
+        None => {
+            print_problems(&problems);
+            Err(Exit::Problems)
+        }
+    }
+}
+
+/// Whether the argument is a statement: ids and paths have no blanks after such a word.
+fn is_statement(text: &str) -> bool {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    first.len() < text.len()
+        && ["SELECT", "FOREACH"]
+            .iter()
+            .any(|word| first.eq_ignore_ascii_case(word))
+        || text.starts_with("--")
+        || text.starts_with("/*")
+}
+
+fn as_json(subject: &Subject) -> Json {
+    let plan = subject.rule.explain();
+    let conditions: Vec<String> = plan
+        .conditions
+        .iter()
+        .map(|condition| format_condition(&condition.text))
+        .collect();
+    let steps: Vec<Json> = plan
+        .conditions
+        .iter()
+        .zip(&conditions)
+        .map(|(condition, text)| {
+            let needs: Vec<Json> = condition
+                .needs
+                .iter()
+                .map(|need| json!({ "path": need.path, "type": need.kind.name(), "or_text": need.or_text }))
+                .collect();
+            json!({ "condition": text, "turn": condition.turn.name(), "needs": needs })
+        })
+        .collect();
+    let columns: Vec<Json> = plan
+        .columns
+        .iter()
+        .map(|column| match column {
+            Column::Fields => json!({ "name": "*" }),
+            Column::Value { name, kind, text } => {
+                json!({ "name": name, "type": kind.name(), "from": text })
+            }
+        })
+        .collect();
+    let mut found = json!({
+        "v": 1, "sources": plan.sources, "decode": decode(&plan.decode), "foreach": plan.foreach,
+        "incase": plan.filter.as_deref().map(format_condition), "user_functions": plan.user_functions,
+        "conditions": conditions, "steps": steps, "columns": columns,
+        "scripts": subject.rule.uses_scripts(), "diagnostics": subject.warnings,
+    });
+    let sinks = |rule: &CheckedRule| -> Vec<Json> {
+        rule.sinks
+            .iter()
+            .map(|sink| json!({ "id": sink.id, "type": sink.plan.kind.name(), "plan": sink_line(&sink.plan) }))
+            .collect()
+    };
+    if let (Some(rule), Some(members)) = (&subject.checked, found.as_object_mut()) {
+        members.insert("rule".to_owned(), json!(rule.id));
+        members.insert("file".to_owned(), json!(rule.source.path));
+        members.insert("enabled".to_owned(), json!(rule.enabled));
+        members.insert("sinks".to_owned(), json!(sinks(rule)));
+    }
+    found
+}
+
+fn print(subject: &Subject) {
+    let plan = subject.rule.explain();
+    if let Some(rule) = &subject.checked {
+        let state = if rule.enabled { "" } else { "   (disabled)" };
+        out_line(&format!(
+            "{}  {}{state}",
+            rule.id,
+            rule.source.path.display()
+        ));
+        if let Some(description) = &rule.description {
+            out_line(&format!("          {description}"));
+        }
+    }
     out_line(&format!(
-        "{}  {}{state}",
-        rule.id,
-        rule.source.path.display()
+        "  match   {}{}",
+        plan.sources.join(", "),
+        subject.more
     ));
-    if let Some(description) = &rule.description {
-        out_line(&format!("          {description}"));
-    }
-    out_line(&format!("  match   {}{more}", plan.sources.join(", ")));
     out_line(&format!("  decode  {}", decode(&plan.decode)));
     if let Some(collection) = &plan.foreach {
         out_line(&format!("  foreach {collection}"));
     }
-    for (index, condition) in plan.conditions.iter().enumerate() {
-        out_line(&format!(
-            "  {:<7} {condition}",
-            if index == 0 { "where" } else { "  and" }
-        ));
-    }
+    print_conditions(&plan.conditions);
     if let Some(filter) = &plan.filter {
-        out_line(&format!("  incase  {filter}"));
+        out_line(&format!("  incase  {}", format_condition(filter)));
     }
-    let columns: Vec<String> = plan.columns.iter().map(column).collect();
+    let columns: Vec<String> = plan
+        .columns
+        .iter()
+        .map(|found| column(found, &plan.conditions))
+        .collect();
     out_line(&format!("  select  {}", columns.join(", ")));
     if !plan.user_functions.is_empty() {
         out_line(&format!("  udf     {}", plan.user_functions.join(", ")));
     }
-    let width = rule
-        .sinks
-        .iter()
-        .map(|sink| sink.id.len())
-        .max()
-        .unwrap_or(0);
-    for (index, sink) in rule.sinks.iter().enumerate() {
+    let sinks = subject
+        .checked
+        .as_ref()
+        .map_or(&[][..], |rule| rule.sinks.as_slice());
+    let width = sinks.iter().map(|sink| sink.id.len()).max().unwrap_or(0);
+    for (index, sink) in sinks.iter().enumerate() {
         out_line(&format!(
             "  {:<7} {:<width$}  {}",
             if index == 0 { "sinks" } else { "" },
@@ -77,13 +190,54 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             sink_line(&sink.plan)
         ));
     }
-    Exit::Ok
 }
 
-fn column(column: &Column) -> String {
-    match column {
-        Column::Fields => "* (every field)".to_owned(),
-        Column::Value { name, kind, .. } => format!("{name} {kind}"),
+/// One line a condition, in the order in which they are asked: why then, and what the values in it must be.
+fn print_conditions(conditions: &[Condition]) {
+    let texts: Vec<String> = conditions
+        .iter()
+        .map(|condition| format_condition(&condition.text))
+        .collect();
+    let width = texts
+        .iter()
+        .map(|text| text.chars().count())
+        .filter(|width| *width <= WIDE)
+        .max()
+        .unwrap_or(0);
+    for (index, (condition, text)) in conditions.iter().zip(&texts).enumerate() {
+        let word = if index == 0 { "where" } else { "  and" };
+        let needs: Vec<String> = condition.needs.iter().map(need).collect();
+        let needs = if needs.is_empty() {
+            String::new()
+        } else {
+            format!("; needs {}", needs.join(", "))
+        };
+        out_line(&format!(
+            "  {word:<7} {text:<width$}   {}{needs}",
+            condition.turn.reason()
+        ));
+    }
+}
+
+/// Longer conditions do not move the notes of the others to the right.
+const WIDE: usize = 60;
+
+fn need(need: &Needed) -> String {
+    let or_text = if need.or_text { " (or its text)" } else { "" };
+    format!("{} {}{or_text}", need.path, need.kind)
+}
+
+/// A column with its type; where only WHERE tells the type, that is said.
+fn column(column: &Column, conditions: &[Condition]) -> String {
+    let (name, kind, text) = match column {
+        Column::Fields => return "* (every field)".to_owned(),
+        Column::Value { name, kind, text } => (name, kind, text),
+    };
+    let mut needs = conditions.iter().flat_map(|condition| &condition.needs);
+    match needs.find(|need| *kind == Type::Any && need.path == *text) {
+        Some(need) if need.or_text => format!("{name} {} or its text (by where)", need.kind),
+        Some(need) => format!("{name} {} (by where)", need.kind),
+        None => format!("{name} {kind}"),
     }
 }
 
@@ -98,12 +252,30 @@ fn decode(decode: &Decode) -> String {
     }
 }
 
-/// A rule by its id, and how many others share its filters.
-pub(super) fn find(common: &Common, id: &str) -> Result<(CheckedRule, String), Exit> {
+/// A rule by its id, or by the path of its file.
+pub(super) fn find(common: &Common, id: &str) -> Result<CheckedRule, Exit> {
+    find_with_warnings(common, id).map(|found| found.rule)
+}
+
+struct Found {
+    rule: CheckedRule,
+    more: String,
+    warnings: Vec<Problem>,
+}
+
+fn find_with_warnings(common: &Common, id: &str) -> Result<Found, Exit> {
     let loaded = common.load()?;
     let (files, _) = Folders::of(&loaded.config.rules).scan();
     let checked = check(&files, &Files::default(), None, &Names);
-    let id = id.strip_suffix(".toml").unwrap_or(id);
+    let is_file = |source: &Source| {
+        source.path == Path::new(id)
+            || matches!((source.path.canonicalize(), Path::new(id).canonicalize()), (Ok(a), Ok(b)) if a == b)
+    };
+    let by_path = files
+        .of(Kind::Rule)
+        .find(|(_, source)| is_file(source))
+        .map(|(id, _)| id);
+    let id = by_path.unwrap_or_else(|| id.strip_suffix(".toml").unwrap_or(id));
     if let Some(rule) = checked.rules.get(id) {
         let sources = &rule.rule.explain().sources;
         let sharing = checked
@@ -116,7 +288,15 @@ pub(super) fn find(common: &Common, id: &str) -> Result<(CheckedRule, String), E
         } else {
             String::new()
         };
-        return Ok((rule.clone(), more));
+        let report = checked
+            .reports
+            .iter()
+            .find(|report| report.file == FileId::rule(id));
+        return Ok(Found {
+            rule: rule.clone(),
+            more,
+            warnings: report.map_or_else(Vec::new, |report| report.problems.clone()),
+        });
     }
     match checked
         .reports

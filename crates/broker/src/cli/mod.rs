@@ -139,7 +139,7 @@ enum Command {
     Test(test::Args),
     /// Run one message through a statement or a rule, stage by stage; sends nothing
     Try(r#try::Args),
-    /// Show what a rule does: filter, fields, conditions, columns, sinks
+    /// Show what a rule or a statement does: filter, fields, conditions in their order, columns, sinks
     Explain(explain::Args),
     /// Print the JSON Schema of a kind of file, for editors that know `#:schema` lines in TOML
     Schema(schema::Args),

@@ -10,7 +10,7 @@ use weir_mqtt::TopicName;
 use weir_rules::event::{Event, EventName, What};
 use weir_rules::script::{ScriptLimits, Scripts};
 use weir_rules::value::{Object, Value};
-use weir_rules::{Catalog, Input, Origin, Rule, compile};
+use weir_rules::{Catalog, Diagnostic, Input, Origin, Rule, compile};
 use weir_sinks::render;
 
 use super::lines::{Line, Lines};
@@ -103,8 +103,8 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let subject = match &args.rule {
-        Some(id) => match super::explain::find(common, &rule_id(&config, id)) {
-            Ok((rule, _)) => Subject {
+        Some(id) => match super::explain::find(common, id) {
+            Ok(rule) => Subject {
                 id: rule.id.to_string(),
                 rule: rule.rule,
                 sinks: rule.sinks,
@@ -161,14 +161,22 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
 }
 
-/// The id of a rule that is named by its id, or by its file.
-fn rule_id(config: &Config, named: &str) -> String {
-    let below = Path::new(named).strip_prefix(&config.rules.dir);
-    below.map_or_else(|_| named.to_owned(), |id| id.display().to_string())
+/// Compiles a statement with the project's user functions; says what is found.
+fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
+    let (rule, diagnostics) = compiled(config, sql);
+    for diagnostic in &diagnostics {
+        say(&diagnostic.render(sql, &Origin::default()));
+    }
+    if rule.is_none() && Path::new(sql).is_file() {
+        say(&format!(
+            "weir: {sql} is a file: `weir try --rule {sql}` tries a rule, --cases {sql} answers cases"
+        ));
+    }
+    rule.ok_or(Exit::Problems)
 }
 
-/// Compiles a statement with the project's user functions.
-fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
+/// Compiles a statement with the project's user functions; `None` where it is refused.
+pub(super) fn compiled(config: &Config, sql: &str) -> (Option<Rule>, Vec<Diagnostic>) {
     let (files, _) = Folders::of(&config.rules).scan();
     let (scripts, _) = Scripts::load_each(
         files
@@ -176,24 +184,13 @@ fn statement(config: &Config, sql: &str) -> Result<Rule, Exit> {
             .map(|(name, source)| (name, &source.text)),
         ScriptLimits::default(),
     );
-    let (result, diagnostics) = match compile(
-        sql,
-        &Catalog {
-            scripts: Arc::new(scripts),
-        },
-    ) {
-        Ok((rule, warnings)) => (Ok(rule), warnings),
-        Err(errors) => (Err(Exit::Problems), errors),
+    let catalog = Catalog {
+        scripts: Arc::new(scripts),
     };
-    for diagnostic in &diagnostics {
-        say(&diagnostic.render(sql, &Origin::default()));
+    match compile(sql, &catalog) {
+        Ok((rule, warnings)) => (Some(rule), warnings),
+        Err(errors) => (None, errors),
     }
-    if result.is_err() && Path::new(sql).is_file() {
-        say(&format!(
-            "weir: {sql} is a file: `weir try --rule {sql}` tries a rule, --cases {sql} answers cases"
-        ));
-    }
-    result
 }
 
 fn payload(text: &str) -> std::io::Result<Vec<u8>> {

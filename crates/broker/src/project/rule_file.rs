@@ -167,7 +167,7 @@ impl SqlText {
     }
 
     /// The statement that is a whole file.
-    pub(super) fn of_file(source: Source) -> Self {
+    pub fn of_file(source: Source) -> Self {
         Self {
             text: source.text.to_string(),
             offset: 0,

@@ -16,18 +16,62 @@ impl Check<'_> {
         self.expr(expr, view);
         self.must_be_boolean(expr, view);
         self.raw_payload(expr, view);
-        if let Some(Ok(value)) = constant(expr)
-            && matches!(value, Value::Bool(_) | Value::Null)
-        {
-            let never = if matches!(value, Value::Bool(true)) {
-                "always holds"
-            } else {
-                "never holds"
-            };
-            let label = self.quoted_path(expr).unwrap_or_default();
-            let message = format!("the condition {never}");
-            self.say(Code::ConstantCondition, expr.at, message, label);
+        self.constant_sides(expr);
+        if let Some(held) = constant_condition(expr) {
+            let never = if held { "always holds" } else { "never holds" };
+            // Which side is to blame was said already.
+            if !self.has_constant_side(expr) {
+                let label = self.quoted_path(expr).unwrap_or_default();
+                let message = format!("the condition {never}");
+                self.say(Code::ConstantCondition, expr.at, message, label);
+            }
         }
+    }
+
+    fn has_constant_side(&self, expr: &Expr) -> bool {
+        matches!(&expr.kind, ExprKind::And(parts) | ExprKind::Or(parts)
+            if parts.iter().any(|part| self.noted.contains(&(Code::ConstantCondition, part.at))))
+    }
+
+    /// Sides of AND and OR that are the same for every message, the innermost first.
+    fn constant_sides(&mut self, expr: &Expr) {
+        match &expr.kind {
+            ExprKind::And(parts) | ExprKind::Or(parts) => {
+                for part in parts {
+                    self.constant_sides(part);
+                    self.constant_side(part, matches!(expr.kind, ExprKind::And(_)));
+                }
+            }
+            ExprKind::Not(part) => self.constant_sides(part),
+            _ => {}
+        }
+    }
+
+    fn constant_side(&mut self, part: &Expr, is_and: bool) {
+        let Some(held) = constant_condition(part) else {
+            return;
+        };
+        if self.has_constant_side(part) {
+            return;
+        }
+        let text = part.at.text(self.sql);
+        let (message, label) = match (is_and, held) {
+            (true, true) | (false, false) => {
+                let word = if held { "always" } else { "never" };
+                let message = format!("`{text}` {word} holds");
+                (message, "it changes nothing: leave it out")
+            }
+            (true, false) => (
+                format!("`{text}` never holds"),
+                "so the whole AND never holds",
+            ),
+            (false, true) => (
+                format!("`{text}` always holds"),
+                "so the whole OR always holds",
+            ),
+        };
+        let label = self.quoted_path(part).unwrap_or_else(|| label.to_owned());
+        self.say(Code::ConstantCondition, part.at, message, label);
     }
 
     /// `'payload.temp' > 30` compares a text that looks like a path.
@@ -45,23 +89,23 @@ impl Check<'_> {
 
     /// Parts of AND and OR.
     pub(super) fn sides(&mut self, expr: &Expr, parts: &[Expr], view: &View) {
-        for (index, part) in parts.iter().enumerate() {
-            let before = index.checked_sub(1).and_then(|before| parts.get(before));
-            match (before.map(|before| &before.kind), constant(part)) {
+        let mut before: Option<&Expr> = None;
+        for part in parts {
+            match constant(part) {
                 // `a = 1 OR 2`
-                (
-                    Some(ExprKind::Compare {
-                        operator: operator @ (Comparison::Equal | Comparison::NotEqual),
-                        left,
-                        ..
-                    }),
-                    Some(Ok(value)),
-                ) if !matches!(value, Value::Bool(_) | Value::Null) => {
-                    let (left, right) = (left.at.text(self.sql), part.at.text(self.sql));
-                    let label = format!("write the whole: `{left} {} {right}`", operator.symbol());
+                Some(Ok(value))
+                    if !matches!(value, Value::Bool(_) | Value::Null | Value::Undefined)
+                        && let Some(whole) =
+                            before.and_then(|before| self.same_again(before, part)) =>
+                {
+                    let label = format!("write the whole: `{whole}`");
                     self.not_boolean(part, &value, label);
                 }
-                _ => self.must_be_boolean(part, view),
+                Some(_) => self.must_be_boolean(part, view),
+                None => {
+                    self.must_be_boolean(part, view);
+                    before = Some(part);
+                }
             }
         }
         if matches!(expr.kind, ExprKind::And(_)) {
@@ -69,6 +113,40 @@ impl Check<'_> {
         } else {
             self.tautology(parts);
         }
+    }
+
+    /// What is most likely meant by a constant after a comparison: the same comparison with it.
+    fn same_again(&self, before: &Expr, constant: &Expr) -> Option<String> {
+        let text = |expr: &Expr| expr.at.text(self.sql);
+        let right = text(constant);
+        let (left, operator) = match &before.kind {
+            ExprKind::Compare {
+                operator,
+                left,
+                right,
+            } => match (scalar(left), scalar(right)) {
+                (Some(_), None) => (right, operator.turned().symbol()),
+                _ => (left, operator.symbol()),
+            },
+            ExprKind::InList { value, negated, .. } => (value, if *negated { "<>" } else { "=" }),
+            ExprKind::Like {
+                value,
+                ignore_case,
+                negated,
+                ..
+            } => match (negated, ignore_case) {
+                (false, false) => (value, "LIKE"),
+                (false, true) => (value, "ILIKE"),
+                (true, false) => (value, "NOT LIKE"),
+                (true, true) => (value, "NOT ILIKE"),
+            },
+            ExprKind::Regex { value, negated, .. } => {
+                (value, if *negated { "NOT RLIKE" } else { "RLIKE" })
+            }
+            ExprKind::TopicMatch { topic, .. } => (topic, "=~"),
+            _ => return None,
+        };
+        Some(format!("{} {operator} {right}", text(left)))
     }
 
     fn not_boolean(&mut self, expr: &Expr, value: &Value, label: impl Into<String>) {
@@ -80,7 +158,7 @@ impl Check<'_> {
     pub(super) fn must_be_boolean(&mut self, expr: &Expr, view: &View) {
         if let Some(result) = constant(expr) {
             if let Ok(value) = result
-                && !matches!(value, Value::Bool(_) | Value::Null)
+                && !matches!(value, Value::Bool(_) | Value::Null | Value::Undefined)
             {
                 self.not_boolean(expr, &value, "");
             }
@@ -144,6 +222,7 @@ impl Check<'_> {
     /// `x BETWEEN 20 AND 10`
     fn empty_between(&mut self, expr: &Expr, test: &Test) {
         if let ExprKind::Between { low, high, .. } = &expr.kind
+            && constant(expr).is_none()
             && !satisfiable(&[test], None)
         {
             let message = format!("`{}` never holds", expr.at.text(self.sql));
@@ -309,5 +388,14 @@ impl Check<'_> {
             "it takes a list in parentheses, or an array".to_owned()
         };
         self.say(Code::NeverHolds, expr.at, message, label);
+    }
+}
+
+/// Whether a condition holds for every message, or for none.
+fn constant_condition(expr: &Expr) -> Option<bool> {
+    match constant(expr)?.ok()? {
+        Value::Bool(held) => Some(held),
+        Value::Null | Value::Undefined => Some(false),
+        _ => None,
     }
 }

@@ -154,14 +154,7 @@ impl Test {
                 high,
                 negated: true,
             } => Less.holds(value, low) || Greater.holds(value, high),
-            Self::Is { test, negated } => {
-                let is = match test {
-                    IsTest::Null => matches!(value, Value::Undefined | Value::Null),
-                    IsTest::True => matches!(value, Value::Bool(true)),
-                    IsTest::False => matches!(value, Value::Bool(false)),
-                };
-                is != *negated
-            }
+            Self::Is { test, negated } => test.holds(value) != *negated,
         }
     }
 

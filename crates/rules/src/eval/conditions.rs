@@ -4,8 +4,8 @@ use weir_mqtt::topic::TopicFilter;
 
 use super::like::LikePattern;
 use super::names::View;
-use super::{Compiler, Eval, Failure, Scope, Test, folded};
-use crate::ast::{Expr, ExprKind, IsTest};
+use super::{Compiler, Eval, Failure, Scope, Test, fixed, folded};
+use crate::ast::{Expr, ExprKind};
 use crate::comparison::Comparison;
 use crate::diagnostic::Place;
 use crate::error::{ErrorKind, Fault};
@@ -16,6 +16,9 @@ impl Compiler<'_> {
     /// The closure that tells whether `expr` holds.
     pub(crate) fn test(&mut self, expr: &Expr, view: &View) -> Test {
         let at = expr.at;
+        if let Some(held) = fixed(expr) {
+            return Box::new(move |_| Ok(Some(held)));
+        }
         match &expr.kind {
             ExprKind::And(parts) => self.all(parts, view, false),
             ExprKind::Or(parts) => self.all(parts, view, true),
@@ -53,13 +56,7 @@ impl Compiler<'_> {
                 );
                 Box::new(move |scope| {
                     let (value, low, high) = (value(scope)?, low(scope)?, high(scope)?);
-                    Ok(Some(if negated {
-                        Comparison::Less.holds(&value, &low)
-                            || Comparison::Greater.holds(&value, &high)
-                    } else {
-                        Comparison::GreaterOrEqual.holds(&value, &low)
-                            && Comparison::LessOrEqual.holds(&value, &high)
-                    }))
+                    Ok(Some(is_between(&value, &low, &high, negated)))
                 })
             }
             ExprKind::Like {
@@ -82,12 +79,7 @@ impl Compiler<'_> {
                 let (value, test, negated) = (self.value(value, view), *test, *negated);
                 Box::new(move |scope| {
                     let value = value(scope)?;
-                    let is = match test {
-                        IsTest::Null => value.is_nullish(),
-                        IsTest::True => matches!(value, Value::Bool(true)),
-                        IsTest::False => matches!(value, Value::Bool(false)),
-                    };
-                    Ok(Some(is != negated))
+                    Ok(Some(test.holds(&value) != negated))
                 })
             }
             _ => {
@@ -100,8 +92,13 @@ impl Compiler<'_> {
         }
     }
 
-    /// AND (or OR) of all parts, left to right; the first that is false (or true) decides.
+    /// AND (or OR) of all parts, left to right; the first that is false (or true) decides. Constant parts that decide
+    /// nothing are left out, and so is what follows one that does.
     fn all(&mut self, parts: &[Expr], view: &View, deciding: bool) -> Test {
+        let parts = match self.lasting(parts, view, deciding) {
+            Lasting::Decided => return Box::new(move |_| Ok(Some(deciding))),
+            Lasting::Parts(places) => places,
+        };
         let parts: Vec<Test> = parts.iter().map(|part| self.test(part, view)).collect();
         Box::new(move |scope| {
             let mut held = Some(!deciding);
@@ -114,6 +111,32 @@ impl Compiler<'_> {
             }
             Ok(held)
         })
+    }
+
+    /// The parts of AND (or OR) that are asked.
+    pub(crate) fn lasting<'e>(
+        &self,
+        parts: impl IntoIterator<Item = &'e Expr>,
+        view: &View,
+        deciding: bool,
+    ) -> Lasting<'e> {
+        let mut lasting: Vec<&Expr> = Vec::new();
+        for part in parts {
+            match fixed(part) {
+                Some(held) if held == deciding => {
+                    // Nobody can tell whether those before it were asked.
+                    let is_quiet = |part: &&Expr| self.safe_test(part, view) == Some(false);
+                    if lasting.iter().all(is_quiet) {
+                        return Lasting::Decided;
+                    }
+                    lasting.push(part);
+                    break;
+                }
+                Some(_) => {}
+                None => lasting.push(part),
+            }
+        }
+        Lasting::Parts(lasting)
     }
 
     fn compare(&mut self, operator: Comparison, left: &Expr, right: &Expr, view: &View) -> Test {
@@ -177,10 +200,7 @@ impl Compiler<'_> {
             let Value::Array(candidates) = array else {
                 return Ok(Some(false));
             };
-            let decided = candidates
-                .iter()
-                .any(|candidate| is_decided(&value, candidate, negated));
-            Ok(Some(decided != negated))
+            Ok(Some(is_member(&value, &candidates, negated)))
         })
     }
 
@@ -251,6 +271,30 @@ impl Compiler<'_> {
     }
 }
 
+/// What is left of AND (or OR) without what is known before any message comes.
+pub(crate) enum Lasting<'e> {
+    /// A constant part decides, and those before it can neither fail nor have an effect.
+    Decided,
+    /// These are asked.
+    Parts(Vec<&'e Expr>),
+}
+
+/// `value [NOT] BETWEEN low AND high`
+pub(super) fn is_between(value: &Value, low: &Value, high: &Value, negated: bool) -> bool {
+    if negated {
+        Comparison::Less.holds(value, low) || Comparison::Greater.holds(value, high)
+    } else {
+        Comparison::GreaterOrEqual.holds(value, low) && Comparison::LessOrEqual.holds(value, high)
+    }
+}
+
+/// `value [NOT] IN list`
+pub(super) fn is_member(value: &Value, list: &[Value], negated: bool) -> bool {
+    list.iter()
+        .any(|candidate| is_decided(value, candidate, negated))
+        != negated
+}
+
 /// Whether this candidate settles IN (it is equal) or NOT IN (it is not different).
 fn is_decided(value: &Value, candidate: &Value, negated: bool) -> bool {
     if negated {
@@ -272,7 +316,7 @@ fn not_text(scope: &Scope<'_>, at: Place, operator: &str, pattern: &Value) -> Fa
 }
 
 /// What a value says as a condition.
-fn truth(value: &Value) -> Result<Option<bool>, Fault> {
+pub(super) fn truth(value: &Value) -> Result<Option<bool>, Fault> {
     match value {
         Value::Bool(held) => Ok(Some(*held)),
         Value::Undefined | Value::Null => Ok(None),

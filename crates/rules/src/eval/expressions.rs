@@ -1,11 +1,15 @@
 //! Expressions to closures that give values.
 
+use weir_mqtt::topic::TopicFilter;
+
 use crate::ast::{Expr, ExprKind};
 use crate::diagnostic::Place;
 use crate::error::{ErrorKind, Fault};
-use crate::functions::MAX_TEXT_BYTES;
+use crate::functions::{MAX_TEXT_BYTES, Pattern};
 use crate::value::{Key, KeyHash, Object, Value};
 
+use super::conditions::{is_between, is_member, truth};
+use super::like::LikePattern;
 use super::names::View;
 use super::{Compiler, Eval, Failure, Scope, Test, arithmetic};
 
@@ -194,6 +198,108 @@ pub(crate) fn constant(expr: &Expr) -> Option<Result<Value, (Place, Fault)>> {
             let members: Option<Result<Vec<_>, _>> = members.iter().map(member).collect();
             Some(members?.map(|members| members.into_iter().collect()))
         }
+        _ => constant_test(expr),
+    }
+}
+
+/// As [`constant`], for the conditions among the operators.
+fn constant_test(expr: &Expr) -> Option<Result<Value, (Place, Fault)>> {
+    let held = |held: Option<bool>| held.map_or(Value::Undefined, Value::Bool);
+    let truth_of = |part: &Expr| {
+        Some(constant(part)?.and_then(|value| truth(&value).map_err(|fault| (part.at, fault))))
+    };
+    match &expr.kind {
+        ExprKind::And(parts) | ExprKind::Or(parts) => {
+            let deciding = matches!(expr.kind, ExprKind::Or(_));
+            let mut all = Some(!deciding);
+            for part in parts {
+                match truth_of(part)? {
+                    // What follows is never reached.
+                    Ok(Some(value)) if value == deciding => {
+                        all = Some(deciding);
+                        break;
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => all = None,
+                    Err(fault) => return Some(Err(fault)),
+                }
+            }
+            Some(Ok(held(all)))
+        }
+        ExprKind::Not(part) => Some(truth_of(part)?.map(|value| held(value.map(|value| !value)))),
+        ExprKind::TopicMatch { topic, filter } => {
+            let (topic, filter) = (folded(topic)?, folded(filter)?);
+            let filter = TopicFilter::parse(filter.as_str()?).ok()?;
+            let matches = topic.as_str().is_some_and(|topic| filter.matches(topic));
+            Some(Ok(matches.into()))
+        }
+        ExprKind::InList {
+            value,
+            list,
+            negated,
+        } => {
+            let value = folded(value)?;
+            let list: Vec<Value> = list.iter().map(folded).collect::<Option<_>>()?;
+            Some(Ok(is_member(&value, &list, *negated).into()))
+        }
+        ExprKind::InArray {
+            value,
+            array,
+            negated,
+        } => match (folded(value)?, folded(array)?) {
+            (value, Value::Array(list)) => Some(Ok(is_member(&value, &list, *negated).into())),
+            _ => None,
+        },
+        ExprKind::Between {
+            value,
+            low,
+            high,
+            negated,
+        } => {
+            let (value, low, high) = (folded(value)?, folded(low)?, folded(high)?);
+            Some(Ok(is_between(&value, &low, &high, *negated).into()))
+        }
+        ExprKind::Like {
+            value,
+            pattern,
+            escape,
+            ignore_case,
+            negated,
+        } => {
+            let (value, pattern) = (folded(value)?, folded(pattern)?);
+            let pattern = LikePattern::new(pattern.as_str()?, *escape, *ignore_case);
+            let text = value.as_str();
+            let matches = text.is_some_and(|text| pattern.matches(text) != *negated);
+            Some(Ok(matches.into()))
+        }
+        ExprKind::Regex {
+            value,
+            pattern,
+            negated,
+        } => {
+            let (value, pattern) = (folded(value)?, folded(pattern)?);
+            let pattern = Pattern::recent(pattern.as_str()?).ok()?;
+            // One that turns back may give up.
+            let matches = match value.as_str() {
+                Some(text) if pattern.is_linear() => pattern.is_match(text).ok()? != *negated,
+                Some(_) => return None,
+                None => false,
+            };
+            Some(Ok(matches.into()))
+        }
+        ExprKind::Is {
+            value,
+            test,
+            negated,
+        } => Some(Ok((test.holds(&folded(value)?) != *negated).into())),
+        _ => None,
+    }
+}
+
+/// Whether a condition is true, or false, whatever comes.
+pub(crate) fn fixed(expr: &Expr) -> Option<bool> {
+    match folded(expr)? {
+        Value::Bool(held) => Some(held),
         _ => None,
     }
 }

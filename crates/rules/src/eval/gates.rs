@@ -7,14 +7,14 @@
 use crate::ast::{Expr, ExprKind, Step};
 use crate::comparison::Comparison;
 use crate::event::{Event, PublishField, What};
-use crate::explain::terms;
+use crate::explain::{Condition, Turn, terms};
 use crate::functions::Pattern;
 use crate::input::Input;
 use crate::path::PathSet;
 use crate::value::{Key, Value};
 
 use super::names::{Field, View};
-use super::{Compiler, folded};
+use super::{Compiler, Lasting, folded};
 
 /// What can be said about WHERE by comparing fields with constants.
 #[derive(Debug, Default)]
@@ -40,6 +40,8 @@ struct Term {
 enum Operand {
     Payload(Vec<Key>),
     Publish(PublishField),
+    /// Stands for a WHERE that never holds.
+    Nothing,
 }
 
 /// A term of a rule among others: its field is found by number.
@@ -55,6 +57,7 @@ pub(crate) struct Gate {
 enum Place {
     Payload(usize),
     Publish(PublishField),
+    Nothing,
 }
 
 impl Gates {
@@ -67,18 +70,31 @@ impl Gates {
         }
     }
 
-    /// The terms of WHERE in the order in which they are tested: these first.
-    pub(crate) fn first<T>(&self, all: Vec<T>) -> Vec<T> {
-        let (mut first, mut rest) = (Vec::with_capacity(all.len()), Vec::new());
-        for (place, term) in all.into_iter().enumerate() {
-            if self.places.contains(&place) {
-                first.push(term);
-            } else {
-                rest.push(term);
+    /// The gates of a WHERE that never holds.
+    fn closed() -> Self {
+        let never = Term {
+            field: Operand::Nothing,
+            operator: Comparison::Equal,
+            constant: Value::Undefined,
+            after_payload: false,
+        };
+        Self {
+            terms: vec![never],
+            ..Self::open()
+        }
+    }
+
+    /// Puts the terms of WHERE into the order in which they are asked: these first.
+    pub(crate) fn order(&self, all: &mut [Condition]) {
+        for (place, term) in self.places.iter().zip(&self.terms) {
+            if let Some(condition) = all.get_mut(*place) {
+                condition.turn = match term.field {
+                    Operand::Payload(_) => Turn::Payload,
+                    Operand::Publish(_) | Operand::Nothing => Turn::Field,
+                };
             }
         }
-        first.append(&mut rest);
-        first
+        all.sort_by_key(|condition| !matches!(condition.turn, Turn::Field | Turn::Payload));
     }
 
     /// The terms for a message of which `needs` is read, and whether they are all of WHERE.
@@ -91,6 +107,7 @@ impl Gates {
                     // Where another rule reads more than this value, it has no number of its own.
                     Operand::Payload(keys) => Place::Payload(needs.value_at(keys)?),
                     Operand::Publish(field) => Place::Publish(*field),
+                    Operand::Nothing => Place::Nothing,
                 };
                 Some(Gate {
                     field,
@@ -120,6 +137,7 @@ impl Gate {
                 }
                 self.holds_for(input.event(), field)
             }
+            Place::Nothing => Some(false),
         }
     }
 
@@ -149,7 +167,10 @@ impl Compiler<'_> {
     /// What comparisons with constants say about `condition`.
     pub(crate) fn gates(&self, condition: &Expr, view: &View) -> Gates {
         let (mut gates, mut looked_inside) = (Gates::open(), false);
-        for (place, term) in terms(condition).into_iter().enumerate() {
+        let Lasting::Parts(lasting) = self.lasting(terms(condition), view, false) else {
+            return Gates::closed();
+        };
+        for (place, term) in lasting.into_iter().enumerate() {
             if let Some((field, operator, constant)) = self.gate(term, view) {
                 let is_inside = matches!(field, Operand::Payload(_));
                 gates.terms.push(Term {
@@ -209,7 +230,7 @@ impl Compiler<'_> {
     }
 
     /// Whether a condition that cannot fail looks into the payload; `None` where it may fail or has effects.
-    fn safe_test(&self, expr: &Expr, view: &View) -> Option<bool> {
+    pub(super) fn safe_test(&self, expr: &Expr, view: &View) -> Option<bool> {
         let values = |parts: &[&Expr]| {
             parts
                 .iter()

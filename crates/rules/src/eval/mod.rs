@@ -11,7 +11,8 @@ pub(crate) mod output;
 mod paths;
 
 pub(crate) use arithmetic::negate;
-pub(crate) use expressions::{constant, folded};
+pub(crate) use conditions::Lasting;
+pub(crate) use expressions::{constant, fixed, folded};
 
 use std::sync::Arc;
 

@@ -32,6 +32,7 @@ use std::sync::OnceLock;
 
 pub use call::{Call, LazyArgs, MAX_ELEMENTS, MAX_TEXT_BYTES, SliceArgs};
 pub(crate) use foreign::{instead_of, other_form};
+pub(crate) use sprintf::{Culprit, mistakes as format_mistakes};
 
 pub use date_format::{format as format_instant, is_directive as is_date_directive};
 pub use pattern::{Pattern, Prepared};

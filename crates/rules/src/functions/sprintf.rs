@@ -1,11 +1,13 @@
 //! `sprintf`: Erlang's `~F.P.PadC` directives, those that make sense for these values.
 
+use std::ops::Range;
+
 use super::call::{Builder, Call};
 use super::string::{clusters, clusters_of, string};
 use super::{Function, Param};
 use crate::error::{ErrorKind, Fault};
 use crate::json;
-use crate::value::Value;
+use crate::value::{Text, Value};
 
 /// Widths and precisions beyond this are mistakes, or attacks.
 const MAX_DIGITS: usize = 10_000;
@@ -45,44 +47,208 @@ struct Directive {
     pad: Option<char>,
 }
 
+/// One directive of a format.
+struct Found {
+    directive: Directive,
+    letter: char,
+    /// Its bytes in the format, from the tilde.
+    at: Range<usize>,
+}
+
+impl Found {
+    /// Whether it takes a value.
+    const fn takes_value(&self) -> bool {
+        !matches!(self.letter, '~' | 'n')
+    }
+}
+
+/// The next directive at or behind `from`.
+fn next_directive(format: &str, from: usize) -> Option<Result<Found, (Range<usize>, Fault)>> {
+    let start = from + format.get(from..)?.find('~')?;
+    let mut rest = format.get(start + 1..)?;
+    let at = |rest: &str| start..format.len() - rest.len();
+    let directive = match Directive::read(&mut rest) {
+        Ok(directive) => directive,
+        Err(fault) => return Some(Err((at(rest), fault))),
+    };
+    let Some(letter) = rest.chars().next() else {
+        return Some(Err((
+            start..format.len(),
+            bad("the format ends inside a directive"),
+        )));
+    };
+    rest = rest.strip_prefix(letter).unwrap_or_default();
+    let letter = match letter {
+        't' if rest.starts_with('s') => {
+            rest = rest.get(1..).unwrap_or_default();
+            's'
+        }
+        '~' | 'n' | 's' | 'p' | 'w' | 'b' | 'B' | 'f' | 'e' | 'g' | 'c' => letter,
+        _ => {
+            let fault = bad(format!("`~{letter}` is not a directive of sprintf"));
+            return Some(Err((at(rest), fault)));
+        }
+    };
+    Some(Ok(Found {
+        directive,
+        letter,
+        at: at(rest),
+    }))
+}
+
 fn formatted(format: &str, values: &[Value]) -> Result<Value, Fault> {
     let mut out = Builder::default();
     let mut values = values.iter();
-    let mut rest = format;
-    while let Some(tilde) = rest.find('~') {
-        out.push(&rest[..tilde])?;
-        rest = &rest[tilde + 1..];
-        let directive = Directive::read(&mut rest)?;
-        let letter = rest
-            .chars()
-            .next()
-            .ok_or_else(|| bad("the format ends inside a directive"))?;
-        rest = &rest[letter.len_utf8()..];
+    let mut from = 0;
+    while let Some(found) = next_directive(format, from) {
+        let found = found.map_err(|(_, fault)| fault)?;
+        out.push(format.get(from..found.at.start).unwrap_or_default())?;
+        from = found.at.end;
+        let directive = &found.directive;
         let mut next = || {
             values
                 .next()
                 .ok_or_else(|| bad("there are fewer values than directives"))
         };
-        match letter {
+        match found.letter {
             '~' => out.push("~")?,
             'n' => out.push_times("\n", directive.width.unwrap_or(1))?,
-            't' if rest.starts_with('s') => {
-                rest = &rest[1..];
-                directive.text(&mut out, next()?)?;
-            }
             's' => directive.text(&mut out, next()?)?,
             'p' | 'w' => directive.json(&mut out, next()?)?,
-            'b' | 'B' => directive.integer(&mut out, next()?, letter == 'B')?,
-            'f' | 'e' | 'g' => directive.float(&mut out, next()?, letter)?,
+            'b' | 'B' => directive.integer(&mut out, next()?, found.letter == 'B')?,
             'c' => directive.character(&mut out, next()?)?,
-            _ => return Err(bad(format!("`~{letter}` is not a directive of sprintf"))),
+            letter => directive.float(&mut out, next()?, letter)?,
         }
     }
-    out.push(rest)?;
+    out.push(format.get(from..).unwrap_or_default())?;
     match values.next() {
         None => Ok(out.finish()),
         Some(_) => Err(bad("there are more values than directives")),
     }
+}
+
+/// What is wrong with a call whose format is known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    /// Where it is.
+    pub(crate) at: Culprit,
+    pub(crate) message: String,
+    /// What to do about it; may be empty.
+    pub(crate) label: String,
+}
+
+/// What of the call is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Culprit {
+    /// These bytes of the format.
+    Format(Range<usize>),
+    /// The value at this index.
+    Value(usize),
+}
+
+/// What will always fail of a format with these values: `None` where a value is not known yet. Without a list, how many
+/// there will be is not known either.
+pub(crate) fn mistakes(format: &str, values: Option<&[Option<Value>]>) -> Vec<Mistake> {
+    let mut found = Vec::new();
+    let mut say = |at, message: String, label: &str| {
+        let label = label.to_owned();
+        found.push(Mistake { at, message, label });
+    };
+    let (mut from, mut taken) = (0, 0);
+    while let Some(next) = next_directive(format, from) {
+        let next = match next {
+            Ok(next) => next,
+            Err((at, fault)) => {
+                let label = match format.get(at.clone()) {
+                    Some("~d" | "~i") => "an integer is written `~b`",
+                    Some("~x") => "hexadecimal is written `~.16b`",
+                    Some("~X") => "hexadecimal is written `~.16B`",
+                    Some("~") => "a tilde is written `~~`",
+                    _ => "",
+                };
+                say(Culprit::Format(at), fault.message().to_owned(), label);
+                return found;
+            }
+        };
+        from = next.at.end;
+        if let Err(fault) = next.directive.check(next.letter) {
+            let at = Culprit::Format(next.at.clone());
+            say(at, fault.message().to_owned(), "");
+        }
+        if !next.takes_value() {
+            continue;
+        }
+        if let Some(values) = values {
+            match values.get(taken) {
+                Some(Some(value)) => {
+                    if let Err(fault) = fits(next.letter, value) {
+                        say(Culprit::Value(taken), fault.message().to_owned(), "");
+                    }
+                }
+                Some(None) => {}
+                None => {
+                    let directive = format.get(next.at.clone()).unwrap_or_default();
+                    let message = format!("there is no value for `{directive}`");
+                    say(Culprit::Format(next.at), message, "");
+                }
+            }
+        }
+        taken += 1;
+    }
+    if values.is_some_and(|values| values.len() > taken) {
+        let like_c = taken == 0 && format.contains('%');
+        let label = if like_c {
+            "directives start with `~`: `~s`, `~b`, `~.2f`"
+        } else {
+            ""
+        };
+        let message = "there is no directive for this value".to_owned();
+        say(Culprit::Value(taken), message, label);
+    }
+    found
+}
+
+/// Whether a directive takes such a value.
+fn fits(letter: char, value: &Value) -> Result<(), Fault> {
+    match letter {
+        's' => shown_text(value).map(drop),
+        'b' | 'B' => integer_of(value).map(drop),
+        'f' | 'e' | 'g' => float_of(value, letter).map(drop),
+        'c' => character_of(value).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn shown_text(value: &Value) -> Result<Text, Fault> {
+    match value {
+        Value::Text(_) | Value::Bool(_) | Value::Null | Value::Undefined => value.str_text(),
+        other => Err(
+            bad(format!("`~s` takes a string, not {}", other.article_name()))
+                .with_value(other.clone()),
+        ),
+    }
+}
+
+fn integer_of(value: &Value) -> Result<i64, Fault> {
+    match value {
+        Value::Int(int) => Ok(*int),
+        _ => Err(bad("`~b` takes an integer").with_value(value.clone())),
+    }
+}
+
+fn float_of(value: &Value, letter: char) -> Result<f64, Fault> {
+    match value {
+        Value::Float(float) => Ok(*float),
+        _ => Err(bad(format!("`~{letter}` takes a float")).with_value(value.clone())),
+    }
+}
+
+fn character_of(value: &Value) -> Result<char, Fault> {
+    value
+        .as_int()
+        .and_then(|code| u32::try_from(code).ok())
+        .and_then(char::from_u32)
+        .ok_or_else(|| bad("`~c` takes a code point").with_value(value.clone()))
 }
 
 impl Directive {
@@ -109,17 +275,17 @@ impl Directive {
         Ok(directive)
     }
 
-    fn text(&self, out: &mut Builder, value: &Value) -> Result<(), Fault> {
-        match value {
-            Value::Text(_) | Value::Bool(_) | Value::Null | Value::Undefined => {}
-            other => {
-                return Err(
-                    bad(format!("`~s` takes a string, not {}", other.type_name()))
-                        .with_value(other.clone()),
-                );
-            }
+    /// Whether it can be carried out at all, whatever the value.
+    fn check(&self, letter: char) -> Result<(), Fault> {
+        match letter {
+            'b' | 'B' => self.base().map(drop),
+            'f' | 'e' | 'g' => self.digits().map(drop),
+            _ => Ok(()),
         }
-        let text = value.str_text()?;
+    }
+
+    fn text(&self, out: &mut Builder, value: &Value) -> Result<(), Fault> {
+        let text = shown_text(value)?;
         let text = text
             .as_str()
             .ok_or_else(|| bad("`~s` takes valid UTF-8").with_value(value.clone()))?;
@@ -139,45 +305,42 @@ impl Directive {
         self.put(out, text)
     }
 
-    fn integer(&self, out: &mut Builder, value: &Value, upper: bool) -> Result<(), Fault> {
-        let Value::Int(int) = value else {
-            return Err(bad("`~b` takes an integer").with_value(value.clone()));
-        };
-        let base = self.precision.unwrap_or(10);
-        let base = u64::try_from(base)
+    fn base(&self) -> Result<u64, Fault> {
+        u64::try_from(self.precision.unwrap_or(10))
             .ok()
-            .filter(|base| (2..=36).contains(base));
-        let base = base.ok_or_else(|| bad("the base of `~b` must be from 2 to 36"))?;
-        self.put_number(out, &in_base(*int, base, upper))
+            .filter(|base| (2..=36).contains(base))
+            .ok_or_else(|| bad("the base of `~b` must be from 2 to 36"))
+    }
+
+    fn integer(&self, out: &mut Builder, value: &Value, upper: bool) -> Result<(), Fault> {
+        let int = integer_of(value)?;
+        self.put_number(out, &in_base(int, self.base()?, upper))
+    }
+
+    fn digits(&self) -> Result<usize, Fault> {
+        match self.precision.unwrap_or(6) {
+            precision if precision > MAX_DIGITS => Err(Fault::new(
+                ErrorKind::Limit,
+                "a number has at most 10000 digits",
+            )),
+            precision => Ok(precision),
+        }
     }
 
     fn float(&self, out: &mut Builder, value: &Value, letter: char) -> Result<(), Fault> {
-        let Value::Float(float) = value else {
-            return Err(bad(format!("`~{letter}` takes a float")).with_value(value.clone()));
-        };
-        let precision = self.precision.unwrap_or(6);
+        let float = float_of(value, letter)?;
+        let precision = self.digits()?;
         let text = match letter {
-            _ if precision > MAX_DIGITS => {
-                return Err(Fault::new(
-                    ErrorKind::Limit,
-                    "a number has at most 10000 digits",
-                ));
-            }
             'f' => format!("{float:.precision$}"),
-            'e' => exponential(*float, precision),
-            _ if (0.1..10_000.0).contains(&float.abs()) => plain(*float, precision),
-            _ => exponential(*float, precision),
+            'e' => exponential(float, precision),
+            _ if (0.1..10_000.0).contains(&float.abs()) => plain(float, precision),
+            _ => exponential(float, precision),
         };
         self.put_number(out, &text)
     }
 
     fn character(&self, out: &mut Builder, value: &Value) -> Result<(), Fault> {
-        let character = value
-            .as_int()
-            .and_then(|code| u32::try_from(code).ok())
-            .and_then(char::from_u32);
-        let character =
-            character.ok_or_else(|| bad("`~c` takes a code point").with_value(value.clone()))?;
+        let character = character_of(value)?;
         out.push_times(character.encode_utf8(&mut [0; 4]), self.width.unwrap_or(1))
     }
 

@@ -11,6 +11,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Word};
 
 use super::hints;
+use super::operators::is_split_not_equal;
 use super::tokens::{MATCH, noted};
 use crate::ast::Expr;
 use crate::diagnostic::{Code, Diagnostic, Place};
@@ -58,6 +59,8 @@ pub(super) struct State {
     tallest: usize,
     /// How many array and object literals were read.
     containers: usize,
+    /// `&&` was read in the expression that is being read, so `||` will be meant as OR.
+    and_signs: bool,
 }
 
 /// An expression that was read.
@@ -267,6 +270,15 @@ impl WeirDialect {
         state.depth = 0;
         state.floor = 0;
         state.tallest = 0;
+        state.and_signs = false;
+    }
+
+    pub(super) fn note_and_sign(&self) {
+        self.state.borrow_mut().and_signs = true;
+    }
+
+    pub(super) fn has_and_signs(&self) -> bool {
+        self.state.borrow().and_signs
     }
 
     /// Reads an expression of operators that bind tighter than `floor`.
@@ -277,6 +289,9 @@ impl WeirDialect {
     ) -> Result<Operand, ParserError> {
         let (outer, taken) = {
             let mut state = self.state.borrow_mut();
+            if floor == 0 && state.depth == 0 {
+                state.and_signs = false;
+            }
             (
                 std::mem::replace(&mut state.floor, floor),
                 std::mem::take(&mut state.tallest),
@@ -384,7 +399,13 @@ impl Dialect for WeirDialect {
     }
 
     fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
-        Some(Ok(precedence(parser)))
+        Some(Ok(match &parser.peek_token_ref().token {
+            Token::StringConcat if self.has_and_signs() => binding::OR,
+            Token::ExclamationMark if is_split_not_equal(parser.peek_nth_token_ref(1)) => {
+                binding::COMPARISON
+            }
+            _ => precedence(parser),
+        }))
     }
 }
 

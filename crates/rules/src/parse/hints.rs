@@ -125,9 +125,20 @@ pub(super) fn hint(parser: &Parser<'_>, gap: Gap, wanted: &str) -> String {
     let next = &parser.peek_nth_token_ref(1).token;
     let before = &parser.get_current_token().token;
     let is_logic = |token: &Token| is_keyword(token, "AND") || is_keyword(token, "OR");
+    let is_logic_pair = is_logic(before) && is_logic(token);
+    if wanted.contains("expression") && !is_logic_pair && ends_operand(token) && is_operator(before)
+    {
+        return format!("nothing follows the `{before}` before it");
+    }
     let text = match (before, token) {
         (_, Token::EOF) if !matches!(before, Token::Comma) => "",
-        (Token::Comma, token) if *token == Token::EOF || starts_clause(token) => {
+        (Token::Comma, token)
+            if starts_clause(token)
+                || matches!(
+                    token,
+                    Token::EOF | Token::RParen | Token::RBracket | Token::RBrace
+                ) =>
+        {
             "nothing follows the comma before it"
         }
         (Token::Comma, Token::Comma) => "one of the two commas is too many",
@@ -198,6 +209,44 @@ pub(super) fn hint(parser: &Parser<'_>, gap: Gap, wanted: &str) -> String {
         _ => "",
     };
     text.to_owned()
+}
+
+/// Whether it joins two operands, the second of which must follow.
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            keyword(word).as_deref(),
+            Some("AND" | "OR" | "NOT" | "DIV" | "MOD" | "LIKE" | "ILIKE" | "RLIKE" | "REGEXP")
+        ),
+        token => matches!(
+            token,
+            Token::Plus
+                | Token::Minus
+                | Token::Mul
+                | Token::Div
+                | Token::Mod
+                | Token::StringConcat
+                | Token::Eq
+                | Token::DoubleEq
+                | Token::Neq
+                | Token::Lt
+                | Token::LtEq
+                | Token::Gt
+                | Token::GtEq
+        ),
+    }
+}
+
+/// Whether an operand must have ended before it.
+fn ends_operand(token: &Token) -> bool {
+    starts_clause(token)
+        || ["AS", "AND", "OR", "THEN", "WHEN", "ELSE", "END"]
+            .iter()
+            .any(|word| is_keyword(token, word))
+        || matches!(
+            token,
+            Token::EOF | Token::Comma | Token::RParen | Token::RBracket | Token::RBrace
+        )
 }
 
 /// A keyword that may be meant as a field's name; the others only stand between things.

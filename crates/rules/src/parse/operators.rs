@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::dialect::{Operand, Read, WeirDialect, at_keyword, binding, keyword, take_keyword};
 use crate::ast::{Arithmetic, Expr, ExprKind, IsTest};
@@ -35,6 +35,11 @@ impl WeirDialect {
             },
             Token::Plus => self.arithmetic(parser, left, Arithmetic::Add, binding::SUM),
             Token::Minus => self.arithmetic(parser, left, Arithmetic::Subtract, binding::SUM),
+            Token::StringConcat if self.has_and_signs() => {
+                let message = "`||` joins texts, and these are conditions";
+                self.note_with(Code::Syntax, at, message, "use OR");
+                self.logic(parser, left, binding::OR)
+            }
             Token::StringConcat => self.arithmetic(parser, left, Arithmetic::Concat, binding::SUM),
             Token::Mul => self.arithmetic(parser, left, Arithmetic::Multiply, binding::PRODUCT),
             Token::Div => self.arithmetic(parser, left, Arithmetic::Divide, binding::PRODUCT),
@@ -49,7 +54,15 @@ impl WeirDialect {
             // What these stand for is certain, so what follows can be looked at as well.
             Token::Overlap => {
                 self.note_unsupported(at, &token);
+                self.note_and_sign();
                 self.logic(parser, left, binding::AND)
+            }
+            Token::ExclamationMark if is_split_not_equal(parser.peek_token_ref()) => {
+                let whole = at.to(self.here(parser));
+                parser.advance_token();
+                let message = format!("`{}` is no operator", self.text(whole));
+                self.note_with(Code::Syntax, whole, message, "write `<>`, or `!=` as one");
+                self.comparison(parser, left, Comparison::NotEqual, whole)
             }
             Token::Spaceship | Token::Assignment => {
                 self.note_unsupported(at, &token);
@@ -322,6 +335,11 @@ impl WeirDialect {
             negated,
         })
     }
+}
+
+/// Whether what follows `!` makes it the operator `!=` with a space inside.
+pub(super) fn is_split_not_equal(after: &TokenWithSpan) -> bool {
+    matches!(after.token, Token::Eq | Token::DoubleEq)
 }
 
 /// What is said where `||` stands between conditions.

@@ -23,3 +23,139 @@
 -- | 1 | …FROM "t/#" WHERE topic =~ 'a/#/b' AND regex_match(clientid, '(')
 -- |   |                                                              ^^^
 SELECT substr(clientid, '1') AS a, now_timestamp('week') AS b FROM "t/#" WHERE topic =~ 'a/#/b' AND regex_match(clientid, '(')
+----
+-- A format is read when the rule is compiled, and a mistake is shown inside the text.
+-- error:
+-- | error[E0104]: in `sprintf`: `~x` is not a directive of sprintf
+-- |  --> 1:23
+-- |   |
+-- | 1 | SELECT sprintf('it''s ~x', 1) AS a, sprintf('~s is ~q.', 'a', 1) AS b FROM "t/#"
+-- |   |                       ^^ hexadecimal is written `~.16b`
+-- error:
+-- | error[E0104]: in `sprintf`: `~q` is not a directive of sprintf
+-- |  --> 1:52
+-- |   |
+-- | 1 | SELECT sprintf('it''s ~x', 1) AS a, sprintf('~s is ~q.', 'a', 1) AS b FROM "t/#"
+-- |   |                                                    ^^
+SELECT sprintf('it''s ~x', 1) AS a, sprintf('~s is ~q.', 'a', 1) AS b FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `sprintf`: there is no value for `~b`
+-- |  --> 1:24
+-- |   |
+-- | 1 | SELECT sprintf('~s and ~b', clientid) AS a, sprintf('~s', clientid, qos, topic) AS b, sprintf('none', 1) AS c, sprintf('…
+-- |   |                        ^^
+-- error:
+-- | error[E0104]: in `sprintf`: there is no directive for this value
+-- |  --> 1:69
+-- |   |
+-- | 1 | …printf('~s and ~b', clientid) AS a, sprintf('~s', clientid, qos, topic) AS b, sprintf('none', 1) AS c, sprintf('~s') AS …
+-- |   |                                                              ^^^
+-- error:
+-- | error[E0104]: in `sprintf`: there is no directive for this value
+-- |  --> 1:103
+-- |   |
+-- | 1 | …, sprintf('~s', clientid, qos, topic) AS b, sprintf('none', 1) AS c, sprintf('~s') AS d FROM "t/#"
+-- |   |                                                              ^
+-- error:
+-- | error[E0104]: in `sprintf`: there is no value for `~s`
+-- |  --> 1:121
+-- |   |
+-- | 1 | …ientid, qos, topic) AS b, sprintf('none', 1) AS c, sprintf('~s') AS d FROM "t/#"
+-- |   |                                                              ^^
+SELECT sprintf('~s and ~b', clientid) AS a, sprintf('~s', clientid, qos, topic) AS b, sprintf('none', 1) AS c, sprintf('~s') AS d FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `sprintf`: the base of `~b` must be from 2 to 36
+-- |  --> 1:17
+-- |   |
+-- | 1 | SELECT sprintf('~.37b', qos) AS a, sprintf('50%~') AS b, sprintf('~5.', clientid) AS c, sprintf('~99999999s', clientid) …
+-- |   |                 ^^^^^
+-- error:
+-- | error[E0104]: in `sprintf`: the format ends inside a directive
+-- |  --> 1:48
+-- |   |
+-- | 1 | SELECT sprintf('~.37b', qos) AS a, sprintf('50%~') AS b, sprintf('~5.', clientid) AS c, sprintf('~99999999s', clientid) …
+-- |   |                                                ^ a tilde is written `~~`
+-- error:
+-- | error[E0104]: in `sprintf`: the format ends inside a directive
+-- |  --> 1:67
+-- |   |
+-- | 1 | … sprintf('~.37b', qos) AS a, sprintf('50%~') AS b, sprintf('~5.', clientid) AS c, sprintf('~99999999s', clientid) AS d, …
+-- |   |                                                              ^^^
+-- error:
+-- | error[E0104]: in `sprintf`: a width or precision is over 4 MiB
+-- |  --> 1:98
+-- |   |
+-- | 1 | …rintf('50%~') AS b, sprintf('~5.', clientid) AS c, sprintf('~99999999s', clientid) AS d, sprintf('~.10001f', payload.x) …
+-- |   |                                                              ^^^^^^^^^
+-- error:
+-- | error[E0104]: in `sprintf`: a number has at most 10000 digits
+-- |  --> 1:136
+-- |   |
+-- | 1 | …entid) AS c, sprintf('~99999999s', clientid) AS d, sprintf('~.10001f', payload.x) AS e FROM "t/#"
+-- |   |                                                              ^^^^^^^^
+SELECT sprintf('~.37b', qos) AS a, sprintf('50%~') AS b, sprintf('~5.', clientid) AS c, sprintf('~99999999s', clientid) AS d, sprintf('~.10001f', payload.x) AS e FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `sprintf`: `~s` takes a string, not an integer
+-- |  --> 1:31
+-- |   |
+-- | 1 | SELECT sprintf('~s ~b ~f ~c', 5, 1.5, 2, -1) AS a, sprintf('~d degrees', payload.t) AS b, sprintf('%d degrees', payload.…
+-- |   |                               ^
+-- error:
+-- | error[E0104]: in `sprintf`: `~b` takes an integer
+-- |  --> 1:34
+-- |   |
+-- | 1 | SELECT sprintf('~s ~b ~f ~c', 5, 1.5, 2, -1) AS a, sprintf('~d degrees', payload.t) AS b, sprintf('%d degrees', payload.…
+-- |   |                                  ^^^
+-- error:
+-- | error[E0104]: in `sprintf`: `~f` takes a float
+-- |  --> 1:39
+-- |   |
+-- | 1 | SELECT sprintf('~s ~b ~f ~c', 5, 1.5, 2, -1) AS a, sprintf('~d degrees', payload.t) AS b, sprintf('%d degrees', payload.…
+-- |   |                                       ^
+-- error:
+-- | error[E0104]: in `sprintf`: `~c` takes a code point
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT sprintf('~s ~b ~f ~c', 5, 1.5, 2, -1) AS a, sprintf('~d degrees', payload.t) AS b, sprintf('%d degrees', payload.…
+-- |   |                                          ^^
+-- error:
+-- | error[E0104]: in `sprintf`: `~d` is not a directive of sprintf
+-- |  --> 1:61
+-- |   |
+-- | 1 | SELECT sprintf('~s ~b ~f ~c', 5, 1.5, 2, -1) AS a, sprintf('~d degrees', payload.t) AS b, sprintf('%d degrees', payload.…
+-- |   |                                                             ^^ an integer is written `~b`
+-- error:
+-- | error[E0104]: in `sprintf`: there is no directive for this value
+-- |  --> 1:113
+-- |   |
+-- | 1 | …printf('~d degrees', payload.t) AS b, sprintf('%d degrees', payload.t) AS c FROM "t/#"
+-- |   |                                                              ^^^^^^^^^ directives start with `~`: `~s`, `~b`, `~.2f`
+SELECT sprintf('~s ~b ~f ~c', 5, 1.5, 2, -1) AS a, sprintf('~d degrees', payload.t) AS b, sprintf('%d degrees', payload.t) AS c FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `sprintf_s`: there is no value for `~s`
+-- |  --> 1:22
+-- |   |
+-- | 1 | SELECT sprintf_s('~s-~s', [clientid]) AS a, sprintf_s('~s-~y', payload.list) AS b, SPRINTF_S('~s', ['a', 'b']) AS c FROM…
+-- |   |                      ^^
+-- error:
+-- | error[E0104]: in `sprintf_s`: `~y` is not a directive of sprintf
+-- |  --> 1:59
+-- |   |
+-- | 1 | SELECT sprintf_s('~s-~s', [clientid]) AS a, sprintf_s('~s-~y', payload.list) AS b, SPRINTF_S('~s', ['a', 'b']) AS c FROM…
+-- |   |                                                           ^^
+-- error:
+-- | error[E0104]: in `sprintf_s`: there is no directive for this value
+-- |  --> 1:106
+-- |   |
+-- | 1 | …printf_s('~s-~y', payload.list) AS b, SPRINTF_S('~s', ['a', 'b']) AS c FROM "t/#"
+-- |   |                                                              ^^^
+SELECT sprintf_s('~s-~s', [clientid]) AS a, sprintf_s('~s-~y', payload.list) AS b, SPRINTF_S('~s', ['a', 'b']) AS c FROM "t/#"
+----
+-- These are right, or known only when a message comes.
+-- payload: {"f":"~s","x":2.5,"l":["a","b"]}
+-- result: [{"a":"c1 true null**** ~ \n","b":"01:FF","c":"2.500000 2.5e+0 1.00000","d":"a","e":"a-b","f":"[\"a\",\"b\"] [1] A","g":"plain"}]
+SELECT sprintf('~s ~ts ~-8..*s ~~ ~n', clientid, TRUE, NULL) AS a, sprintf('~2..0b:~.16B', qos, 255) AS b, sprintf('~f ~.1e ~g', payload.x, 2.5, 1.0) AS c, sprintf(payload.f, 'a') AS d, sprintf_s('~s-~s', payload.l) AS e, sprintf('~p ~w ~c', payload.l, [1], 65) AS f, sprintf('plain') AS g FROM "t/#"

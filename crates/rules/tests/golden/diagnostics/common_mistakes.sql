@@ -382,7 +382,7 @@ SELECT qos FROM "t/#" WHERE AND qos = 1
 -- |  --> 1:40
 -- |   |
 -- | 1 | SELECT qos FROM "t/#" WHERE qos = 1 AND
--- |   |                                        ^
+-- |   |                                        ^ nothing follows the `AND` before it
 SELECT qos FROM "t/#" WHERE qos = 1 AND
 ----
 -- error:
@@ -970,3 +970,188 @@ SELECT meta(topic) AS a, payload->room->temp AS b FROM "t/#"
 -- | 1 | SELECT clientid INCASE qos = 1 FROM "t/#"
 -- |   |                 ^^^^^^ it belongs to FOREACH
 SELECT clientid INCASE qos = 1 FROM "t/#"
+----
+-- Signs with a space inside, and what follows nothing.
+-- error:
+-- | error[E0002]: `! =` is no operator
+-- |  --> 1:39
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.x ! = 1 AND payload.y + 1 ! = 2
+-- |   |                                       ^^^ write `<>`, or `!=` as one
+-- error:
+-- | error[E0002]: `! =` is no operator
+-- |  --> 1:63
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.x ! = 1 AND payload.y + 1 ! = 2
+-- |   |                                                               ^^^ write `<>`, or `!=` as one
+SELECT qos FROM "t/#" WHERE payload.x ! = 1 AND payload.y + 1 ! = 2
+----
+-- error:
+-- | error[E0002]: expected an expression, found `)`
+-- |  --> 1:45
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.x in (1,)
+-- |   |                                             ^ nothing follows the comma before it
+SELECT qos FROM "t/#" WHERE payload.x in (1,)
+----
+-- error:
+-- | error[E0002]: expected an expression, found `)`
+-- |  --> 1:23
+-- |   |
+-- | 1 | SELECT upper(clientid,) AS x, [1,] AS y, {'a':1,} AS z FROM "t/#"
+-- |   |                       ^ nothing follows the comma before it
+-- error:
+-- | error[E0002]: expected an expression, found `]`
+-- |  --> 1:34
+-- |   |
+-- | 1 | SELECT upper(clientid,) AS x, [1,] AS y, {'a':1,} AS z FROM "t/#"
+-- |   |                                  ^ nothing follows the comma before it
+-- error:
+-- | error[E0002]: expected a key in single quotes, found `}`
+-- |  --> 1:49
+-- |   |
+-- | 1 | SELECT upper(clientid,) AS x, [1,] AS y, {'a':1,} AS z FROM "t/#"
+-- |   |                                                 ^ nothing follows the comma before it
+SELECT upper(clientid,) AS x, [1,] AS y, {'a':1,} AS z FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected an expression, found `AS`
+-- |  --> 1:12
+-- |   |
+-- | 1 | SELECT 1 + AS x FROM "t/#"
+-- |   |            ^^ nothing follows the `+` before it
+SELECT 1 + AS x FROM "t/#"
+----
+-- error:
+-- | error[E0002]: expected an expression, found `AS`
+-- |  --> 1:20
+-- |   |
+-- | 1 | SELECT payload.a * AS x, payload.b > AS y, (qos -) AS z FROM "t/#" WHERE qos = AND retain
+-- |   |                    ^^ nothing follows the `*` before it
+-- error:
+-- | error[E0002]: expected an expression, found `AS`
+-- |  --> 1:38
+-- |   |
+-- | 1 | SELECT payload.a * AS x, payload.b > AS y, (qos -) AS z FROM "t/#" WHERE qos = AND retain
+-- |   |                                      ^^ nothing follows the `>` before it
+-- error:
+-- | error[E0002]: expected an expression, found `)`
+-- |  --> 1:50
+-- |   |
+-- | 1 | SELECT payload.a * AS x, payload.b > AS y, (qos -) AS z FROM "t/#" WHERE qos = AND retain
+-- |   |                                                  ^ nothing follows the `-` before it
+-- error:
+-- | error[E0002]: expected an expression, found `AND`
+-- |  --> 1:80
+-- |   |
+-- | 1 | SELECT payload.a * AS x, payload.b > AS y, (qos -) AS z FROM "t/#" WHERE qos = AND retain
+-- |   |                                                                                ^^^ nothing follows the `=` before it
+SELECT payload.a * AS x, payload.b > AS y, (qos -) AS z FROM "t/#" WHERE qos = AND retain
+----
+-- error:
+-- | error[E0002]: expected an expression, found the end of the statement
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE qos = 1 AND
+-- |   |                                        ^ nothing follows the `AND` before it
+SELECT qos FROM "t/#" WHERE qos = 1 AND
+----
+-- `&&` and `||` of other languages.
+-- error:
+-- | error[E0003]: `&&` is not supported
+-- |  --> 1:39
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.a && payload.b || payload.c
+-- |   |                                       ^^ use AND
+-- error:
+-- | error[E0002]: `||` joins texts, and these are conditions
+-- |  --> 1:52
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.a && payload.b || payload.c
+-- |   |                                                    ^^ use OR
+SELECT qos FROM "t/#" WHERE payload.a && payload.b || payload.c
+----
+-- error:
+-- | error[E0003]: `&&` is not supported
+-- |  --> 1:61
+-- |   |
+-- | 1 | SELECT payload.a || 'x' AS y FROM "t/#" WHERE payload.a = 1 && payload.b = 2 || payload.c = 3
+-- |   |                                                             ^^ use AND
+-- error:
+-- | error[E0002]: `||` joins texts, and these are conditions
+-- |  --> 1:78
+-- |   |
+-- | 1 | SELECT payload.a || 'x' AS y FROM "t/#" WHERE payload.a = 1 && payload.b = 2 || payload.c = 3
+-- |   |                                                                              ^^ use OR
+SELECT payload.a || 'x' AS y FROM "t/#" WHERE payload.a = 1 && payload.b = 2 || payload.c = 3
+----
+-- A constant that is meant as one more value.
+-- error:
+-- | error[E0108]: a condition is a boolean, not a string
+-- |  --> 1:48
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.y = 'a' or 'b'
+-- |   |                                                ^^^ write the whole: `payload.y = 'b'`
+SELECT qos FROM "t/#" WHERE payload.y = 'a' or 'b'
+----
+-- error:
+-- | error[E0108]: a condition is a boolean, not a string
+-- |  --> 1:48
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE 'a' = payload.y OR 'b' OR 'c'
+-- |   |                                                ^^^ write the whole: `payload.y = 'b'`
+-- error:
+-- | error[E0108]: a condition is a boolean, not a string
+-- |  --> 1:55
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE 'a' = payload.y OR 'b' OR 'c'
+-- |   |                                                       ^^^ write the whole: `payload.y = 'c'`
+SELECT qos FROM "t/#" WHERE 'a' = payload.y OR 'b' OR 'c'
+----
+-- error:
+-- | error[E0108]: a condition is a boolean, not a string
+-- |  --> 1:52
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.y LIKE 'a%' OR 'b%'
+-- |   |                                                    ^^^^ write the whole: `payload.y LIKE 'b%'`
+SELECT qos FROM "t/#" WHERE payload.y LIKE 'a%' OR 'b%'
+----
+-- error:
+-- | error[E0108]: a condition is a boolean, not a string
+-- |  --> 1:51
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.y IN ('a') OR 'b' OR topic =~ 't/1' OR 't/2'
+-- |   |                                                   ^^^ write the whole: `payload.y = 'b'`
+-- error:
+-- | error[E0108]: a condition is a boolean, not a string
+-- |  --> 1:76
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.y IN ('a') OR 'b' OR topic =~ 't/1' OR 't/2'
+-- |   |                                                                            ^^^^^ write the whole: `topic =~ 't/2'`
+SELECT qos FROM "t/#" WHERE payload.y IN ('a') OR 'b' OR topic =~ 't/1' OR 't/2'
+----
+-- error:
+-- | error[E0108]: a condition is a boolean, not an integer
+-- |  --> 1:46
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.y > 5 OR 7 AND 8
+-- |   |                                              ^
+-- error:
+-- | error[E0108]: a condition is a boolean, not an integer
+-- |  --> 1:52
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE payload.y > 5 OR 7 AND 8
+-- |   |                                                    ^
+SELECT qos FROM "t/#" WHERE payload.y > 5 OR 7 AND 8
+----
+-- Half of a pair of escapes, and the integer 0 with a sign.
+-- payload: {"a":"\ud800"}
+-- failed: payload_decode: the payload is not JSON: a lone surrogate (half of a pair of \u escapes) at line 1 column 13 at 1:8, value {"a":"\ud800"}
+SELECT payload.a AS a FROM "t/#"
+----
+-- failed: json: not JSON: a lone surrogate (half of a pair of \u escapes) at line 1 column 7 at 1:8, value "\udc00"
+SELECT json_decode('"\udc00"') AS a FROM "t/#"
+----
+-- payload: {"a":-0,"b":[-0,-0.0],"c":-0.0}
+-- result: [{"a":0,"b":[0,-0.0],"c":-0.0,"t":"integer"}]
+SELECT payload.a AS a, payload.b AS b, payload.c AS c, typeof(payload.a) AS t FROM "t/#"

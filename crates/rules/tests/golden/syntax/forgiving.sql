@@ -38,13 +38,13 @@ SELECT qos AS a.b.c, 1 AS "x y"."z" FROM "t/#"
 -- |  --> 1:13
 -- |   |
 -- | 1 | SELECT (1 + AS a, upper(] AS b, [1, 2 AS c, 3 AS d
--- |   |             ^^
+-- |   |             ^^ nothing follows the `+` before it
 -- error:
 -- | error[E0002]: expected an expression, found the end of the statement
 -- |  --> 2:24
 -- |   |
 -- | 2 | FROM "t/#" WHERE (qos =
--- |   |                        ^
+-- |   |                        ^ nothing follows the `=` before it
 SELECT (1 + AS a, upper(] AS b, [1, 2 AS c, 3 AS d
 FROM "t/#" WHERE (qos =
 ----

@@ -69,7 +69,7 @@ WHERE 'a' * 2 > 1
 -- |  --> 1:41
 -- |   |
 -- | 1 | SELECT uper(clientid) AS a, payload.x + AS b, nth(1) AS c FROM /dev/+/up, "t/#/x" WHERE qos = = 1 ORDER BY qos
--- |   |                                         ^^
+-- |   |                                         ^^ nothing follows the `+` before it
 -- error:
 -- | error[E0103]: `nth` is given 1 argument
 -- |  --> 1:47
