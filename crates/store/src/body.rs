@@ -171,7 +171,7 @@ pub(crate) fn parts<'b>(body: &'b [u8], each: &mut dyn FnMut(Part<'b>)) -> Optio
         }
         CARRIED => {
             each(Part::Carried);
-            (number(&mut rest)?, number(&mut rest)?);
+            split(&mut rest, 16)?;
             while !rest.is_empty() {
                 let body = long(&mut rest)?;
                 // It is the first frame of a segment: it never stands behind a tear itself.

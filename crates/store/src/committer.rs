@@ -614,7 +614,7 @@ mod tests {
         let committer = with_snapshots(folder.path());
         let queue = committer.queue("sink").unwrap();
         let (arrived, seen) = channel();
-        queue.on_arrival(move || drop(arrived.send(())));
+        queue.on_arrival(move || arrived.send(()).unwrap_or_default());
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for number in 0..2_000_u32 {

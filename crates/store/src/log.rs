@@ -16,6 +16,7 @@
 //! the length of its body, its number, the number up to which everything was synced when it was written, and a checksum
 //! that begins with the salt. All numbers are little-endian. What stands in a body is in `body.rs`.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read as _};
 use std::sync::Arc;
@@ -521,12 +522,12 @@ impl Arrivals {
                 run.rows.push(row);
                 continue;
             }
-            if !self.states.contains_key(&queue) {
+            if let Entry::Vacant(entry) = self.states.entry(queue) {
                 let Some(state) = queues.get(queue) else {
                     continue;
                 };
                 let next = state.next();
-                self.states.insert(queue, (state, next));
+                entry.insert((state, next));
             }
             runs.push(Run {
                 queue,
@@ -627,7 +628,7 @@ pub(crate) fn fold<D: Disk>(
         })?;
         outcome.map_err(OpenError::io(name_of(ROWS, number)))
     };
-    let mut made = || -> Result<(u64, u64, u64, Vec<Damage>), OpenError> {
+    let mut made = || -> Result<(u64, u64, Vec<Damage>), OpenError> {
         let mut reader = Reader::new(disk, &mut take);
         reader.must_copy = true;
         for rows in &rewritten {
@@ -640,12 +641,7 @@ pub(crate) fn fold<D: Disk>(
         for segment in &segments {
             bytes += reader.segment(*segment, false)?;
         }
-        Ok((
-            bytes,
-            reader.last,
-            reader.recovered.batches,
-            reader.recovered.damage,
-        ))
+        Ok((bytes, reader.last, reader.recovered.damage))
     };
     let made = made();
     let unfinished = name_of(UNFINISHED, number);
@@ -682,7 +678,7 @@ pub(crate) fn fold<D: Disk>(
             disk.sync_names()?;
             Ok((length + buffer.len() as u64, rows_bytes))
         };
-    let outcome = made.and_then(|(bytes, last, _, damage)| {
+    let outcome = made.and_then(|(bytes, last, damage)| {
         let lengths = write(fold, last, &mut copy).map_err(OpenError::io(unfinished.as_str()))?;
         Ok((bytes, damage, lengths))
     });
@@ -913,6 +909,8 @@ struct Hole {
 
 type Take<'t> = dyn FnMut(&[u8], Place) -> Result<(), OpenError> + 't;
 
+type FileFrames = Frames<Box<dyn io::Read>>;
+
 /// Reads the files of a log in order.
 struct Reader<'d, D: Disk> {
     disk: &'d D,
@@ -968,10 +966,7 @@ impl<'d, D: Disk> Reader<'d, D> {
     }
 
     /// The frames of a file and its salt; `None` where there are none. A head that is not sound is damage.
-    fn frames(
-        &mut self,
-        name: &str,
-    ) -> Result<Option<(Frames<Box<dyn io::Read>>, u32)>, OpenError> {
+    fn frames(&mut self, name: &str) -> Result<Option<(FileFrames, u32)>, OpenError> {
         let Some((salt, sound)) = self.head(name)? else {
             return Ok(None);
         };
@@ -986,7 +981,7 @@ impl<'d, D: Disk> Reader<'d, D> {
         Ok(Some((self.body(name, salt)?, salt)))
     }
 
-    fn body(&self, name: &str, salt: u32) -> Result<Frames<Box<dyn io::Read>>, OpenError> {
+    fn body(&self, name: &str, salt: u32) -> Result<FileFrames, OpenError> {
         let file = self.disk.read(name, HEAD_BYTES as u64);
         Ok(Frames::new(file.map_err(OpenError::io(name))?, salt))
     }
