@@ -164,3 +164,32 @@ async fn rows_of_a_rule_that_is_gone_after_a_restart_wait_until_it_is_back() {
     let expected: Vec<_> = (1..=10).map(|n| (0, 0, n)).collect();
     assert_eq!(arrived(&database).await, expected);
 }
+
+#[tokio::test]
+async fn a_rule_that_is_removed_and_comes_back_goes_on_with_its_queue() {
+    let postgres = Postgres::start().await;
+    let database = postgres.create_database().await;
+    database.psql(TABLE).await;
+    let site = site(database.url());
+    let weir = site.start(WEIR).await;
+    postgres.stop().await;
+    publish(&weir, 0, 1..=10).await;
+    site.remove_rule("arrived");
+    weir.reload().await;
+    let labels = [("rule", "arrived"), ("sink", "arrived")];
+    let waiting = weir.metric("weir_sink_rows_in_total", &labels).await;
+    assert!((waiting - 10.0).abs() < 0.1, "it is still shown: {waiting}");
+    site.rule("arrived", RULE);
+    weir.reload().await;
+    publish(&weir, 1, 1..=10).await;
+    postgres.start_again().await;
+    wait_until("every row is there", PATIENCE, || async {
+        arrived(&database).await.len() >= 20
+    })
+    .await;
+    assert_eq!(weir.stop().await, Some(0));
+    let expected: Vec<_> = (0..2)
+        .flat_map(|life| (1..=10).map(move |n| (0, life, n)))
+        .collect();
+    assert_eq!(arrived(&database).await, expected);
+}

@@ -517,6 +517,7 @@ fn with_stuck_sink(folder: &std::path::Path) -> Arc<Pipeline> {
         data_dir: folder.to_path_buf(),
         store_id: "test".to_owned(),
         console: weir_sinks::ConsoleOutput::new(std::io::sink()),
+        rows: None,
     })
     .unwrap();
     let (rule, _) = compile(r#"SELECT qos FROM "t""#, &Catalog::default()).unwrap();

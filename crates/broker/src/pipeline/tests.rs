@@ -136,6 +136,56 @@ async fn a_message_of_qos_0_is_dropped_and_counted_where_there_is_no_room() {
     assert_eq!(sink.counters().dropped, 1);
 }
 
+#[tokio::test]
+async fn rows_of_durable_sinks_are_given_to_the_commit_and_those_of_copies_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "type = 'http'\nurl = 'http://127.0.0.1:9/'\nbuffer = { max_rows = 3 }\n";
+    let log = Arc::new(weir_sinks::MemoryRows::new(5, 7));
+    let sink = open(&SinkSpec {
+        rule_id: "r".to_owned(),
+        sink_id: "s".to_owned(),
+        plan: plan(text),
+        connector: None,
+        data_dir: dir.path().to_path_buf(),
+        store_id: "test".to_owned(),
+        console: ConsoleOutput::new(std::io::sink()),
+        rows: Some(log),
+    })
+    .unwrap();
+    let again = Target::Republish(Arc::new(plan("type = 'republish'\ntopic = 'u'\n")));
+    let first = rule("first", "SELECT 1 AS x FROM \"t\"", vec![again]);
+    let second = rule(
+        "second",
+        "SELECT 2 AS x FROM \"t\", \"u\"",
+        vec![Target::Queue(sink.clone())],
+    );
+    let pipeline = pipeline(vec![first, second]);
+    let matched = pipeline.matched("t").unwrap();
+    let Accepted::Kept { rows, republish } = pipeline.accept(&matched, publish("t", "", 1)) else {
+        panic!("there is room")
+    };
+    assert_eq!(republish.len(), 1);
+    let owed: Vec<_> = rows.iter().flat_map(|owed| &owed.rows).collect();
+    assert_eq!(owed.len(), 2, "of the message and of its copy");
+    assert!(rows.iter().all(|owed| owed.queue == 5));
+    assert_eq!(sink.counters().buffered_rows, 2);
+    assert!(
+        matches!(
+            pipeline.accept(&matched, publish("t", "", 1)),
+            Accepted::NoRoom(_)
+        ),
+        "what is being committed takes room"
+    );
+    // The commit fails.
+    drop(rows);
+    let counters = sink.counters();
+    assert_eq!(
+        (counters.rows_in, counters.dropped_by["not_stored"]),
+        (2, 2)
+    );
+    assert!(counters.balanced());
+}
+
 #[test]
 fn a_chain_of_republishing_ends_at_max_hops() {
     let target = || {
