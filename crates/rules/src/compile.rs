@@ -66,6 +66,7 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         needs: PathSet::default(),
         uses_scripts: false,
         shared: vec![false; layout.slots()],
+        memberships: 0,
     };
     let mut slots: Vec<Option<Eval>> = Vec::with_capacity(layout.slots());
     let body = match &statement.body {
