@@ -311,7 +311,13 @@ impl Check<'_> {
                 self.never_holds(expr, view);
                 self.text_field(expr, view);
             }
-            ExprKind::Between { .. } | ExprKind::Is { .. } => self.never_holds(expr, view),
+            ExprKind::Between {
+                value, low, high, ..
+            } => {
+                self.never_holds(expr, view);
+                self.text_between(value, low, high, expr, view);
+            }
+            ExprKind::Is { .. } => self.never_holds(expr, view),
             ExprKind::InArray { array, negated, .. } => {
                 self.not_an_array(expr, array, *negated, view);
             }

@@ -242,7 +242,11 @@ fn write_key(value: &Value, out: &mut Vec<u8>) {
             out.push(b']');
         }
         Value::Object(object) => {
-            let mut members: Vec<_> = object.iter().collect();
+            // A member that is undefined counts as absent.
+            let mut members: Vec<_> = object
+                .iter()
+                .filter(|(_, value)| !value.is_undefined())
+                .collect();
             members.sort_unstable_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
             out.push(b'{');
             for (key, value) in members {
@@ -404,6 +408,9 @@ mod tests {
             .iter()
             .map(|text| crate::json::decode(text.as_bytes()).unwrap())
             .chain([Value::Undefined])
+            .chain([[("a", Value::from(1)), ("c", Value::Undefined)]
+                .into_iter()
+                .collect()])
             .collect();
         for a in &values {
             for b in &values {

@@ -67,6 +67,7 @@ fn build(statement: &Statement, sources: Vec<SourceFilter>, sql: &str, catalog: 
         uses_scripts: false,
         waits: false,
         shared: vec![false; layout.slots()],
+        memberships: 0,
     };
     let mut slots: Vec<Option<Eval>> = Vec::with_capacity(layout.slots());
     let body = match &statement.body {

@@ -136,35 +136,124 @@ impl Check<'_> {
             ExprKind::Like { value, pattern, .. } => (value, vec![&**pattern], None),
             _ => return,
         };
+        self.text_as_number(expr, field, &constants, operator, view);
         let ExprKind::Name { name, .. } = &field.kind else {
             return;
         };
-        if !self.is_field(name, view) {
+        let is_equality = matches!(
+            operator,
+            None | Some(Comparison::Equal | Comparison::NotEqual)
+        );
+        if &**name != "topic"
+            || !is_equality
+            || !self.is_field(name, view)
+            || !self.topics_are_names()
+        {
             return;
         }
         for constant in constants {
-            let Some(value) = scalar(constant) else {
-                continue;
-            };
-            match (name.as_str(), &value, operator) {
-                ("topic" | "clientid", Value::Int(_) | Value::Float(_), Some(_)) => {
-                    let text = constant.at.text(self.sql);
-                    self.say(
-                        Code::TextAsNumber,
-                        expr.at,
-                        format!("`{name}` is text, and is compared as a number here"),
-                        format!("write '{text}' to compare texts"),
-                    );
-                }
-                (
-                    "topic",
-                    Value::Text(_),
-                    None | Some(Comparison::Equal | Comparison::NotEqual),
-                ) if self.topics_are_names() => {
-                    self.topic_constant(expr, constant, &value, operator);
-                }
-                _ => {}
+            if let Some(value @ Value::Text(_)) = scalar(constant) {
+                self.topic_constant(expr, constant, &value, operator);
             }
+        }
+    }
+
+    /// `x BETWEEN 1 AND 5`, where `x` is a text.
+    pub(super) fn text_between(
+        &mut self,
+        value: &Expr,
+        low: &Expr,
+        high: &Expr,
+        expr: &Expr,
+        view: &View,
+    ) {
+        let order = Some(Comparison::GreaterOrEqual);
+        self.text_as_number(expr, value, &[low, high], order, view);
+    }
+
+    /// A client id, a topic or a part of one that is compared with a number.
+    fn text_as_number(
+        &mut self,
+        expr: &Expr,
+        text: &Expr,
+        constants: &[&Expr],
+        operator: Option<Comparison>,
+        view: &View,
+    ) {
+        let Some(operator) = operator else {
+            return;
+        };
+        let is_client = matches!(&text.kind, ExprKind::Name { name, .. }
+            if &**name == "clientid" && self.is_field(name, view));
+        if !is_client && !self.is_of_topic(text, view) {
+            return;
+        }
+        let is_number =
+            |constant: &&&Expr| matches!(scalar(constant), Some(Value::Int(_) | Value::Float(_)));
+        let Some(number) = constants.iter().find(is_number) else {
+            return;
+        };
+        let written = text.at.text(self.sql);
+        let is_equality = matches!(operator, Comparison::Equal | Comparison::NotEqual);
+        let label = if is_equality || is_client || matches!(text.kind, ExprKind::Name { .. }) {
+            format!("write '{}' to compare texts", number.at.text(self.sql))
+        } else {
+            // Texts have another order: '10' < '9'.
+            format!("write `int({written})` where it is a number")
+        };
+        self.say(
+            Code::TextAsNumber,
+            expr.at,
+            format!("`{written}` is text, and is compared as a number here"),
+            label,
+        );
+    }
+
+    /// Whether it is the topic or a text that is a part of it.
+    fn is_of_topic(&self, expr: &Expr, view: &View) -> bool {
+        match &expr.kind {
+            ExprKind::Name { name, .. } => &**name == "topic" && self.is_field(name, view),
+            // `split(topic, '/')[2]`
+            ExprKind::Path { root, steps } => {
+                matches!(steps.split_last(), Some((Step::Index(_), slices)) if are_slices(slices))
+                    && self.is_levels(root, view)
+            }
+            ExprKind::Call(call) if call.namespace.is_none() => {
+                let name = call.name.to_ascii_lowercase();
+                match (name.as_str(), call.args.as_slice()) {
+                    ("topic", []) | ("topic", [_]) => self.fields.contains(&"topic"),
+                    ("nth", [_, list]) | ("element_at", [list, _]) | ("first" | "last", [list]) => {
+                        self.is_levels(list, view)
+                    }
+                    (
+                        "substr" | "substring" | "lower" | "upper" | "trim" | "ltrim" | "rtrim"
+                        | "find" | "replace" | "rm_prefix" | "regex_replace" | "regexp_replace"
+                        | "regexp_substr",
+                        [text, ..],
+                    ) => self.is_of_topic(text, view),
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is an array of parts of the topic.
+    fn is_levels(&self, expr: &Expr, view: &View) -> bool {
+        match &expr.kind {
+            ExprKind::Path { root, steps } => are_slices(steps) && self.is_levels(root, view),
+            ExprKind::Call(call) if call.namespace.is_none() => {
+                let name = call.name.to_ascii_lowercase();
+                let parts = match (name.as_str(), call.args.as_slice()) {
+                    ("tokens" | "split" | "topic_split" | "regex_extract", [text, ..]) => {
+                        return self.is_of_topic(text, view);
+                    }
+                    ("sublist", [.., list]) | ("array_reverse" | "array_slice", [list, ..]) => list,
+                    _ => return false,
+                };
+                self.is_levels(parts, view)
+            }
+            _ => false,
         }
     }
 
@@ -323,6 +412,10 @@ impl Check<'_> {
         }
         format!("a string is written '{}'", name.replace('\'', "''"))
     }
+}
+
+fn are_slices(steps: &[Step]) -> bool {
+    steps.iter().all(|step| matches!(step, Step::Slice { .. }))
 }
 
 fn find_payload_path(expr: &Expr, found: &mut Option<Place>) {

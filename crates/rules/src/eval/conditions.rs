@@ -3,6 +3,7 @@
 use weir_mqtt::topic::TopicFilter;
 
 use super::like::LikePattern;
+use super::members::{count_look, is_long};
 use super::names::View;
 use super::{Compiler, Eval, Failure, Scope, Test, fixed, folded};
 use crate::ast::{Expr, ExprKind};
@@ -195,12 +196,18 @@ impl Compiler<'_> {
 
     fn in_array(&mut self, value: &Expr, array: &Expr, negated: bool, view: &View) -> Test {
         let (value, array) = (self.value(value, view), self.value(array, view));
+        let place = self.memberships;
+        self.memberships += 1;
         Box::new(move |scope| {
             let (value, array) = (value(scope)?, array(scope)?);
             let Value::Array(candidates) = array else {
                 return Ok(Some(false));
             };
-            Ok(Some(is_member(&value, &candidates, negated)))
+            Ok(Some(if is_long(&candidates) {
+                scope.members(place).holds(&value, &candidates, negated)
+            } else {
+                is_member(&value, &candidates, negated)
+            }))
         })
     }
 
@@ -297,6 +304,7 @@ pub(super) fn is_member(value: &Value, list: &[Value], negated: bool) -> bool {
 
 /// Whether this candidate settles IN (it is equal) or NOT IN (it is not different).
 fn is_decided(value: &Value, candidate: &Value, negated: bool) -> bool {
+    count_look();
     if negated {
         !Comparison::NotEqual.holds(value, candidate)
     } else {

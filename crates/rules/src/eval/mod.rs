@@ -6,6 +6,7 @@ mod conditions;
 mod expressions;
 pub(crate) mod gates;
 mod like;
+mod members;
 pub(crate) mod names;
 pub(crate) mod output;
 mod paths;
@@ -25,6 +26,7 @@ use crate::path::PathSet;
 use crate::script::Scripts;
 use crate::source::SourceFilter;
 use crate::value::Value;
+use members::Members;
 
 /// An evaluation error on its way out; boxed, so that results stay small.
 pub(crate) type Failure = Box<EvalError>;
@@ -54,6 +56,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) rule_id: &'a str,
     /// Values of slots; empty until the first is needed, so that a WHERE that does not hold costs nothing.
     values: Vec<Option<Value>>,
+    /// What each `IN list` has seen; empty until one of them comes to a long list.
+    members: Vec<Members>,
 }
 
 impl<'a> Scope<'a> {
@@ -69,6 +73,7 @@ impl<'a> Scope<'a> {
             env,
             rule_id,
             values: Vec::new(),
+            members: Vec::new(),
         }
     }
 
@@ -90,6 +95,14 @@ impl<'a> Scope<'a> {
             self.set(slot, value.clone());
         }
         Ok(value)
+    }
+
+    /// What the `IN list` with this number has seen.
+    pub(crate) fn members(&mut self, place: usize) -> &mut Members {
+        if self.members.len() <= place {
+            self.members.resize_with(place + 1, Members::default);
+        }
+        &mut self.members[place]
     }
 
     /// Sets a slot, e.g. the element of FOREACH.
@@ -137,4 +150,6 @@ pub(crate) struct Compiler<'c> {
     pub(crate) waits: bool,
     /// The slots that names refer to.
     pub(crate) shared: Vec<bool>,
+    /// How many `IN list` there are so far.
+    pub(crate) memberships: usize,
 }

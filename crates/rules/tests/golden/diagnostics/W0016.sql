@@ -19,7 +19,104 @@
 -- |   |                                                          ^^^^^^^^^^^^^^^^^^ write '1' to compare texts
 SELECT qos FROM "t/#" WHERE topic = 5 OR clientid > 3 OR clientid IN (1, 2)
 ----
--- A level of the topic may well be a number.
+-- A level of the topic is text too: `t/05` passes as well.
 -- topic: t/5
 -- result: [{"qos":1}]
+-- warning:
+-- | warning[W0016]: `nth(2, tokens(topic, '/'))` is text, and is compared as a number here
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE nth(2, tokens(topic, '/')) = 5
+-- |   |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ write '5' to compare texts
 SELECT qos FROM "t/#" WHERE nth(2, tokens(topic, '/')) = 5
+----
+-- result: [{"qos":1}]
+-- warning:
+-- | warning[W0016]: `split(topic, '/')[2]` is text, and is compared as a number here
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE 5 <> split(topic, '/')[2] OR topic(2) IN ('a', 7) OR topic_split(topic)[1..2][-1] NOT IN (1,…
+-- |   |                             ^^^^^^^^^^^^^^^^^^^^^^^^^ write '5' to compare texts
+-- warning:
+-- | warning[W0016]: `topic(2)` is text, and is compared as a number here
+-- |  --> 1:58
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE 5 <> split(topic, '/')[2] OR topic(2) IN ('a', 7) OR topic_split(topic)[1..2][-1] NOT IN (1,…
+-- |   |                                                          ^^^^^^^^^^^^^^^^^^^^ write '7' to compare texts
+-- warning:
+-- | warning[W0016]: `topic_split(topic)[1..2][-1]` is text, and is compared as a number here
+-- |  --> 1:82
+-- |   |
+-- | 1 | … WHERE 5 <> split(topic, '/')[2] OR topic(2) IN ('a', 7) OR topic_split(topic)[1..2][-1] NOT IN (1, 2)
+-- |   |                                                              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ write '1' to compare texts
+SELECT qos FROM "t/#" WHERE 5 <> split(topic, '/')[2] OR topic(2) IN ('a', 7) OR topic_split(topic)[1..2][-1] NOT IN (1, 2)
+----
+-- Texts have another order than numbers.
+-- result: [{"qos":1}]
+-- warning:
+-- | warning[W0016]: `element_at(tokens(topic(), '/'), 2)` is text, and is compared as a number here
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE element_at(tokens(topic(), '/'), 2) BETWEEN 1 AND 5 OR last(split(topic, '/')) >= 3 OR 3 < t…
+-- |   |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ write `int(element_at(tokens(topic(), '/'), 2))` where it is a number
+-- warning:
+-- | warning[W0016]: `last(split(topic, '/'))` is text, and is compared as a number here
+-- |  --> 1:84
+-- |   |
+-- | 1 | …HERE element_at(tokens(topic(), '/'), 2) BETWEEN 1 AND 5 OR last(split(topic, '/')) >= 3 OR 3 < topic(2)
+-- |   |                                                              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^ write `int(last(split(topic, '/')))` where it is a number
+-- warning:
+-- | warning[W0016]: `topic(2)` is text, and is compared as a number here
+-- |  --> 1:116
+-- |   |
+-- | 1 | …'/'), 2) BETWEEN 1 AND 5 OR last(split(topic, '/')) >= 3 OR 3 < topic(2)
+-- |   |                                                              ^^^^^^^^^^^^ write `int(topic(2))` where it is a number
+SELECT qos FROM "t/#" WHERE element_at(tokens(topic(), '/'), 2) BETWEEN 1 AND 5 OR last(split(topic, '/')) >= 3 OR 3 < topic(2)
+----
+-- result: []
+-- warning:
+-- | warning[W0016]: `regex_extract(topic, '(\d+)$')[1]` is text, and is compared as a number here
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE regex_extract(topic, '(\d+)$')[1] = 5 OR substr(topic, 2) = 5 OR topic BETWEEN 1 AND 2
+-- |   |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ write '5' to compare texts
+-- warning:
+-- | warning[W0016]: `substr(topic, 2)` is text, and is compared as a number here
+-- |  --> 1:70
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE regex_extract(topic, '(\d+)$')[1] = 5 OR substr(topic, 2) = 5 OR topic BETWEEN 1 AND 2
+-- |   |                                                                      ^^^^^^^^^^^^^^^^^^^^ write '5' to compare texts
+-- warning:
+-- | warning[W0016]: `topic` is text, and is compared as a number here
+-- |  --> 1:94
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE regex_extract(topic, '(\d+)$')[1] = 5 OR substr(topic, 2) = 5 OR topic BETWEEN 1 AND 2
+-- |   |                                                                                              ^^^^^^^^^^^^^^^^^^^^^ write '1' to compare texts
+SELECT qos FROM "t/#" WHERE regex_extract(topic, '(\d+)$')[1] = 5 OR substr(topic, 2) = 5 OR topic BETWEEN 1 AND 2
+----
+-- result: []
+-- warning:
+-- | warning[W0016]: `trim(nth(1, regex_extract(topic, '^t/(.*)$')))` is text, and is compared as a number here
+-- |  --> 1:29
+-- |   |
+-- | 1 | SELECT qos FROM "t/#" WHERE trim(nth(1, regex_extract(topic, '^t/(.*)$'))) = 1.5
+-- |   |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ write '1.5' to compare texts
+SELECT qos FROM "t/#" WHERE trim(nth(1, regex_extract(topic, '^t/(.*)$'))) = 1.5
+----
+-- These say what is meant, are no part of the topic, or may be a number.
+-- topic: t/5
+-- payload: {"topic":"a/5","l":[5]}
+-- result: [{"qos":1}]
+SELECT qos FROM "t/#" WHERE nth(2, tokens(topic, '/')) = '5' AND int(topic(2)) > 4 AND topic(2) + 1 = '51' AND nth(2, tokens(payload.topic, '/')) = 5 AND payload.l[1] = 5 AND strlen(topic) = 3 AND topic_split(topic)[2] IN ('4', '5')
+----
+-- topic: t/5
+-- payload: {"t":5}
+-- result: [{"topic":5}]
+-- warning:
+-- | warning[W0011]: the alias hides the field `topic`, which is used later
+-- |  --> 1:21
+-- |   |
+-- | 1 | SELECT payload.t AS topic FROM "t/#" WHERE topic = 5
+-- |   |                     ^^^^^
+-- |   = help: another name for the alias keeps both in reach
+SELECT payload.t AS topic FROM "t/#" WHERE topic = 5
