@@ -152,6 +152,7 @@ fn weight(batch: &[Persist]) -> usize {
         }
         Persist::Retained { message, .. } | Persist::Delayed { message, .. } => message.size(),
         Persist::Will { will, .. } => will.as_ref().map_or(0, |will| will.message().size()),
+        Persist::Row { row, .. } => row.len(),
         _ => 0,
     });
     messages.sum::<usize>() + size_of_val(batch)
