@@ -196,6 +196,12 @@ impl Slow {
         }
     }
 
+    /// What a broker writes when it begins.
+    async fn keeps_the_beginning(&self) {
+        self.asked(1).await;
+        self.keep_all();
+    }
+
     fn keep_all(&self) {
         for done in std::mem::take(&mut *self.0.lock()) {
             done.kept();
@@ -238,6 +244,7 @@ async fn subscriptions_are_told_when_they_are_kept_and_not_before() {
         .storage(storage.clone())
         .on_session(Sessions(notes));
     let broker = started(builder).await;
+    storage.keeps_the_beginning().await;
     let connect = broker.connect_with(persistent(V5, "a"));
     let welcomed = async {
         storage.asked(1).await;
@@ -281,6 +288,7 @@ async fn a_client_hears_nothing_of_what_is_not_kept_yet() {
 async fn a_client_is_cut_off_when_what_it_waits_for_cannot_be_kept() {
     let storage = Slow::default();
     let broker = started(Broker::builder().storage(storage.clone())).await;
+    storage.keeps_the_beginning().await;
     let mut client = broker.connect(V5, "a").await;
     let mut retained = publish("t", "x", 1, 1);
     retained.retain = true;
