@@ -202,6 +202,10 @@ impl Storage for StaysOpen {
         self.0.commit(batch, done);
     }
 
+    fn has_room(&self) -> bool {
+        self.0.has_room()
+    }
+
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         self.0.load(each)
     }
