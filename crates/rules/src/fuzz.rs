@@ -61,7 +61,7 @@ const RULES: [&str; 9] = [
 /// What each rule makes of a payload alone is what it makes of it among the others.
 fn rules(payload: &Bytes) {
     thread_local! {
-        static SET: (Vec<Arc<Rule>>, Matched<Rule>) = {
+        static SET: (Vec<Arc<Rule>>, Arc<Matched<Rule>>) = {
             let rules: Vec<Arc<Rule>> = RULES
                 .iter()
                 .map(|sql| Arc::new(compile(sql, &Catalog::default()).expect("the rules are right").0))
