@@ -90,7 +90,7 @@ fn wide(index: usize, threshold: i64) -> Arc<Rule> {
     ))
 }
 
-fn on_topic(rules: impl IntoIterator<Item = Arc<Rule>>) -> Matched<Rule> {
+fn on_topic(rules: impl IntoIterator<Item = Arc<Rule>>) -> Arc<Matched<Rule>> {
     RuleSet::new(rules)
         .matching("dev/1/up")
         .expect("the rules are on this topic")

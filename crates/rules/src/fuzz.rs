@@ -44,8 +44,17 @@ fn short_way(payload: &Bytes, paths: &[&[&str]]) {
     }
 }
 
+/// So many that an index answers for them, and of every kind that the equality of `=` knows.
+macro_rules! members {
+    () => {
+        "payload.a, payload.c, payload.c, 0, 1, '1', 1.0, '1.0', -1, '-1', '01', '1e0', 2.5, '2.5', 1e300, '1e300', \
+         9007199254740993, '9007199254740993', 9.007199254740992e15, 1 = 1, 'true', 1 = 2, 'false', '', ' 1', 'x', \
+         '{}', payload.a.b, [1], ['1'], [], NULL, '~p', 7, '3.5', '1e2'"
+    };
+}
+
 /// Rules of every kind, all on one topic: comparisons, paths, elements, functions, conversions, things that fail.
-const RULES: [&str; 9] = [
+const RULES: [&str; 11] = [
     "SELECT payload.a.b AS b FROM 't' WHERE payload.a.b > 1",
     "SELECT *, payload.c AS payload.d FROM 't' WHERE payload.c <> 'x' AND payload.a.b IS NOT NULL",
     "SELECT payload FROM 't' WHERE payload.a = payload.c OR NOT payload.x",
@@ -56,12 +65,39 @@ const RULES: [&str; 9] = [
     "SELECT str(payload.c) AS s, upper(payload.c) AS u, sprintf('~p ~10s', payload.a, payload.c) AS f FROM 't'",
     "SELECT CASE payload.c WHEN 1 THEN 'one' WHEN '1' THEN 'text' ELSE typeof(payload.c) END AS k FROM 't' \
      WHERE payload.c BETWEEN 0 AND 9 OR payload.c LIKE '%x_' OR payload.c IN (1, 'a', payload.a)",
+    "SELECT sprintf(payload.c, payload.a, payload.x) AS f, sprintf_s(payload.c, payload.x) AS l FROM 't'",
+    LONG_LISTS,
 ];
+
+/// Membership by index, and the same one by one.
+const LONG_LISTS: &str = concat!(
+    "FOREACH [",
+    members!(),
+    "] AS list, payload.x AS e DO e IN list AS found, e IN (",
+    members!(),
+    ") AS found_one_by_one, e NOT IN list AS absent, e NOT IN (",
+    members!(),
+    ") AS absent_one_by_one FROM 't'"
+);
+
+/// An index over a long list answers as going through it does.
+fn lists(outputs: &[Value]) {
+    for output in outputs {
+        for (by_index, one_by_one) in [
+            ("found", "found_one_by_one"),
+            ("absent", "absent_one_by_one"),
+        ] {
+            let answer = |key: &str| output.get(key).and_then(Value::as_bool);
+            assert!(answer(by_index).is_some(), "{output:?}");
+            assert_eq!(answer(by_index), answer(one_by_one), "{output:?}");
+        }
+    }
+}
 
 /// What each rule makes of a payload alone is what it makes of it among the others.
 fn rules(payload: &Bytes) {
     thread_local! {
-        static SET: (Vec<Arc<Rule>>, Matched<Rule>) = {
+        static SET: (Vec<Arc<Rule>>, Arc<Matched<Rule>>) = {
             let rules: Vec<Arc<Rule>> = RULES
                 .iter()
                 .map(|sql| Arc::new(compile(sql, &Catalog::default()).expect("the rules are right").0))
@@ -83,6 +119,9 @@ fn rules(payload: &Bytes) {
                 "{}",
                 RULES[place]
             );
+            if let (LONG_LISTS, Ok(outputs)) = (RULES[place], &alone) {
+                lists(outputs);
+            }
         }
     });
 }

@@ -327,9 +327,15 @@ fn encode_at(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault
 }
 
 fn encode_int(int: i64, out: &mut Vec<u8>) {
+    if int < 0 {
+        out.push(b'-');
+    }
+    encode_digits(int.unsigned_abs(), out);
+}
+
+fn encode_digits(mut rest: u64, out: &mut Vec<u8>) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
-    let mut rest = int.unsigned_abs();
     loop {
         at -= 1;
         digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
@@ -337,9 +343,6 @@ fn encode_int(int: i64, out: &mut Vec<u8>) {
         if rest == 0 {
             break;
         }
-    }
-    if int < 0 {
-        out.push(b'-');
     }
     out.extend_from_slice(&digits[at..]);
 }
@@ -382,6 +385,17 @@ pub fn float_text(float: f64) -> String {
 }
 
 fn encode_float(float: f64, out: &mut Vec<u8>) {
+    if let Some((digits, scale)) = short_decimal(float.abs()) {
+        if float.is_sign_negative() {
+            out.push(b'-');
+        }
+        encode_digits(digits / scale, out);
+        let point = out.len();
+        // The 1 before the decimals keeps their zeros, and its place is the point's.
+        encode_digits(scale + digits % scale, out);
+        out[point] = b'.';
+        return;
+    }
     let start = out.len();
     write!(out, "{float:?}").expect("writing to memory does not fail");
     let text = out.get(start..).unwrap_or_default();
@@ -391,6 +405,33 @@ fn encode_float(float: f64, out: &mut Vec<u8>) {
         let at = start + exponent;
         out.splice(at..at, *b".0");
     }
+}
+
+/// What devices measure: the digits of a float that has one to four decimals, and the power of ten that they are
+/// divided by. At most 15 digits belong to one float and one float to them, so that no shorter text reads back equal;
+/// and their quotient is rounded as the text is when it is read.
+fn short_decimal(float: f64) -> Option<(u64, u64)> {
+    const LIMIT: f64 = 1e15;
+    for (scale, power) in [(10, 10.0), (100, 100.0), (1_000, 1e3), (10_000, 1e4)] {
+        let scaled = float * power;
+        // The largest floats become infinite here.
+        if scaled >= LIMIT {
+            return None;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative and below the limit"
+        )]
+        let digits = scaled as u64;
+        #[expect(clippy::cast_precision_loss, reason = "floats hold 15 digits exactly")]
+        let whole = digits as f64;
+        if whole == scaled && whole / power == float {
+            // Where a decimal less would do, rounding has hidden it.
+            return (scale == 10 || !digits.is_multiple_of(10)).then_some((digits, scale));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -434,6 +475,41 @@ mod tests {
         assert!(decode(b"[--0]").is_err());
         assert!(decode(b"[-0 0]").is_err());
         assert_eq!(round("0.30000000000000004"), "0.30000000000000004");
+    }
+
+    #[test]
+    fn decimals_are_written_as_the_long_way_writes_them() {
+        let check = |float: &f64| {
+            let text = float_text(*float);
+            assert_eq!(text.replace(".0e", "e"), format!("{float:?}"));
+        };
+        for digits in (0..100_000_u32).chain((0..5_000).map(|step| u32::MAX - step * 858_993)) {
+            for power in [1.0, 10.0, 100.0, 1e3, 1e4, 1e5] {
+                let float = f64::from(digits) / power;
+                [float, -float, float.next_up(), float.next_down()]
+                    .iter()
+                    .for_each(check);
+            }
+        }
+        for limit in [
+            1e10,
+            1e11,
+            1e12,
+            1e13,
+            1e14,
+            1e15,
+            1e16,
+            f64::MAX,
+            1e-4,
+            f64::MIN_POSITIVE,
+        ] {
+            for part in [0.0, 0.1, 0.25, 0.999, 1.0] {
+                let float = limit - part;
+                [float, -float, float.next_up(), float.next_down()]
+                    .iter()
+                    .for_each(check);
+            }
+        }
     }
 
     #[test]

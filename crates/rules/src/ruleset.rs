@@ -1,7 +1,6 @@
 //! Many rules, found by the topic or event that triggers them.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use weir_mqtt::topic_tree::TopicTree;
 
@@ -25,6 +24,33 @@ pub struct RuleSet<R> {
     events: Vec<(&'static str, usize)>,
     /// Bridge entries to places in `rules`.
     bridges: Vec<(String, usize)>,
+    /// What a message finds that triggers only the rule at this place; made by the first one that does.
+    alone: Vec<OnceLock<Arc<Matched<R>>>>,
+}
+
+/// Places in the rules of a set. One by itself, which is the usual case, takes no memory of its own.
+#[derive(Default)]
+struct Places {
+    first: Option<usize>,
+    more: Vec<usize>,
+}
+
+impl Places {
+    fn add(&mut self, place: usize) {
+        match self.first {
+            None => self.first = Some(place),
+            Some(first) if first == place => {}
+            Some(_) => self.more.push(place),
+        }
+    }
+}
+
+impl FromIterator<usize> for Places {
+    fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
+        let mut found = Self::default();
+        places.into_iter().for_each(|place| found.add(place));
+        found
+    }
 }
 
 /// The rules that one topic or event triggers, and what they read of its payload together.
@@ -96,6 +122,7 @@ impl<R: AsRef<Rule>> RuleSet<R> {
             topics: TopicTree::new(),
             events: Vec::new(),
             bridges: Vec::new(),
+            alone: Vec::new(),
         };
         for rule in rules {
             let at = set.rules.len();
@@ -109,6 +136,7 @@ impl<R: AsRef<Rule>> RuleSet<R> {
                 }
             }
             set.rules.push(rule);
+            set.alone.push(OnceLock::new());
         }
         set
     }
@@ -119,16 +147,14 @@ impl<R: AsRef<Rule>> RuleSet<R> {
     }
 
     /// The rules that a PUBLISH on this topic triggers; `None` when there are none.
-    pub fn matching(&self, topic: &str) -> Option<Matched<R>> {
-        let mut places = BTreeSet::new();
-        self.topics.matching(topic, |at| {
-            places.insert(*at);
-        });
+    pub fn matching(&self, topic: &str) -> Option<Arc<Matched<R>>> {
+        let mut places = Places::default();
+        self.topics.matching(topic, |at| places.add(*at));
         self.matched(places)
     }
 
     /// The rules that a broker event triggers, by its canonical topic.
-    pub fn matching_event(&self, topic: &str) -> Option<Matched<R>> {
+    pub fn matching_event(&self, topic: &str) -> Option<Arc<Matched<R>>> {
         self.matched(
             self.events
                 .iter()
@@ -139,7 +165,7 @@ impl<R: AsRef<Rule>> RuleSet<R> {
     }
 
     /// The rules that a message from a bridge triggers, e.g. `$bridges/mqtt:hq`.
-    pub fn matching_bridge(&self, source: &str) -> Option<Matched<R>> {
+    pub fn matching_bridge(&self, source: &str) -> Option<Arc<Matched<R>>> {
         self.matched(
             self.bridges
                 .iter()
@@ -150,7 +176,7 @@ impl<R: AsRef<Rule>> RuleSet<R> {
     }
 
     /// The rules that an event triggers, whatever its kind.
-    pub fn matching_any(&self, event: &Event) -> Option<Matched<R>> {
+    pub fn matching_any(&self, event: &Event) -> Option<Arc<Matched<R>>> {
         match &event.what {
             What::Publish(publish) => self.matching(publish.topic.as_str()?),
             What::Broker { topic, .. } => self.matching_event(topic),
@@ -158,13 +184,24 @@ impl<R: AsRef<Rule>> RuleSet<R> {
         }
     }
 
-    fn matched(&self, places: BTreeSet<usize>) -> Option<Matched<R>> {
-        if places.is_empty() {
-            return None;
+    fn matched(&self, places: Places) -> Option<Arc<Matched<R>>> {
+        let first = places.first?;
+        if places.more.is_empty() {
+            let alone = self.alone[first].get_or_init(|| Arc::new(self.together(&[first])));
+            return Some(Arc::clone(alone));
         }
+        let mut places = places.more;
+        places.push(first);
+        places.sort_unstable();
+        places.dedup();
+        Some(Arc::new(self.together(&places)))
+    }
+
+    /// The rules at these places, each once and in their order.
+    fn together(&self, places: &[usize]) -> Matched<R> {
         let rules: Vec<_> = places
-            .into_iter()
-            .map(|at| Arc::clone(&self.rules[at]))
+            .iter()
+            .map(|at| Arc::clone(&self.rules[*at]))
             .collect();
         let mut needs = PathSet::default();
         for rule in &rules {
@@ -176,12 +213,12 @@ impl<R: AsRef<Rule>> RuleSet<R> {
             gates.extend(of_rule);
             ends.push((gates.len(), complete));
         }
-        Some(Matched {
+        Matched {
             rules,
             needs,
             gates,
             ends,
-        })
+        }
     }
 }
 

@@ -61,6 +61,20 @@ fn the_rules_of_a_topic_are_found_once_each_and_in_their_order() {
 }
 
 #[test]
+fn what_the_only_rule_of_many_topics_needs_is_made_once() {
+    let set = RuleSet::new([
+        rule("SELECT payload.a AS x FROM \"dev/+/up\", \"dev/1/#\""),
+        rule("SELECT payload.b AS x FROM \"dev/3/up\", \"$events/client/connected\""),
+    ]);
+    let first = set.matching("dev/1/up").unwrap();
+    assert_eq!(first.needs.paths(), ["a"]);
+    assert!(Arc::ptr_eq(&first, &set.matching("dev/2/up").unwrap()));
+    assert_eq!(set.matching("dev/3/up").unwrap().needs.paths(), ["a", "b"]);
+    let event = set.matching_event("$events/client/connected").unwrap();
+    assert_eq!(event.needs.paths(), ["b"]);
+}
+
+#[test]
 fn matched_rules_share_one_decode_of_what_they_read_together() {
     let set = RuleSet::new([
         rule("SELECT payload.a AS x FROM \"t\""),

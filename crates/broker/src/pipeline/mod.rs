@@ -87,7 +87,7 @@ pub enum Target {
 
 /// The rules that want one topic; connections keep it for topics that they have seen.
 pub struct Matched {
-    rules: MatchedRules<LiveRule>,
+    rules: Arc<MatchedRules<LiveRule>>,
     /// The set that the rules belong to: what they republish is matched against the same one.
     live: Arc<Live>,
     /// There are many rules, or one that runs a script or a jq program.
@@ -154,7 +154,7 @@ struct Outcome {
     rows: Vec<Row>,
     republish: Vec<Publish>,
     /// The rules of the messages that were republished; the message itself has the first set, number 0.
-    copies: Vec<MatchedRules<LiveRule>>,
+    copies: Vec<Arc<MatchedRules<LiveRule>>>,
     /// What is to be told of evaluations, in their order. Those that only made nothing have no entry.
     notes: Vec<Told>,
 }
@@ -186,7 +186,7 @@ impl Address {
     fn queue<'m>(
         self,
         matched: &'m MatchedRules<LiveRule>,
-        copies: &'m [MatchedRules<LiveRule>],
+        copies: &'m [Arc<MatchedRules<LiveRule>>],
     ) -> Option<&'m SinkHandle> {
         let set = match self.set.checked_sub(1) {
             None => matched,
@@ -469,7 +469,7 @@ impl Pipeline {
         let rows = rows.collect();
         let here = Here::get();
         let mut notes = outcome.notes.into_iter().peekable();
-        let sets = std::iter::once(matched).chain(&outcome.copies);
+        let sets = std::iter::once(matched).chain(outcome.copies.iter().map(Arc::as_ref));
         for (set, matched) in sets.enumerate() {
             for (place, rule) in matched.rules.iter().enumerate() {
                 match notes.next_if(|told| told.set == set && told.place == place) {
