@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
-use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 use super::balance::{Advice, Load};
 use super::home::{BELL, Home, Inbox, Order};
+use super::listening::{ACCEPTS, Accepted, Entrances, Listening};
 use super::socket::{LoopSocket, interest};
 use super::task::{ARMED, CLOSED, LATER, NEVER, Place, QUEUED, RANG, READABLE, Task, WRITABLE};
 use super::{Doorkeeper, Serving};
@@ -27,12 +26,6 @@ use crate::net::wire::SocketWriter;
 
 /// Events that are taken from the system at once.
 const EVENTS: usize = 512;
-
-/// Connections that are accepted at once: those that are open get their turn between.
-const ACCEPTS: usize = 8;
-
-/// The tokens of listening sockets have this bit, and the place among them below it.
-const LISTENER: u64 = 1 << 63;
 
 /// How long work that can wait goes on before the sockets are looked at again.
 const LATER_TIME: Duration = Duration::from_micros(250);
@@ -46,9 +39,6 @@ const OTHERS_WITHIN: Duration = Duration::from_millis(50);
 
 /// Alarms ring at multiples of this: connections whose times lie close together are looked through once.
 const ALARM_GRAIN_MS: u64 = 16;
-
-/// How long a listening socket rests when there are no file descriptors: connections that end give some back.
-const EXHAUSTED_PAUSE_MS: u64 = 100;
 
 thread_local! {
     /// What connections of this thread's loop leave while they are polled.
@@ -91,14 +81,6 @@ struct Slot {
     polls: u32,
 }
 
-/// A socket where connections come in.
-struct Listening {
-    id: u64,
-    socket: OwnedFd,
-    doorkeeper: Arc<dyn Doorkeeper>,
-    _closed: oneshot::Sender<()>,
-}
-
 /// What the thread of a loop owns.
 pub(super) struct Core {
     home: Arc<Home>,
@@ -112,9 +94,7 @@ pub(super) struct Core {
     next_alarm: u64,
     /// Connections.
     open: usize,
-    listening: Vec<Option<Listening>>,
-    /// When sockets that rest are tried again.
-    rested_at: u64,
+    entrances: Entrances,
     /// Connections that are to be polled.
     ready: VecDeque<u64>,
     /// Connections that are to be polled when no other wants to be.
@@ -207,8 +187,7 @@ pub(super) fn start(
         alarms: Vec::new(),
         next_alarm: NEVER,
         open: 0,
-        listening: Vec::new(),
-        rested_at: NEVER,
+        entrances: Entrances::default(),
         ready: VecDeque::new(),
         later: VecDeque::new(),
         later_at: now,
@@ -425,19 +404,11 @@ impl Core {
                 socket,
                 doorkeeper,
                 closed,
-            } => self.listen(Listening {
-                id,
-                socket,
-                doorkeeper,
-                _closed: closed,
-            }),
-            Order::Unlisten(id) => {
-                for place in &mut self.listening {
-                    if place.as_ref().is_some_and(|listening| listening.id == id) {
-                        *place = None;
-                    }
-                }
+            } => {
+                let listening = Listening::new(id, socket, doorkeeper, closed);
+                self.entrances.open(listening, &self.home.epoll);
             }
+            Order::Unlisten(id) => self.entrances.close(id),
             Order::Serve(socket, peer, doorkeeper) => self.serve(socket, peer, &*doorkeeper),
             Order::Adopt(running) => self.adopt(running),
             Order::Return(running) => {
@@ -454,72 +425,18 @@ impl Core {
         }
     }
 
-    fn listen(&mut self, listening: Listening) {
-        let place = self.listening.iter().position(Option::is_none);
-        let place = place.unwrap_or_else(|| {
-            self.listening.push(None);
-            self.listening.len() - 1
-        });
-        self.watch(place, &listening);
-        self.listening[place] = Some(listening);
-    }
-
-    fn watch(&self, place: usize, listening: &Listening) {
-        let token = epoll::EventData::new_u64(LISTENER | place as u64);
-        let added = epoll::add(
-            &self.home.epoll,
-            &listening.socket,
-            token,
-            epoll::EventFlags::IN,
-        );
-        // One that did not rest is there already.
-        if let Err(error) = added
-            && error != rustix::io::Errno::EXIST
-        {
-            tracing::error!(%error, "cannot listen");
-        }
-    }
-
     /// Takes in who waits at a listening socket.
     fn accept(&mut self, place: usize) {
         for _ in 0..ACCEPTS {
-            let Some(Some(listening)) = self.listening.get(place) else {
-                return;
+            let guest = match self.entrances.accept(place, &self.home.epoll) {
+                Accepted::Guest(guest) => guest,
+                Accepted::Lost => continue,
+                Accepted::Nobody => return,
             };
-            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            let accepted = match acceptfrom_with(&listening.socket, flags) {
-                Ok((socket, peer)) => {
-                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    peer.map(|peer| (socket, peer))
-                }
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(error) => {
-                    if listening.doorkeeper.failed(&error.into()) {
-                        // It would be reported as ready at once, and again.
-                        let _ = epoll::delete(&self.home.epoll, &listening.socket);
-                        self.rested_at = millis(Instant::now()) + EXHAUSTED_PAUSE_MS;
-                        return;
-                    }
-                    None
-                }
-            };
-            let Some((socket, peer)) = accepted else {
-                continue;
-            };
-            let doorkeeper = Arc::clone(&listening.doorkeeper);
+            let (socket, peer, doorkeeper) = guest;
             match self.load.place_for_guest(&self.home, &self.all) {
                 Some(other) => drop(other.order(Order::Serve(socket, peer, doorkeeper))),
                 None => self.serve(socket, peer, &*doorkeeper),
-            }
-        }
-    }
-
-    /// Tries again those that had to rest.
-    fn end_rest(&mut self) {
-        self.rested_at = NEVER;
-        for (place, listening) in self.listening.iter().enumerate() {
-            if let Some(listening) = listening {
-                self.watch(place, listening);
             }
         }
     }
@@ -578,7 +495,7 @@ impl Core {
         let sleeps = idle && self.home.fall_asleep();
         let begun = Instant::now();
         let timeout = if sleeps {
-            let next = self.next_alarm.min(self.rested_at);
+            let next = self.next_alarm.min(self.entrances.rested_at());
             let millis = next.saturating_sub(millis(begun));
             let alarm = (next != NEVER).then(|| Duration::from_millis(millis));
             let later = (!self.later.is_empty()).then_some(rest);
@@ -608,8 +525,8 @@ impl Core {
         if self.next_alarm <= now_ms {
             self.ring_alarms(now_ms);
         }
-        if self.rested_at <= now_ms {
-            self.end_rest();
+        if self.entrances.rested_at() <= now_ms {
+            self.entrances.end_rest(&self.home.epoll);
         }
         match self.load.look(now, &self.home, &self.all) {
             Advice::GoOn => {}
@@ -629,8 +546,8 @@ impl Core {
             if token == BELL {
                 continue;
             }
-            if token & LISTENER != 0 {
-                if let Some(before) = callers.replace(place_of(token)) {
+            if let Some(place) = Entrances::place_of(token) {
+                if let Some(before) = callers.replace(place) {
                     self.accept(before);
                 }
                 continue;
@@ -717,7 +634,7 @@ impl Core {
                 forget(running);
             }
         }
-        drop(std::mem::take(&mut self.listening));
+        drop(std::mem::take(&mut self.entrances));
         for order in self.home.close() {
             if let Order::Adopt(running) | Order::Return(running) = order {
                 forget(running);

@@ -13,6 +13,7 @@
 mod balance;
 mod core;
 mod home;
+mod listening;
 mod socket;
 mod task;
 
