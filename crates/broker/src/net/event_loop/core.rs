@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
-use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::balance::{Advice, Load};
-use super::home::{BELL, Home, Inbox, Order};
-use super::listening::{ACCEPTS, Accepted, Entrances, Listening};
+use super::crew::{Crew, NoThread};
+use super::home::{BELL, Descriptors, Home, Inbox, Order};
+use super::listening::{ACCEPTS, Accepted, Entrances, Guest, Listening};
 use super::socket::{LoopSocket, interest};
 use super::task::{ARMED, CLOSED, LATER, NEVER, Place, QUEUED, RANG, READABLE, Task, WRITABLE};
 use super::{Doorkeeper, Serving};
@@ -84,6 +85,12 @@ struct Slot {
 /// What the thread of a loop owns.
 pub(super) struct Core {
     home: Arc<Home>,
+    /// The same as the home's, for as long as the loop runs.
+    descriptors: Arc<Descriptors>,
+    /// Where its threads come from.
+    crew: Arc<Crew>,
+    /// Dropped when the loop has ended.
+    _running: mpsc::Sender<()>,
     /// All loops of the broker, this one among them.
     all: Arc<[Arc<Home>]>,
     slots: Vec<Slot>,
@@ -157,71 +164,40 @@ pub(super) fn has_time_for(task: &Task) -> bool {
 }
 
 /// Lets another thread go on with this thread's loop, because what is polled now is going to take its time. False when
-/// no loop polls on this thread.
+/// no loop polls on this thread, or no other thread can be had: then the loop waits.
 pub(crate) fn give_away() -> bool {
     let Some(mut core) = CORE.take() else {
         return false;
     };
     HERE.with_borrow_mut(|here| {
         here.home = 0;
-        (here.later_until, here.later_first) = (None, false);
         core.take_words(here);
     });
-    Handle::current().spawn_blocking(move || run(core));
-    true
-}
-
-/// Starts the thread of a loop.
-pub(super) fn start(
-    number: usize,
-    home: Arc<Home>,
-    all: Arc<[Arc<Home>]>,
-    runtime: &Handle,
-) -> io::Result<()> {
-    let now = Instant::now();
-    let core = Box::new(Core {
-        home,
-        all,
-        slots: Vec::new(),
-        free: Vec::new(),
-        alarms: Vec::new(),
-        next_alarm: NEVER,
-        open: 0,
-        entrances: Entrances::default(),
-        ready: VecDeque::new(),
-        later: VecDeque::new(),
-        later_at: now,
-        served_at: now,
-        now,
-        mail: Inbox::default(),
-        load: Load::new(now),
-        ends: Ends::Never,
-    });
-    let runtime = runtime.clone();
-    std::thread::Builder::new()
-        .name(format!("weir-io-{number}"))
-        .spawn(move || {
-            let _context = runtime.enter();
-            run(core);
-        })?;
-    Ok(())
+    let crew = Arc::clone(&core.crew);
+    match crew.go_on(core) {
+        Ok(()) => {
+            HERE.with_borrow_mut(|here| (here.later_until, here.later_first) = (None, false));
+            true
+        }
+        Err(NoThread { core, error }) => {
+            tracing::debug!(%error, "a loop waits for one of its connections");
+            HERE.with_borrow_mut(|here| here.home = core.home.id);
+            CORE.set(Some(core));
+            false
+        }
+    }
 }
 
 /// The loop, until it ends or a connection takes the thread away from it.
-fn run(mut core: Box<Core>) {
+pub(super) fn run(mut core: Box<Core>) {
     HERE.with_borrow_mut(|here| here.home = core.home.id);
-    flush::begin_telling();
     // Their type is bound to a thread.
     let mut events = Vec::with_capacity(EVENTS);
     loop {
+        // A connection for which no other thread was to be had has ended it.
+        flush::begin_telling();
         core.read_mail();
-        while let Some(token) = core.ready.pop_front() {
-            match poll(core, token) {
-                Some(back) => core = back,
-                None => return flush::end_telling(),
-            }
-        }
-        core = match do_later_work(core) {
+        core = match poll_those(core) {
             Some(back) => back,
             None => return flush::end_telling(),
         };
@@ -234,6 +210,21 @@ fn run(mut core: Box<Core>) {
         flush::flush();
         core.wait(&mut events);
     }
+}
+
+/// Polls everyone who is to be polled. `None` when one of them has taken the thread away from the loop.
+fn poll_those(mut core: Box<Core>) -> Option<Box<Core>> {
+    core = poll_ready(core)?;
+    // Newcomers stand behind those who are here already: a crowd at the door is not felt inside.
+    core.let_in();
+    do_later_work(poll_ready(core)?)
+}
+
+fn poll_ready(mut core: Box<Core>) -> Option<Box<Core>> {
+    while let Some(token) = core.ready.pop_front() {
+        core = poll(core, token)?;
+    }
+    Some(core)
 }
 
 /// Polls connections with work that can wait, for a while. `None` when one has taken the thread away from the loop.
@@ -312,6 +303,37 @@ fn place_of(token: u64) -> usize {
 }
 
 impl Core {
+    /// A loop without connections.
+    pub(super) fn new(
+        home: Arc<Home>,
+        all: Arc<[Arc<Home>]>,
+        crew: Arc<Crew>,
+        running: mpsc::Sender<()>,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            descriptors: home.open()?,
+            home,
+            crew,
+            _running: running,
+            all,
+            slots: Vec::new(),
+            free: Vec::new(),
+            alarms: Vec::new(),
+            next_alarm: NEVER,
+            open: 0,
+            entrances: Entrances::default(),
+            ready: VecDeque::new(),
+            later: VecDeque::new(),
+            later_at: now,
+            served_at: now,
+            now,
+            mail: Inbox::default(),
+            load: Load::new(now),
+            ends: Ends::Never,
+        })
+    }
+
     /// The place of `token`, if that is still its connection's.
     fn slot(&mut self, token: u64) -> Option<&mut Slot> {
         self.slots
@@ -406,7 +428,7 @@ impl Core {
                 closed,
             } => {
                 let listening = Listening::new(id, socket, doorkeeper, closed);
-                self.entrances.open(listening, &self.home.epoll);
+                self.entrances.open(listening, &self.descriptors.epoll);
             }
             Order::Unlisten(id) => self.entrances.close(id),
             Order::Serve(socket, peer, doorkeeper) => self.serve(socket, peer, &*doorkeeper),
@@ -425,19 +447,28 @@ impl Core {
         }
     }
 
-    /// Takes in who waits at a listening socket.
-    fn accept(&mut self, place: usize) {
-        for _ in 0..ACCEPTS {
-            let guest = match self.entrances.accept(place, &self.home.epoll) {
-                Accepted::Guest(guest) => guest,
-                Accepted::Lost => continue,
-                Accepted::Nobody => return,
-            };
-            let (socket, peer, doorkeeper) = guest;
-            match self.load.place_for_guest(&self.home, &self.all) {
-                Some(other) => drop(other.order(Order::Serve(socket, peer, doorkeeper))),
-                None => self.serve(socket, peer, &*doorkeeper),
+    /// Takes in some of those who wait at listening sockets.
+    fn let_in(&mut self) {
+        while let Some(place) = self.entrances.next_call() {
+            for _ in 0..ACCEPTS {
+                match self.entrances.accept(place, &self.descriptors.epoll) {
+                    Accepted::Guest(guest) => self.welcome(guest),
+                    Accepted::Lost => {}
+                    Accepted::Nobody => break,
+                }
             }
+        }
+    }
+
+    fn welcome(&mut self, (socket, peer, doorkeeper): Guest) {
+        let guest = Order::Serve(socket, peer, doorkeeper);
+        let guest = match self.load.place_for_guest(&self.home, &self.all) {
+            Some(other) => other.order(guest),
+            None => Err(guest),
+        };
+        // A loop that has ended gives it back.
+        if let Err(Order::Serve(socket, peer, doorkeeper)) = guest {
+            self.serve(socket, peer, &*doorkeeper);
         }
     }
 
@@ -474,8 +505,12 @@ impl Core {
         let token = running.task.place().token;
         let armed = running.task.set(QUEUED) & ARMED != 0;
         let data = epoll::EventData::new_u64(token);
-        if let Err(error) = epoll::add(&self.home.epoll, running.socket.fd(), data, interest(armed))
-        {
+        if let Err(error) = epoll::add(
+            &self.descriptors.epoll,
+            running.socket.fd(),
+            data,
+            interest(armed),
+        ) {
             tracing::error!(%error, "a connection cannot be served");
             self.vacate(token);
             return forget(running);
@@ -505,7 +540,11 @@ impl Core {
         };
         let timeout = timeout.map(timespec);
         events.clear();
-        let waited = epoll::wait(&self.home.epoll, spare_capacity(events), timeout.as_ref());
+        let waited = epoll::wait(
+            &self.descriptors.epoll,
+            spare_capacity(events),
+            timeout.as_ref(),
+        );
         if let Err(error) = waited
             && error != rustix::io::Errno::INTR
         {
@@ -526,7 +565,7 @@ impl Core {
             self.ring_alarms(now_ms);
         }
         if self.entrances.rested_at() <= now_ms {
-            self.entrances.end_rest(&self.home.epoll);
+            self.entrances.end_rest(&self.descriptors.epoll);
         }
         match self.load.look(now, &self.home, &self.all) {
             Advice::GoOn => {}
@@ -537,8 +576,6 @@ impl Core {
     }
 
     fn take_events(&mut self, events: &[epoll::Event]) {
-        // Newcomers stand behind those who are here already: a crowd at the door is not felt inside.
-        let mut callers = None;
         for event in events {
             // Copied out: the kernel's layout leaves them unaligned.
             let epoll::Event { flags, data, .. } = *event;
@@ -547,9 +584,7 @@ impl Core {
                 continue;
             }
             if let Some(place) = Entrances::place_of(token) {
-                if let Some(before) = callers.replace(place) {
-                    self.accept(before);
-                }
+                self.entrances.call(place);
                 continue;
             }
             let mut happened = 0;
@@ -564,9 +599,6 @@ impl Core {
                 happened |= READABLE | WRITABLE | CLOSED;
             }
             self.tell(token, happened);
-        }
-        if let Some(place) = callers {
-            self.accept(place);
         }
     }
 
@@ -617,7 +649,7 @@ impl Core {
             };
             let token = self.token(place);
             // A socket that cannot be taken out is closed by now: whoever has it will see.
-            let _ = epoll::delete(&self.home.epoll, running.socket.fd());
+            let _ = epoll::delete(&self.descriptors.epoll, running.socket.fd());
             self.vacate(token);
             if let Err(Order::Adopt(running)) = other.order(Order::Adopt(running)) {
                 self.adopt(running);
@@ -627,6 +659,7 @@ impl Core {
 
     /// Ends with all connections.
     fn end(mut self) {
+        self.crew.ended();
         // Whoever they wake is woken in vain.
         HERE.with_borrow_mut(|here| *here = Here::default());
         for slot in &mut self.slots {

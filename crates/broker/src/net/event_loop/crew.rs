@@ -3,6 +3,7 @@
 //! A thread whose loop was given to another takes the next one that needs a thread. How many there are is bounded: a
 //! connection that would need one more keeps its loop waiting.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,12 @@ pub(super) struct Crew {
     /// There is a loop to run, or none is left.
     called: Condvar,
     runtime: Handle,
+}
+
+impl fmt::Debug for Crew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Crew")
+    }
 }
 
 #[derive(Default)]

@@ -64,6 +64,8 @@ pub(super) enum Accepted {
 /// All listening sockets of one loop.
 pub(super) struct Entrances {
     places: Vec<Option<Listening>>,
+    /// Those where somebody waits.
+    called: Vec<usize>,
     /// When sockets that rest are tried again.
     rested_at: u64,
 }
@@ -72,6 +74,7 @@ impl Default for Entrances {
     fn default() -> Self {
         Self {
             places: Vec::new(),
+            called: Vec::new(),
             rested_at: NEVER,
         }
     }
@@ -106,6 +109,16 @@ impl Entrances {
                 *place = None;
             }
         }
+    }
+
+    /// Somebody waits at a place.
+    pub(super) fn call(&mut self, place: usize) {
+        self.called.push(place);
+    }
+
+    /// A place where somebody waits, each once for each call.
+    pub(super) fn next_call(&mut self) -> Option<usize> {
+        self.called.pop()
     }
 
     /// Takes in one of those who wait at a place.

@@ -60,7 +60,15 @@ impl LoopSocket {
         }
         let Place { home, token } = self.task.place();
         let data = epoll::EventData::new_u64(token);
-        if let Err(error) = epoll::modify(&home.epoll, self.fd(), data, interest(true)) {
+        let watched = home.open().and_then(|descriptors| {
+            Ok(epoll::modify(
+                &descriptors.epoll,
+                self.fd(),
+                data,
+                interest(true),
+            )?)
+        });
+        if let Err(error) = watched {
             tracing::error!(%error, "cannot watch a socket");
         }
     }
