@@ -15,17 +15,16 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::timeout;
-use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, codec};
+use weir_mqtt::{DecodeError, Packet, ProtocolVersion, codec};
 
 use super::event_loop::Alarm;
-use super::exchange::converse;
+use super::frames::Unread;
+use super::welcome::welcome;
 use crate::core::Millis;
-use crate::core::connect::max_packet_size;
 use crate::core::outbox::WriteBatch;
 use crate::driver::Shared;
-use crate::driver::admission::{Door, Refusal};
+use crate::driver::admission::Door;
 use crate::driver::client::{Client, Leave};
-use crate::driver::events::Caller;
 use crate::hooks::Tap;
 use crate::stats::{BrokerStats, CloseReason};
 
@@ -100,148 +99,9 @@ impl Drop for Counted {
     }
 }
 
-/// Reads CONNECT and answers it, all within the deadline. Gives the connection of a client that is admitted.
-async fn welcome<S>(
-    shared: Arc<Shared>,
-    mut stream: S,
-    door: Box<Door>,
-) -> Option<Box<Connection<S>>>
-where
-    S: Wire + Send,
-{
-    // A banned address gets no answer.
-    let mut tap = shared.hooks.tap(&door).ok()?;
-    let mut unread = Vec::new();
-    let (peer, transport) = (door.peer, door.transport.name());
-    let deadline = door.deadline;
-    let mut alarm = stream.alarm();
-    let first = read_connect(&shared, &mut stream, &mut unread, &mut tap);
-    let refusal = match alarm.until(deadline, first).await.flatten() {
-        None => {
-            tap.iter().for_each(|tap| tap.failed());
-            return None;
-        }
-        Some(Ok(connect)) => {
-            let (version, max) = (connect.version, max_packet_size(&connect));
-            let proof = converse(&shared, &mut stream, &mut unread, &connect, door.peer);
-            let admitted = match alarm.until(deadline, proof).await.flatten() {
-                None => {
-                    tap.iter().for_each(|tap| tap.failed());
-                    return None;
-                }
-                Some(Err(refusal)) => {
-                    let caller = Caller {
-                        connect: &connect,
-                        peer: door.peer,
-                        local: door.local,
-                    };
-                    shared.tell_refused(&caller, &refusal);
-                    Err(refusal)
-                }
-                Some(Ok(proof)) => shared.admit(connect, *door, proof).await,
-            };
-            match admitted {
-                Ok(client) => {
-                    tap.iter_mut()
-                        .for_each(|tap| tap.welcomed(client.client_id()));
-                    return Some(Connection::new(shared, stream, client, unread, tap));
-                }
-                Err(refusal) => {
-                    let Refusal { reason, say, .. } = refusal;
-                    shared.stats.connects_refused.of(reason.as_u8()).add(1);
-                    say.then(|| (version, shared.connack_of(&refusal), max))
-                }
-            }
-        }
-        Some(Err(error)) => {
-            shared
-                .stats
-                .connects_refused
-                .of(error.reason.as_u8())
-                .add(1);
-            tracing::debug!(?peer, transport, %error, "the first packet is no CONNECT that can be accepted");
-            error.connack().map(|(version, mut connack)| {
-                // [MQTT-3.1.2-24] A client that could not say how much it takes gets no more than must be.
-                let most = error.max_packet_size;
-                connack.properties.reason_string = most.and_then(|_| shared.in_words(error.detail));
-                (version, connack, most.unwrap_or(usize::MAX))
-            })
-        }
-    };
-    tap.iter().for_each(|tap| tap.failed());
-    if let Some((version, connack, max)) = refusal {
-        let mut bytes = Vec::new();
-        // [MQTT-3.1.2-24]
-        let mut fits = connack.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
-        if !fits {
-            bytes.clear();
-            let short = ConnAck::refused(connack.reason);
-            fits = short.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
-        }
-        if fits && stream.write_all(&bytes).await.is_ok() {
-            linger(&mut stream).await;
-        }
-    }
-    None
-}
-
-/// The first packet; `None` when the socket ends before it is there.
-async fn read_connect<S>(
-    shared: &Shared,
-    stream: &mut S,
-    unread: &mut Vec<u8>,
-    tap: &mut Option<Box<Tap>>,
-) -> Option<Result<Connect, DecodeError>>
-where
-    S: AsyncRead + Unpin,
-{
-    let mut chunk = [0; 1024];
-    loop {
-        // [MQTT-3.1.0-1] Anything but CONNECT is refused before it is even complete.
-        if unread.first().is_some_and(|first| first >> 4 != 1) {
-            return Some(Err(not_connect()));
-        }
-        match codec::frame_length(unread, shared.settings.max_packet_size) {
-            Err(error) => return Some(Err(error)),
-            Ok(Some(len)) => {
-                shared.stats.received_packets.add(1);
-                shared.stats.handled_packets.add(1);
-                shared.stats.handled_bytes.add(len as u64);
-                let frame: Vec<u8> = unread.drain(..len).collect();
-                let decoded = codec::decode(Bytes::from(frame), ProtocolVersion::V5);
-                if let (Some(tap), Ok(packet)) = (tap, &decoded) {
-                    tap.decoded(packet);
-                }
-                return Some(match decoded {
-                    Ok(Packet::Connect(connect)) => Ok(*connect),
-                    Ok(_) => Err(not_connect()),
-                    Err(error) => Err(error),
-                });
-            }
-            Ok(None) => {}
-        }
-        let n = stream.read(&mut chunk).await.unwrap_or(0);
-        if n == 0 {
-            return None;
-        }
-        shared.stats.received_bytes.add(n as u64);
-        tap.iter().for_each(|tap| tap.received(n));
-        unread.extend_from_slice(&chunk[..n]);
-    }
-}
-
-fn not_connect() -> DecodeError {
-    DecodeError {
-        reason: ReasonCode::ProtocolError,
-        detail: "the first packet is not CONNECT",
-        answer_in: None,
-        max_packet_size: None,
-    }
-}
-
 /// Closes for writing and lets the client read what was said: closing at once would reset the connection, and the
 /// last packet with it, if something of the client is unread.
-async fn linger<S>(stream: &mut S)
+pub(super) async fn linger<S>(stream: &mut S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -264,7 +124,7 @@ where
 }
 
 /// A connection whose client is admitted.
-struct Connection<S> {
+pub(super) struct Connection<S> {
     shared: Arc<Shared>,
     stream: S,
     client: Client,
@@ -305,7 +165,7 @@ impl<S> Connection<S>
 where
     S: Wire + Send,
 {
-    fn new(
+    pub(super) fn new(
         shared: Arc<Shared>,
         stream: S,
         client: Client,
@@ -752,105 +612,4 @@ fn can_wait(first: u8) -> bool {
     const SUBSCRIBE: u8 = 8;
     const UNSUBSCRIBE: u8 = 10;
     matches!(first >> 4, SUBSCRIBE | UNSUBSCRIBE)
-}
-
-/// The beginning of a frame, until the rest of it is there.
-#[derive(Debug, Default)]
-struct Unread(Vec<u8>);
-
-impl Unread {
-    /// The whole frames of what was kept and of `bytes`, and the size of the buffer that they stand in. The rest is
-    /// kept. However small the pieces are in which a frame comes, none of it is moved more often than the buffer grows.
-    fn take_whole(&mut self, bytes: &[u8], max_packet_size: usize) -> (Bytes, usize, Cut) {
-        let Self(unread) = self;
-        if unread.is_empty() {
-            let cut = cut(bytes, max_packet_size);
-            unread.extend_from_slice(&bytes[cut.len..]);
-            return (Bytes::copy_from_slice(&bytes[..cut.len]), cut.len, cut);
-        }
-        unread.extend_from_slice(bytes);
-        let cut = cut(unread, max_packet_size);
-        if cut.len == 0 {
-            return (Bytes::new(), 0, cut);
-        }
-        // The frame that was begun ends in `bytes`, and so the rest is no longer than they are.
-        let rest = unread[cut.len..].to_vec();
-        let mut whole = std::mem::replace(unread, rest);
-        whole.truncate(cut.len);
-        let buffer = whole.capacity();
-        (Bytes::from(whole), buffer, cut)
-    }
-}
-
-/// What [`cut`] found.
-#[derive(Debug)]
-struct Cut {
-    /// Bytes of whole frames.
-    len: usize,
-    /// How many frames.
-    frames: u64,
-    /// What is wrong with the bytes after them.
-    error: Option<DecodeError>,
-}
-
-/// Finds the whole frames at the beginning of `bytes`.
-fn cut(bytes: &[u8], max_packet_size: usize) -> Cut {
-    let mut cut = Cut {
-        len: 0,
-        frames: 0,
-        error: None,
-    };
-    loop {
-        match codec::frame_length(&bytes[cut.len..], max_packet_size) {
-            Ok(Some(len)) => {
-                cut.len += len;
-                cut.frames += 1;
-            }
-            Ok(None) => return cut,
-            Err(error) => {
-                return Cut {
-                    error: Some(error),
-                    ..cut
-                };
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use weir_mqtt::Utf8;
-
-    use super::*;
-
-    #[test]
-    fn a_frame_in_small_pieces_is_not_copied_for_every_piece() {
-        let frame = {
-            let topic = Utf8::from("t");
-            let publish = weir_mqtt::Publish::new(topic, Bytes::from(vec![7; 300_000]));
-            let mut bytes = Vec::new();
-            codec::encode(&Packet::Publish(publish), ProtocolVersion::V5, &mut bytes).unwrap();
-            bytes
-        };
-        for piece in [1, 100] {
-            // Ends within a third frame.
-            let bytes = [&frame[..], &frame, &frame[..50]].concat();
-            let mut unread = Unread::default();
-            let (mut whole, mut moves, mut buffers) = (Vec::new(), 0, Vec::new());
-            for bytes in bytes.chunks(piece) {
-                let before = (unread.0.as_ptr(), unread.0.capacity());
-                let (frames, buffer, cut) = unread.take_whole(bytes, 1 << 20);
-                assert!(cut.error.is_none());
-                moves += usize::from(before != (unread.0.as_ptr(), unread.0.capacity()));
-                if !frames.is_empty() {
-                    buffers.push(buffer);
-                }
-                whole.extend_from_slice(&frames);
-            }
-            assert_eq!(whole, [&frame[..], &frame].concat());
-            assert_eq!(unread.0, &frame[..50]);
-            assert!(moves < 60, "{moves} moves of the buffer");
-            assert!(buffers.iter().all(|buffer| *buffer >= frame.len()));
-        }
-    }
 }

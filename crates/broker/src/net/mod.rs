@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub(crate) mod event_loop;
 mod exchange;
+mod frames;
 pub(crate) mod handshake;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod in_memory;
@@ -13,6 +14,7 @@ pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod transport;
 pub(crate) mod websocket;
+mod welcome;
 pub(crate) mod wire;
 
 #[cfg(test)]
