@@ -19,6 +19,7 @@ use weir_mqtt::{DecodeError, Packet, ProtocolVersion, codec};
 
 use super::event_loop::Alarm;
 use super::frames::Unread;
+use super::held::Held;
 use super::welcome::welcome;
 use crate::core::Millis;
 use crate::core::outbox::WriteBatch;
@@ -57,6 +58,9 @@ const IDLE_AFTER_MS: Millis = 2000;
 
 /// How long a client gets to read the last words before the socket is closed.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
+
+/// When a connection has broken in writing, the end of what was sent before is waited for so long.
+const LAST_WAIT_MS: Millis = 100;
 
 /// How much more of such a client is read.
 const LINGER_BYTES: usize = 1 << 20;
@@ -140,16 +144,17 @@ pub(super) struct Connection<S> {
     unread_since: (Millis, usize),
     /// `unread` came together with CONNECT and has not been looked at.
     is_early: bool,
-    /// Whole frames that wait because the client is held back or the step was long enough.
-    held: Bytes,
-    /// The size of the buffer that holds `held`.
-    held_in: usize,
+    held: Held,
     /// What is wrong with the bytes that came after `held`.
     broken: Option<Box<DecodeError>>,
     /// The last step ended before its work did: others get their turn first.
     step_was_cut: bool,
-    /// It is the last round: nothing is put off any more.
-    hurried: bool,
+    /// So did writing.
+    write_was_cut: bool,
+    /// The connection ends so; what the client has sent before still counts.
+    last: Option<Last>,
+    /// The client has closed, or all is read that came before the connection broke.
+    heard_all: bool,
     /// When the last bytes came.
     heard_at: Millis,
     /// When bytes last went either way.
@@ -159,6 +164,26 @@ pub(super) struct Connection<S> {
     alarm: Alarm,
     /// When it rings; [`Millis::MAX`]: it is not set.
     alarm_at: Millis,
+}
+
+/// The last rounds of a connection.
+struct Last {
+    leave: Leave,
+    /// Nothing can be written any more.
+    is_cut_off: bool,
+    /// The end is near if nothing comes.
+    waits: bool,
+    rounds: usize,
+}
+
+/// When a packet is handled.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Now,
+    /// The task is polled when it may be.
+    Later,
+    /// Nobody wants it any more.
+    Never,
 }
 
 impl<S> Connection<S>
@@ -186,11 +211,12 @@ where
             is_early: !unread.is_empty(),
             unread: Unread(unread),
             unread_since: (now, 0),
-            held: Bytes::new(),
-            held_in: 0,
+            held: Held::default(),
             broken: None,
             step_was_cut: false,
-            hurried: false,
+            write_was_cut: false,
+            last: None,
+            heard_all: false,
             heard_at: now,
             active_at: now,
             warm: true,
@@ -231,8 +257,13 @@ where
         for _ in 0..MAX_ROUNDS {
             if self.client.poll_ready(cx) {
                 let news = self.client.news();
-                if let Some(leave) = news.leave {
-                    return Poll::Ready(self.last_round(leave, cx));
+                match news.leave {
+                    // A client that is taken over has often said goodbye before it came back.
+                    Some(leave) if leave.reason == CloseReason::TakenOver => {
+                        self.last.get_or_insert(Last::of(leave));
+                    }
+                    Some(leave) => return Poll::Ready(leave),
+                    None => {}
                 }
                 if news.was_written_to {
                     (self.active_at, self.warm) = (self.shared.clock.now(), true);
@@ -241,9 +272,22 @@ where
             }
             let progress = match self.round(cx) {
                 Ok(progress) => progress,
-                Err(leave) => return Poll::Ready(leave),
+                Err(leave) => match self.goes_on_after(leave) {
+                    Ok(()) => true,
+                    Err(leave) => return Poll::Ready(leave),
+                },
             };
-            if std::mem::take(&mut self.step_was_cut) {
+            if let Some(last) = &mut self.last {
+                last.rounds += 1;
+                if last.rounds > MAX_ROUNDS {
+                    return Poll::Ready(last.leave);
+                }
+                if !progress {
+                    return self.poll_end(cx);
+                }
+            }
+            let write_was_cut = std::mem::take(&mut self.write_was_cut);
+            if std::mem::take(&mut self.step_was_cut) || write_was_cut {
                 break;
             }
             if !progress {
@@ -254,17 +298,47 @@ where
         Poll::Pending
     }
 
-    /// A client that is taken over has often said goodbye before it came back: what has come by now still counts, and
-    /// a DISCONNECT among it takes the Will away.
-    fn last_round(&mut self, leave: Leave, cx: &mut Context<'_>) -> Leave {
-        if leave.reason != CloseReason::TakenOver {
-            return leave;
+    /// The connection is to end. What has come by now still counts, and a DISCONNECT among it takes the Will away: so
+    /// there are some rounds more if there is something, or how it ends.
+    fn goes_on_after(&mut self, leave: Leave) -> Result<(), Leave> {
+        let may_hear_more = !self.heard_all || !self.held.is_empty();
+        let broke = leave.reason == CloseReason::TcpClosed && may_hear_more;
+        match &mut self.last {
+            None if broke => {
+                let last = Last::of(leave);
+                self.last = Some(Last {
+                    is_cut_off: true,
+                    ..last
+                });
+                Ok(())
+            }
+            Some(last) if broke && !last.is_cut_off => {
+                last.is_cut_off = true;
+                Ok(())
+            }
+            Some(last) if leave.reason != CloseReason::Normal => Err(last.leave),
+            _ => Err(leave),
         }
-        self.hurried = true;
-        match self.round(cx) {
-            Err(own) if own.reason == CloseReason::Normal => own,
-            _ => leave,
+    }
+
+    /// Nothing is left to do. What a client sent before its connection broke may yet be on its way through the system.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
+        let Some(last) = &mut self.last else {
+            return Poll::Pending;
+        };
+        let leave = last.leave;
+        if !last.is_cut_off {
+            return Poll::Ready(leave);
         }
+        if !std::mem::replace(&mut last.waits, true) {
+            let now = self.shared.clock.now();
+            self.set_alarm(now.saturating_add(LAST_WAIT_MS));
+        }
+        self.alarm.poll(cx).map(|()| leave)
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.is_cut_off)
     }
 
     /// Everything that can be done now, once; false when there was nothing.
@@ -282,10 +356,16 @@ where
                 self.step_was_cut = Instant::now() >= until;
             }
         }
-        if !self.step_was_cut && !self.held.is_empty() && self.may_handle(&self.held) {
-            let held = std::mem::take(&mut self.held);
-            self.handle_frames(held, self.held_in)?;
-            progress = true;
+        if !self.step_was_cut && !self.held.is_empty() {
+            let (held, buffer) = self.held.take();
+            let now = self.shared.clock.now();
+            match self.turn_of(&held, now) {
+                Turn::Later => self.held.put(held, buffer),
+                first => {
+                    self.handle_frames(held, buffer, Some(first))?;
+                    progress = true;
+                }
+            }
         }
         if self.held.is_empty()
             && let Some(error) = self.broken.take()
@@ -309,14 +389,23 @@ where
     }
 
     fn may_read(&self) -> bool {
-        self.held.is_empty()
-            && self.broken.is_none()
+        self.held.is_empty() && self.may_read_ahead()
+    }
+
+    fn may_read_ahead(&self) -> bool {
+        self.broken.is_none()
+            && !self.heard_all
+            && self.held.len() < STEP_BYTES
             && self.client.takes_packets()
             && (self.batch.is_empty() || !self.client.must_read_first())
     }
 
     /// Writes as much as the socket takes.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Leave> {
+        if self.is_cut_off() {
+            self.batch.clear();
+            self.output_waits = false;
+        }
         let mut writes = 0;
         loop {
             if self.batch.is_empty() {
@@ -324,8 +413,8 @@ where
                     return Ok(());
                 }
                 if writes >= MAX_ROUNDS {
-                    // Others write faster than this ends.
-                    self.step_was_cut = true;
+                    // Others write faster than this ends. The client is heard nevertheless.
+                    self.write_was_cut = true;
                     return Ok(());
                 }
                 writes += 1;
@@ -367,11 +456,10 @@ where
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Leave>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).is_err() {
-                return Poll::Ready(Err(Leave::closed()));
-            }
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
             let bytes = buffer.filled();
-            if bytes.is_empty() {
+            if read.is_err() || bytes.is_empty() {
+                self.heard_all = true;
                 return Poll::Ready(Err(Leave::closed()));
             }
             self.shared.stats.received_bytes.add(bytes.len() as u64);
@@ -394,8 +482,10 @@ where
             self.unread_since = (now, self.unread.0.len());
         }
         self.shared.stats.received_packets.add(cut.frames);
-        if !frames.is_empty() {
-            self.handle_frames(frames, buffer)?;
+        if !self.held.is_empty() {
+            self.held.append(&frames);
+        } else if !frames.is_empty() {
+            self.handle_frames(frames, buffer, None)?;
         }
         match cut.error {
             // What came before it is handled first.
@@ -409,8 +499,13 @@ where
     }
 
     /// One step: handles whole frames, which stand in a buffer of `buffer` bytes. What the client cannot take now, or
-    /// what would make the step too long, is held.
-    fn handle_frames(&mut self, mut frames: Bytes, buffer: usize) -> Result<(), Leave> {
+    /// what would make the step too long, is held. `first` is the turn of the first of them, where that is known.
+    fn handle_frames(
+        &mut self,
+        mut frames: Bytes,
+        buffer: usize,
+        mut first: Option<Turn>,
+    ) -> Result<(), Leave> {
         let now = self.shared.clock.now();
         let (until, bytes) = (Instant::now() + STEP_TIME, frames.len());
         let (mut result, mut count) = (Ok(()), 0_u32);
@@ -421,11 +516,19 @@ where
             let look = self.client.ran_rules() || count % CLOCK_EVERY == 0;
             self.step_was_cut =
                 handled >= STEP_BYTES || (handled > 0 && look && Instant::now() >= until);
-            if self.step_was_cut || !self.may_handle(&frames) {
-                (self.held, self.held_in) = (frames, buffer);
+            let turn = match first.take() {
+                _ if self.step_was_cut => Turn::Later,
+                Some(turn) => turn,
+                None => self.turn_of(&frames, now),
+            };
+            if turn == Turn::Later {
+                self.held.put(frames, buffer);
                 break;
             }
-            result = self.handle_frame(now, &mut frames, buffer);
+            let frame = self.next_frame(&mut frames);
+            if turn == Turn::Now {
+                result = frame.and_then(|frame| self.handle_frame(now, frame, buffer));
+            }
         }
         self.client.step_done(now);
         // What receivers are owed goes before what the client itself is.
@@ -433,40 +536,78 @@ where
         result
     }
 
-    /// Whether the first of these frames may be handled now. If not, the task is polled when it may be.
-    fn may_handle(&self, frames: &[u8]) -> bool {
-        let can_wait = frames.first().is_some_and(|first| can_wait(*first));
-        self.client.takes_packets() && (!can_wait || self.hurried || self.stream.has_time())
+    /// When the first of these frames is handled.
+    fn turn_of(&mut self, frames: &[u8], now: Millis) -> Turn {
+        if !self.client.takes_packets() {
+            return Turn::Later;
+        }
+        let is_last = self.last.is_some();
+        if frames.first().is_none_or(|first| !can_wait(*first)) || (is_last && !self.is_cut_off()) {
+            return Turn::Now;
+        }
+        if !self.stream.has_time() {
+            // Nobody is there to hear the answer.
+            if self.is_cut_off() {
+                return Turn::Never;
+            }
+            if self.held.waits(now) {
+                return Turn::Later;
+            }
+        }
+        self.held.has_waited();
+        Turn::Now
     }
 
-    fn handle_frame(
-        &mut self,
-        now: Millis,
-        frames: &mut Bytes,
-        buffer: usize,
-    ) -> Result<(), Leave> {
-        let len = match codec::frame_length(frames, self.shared.settings.max_packet_size) {
-            Ok(Some(len)) => len,
-            Ok(None) => frames.len(),
-            Err(error) => return Err(self.broken(&error)),
-        };
-        match codec::decode(frames.split_to(len), self.client.version()) {
+    fn next_frame(&self, frames: &mut Bytes) -> Result<Bytes, Leave> {
+        match codec::frame_length(frames, self.shared.settings.max_packet_size) {
+            Ok(Some(len)) => Ok(frames.split_to(len)),
+            Ok(None) => Ok(std::mem::take(frames)),
+            Err(error) => {
+                frames.clear();
+                Err(self.broken(&error))
+            }
+        }
+    }
+
+    fn handle_frame(&mut self, now: Millis, frame: Bytes, buffer: usize) -> Result<(), Leave> {
+        let len = frame.len();
+        match codec::decode(frame, self.client.version()) {
+            Ok(Packet::PingReq) if self.held.was_answered() => Ok(()),
             Ok(mut packet) => {
                 if let Packet::Publish(publish) = &mut packet
                     && (OWN_PAYLOAD..buffer / 2).contains(&publish.payload.len())
                 {
                     publish.payload = Bytes::copy_from_slice(&publish.payload);
                 }
-                let Some(tap) = &mut self.tap else {
-                    return self.client.handle(now, packet, len);
-                };
-                tap.decoded(&packet);
-                let result = self.client.handle(now, packet, len);
-                tap.handled();
-                result
+                self.handle_packet(now, packet, len)
             }
             Err(error) => Err(self.broken(&error)),
         }
+    }
+
+    fn handle_packet(&mut self, now: Millis, packet: Packet, len: usize) -> Result<(), Leave> {
+        let Some(tap) = &mut self.tap else {
+            return self.client.handle(now, packet, len);
+        };
+        tap.decoded(&packet);
+        let result = self.client.handle(now, packet, len);
+        tap.handled();
+        result
+    }
+
+    /// While a SUBSCRIBE is held: whether more has come, such as a PINGREQ, which does not wait for it, or the end.
+    fn look_ahead(&mut self, now: Millis, cx: &mut Context<'_>) -> Result<(), Leave> {
+        if self.may_read_ahead()
+            && let Poll::Ready(result) = self.poll_read(cx)
+        {
+            result?;
+        }
+        if self.held.look_for_ping(now) {
+            self.handle_packet(now, Packet::PingReq, 2)?;
+            self.client.step_done(now);
+            self.output_waits |= !self.client.owe_output();
+        }
+        Ok(())
     }
 
     fn broken(&self, error: &DecodeError) -> Leave {
@@ -485,7 +626,7 @@ where
                     return Poll::Pending;
                 };
                 self.set_alarm(at);
-            } else if let Some(at) = self.packet_deadline()
+            } else if let Some(at) = self.urgent_look()
                 && at < self.alarm_at
             {
                 self.set_alarm(at);
@@ -496,6 +637,17 @@ where
                 // The broker does not read: that the client is silent means nothing.
                 self.heard_at = now;
                 self.unread_since = (now, self.unread.0.len());
+            }
+            if self.held.next_look().is_some_and(|at| at <= now) {
+                if let Err(leave) = self.look_ahead(now, cx)
+                    && let Err(leave) = self.goes_on_after(leave)
+                {
+                    return Poll::Ready(leave);
+                }
+                // Whatever it was, there may be something to write now, or the first of what is held has its turn.
+                self.alarm_at = Millis::MAX;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if self.packet_deadline().is_some_and(|at| at <= now) {
                 if self.unread.0.len() < self.unread_since.1 + ENOUGH_OF_A_PACKET {
@@ -547,6 +699,12 @@ where
         Some(self.unread_since.0.saturating_add(limit))
     }
 
+    /// What the alarm is set earlier for.
+    fn urgent_look(&self) -> Option<Millis> {
+        let looks = [self.packet_deadline(), self.held.next_look()];
+        looks.into_iter().flatten().min()
+    }
+
     fn next_look(&self) -> Option<Millis> {
         let silent = self
             .client
@@ -554,7 +712,7 @@ where
             .map(|limit| self.heard_at.saturating_add(limit));
         let idle = self.warm.then_some(self.active_at + IDLE_AFTER_MS);
         let retry = self.client.retry_at();
-        [silent, idle, retry, self.packet_deadline()]
+        [silent, idle, retry, self.urgent_look()]
             .into_iter()
             .flatten()
             .min()
@@ -603,6 +761,17 @@ where
         })
         .await;
         written > 0
+    }
+}
+
+impl Last {
+    fn of(leave: Leave) -> Self {
+        Self {
+            leave,
+            is_cut_off: false,
+            waits: false,
+            rounds: 0,
+        }
     }
 }
 

@@ -10,7 +10,11 @@ pub(super) struct Unread(pub(super) Vec<u8>);
 impl Unread {
     /// The whole frames of what was kept and of `bytes`, and the size of the buffer that they stand in. The rest is
     /// kept. However small the pieces are in which a frame comes, none of it is moved more often than the buffer grows.
-    pub(super) fn take_whole(&mut self, bytes: &[u8], max_packet_size: usize) -> (Bytes, usize, Cut) {
+    pub(super) fn take_whole(
+        &mut self,
+        bytes: &[u8],
+        max_packet_size: usize,
+    ) -> (Bytes, usize, Cut) {
         let Self(unread) = self;
         if unread.is_empty() {
             let cut = cut(bytes, max_packet_size);

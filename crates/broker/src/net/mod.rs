@@ -5,6 +5,7 @@ pub(crate) mod event_loop;
 mod exchange;
 mod frames;
 pub(crate) mod handshake;
+mod held;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod in_memory;
 pub(crate) mod listener;
