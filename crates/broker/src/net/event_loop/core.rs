@@ -20,7 +20,9 @@ use super::crew::{Crew, NoThread};
 use super::home::{BELL, Descriptors, Home, Inbox, Order};
 use super::listening::{ACCEPTS, Accepted, Entrances, Guest, Listening};
 use super::socket::{LoopSocket, interest};
-use super::task::{ARMED, CLOSED, LATER, NEVER, Place, QUEUED, RANG, READABLE, Task, WRITABLE};
+use super::task::{
+    ARMED, CLOSED, LATER, NEVER, NEWCOMER, Place, QUEUED, RANG, READABLE, Task, WRITABLE,
+};
 use super::{Doorkeeper, Serving};
 use crate::driver::flush;
 use crate::net::wire::SocketWriter;
@@ -28,8 +30,13 @@ use crate::net::wire::SocketWriter;
 /// Events that are taken from the system at once.
 const EVENTS: usize = 512;
 
+/// How long newcomers are served before the sockets are looked at again. Where others take longer than this, it is a
+/// fourth of their time: whoever comes to a busy broker is let in too.
+const NEWCOMERS_TIME: Duration = Duration::from_micros(100);
+const NEWCOMERS_SHARE: u32 = 4;
+
 /// How long work that can wait goes on before the sockets are looked at again.
-const LATER_TIME: Duration = Duration::from_micros(250);
+const LATER_TIME: Duration = Duration::from_micros(100);
 
 /// After work that can wait the loop rests from it this many times as long, while others have something to do: who
 /// floods it does not get the processor for that.
@@ -104,6 +111,8 @@ pub(super) struct Core {
     entrances: Entrances,
     /// Connections that are to be polled.
     ready: VecDeque<u64>,
+    /// Those among them whose clients have not been admitted yet.
+    newcomers: VecDeque<u64>,
     /// Connections that are to be polled when no other wants to be.
     later: VecDeque<u64>,
     /// Such work rests until then.
@@ -215,9 +224,28 @@ pub(super) fn run(mut core: Box<Core>) {
 /// Polls everyone who is to be polled. `None` when one of them has taken the thread away from the loop.
 fn poll_those(mut core: Box<Core>) -> Option<Box<Core>> {
     core = poll_ready(core)?;
-    // Newcomers stand behind those who are here already: a crowd at the door is not felt inside.
+    if core.entrances.is_called() || !core.newcomers.is_empty() {
+        core = poll_newcomers(core)?;
+    }
+    do_later_work(core)
+}
+
+/// Newcomers stand behind those who are here already: a crowd at the door is not felt inside. `None` when one has taken
+/// the thread away from the loop.
+fn poll_newcomers(mut core: Box<Core>) -> Option<Box<Core>> {
+    // Those whom others have written to do not wait for them either.
+    flush::flush();
+    let begun = Instant::now();
+    let others_took = begun.saturating_duration_since(core.now);
+    let time = NEWCOMERS_TIME.max(others_took / NEWCOMERS_SHARE);
     core.let_in();
-    do_later_work(poll_ready(core)?)
+    while let Some(token) = core.newcomers.pop_front() {
+        core = poll(core, token)?;
+        if begun.elapsed() >= time {
+            break;
+        }
+    }
+    Some(core)
 }
 
 fn poll_ready(mut core: Box<Core>) -> Option<Box<Core>> {
@@ -324,6 +352,7 @@ impl Core {
             open: 0,
             entrances: Entrances::default(),
             ready: VecDeque::new(),
+            newcomers: VecDeque::new(),
             later: VecDeque::new(),
             later_at: now,
             served_at: now,
@@ -449,6 +478,10 @@ impl Core {
 
     /// Takes in some of those who wait at listening sockets.
     fn let_in(&mut self) {
+        // Most of a crowd stands outside.
+        if self.newcomers.len() >= ACCEPTS {
+            return self.entrances.let_wait();
+        }
         while let Some(place) = self.entrances.next_call() {
             for _ in 0..ACCEPTS {
                 match self.entrances.accept(place, &self.descriptors.epoll) {
@@ -518,15 +551,21 @@ impl Core {
         if let Some(slot) = self.slot(token) {
             slot.task = Some(Arc::clone(&running.task));
         }
+        let is_newcomer = running.task.has(NEWCOMER);
         self.put_back(token, running);
-        self.ready.push_back(token);
+        if is_newcomer {
+            self.newcomers.push_back(token);
+        } else {
+            self.ready.push_back(token);
+        }
     }
 
     /// Takes what connections here have woken, then waits for the sockets, if there is nothing else to do.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         HERE.with_borrow_mut(|here| self.take_words(here));
         let rest = self.later_rest();
-        let idle = self.ready.is_empty() && (self.later.is_empty() || rest > Duration::ZERO);
+        let none_waits = self.ready.is_empty() && self.newcomers.is_empty();
+        let idle = none_waits && (self.later.is_empty() || rest > Duration::ZERO);
         let sleeps = idle && self.home.fall_asleep();
         let begun = Instant::now();
         let timeout = if sleeps {
@@ -611,7 +650,11 @@ impl Core {
         let before = task.set(happened);
         let only_more = before & LATER != 0 && happened == READABLE;
         if !only_more && task.set(QUEUED) & QUEUED == 0 {
-            self.ready.push_back(token);
+            if before & NEWCOMER == 0 {
+                self.ready.push_back(token);
+            } else {
+                self.newcomers.push_back(token);
+            }
         }
     }
 

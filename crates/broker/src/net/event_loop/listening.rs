@@ -116,6 +116,16 @@ impl Entrances {
         self.called.push(place);
     }
 
+    /// Whether somebody waits.
+    pub(super) fn is_called(&self) -> bool {
+        !self.called.is_empty()
+    }
+
+    /// Those who wait call again when the sockets are looked at the next time.
+    pub(super) fn let_wait(&mut self) {
+        self.called.clear();
+    }
+
     /// A place where somebody waits, each once for each call.
     pub(super) fn next_call(&mut self) -> Option<usize> {
         self.called.pop()

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core;
-use super::task::{ARMED, Alarm, CLOSED, Place, READABLE, Task, WRITABLE};
+use super::task::{ARMED, Alarm, CLOSED, NEWCOMER, Place, READABLE, Task, WRITABLE};
 use crate::net::wire::{SocketWriter, Wire};
 
 /// A TCP socket that its connection reads and everyone may write to. Only the connection's own task may poll it: that
@@ -95,6 +95,10 @@ impl Wire for LoopSocket {
 
     fn has_time(&self) -> bool {
         core::has_time_for(&self.task)
+    }
+
+    fn admitted(&self) {
+        self.task.clear(NEWCOMER);
     }
 
     /// To shut it down first would be one system call more.

@@ -29,6 +29,9 @@ pub(super) const ARMED: u8 = 32;
 /// It has work that can wait.
 pub(super) const LATER: u8 = 64;
 
+/// Its client has not been admitted yet.
+pub(super) const NEWCOMER: u8 = 128;
+
 /// No alarm is set.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -54,7 +57,7 @@ impl Task {
     pub(super) fn new(place: Place) -> Self {
         Self {
             place: Mutex::new(place),
-            flags: AtomicU8::new(WRITABLE),
+            flags: AtomicU8::new(WRITABLE | NEWCOMER),
             alarm: AtomicU64::new(NEVER),
         }
     }

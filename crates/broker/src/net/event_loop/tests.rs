@@ -52,6 +52,7 @@ impl Doorkeeper for Guests {
             let mut buffer = vec![0; 1 << 20];
             loop {
                 let n = socket.read(&mut buffer).await.unwrap_or(0);
+                socket.admitted();
                 if n < 20 {
                     open.0.note(&String::from_utf8_lossy(&buffer[..n]));
                 }
@@ -367,6 +368,31 @@ fn newcomers_at_every_listener_stand_behind_those_who_are_connected() {
     }
     let log = server.echo.log.lock().unwrap();
     assert_eq!(log[..3], ["s", "first", "somebody comes in"]);
+}
+
+#[test]
+fn what_newcomers_say_is_heard_after_what_the_connected_say() {
+    let server = server(1);
+    let [mut blocker, mut connected] = [(); 2].map(|()| server.connect());
+    say(&mut blocker, b"hello");
+    say(&mut connected, b"hello");
+    // They are let in, and nobody has heard of them yet.
+    let mut newcomers = [(); 4].map(|()| server.connect());
+    until(|| server.echo.open.load(Ordering::SeqCst) == 6);
+    say(&mut connected, b"hello");
+    server.echo.log.lock().unwrap().clear();
+    blocker.write_all(b"s").unwrap();
+    until(|| server.echo.stuck.load(Ordering::SeqCst) == 1);
+    for newcomer in &mut newcomers {
+        newcomer.write_all(b"new").unwrap();
+    }
+    connected.write_all(b"old").unwrap();
+    server.gate.send(()).unwrap();
+    for newcomer in &mut newcomers {
+        newcomer.read_exact(&mut [0; 3]).unwrap();
+    }
+    let log = server.echo.log.lock().unwrap();
+    assert_eq!(log[..6], ["s", "old", "new", "new", "new", "new"]);
 }
 
 #[test]
