@@ -3,6 +3,8 @@
 //! A read goes through a buffer of the thread, so that an idle connection holds none. Writing never stops reading,
 //! unless the client takes nothing: then it must read before it may send more.
 
+mod goodbye;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -12,11 +14,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::task::yield_now;
-use tokio::time::timeout;
-use weir_mqtt::{DecodeError, Packet, ProtocolVersion, codec};
+use tokio::io::ReadBuf;
+use weir_mqtt::{DecodeError, Packet, codec};
 
+use self::goodbye::Last;
+pub(super) use self::goodbye::{LINGER, linger};
 use super::event_loop::Alarm;
 use super::frames::Unread;
 use super::held::Held;
@@ -56,15 +58,6 @@ const ENOUGH_OF_A_PACKET: usize = 64 * 1024;
 /// Buffers are given back after this long without traffic.
 const IDLE_AFTER_MS: Millis = 2000;
 
-/// How long a client gets to read the last words before the socket is closed.
-pub(super) const LINGER: Duration = Duration::from_millis(500);
-
-/// When a connection has broken in writing, the end of what was sent before is waited for so long.
-const LAST_WAIT_MS: Millis = 100;
-
-/// How much more of such a client is read.
-const LINGER_BYTES: usize = 1 << 20;
-
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
@@ -101,30 +94,6 @@ impl Drop for Counted {
         self.0.connections_size.sub(1);
         self.0.connections_closed.add(1);
     }
-}
-
-/// Closes for writing and lets the client read what was said: closing at once would reset the connection, and the
-/// last packet with it, if something of the client is unread.
-pub(super) async fn linger<S>(stream: &mut S)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let rest = async {
-        stream.shutdown().await?;
-        let mut chunk = [0; 4096];
-        let mut unread = 0;
-        while unread < LINGER_BYTES {
-            match stream.read(&mut chunk).await? {
-                0 => break,
-                n => unread += n,
-            }
-            // A client that goes on sending must not keep others waiting.
-            yield_now().await;
-        }
-        io::Result::Ok(())
-    };
-    // Whoever has not read it by now will not.
-    drop(timeout(LINGER, rest).await);
 }
 
 /// A connection whose client is admitted.
@@ -164,16 +133,6 @@ pub(super) struct Connection<S> {
     alarm: Alarm,
     /// When it rings; [`Millis::MAX`]: it is not set.
     alarm_at: Millis,
-}
-
-/// The last rounds of a connection.
-struct Last {
-    leave: Leave,
-    /// Nothing can be written any more.
-    is_cut_off: bool,
-    /// The end is near if nothing comes.
-    waits: bool,
-    rounds: usize,
 }
 
 /// When a packet is handled.
@@ -224,22 +183,6 @@ where
             alarm,
             alarm_at: Millis::MAX,
         })
-    }
-
-    /// The client has left, or is to leave.
-    async fn end(mut self: Box<Self>, leave: Leave) {
-        tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
-        let said = self.say_goodbye(leave).await;
-        self.client.leave(self.shared.clock.now(), leave.reason);
-        let Self {
-            client, mut stream, ..
-        } = *self;
-        drop(client);
-        if said {
-            linger(&mut stream).await;
-        } else {
-            stream.close().await;
-        }
     }
 
     /// Works until the connection is to end.
@@ -297,49 +240,6 @@ where
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// The connection is to end. What has come by now still counts, and a DISCONNECT among it takes the Will away: so
-    /// there are some rounds more if there is something, or how it ends.
-    fn goes_on_after(&mut self, leave: Leave) -> Result<(), Leave> {
-        let may_hear_more = !self.heard_all || !self.held.is_empty();
-        let broke = leave.reason == CloseReason::TcpClosed && may_hear_more;
-        match &mut self.last {
-            None if broke => {
-                let last = Last::of(leave);
-                self.last = Some(Last {
-                    is_cut_off: true,
-                    ..last
-                });
-                Ok(())
-            }
-            Some(last) if broke && !last.is_cut_off => {
-                last.is_cut_off = true;
-                Ok(())
-            }
-            Some(last) if leave.reason != CloseReason::Normal => Err(last.leave),
-            _ => Err(leave),
-        }
-    }
-
-    /// Nothing is left to do. What a client sent before its connection broke may yet be on its way through the system.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
-        let Some(last) = &mut self.last else {
-            return Poll::Pending;
-        };
-        let leave = last.leave;
-        if !last.is_cut_off {
-            return Poll::Ready(leave);
-        }
-        if !std::mem::replace(&mut last.waits, true) {
-            let now = self.shared.clock.now();
-            self.set_alarm(now.saturating_add(LAST_WAIT_MS));
-        }
-        self.alarm.poll(cx).map(|()| leave)
-    }
-
-    fn is_cut_off(&self) -> bool {
-        self.last.as_ref().is_some_and(|last| last.is_cut_off)
     }
 
     /// Everything that can be done now, once; false when there was nothing.
@@ -724,55 +624,6 @@ where
         self.batch.shrink();
         self.unread.0.shrink_to_fit();
         self.client.shrink();
-    }
-
-    /// Writes what the socket takes without waiting: the outbox and, to an MQTT 5 client, DISCONNECT.
-    async fn say_goodbye(&mut self, leave: Leave) -> bool {
-        if leave.reason == CloseReason::TcpClosed {
-            return false;
-        }
-        let mut last = Vec::new();
-        for disconnect in self.client.last_words(leave).into_iter().flatten() {
-            let encoded = disconnect.encode(ProtocolVersion::V5, &mut last);
-            // [MQTT-3.1.2-24]
-            if encoded.is_ok() && last.len() <= self.client.max_packet_size() {
-                break;
-            }
-            last.clear();
-        }
-        self.output_waits = true;
-        let mut written = 0;
-        poll_fn(|cx| {
-            self.client.poll_ready(cx);
-            if self.client.is_written_to() {
-                return Poll::Pending;
-            }
-            // Nobody else writes before or after the last word.
-            self.client.share_socket(None);
-            if self.write(cx).is_err() || !self.batch.is_empty() {
-                return Poll::Ready(());
-            }
-            while written < last.len() {
-                match Pin::new(&mut self.stream).poll_write(cx, &last[written..]) {
-                    Poll::Ready(Ok(n)) if n > 0 => written += n,
-                    _ => break,
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
-        written > 0
-    }
-}
-
-impl Last {
-    fn of(leave: Leave) -> Self {
-        Self {
-            leave,
-            is_cut_off: false,
-            waits: false,
-            rounds: 0,
-        }
     }
 }
 
