@@ -49,7 +49,7 @@ pub(super) struct Ways {
     pace: u16,
     /// Have all of them come at the same moment, and come back so once a second
     #[arg(long)]
-    at_once: bool,
+    together: bool,
 }
 
 impl Ways {
@@ -58,14 +58,14 @@ impl Ways {
         let kinds: Vec<_> = self.kinds.iter().map(Kind::to_string).collect();
         let mut arguments = vec!["--kinds".to_owned(), kinds.join(",")];
         arguments.extend(["--pace".to_owned(), self.pace.to_string()]);
-        arguments.extend(self.at_once.then(|| "--at-once".to_owned()));
+        arguments.extend(self.together.then(|| "--together".to_owned()));
         arguments
     }
 
     /// The time over which they come for the first time. Who is thrown out comes back a second later, so that they never
     /// come all at once if they did not at first.
     fn arriving(&self) -> Duration {
-        if self.at_once { Duration::ZERO } else { AWAY }
+        if self.together { Duration::ZERO } else { AWAY }
     }
 
     /// How long it takes until each client's turn comes again.
