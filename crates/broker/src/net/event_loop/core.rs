@@ -24,7 +24,7 @@ use super::home::{BELL, Descriptors, Home, Inbox, Order};
 use super::listening::{ACCEPTS, Accepted, Entrances, Guest, Listening};
 use super::socket::{LoopSocket, interest};
 use super::task::{
-    ARMED, CLOSED, LATER, NEVER, NEWCOMER, Place, QUEUED, RANG, READABLE, Task, WRITABLE,
+    ARMED, CLOSED, LATER, NEVER, NEWCOMER, PATIENT, Place, QUEUED, RANG, READABLE, Task, WRITABLE,
 };
 use super::{Doorkeeper, Serving};
 use crate::net::wire::SocketWriter;
@@ -98,13 +98,13 @@ pub(super) struct Core {
     entrances: Entrances,
     /// Connections that are to be polled.
     ready: VecDeque<u64>,
-    /// Those among them whose clients have not been admitted yet.
-    newcomers: VecDeque<u64>,
+    /// Those that are polled after them: newcomers, and those who send what can wait.
+    behind: VecDeque<u64>,
     /// Connections that are to be polled when no other wants to be.
     later: VecDeque<u64>,
     /// Such work rests until then.
     later_at: Instant,
-    /// When a connection was last polled that had other work.
+    /// When a connection was last polled that stands behind nobody.
     served_at: Instant,
     /// When the sockets were last looked at.
     now: Instant,
@@ -146,13 +146,14 @@ pub(super) fn wake_here(home: &Home, token: u64) -> bool {
 pub(super) fn has_time_for(task: &Task) -> bool {
     HERE.with_borrow_mut(|here| {
         // On a thread that is taken away from its loop nobody waits.
-        if here.home == 0 || std::mem::take(&mut here.later_first) {
+        let may_now = here.home == 0
+            || std::mem::take(&mut here.later_first)
+            || here.later_until.is_some_and(|until| Instant::now() < until);
+        if may_now {
+            task.set(PATIENT);
             return true;
         }
-        if here.later_until.is_some_and(|until| Instant::now() < until) {
-            return true;
-        }
-        if task.set(LATER) & LATER == 0 {
+        if task.set(LATER | PATIENT) & LATER == 0 {
             here.later.push(task.place().token);
         }
         false
@@ -211,7 +212,7 @@ impl Core {
             open: 0,
             entrances: Entrances::default(),
             ready: VecDeque::new(),
-            newcomers: VecDeque::new(),
+            behind: VecDeque::new(),
             later: VecDeque::new(),
             later_at: now,
             served_at: now,
@@ -229,9 +230,14 @@ impl Core {
             .filter(|slot| u64::from(slot.generation) == token >> 32)
     }
 
+    /// Whether there are those before whom others stand back.
+    fn serves(&self) -> bool {
+        self.now.saturating_duration_since(self.served_at) <= OTHERS_WITHIN
+    }
+
     /// How long work that can wait is to rest from now.
     fn later_rest(&self) -> Duration {
-        if self.now.saturating_duration_since(self.served_at) > OTHERS_WITHIN {
+        if !self.serves() {
             return Duration::ZERO;
         }
         self.later_at.saturating_duration_since(self.now)
@@ -338,7 +344,7 @@ impl Core {
     /// Takes in some of those who wait at listening sockets.
     fn let_in(&mut self) {
         // Most of a crowd stands outside.
-        if self.newcomers.len() >= ACCEPTS {
+        if self.behind.len() >= ACCEPTS {
             return self.entrances.let_wait();
         }
         while let Some(place) = self.entrances.next_call() {
@@ -413,7 +419,7 @@ impl Core {
         let is_newcomer = running.task.has(NEWCOMER);
         self.put_back(token, running);
         if is_newcomer {
-            self.newcomers.push_back(token);
+            self.behind.push_back(token);
         } else {
             self.ready.push_back(token);
         }
@@ -423,7 +429,7 @@ impl Core {
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         HERE.with_borrow_mut(|here| self.take_words(here));
         let rest = self.later_rest();
-        let none_waits = self.ready.is_empty() && self.newcomers.is_empty();
+        let none_waits = self.ready.is_empty() && self.behind.is_empty();
         let idle = none_waits && (self.later.is_empty() || rest > Duration::ZERO);
         let sleeps = idle && self.home.fall_asleep();
         let begun = Instant::now();
@@ -502,17 +508,17 @@ impl Core {
 
     /// Something has happened to a connection. One that is going to be polled anyway, with its work that can wait, is not
     /// polled only because more of it has come.
-    fn tell(&mut self, token: u64, happened: u8) {
+    fn tell(&mut self, token: u64, happened: u16) {
         let Some(task) = self.slot(token).and_then(|slot| slot.task.as_ref()) else {
             return;
         };
         let before = task.set(happened);
         let only_more = before & LATER != 0 && happened == READABLE;
         if !only_more && task.set(QUEUED) & QUEUED == 0 {
-            if before & NEWCOMER == 0 {
+            if before & (NEWCOMER | PATIENT) == 0 {
                 self.ready.push_back(token);
             } else {
-                self.newcomers.push_back(token);
+                self.behind.push_back(token);
             }
         }
     }

@@ -3,6 +3,7 @@
 //! A thread whose loop was given to another takes the next one that needs a thread. How many there are is bounded: a
 //! connection that would need one more keeps its loop waiting.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl fmt::Debug for Crew {
 #[derive(Default)]
 struct State {
     /// Loops that need a thread, each with a thread on its way.
-    waiting: Vec<Box<Core>>,
+    waiting: VecDeque<Box<Core>>,
     /// Threads that have no loop and wait for one.
     resting: usize,
     threads: usize,
@@ -73,7 +74,7 @@ impl Crew {
     pub(super) fn go_on(self: &Arc<Self>, core: Box<Core>) -> Result<(), NoThread> {
         let mut state = self.state.lock();
         if state.resting > state.waiting.len() {
-            state.waiting.push(core);
+            state.waiting.push_back(core);
             self.called.notify_one();
             return Ok(());
         }
@@ -90,7 +91,7 @@ impl Crew {
             Ok(_) => {
                 state.threads += 1;
                 state.begun += 1;
-                state.waiting.push(core);
+                state.waiting.push_back(core);
                 Ok(())
             }
             Err(error) => Err(NoThread { core, error }),
@@ -119,7 +120,7 @@ impl Crew {
         let mut state = self.state.lock();
         let mut rested = false;
         loop {
-            if let Some(core) = state.waiting.pop() {
+            if let Some(core) = state.waiting.pop_front() {
                 return Some(core);
             }
             if rested || state.loops == 0 {

@@ -6,24 +6,35 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::super::home::Order;
-use super::super::task::{LATER, QUEUED};
+use super::super::task::{LATER, PATIENT, QUEUED};
 use super::{CORE, Core, Ends, HERE, Running};
 use crate::driver::flush;
 
 /// Events that are taken from the system at once.
 const EVENTS: usize = 512;
 
-/// How long newcomers are served before the sockets are looked at again. Where others take longer than this, it is a
-/// fourth of their time: whoever comes to a busy broker is let in too.
-const NEWCOMERS_TIME: Duration = Duration::from_micros(100);
-const NEWCOMERS_SHARE: u32 = 4;
+/// How long those who stand behind are served before the sockets are looked at again. Where the others take longer than
+/// this, it is a fourth of their time: whoever comes to a busy broker is let in too.
+const BEHIND_TIME: Duration = Duration::from_micros(50);
+const BEHIND_SHARE: u32 = 4;
 
 /// How long work that can wait goes on before the sockets are looked at again.
 const LATER_TIME: Duration = Duration::from_micros(100);
 
+/// The same for both while there are no others.
+const ALONE_TIME: Duration = Duration::from_micros(250);
+
 /// After work that can wait the loop rests from it this many times as long, while others have something to do: who
 /// floods it does not get the processor for that.
 const LATER_REST: u32 = 3;
+
+/// As what a connection is polled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    First,
+    /// Others go before it.
+    Behind,
+}
 
 /// The loop, until it ends or a connection takes the thread away from it.
 pub(in crate::net::event_loop) fn run(mut core: Box<Core>) {
@@ -52,23 +63,28 @@ pub(in crate::net::event_loop) fn run(mut core: Box<Core>) {
 /// Polls everyone who is to be polled. `None` when one of them has taken the thread away from the loop.
 fn poll_those(mut core: Box<Core>) -> Option<Box<Core>> {
     core = poll_ready(core)?;
-    if core.entrances.is_called() || !core.newcomers.is_empty() {
-        core = poll_newcomers(core)?;
+    if core.entrances.is_called() || !core.behind.is_empty() {
+        core = poll_behind(core)?;
     }
     do_later_work(core)
 }
 
-/// Newcomers stand behind those who are here already: a crowd at the door is not felt inside. `None` when one has taken
-/// the thread away from the loop.
-fn poll_newcomers(mut core: Box<Core>) -> Option<Box<Core>> {
+/// Newcomers stand behind those who are here already, so that a crowd at the door is not felt inside; and so do those who
+/// sent what can wait: reading what they have sent since is work too. `None` when one has taken the thread away from the
+/// loop.
+fn poll_behind(mut core: Box<Core>) -> Option<Box<Core>> {
     // Those whom others have written to do not wait for them either.
     flush::flush();
     let begun = Instant::now();
     let others_took = begun.saturating_duration_since(core.now);
-    let time = NEWCOMERS_TIME.max(others_took / NEWCOMERS_SHARE);
+    let time = if core.serves() {
+        BEHIND_TIME.max(others_took / BEHIND_SHARE)
+    } else {
+        ALONE_TIME
+    };
     core.let_in();
-    while let Some(token) = core.newcomers.pop_front() {
-        core = poll(core, token)?;
+    while let Some(token) = core.behind.pop_front() {
+        core = poll(core, token, Class::Behind)?;
         if begun.elapsed() >= time {
             break;
         }
@@ -78,7 +94,7 @@ fn poll_newcomers(mut core: Box<Core>) -> Option<Box<Core>> {
 
 fn poll_ready(mut core: Box<Core>) -> Option<Box<Core>> {
     while let Some(token) = core.ready.pop_front() {
-        core = poll(core, token)?;
+        core = poll(core, token, Class::First)?;
     }
     Some(core)
 }
@@ -91,15 +107,20 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     }
     // It is not to keep those waiting whom others have written to.
     flush::flush();
+    let time = if core.serves() {
+        LATER_TIME
+    } else {
+        ALONE_TIME
+    };
     let begun = Instant::now();
-    HERE.with_borrow_mut(|here| here.later_until = Some(begun + LATER_TIME));
+    HERE.with_borrow_mut(|here| here.later_until = Some(begun + time));
     while let Some(token) = core.later.pop_front() {
         if let Some(task) = core.slot(token).and_then(|slot| slot.task.as_ref()) {
             task.clear(LATER);
         }
         HERE.with_borrow_mut(|here| here.later_first = true);
-        core = poll(core, token)?;
-        if begun.elapsed() >= LATER_TIME {
+        core = poll(core, token, Class::Behind)?;
+        if begun.elapsed() >= time {
             break;
         }
     }
@@ -112,13 +133,12 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
 }
 
 /// Polls one connection. `None` when it has taken the thread away from the loop.
-fn poll(mut core: Box<Core>, token: u64) -> Option<Box<Core>> {
+fn poll(mut core: Box<Core>, token: u64, class: Class) -> Option<Box<Core>> {
     let Some(mut running) = core.take_running(token) else {
         return Some(core);
     };
     let home = Arc::clone(&core.home);
-    running.task.clear(QUEUED);
-    let was_later = HERE.with_borrow(|here| here.later_until.is_some());
+    running.task.clear(QUEUED | PATIENT);
     CORE.set(Some(core));
     let polled = catch_unwind(AssertUnwindSafe(|| {
         let mut context = Context::from_waker(&running.waker);
@@ -136,7 +156,7 @@ fn poll(mut core: Box<Core>, token: u64) -> Option<Box<Core>> {
         }
         return None;
     };
-    if !was_later && !running.task.has(LATER) {
+    if class == Class::First && !running.task.has(LATER) {
         core.served_at = core.now;
     }
     if goes_on {
