@@ -1,10 +1,17 @@
 //! Connections over pipes in memory, where a test says which bytes lie there when the broker looks.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
+use tokio::task::yield_now;
 use weir_mqtt::properties::WillProperties;
 use weir_mqtt::{
     Connect, Disconnect, Packet, ProtocolVersion, Publish, QoS, ReasonCode, Subscribe,
@@ -12,22 +19,27 @@ use weir_mqtt::{
 };
 
 use super::connection::serve;
-use super::stream::Stream;
+use super::held::{HELD_AT_MOST_MS, LOOK_EVERY_MS};
 use super::transport::Transport;
+use super::wire::Wire;
 use crate::auth::AllowAll;
 use crate::auth::anonymous::Anonymous;
 use crate::auth::enhanced::Mechanisms;
 use crate::broker::BrokerSettings;
 use crate::driver::admission::Door;
-use crate::driver::{Parts, Shared};
+use crate::driver::{Clock, Parts, Shared};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::World;
 
 const VERSION: ProtocolVersion = ProtocolVersion::V5;
 
 fn broker() -> Arc<Shared> {
+    Shared::new(parts())
+}
+
+fn parts() -> Parts {
     let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
-    Shared::new(Parts {
+    Parts {
         settings: BrokerSettings::default(),
         pipeline: Arc::new(pipeline),
         authenticator: Arc::new(Anonymous),
@@ -36,11 +48,62 @@ fn broker() -> Arc<Shared> {
         banned: Arc::default(),
         hooks: crate::hooks::Hooks::default(),
         storage: None,
-    })
+    }
+}
+
+/// A connection whose loop may have no time for work that can wait, and to whose client others may write whenever it
+/// is written to.
+struct Wired {
+    stream: DuplexStream,
+    has_time: Arc<AtomicBool>,
+    on_write: Option<Box<dyn Fn() + Send>>,
+}
+
+impl Wire for Wired {
+    fn has_time(&self) -> bool {
+        self.has_time.load(Ordering::Relaxed)
+    }
+}
+
+impl AsyncRead for Wired {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wired {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.on_write.iter().for_each(|on_write| on_write());
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 /// A connection that the broker serves and over which nothing has been said.
 fn open(broker: &Arc<Shared>) -> DuplexStream {
+    open_with(broker, &Arc::new(AtomicBool::new(true)), None)
+}
+
+fn open_with(
+    broker: &Arc<Shared>,
+    has_time: &Arc<AtomicBool>,
+    on_write: Option<Box<dyn Fn() + Send>>,
+) -> DuplexStream {
     let (ours, theirs) = duplex(4096);
     let door = Door {
         peer: None,
@@ -52,7 +115,11 @@ fn open(broker: &Arc<Shared>) -> DuplexStream {
         deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         allow_anonymous: true,
     };
-    let theirs: Box<dyn Stream> = Box::new(theirs);
+    let theirs = Wired {
+        stream: theirs,
+        has_time: Arc::clone(has_time),
+        on_write,
+    };
     tokio::spawn(serve(Arc::clone(broker), theirs, Box::new(door)));
     ours
 }
@@ -74,7 +141,10 @@ async fn receive(stream: &mut DuplexStream) -> Packet {
 }
 
 async fn connect(broker: &Arc<Shared>, connect: Connect) -> DuplexStream {
-    let mut stream = open(broker);
+    connect_over(open(broker), connect).await
+}
+
+async fn connect_over(mut stream: DuplexStream, connect: Connect) -> DuplexStream {
     send(&mut stream, Packet::Connect(Box::new(connect))).await;
     assert!(matches!(receive(&mut stream).await, Packet::ConnAck(_)));
     stream
@@ -92,32 +162,140 @@ fn mortal() -> Connect {
     connect
 }
 
-/// CONNECT is seen first, but the old connection's last packets are there too: they count, and so does the goodbye.
-#[tokio::test]
-async fn a_disconnect_that_has_come_counts_though_its_client_is_already_back() {
-    let broker = broker();
-    let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
-    let filter = SubscriptionFilter::parse("last/words").unwrap();
+async fn send_subscribe(stream: &mut DuplexStream, filter: &str) {
+    let filter = SubscriptionFilter::parse(filter).unwrap();
     let options = SubscribeOptions::with_qos(QoS::AtMostOnce);
     let subscribe = Subscribe {
         packet_id: weir_mqtt::PacketId::MIN,
         requests: vec![SubscriptionRequest { filter, options }],
         properties: None,
     };
-    send(&mut watcher, Packet::Subscribe(subscribe)).await;
-    assert!(matches!(receive(&mut watcher).await, Packet::SubAck(_)));
+    send(stream, Packet::Subscribe(subscribe)).await;
+}
+
+async fn subscribe(stream: &mut DuplexStream, filter: &str) {
+    send_subscribe(stream, filter).await;
+    assert!(matches!(receive(stream).await, Packet::SubAck(_)));
+}
+
+async fn send_goodbye(stream: &mut DuplexStream) {
+    let goodbye = Disconnect::new(ReasonCode::Success);
+    send(stream, Packet::Disconnect(goodbye)).await;
+}
+
+async fn publish(stream: &mut DuplexStream, topic: &'static str, payload: &'static [u8]) {
+    let publish = Publish::new(Utf8::from(topic), Bytes::from_static(payload));
+    send(stream, Packet::Publish(publish)).await;
+}
+
+/// Nothing but these messages has come to the client.
+async fn expect(stream: &mut DuplexStream, payloads: &[&[u8]]) {
+    send(stream, Packet::PingReq).await;
+    for payload in payloads {
+        let Packet::Publish(seen) = receive(stream).await else {
+            panic!("expected {payload:?}")
+        };
+        assert_eq!(&seen.payload[..], *payload);
+    }
+    assert_eq!(receive(stream).await, Packet::PingResp);
+}
+
+/// CONNECT is seen first, but the old connection's last packets are there too: they count, and so does the goodbye.
+#[tokio::test]
+async fn a_disconnect_that_has_come_counts_though_its_client_is_already_back() {
+    let broker = broker();
+    let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
+    subscribe(&mut watcher, "last/words").await;
     let mut old = connect(&broker, mortal()).await;
     let mut new = open(&broker);
     send(&mut new, Packet::Connect(Box::new(mortal()))).await;
-    let last = Publish::new(Utf8::from("last/words"), Bytes::from_static(b"alive"));
-    send(&mut old, Packet::Publish(last)).await;
-    let goodbye = Disconnect::new(ReasonCode::Success);
-    send(&mut old, Packet::Disconnect(goodbye)).await;
+    publish(&mut old, "last/words", b"alive").await;
+    send_goodbye(&mut old).await;
     assert!(matches!(receive(&mut new).await, Packet::ConnAck(_)));
-    let Packet::Publish(seen) = receive(&mut watcher).await else {
-        panic!("expected the last message")
+    expect(&mut watcher, &[b"alive"]).await;
+}
+
+#[tokio::test]
+async fn what_stands_behind_a_held_subscribe_counts_when_the_client_is_taken_over() {
+    let broker = broker();
+    let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
+    subscribe(&mut watcher, "last/words").await;
+    let has_time = Arc::new(AtomicBool::new(false));
+    let mut old = connect_over(open_with(&broker, &has_time, None), mortal()).await;
+    send_subscribe(&mut old, "a").await;
+    publish(&mut old, "last/words", b"alive").await;
+    send_goodbye(&mut old).await;
+    expect(&mut watcher, &[]).await;
+    let _new = connect(&broker, mortal()).await;
+    assert!(matches!(receive(&mut old).await, Packet::SubAck(_)));
+    expect(&mut watcher, &[b"alive"]).await;
+}
+
+#[tokio::test]
+async fn a_goodbye_behind_a_held_subscribe_counts_though_the_client_can_no_longer_be_written_to() {
+    let broker = broker();
+    let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
+    subscribe(&mut watcher, "last/words").await;
+    let has_time = Arc::new(AtomicBool::new(true));
+    let mut mortal = connect_over(open_with(&broker, &has_time, None), mortal()).await;
+    subscribe(&mut mortal, "news").await;
+    has_time.store(false, Ordering::Relaxed);
+    send_subscribe(&mut mortal, "a").await;
+    publish(&mut mortal, "last/words", b"alive").await;
+    send_goodbye(&mut mortal).await;
+    expect(&mut watcher, &[]).await;
+    drop(mortal);
+    // What is written to it now finds nobody.
+    publish(&mut watcher, "news", b"news").await;
+    while broker.stats.sessions_connected.get() > 1 {
+        yield_now().await;
+    }
+    expect(&mut watcher, &[b"alive"]).await;
+}
+
+/// `[MQTT-3.12.4-1]` `[MQTT-3.8.4-1]`
+#[tokio::test]
+async fn a_ping_behind_a_held_subscribe_is_answered_and_the_subscribe_is_not_held_for_ever() {
+    let (clock, passed_ms) = Clock::by_hand();
+    let broker = Shared::at(clock, parts());
+    let has_time = Arc::new(AtomicBool::new(false));
+    let open = open_with(&broker, &has_time, None);
+    let mut client = connect_over(open, Connect::new(VERSION, Utf8::from("patient"))).await;
+    send_subscribe(&mut client, "a").await;
+    yield_now().await;
+    passed_ms.store(LOOK_EVERY_MS, Ordering::Relaxed);
+    send(&mut client, Packet::PingReq).await;
+    assert_eq!(receive(&mut client).await, Packet::PingResp);
+    passed_ms.store(HELD_AT_MOST_MS, Ordering::Relaxed);
+    assert!(matches!(receive(&mut client).await, Packet::SubAck(_)));
+    // That ping was answered; this one was not.
+    send(&mut client, Packet::PingReq).await;
+    assert_eq!(receive(&mut client).await, Packet::PingResp);
+    publish(&mut client, "a", b"hello").await;
+    assert!(matches!(receive(&mut client).await, Packet::Publish(_)));
+}
+
+/// Whatever is written to the client, more comes for it at the same time.
+#[tokio::test]
+async fn a_client_that_is_flooded_is_heard_and_so_are_others() {
+    let broker = broker();
+    let has_time = Arc::new(AtomicBool::new(true));
+    let shared = Arc::downgrade(&broker);
+    let flood = move || {
+        let handle = shared
+            .upgrade()
+            .and_then(|broker| broker.session("flooded"));
+        if let Some(handle) = handle {
+            handle.lock().session.outbox().append(&[0xD0, 0], 1);
+        }
     };
-    assert_eq!(&seen.payload[..], b"alive");
-    send(&mut watcher, Packet::PingReq).await;
-    assert_eq!(receive(&mut watcher).await, Packet::PingResp);
+    let open = open_with(&broker, &has_time, Some(Box::new(flood)));
+    let connect_flooded = Connect::new(VERSION, Utf8::from("flooded"));
+    let (mut reads, mut writes) = tokio::io::split(connect_over(open, connect_flooded).await);
+    let reading =
+        tokio::spawn(async move { tokio::io::copy(&mut reads, &mut tokio::io::sink()).await });
+    let mut other = connect(&broker, Connect::new(VERSION, Utf8::from("other"))).await;
+    expect(&mut other, &[]).await;
+    writes.write_all(&[0xE0, 0]).await.unwrap();
+    assert!(reading.await.unwrap().unwrap() > 0);
 }

@@ -3,7 +3,9 @@
 pub(crate) mod connection;
 pub(crate) mod event_loop;
 mod exchange;
+mod frames;
 pub(crate) mod handshake;
+mod held;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod in_memory;
 pub(crate) mod listener;
@@ -13,6 +15,7 @@ pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod transport;
 pub(crate) mod websocket;
+mod welcome;
 pub(crate) mod wire;
 
 #[cfg(test)]

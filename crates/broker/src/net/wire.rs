@@ -30,6 +30,9 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
         true
     }
 
+    /// The client is let in: from now on the connection is one of those that newcomers stand behind.
+    fn admitted(&self) {}
+
     /// Nothing more will be read or written.
     fn close(mut self) -> impl Future<Output = ()> + Send
     where

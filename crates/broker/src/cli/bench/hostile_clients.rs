@@ -47,19 +47,25 @@ pub(super) struct Ways {
     /// How often a second each of them may send
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pace: u16,
+    /// Have all of them come at the same moment, and come back so once a second
+    #[arg(long)]
+    together: bool,
 }
 
 impl Ways {
     /// As arguments of another process.
-    pub(super) fn arguments(&self) -> [String; 4] {
+    pub(super) fn arguments(&self) -> Vec<String> {
         let kinds: Vec<_> = self.kinds.iter().map(Kind::to_string).collect();
-        let pace = self.pace.to_string();
-        [
-            "--kinds".to_owned(),
-            kinds.join(","),
-            "--pace".to_owned(),
-            pace,
-        ]
+        let mut arguments = vec!["--kinds".to_owned(), kinds.join(",")];
+        arguments.extend(["--pace".to_owned(), self.pace.to_string()]);
+        arguments.extend(self.together.then(|| "--together".to_owned()));
+        arguments
+    }
+
+    /// The time over which they come for the first time. Who is thrown out comes back a second later, so that they never
+    /// come all at once if they did not at first.
+    fn arriving(&self) -> Duration {
+        if self.together { Duration::ZERO } else { AWAY }
     }
 
     /// How long it takes until each client's turn comes again.
@@ -154,8 +160,13 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let kinds = args.ways.kinds.iter().copied().cycle();
     let number = usize::try_from(args.hostile).unwrap_or(usize::MAX);
-    crowd.clients = kinds.take(number).map(Hostile::new).collect();
-    crowd.work(args.ways.turn(), &stop)?;
+    let arriving = args.ways.arriving();
+    crowd.clients = kinds
+        .take(number)
+        .enumerate()
+        .map(|(at, kind)| Hostile::new(kind, arriving.mul_f64(at as f64 / number as f64)))
+        .collect();
+    crowd.work(args.ways.turn(), arriving, &stop)?;
     let closed = Kind::ALL.iter().zip(crowd.closed);
     let closed: Map<_, _> = closed
         .map(|(kind, times)| (kind.name().to_owned(), json!(times)))
@@ -206,14 +217,15 @@ struct Hostile {
 }
 
 impl Hostile {
-    fn new(kind: Kind) -> Self {
+    /// One that comes after a while.
+    fn new(kind: Kind, comes_after: Duration) -> Self {
         let now = Instant::now();
         Self {
             kind,
             socket: None,
             out: Vec::new(),
             written: 0,
-            opens_at: now,
+            opens_at: now + comes_after,
             last_byte: now,
             filters: 0,
         }
@@ -309,7 +321,13 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn work(&mut self, turn: Duration, stop: &AtomicBool) -> std::io::Result<()> {
+    fn work(
+        &mut self,
+        turn: Duration,
+        arriving: Duration,
+        stop: &AtomicBool,
+    ) -> std::io::Result<()> {
+        let mut all_came_at = Some(Instant::now() + arriving + turn);
         let mut buffer = vec![0; 64 * 1024];
         let mut group = 0;
         let mut next = Instant::now();
@@ -322,7 +340,7 @@ impl Crowd {
                 }
                 group += 1;
                 // All have had their first turn.
-                if group == GROUPS {
+                if group >= GROUPS && all_came_at.take_if(|at| *at <= now).is_some() {
                     out_line("ready");
                 }
             }

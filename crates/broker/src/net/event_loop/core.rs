@@ -1,54 +1,39 @@
 //! One loop: waits for its sockets, polls the connections that something happened to.
 
+mod turns;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
-use rustix::net::{SocketFlags, acceptfrom_with};
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
+use self::turns::forget;
+pub(super) use self::turns::run;
 use super::balance::{Advice, Load};
-use super::home::{BELL, Home, Inbox, Order};
+use super::crew::{Crew, NoThread};
+use super::home::{BELL, Descriptors, Home, Inbox, Order};
+use super::listening::{ACCEPTS, Accepted, Entrances, Guest, Listening};
 use super::socket::{LoopSocket, interest};
-use super::task::{ARMED, CLOSED, LATER, NEVER, Place, QUEUED, RANG, READABLE, Task, WRITABLE};
+use super::task::{
+    ARMED, CLOSED, LATER, NEVER, NEWCOMER, PATIENT, Place, QUEUED, RANG, READABLE, Task, WRITABLE,
+};
 use super::{Doorkeeper, Serving};
-use crate::driver::flush;
 use crate::net::wire::SocketWriter;
-
-/// Events that are taken from the system at once.
-const EVENTS: usize = 512;
-
-/// Connections that are accepted at once: those that are open get their turn between.
-const ACCEPTS: usize = 8;
-
-/// The tokens of listening sockets have this bit, and the place among them below it.
-const LISTENER: u64 = 1 << 63;
-
-/// How long work that can wait goes on before the sockets are looked at again.
-const LATER_TIME: Duration = Duration::from_micros(250);
-
-/// After work that can wait the loop rests from it this many times as long, while others have something to do: who
-/// floods it does not get the processor for that.
-const LATER_REST: u32 = 3;
 
 /// Others have something to do while one of them was served within this time.
 const OTHERS_WITHIN: Duration = Duration::from_millis(50);
 
 /// Alarms ring at multiples of this: connections whose times lie close together are looked through once.
 const ALARM_GRAIN_MS: u64 = 16;
-
-/// How long a listening socket rests when there are no file descriptors: connections that end give some back.
-const EXHAUSTED_PAUSE_MS: u64 = 100;
 
 thread_local! {
     /// What connections of this thread's loop leave while they are polled.
@@ -91,17 +76,15 @@ struct Slot {
     polls: u32,
 }
 
-/// A socket where connections come in.
-struct Listening {
-    id: u64,
-    socket: OwnedFd,
-    doorkeeper: Arc<dyn Doorkeeper>,
-    _closed: oneshot::Sender<()>,
-}
-
 /// What the thread of a loop owns.
 pub(super) struct Core {
     home: Arc<Home>,
+    /// The same as the home's, for as long as the loop runs.
+    descriptors: Arc<Descriptors>,
+    /// Where its threads come from.
+    crew: Arc<Crew>,
+    /// Dropped when the loop has ended.
+    _running: mpsc::Sender<()>,
     /// All loops of the broker, this one among them.
     all: Arc<[Arc<Home>]>,
     slots: Vec<Slot>,
@@ -112,16 +95,16 @@ pub(super) struct Core {
     next_alarm: u64,
     /// Connections.
     open: usize,
-    listening: Vec<Option<Listening>>,
-    /// When sockets that rest are tried again.
-    rested_at: u64,
+    entrances: Entrances,
     /// Connections that are to be polled.
     ready: VecDeque<u64>,
+    /// Those that are polled after them: newcomers, and those who send what can wait.
+    behind: VecDeque<u64>,
     /// Connections that are to be polled when no other wants to be.
     later: VecDeque<u64>,
     /// Such work rests until then.
     later_at: Instant,
-    /// When a connection was last polled that had other work.
+    /// When a connection was last polled that stands behind nobody.
     served_at: Instant,
     /// When the sockets were last looked at.
     now: Instant,
@@ -163,13 +146,14 @@ pub(super) fn wake_here(home: &Home, token: u64) -> bool {
 pub(super) fn has_time_for(task: &Task) -> bool {
     HERE.with_borrow_mut(|here| {
         // On a thread that is taken away from its loop nobody waits.
-        if here.home == 0 || std::mem::take(&mut here.later_first) {
+        let may_now = here.home == 0
+            || std::mem::take(&mut here.later_first)
+            || here.later_until.is_some_and(|until| Instant::now() < until);
+        if may_now {
+            task.set(PATIENT);
             return true;
         }
-        if here.later_until.is_some_and(|until| Instant::now() < until) {
-            return true;
-        }
-        if task.set(LATER) & LATER == 0 {
+        if task.set(LATER | PATIENT) & LATER == 0 {
             here.later.push(task.place().token);
         }
         false
@@ -177,154 +161,28 @@ pub(super) fn has_time_for(task: &Task) -> bool {
 }
 
 /// Lets another thread go on with this thread's loop, because what is polled now is going to take its time. False when
-/// no loop polls on this thread.
+/// no loop polls on this thread, or no other thread can be had: then the loop waits.
 pub(crate) fn give_away() -> bool {
     let Some(mut core) = CORE.take() else {
         return false;
     };
     HERE.with_borrow_mut(|here| {
         here.home = 0;
-        (here.later_until, here.later_first) = (None, false);
         core.take_words(here);
     });
-    Handle::current().spawn_blocking(move || run(core));
-    true
-}
-
-/// Starts the thread of a loop.
-pub(super) fn start(
-    number: usize,
-    home: Arc<Home>,
-    all: Arc<[Arc<Home>]>,
-    runtime: &Handle,
-) -> io::Result<()> {
-    let now = Instant::now();
-    let core = Box::new(Core {
-        home,
-        all,
-        slots: Vec::new(),
-        free: Vec::new(),
-        alarms: Vec::new(),
-        next_alarm: NEVER,
-        open: 0,
-        listening: Vec::new(),
-        rested_at: NEVER,
-        ready: VecDeque::new(),
-        later: VecDeque::new(),
-        later_at: now,
-        served_at: now,
-        now,
-        mail: Inbox::default(),
-        load: Load::new(now),
-        ends: Ends::Never,
-    });
-    let runtime = runtime.clone();
-    std::thread::Builder::new()
-        .name(format!("weir-io-{number}"))
-        .spawn(move || {
-            let _context = runtime.enter();
-            run(core);
-        })?;
-    Ok(())
-}
-
-/// The loop, until it ends or a connection takes the thread away from it.
-fn run(mut core: Box<Core>) {
-    HERE.with_borrow_mut(|here| here.home = core.home.id);
-    flush::begin_telling();
-    // Their type is bound to a thread.
-    let mut events = Vec::with_capacity(EVENTS);
-    loop {
-        core.read_mail();
-        while let Some(token) = core.ready.pop_front() {
-            match poll(core, token) {
-                Some(back) => core = back,
-                None => return flush::end_telling(),
-            }
+    let crew = Arc::clone(&core.crew);
+    match crew.go_on(core) {
+        Ok(()) => {
+            HERE.with_borrow_mut(|here| (here.later_until, here.later_first) = (None, false));
+            true
         }
-        core = match do_later_work(core) {
-            Some(back) => back,
-            None => return flush::end_telling(),
-        };
-        let idle = core.ends == Ends::WhenIdle && core.open == 0;
-        if core.ends == Ends::Now || (idle && core.home.close_if_idle()) {
-            flush::end_telling();
-            return core.end();
-        }
-        // Writing may wake receivers whose sockets are full.
-        flush::flush();
-        core.wait(&mut events);
-    }
-}
-
-/// Polls connections with work that can wait, for a while. `None` when one has taken the thread away from the loop.
-fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
-    HERE.with_borrow_mut(|here| core.take_words(here));
-    if core.later.is_empty() || core.later_rest() > Duration::ZERO {
-        return Some(core);
-    }
-    // It is not to keep those waiting whom others have written to.
-    flush::flush();
-    let begun = Instant::now();
-    HERE.with_borrow_mut(|here| here.later_until = Some(begun + LATER_TIME));
-    while let Some(token) = core.later.pop_front() {
-        if let Some(task) = core.slot(token).and_then(|slot| slot.task.as_ref()) {
-            task.clear(LATER);
-        }
-        HERE.with_borrow_mut(|here| here.later_first = true);
-        core = poll(core, token)?;
-        if begun.elapsed() >= LATER_TIME {
-            break;
+        Err(NoThread { core, error }) => {
+            tracing::debug!(%error, "a loop waits for one of its connections");
+            HERE.with_borrow_mut(|here| here.home = core.home.id);
+            CORE.set(Some(core));
+            false
         }
     }
-    HERE.with_borrow_mut(|here| (here.later_until, here.later_first) = (None, false));
-    let took = begun.elapsed();
-    core.later_at = begun + took * (1 + LATER_REST);
-    // Such work is nothing to share with other loops: all of it goes through the same locks.
-    core.load.rested(took);
-    Some(core)
-}
-
-/// Polls one connection. `None` when it has taken the thread away from the loop.
-fn poll(mut core: Box<Core>, token: u64) -> Option<Box<Core>> {
-    let Some(mut running) = core.take_running(token) else {
-        return Some(core);
-    };
-    let home = Arc::clone(&core.home);
-    running.task.clear(QUEUED);
-    let was_later = HERE.with_borrow(|here| here.later_until.is_some());
-    CORE.set(Some(core));
-    let polled = catch_unwind(AssertUnwindSafe(|| {
-        let mut context = Context::from_waker(&running.waker);
-        running.future.as_mut().poll(&mut context)
-    }));
-    let goes_on = matches!(polled, Ok(Poll::Pending));
-    let Some(mut core) = CORE.take() else {
-        if goes_on {
-            if let Err(Order::Return(running)) = home.order(Order::Return(running)) {
-                forget(running);
-            }
-        } else {
-            forget(running);
-            drop(home.order(Order::Ended(token)));
-        }
-        return None;
-    };
-    if !was_later && !running.task.has(LATER) {
-        core.served_at = core.now;
-    }
-    if goes_on {
-        core.put_back(token, running);
-    } else {
-        forget(running);
-        core.vacate(token);
-    }
-    Some(core)
-}
-
-/// A connection that has panicked may panic again while it is dropped: that is its end, not the loop's.
-fn forget(running: Running) {
-    drop(catch_unwind(AssertUnwindSafe(|| drop(running))));
 }
 
 /// A token's place.
@@ -333,6 +191,38 @@ fn place_of(token: u64) -> usize {
 }
 
 impl Core {
+    /// A loop without connections.
+    pub(super) fn new(
+        home: Arc<Home>,
+        all: Arc<[Arc<Home>]>,
+        crew: Arc<Crew>,
+        running: mpsc::Sender<()>,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            descriptors: home.open()?,
+            home,
+            crew,
+            _running: running,
+            all,
+            slots: Vec::new(),
+            free: Vec::new(),
+            alarms: Vec::new(),
+            next_alarm: NEVER,
+            open: 0,
+            entrances: Entrances::default(),
+            ready: VecDeque::new(),
+            behind: VecDeque::new(),
+            later: VecDeque::new(),
+            later_at: now,
+            served_at: now,
+            now,
+            mail: Inbox::default(),
+            load: Load::new(now),
+            ends: Ends::Never,
+        })
+    }
+
     /// The place of `token`, if that is still its connection's.
     fn slot(&mut self, token: u64) -> Option<&mut Slot> {
         self.slots
@@ -340,9 +230,14 @@ impl Core {
             .filter(|slot| u64::from(slot.generation) == token >> 32)
     }
 
+    /// Whether there are those before whom others stand back.
+    fn serves(&self) -> bool {
+        self.now.saturating_duration_since(self.served_at) <= OTHERS_WITHIN
+    }
+
     /// How long work that can wait is to rest from now.
     fn later_rest(&self) -> Duration {
-        if self.now.saturating_duration_since(self.served_at) > OTHERS_WITHIN {
+        if !self.serves() {
             return Duration::ZERO;
         }
         self.later_at.saturating_duration_since(self.now)
@@ -425,19 +320,11 @@ impl Core {
                 socket,
                 doorkeeper,
                 closed,
-            } => self.listen(Listening {
-                id,
-                socket,
-                doorkeeper,
-                _closed: closed,
-            }),
-            Order::Unlisten(id) => {
-                for place in &mut self.listening {
-                    if place.as_ref().is_some_and(|listening| listening.id == id) {
-                        *place = None;
-                    }
-                }
+            } => {
+                let listening = Listening::new(id, socket, doorkeeper, closed);
+                self.entrances.open(listening, &self.descriptors.epoll);
             }
+            Order::Unlisten(id) => self.entrances.close(id),
             Order::Serve(socket, peer, doorkeeper) => self.serve(socket, peer, &*doorkeeper),
             Order::Adopt(running) => self.adopt(running),
             Order::Return(running) => {
@@ -454,73 +341,32 @@ impl Core {
         }
     }
 
-    fn listen(&mut self, listening: Listening) {
-        let place = self.listening.iter().position(Option::is_none);
-        let place = place.unwrap_or_else(|| {
-            self.listening.push(None);
-            self.listening.len() - 1
-        });
-        self.watch(place, &listening);
-        self.listening[place] = Some(listening);
-    }
-
-    fn watch(&self, place: usize, listening: &Listening) {
-        let token = epoll::EventData::new_u64(LISTENER | place as u64);
-        let added = epoll::add(
-            &self.home.epoll,
-            &listening.socket,
-            token,
-            epoll::EventFlags::IN,
-        );
-        // One that did not rest is there already.
-        if let Err(error) = added
-            && error != rustix::io::Errno::EXIST
-        {
-            tracing::error!(%error, "cannot listen");
+    /// Takes in some of those who wait at listening sockets.
+    fn let_in(&mut self) {
+        // Most of a crowd stands outside.
+        if self.behind.len() >= ACCEPTS {
+            return self.entrances.let_wait();
         }
-    }
-
-    /// Takes in who waits at a listening socket.
-    fn accept(&mut self, place: usize) {
-        for _ in 0..ACCEPTS {
-            let Some(Some(listening)) = self.listening.get(place) else {
-                return;
-            };
-            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            let accepted = match acceptfrom_with(&listening.socket, flags) {
-                Ok((socket, peer)) => {
-                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    peer.map(|peer| (socket, peer))
+        while let Some(place) = self.entrances.next_call() {
+            for _ in 0..ACCEPTS {
+                match self.entrances.accept(place, &self.descriptors.epoll) {
+                    Accepted::Guest(guest) => self.welcome(guest),
+                    Accepted::Lost => {}
+                    Accepted::Nobody => break,
                 }
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(error) => {
-                    if listening.doorkeeper.failed(&error.into()) {
-                        // It would be reported as ready at once, and again.
-                        let _ = epoll::delete(&self.home.epoll, &listening.socket);
-                        self.rested_at = millis(Instant::now()) + EXHAUSTED_PAUSE_MS;
-                        return;
-                    }
-                    None
-                }
-            };
-            let Some((socket, peer)) = accepted else {
-                continue;
-            };
-            let doorkeeper = Arc::clone(&listening.doorkeeper);
-            match self.load.place_for_guest(&self.home, &self.all) {
-                Some(other) => drop(other.order(Order::Serve(socket, peer, doorkeeper))),
-                None => self.serve(socket, peer, &*doorkeeper),
             }
         }
     }
 
-    /// Tries again those that had to rest.
-    fn end_rest(&mut self) {
-        self.rested_at = NEVER;
-        for (place, listening) in self.listening.iter().enumerate() {
-            if let Some(listening) = listening {
-                self.watch(place, listening);
-            }
+    fn welcome(&mut self, (socket, peer, doorkeeper): Guest) {
+        let guest = Order::Serve(socket, peer, doorkeeper);
+        let guest = match self.load.place_for_guest(&self.home, &self.all) {
+            Some(other) => other.order(guest),
+            None => Err(guest),
+        };
+        // A loop that has ended gives it back.
+        if let Err(Order::Serve(socket, peer, doorkeeper)) = guest {
+            self.serve(socket, peer, &*doorkeeper);
         }
     }
 
@@ -557,8 +403,12 @@ impl Core {
         let token = running.task.place().token;
         let armed = running.task.set(QUEUED) & ARMED != 0;
         let data = epoll::EventData::new_u64(token);
-        if let Err(error) = epoll::add(&self.home.epoll, running.socket.fd(), data, interest(armed))
-        {
+        if let Err(error) = epoll::add(
+            &self.descriptors.epoll,
+            running.socket.fd(),
+            data,
+            interest(armed),
+        ) {
             tracing::error!(%error, "a connection cannot be served");
             self.vacate(token);
             return forget(running);
@@ -566,19 +416,25 @@ impl Core {
         if let Some(slot) = self.slot(token) {
             slot.task = Some(Arc::clone(&running.task));
         }
+        let is_newcomer = running.task.has(NEWCOMER);
         self.put_back(token, running);
-        self.ready.push_back(token);
+        if is_newcomer {
+            self.behind.push_back(token);
+        } else {
+            self.ready.push_back(token);
+        }
     }
 
     /// Takes what connections here have woken, then waits for the sockets, if there is nothing else to do.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         HERE.with_borrow_mut(|here| self.take_words(here));
         let rest = self.later_rest();
-        let idle = self.ready.is_empty() && (self.later.is_empty() || rest > Duration::ZERO);
+        let none_waits = self.ready.is_empty() && self.behind.is_empty();
+        let idle = none_waits && (self.later.is_empty() || rest > Duration::ZERO);
         let sleeps = idle && self.home.fall_asleep();
         let begun = Instant::now();
         let timeout = if sleeps {
-            let next = self.next_alarm.min(self.rested_at);
+            let next = self.next_alarm.min(self.entrances.rested_at());
             let millis = next.saturating_sub(millis(begun));
             let alarm = (next != NEVER).then(|| Duration::from_millis(millis));
             let later = (!self.later.is_empty()).then_some(rest);
@@ -588,7 +444,11 @@ impl Core {
         };
         let timeout = timeout.map(timespec);
         events.clear();
-        let waited = epoll::wait(&self.home.epoll, spare_capacity(events), timeout.as_ref());
+        let waited = epoll::wait(
+            &self.descriptors.epoll,
+            spare_capacity(events),
+            timeout.as_ref(),
+        );
         if let Err(error) = waited
             && error != rustix::io::Errno::INTR
         {
@@ -608,8 +468,8 @@ impl Core {
         if self.next_alarm <= now_ms {
             self.ring_alarms(now_ms);
         }
-        if self.rested_at <= now_ms {
-            self.end_rest();
+        if self.entrances.rested_at() <= now_ms {
+            self.entrances.end_rest(&self.descriptors.epoll);
         }
         match self.load.look(now, &self.home, &self.all) {
             Advice::GoOn => {}
@@ -620,8 +480,6 @@ impl Core {
     }
 
     fn take_events(&mut self, events: &[epoll::Event]) {
-        // Newcomers stand behind those who are here already: a crowd at the door is not felt inside.
-        let mut callers = None;
         for event in events {
             // Copied out: the kernel's layout leaves them unaligned.
             let epoll::Event { flags, data, .. } = *event;
@@ -629,10 +487,8 @@ impl Core {
             if token == BELL {
                 continue;
             }
-            if token & LISTENER != 0 {
-                if let Some(before) = callers.replace(place_of(token)) {
-                    self.accept(before);
-                }
+            if let Some(place) = Entrances::place_of(token) {
+                self.entrances.call(place);
                 continue;
             }
             let mut happened = 0;
@@ -648,21 +504,22 @@ impl Core {
             }
             self.tell(token, happened);
         }
-        if let Some(place) = callers {
-            self.accept(place);
-        }
     }
 
     /// Something has happened to a connection. One that is going to be polled anyway, with its work that can wait, is not
     /// polled only because more of it has come.
-    fn tell(&mut self, token: u64, happened: u8) {
+    fn tell(&mut self, token: u64, happened: u16) {
         let Some(task) = self.slot(token).and_then(|slot| slot.task.as_ref()) else {
             return;
         };
         let before = task.set(happened);
         let only_more = before & LATER != 0 && happened == READABLE;
         if !only_more && task.set(QUEUED) & QUEUED == 0 {
-            self.ready.push_back(token);
+            if before & (NEWCOMER | PATIENT) == 0 {
+                self.ready.push_back(token);
+            } else {
+                self.behind.push_back(token);
+            }
         }
     }
 
@@ -700,7 +557,7 @@ impl Core {
             };
             let token = self.token(place);
             // A socket that cannot be taken out is closed by now: whoever has it will see.
-            let _ = epoll::delete(&self.home.epoll, running.socket.fd());
+            let _ = epoll::delete(&self.descriptors.epoll, running.socket.fd());
             self.vacate(token);
             if let Err(Order::Adopt(running)) = other.order(Order::Adopt(running)) {
                 self.adopt(running);
@@ -710,6 +567,7 @@ impl Core {
 
     /// Ends with all connections.
     fn end(mut self) {
+        self.crew.ended();
         // Whoever they wake is woken in vain.
         HERE.with_borrow_mut(|here| *here = Here::default());
         for slot in &mut self.slots {
@@ -717,7 +575,7 @@ impl Core {
                 forget(running);
             }
         }
-        drop(std::mem::take(&mut self.listening));
+        drop(std::mem::take(&mut self.entrances));
         for order in self.home.close() {
             if let Order::Adopt(running) | Order::Return(running) = order {
                 forget(running);

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use tokio::sync::oneshot;
@@ -17,14 +17,21 @@ use super::core::Running;
 /// Among the events of the loop's epoll: somebody has left word.
 pub(super) const BELL: u64 = u64::MAX;
 
+/// What a loop has of the system.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    /// The sockets that the loop waits for.
+    pub(super) epoll: OwnedFd,
+    bell: OwnedFd,
+}
+
 /// A loop as others see it.
 #[derive(Debug)]
 pub(crate) struct Home {
     /// Tells loops apart.
     pub(super) id: u64,
-    /// The sockets that the loop waits for.
-    pub(super) epoll: OwnedFd,
-    bell: OwnedFd,
+    /// `None` when the loop has ended: whoever still knows of it keeps nothing of the system.
+    descriptors: RwLock<Option<Arc<Descriptors>>>,
     inbox: Mutex<Inbox>,
     has_mail: AtomicBool,
     asleep: AtomicBool,
@@ -101,8 +108,7 @@ impl Home {
         )?;
         Ok(Self {
             id: next_id(),
-            epoll,
-            bell,
+            descriptors: RwLock::new(Some(Arc::new(Descriptors { epoll, bell }))),
             inbox: Mutex::default(),
             has_mail: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
@@ -110,6 +116,15 @@ impl Home {
             busy_until: AtomicU64::new(0),
             adopted: AtomicU64::new(0),
         })
+    }
+
+    /// What the loop has of the system.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(super) fn open(&self) -> io::Result<Arc<Descriptors>> {
+        let descriptors = self.descriptors.read().clone();
+        descriptors.ok_or_else(|| io::Error::other("the event loop has ended"))
     }
 
     /// Leaves an order. It comes back if the loop has ended.
@@ -143,7 +158,9 @@ impl Home {
         fence(Ordering::SeqCst);
         if self.asleep.swap(false, Ordering::Relaxed) {
             // It can fail only when the bell has rung 2^64 times.
-            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+            if let Some(Descriptors { bell, .. }) = self.descriptors.read().as_deref() {
+                let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+            }
         }
     }
 
@@ -185,6 +202,7 @@ impl Home {
 
     /// The loop ends: gives the orders that it will not carry out; whatever is left later comes back.
     pub(super) fn close(&self) -> Vec<Order> {
+        *self.descriptors.write() = None;
         let mut inbox = self.inbox.lock();
         inbox.closed = true;
         inbox.woken.clear();

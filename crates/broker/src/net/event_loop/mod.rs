@@ -12,7 +12,9 @@
 
 mod balance;
 mod core;
+mod crew;
 mod home;
+mod listening;
 mod socket;
 mod task;
 
@@ -25,9 +27,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use self::core::Core;
 pub(crate) use self::core::give_away;
+use self::crew::Crew;
 use self::home::{Home, Order};
 pub(crate) use self::socket::LoopSocket;
 pub(crate) use self::task::Alarm;
@@ -48,6 +52,8 @@ pub(crate) trait Doorkeeper: Send + Sync {
 #[derive(Debug)]
 pub(crate) struct EventLoops {
     homes: Arc<[Arc<Home>]>,
+    #[cfg(test)]
+    crew: Arc<Crew>,
 }
 
 impl EventLoops {
@@ -67,16 +73,25 @@ impl EventLoops {
             .collect::<io::Result<Arc<[_]>>>()?;
         let runtime = Handle::current();
         let end = End(Arc::clone(&homes));
-        for (number, home) in homes.iter().enumerate() {
-            core::start(number, Arc::clone(home), Arc::clone(&homes), &runtime)?;
+        let crew = Arc::new(Crew::new(runtime.clone()));
+        let (running, mut all_ended) = mpsc::channel(1);
+        for home in &*homes {
+            let (home, all) = (Arc::clone(home), Arc::clone(&homes));
+            let core = Core::new(home, all, Arc::clone(&crew), running.clone())?;
+            crew.begin(Box::new(core)).map_err(|none| none.error)?;
         }
+        drop(running);
         runtime.spawn(async move {
             ending.await;
             end.when_idle();
-            // Dropped with the runtime: then the loops end at once.
-            std::future::pending::<()>().await;
+            // Dropped with the runtime before that: then the loops end at once.
+            let _: Option<()> = all_ended.recv().await;
         });
-        Ok(Self { homes })
+        Ok(Self {
+            homes,
+            #[cfg(test)]
+            crew,
+        })
     }
 
     /// Accepts what comes in at `socket` until `shutdown` resolves; the socket is closed then.

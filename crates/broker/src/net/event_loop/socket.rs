@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core;
-use super::task::{ARMED, Alarm, CLOSED, Place, READABLE, Task, WRITABLE};
+use super::task::{ARMED, Alarm, CLOSED, NEWCOMER, Place, READABLE, Task, WRITABLE};
 use crate::net::wire::{SocketWriter, Wire};
 
 /// A TCP socket that its connection reads and everyone may write to. Only the connection's own task may poll it: that
@@ -60,7 +60,15 @@ impl LoopSocket {
         }
         let Place { home, token } = self.task.place();
         let data = epoll::EventData::new_u64(token);
-        if let Err(error) = epoll::modify(&home.epoll, self.fd(), data, interest(true)) {
+        let watched = home.open().and_then(|descriptors| {
+            Ok(epoll::modify(
+                &descriptors.epoll,
+                self.fd(),
+                data,
+                interest(true),
+            )?)
+        });
+        if let Err(error) = watched {
             tracing::error!(%error, "cannot watch a socket");
         }
     }
@@ -87,6 +95,10 @@ impl Wire for LoopSocket {
 
     fn has_time(&self) -> bool {
         core::has_time_for(&self.task)
+    }
+
+    fn admitted(&self) {
+        self.task.clear(NEWCOMER);
     }
 
     /// To shut it down first would be one system call more.

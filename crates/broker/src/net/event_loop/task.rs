@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake};
 
 use parking_lot::Mutex;
@@ -13,21 +13,27 @@ use super::core;
 use super::home::Home;
 
 /// The socket may have something to read.
-pub(super) const READABLE: u8 = 1;
+pub(super) const READABLE: u16 = 1;
 /// The socket may have room.
-pub(super) const WRITABLE: u8 = 2;
+pub(super) const WRITABLE: u16 = 2;
 /// The far side has closed, or the connection is broken: reading says which, as often as it is asked.
-pub(super) const CLOSED: u8 = 4;
+pub(super) const CLOSED: u16 = 4;
 /// The connection is going to be polled.
-pub(super) const QUEUED: u8 = 8;
+pub(super) const QUEUED: u16 = 8;
 /// Its alarm has rung.
-pub(super) const RANG: u8 = 16;
+pub(super) const RANG: u16 = 16;
 
 /// Its loop watches for room in the socket.
-pub(super) const ARMED: u8 = 32;
+pub(super) const ARMED: u16 = 32;
 
 /// It has work that can wait.
-pub(super) const LATER: u8 = 64;
+pub(super) const LATER: u16 = 64;
+
+/// Its client has not been admitted yet.
+pub(super) const NEWCOMER: u16 = 128;
+
+/// When it was last polled it had work that can wait, and it may have more of it.
+pub(super) const PATIENT: u16 = 256;
 
 /// No alarm is set.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -36,7 +42,7 @@ pub(super) const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Task {
     place: Mutex<Place>,
-    flags: AtomicU8,
+    flags: AtomicU16,
     /// When the alarm is to ring, in milliseconds of [`core::millis`].
     pub(super) alarm: AtomicU64,
 }
@@ -54,7 +60,7 @@ impl Task {
     pub(super) fn new(place: Place) -> Self {
         Self {
             place: Mutex::new(place),
-            flags: AtomicU8::new(WRITABLE),
+            flags: AtomicU16::new(WRITABLE | NEWCOMER),
             alarm: AtomicU64::new(NEVER),
         }
     }
@@ -68,16 +74,16 @@ impl Task {
         self.place.lock().clone()
     }
 
-    pub(super) fn set(&self, flags: u8) -> u8 {
+    pub(super) fn set(&self, flags: u16) -> u16 {
         self.flags.fetch_or(flags, Ordering::AcqRel)
     }
 
-    pub(super) fn has(&self, flag: u8) -> bool {
+    pub(super) fn has(&self, flag: u16) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
     /// Takes flags away; gives what there was.
-    pub(super) fn clear(&self, flags: u8) -> u8 {
+    pub(super) fn clear(&self, flags: u16) -> u16 {
         self.flags.fetch_and(!flags, Ordering::AcqRel)
     }
 }

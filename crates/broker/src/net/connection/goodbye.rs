@@ -1,0 +1,174 @@
+//! The end of a connection: what the client has said before it counts, and it is told why.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+use weir_mqtt::ProtocolVersion;
+
+use super::Connection;
+use crate::core::Millis;
+use crate::driver::client::Leave;
+use crate::net::wire::Wire;
+use crate::stats::CloseReason;
+
+/// How long a client gets to read the last words before the socket is closed.
+pub(in crate::net) const LINGER: Duration = Duration::from_millis(500);
+
+/// When a connection has broken in writing, the end of what was sent before is waited for so long.
+const LAST_WAIT_MS: Millis = 100;
+
+/// How much more of such a client is read.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// The last rounds of a connection.
+pub(super) struct Last {
+    pub(super) leave: Leave,
+    /// Nothing can be written any more.
+    is_cut_off: bool,
+    /// The end is near if nothing comes.
+    waits: bool,
+    pub(super) rounds: usize,
+}
+
+impl Last {
+    pub(super) fn of(leave: Leave) -> Self {
+        Self {
+            leave,
+            is_cut_off: false,
+            waits: false,
+            rounds: 0,
+        }
+    }
+}
+
+impl<S> Connection<S>
+where
+    S: Wire + Send,
+{
+    /// The client has left, or is to leave.
+    pub(super) async fn end(mut self: Box<Self>, leave: Leave) {
+        tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
+        let said = self.say_goodbye(leave).await;
+        self.client.leave(self.shared.clock.now(), leave.reason);
+        let Self {
+            client, mut stream, ..
+        } = *self;
+        drop(client);
+        if said {
+            linger(&mut stream).await;
+        } else {
+            stream.close().await;
+        }
+    }
+
+    /// The connection is to end. What has come by now still counts, and a DISCONNECT among it takes the Will away: so
+    /// there are some rounds more if there is something, or how it ends.
+    pub(super) fn goes_on_after(&mut self, leave: Leave) -> Result<(), Leave> {
+        let may_hear_more = !self.heard_all || !self.held.is_empty();
+        let broke = leave.reason == CloseReason::TcpClosed && may_hear_more;
+        match &mut self.last {
+            None if broke => {
+                let last = Last::of(leave);
+                self.last = Some(Last {
+                    is_cut_off: true,
+                    ..last
+                });
+                Ok(())
+            }
+            Some(last) if broke && !last.is_cut_off => {
+                last.is_cut_off = true;
+                Ok(())
+            }
+            Some(last) if leave.reason != CloseReason::Normal => Err(last.leave),
+            _ => Err(leave),
+        }
+    }
+
+    /// Nothing is left to do. What a client sent before its connection broke may yet be on its way through the system.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
+        let Some(last) = &mut self.last else {
+            return Poll::Pending;
+        };
+        let leave = last.leave;
+        if !last.is_cut_off {
+            return Poll::Ready(leave);
+        }
+        if !std::mem::replace(&mut last.waits, true) {
+            let now = self.shared.clock.now();
+            self.set_alarm(now.saturating_add(LAST_WAIT_MS));
+        }
+        self.alarm.poll(cx).map(|()| leave)
+    }
+
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.is_cut_off)
+    }
+
+    /// Writes what the socket takes without waiting: the outbox and, to an MQTT 5 client, DISCONNECT.
+    async fn say_goodbye(&mut self, leave: Leave) -> bool {
+        if leave.reason == CloseReason::TcpClosed {
+            return false;
+        }
+        let mut last = Vec::new();
+        for disconnect in self.client.last_words(leave).into_iter().flatten() {
+            let encoded = disconnect.encode(ProtocolVersion::V5, &mut last);
+            // [MQTT-3.1.2-24]
+            if encoded.is_ok() && last.len() <= self.client.max_packet_size() {
+                break;
+            }
+            last.clear();
+        }
+        self.output_waits = true;
+        let mut written = 0;
+        poll_fn(|cx| {
+            self.client.poll_ready(cx);
+            if self.client.is_written_to() {
+                return Poll::Pending;
+            }
+            // Nobody else writes before or after the last word.
+            self.client.share_socket(None);
+            if self.write(cx).is_err() || !self.batch.is_empty() {
+                return Poll::Ready(());
+            }
+            while written < last.len() {
+                match Pin::new(&mut self.stream).poll_write(cx, &last[written..]) {
+                    Poll::Ready(Ok(n)) if n > 0 => written += n,
+                    _ => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        written > 0
+    }
+}
+
+/// Closes for writing and lets the client read what was said: closing at once would reset the connection, and the
+/// last packet with it, if something of the client is unread.
+pub(in crate::net) async fn linger<S>(stream: &mut S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let rest = async {
+        stream.shutdown().await?;
+        let mut chunk = [0; 4096];
+        let mut unread = 0;
+        while unread < LINGER_BYTES {
+            match stream.read(&mut chunk).await? {
+                0 => break,
+                n => unread += n,
+            }
+            // A client that goes on sending must not keep others waiting.
+            yield_now().await;
+        }
+        io::Result::Ok(())
+    };
+    // Whoever has not read it by now will not.
+    drop(timeout(LINGER, rest).await);
+}

@@ -1,0 +1,155 @@
+//! The beginning of a connection: CONNECT, and what is said to those who are not let in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, codec};
+
+use super::connection::{Connection, linger};
+use super::exchange::converse;
+use super::wire::Wire;
+use crate::core::connect::max_packet_size;
+use crate::driver::Shared;
+use crate::driver::admission::{Door, Refusal};
+use crate::driver::events::Caller;
+use crate::hooks::Tap;
+
+/// Reads CONNECT and answers it, all within the deadline. Gives the connection of a client that is admitted.
+pub(super) async fn welcome<S>(
+    shared: Arc<Shared>,
+    mut stream: S,
+    door: Box<Door>,
+) -> Option<Box<Connection<S>>>
+where
+    S: Wire + Send,
+{
+    // A banned address gets no answer.
+    let mut tap = shared.hooks.tap(&door).ok()?;
+    let mut unread = Vec::new();
+    let (peer, transport) = (door.peer, door.transport.name());
+    let deadline = door.deadline;
+    let mut alarm = stream.alarm();
+    let first = read_connect(&shared, &mut stream, &mut unread, &mut tap);
+    let refusal = match alarm.until(deadline, first).await.flatten() {
+        None => {
+            tap.iter().for_each(|tap| tap.failed());
+            return None;
+        }
+        Some(Ok(connect)) => {
+            let (version, max) = (connect.version, max_packet_size(&connect));
+            let proof = converse(&shared, &mut stream, &mut unread, &connect, door.peer);
+            let admitted = match alarm.until(deadline, proof).await.flatten() {
+                None => {
+                    tap.iter().for_each(|tap| tap.failed());
+                    return None;
+                }
+                Some(Err(refusal)) => {
+                    let caller = Caller {
+                        connect: &connect,
+                        peer: door.peer,
+                        local: door.local,
+                    };
+                    shared.tell_refused(&caller, &refusal);
+                    Err(refusal)
+                }
+                Some(Ok(proof)) => shared.admit(connect, *door, proof).await,
+            };
+            match admitted {
+                Ok(client) => {
+                    tap.iter_mut()
+                        .for_each(|tap| tap.welcomed(client.client_id()));
+                    return Some(Connection::new(shared, stream, client, unread, tap));
+                }
+                Err(refusal) => {
+                    let Refusal { reason, say, .. } = refusal;
+                    shared.stats.connects_refused.of(reason.as_u8()).add(1);
+                    say.then(|| (version, shared.connack_of(&refusal), max))
+                }
+            }
+        }
+        Some(Err(error)) => {
+            shared
+                .stats
+                .connects_refused
+                .of(error.reason.as_u8())
+                .add(1);
+            tracing::debug!(?peer, transport, %error, "the first packet is no CONNECT that can be accepted");
+            error.connack().map(|(version, mut connack)| {
+                // [MQTT-3.1.2-24] A client that could not say how much it takes gets no more than must be.
+                let most = error.max_packet_size;
+                connack.properties.reason_string = most.and_then(|_| shared.in_words(error.detail));
+                (version, connack, most.unwrap_or(usize::MAX))
+            })
+        }
+    };
+    tap.iter().for_each(|tap| tap.failed());
+    if let Some((version, connack, max)) = refusal {
+        let mut bytes = Vec::new();
+        // [MQTT-3.1.2-24]
+        let mut fits = connack.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
+        if !fits {
+            bytes.clear();
+            let short = ConnAck::refused(connack.reason);
+            fits = short.encode(version, &mut bytes).is_ok() && bytes.len() <= max;
+        }
+        if fits && stream.write_all(&bytes).await.is_ok() {
+            linger(&mut stream).await;
+        }
+    }
+    None
+}
+
+/// The first packet; `None` when the socket ends before it is there.
+async fn read_connect<S>(
+    shared: &Shared,
+    stream: &mut S,
+    unread: &mut Vec<u8>,
+    tap: &mut Option<Box<Tap>>,
+) -> Option<Result<Connect, DecodeError>>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut chunk = [0; 1024];
+    loop {
+        // [MQTT-3.1.0-1] Anything but CONNECT is refused before it is even complete.
+        if unread.first().is_some_and(|first| first >> 4 != 1) {
+            return Some(Err(not_connect()));
+        }
+        match codec::frame_length(unread, shared.settings.max_packet_size) {
+            Err(error) => return Some(Err(error)),
+            Ok(Some(len)) => {
+                shared.stats.received_packets.add(1);
+                shared.stats.handled_packets.add(1);
+                shared.stats.handled_bytes.add(len as u64);
+                let frame: Vec<u8> = unread.drain(..len).collect();
+                let decoded = codec::decode(Bytes::from(frame), ProtocolVersion::V5);
+                if let (Some(tap), Ok(packet)) = (tap, &decoded) {
+                    tap.decoded(packet);
+                }
+                return Some(match decoded {
+                    Ok(Packet::Connect(connect)) => Ok(*connect),
+                    Ok(_) => Err(not_connect()),
+                    Err(error) => Err(error),
+                });
+            }
+            Ok(None) => {}
+        }
+        let n = stream.read(&mut chunk).await.unwrap_or(0);
+        if n == 0 {
+            return None;
+        }
+        shared.stats.received_bytes.add(n as u64);
+        tap.iter().for_each(|tap| tap.received(n));
+        unread.extend_from_slice(&chunk[..n]);
+    }
+}
+
+fn not_connect() -> DecodeError {
+    DecodeError {
+        reason: ReasonCode::ProtocolError,
+        detail: "the first packet is not CONNECT",
+        answer_in: None,
+        max_packet_size: None,
+    }
+}
