@@ -14,6 +14,7 @@ mod explain;
 mod fmt;
 mod for_machines;
 mod import;
+mod leftover_queues;
 mod mistakes;
 mod reload;
 mod sentence;

@@ -39,6 +39,8 @@ codes! {
     TEMPLATE = "E3008", "A template that is not well formed", "A place is `${field}`, `${a.b[2]}`, `${.}` or `${$}`.";
     DEFECT = "E3009", "A sink has a defect",
         "Please report it with the log; the rows wait and are tried again.";
+    DEAD_LETTERS_FULL = "E3010", "The dead letters of a sink are full",
+        "Retry, export or drop some (`weir dlq ls`), or raise `dead_letter.max_bytes`; until then the sink waits.";
     MISSING_FIELD = "E3101", "A template names a field that the row lacks",
         "Select the field in the rule, or set `undefined = \"empty\"`.";
     BAD_TOPIC = "E3102", "A rendered topic is no topic name",

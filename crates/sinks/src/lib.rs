@@ -46,11 +46,11 @@ pub use crate::connector::{Connector, ConnectorState, LinkState};
 pub use crate::console::ConsoleOutput;
 pub use crate::counters::{Histogram, LastError, SinkCounters, SinkState};
 pub use crate::error::{ConfigError, RenderError, SinkError};
-pub use crate::open::{Drained, SinkHandle, SinkSpec, open, open_with};
+pub use crate::open::{Drained, RetryError, SinkHandle, SinkSpec, open, open_with};
 pub use crate::plan::{SinkPlan, WhenFull};
 pub use crate::queue::{Claim, Full, Owed, Permit};
 pub use crate::render::{Rendered, render};
-pub use crate::row_log::{MemoryRows, RowLog, Standing};
+pub use crate::row_log::{Exchanged, MemoryRows, RowLog, Standing};
 pub use crate::secret::Secret;
 
 /// One row that a sink owes to its far side.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::connector::Connector;
 use crate::counters::{LastError, SinkState};
-use crate::dead_letter::{DeadLetters, Letter};
+use crate::dead_letter::{DeadLetters, Letter, Limit, Parked};
 use crate::plan::{BatchLimits, RetryPlan};
 use crate::queue::Queue;
 use crate::retry::Schedule;
@@ -176,16 +176,27 @@ impl Worker {
         if letters.is_empty() {
             return;
         }
-        loop {
-            match self.shared.dead_letters.append(&letters).await {
-                Ok(()) => break,
+        let parked: Parked = loop {
+            let queue = &self.shared.queue;
+            let append = self
+                .shared
+                .dead_letters
+                .append(&letters, queue, Limit::Kept);
+            match append.await {
+                Ok(parked) => break parked,
                 Err(error) => {
+                    if queue.leaves_its_rows() {
+                        // They stay where they are, and are tried again by the next start.
+                        return;
+                    }
                     let wait = self.schedule.next_wait();
                     self.failed(&error, wait);
                     self.wait(wait).await;
                 }
             }
-        }
+        };
+        let queue = &self.shared.queue;
+        queue.dropped_from_letters(&parked.dropped, parked.evicted);
         for letter in &letters {
             self.parked += 1;
             // What exactly was wrong may quote the row: that is for the dead letters alone.
@@ -205,6 +216,7 @@ impl Worker {
             .iter()
             .map(|letter| (letter.record.seq, letter.error.code()))
             .collect();
+        // Those that were dropped are in the books no more.
         self.shared.queue.dead_lettered(&rows);
         if let Some(last) = letters.into_iter().next_back() {
             self.shared.status.lock().last_error = Some(LastError {

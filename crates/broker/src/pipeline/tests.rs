@@ -23,6 +23,7 @@ fn stuck(dir: &Path, max_rows: usize) -> SinkHandle {
         store_id: "test".to_owned(),
         console: ConsoleOutput::new(std::io::sink()),
         rows: None,
+        letters: None,
     })
     .unwrap()
 }
@@ -150,6 +151,7 @@ async fn rows_of_durable_sinks_are_given_to_the_commit_and_those_of_copies_too()
         store_id: "test".to_owned(),
         console: ConsoleOutput::new(std::io::sink()),
         rows: Some(log),
+        letters: None,
     })
     .unwrap();
     let again = Target::Republish(Arc::new(plan("type = 'republish'\ntopic = 'u'\n")));
