@@ -265,7 +265,7 @@ fn every_rule_of_a_message_is_counted_however_its_where_was_decided() {
     let matched = pipeline.matched("t").unwrap();
     let mut message = publish("t", r#"{"a":5}"#, 0);
     message.received_at_ms = 77;
-    pipeline.accept(&matched, message);
+    pipeline.accept(&matched, message, StoreRoom::Given);
     let counts: Vec<_> = rules
         .iter()
         .map(|rule| &rule.counters)
