@@ -518,6 +518,7 @@ fn with_stuck_sink(folder: &std::path::Path) -> Arc<Pipeline> {
         store_id: "test".to_owned(),
         console: weir_sinks::ConsoleOutput::new(std::io::sink()),
         rows: None,
+        letters: None,
     })
     .unwrap();
     let (rule, _) = compile(r#"SELECT qos FROM "t""#, &Catalog::default()).unwrap();

@@ -90,6 +90,7 @@ impl App {
             .filter_map(|(_, settings)| settings.tls.clone())
             .collect();
         reloader.accompany(Arc::new(Certificates(certificates)));
+        reloader.letters().take_files(&data_dir).await;
         // Before any listener opens: the first publish meets every rule.
         let first_load = reloader.reload(false).await;
         if config.rules.start_policy == StartPolicy::Strict && first_load.refused > 0 {

@@ -38,6 +38,8 @@ pub mod config;
 #[doc(hidden)]
 pub mod core;
 #[doc(hidden)]
+pub mod dead_letters;
+#[doc(hidden)]
 pub mod demo;
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]

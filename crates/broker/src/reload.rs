@@ -5,6 +5,7 @@
 
 mod companions;
 mod live;
+pub(crate) mod queues;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use weir_sinks::Connector;
 
 pub use companions::{AccessFiles, Certificates, Companion};
+pub use queues::{DropError, Leftover, Pile};
 pub use report::{FileOutcome, ReloadReport};
 
 use live::OpenSink;
@@ -23,6 +25,7 @@ use report::{changed, outcomes, refused_files};
 
 use crate::config::toml_file::{Outside, Process};
 use crate::config::{Config, Policy, StartPolicy};
+use crate::dead_letters::Letters;
 use crate::pipeline::Pipeline;
 use crate::pipeline::counters::RuleCounters;
 use crate::problem::Problem;
@@ -49,6 +52,10 @@ pub struct Reloader {
     store_id: String,
     /// Where durable sinks keep their rows.
     storage: Option<Arc<dyn Storage>>,
+    letters: Letters,
+    /// The most bytes of dead letters that a sink keeps.
+    letter_bytes: u64,
+    oldest: queues::Oldest,
     pipeline: Arc<Pipeline>,
     companions: Mutex<Vec<Arc<dyn Companion>>>,
     /// One reload at a time; looked at by readers without waiting for one.
@@ -102,12 +109,20 @@ impl Reloader {
             max_rules: config.rules.max_rules,
             data_dir: data_dir.to_path_buf(),
             store_id: store_id(data_dir),
+            letters: Letters::new(storage.clone()),
+            letter_bytes: config.dead_letter.max_bytes.bytes() as u64,
+            oldest: queues::Oldest::default(),
             storage,
             pipeline,
             companions: Mutex::default(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::new(0),
         }
+    }
+
+    /// The dead letters of its sinks.
+    pub fn letters(&self) -> &Letters {
+        &self.letters
     }
 
     /// Whether there are files that can change.

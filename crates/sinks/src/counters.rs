@@ -34,6 +34,8 @@ pub struct SinkCounters {
     pub batches_failed: u64,
     /// Rows thrown away, by reason.
     pub dropped_by: BTreeMap<&'static str, u64>,
+    /// Dead letters that made room for newer ones (`when_full = "drop_oldest"`).
+    pub letters_evicted: u64,
     /// Dead letters, by code.
     pub dead_lettered_by: BTreeMap<&'static str, u64>,
     /// Rows of a batch.

@@ -1,38 +1,26 @@
-//! Rows that cannot be delivered, kept with the reason: one JSON line each in
-//! `data_dir/dead_letters/<rule>/<sink>.ndjson`.
+//! Rows that cannot be delivered, kept with the reason until somebody looks at them.
 //!
-//! A durable queue may give a row again whose letter was written just before a crash: such a row is recognised by its
-//! number and has one letter all the same.
+//! They stand in the broker's store, in a queue beside that of their sink: a row that is parked leaves the one and comes
+//! into the other in one commit, so that it is in exactly one of them whatever happens. A broker without a store writes
+//! them to files ([`file`]); those are taken over when it has one.
 
-use std::collections::HashSet;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+pub mod file;
+mod stored;
+
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use weir_rules::value::Value;
+use bytes::Bytes;
 
-use crate::codes;
+use self::file::LetterFile;
+pub use self::stored::{BadLetter, DeadLetter};
 use crate::error::SinkError;
-use crate::render::json_value;
-use crate::{Record, now_ms};
+use crate::plan::WhenFull;
+use crate::queue::Queue;
+use crate::row_log::{RowLog, exchange};
+use crate::{Record, codes, now_ms, record};
 
-/// The dead letters of one sink.
-#[derive(Clone, Debug)]
-pub(crate) struct DeadLetters {
-    path: PathBuf,
-    rule: String,
-    sink: String,
-    epoch: u64,
-    /// Rows with numbers up to this may have been parked by an earlier life.
-    recovered_to: u64,
-    /// The numbers that have a letter; read with the first letter.
-    known: Arc<OnceLock<HashSet<u64>>>,
-}
-
-/// So much of the end of a file is looked through: more than one batch of letters, which is what a crash can repeat.
-const LOOK_BACK: u64 = 64 << 20;
-
-/// A row and why it is here.
+/// A row and why it is to be parked.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
     pub(crate) record: Record,
@@ -40,185 +28,239 @@ pub(crate) struct Letter {
     pub(crate) attempts: u32,
 }
 
-/// Where the dead letters of one sink are. A rule's id is a path; what would leave the folder is renamed.
-pub fn path(data_dir: &Path, rule: &str, sink: &str) -> PathBuf {
-    let mut path = data_dir.join("dead_letters");
-    path.extend(
-        rule.split(['/', '\\'])
-            .filter(|part| !part.is_empty())
-            .map(file_name),
-    );
-    let sink: String = sink
-        .chars()
-        .map(|c| if matches!(c, '/' | '\\') { '_' } else { c })
-        .collect();
-    path.join(format!("{}.ndjson", file_name(&sink)))
+/// Where the dead letters of a sink stand in a store.
+#[derive(Clone)]
+pub struct LetterLog {
+    open: Arc<dyn Fn() -> Option<Arc<dyn RowLog>> + Send + Sync>,
+    max_bytes: u64,
 }
 
-fn file_name(part: &str) -> String {
-    let cleaned: String = part
-        .chars()
-        .map(|c| if c.is_control() { '_' } else { c })
-        .collect();
-    if cleaned.chars().all(|c| c == '.') {
-        "_".repeat(cleaned.len())
-    } else {
-        cleaned
+impl LetterLog {
+    /// `open` makes the log where there is none yet; it is called with the first letter, on a thread that may wait. The
+    /// letters of the sink take no more than `max_bytes`.
+    pub fn new(
+        max_bytes: u64,
+        open: impl Fn() -> Option<Arc<dyn RowLog>> + Send + Sync + 'static,
+    ) -> Self {
+        let open = Arc::new(open);
+        Self { open, max_bytes }
     }
+}
+
+impl std::fmt::Debug for LetterLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LetterLog")
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The dead letters of one sink.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadLetters {
+    epoch: u64,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    File(LetterFile),
+    Store {
+        log: LetterLog,
+        opened: Arc<OnceLock<Arc<dyn RowLog>>>,
+    },
+}
+
+/// Whether what finds no room is parked all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// What has no room follows the sink's `when_full`.
+    Kept,
+    /// The sink ends: nothing could wait any more.
+    Ignored,
+}
+
+/// What became of letters.
+#[derive(Debug, Default)]
+pub(crate) struct Parked {
+    /// Rows that found no room among the dead letters and are gone, by their numbers.
+    pub(crate) dropped: Vec<u64>,
+    /// Older letters that made room.
+    pub(crate) evicted: u64,
 }
 
 impl DeadLetters {
+    /// In the store where there is one, else in a file below `data_dir`.
     pub(crate) fn new(
+        (rule, sink): (&str, &str),
         data_dir: &Path,
-        rule: &str,
-        sink: &str,
+        log: Option<LetterLog>,
         epoch: u64,
         recovered_to: u64,
     ) -> Self {
-        Self {
-            path: path(data_dir, rule, sink),
-            rule: rule.to_owned(),
-            sink: sink.to_owned(),
-            epoch,
-            recovered_to,
-            known: Arc::default(),
-        }
+        let place = match log {
+            Some(log) => Place::Store {
+                log,
+                opened: Arc::default(),
+            },
+            None => Place::File(LetterFile::new(data_dir, rule, sink, epoch, recovered_to)),
+        };
+        Self { epoch, place }
     }
 
-    /// Appends letters and puts them on stable storage.
-    pub(crate) async fn append(&self, letters: &[Letter]) -> Result<(), SinkError> {
-        let mut lines = Vec::with_capacity(letters.len());
-        for letter in letters {
-            let mut line = Vec::new();
-            self.write_line(letter, &mut line);
-            lines.push((letter.record.seq, line));
+    /// Keeps letters on stable storage and takes their rows out of `queue`, where they wait in a log.
+    pub(crate) async fn append(
+        &self,
+        letters: &[Letter],
+        queue: &Queue,
+        limit: Limit,
+    ) -> Result<Parked, SinkError> {
+        let (log, opened) = match &self.place {
+            Place::File(file) => {
+                file.append(letters).await?;
+                return Ok(Parked::default());
+            }
+            Place::Store { log, opened } => (log, opened),
+        };
+        let failed = |error: &std::io::Error| {
+            SinkError::new(codes::FILE, "the dead letters cannot be written").caused_by(error)
+        };
+        let opened = match opened.get() {
+            Some(opened) => Arc::clone(opened),
+            None => {
+                let open = Arc::clone(&log.open);
+                let made = tokio::task::spawn_blocking(move || open()).await;
+                let made = made.ok().flatten().ok_or_else(|| {
+                    SinkError::new(codes::FILE, "the store can keep no dead letters")
+                })?;
+                Arc::clone(opened.get_or_init(|| made))
+            }
+        };
+        let rows: Vec<(u64, Bytes)> = letters
+            .iter()
+            .map(|letter| (letter.record.seq, self.encoded(letter).encode()))
+            .collect();
+        let room = Room::make(&opened, rows, log.max_bytes, queue.when_full(), limit).await?;
+        let mut taken = room.evicted.clone();
+        if let Some(log) = queue.log() {
+            taken.extend(letters.iter().map(|letter| (log.id(), letter.record.seq)));
         }
-        let this = self.clone();
-        let written = tokio::task::spawn_blocking(move || this.append_new(lines)).await;
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(SinkError::new(
-                codes::FILE,
-                "the dead letters cannot be written",
-            )
-            .caused_by(&error)),
-            Err(error) => Err(
-                SinkError::new(codes::FILE, "the dead letters cannot be written").caused_by(&error),
+        exchange(&*opened, room.rows, taken)
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(Parked {
+            dropped: room.dropped,
+            evicted: room.evicted.len() as u64,
+        })
+    }
+
+    fn encoded(&self, letter: &Letter) -> DeadLetter {
+        let Letter {
+            record,
+            error,
+            attempts,
+        } = letter;
+        DeadLetter {
+            at_ms: now_ms(),
+            attempts: *attempts,
+            epoch: self.epoch,
+            seq: record.seq,
+            code: error.code().to_owned(),
+            reason: error.to_string(),
+            row: record::encode(
+                record.message_id,
+                &record.client_id,
+                record.accepted_at_ms,
+                &record.row,
             ),
         }
     }
+}
 
-    /// Appends the lines of rows that have none yet.
-    fn append_new(&self, lines: Vec<(u64, Vec<u8>)>) -> std::io::Result<()> {
-        let may_be_known = lines.iter().any(|(seq, _)| *seq <= self.recovered_to);
-        if may_be_known && self.known.get().is_none() {
-            let known = known(&self.path, self.epoch)?;
-            // Somebody else may have read the same.
-            let _ = self.known.set(known);
+/// Letters that fit, and what that costs.
+struct Room {
+    rows: Vec<Bytes>,
+    dropped: Vec<u64>,
+    evicted: Vec<(u64, u64)>,
+}
+
+impl Room {
+    async fn make(
+        log: &Arc<dyn RowLog>,
+        letters: Vec<(u64, Bytes)>,
+        max_bytes: u64,
+        when_full: WhenFull,
+        limit: Limit,
+    ) -> Result<Self, SinkError> {
+        let mut room = Self {
+            rows: Vec::with_capacity(letters.len()),
+            dropped: Vec::new(),
+            evicted: Vec::new(),
+        };
+        let mut held = log.standing().bytes;
+        let size: u64 = letters.iter().map(|(_, row)| row.len() as u64).sum();
+        let fits = held + size <= max_bytes || limit == Limit::Ignored;
+        match when_full {
+            _ if fits => room.rows = letters.into_iter().map(|(_, row)| row).collect(),
+            WhenFull::Block => {
+                return Err(SinkError::new(
+                    codes::DEAD_LETTERS_FULL,
+                    format!("the dead letters of the sink have reached {max_bytes} bytes"),
+                )
+                .configuration());
+            }
+            WhenFull::DropNewest => {
+                for (seq, row) in letters {
+                    let after = held + row.len() as u64;
+                    if after <= max_bytes {
+                        held = after;
+                        room.rows.push(row);
+                    } else {
+                        room.dropped.push(seq);
+                    }
+                }
+            }
+            WhenFull::DropOldest => {
+                let mut size = 0;
+                // Of those that are parked now the newest stay.
+                for (seq, row) in letters.into_iter().rev() {
+                    let after = size + row.len() as u64;
+                    if after <= max_bytes {
+                        size = after;
+                        room.rows.push(row);
+                    } else {
+                        room.dropped.push(seq);
+                    }
+                }
+                room.rows.reverse();
+                room.evict(log, (held + size).saturating_sub(max_bytes))
+                    .await?;
+            }
         }
-        let known = self.known.get().filter(|_| may_be_known);
-        let is_new = |seq: &u64| known.is_none_or(|known| !known.contains(seq));
-        let new = lines.into_iter().filter(|(seq, _)| is_new(seq));
-        let text: Vec<u8> = new.flat_map(|(_, line)| line).collect();
-        if text.is_empty() {
-            return Ok(());
+        Ok(room)
+    }
+
+    /// Chooses the oldest letters, of so many bytes at least.
+    async fn evict(&mut self, log: &Arc<dyn RowLog>, bytes: u64) -> Result<(), SinkError> {
+        let (mut from, mut left) = (log.standing().head, bytes);
+        while left > 0 {
+            let reading = Arc::clone(log);
+            let read = tokio::task::spawn_blocking(move || reading.read(from, 256, 1 << 20)).await;
+            let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            let read = read.map_err(|error| {
+                SinkError::new(codes::FILE, "the dead letters cannot be read").caused_by(&error)
+            })?;
+            if read.is_empty() {
+                return Ok(());
+            }
+            for (seq, row) in read {
+                from = seq + 1;
+                if left > 0 {
+                    self.evicted.push((log.id(), seq));
+                    left = left.saturating_sub(row.len() as u64);
+                }
+            }
         }
-        append(&self.path, &text)
-    }
-
-    fn write_line(&self, letter: &Letter, out: &mut Vec<u8>) {
-        let record = &letter.record;
-        let line = serde_json::json!({
-            "v": 1,
-            "at_ms": now_ms(),
-            "rule": self.rule,
-            "sink": self.sink,
-            "code": letter.error.code(),
-            "reason": letter.error.to_string(),
-            "attempts": letter.attempts,
-            "epoch": self.epoch,
-            "seq": record.seq,
-            "message_id": format!("{:032x}", record.message_id),
-            "client_id": text(&record.client_id.clone().into()),
-            "accepted_at_ms": record.accepted_at_ms,
-            "row": text(&record.row),
-        });
-        // Serialising a JSON tree into memory cannot fail; an empty line would still keep the count.
-        let _ = serde_json::to_writer(&mut *out, &line);
-        out.push(b'\n');
-    }
-}
-
-/// A row that is not even JSON (bytes that are no text) is kept readable rather than lost.
-fn text(value: &Value) -> serde_json::Value {
-    json_value(value).unwrap_or_else(|_| serde_json::Value::String(format!("{value:?}")))
-}
-
-/// The numbers of an epoch's rows that have a letter in the file. A line that a crash has torn is cut off.
-fn known(path: &Path, epoch: u64) -> std::io::Result<HashSet<u64>> {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        epoch: u64,
-        seq: u64,
-    }
-    let open = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path);
-    let mut file = match open {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashSet::new()),
-        other => other?,
-    };
-    let length = file.metadata()?.len();
-    let from = length.saturating_sub(LOOK_BACK);
-    file.seek(SeekFrom::Start(from))?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
-    let whole = text
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    if whole < text.len() {
-        file.set_len(from + whole as u64)?;
-    }
-    let lines = text[..whole].split(|byte| *byte == b'\n');
-    let lines = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-    Ok(lines
-        .filter(|line| line.epoch == epoch)
-        .map(|line| line.seq)
-        .collect())
-}
-
-fn append(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)?;
-    file.write_all(text)?;
-    file.sync_data()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rule_id_is_a_folder_and_cannot_leave() {
-        let base = Path::new("/d");
-        assert_eq!(
-            path(base, "plant-a/hot", "history"),
-            Path::new("/d/dead_letters/plant-a/hot/history.ndjson")
-        );
-        assert_eq!(
-            path(base, "../../etc", "a/../b"),
-            Path::new("/d/dead_letters/__/__/etc/a_.._b.ndjson")
-        );
-        assert_eq!(
-            path(base, "/abs", ".."),
-            Path::new("/d/dead_letters/abs/__.ndjson")
-        );
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //! Never here: MQTT sessions and packets of weir's own listeners, and the evaluation of rules.
 
 pub mod bridge;
+pub mod circuit;
 pub mod codes;
 pub mod config;
 pub mod connector;
@@ -17,6 +18,7 @@ mod file;
 mod halving;
 mod http;
 mod mqtt;
+pub mod online;
 mod open;
 mod own_tables;
 pub mod plan;
@@ -40,17 +42,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use weir_rules::value::{Text, Value};
 
+pub use crate::circuit::CircuitState;
 pub use crate::config::SinkConfig;
 pub use crate::config::connector::ConnectorConfig;
 pub use crate::connector::{Connector, ConnectorState, LinkState};
 pub use crate::console::ConsoleOutput;
 pub use crate::counters::{Histogram, LastError, SinkCounters, SinkState};
 pub use crate::error::{ConfigError, RenderError, SinkError};
-pub use crate::open::{Drained, SinkHandle, SinkSpec, open, open_with};
+pub use crate::open::{Drained, RetryError, SinkHandle, SinkSpec, open, open_with};
 pub use crate::plan::{SinkPlan, WhenFull};
 pub use crate::queue::{Claim, Full, Owed, Permit};
 pub use crate::render::{Rendered, render};
-pub use crate::row_log::{MemoryRows, RowLog, Standing};
+pub use crate::row_log::{Exchanged, MemoryRows, RowLog, Standing};
 pub use crate::secret::Secret;
 
 /// One row that a sink owes to its far side.

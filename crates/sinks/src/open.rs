@@ -7,25 +7,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::Rng;
+use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use weir_rules::value::{Text, Value};
 
+use crate::circuit::CircuitState;
 use crate::config::BufferKind;
 use crate::connector::Connector;
 use crate::console::{ConsoleOutput, ConsoleSink};
 use crate::counters::{LastError, SinkCounters, SinkState};
-use crate::dead_letter::{DeadLetters, Letter};
+use crate::dead_letter::{DeadLetters, Letter, LetterLog, Limit};
 use crate::file::FileSink;
 use crate::http::HttpSink;
 use crate::mqtt::MqttSink;
 use crate::plan::{SinkPlan, Target, WhenFull};
 use crate::postgres::PostgresSink;
 use crate::queue::{Full, Owed, Permit, Queue};
-use crate::row_log::RowLog;
+use crate::row_log::{RowLog, exchange};
 use crate::sqlite::SqliteSink;
 use crate::worker::{Delivery, Shared, Status, Worker};
-use crate::{Sink, SinkError, codes, now_ms};
+use crate::{Record, Sink, SinkError, codes, now_ms, record};
 
 /// What [`open`] needs.
 #[derive(Clone, Debug)]
@@ -46,6 +48,8 @@ pub struct SinkSpec {
     pub console: ConsoleOutput,
     /// Where rows wait when the plan keeps them on disk; without it they wait in memory all the same.
     pub rows: Option<Arc<dyn RowLog>>,
+    /// Where dead letters stand; without it they are lines in files below `data_dir`.
+    pub letters: Option<LetterLog>,
 }
 
 /// One open sink; clones are the same sink.
@@ -65,6 +69,17 @@ impl Drop for Shed {
             task.abort();
         }
     }
+}
+
+/// Why dead letters cannot be tried again now.
+#[derive(Debug, Error)]
+pub enum RetryError {
+    /// The sink's queue is full, or has ended.
+    #[error("the sink's queue has no room for it now")]
+    NoRoom,
+    /// It cannot be recorded.
+    #[error("the store cannot be written: {0}")]
+    Store(#[from] std::io::Error),
 }
 
 /// How a drain ended.
@@ -98,6 +113,7 @@ pub fn open_with(spec: &SinkSpec, sink: Box<dyn Sink>) -> SinkHandle {
         batch: spec.plan.batch.clone(),
         retry: spec.plan.retry.clone(),
         connector: None,
+        has_circuit: matches!(spec.plan.target, Target::Http(_)),
     };
     start(spec, delivery)
 }
@@ -119,13 +135,14 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
         status: Mutex::new(Status {
             state: SinkState::Starting,
             last_error: None,
+            circuit: CircuitState::default(),
         }),
         replacement: Mutex::new(None),
         nudge: Notify::new(),
         dead_letters: DeadLetters::new(
+            (&spec.rule_id, &spec.sink_id),
             &spec.data_dir,
-            &spec.rule_id,
-            &spec.sink_id,
+            spec.letters.clone(),
             epoch,
             recovered_to,
         ),
@@ -178,6 +195,7 @@ fn delivery(spec: &SinkSpec) -> Result<Delivery, SinkError> {
         batch: spec.plan.batch.clone(),
         retry: spec.plan.retry.clone(),
         connector,
+        has_circuit: matches!(spec.plan.target, Target::Http(_)),
     })
 }
 
@@ -294,6 +312,66 @@ impl SinkHandle {
         self.shared.queue.claim(permit, rows)
     }
 
+    /// Puts dead letters of this sink at the end of its queue again, with the time and the message id that they have, all of
+    /// them or none; `letters` is the log in which they stand, from which they go in the same commit. What is to be put is
+    /// their [`row`](crate::dead_letter::DeadLetter::row).
+    ///
+    /// # Errors
+    /// When the queue has no room for them, has ended, or cannot be written: then they stay dead letters.
+    pub async fn retry(
+        &self,
+        letters: &Arc<dyn RowLog>,
+        rows: Vec<(u64, Bytes)>,
+    ) -> Result<(), RetryError> {
+        let queue = &self.shared.queue;
+        let bytes = rows.iter().map(|(_, row)| row.len()).sum();
+        let taken = rows.iter().map(|(seq, _)| (letters.id(), *seq)).collect();
+        let Some(log) = queue.log() else {
+            return self.retry_in_memory(letters, rows, taken).await;
+        };
+        let claim = queue.readmit(rows.len(), bytes).ok_or(RetryError::NoRoom)?;
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        match exchange(&**log, rows, taken).await {
+            Ok(()) => {
+                claim.kept();
+                Ok(())
+            }
+            Err(error) => {
+                claim.taken_back();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The same where rows wait in memory: they go from the store when they are there.
+    async fn retry_in_memory(
+        &self,
+        letters: &Arc<dyn RowLog>,
+        rows: Vec<(u64, Bytes)>,
+        taken: Vec<(u64, u64)>,
+    ) -> Result<(), RetryError> {
+        let records: Result<Vec<_>, _> = rows
+            .iter()
+            .map(|(seq, row)| record::decode(*seq, row))
+            .collect();
+        let records = records.map_err(|error| RetryError::Store(std::io::Error::other(error)))?;
+        let bytes = records.iter().map(Record::size_bytes).sum();
+        let mut permit = (self.shared.queue)
+            .readmit_in_memory(records.len(), bytes)
+            .ok_or(RetryError::NoRoom)?;
+        exchange(&**letters, Vec::new(), taken).await?;
+        for record in records {
+            self.shared.queue.push(
+                &mut permit,
+                record.message_id,
+                record.client_id,
+                record.row,
+                record.accepted_at_ms,
+            );
+        }
+        Ok(())
+    }
+
     /// Whether this is the very same sink.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
@@ -315,6 +393,19 @@ impl SinkHandle {
     /// Takes a retired sink into service again; false when it has ended already.
     pub fn revive(&self) -> bool {
         self.shared.queue.revive()
+    }
+
+    /// Ends a durable sink at once; what waits stays in its log.
+    pub async fn abandon(&self) {
+        self.shared.queue.close();
+        let worker = self.worker.lock().take();
+        if let Some(worker) = worker {
+            worker.abort();
+            // Its sink must be gone first.
+            let _ = worker.await;
+        }
+        self.shared.queue.stop();
+        self.shared.status.lock().state = SinkState::Stopped;
     }
 
     /// Resolves when nothing waits any more and nothing is under delivery.
@@ -343,6 +434,11 @@ impl SinkHandle {
     /// What the sink is doing.
     pub fn state(&self) -> SinkState {
         self.shared.status.lock().state.clone()
+    }
+
+    /// Whether its far side is left alone for a while; only that of an HTTP sink ever is.
+    pub fn circuit(&self) -> CircuitState {
+        self.shared.status.lock().circuit
     }
 
     /// The last failure, kept after recovery.
@@ -413,8 +509,13 @@ impl SinkHandle {
                 attempts: 0,
             })
             .collect();
-        match self.shared.dead_letters.append(&letters).await {
-            Ok(()) => {
+        let queue = &self.shared.queue;
+        let append = self
+            .shared
+            .dead_letters
+            .append(&letters, queue, Limit::Ignored);
+        match append.await {
+            Ok(_) => {
                 self.shared.queue.dead_lettered(&rows);
                 Drained {
                     dead_lettered: rows.len() as u64,

@@ -255,6 +255,11 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Where its rows wait, when it is not here.
+    pub(crate) fn log(&self) -> Option<&Arc<dyn RowLog>> {
+        self.log.as_ref()
+    }
+
     pub(crate) fn when_full(&self) -> WhenFull {
         self.state.lock().limits.when_full
     }
@@ -481,6 +486,19 @@ impl Queue {
             if state.take_inflight(*seq).is_some() {
                 state.counters.dead_lettered += 1;
                 *state.counters.dead_lettered_by.entry(code).or_default() += 1;
+            }
+        }
+        self.settle(state);
+        self.freed.notify_waiters();
+    }
+
+    /// Rows for which there was no room among the dead letters are gone, and so are older letters.
+    pub(crate) fn dropped_from_letters(&self, rows: &[u64], evicted: u64) {
+        let mut state = self.state.lock();
+        state.counters.letters_evicted += evicted;
+        for seq in rows {
+            if state.take_inflight(*seq).is_some() {
+                state.drop_row("dead_letters_full");
             }
         }
         self.settle(state);

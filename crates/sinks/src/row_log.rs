@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -29,11 +30,32 @@ pub trait RowLog: Send + Sync + fmt::Debug {
     /// a crash some of it may come again. A smaller number than before says nothing new.
     fn settle(&self, up_to: u64);
 
+    /// Puts rows behind the others, and takes rows away wherever they stand, in one commit: after a crash all of that has
+    /// happened or nothing. `taken` are rows of any queues of the same store, each by the [`id`](Self::id) of its log and its
+    /// number. `done` is told, from any thread: it must not wait.
+    fn exchange(&self, rows: Vec<Bytes>, taken: Vec<(u64, u64)>, done: Exchanged);
+
     /// What waits.
     fn standing(&self) -> Standing;
 
     /// `wake` is called, cheaply and with no lock held, whenever rows have come.
     fn on_arrival(&self, wake: Box<dyn Fn() + Send + Sync>);
+}
+
+/// Who is told what became of an [exchange](RowLog::exchange).
+pub type Exchanged = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// The same for who can wait.
+pub(crate) async fn exchange(
+    log: &dyn RowLog,
+    rows: Vec<Bytes>,
+    taken: Vec<(u64, u64)>,
+) -> io::Result<()> {
+    let (told, outcome) = tokio::sync::oneshot::channel();
+    log.exchange(rows, taken, Box::new(|outcome| drop(told.send(outcome))));
+    outcome
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the store has ended")))
 }
 
 /// What waits in a [`RowLog`].
@@ -53,7 +75,8 @@ pub struct Standing {
 pub struct MemoryRows {
     id: u64,
     epoch: u64,
-    state: Mutex<MemoryState>,
+    /// All logs of one store.
+    store: Arc<Mutex<BTreeMap<u64, MemoryState>>>,
 }
 
 #[derive(Default)]
@@ -61,27 +84,37 @@ struct MemoryState {
     rows: BTreeMap<u64, Bytes>,
     tail: u64,
     settled: u64,
-    wake: Option<std::sync::Arc<dyn Fn() + Send + Sync>>,
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl MemoryRows {
-    /// An empty log.
+    /// An empty log, in a store of its own.
     pub fn new(id: u64, epoch: u64) -> Self {
-        let state = Mutex::default();
-        Self { id, epoch, state }
+        let store = Arc::default();
+        Self { id, epoch, store }
+    }
+
+    /// Another one in the same store.
+    #[must_use]
+    pub fn beside(&self, id: u64, epoch: u64) -> Self {
+        let store = Arc::clone(&self.store);
+        Self { id, epoch, store }
+    }
+
+    fn state<T>(&self, look: impl FnOnce(&mut MemoryState) -> T) -> T {
+        look(self.store.lock().entry(self.id).or_default())
     }
 
     /// Keeps rows, as a commit does.
     pub fn commit(&self, rows: impl IntoIterator<Item = Bytes>) {
-        let wake = {
-            let mut state = self.state.lock();
+        let wake = self.state(|state| {
             for row in rows {
                 state.tail += 1;
                 let seq = state.tail;
                 state.rows.insert(seq, row);
             }
             state.wake.clone()
-        };
+        });
         if let Some(wake) = wake {
             wake();
         }
@@ -89,28 +122,36 @@ impl MemoryRows {
 
     /// Loses everything behind this number, as a backup that is put back does.
     pub fn go_back_to(&self, tail: u64) {
-        let mut state = self.state.lock();
-        state.rows.split_off(&(tail + 1));
-        state.tail = tail;
-        state.settled = state.settled.min(tail);
+        self.state(|state| {
+            state.rows.split_off(&(tail + 1));
+            state.tail = tail;
+            state.settled = state.settled.min(tail);
+        });
     }
 
     /// Takes back what was settled last, as a crash does.
     ///
     /// The rows themselves are gone: they are given again, by whoever has them.
     pub fn crash_before_settling(&self, rows: impl IntoIterator<Item = (u64, Bytes)>) {
-        let mut state = self.state.lock();
-        for (seq, row) in rows {
-            state.settled = state.settled.min(seq - 1);
-            state.rows.insert(seq, row);
-        }
+        self.state(|state| {
+            for (seq, row) in rows {
+                state.settled = state.settled.min(seq - 1);
+                state.rows.insert(seq, row);
+            }
+        });
+    }
+
+    /// Forgets everything, as when the queue is dropped.
+    pub fn clear(&self) {
+        self.store.lock().remove(&self.id);
     }
 
     /// The rows that wait, with their numbers.
     pub fn waiting(&self) -> Vec<(u64, Bytes)> {
-        let state = self.state.lock();
-        let rows = state.rows.iter();
-        rows.map(|(seq, row)| (*seq, row.clone())).collect()
+        self.state(|state| {
+            let rows = state.rows.iter();
+            rows.map(|(seq, row)| (*seq, row.clone())).collect()
+        })
     }
 }
 
@@ -135,37 +176,50 @@ impl RowLog for MemoryRows {
         most_rows: usize,
         most_bytes: usize,
     ) -> io::Result<Vec<(u64, Bytes)>> {
-        let state = self.state.lock();
-        let mut bytes = 0;
-        let within = state
-            .rows
-            .range(from..)
-            .take(most_rows)
-            .take_while(|(_, row)| {
-                let first = bytes == 0;
-                bytes += row.len();
-                first || bytes <= most_bytes
-            });
-        Ok(within.map(|(seq, row)| (*seq, row.clone())).collect())
+        self.state(|state| {
+            let mut bytes = 0;
+            let within = state
+                .rows
+                .range(from..)
+                .take(most_rows)
+                .take_while(|(_, row)| {
+                    let first = bytes == 0;
+                    bytes += row.len();
+                    first || bytes <= most_bytes
+                });
+            Ok(within.map(|(seq, row)| (*seq, row.clone())).collect())
+        })
     }
 
     fn settle(&self, up_to: u64) {
-        let mut state = self.state.lock();
-        state.settled = state.settled.max(up_to);
-        state.rows = state.rows.split_off(&(up_to + 1));
+        self.state(|state| {
+            state.settled = state.settled.max(up_to);
+            state.rows = state.rows.split_off(&(up_to + 1));
+        });
+    }
+
+    fn exchange(&self, rows: Vec<Bytes>, taken: Vec<(u64, u64)>, done: Exchanged) {
+        let mut store = self.store.lock();
+        for (id, seq) in taken {
+            if let Some(state) = store.get_mut(&id) {
+                state.rows.remove(&seq);
+            }
+        }
+        drop(store);
+        self.commit(rows);
+        done(Ok(()));
     }
 
     fn standing(&self) -> Standing {
-        let state = self.state.lock();
-        Standing {
+        self.state(|state| Standing {
             head: state.rows.keys().next().copied().unwrap_or(state.tail + 1),
             tail: state.tail,
             rows: state.rows.len() as u64,
             bytes: state.rows.values().map(|row| row.len() as u64).sum(),
-        }
+        })
     }
 
     fn on_arrival(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        self.state.lock().wake = Some(wake.into());
+        self.state(|state| state.wake = Some(wake.into()));
     }
 }

@@ -63,6 +63,7 @@ fn fill(committer: &Committer, queue: &Queue, rows: usize) {
         let batches = (0..100).map(|_| Batch {
             records: Vec::new(),
             rows: vec![(queue.id(), vec![7; 200]); 10],
+            ..Batch::default()
         });
         commit(committer, batches);
     }
@@ -91,6 +92,7 @@ fn records_and_rows(bencher: Bencher, waiting: usize) {
         let batches = (0..waiting).map(|_| Batch {
             records: vec![7; 200],
             rows: vec![(queue.id(), vec![7; 200])],
+            ..Batch::default()
         });
         commit(&committer, batches);
         queue.settle(u64::MAX);

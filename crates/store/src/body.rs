@@ -19,6 +19,7 @@ const ROWS: u8 = 1;
 const SETTLED: u8 = 2;
 const HEAD: u8 = 3;
 const DROPPED: u8 = 4;
+const TAKEN: u8 = 5;
 
 /// No row has a higher number.
 const MOST_SEQ: u64 = 1 << 60;
@@ -33,8 +34,17 @@ pub(crate) struct Head {
     pub(crate) next: u64,
     /// All rows up to this number are consumed.
     pub(crate) settled: u64,
-    /// Numbers that were never given to a row that anyone was told of, from and to.
+    /// Numbers of no rows, from and to: they were never given to one that anyone was told of, or those were taken.
     pub(crate) skips: Vec<(u64, u64)>,
+}
+
+impl Head {
+    /// Whether a row of this number waits.
+    pub(crate) fn has(&self, seq: u64) -> bool {
+        let at = self.skips.partition_point(|(_, to)| *to < seq);
+        let is_skipped = self.skips.get(at).is_some_and(|(from, _)| *from <= seq);
+        seq > self.settled && seq < self.next && !is_skipped
+    }
 }
 
 /// Rows of a queue that follow one another.
@@ -64,6 +74,8 @@ pub(crate) enum Part<'b> {
     Settled(QueueId, u64),
     Head(Head),
     Dropped(QueueId),
+    /// A row that is consumed though rows before it are not.
+    Taken(QueueId, u64),
     /// What follows stood behind a tear.
     Carried,
     End,
@@ -125,6 +137,12 @@ pub(crate) fn head(head: &Head, out: &mut Vec<u8>) {
 pub(crate) fn dropped(queue: QueueId, out: &mut Vec<u8>) {
     out.push(DROPPED);
     out.extend_from_slice(&queue.to_le_bytes());
+}
+
+pub(crate) fn taken(queue: QueueId, seq: u64, out: &mut Vec<u8>) {
+    out.push(TAKEN);
+    out.extend_from_slice(&queue.to_le_bytes());
+    out.extend_from_slice(&seq.to_le_bytes());
 }
 
 /// Bodies of frames that stood in `segment` behind byte `cut`, where it ends from now on.
@@ -229,6 +247,11 @@ fn section<'b>(rest: &mut &'b [u8], each: &mut dyn FnMut(Part<'b>)) -> Option<()
             }));
         }
         DROPPED => each(Part::Dropped(id)),
+        TAKEN => {
+            let seq = number(rest)?;
+            (seq > 0 && seq < MOST_SEQ).then_some(())?;
+            each(Part::Taken(id, seq));
+        }
         _ => return None,
     }
     Some(())
@@ -264,20 +287,22 @@ pub struct Batch {
     pub records: Vec<u8>,
     /// Rows for the ends of queues, in order.
     pub rows: Vec<(QueueId, Vec<u8>)>,
+    /// Rows that are consumed, by queue and number, though rows before them may wait. Those that are none are nothing.
+    pub taken: Vec<(QueueId, u64)>,
 }
 
 impl Batch {
     /// At most so many bytes are written for it.
     pub(crate) fn weight(&self) -> usize {
         let rows: usize = self.rows.iter().map(|(_, row)| row.len()).sum();
-        self.records.len() + rows + most_bytes_beside(self.rows.len())
+        self.records.len() + rows + most_bytes_beside(self.rows.len() + self.taken.len())
     }
 
     /// Records alone.
     pub fn records(records: Vec<u8>) -> Self {
         Self {
             records,
-            rows: Vec::new(),
+            ..Self::default()
         }
     }
 }

@@ -732,9 +732,16 @@ mod tests {
         let (told, kept) = channel();
         let rows = rows.into_iter().map(|row| (queue.id(), row)).collect();
         let records = Vec::new();
-        committer.commit(Batch { records, rows }, move |outcome| {
-            told.send(outcome).unwrap();
-        });
+        committer.commit(
+            Batch {
+                records,
+                rows,
+                ..Batch::default()
+            },
+            move |outcome| {
+                told.send(outcome).unwrap();
+            },
+        );
         kept.recv().unwrap().unwrap();
     }
 
@@ -833,9 +840,16 @@ mod tests {
         let (told, kept) = channel();
         let rows = vec![(7, vec![1])];
         let records = Vec::new();
-        committer.commit(Batch { records, rows }, move |outcome| {
-            told.send(outcome).unwrap();
-        });
+        committer.commit(
+            Batch {
+                records,
+                rows,
+                ..Batch::default()
+            },
+            move |outcome| {
+                told.send(outcome).unwrap();
+            },
+        );
         assert!(
             kept.recv().unwrap().is_err(),
             "there was never such a queue"

@@ -379,17 +379,20 @@ impl<D: Disk> Log<D> {
             }
         }
         let mut arrivals = Arrivals::default();
-        for batch in group {
+        for batch in &mut *group {
             last += 1;
             let rows = arrivals.number(&self.queues, batch);
             let place = self.stage(last, &mut |out| {
-                if rows.is_empty() {
+                if rows.is_empty() && batch.taken.is_empty() {
                     return body::records(&batch.records, out);
                 }
                 body::batch(&batch.records, out);
                 for run in &rows {
                     let each = run.rows.iter().map(Vec::as_slice);
                     body::rows(run.queue, run.first, each, out);
+                }
+                for (queue, seq) in &batch.taken {
+                    body::taken(*queue, *seq, out);
                 }
             });
             arrivals
@@ -409,6 +412,11 @@ impl<D: Disk> Log<D> {
         if let Err(error) = written.and_then(|()| if sync { self.sync() } else { Ok(()) }) {
             self.queues.put_back(unwritten);
             return Err(error);
+        }
+        for (queue, seq) in group.iter().flat_map(|batch| &batch.taken) {
+            if let Some(state) = self.queues.get(*queue) {
+                state.taken(*seq);
+            }
         }
         arrivals.publish();
         Ok(())
@@ -637,7 +645,7 @@ pub(crate) fn fold<D: Disk>(
                     return;
                 };
                 for (seq, row) in rows.each() {
-                    if seq > head.settled && seq < head.next && outcome.is_ok() {
+                    if head.has(seq) && outcome.is_ok() {
                         outcome = copy.put(rows.queue, seq, row);
                     }
                 }

@@ -127,7 +127,14 @@ impl Inner {
                 skip(&mut rest, &mut seq, settled);
                 continue;
             }
-            let until = self.spots.range(seq + 1..).next().map(|(seq, _)| *seq);
+            if let Some(end) = self.skipped(seq) {
+                let count = end + 1 - seq;
+                skip(&mut rest, &mut seq, count);
+                continue;
+            }
+            let spot = self.spots.range(seq + 1..).next().map(|(seq, _)| *seq);
+            let skips = self.skips.get(self.skips_before(seq));
+            let until = spot.into_iter().chain(skips.map(|(from, _)| *from)).min();
             let count = until.map_or(u64::MAX, |until| until - seq);
             let before = self.spots.range_mut(..=seq).next_back();
             if let Some((start, spot)) = before {
@@ -210,11 +217,63 @@ impl Inner {
         self.window.push_back(row);
     }
 
-    fn skip(&mut self, from: u64, to: u64) {
-        match self.skips.last_mut() {
-            Some(last) if last.1 + 1 == from => last.1 = to,
-            _ => self.skips.push((from, to)),
+    /// How many of the skips end before this number.
+    fn skips_before(&self, seq: u64) -> usize {
+        self.skips.partition_point(|(_, to)| *to < seq)
+    }
+
+    /// Where the skip ends that this number is in.
+    fn skipped(&self, seq: u64) -> Option<u64> {
+        let (from, to) = self.skips.get(self.skips_before(seq))?;
+        (*from <= seq).then_some(*to)
+    }
+
+    /// These numbers are those of no rows. Skips stay in order and apart.
+    fn skip(&mut self, mut from: u64, mut to: u64) {
+        let first = self.skips.partition_point(|(_, end)| end + 1 < from);
+        let mut behind = first;
+        while let Some((start, end)) = self.skips.get(behind)
+            && *start <= to + 1
+        {
+            (from, to) = (from.min(*start), to.max(*end));
+            behind += 1;
         }
+        self.skips.splice(first..behind, [(from, to)]);
+    }
+
+    /// Rows are consumed that may stand behind others which are not.
+    fn take(&mut self, from: u64, to: u64) {
+        let (from, to) = (from.max(self.settled + 1), to.min(self.next - 1));
+        if from > to {
+            return;
+        }
+        while let Some((first, spot)) = self.spots.range(..=to).next_back()
+            && first + spot.len() > from
+        {
+            let first = *first;
+            let Some(mut spot) = self.spots.remove(&first) else {
+                break;
+            };
+            let cut = |at: u64| usize::try_from(at.saturating_sub(first)).unwrap_or(usize::MAX);
+            let behind = spot.sizes.split_off(cut(to + 1).min(spot.sizes.len()));
+            let gone = spot.sizes.split_off(cut(from));
+            self.rows -= gone.len() as u64;
+            self.bytes -= total(&gone);
+            if !behind.is_empty() {
+                let place = spot.place;
+                self.spots.insert(
+                    to + 1,
+                    Spot {
+                        place,
+                        sizes: behind,
+                    },
+                );
+            }
+            if !spot.behind(first, self.settled).is_empty() {
+                self.spots.insert(first, spot);
+            }
+        }
+        self.skip(from, to);
     }
 
     /// Numbers that were given and that no file has.
@@ -247,6 +306,10 @@ impl Inner {
     fn give(&self, seq: &mut u64, room: &mut Room, out: &mut Read) -> Option<(u64, u64, Place)> {
         *seq = (*seq).max(self.settled + 1);
         loop {
+            if let Some(end) = self.skipped(*seq) {
+                *seq = end + 1;
+                continue;
+            }
             let in_window = seq
                 .checked_sub(self.window_first)
                 .and_then(|at| self.window.get(usize::try_from(at).ok()?));
@@ -342,6 +405,11 @@ impl State {
         for (seq, row) in (first..).zip(rows) {
             inner.keep(seq, row.into());
         }
+    }
+
+    /// A row is consumed from now on.
+    pub(crate) fn taken(&self, seq: u64) {
+        self.inner.lock().take(seq, seq);
     }
 
     pub(crate) fn wake(&self) {
@@ -583,15 +651,20 @@ impl Queues {
                 Some(state) => {
                     let mut inner = state.inner.lock();
                     inner.next = inner.next.max(head.next);
-                    for (from, to) in head.skips {
-                        if !inner.skips.contains(&(from, to)) {
-                            inner.skips.push((from, to));
-                        }
-                    }
                     inner.settle(head.settled);
+                    for (from, to) in head.skips {
+                        inner.take(from, to);
+                    }
                 }
             },
             Part::Dropped(id) => self.remove(id),
+            Part::Taken(id, seq) => {
+                if let Some(state) = self.get(id) {
+                    let mut inner = state.inner.lock();
+                    inner.next = inner.next.max(seq + 1);
+                    inner.take(seq, seq);
+                }
+            }
             Part::Records(_) | Part::Carried | Part::End => {}
         }
     }

@@ -275,6 +275,8 @@ struct Expectation {
     queues: [Expected; 3],
     /// The rows of each batch that may be there, with the numbers they would have.
     batches: HashMap<u64, Vec<(usize, u64, Vec<u8>)>>,
+    /// The rows that each batch takes away.
+    taken: HashMap<u64, Vec<(usize, u64)>>,
 }
 
 struct Opened {
@@ -337,6 +339,13 @@ impl Expectation {
             );
         }
         self.records.clone_from(found);
+        let taken: HashSet<(usize, u64)> = found
+            .iter()
+            .flat_map(|number| self.taken.get(number).into_iter().flatten().copied())
+            .collect();
+        for (place, seq) in &taken {
+            self.queues[*place].rows.remove(seq);
+        }
         let records: HashSet<u64> = found.iter().copied().collect();
         let mut heads = [1; 3];
         let mut seen = HashSet::new();
@@ -374,6 +383,12 @@ impl Expectation {
             }
             let last = expected.rows.last_key_value().map_or(0, |(seq, _)| *seq);
             assert!(standing.tail > last, "seed {seed}: numbers are given again");
+            for seq in rows.keys() {
+                assert!(
+                    !taken.contains(&(place, *seq)),
+                    "seed {seed}: row {seq} of {name} was taken"
+                );
+            }
             for row in rows.values() {
                 assert!(
                     seen.insert(row[..10].to_vec()),
@@ -392,7 +407,9 @@ impl Expectation {
         for number in found {
             for (place, seq, row) in self.batches.get(number).into_iter().flatten() {
                 assert!(
-                    *seq < heads[*place] || seen.contains(&row[..10]),
+                    *seq < heads[*place]
+                        || seen.contains(&row[..10])
+                        || taken.contains(&(*place, *seq)),
                     "seed {seed}: records of batch {number} without row {seq} of {place}"
                 );
             }
@@ -446,6 +463,18 @@ impl Expectation {
             let mut records = number.to_le_bytes().to_vec();
             records.resize(8 + rng.random_range(0..1500), number.to_le_bytes()[0]);
             let mut batch = Batch::records(records);
+            for place in 0..3 {
+                let waiting = &self.queues[place];
+                if let Some(queue) = &queues[place]
+                    && rng.random_ratio(1, 4)
+                    && !waiting.rows.is_empty()
+                {
+                    let at = rng.random_range(0..waiting.rows.len());
+                    let seq = *waiting.rows.keys().nth(at).unwrap();
+                    batch.taken.push((queue.id(), seq));
+                    self.taken.entry(number).or_default().push((place, seq));
+                }
+            }
             let rows = self.batches.entry(number).or_default();
             for at in 0..rng.random_range(0..5) {
                 let place = rng.random_range(0..3);
@@ -466,6 +495,9 @@ impl Expectation {
             self.records.push(number);
             for (place, seq, row) in &self.batches[&number] {
                 self.queues[*place].rows.insert(*seq, row.clone());
+            }
+            for (place, seq) in self.taken.get(&number).into_iter().flatten() {
+                self.queues[*place].rows.remove(seq);
             }
         }
         self.settles_are_safe();
@@ -792,8 +824,9 @@ fn from_text(text: &str) -> Unreliable {
     disk
 }
 
-/// A log with one of each kind: a snapshot, copied rows, a segment that was carried over, one that is torn.
-fn one_of_each_kind() -> Unreliable {
+/// A log with one of each kind: a snapshot, copied rows, a segment that was carried over, one that is torn; and with
+/// `taken` a row that was taken away between others.
+fn one_of_each_kind(taken: bool) -> Unreliable {
     let disk = Unreliable::default();
     let mut opened = open(&disk, 0);
     let made = |log: &mut Log<Unreliable>, name: &str| {
@@ -811,6 +844,7 @@ fn one_of_each_kind() -> Unreliable {
         Batch {
             records: number.to_le_bytes().to_vec(),
             rows: rows.collect(),
+            taken: Vec::new(),
         }
     };
     let log = &mut opened.log;
@@ -831,10 +865,11 @@ fn one_of_each_kind() -> Unreliable {
     drop(opened);
     // What stood behind the hole is carried into the next segment.
     let mut opened = open(&disk, 0);
-    opened
-        .log
-        .commit(&mut [batch(6, &["g"])], &[], true)
-        .unwrap();
+    let mut last = batch(6, &["g"]);
+    if taken {
+        last.taken.push((kept.id(), 4));
+    }
+    opened.log.commit(&mut [last], &[], true).unwrap();
     // The beginning of a frame.
     let text = as_text(&disk);
     let lines = text.lines().map(|line| {
@@ -846,31 +881,38 @@ fn one_of_each_kind() -> Unreliable {
 
 #[test]
 fn files_of_this_version_of_the_format_still_open() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/format_v2.hex");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, as_text(&one_of_each_kind())).unwrap();
+    for (name, taken) in [("format_v2.hex", false), ("format_v2_taken.hex", true)] {
+        let path = format!("{}/src/{name}", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, as_text(&one_of_each_kind(taken))).unwrap();
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.len() < 4096, "{} bytes", text.len());
+        for disk in [from_text(&text), one_of_each_kind(taken)] {
+            opens_as_it_was_written(&disk, taken);
+        }
     }
-    let text = std::fs::read_to_string(path).unwrap();
-    assert!(text.len() < 4096, "{} bytes", text.len());
-    for disk in [from_text(&text), one_of_each_kind()] {
-        let opened = open(&disk, 0);
-        assert_eq!(opened.records, [1, 2, 3, 5, 6]);
-        let recovered = &opened.recovered;
-        assert!(
-            recovered.damage.is_empty() && recovered.gaps.is_empty(),
-            "{recovered:?}"
-        );
-        assert_eq!(opened.recovered.torn_bytes, 4);
-        let queues = opened.log.queues().standings();
-        assert_eq!(
-            (queues.len(), &*queues[0].name, queues[0].head),
-            (1, "kept", 2)
-        );
-        let rows = queue(&opened.log, "kept")
-            .unwrap()
-            .read(0, 100, 1000)
-            .unwrap();
-        let rows: Vec<&[u8]> = rows.iter().map(|(_, row)| &row[..]).collect();
-        assert_eq!(rows, [b"b", b"c", b"d", b"f", b"g"]);
-    }
+}
+
+fn opens_as_it_was_written(disk: &Unreliable, taken: bool) {
+    let opened = open(disk, 0);
+    assert_eq!(opened.records, [1, 2, 3, 5, 6]);
+    let recovered = &opened.recovered;
+    assert!(
+        recovered.damage.is_empty() && recovered.gaps.is_empty(),
+        "{recovered:?}"
+    );
+    assert_eq!(opened.recovered.torn_bytes, 4);
+    let queues = opened.log.queues().standings();
+    assert_eq!(
+        (queues.len(), &*queues[0].name, queues[0].head),
+        (1, "kept", 2)
+    );
+    let rows = queue(&opened.log, "kept")
+        .unwrap()
+        .read(0, 100, 1000)
+        .unwrap();
+    let rows: Vec<u8> = rows.iter().flat_map(|(_, row)| row.to_vec()).collect();
+    let expected: &[u8] = if taken { b"bcfg" } else { b"bcdfg" };
+    assert_eq!(rows, expected);
 }

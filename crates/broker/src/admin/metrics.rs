@@ -9,6 +9,7 @@ use super::exposition::{Exposition, Type};
 use crate::hooks::{Hook, Panics};
 use crate::pipeline::counters::KINDS;
 use crate::pipeline::world::now_ms;
+use crate::reload::Pile;
 use crate::stats::{
     BrokerStats, CloseReason, Counter, DropReason, HandshakeFailure, ListenerStats,
 };
@@ -21,6 +22,7 @@ pub(super) fn render(admin: &Admin) -> String {
     broker(admin, &mut out);
     rules(admin, &mut out);
     sinks(admin, &mut out);
+    waiting(admin, &mut out);
     connectors(admin, &mut out);
     process(admin, &mut out);
     out.finish()
@@ -340,6 +342,12 @@ fn sinks(admin: &Admin, out: &mut Exposition) {
             |c| c.delivered,
         ),
         (
+            "weir_sink_dead_letters_evicted_total",
+            Type::Counter,
+            "Dead letters that made room for newer ones.",
+            |c| c.letters_evicted,
+        ),
+        (
             "weir_sink_retries_total",
             Type::Counter,
             "Batches tried again.",
@@ -402,6 +410,19 @@ fn sinks(admin: &Admin, out: &mut Exposition) {
                 );
             }
         }
+    }
+    let mut circuits = out.metric(
+        "weir_sink_circuit_state",
+        Type::Gauge,
+        "Whether a far side that failed again and again is left alone: 0 closed, 1 half open, 2 open.",
+    );
+    for (kind, sink) in admin.reloader.open_sinks() {
+        let labels = [
+            ("rule", sink.rule_id()),
+            ("sink", sink.sink_id()),
+            ("type", kind),
+        ];
+        circuits.sample(&labels, sink.circuit().number());
     }
     let mut batches = out.metric(
         "weir_sink_batches_total",
@@ -466,6 +487,65 @@ fn sinks(admin: &Admin, out: &mut Exposition) {
                 histogram.sum,
             );
         }
+    }
+}
+
+/// What stands in the store for somebody to look at.
+fn waiting(admin: &Admin, out: &mut Exposition) {
+    let now = now_ms();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "an age in milliseconds is far below 2^52"
+    )]
+    let age = |at: Option<i64>| at.map_or(0.0, |at| (now - at).max(0) as f64 / 1000.0);
+    let piles = admin.reloader.letter_piles();
+    for (name, help, read) in [
+        (
+            "weir_dead_letter_rows",
+            "Dead letters that nobody has retried or dropped.",
+            (|pile| pile.rows) as fn(&Pile) -> u64,
+        ),
+        ("weir_dead_letter_bytes", "Their bytes.", |pile| pile.bytes),
+    ] {
+        let mut metric = out.metric(name, Type::Gauge, help);
+        for pile in &piles {
+            metric.sample(&[("rule", &pile.rule), ("sink", &pile.sink)], read(pile));
+        }
+    }
+    let mut oldest = out.metric(
+        "weir_dead_letter_oldest_age_seconds",
+        Type::Gauge,
+        "How long ago the oldest dead letter was parked.",
+    );
+    for pile in &piles {
+        oldest.sample(
+            &[("rule", &pile.rule), ("sink", &pile.sink)],
+            age(pile.oldest_at_ms),
+        );
+    }
+    out.metric(
+        "weir_dead_letter_limit_bytes",
+        Type::Gauge,
+        "The most bytes of dead letters that each sink keeps.",
+    )
+    .value(admin.reloader.letter_bytes());
+    let left = admin.reloader.leftovers();
+    out.metric(
+        "weir_sink_leftover_queues",
+        Type::Gauge,
+        "Sinks that are in no rule any more and whose rows wait in the store.",
+    )
+    .value(left.len());
+    let mut rows = out.metric(
+        "weir_sink_leftover_rows",
+        Type::Gauge,
+        "Rows of sinks that are in no rule any more.",
+    );
+    for left in &left {
+        rows.sample(
+            &[("rule", &left.rule), ("sink", &left.sink)],
+            left.standing.rows,
+        );
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod exposition;
 mod metrics;
+mod rows;
 mod web_socket;
 
 use std::net::SocketAddr;
@@ -64,7 +65,18 @@ pub async fn serve(
         .route("/weir/v1/health/ready", get(ready))
         .route("/weir/v1/status", get(status))
         .route("/weir/v1/rules", get(rules))
-        .route("/weir/v1/sinks", get(sinks))
+        .route("/weir/v1/sinks", get(rows::sinks))
+        .route("/weir/v1/sinks/{rule}/{sink}", delete(rows::drop_sink))
+        .route(
+            "/weir/v1/dead-letters",
+            get(rows::letters).delete(rows::drop_some),
+        )
+        .route("/weir/v1/dead-letters/retry", post(rows::retry))
+        .route(
+            "/weir/v1/dead-letters/{id}",
+            get(rows::letter).delete(rows::drop_one),
+        )
+        .route("/weir/v1/dead-letters/{id}/retry", post(rows::retry_one))
         .route("/weir/v1/connectors", get(connectors))
         .route("/weir/v1/slow-subscribers", get(slow_subscribers))
         .route("/weir/v1/reload", post(reload))
@@ -148,12 +160,13 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
+    let rendered = tokio::task::spawn_blocking(move || metrics::render(&admin)).await;
     (
         [(
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )],
-        metrics::render(&admin),
+        rendered.unwrap_or_default(),
     )
         .into_response()
 }
@@ -191,10 +204,6 @@ async fn rules(State(admin): State<Admin>) -> Response {
         })
         .collect();
     Json(json!({ "items": items, "next": null })).into_response()
-}
-
-async fn sinks(State(admin): State<Admin>) -> Response {
-    Json(json!({ "items": admin.reloader.sinks_json(), "next": null })).into_response()
 }
 
 async fn connectors(State(admin): State<Admin>) -> Response {

@@ -1,5 +1,6 @@
 //! The command line: one file per command; results on stdout, all else on stderr (user-experience §4).
 
+mod api;
 mod bench;
 mod bridge;
 mod check;
@@ -7,6 +8,7 @@ mod client;
 mod clients;
 mod codes;
 mod demo;
+mod dlq;
 mod explain;
 mod fmt;
 mod help;
@@ -17,6 +19,7 @@ mod passwd;
 mod reload;
 mod run;
 mod schema;
+mod sinks;
 mod test;
 mod r#try;
 
@@ -131,7 +134,7 @@ enum Command {
     Demo(demo::Args),
     /// Write a starting point into a folder: weir.toml, connectors, a rule with tests, a function
     Init(init::Args),
-    /// Check configuration, connectors, functions and rules, offline
+    /// Check configuration, connectors, functions and rules, offline; --online asks the databases too
     Check(check::Args),
     /// Write the statements of rule files in the house layout
     Fmt(fmt::Args),
@@ -147,6 +150,10 @@ enum Command {
     Reload(reload::Args),
     /// What an operator does to the clients of a running broker
     Clients(clients::Args),
+    /// The sinks of a running broker, and rows that wait for sinks that are no more
+    Sinks(sinks::Args),
+    /// Rows that sinks have refused: list, show, retry, export, drop
+    Dlq(dlq::Args),
     /// Publish messages
     Pub(client::PubArgs),
     /// Subscribe and print messages
@@ -194,6 +201,8 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&common, &args),
         Command::Reload(args) => reload::run(&common, &args),
         Command::Clients(args) => clients::run(&common, &args),
+        Command::Sinks(args) => sinks::run(&common, &args),
+        Command::Dlq(args) => dlq::run(&common, &args),
         Command::Pub(args) => client::publish(&common, args),
         Command::Sub(args) => client::subscribe(&common, args),
         Command::Passwd(args) => passwd::run(&common, &args),
@@ -368,6 +377,11 @@ async fn deadline(common: &Common) {
         Some(timeout) => tokio::time::sleep(timeout).await,
         None => std::future::pending().await,
     }
+}
+
+/// `1 row`, `2 rows`.
+fn rows(number: u64) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), "row")
 }
 
 /// `1 file`, `2 files`.

@@ -37,6 +37,8 @@ pub struct Config {
     pub durability: Durable,
     /// What is kept of sessions and messages.
     pub store: Store,
+    /// What is kept of rows that their sinks refuse.
+    pub dead_letter: DeadLetter,
     /// The name that rules see as `node` and that bridges use in client ids.
     pub node: Option<String>,
     /// What is logged and how.
@@ -83,6 +85,24 @@ impl Default for Store {
     fn default() -> Self {
         Self {
             reserve: ByteSize::mib(16),
+        }
+    }
+}
+
+/// `[dead_letter]`
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLetter {
+    /// The most bytes of dead letters that each sink keeps. When they are reached its `when_full` says what happens: `block`
+    /// stops the sink, and it waits; `drop_newest` drops the rows that are refused; `drop_oldest` drops the oldest letters.
+    pub max_bytes: ByteSize,
+}
+
+impl Default for DeadLetter {
+    fn default() -> Self {
+        Self {
+            max_bytes: ByteSize::mib(256),
         }
     }
 }

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use weir_sinks::config::BufferKind;
+use weir_sinks::dead_letter::LetterLog;
 use weir_sinks::{Connector, ConsoleOutput, LinkState, RowLog, SinkHandle, SinkSpec};
 
+use super::queues::{letters_name, queue_name};
 use super::report::FileOutcome;
-use super::{Reloader, State};
+use super::{Leftover, Reloader, State};
+use crate::pipeline::world::now_ms;
 use crate::pipeline::{LiveRule, LiveSink, Target};
 use crate::problem::Problem;
 use crate::project::check::{Checked, CheckedRule, CheckedSink, Verdict};
@@ -24,7 +27,7 @@ const IN_FLIGHT: Duration = Duration::from_secs(1);
 pub(super) struct OpenSink {
     fingerprint: u64,
     kind: &'static str,
-    handle: SinkHandle,
+    pub(super) handle: SinkHandle,
 }
 
 impl Reloader {
@@ -222,6 +225,7 @@ impl Reloader {
             store_id: self.store_id.clone(),
             console: ConsoleOutput::stdout(),
             rows: rows.clone(),
+            letters: self.letters_of(&rule.id, &sink.id),
         };
         let handle = match open_now(state, &key, rows.is_some()) {
             Some(open) if open.fingerprint == sink.fingerprint => open.handle.clone(),
@@ -247,28 +251,13 @@ impl Reloader {
         self.storage.as_ref()?.rows(&queue_name(rule, sink))
     }
 
-    /// Names the rows of sinks that are in no file: of a rule that was removed or renamed while weir did not run. They stay
-    /// in the store, and go on when the rule is back.
-    pub fn tell_what_waits_for_nobody(&self) {
-        let Some(storage) = &self.storage else { return };
-        let state = self.state.lock();
-        let open = |name: &str| {
-            let mut sinks = state.sinks.keys();
-            sinks.any(|(rule, sink)| queue_name(rule, sink) == name)
-        };
-        for (name, standing) in storage.queues() {
-            if standing.rows == 0 || open(&name) {
-                continue;
-            }
-            let (rule, sink) = name.split_once('\n').unwrap_or((&name, ""));
-            tracing::warn!(
-                rule,
-                sink,
-                rows = standing.rows,
-                bytes = standing.bytes,
-                "rows wait in the store for a sink that is in no rule file; they go out when it is back"
-            );
-        }
+    /// Where its dead letters stand.
+    fn letters_of(&self, rule: &str, sink: &str) -> Option<LetterLog> {
+        let storage = Arc::clone(self.storage.as_ref()?);
+        let name = letters_name(rule, sink);
+        Some(LetterLog::new(self.letter_bytes, move || {
+            storage.rows(&name)
+        }))
     }
 
     /// Every open sink with its type; those that drain are still open.
@@ -331,24 +320,61 @@ impl Reloader {
             .collect()
     }
 
-    /// Every open sink for the HTTP side.
+    /// The sink that a rule has now.
+    pub fn live_sink(&self, rule: &str, sink: &str) -> Option<SinkHandle> {
+        let state = self.state.lock();
+        let open = state.sinks.get(&(rule.to_owned(), sink.to_owned()))?;
+        Some(open.handle.clone())
+    }
+
+    /// Every sink for the HTTP side: those that are open, and those of which only rows are left. May wait for a file.
     pub fn sinks_json(&self) -> Vec<serde_json::Value> {
-        self.open_sinks()
-            .iter()
-            .map(|(kind, sink)| {
-                let counters = sink.counters();
-                json!({
-                    "rule": sink.rule_id(), "sink": sink.sink_id(), "type": kind, "state": sink.state().name(),
-                    "rows_in": counters.rows_in, "delivered": counters.delivered, "dropped": counters.dropped,
-                    "dead_lettered": counters.dead_lettered, "retries": counters.retries,
-                    "buffer_rows": counters.buffered_rows, "buffer_bytes": counters.buffered_bytes,
-                    "inflight": counters.inflight_rows, "oldest_accepted_at_ms": counters.oldest_accepted_at_ms,
-                    "last_error": sink.last_error().map(|last| json!({
-                        "code": last.error.code(), "detail": last.error.to_string(), "at_ms": last.at_ms,
-                    })),
-                })
-            })
-            .collect()
+        let now = now_ms();
+        let age_s = |at: Option<i64>| at.map(|at| (now - at).max(0) / 1000);
+        let mut leftovers = self.leftovers();
+        let letters: HashMap<_, _> = self
+            .letter_piles()
+            .into_iter()
+            .map(|pile| ((pile.rule.clone(), pile.sink.clone()), pile))
+            .collect();
+        let mut sinks = Vec::new();
+        for (kind, sink) in &self.open_sinks() {
+            let counters = sink.counters();
+            let key = (sink.rule_id().to_owned(), sink.sink_id().to_owned());
+            let is_left = |left: &Leftover| (&*left.rule, &*left.sink) == (&*key.0, &*key.1);
+            let leftover = self.live_sink(&key.0, &key.1).is_none();
+            // It still delivers.
+            leftovers.retain(|left| !(leftover && is_left(left)));
+            let pile = letters.get(&key);
+            sinks.push(json!({
+                "rule": key.0, "sink": key.1, "type": kind, "state": sink.state().name(),
+                "leftover": leftover, "circuit": sink.circuit().name(),
+                "rows_in": counters.rows_in, "delivered": counters.delivered, "dropped": counters.dropped,
+                "dead_lettered": counters.dead_lettered, "retries": counters.retries,
+                "buffer_rows": counters.buffered_rows, "buffer_bytes": counters.buffered_bytes,
+                "buffer_limit_bytes": counters.buffer_limit_bytes,
+                "inflight": counters.inflight_rows, "oldest_accepted_at_ms": counters.oldest_accepted_at_ms,
+                "oldest_age_s": age_s(counters.oldest_accepted_at_ms),
+                "dead_letters": pile.map_or(0, |pile| pile.rows),
+                "dead_letter_bytes": pile.map_or(0, |pile| pile.bytes),
+                "last_error": sink.last_error().map(|last| json!({
+                    "code": last.error.code(), "detail": last.error.to_string(), "at_ms": last.at_ms,
+                })),
+            }));
+        }
+        for left in leftovers {
+            let pile = letters.get(&(left.rule.clone(), left.sink.clone()));
+            sinks.push(json!({
+                "rule": left.rule, "sink": left.sink, "type": null, "state": "leftover", "leftover": true,
+                "buffer_rows": left.standing.rows, "buffer_bytes": left.standing.bytes, "inflight": 0,
+                "oldest_accepted_at_ms": left.oldest_accepted_at_ms,
+                "oldest_age_s": age_s(left.oldest_accepted_at_ms),
+                "dead_letters": pile.map_or(0, |pile| pile.rows),
+                "dead_letter_bytes": pile.map_or(0, |pile| pile.bytes),
+                "last_error": null,
+            }));
+        }
+        sinks
     }
 
     /// Ends every sink; returns how many rows went to the dead letters or were lost because time ran out.
@@ -389,11 +415,6 @@ impl Reloader {
         self.state.lock().connectors.clear();
         left
     }
-}
-
-/// What a storage calls the rows of a sink: neither id has a line break in it.
-fn queue_name(rule: &str, sink: &str) -> String {
-    format!("{rule}\n{sink}")
 }
 
 /// The open sink of this name that keeps its rows where they are to be kept: one that is live, or one that drains and

@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use weir_sinks::{RowLog, Standing};
+use weir_sinks::{Exchanged, RowLog, Standing};
 use weir_store::{Batch, Committer, Folder, Log, OpenError, Options, Trouble};
 
 pub use weir_store::{Damage, Recovered};
@@ -21,7 +21,7 @@ const RECORDS_A_BATCH: usize = 64;
 
 /// Keeps everything in files; one thread writes for all connections, and syncs once for all that wait.
 pub struct Disk {
-    committer: Committer,
+    committer: Arc<Committer>,
     durability: Durability,
     /// What was in the files, until it is loaded.
     state: Mutex<Option<State>>,
@@ -215,7 +215,7 @@ impl Disk {
         let told = Arc::clone(&condition);
         committer.on_trouble(move |trouble| told.trouble(trouble));
         let disk = Self {
-            committer,
+            committer: Arc::new(committer),
             durability,
             state: Mutex::new(Some(state)),
             condition,
@@ -242,17 +242,21 @@ impl Storage for Disk {
         });
         let rows = rows.collect();
         let condition = Arc::clone(&self.condition);
-        self.committer
-            .commit(Batch { records, rows }, move |outcome| match outcome {
-                Ok(()) => {
-                    condition.kept();
-                    done.kept();
-                }
-                Err(error) => {
-                    condition.refused(&error);
-                    done.failed();
-                }
-            });
+        let batch = Batch {
+            records,
+            rows,
+            taken: Vec::new(),
+        };
+        self.committer.commit(batch, move |outcome| match outcome {
+            Ok(()) => {
+                condition.kept();
+                done.kept();
+            }
+            Err(error) => {
+                condition.refused(&error);
+                done.failed();
+            }
+        });
     }
 
     fn has_room(&self) -> bool {
@@ -268,7 +272,11 @@ impl Storage for Disk {
 
     fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
         match self.committer.queue(name) {
-            Ok(queue) => Some(Arc::new(Rows(queue))),
+            Ok(queue) => Some(Arc::new(Rows {
+                queue,
+                committer: Arc::downgrade(&self.committer),
+                condition: Arc::clone(&self.condition),
+            })),
             Err(error) => {
                 tracing::error!(%error, "the store can keep no rows for a sink: they wait in memory");
                 None
@@ -283,14 +291,28 @@ impl Storage for Disk {
             .collect()
     }
 
+    fn drop_rows(&self, name: &str) -> Result<bool, StorageError> {
+        self.committer.drop_queue(name).map_err(StorageError::new)
+    }
+
     fn flush(&self) {
         self.committer.end();
     }
 }
 
 /// The rows of one sink.
-#[derive(Debug)]
-struct Rows(weir_store::Queue);
+struct Rows {
+    queue: weir_store::Queue,
+    /// A handle must not keep the files open.
+    committer: Weak<Committer>,
+    condition: Arc<Condition>,
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.queue.fmt(f)
+    }
+}
 
 /// There, the tail is the number of the row that comes next.
 fn standing(queue: &weir_store::Standing) -> Standing {
@@ -304,11 +326,11 @@ fn standing(queue: &weir_store::Standing) -> Standing {
 
 impl RowLog for Rows {
     fn id(&self) -> u64 {
-        self.0.id()
+        self.queue.id()
     }
 
     fn epoch(&self) -> u64 {
-        self.0.epoch()
+        self.queue.epoch()
     }
 
     fn read(
@@ -317,19 +339,39 @@ impl RowLog for Rows {
         most_rows: usize,
         most_bytes: usize,
     ) -> io::Result<Vec<(u64, Bytes)>> {
-        self.0.read(from, most_rows, most_bytes)
+        self.queue.read(from, most_rows, most_bytes)
     }
 
     fn settle(&self, up_to: u64) {
-        self.0.settle(up_to);
+        self.queue.settle(up_to);
+    }
+
+    fn exchange(&self, rows: Vec<Bytes>, taken: Vec<(u64, u64)>, done: Exchanged) {
+        let Some(committer) = self.committer.upgrade() else {
+            return done(Err(io::Error::other("the store has ended")));
+        };
+        let id = self.queue.id();
+        let batch = Batch {
+            records: Vec::new(),
+            rows: rows.into_iter().map(|row| (id, row.into())).collect(),
+            taken,
+        };
+        let condition = Arc::clone(&self.condition);
+        committer.commit(batch, move |outcome| {
+            match &outcome {
+                Ok(()) => condition.kept(),
+                Err(error) => condition.refused(error),
+            }
+            done(outcome);
+        });
     }
 
     fn standing(&self) -> Standing {
-        standing(&self.0.standing())
+        standing(&self.queue.standing())
     }
 
     fn on_arrival(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        self.0.on_arrival(wake);
+        self.queue.on_arrival(wake);
     }
 }
 

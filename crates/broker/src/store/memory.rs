@@ -25,10 +25,25 @@ pub struct Memory {
 }
 
 /// The queues of durable sinks, by name and by number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Rows {
+    /// One of the store that all of them are in; it has no rows itself.
+    store: MemoryRows,
+    /// The number of the last one.
+    last: u64,
     names: BTreeMap<String, u64>,
     queues: BTreeMap<u64, Arc<MemoryRows>>,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            store: MemoryRows::new(0, 0),
+            last: 0,
+            names: BTreeMap::new(),
+            queues: BTreeMap::new(),
+        }
+    }
 }
 
 impl Memory {
@@ -71,12 +86,16 @@ impl Storage for Memory {
 
     fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
         let mut rows = self.rows.lock();
-        let next = rows.queues.len() as u64 + 1;
-        let id = *rows.names.entry(name.to_owned()).or_insert(next);
-        let epoch = rand::random::<u64>() >> 1;
-        let log = rows.queues.entry(id);
-        let log = log.or_insert_with(|| Arc::new(MemoryRows::new(id, epoch.max(1))));
-        Some(Arc::<MemoryRows>::clone(log))
+        let known = rows.names.get(name).and_then(|id| rows.queues.get(id));
+        if let Some(known) = known {
+            return Some(Arc::<MemoryRows>::clone(known));
+        }
+        rows.last += 1;
+        let (id, epoch) = (rows.last, rand::random::<u64>() >> 1);
+        let log = Arc::new(rows.store.beside(id, epoch.max(1)));
+        rows.names.insert(name.to_owned(), id);
+        rows.queues.insert(id, Arc::clone(&log));
+        Some(log)
     }
 
     fn queues(&self) -> Vec<(String, Standing)> {
@@ -85,6 +104,17 @@ impl Storage for Memory {
         names
             .filter_map(|(name, id)| Some((name.clone(), rows.queues.get(id)?.standing())))
             .collect()
+    }
+
+    fn drop_rows(&self, name: &str) -> Result<bool, StorageError> {
+        let mut rows = self.rows.lock();
+        let Some(id) = rows.names.remove(name) else {
+            return Ok(false);
+        };
+        if let Some(log) = rows.queues.remove(&id) {
+            log.clear();
+        }
+        Ok(true)
     }
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {

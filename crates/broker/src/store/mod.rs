@@ -107,6 +107,15 @@ pub trait Storage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Ends a queue with all that waits in it; false when there is none of this name. It may wait.
+    ///
+    /// # Errors
+    /// When that cannot be kept: then the queue stays.
+    fn drop_rows(&self, name: &str) -> Result<bool, StorageError> {
+        let _ = name;
+        Ok(false)
+    }
+
     /// Called when a broker stops, after the last batch: what is still on its way may be brought to its place.
     fn flush(&self) {}
 }
@@ -134,6 +143,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn queues(&self) -> Vec<(String, Standing)> {
         (**self).queues()
+    }
+
+    fn drop_rows(&self, name: &str) -> Result<bool, StorageError> {
+        (**self).drop_rows(name)
     }
 
     fn flush(&self) {

@@ -61,6 +61,17 @@ impl Claim {
         }
     }
 
+    /// It was never to be: the rows did not come in, and stay where they were.
+    pub(crate) fn taken_back(mut self) {
+        let (rows, bytes) = self.take();
+        let mut state = self.queue.state.lock();
+        state.committed(rows, bytes);
+        state.withdraw(rows, bytes);
+        state.counters.rows_in = state.counters.rows_in.saturating_sub(rows as u64);
+        drop(state);
+        self.queue.freed.notify_waiters();
+    }
+
     fn take(&mut self) -> (usize, usize) {
         (
             std::mem::take(&mut self.rows),
@@ -223,6 +234,37 @@ impl Queue {
                 bytes,
             },
         })
+    }
+
+    /// Room for rows that are put in once more; they are to be committed. `None` when there is none: of such rows none is
+    /// dropped, whatever the policy.
+    pub(crate) fn readmit(self: &Arc<Self>, rows: usize, bytes: usize) -> Option<Claim> {
+        let mut state = self.state.lock();
+        if state.closed || !state.fits(rows, bytes) {
+            return None;
+        }
+        state.counters.rows_in += rows as u64;
+        state.stored.rows += rows;
+        state.stored.committing += rows;
+        state.stored.committing_bytes += bytes;
+        state.bytes += bytes;
+        state.waiting_bytes += bytes;
+        drop(state);
+        let queue = Arc::clone(self);
+        Some(Claim { queue, rows, bytes })
+    }
+
+    /// The same for a queue in memory.
+    pub(crate) fn readmit_in_memory(self: &Arc<Self>, rows: usize, bytes: usize) -> Option<Permit> {
+        let mut state = self.state.lock();
+        if state.closed || !state.fits(rows, bytes) {
+            return None;
+        }
+        state.reserved_rows += rows;
+        state.reserved_bytes += bytes;
+        drop(state);
+        let queue = Arc::clone(self);
+        Some(Permit { queue, rows, bytes })
     }
 
     /// Whether nothing waits, is under way or under delivery.

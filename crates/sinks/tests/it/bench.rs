@@ -38,6 +38,7 @@ pub(crate) fn spec(
         store_id: "store-1".into(),
         console: ConsoleOutput::new(std::io::sink()),
         rows: None,
+        letters: None,
     }
 }
 
@@ -114,7 +115,7 @@ pub(crate) async fn wait(
 }
 
 pub(crate) fn dead_letters(folder: &Path) -> Vec<serde_json::Value> {
-    let path = weir_sinks::dead_letter::path(folder, "plant-a/hot", "history");
+    let path = weir_sinks::dead_letter::file::path(folder, "plant-a/hot", "history");
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
