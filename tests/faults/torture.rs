@@ -14,13 +14,18 @@ use weir_test_support::{Site, wait_until};
 use crate::WEIR;
 
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "a long run's seed and table are what its reader wants")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a long run's seed and table are what its reader wants"
+)]
 async fn all_promises_hold_while_everything_is_broken() {
     let soak = std::env::var_os("WEIR_SOAK").is_some();
     let args: &[&str] = if soak {
         &["torture", "--json", "--for", "30m", "--kills", "220"]
     } else {
-        &["torture", "--json", "--for", "20s", "--kills", "5", "--seed", "4"]
+        &[
+            "torture", "--json", "--for", "20s", "--kills", "5", "--seed", "4",
+        ]
     };
     let finished = Site::new().weir(WEIR, args).await;
     let said = format!("{}\n{}", finished.stderr, finished.stdout);
