@@ -14,10 +14,6 @@ use weir_test_support::{Site, wait_until};
 use crate::WEIR;
 
 #[tokio::test]
-#[expect(
-    clippy::print_stderr,
-    reason = "a long run's seed and table are what its reader wants"
-)]
 async fn all_promises_hold_while_everything_is_broken() {
     let soak = std::env::var_os("WEIR_SOAK").is_some();
     let args: &[&str] = if soak {

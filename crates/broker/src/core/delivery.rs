@@ -126,7 +126,7 @@ impl Session {
 
     /// A QoS 2 message leaves when it is kept that it is owed, and under which identifier, not before: after a crash its
     /// sender would send it anew, under another identifier towards the client, and the client would take it twice; and it
-    /// would take the next message under the first identifier for a repetition, and lose it. `[MQTT-4.3.3-2]`
+    /// would take the next message under the first identifier for a repetition, and lose it.
     fn hold(&mut self, qos: QoS, effects: &mut Effects) {
         if qos != QoS::ExactlyOnce || !self.is_durable() {
             return;

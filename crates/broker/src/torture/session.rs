@@ -30,7 +30,7 @@ pub(crate) struct Outbound {
 struct Flight {
     id: PacketId,
     number: u32,
-    /// PUBREC has come: from now on only PUBREL is sent. `[MQTT-4.3.3-4]`
+    /// PUBREC has come: from now on only PUBREL is sent. `[MQTT-4.3.3-6]`
     received: bool,
 }
 
