@@ -1,10 +1,12 @@
 //! A broker that starts with the storage of another goes on where that one has stopped.
 
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use weir::store::Memory;
+use weir::store::{Done, Durability, Memory, Persist, Storage, StorageError};
 use weir::{Broker, BrokerSettings, Message};
-use weir_mqtt::{Packet, PubRel, QoS};
+use weir_mqtt::{Packet, PubComp, PubRec, PubRel, QoS};
 
 use crate::client::{TestBroker, V3_1_1, V5, id, persistent, publish};
 use crate::{PATIENCE, listening, started};
@@ -61,9 +63,7 @@ async fn what_was_in_flight_is_sent_again_with_its_identifier() {
     let one = client.receive_publish().await;
     let two = client.receive_publish().await;
     let released = one.packet_id.unwrap();
-    client
-        .send(Packet::PubRec(weir_mqtt::PubRec::success(released)))
-        .await;
+    client.send(Packet::PubRec(PubRec::success(released))).await;
     assert_eq!(
         client.receive().await,
         Packet::PubRel(PubRel::success(released))
@@ -158,4 +158,123 @@ async fn a_session_expires_in_time_though_the_broker_was_away() {
     tokio::time::timeout(PATIENCE, expired).await.unwrap();
     let broker = restarted(broker).await;
     assert_eq!(broker.broker.stats().sessions.get(), 0);
+}
+
+/// A storage that keeps nothing while it waits: a disk that is slow.
+#[derive(Clone, Default)]
+struct Slow {
+    kept: Memory,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    waits: bool,
+    batches: Vec<(Vec<Persist>, Done)>,
+}
+
+impl Slow {
+    fn wait(&self) {
+        self.waiting.lock().unwrap().waits = true;
+    }
+
+    /// How many batches wait.
+    fn waiting(&self) -> usize {
+        self.waiting.lock().unwrap().batches.len()
+    }
+
+    fn go_on(&self) {
+        let mut waiting = self.waiting.lock().unwrap();
+        waiting.waits = false;
+        for (batch, done) in std::mem::take(&mut waiting.batches) {
+            self.kept.commit(batch, done);
+        }
+    }
+}
+
+impl Storage for Slow {
+    fn durability(&self) -> Durability {
+        Durability::Fsync
+    }
+
+    fn commit(&self, batch: Vec<Persist>, done: Done) {
+        let mut waiting = self.waiting.lock().unwrap();
+        if waiting.waits {
+            waiting.batches.push((batch, done));
+        } else {
+            self.kept.commit(batch, done);
+        }
+    }
+
+    fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
+        self.kept.load(each)
+    }
+}
+
+async fn until_batches_wait(storage: &Slow, count: usize) {
+    let there = async {
+        while storage.waiting() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, there).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_qos_2_message_leaves_when_it_is_kept_that_it_is_owed_and_not_before() {
+    let storage = Slow::default();
+    let broker = started(Broker::builder().storage(storage.clone())).await;
+    for version in [V5, V3_1_1] {
+        let (mut subscriber, _) = broker.connect_with(persistent(version, "s")).await;
+        subscriber.subscribe("t", 2).await;
+        let (mut publisher, _) = broker.connect_with(persistent(version, "p")).await;
+        storage.wait();
+        publisher
+            .send(Packet::Publish(publish("t", "x", 2, 7)))
+            .await;
+        until_batches_wait(&storage, 1).await;
+        // A crash now would leave the subscriber with an identifier that nobody knows.
+        subscriber.expect_nothing().await;
+        storage.go_on();
+        publisher.receive_pubrec(id(7)).await;
+        let received = subscriber.receive_publish().await;
+        assert_eq!((&*received.payload, received.dup), (b"x".as_slice(), false));
+        subscriber.acknowledge(&received).await;
+        publisher.send(Packet::PubRel(PubRel::success(id(7)))).await;
+        assert!(matches!(publisher.receive().await, Packet::PubComp(_)));
+        subscriber.disconnect().await;
+        publisher.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn a_queued_qos_2_message_leaves_when_its_identifier_is_kept() {
+    let storage = Slow::default();
+    let broker = started(Broker::builder().storage(storage.clone())).await;
+    let mut connect = persistent(V5, "s");
+    connect.properties.receive_maximum = NonZeroU16::new(1);
+    let (mut subscriber, _) = broker.connect_with(connect).await;
+    subscriber.subscribe("t", 2).await;
+    for text in ["one", "two"] {
+        let message = Message::text("t", text).unwrap();
+        let published = broker.broker.publish(message.with_qos(QoS::ExactlyOnce));
+        published.kept().await.unwrap();
+    }
+    let one = subscriber.receive_publish().await;
+    let first = one.packet_id.unwrap();
+    subscriber
+        .send(Packet::PubRec(PubRec::success(first)))
+        .await;
+    assert_eq!(
+        subscriber.receive().await,
+        Packet::PubRel(PubRel::success(first))
+    );
+    storage.wait();
+    let done = Packet::PubComp(PubComp::success(first));
+    subscriber.send(done).await;
+    until_batches_wait(&storage, 1).await;
+    subscriber.expect_nothing().await;
+    storage.go_on();
+    let two = subscriber.receive_publish().await;
+    assert_eq!(&*two.payload, b"two");
 }

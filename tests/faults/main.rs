@@ -7,6 +7,7 @@ mod far_sides;
 mod full_disk;
 mod killed;
 mod rows;
+mod torture;
 
 /// The binary under test.
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");

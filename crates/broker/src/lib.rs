@@ -63,6 +63,7 @@ mod simulation;
 pub mod stats;
 pub mod store;
 mod threads;
+mod torture;
 
 /// The words of MQTT: packets, topics, reason codes.
 pub use weir_mqtt as mqtt;

@@ -60,6 +60,10 @@ impl HttpSink {
 
 #[async_trait]
 impl Sink for HttpSink {
+    fn shares_requests(&self) -> bool {
+        self.plan.format != BatchFormat::Single
+    }
+
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let now = now_ms();
         let rendered: Vec<_> = batch

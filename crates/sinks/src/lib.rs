@@ -12,6 +12,7 @@ pub mod config;
 pub mod connector;
 mod console;
 pub mod counters;
+mod cuts;
 pub mod dead_letter;
 mod error;
 mod file;
@@ -157,6 +158,11 @@ pub enum Outcome {
 pub trait Sink: Send {
     /// Its turn has come: what it replaces is gone. A sink that keeps a connection makes it now and not earlier.
     fn start(&mut self) {}
+
+    /// Whether rows share requests that the far side tells apart by the rows in them.
+    fn shares_requests(&self) -> bool {
+        false
+    }
 
     /// Delivers a batch: exactly one outcome per record, in the same order.
     ///

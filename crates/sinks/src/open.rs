@@ -17,6 +17,7 @@ use crate::config::BufferKind;
 use crate::connector::Connector;
 use crate::console::{ConsoleOutput, ConsoleSink};
 use crate::counters::{LastError, SinkCounters, SinkState};
+use crate::cuts::Cuts;
 use crate::dead_letter::{DeadLetters, Letter, LetterLog, Limit};
 use crate::file::FileSink;
 use crate::http::HttpSink;
@@ -124,6 +125,11 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
     let epoch = log.as_ref().map_or_else(fresh_epoch, |log| log.epoch());
     let queue = Queue::new(spec.plan.buffer.clone(), log);
     let recovered_to = queue.recovered_to();
+    let cuts = queue.is_durable().then(|| {
+        let (cuts, known) = Cuts::open(&spec.data_dir, &spec.rule_id, &spec.sink_id, epoch);
+        queue.cut_again(known);
+        cuts
+    });
     let shed = queue
         .is_durable()
         .then(|| tokio::spawn(Arc::clone(&queue).shed()));
@@ -147,7 +153,7 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
             recovered_to,
         ),
     });
-    let worker = tokio::spawn(Worker::new(Arc::clone(&shared), delivery).run());
+    let worker = tokio::spawn(Worker::new(Arc::clone(&shared), delivery, cuts).run());
     SinkHandle {
         shared,
         worker: Arc::new(Mutex::new(Some(worker))),

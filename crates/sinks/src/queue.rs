@@ -6,6 +6,7 @@
 
 mod durable;
 
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +100,8 @@ struct Stored {
     next: u64,
     /// Rows that a crash left over, taken or not, have numbers up to this.
     recovered_to: u64,
+    /// An earlier life ended batches with rows of these numbers, and this one does so again.
+    cuts: BTreeSet<u64>,
 }
 
 /// Room in a queue, held for the rows of one message. What is not filled is given back when it is dropped.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::circuit::{Circuit, CircuitState};
 use crate::connector::Connector;
 use crate::counters::{LastError, SinkState};
+use crate::cuts::Cuts;
 use crate::dead_letter::{DeadLetters, Letter, Limit, Parked};
 use crate::plan::{BatchLimits, RetryPlan};
 use crate::queue::Queue;
@@ -63,10 +64,12 @@ pub(crate) struct Worker {
     parked: u64,
     /// The highest number that was given to any sink, in this life or an earlier one.
     given_to: u64,
+    /// Where rows were cut into requests; none where the rows do not outlive the process.
+    cuts: Option<Cuts>,
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, delivery: Delivery) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, delivery: Delivery, cuts: Option<Cuts>) -> Self {
         let schedule = Schedule::new(delivery.retry.initial, delivery.retry.max, shared.epoch);
         Self {
             given_to: shared.queue.recovered_to(),
@@ -76,6 +79,7 @@ impl Worker {
             circuit: Circuit::default(),
             repeated: 0,
             parked: 0,
+            cuts,
         }
     }
 
@@ -108,6 +112,7 @@ impl Worker {
 
     /// Gives a batch until each of its rows is settled, or the queue ends and keeps what is left.
     async fn deliver(&mut self, mut batch: Vec<Record>) {
+        self.note_cut(&batch).await;
         let started = Instant::now();
         let mut attempts: u32 = 0;
         while !batch.is_empty() {
@@ -186,6 +191,26 @@ impl Worker {
 
     fn show_circuit(&self) {
         self.shared.status.lock().circuit = self.circuit.state();
+    }
+
+    /// Before rows share a request it is noted where that ends.
+    async fn note_cut(&mut self, batch: &[Record]) {
+        let (Some(cuts), [_, .., last]) = (&mut self.cuts, batch) else {
+            return;
+        };
+        if !self.delivery.sink.shares_requests() {
+            return;
+        }
+        if let Err(error) = cuts.note(last.seq).await {
+            // Delivery makes room on a full disk, so it goes on.
+            tracing::warn!(
+                code = codes::FILE,
+                rule = %self.shared.rule,
+                sink = %self.shared.sink,
+                %error,
+                "it cannot be noted which rows share a request: after a crash some may come again under another Idempotency-Key"
+            );
+        }
     }
 
     async fn wait(&mut self, wait: Duration) {

@@ -21,6 +21,7 @@ mod run;
 mod schema;
 mod sinks;
 mod test;
+mod torture;
 mod r#try;
 
 use std::io::{IsTerminal, Write};
@@ -162,6 +163,8 @@ enum Command {
     Passwd(passwd::Args),
     /// Measure a broker, or what a rule costs
     Bench(bench::Args),
+    /// Break everything around a weir of its own under load, and count what was promised
+    Torture(torture::Args),
     /// Take rules and connectors over from another broker
     Import(import::Args),
     /// Check how a bridge signs in
@@ -175,6 +178,9 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Run a program that ends with the weir that has started this
+    #[command(hide = true)]
+    Guarded(torture::GuardedArgs),
     /// Run jq programs for the weir that has started this
     #[cfg(feature = "jq")]
     #[command(hide = true)]
@@ -207,6 +213,8 @@ pub fn main() -> ExitCode {
         Command::Sub(args) => client::subscribe(&common, args),
         Command::Passwd(args) => passwd::run(&common, &args),
         Command::Bench(args) => bench::run(&common, &args),
+        Command::Torture(args) => torture::run(&common, &args),
+        Command::Guarded(args) => torture::guarded(&args),
         Command::Import(args) => import::run(&common, &args),
         Command::Bridge(args) => bridge::run(&common, &args),
         Command::Help(args) => help::run(&common, &args),

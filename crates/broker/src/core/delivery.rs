@@ -118,9 +118,32 @@ impl Session {
         self.may_start(frame, link, qos, ids(&terms.subscription_ids))?;
         let waiting = self.waiting(fanout, qos, retain, terms);
         let frame = fanout.frame(link.version).map_err(|_| Unsent::TooLarge)?;
+        self.hold(qos, effects);
         let id = self.start(frame, link, waiting.clone())?;
         self.note_sent(&waiting, id, effects);
         Ok(())
+    }
+
+    /// A QoS 2 message leaves when it is kept that it is owed, and under which identifier, not before: after a crash its
+    /// sender would send it anew, under another identifier towards the client, and the client would take it twice; and it
+    /// would take the next message under the first identifier for a repetition, and lose it.
+    fn hold(&mut self, qos: QoS, effects: &mut Effects) {
+        if qos != QoS::ExactlyOnce || !self.is_durable() {
+            return;
+        }
+        self.remember_hold(effects);
+        for hold in &self.holds {
+            self.outbox.hold(hold);
+        }
+    }
+
+    /// The present step has to be kept before what the session is owed by it may leave.
+    fn remember_hold(&mut self, effects: &mut Effects) {
+        self.holds.retain(|hold| !hold.is_open());
+        let hold = effects.hold.get_or_insert_default();
+        if !self.holds.iter().any(|known| known.is(hold)) {
+            self.holds.push(hold.clone());
+        }
     }
 
     /// Whether a message may take a packet identifier and be sent now.
@@ -215,6 +238,9 @@ impl Session {
                     effects
                         .dropped
                         .push((DropReason::QueueFull, evicted.message));
+                }
+                if waiting.qos == QoS::ExactlyOnce && self.is_durable() {
+                    self.remember_hold(effects);
                 }
                 self.note_owed(&waiting, effects);
                 Delivery::Queued
@@ -311,6 +337,11 @@ impl Session {
         let (qos, ids) = (entry.qos(), ids(&entry.subscription_ids));
         let frame = frame_of(message, now, link)?;
         self.check_room(&frame, link, qos, ids)?;
+        if qos == QoS::ExactlyOnce {
+            for hold in &self.holds {
+                self.outbox.hold(hold);
+            }
+        }
         // [MQTT-3.3.1-1]
         self.put(&frame, link, wire(qos, entry.id, true), entry.retain, ids)
     }
@@ -386,7 +417,7 @@ impl Session {
             number: self.next_number,
             group: None,
         };
-        match self.send_waiting(now, link, &waiting) {
+        match self.send_waiting(now, link, &waiting, effects) {
             Ok(id) => {
                 self.next_number += 1;
                 if let Some(id) = id {
@@ -409,7 +440,7 @@ impl Session {
             let sent = if expired {
                 Err(Unsent::TooLarge)
             } else {
-                self.send_waiting(now, link, &waiting)
+                self.send_waiting(now, link, &waiting, effects)
             };
             match sent {
                 Err(Unsent::NoRoom) => return,
@@ -438,6 +469,7 @@ impl Session {
         now: Millis,
         link: Link,
         waiting: &Waiting,
+        effects: &mut Effects,
     ) -> Result<Option<PacketId>, Unsent> {
         if waiting.qos > QoS::AtMostOnce && !self.in_flight.has_room(link.receive_maximum) {
             return Err(Unsent::NoRoom);
@@ -445,6 +477,7 @@ impl Session {
         let frame = frame_of(&waiting.message, now, link)?;
         if waiting.qos > QoS::AtMostOnce {
             self.may_start(&frame, link, waiting.qos, ids(&waiting.subscription_ids))?;
+            self.hold(waiting.qos, effects);
             return self.start(&frame, link, waiting.clone()).map(Some);
         }
         let ids = ids(&waiting.subscription_ids);

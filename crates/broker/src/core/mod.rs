@@ -39,6 +39,8 @@ pub type Millis = u64;
 pub struct Effects {
     /// What must outlive a crash, in order.
     pub persist: Vec<persist::Persist>,
+    /// What was put into outboxes and must not leave before `persist` is kept, if there is any.
+    pub hold: Option<outbox::Hold>,
     /// Messages that reach nobody, with the reason.
     pub dropped: Vec<(DropReason, Arc<message::Message>)>,
     /// Messages of shared subscriptions that a session leaves behind: their groups must find other members.

@@ -4,12 +4,47 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use weir_mqtt::QoS;
 
 /// How many slices one vectored write takes at most.
 const MAX_SLICES: usize = 64;
+
+/// What must not leave before the storage has kept what it was made with. Clones are one hold; it begins closed, and is
+/// opened once.
+#[derive(Clone, Debug, Default)]
+pub struct Hold(Arc<AtomicBool>);
+
+impl Hold {
+    /// What it holds may leave.
+    pub fn open(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether what it holds may leave.
+    pub fn is_open(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Whether both are one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// A part of what is held.
+#[derive(Debug)]
+enum Held {
+    /// What is behind waits for this.
+    Until(Hold),
+    /// Small frames, and heads of large ones.
+    Frames(Vec<u8>),
+    /// A large payload.
+    Payload(Bytes),
+}
 
 /// Frames for one client, in order.
 #[derive(Debug, Default)]
@@ -20,6 +55,8 @@ pub struct Outbox {
     sealed_bytes: usize,
     /// The contiguous end, where small frames are appended.
     tail: Vec<u8>,
+    /// PUBLISH packets that wait for holds, each behind its own. Other packets overtake them.
+    held: VecDeque<Held>,
     /// What was put in since it was last taken.
     counts: SentCounts,
     /// Whether the writer has been told, or is being told, that there is something.
@@ -40,7 +77,12 @@ pub struct SentCounts {
 impl Outbox {
     /// Bytes that wait.
     pub fn len(&self) -> usize {
-        self.sealed_bytes + self.tail.len()
+        let held = self.held.iter().map(|held| match held {
+            Held::Until(_) => 0,
+            Held::Frames(frames) => frames.len(),
+            Held::Payload(payload) => payload.len(),
+        });
+        self.sealed_bytes + self.tail.len() + held.sum::<usize>()
     }
 
     /// Whether nothing waits.
@@ -59,15 +101,26 @@ impl Outbox {
         self.counts.packets += 1;
         self.counts.payload_bytes += payload as u64;
         self.counts.messages[usize::from(qos.as_u8())] += 1;
-        &mut self.tail
+        self.release();
+        // The order of messages is kept: what comes behind a held one waits with it.
+        match self.held.back() {
+            None => return &mut self.tail,
+            Some(Held::Frames(_)) => {}
+            Some(_) => self.held.push_back(Held::Frames(Vec::new())),
+        }
+        match self.held.back_mut() {
+            Some(Held::Frames(frames)) => frames,
+            _ => &mut self.tail,
+        }
     }
 
     /// Appends a large payload after the header that was just encoded, without copying it.
     pub fn share(&mut self, payload: Bytes) {
-        let header = std::mem::take(&mut self.tail);
-        self.sealed_bytes += header.len() + payload.len();
-        self.sealed.push_back(Bytes::from(header));
-        self.sealed.push_back(payload);
+        if self.held.is_empty() {
+            self.seal(payload);
+        } else {
+            self.held.push_back(Held::Payload(payload));
+        }
     }
 
     /// Where one control packet that is no PUBLISH is encoded.
@@ -82,6 +135,51 @@ impl Outbox {
         self.tail.extend_from_slice(bytes);
     }
 
+    /// Messages that are put in from now on stay until `hold` is open.
+    pub fn hold(&mut self, hold: &Hold) {
+        self.release();
+        let is_known = |held: &Held| matches!(held, Held::Until(other) if other.is(hold));
+        if !hold.is_open() && !self.held.iter().any(is_known) {
+            self.held.push_back(Held::Until(hold.clone()));
+        }
+    }
+
+    /// Whether something waits that may be taken now.
+    pub fn has_some_to_take(&mut self) -> bool {
+        self.release();
+        self.sealed_bytes + self.tail.len() > 0
+    }
+
+    /// Whether messages stay for now.
+    pub fn is_held(&mut self) -> bool {
+        self.release();
+        !self.held.is_empty()
+    }
+
+    /// What is not held any more may be taken.
+    fn release(&mut self) {
+        while let Some(first) = self.held.pop_front() {
+            match first {
+                Held::Until(hold) if !hold.is_open() => {
+                    self.held.push_front(Held::Until(hold));
+                    return;
+                }
+                Held::Until(_) => {}
+                Held::Frames(frames) => {
+                    self.tail.extend_from_slice(&frames);
+                }
+                Held::Payload(payload) => self.seal(payload),
+            }
+        }
+    }
+
+    fn seal(&mut self, payload: Bytes) {
+        let header = std::mem::take(&mut self.tail);
+        self.sealed_bytes += header.len() + payload.len();
+        self.sealed.push_back(Bytes::from(header));
+        self.sealed.push_back(payload);
+    }
+
     /// True once for each time that the outbox goes from taken to waiting: then the writer must be woken.
     pub fn signal(&mut self) -> bool {
         let wake = !self.signalled && !self.is_empty();
@@ -89,7 +187,8 @@ impl Outbox {
         wake
     }
 
-    /// Moves everything into `batch`, which must be empty; its buffer is used again.
+    /// Moves everything that is not held into `batch`, which must be empty; its buffer is used again. What is held counts
+    /// as sent with what stands before it.
     pub fn take_into(&mut self, batch: &mut WriteBatch) -> SentCounts {
         debug_assert!(
             batch.is_empty(),
@@ -97,6 +196,7 @@ impl Outbox {
         );
         batch.written = 0;
         batch.tail.clear();
+        self.release();
         std::mem::swap(&mut self.tail, &mut batch.tail);
         std::mem::swap(&mut self.sealed, &mut batch.sealed);
         self.sealed_bytes = 0;
@@ -114,6 +214,7 @@ impl Outbox {
         if self.is_empty() {
             self.tail = Vec::new();
             self.sealed = VecDeque::new();
+            self.held = VecDeque::new();
         }
     }
 }
@@ -252,6 +353,78 @@ mod tests {
         assert!(!outbox.signal());
         outbox.append(b"c", 1);
         assert!(outbox.signal());
+    }
+
+    fn message(outbox: &mut Outbox, frame: &[u8]) {
+        outbox.publish(QoS::ExactlyOnce, 0).extend_from_slice(frame);
+    }
+
+    fn taken(outbox: &mut Outbox) -> Vec<u8> {
+        let mut batch = WriteBatch::default();
+        outbox.take_into(&mut batch);
+        drained(&mut batch, 3)
+    }
+
+    #[test]
+    fn what_is_held_stays_with_all_messages_behind_it_until_it_is_opened() {
+        for large in [false, true] {
+            let (first, second) = (Hold::default(), Hold::default());
+            let mut outbox = Outbox::default();
+            message(&mut outbox, b"before");
+            outbox.hold(&first);
+            message(&mut outbox, b"held");
+            if large {
+                outbox.share(Bytes::from_static(b"PAYLOAD"));
+            }
+            outbox.hold(&first);
+            outbox.hold(&second);
+            message(&mut outbox, b"more");
+            assert!(outbox.has_some_to_take() && outbox.is_held());
+            assert_eq!(taken(&mut outbox), b"before");
+            assert!(!outbox.has_some_to_take() && outbox.is_held());
+            assert_eq!(outbox.len(), if large { 15 } else { 8 });
+            assert_eq!(taken(&mut outbox), b"");
+            message(&mut outbox, b"last");
+            second.open();
+            assert_eq!(taken(&mut outbox), b"", "the first holds the second too");
+            first.open();
+            assert!(!outbox.is_held());
+            let rest: &[u8] = if large {
+                b"heldPAYLOADmorelast"
+            } else {
+                b"heldmorelast"
+            };
+            assert_eq!(taken(&mut outbox), rest);
+            assert!(outbox.is_empty());
+        }
+    }
+
+    #[test]
+    fn acknowledgements_overtake_what_is_held() {
+        let hold = Hold::default();
+        let mut outbox = Outbox::default();
+        outbox.hold(&hold);
+        message(&mut outbox, b"held");
+        outbox.append(b"ack", 1);
+        outbox.control().extend_from_slice(b"ping");
+        assert_eq!(taken(&mut outbox), b"ackping");
+        hold.open();
+        assert_eq!(taken(&mut outbox), b"held");
+    }
+
+    #[test]
+    fn what_stands_between_two_holds_leaves_when_the_first_is_opened() {
+        let (first, second) = (Hold::default(), Hold::default());
+        let mut outbox = Outbox::default();
+        outbox.hold(&first);
+        message(&mut outbox, b"head");
+        outbox.share(Bytes::from_static(b"PAYLOAD"));
+        outbox.hold(&second);
+        message(&mut outbox, b"tail");
+        first.open();
+        assert_eq!(taken(&mut outbox), b"headPAYLOAD");
+        second.open();
+        assert_eq!(taken(&mut outbox), b"tail");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::Effects;
 use super::aliases::OutboundAliases;
 use super::filters::Filters;
 use super::in_flight::InFlight;
-use super::outbox::Outbox;
+use super::outbox::{Hold, Outbox};
 use super::persist::{Persist, SessionId};
 use super::queue::{Queue, QueueLimits, Waiting};
 use super::received::Received;
@@ -61,6 +61,8 @@ pub struct Session {
     pub(super) link: Option<Link>,
     /// What the connection writes next; empty without one.
     pub(super) outbox: Outbox,
+    /// Steps by which the session is owed QoS 2 messages and which the storage may not have kept yet.
+    pub(super) holds: Vec<Hold>,
     /// The topic aliases of the connection, if the client takes any.
     pub(super) aliases: Option<Box<OutboundAliases>>,
     subscriptions: Filters,
@@ -85,6 +87,7 @@ impl Session {
             id,
             link: None,
             outbox: Outbox::default(),
+            holds: Vec::new(),
             aliases: None,
             subscriptions: Filters::default(),
             in_flight: InFlight::default(),
@@ -220,11 +223,6 @@ impl Session {
     /// What waits to be written.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
-    }
-
-    /// Whether nothing waits to be written.
-    pub fn outbox_is_empty(&self) -> bool {
-        self.outbox.is_empty()
     }
 
     /// QoS 2 packet identifiers of the client that wait for PUBREL.

@@ -52,6 +52,16 @@ struct Sim {
     receive_maximum: u16,
 }
 
+/// A step that is kept at once.
+fn kept<T>(step: impl FnOnce(&mut Effects) -> T) -> T {
+    let mut effects = Effects::default();
+    let result = step(&mut effects);
+    if let Some(hold) = effects.hold {
+        hold.open();
+    }
+    result
+}
+
 impl Sim {
     fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
@@ -187,7 +197,7 @@ impl Sim {
         let peer = &mut self.peers[at];
         peer.connected = true;
         peer.session.attach(link);
-        peer.session.refill(0, None, &mut Effects::default());
+        kept(|effects| peer.session.refill(0, None, effects));
         for (id, publish, released) in &peer.unacknowledged {
             peer.to_broker.push_back(if *released {
                 Packet::PubRel(PubRel::success(*id))
@@ -242,7 +252,7 @@ impl Sim {
         if self.peers[at].refill_due && self.random.random() {
             let peer = &mut self.peers[at];
             peer.refill_due = false;
-            peer.session.refill(0, None, &mut Effects::default());
+            kept(|effects| peer.session.refill(0, None, effects));
             moved = true;
         }
         moved
@@ -298,7 +308,7 @@ impl Sim {
         ));
         for route in &self.index.routes(&publish.topic).sessions {
             let session = &mut self.peers[route.handle].session;
-            let delivery = session.deliver(&mut fanout, &route.terms, &mut Effects::default());
+            let delivery = kept(|effects| session.deliver(&mut fanout, &route.terms, effects));
             assert!(!matches!(delivery, Delivery::Dropped(_)), "{delivery:?}");
         }
     }
@@ -312,7 +322,7 @@ impl Sim {
         }
         let mut batch = WriteBatch::default();
         peer.session.outbox().take_into(&mut batch);
-        peer.session.refill(0, None, &mut Effects::default());
+        kept(|effects| peer.session.refill(0, None, effects));
         peer.to_client.extend(batch.contiguous().unwrap());
         let mut moved = false;
         for _ in 0..many {

@@ -440,8 +440,8 @@ impl Client {
     /// Has what waits for the client written with what this step left for others, after it. False when the connection
     /// must write it itself.
     pub(crate) fn owe_output(&self) -> bool {
-        let slot = self.handle.lock();
-        if slot.session.outbox_is_empty() {
+        let mut slot = self.handle.lock();
+        if !slot.session.outbox().has_some_to_take() {
             return true;
         }
         let by_others = slot.socket.is_some() && flush::is_told();
@@ -495,6 +495,7 @@ impl Client {
                 .session
                 .refill(now, Some(&retained), &mut self.router.effects);
         }
+        self.router.note_held(&self.handle, &mut self.handle.lock());
         self.tell_delivered();
     }
 
@@ -553,7 +554,7 @@ impl Client {
         self.send_waiting(now);
         // These sends settle nothing that anyone waits for.
         drop(self.router.finish(now));
-        !self.handle.lock().session.outbox().is_empty()
+        self.handle.lock().session.outbox().has_some_to_take()
     }
 
     /// Lets acknowledgements go whose commits have come; true when some went.

@@ -198,10 +198,10 @@ fn settle(handle: &SessionHandle, socket: &SocketWriter, batch: &mut WriteBatch)
     if task_waits || first_since_idle || slot.session.has_sendable() {
         return Settled::ForItsTask;
     }
-    if slot.session.outbox().is_empty() {
-        Settled::Done
-    } else {
+    if slot.session.outbox().has_some_to_take() {
         Settled::More
+    } else {
+        Settled::Done
     }
 }
 

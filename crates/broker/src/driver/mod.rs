@@ -20,6 +20,7 @@ pub(crate) mod auto_subscribe;
 mod delayed;
 mod hooked;
 mod identity;
+mod opening;
 mod publish;
 mod registry;
 mod restore;

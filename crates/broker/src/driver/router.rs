@@ -14,6 +14,7 @@ use super::Shared;
 use super::events::{self, Receiver, Watch};
 use super::flush;
 use super::handle::{SessionHandle, Slot};
+use super::opening::Opening;
 use super::topic_cache::{Topic, TopicCache};
 use crate::auth::authorizer::Verdicts;
 use crate::auth::{PublishVerdict, Subject};
@@ -59,6 +60,8 @@ pub(crate) struct Router {
     topics: TopicCache,
     /// Receivers whose outboxes have got something since the last `finish`.
     touched: Vec<Arc<SessionHandle>>,
+    /// Receivers whose outboxes hold something until the present step is kept.
+    held: Vec<Arc<SessionHandle>>,
     /// What state machines want done.
     pub(crate) effects: Effects,
     /// Which broker events any rule listens to.
@@ -90,6 +93,7 @@ impl Router {
             subject: None,
             topics: TopicCache::new(&shared.cached_routes),
             touched: Vec::new(),
+            held: Vec::new(),
             effects: Effects::default(),
             watch: Watch::default(),
             made_by_events: Vec::new(),
@@ -406,8 +410,22 @@ impl Router {
         terms: &Terms,
         fanout: &mut Fanout<'_>,
     ) {
-        let (delivery, signal) = self.hand(&mut route.handle.lock(), terms, fanout);
+        let mut slot = route.handle.lock();
+        let (delivery, signal) = self.hand(&mut slot, terms, fanout);
+        self.note_held(&route.handle, &mut slot);
+        drop(slot);
         self.delivered(route, fanout, delivery, signal);
+    }
+
+    /// Notes a receiver that has got something which leaves only when the present step is kept.
+    pub(super) fn note_held(&mut self, handle: &Arc<SessionHandle>, slot: &mut Slot) {
+        let noted = |last: &Arc<SessionHandle>| Arc::ptr_eq(last, handle);
+        if self.effects.hold.is_some()
+            && slot.session.outbox().is_held()
+            && !self.held.last().is_some_and(noted)
+        {
+            self.held.push(Arc::clone(handle));
+        }
     }
 
     /// Into the session; the second value: whether its connection must be woken.
@@ -487,6 +505,7 @@ impl Router {
                     continue;
                 }
                 let (delivery, signal) = self.hand(&mut slot, &route.terms, fanout);
+                self.note_held(&route.handle, &mut slot);
                 drop(slot);
                 match delivery {
                     Delivery::Dropped(reason) => {
@@ -576,6 +595,15 @@ impl Router {
                 .store
                 .commit_with(&mut self.effects.persist, claims)
         };
+        if let Some(hold) = self.effects.hold.take() {
+            let held = std::mem::take(&mut self.held);
+            if ticket.is_ready() {
+                hold.open();
+                self.touched.extend(held);
+            } else {
+                Opening::when_kept(hold, ticket.clone(), held);
+            }
+        }
         // Only now: what a receiver says of a message stands behind the message itself, where that can be had.
         self.wake();
         ticket

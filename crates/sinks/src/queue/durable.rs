@@ -3,6 +3,7 @@
 //! A row is counted from the moment that its message is accepted: first as one that is being committed, then as one in
 //! the log. What an earlier life of the process has left in the log counts as having come in when the queue is made.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -267,6 +268,16 @@ impl Queue {
         Some(Permit { queue, rows, bytes })
     }
 
+    /// Batches end where an earlier life has ended them.
+    pub(crate) fn cut_again(&self, cuts: BTreeSet<u64>) {
+        let mut state = self.state.lock();
+        let recovered_to = state.stored.recovered_to;
+        state.stored.cuts = cuts
+            .into_iter()
+            .filter(|cut| *cut <= recovered_to)
+            .collect();
+    }
+
     /// Whether nothing waits, is under way or under delivery.
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().rows() == 0
@@ -372,8 +383,15 @@ impl Queue {
         limits: &BatchLimits,
     ) -> io::Result<Vec<Record>> {
         let _turn = self.reading.lock().await;
-        let from = self.state.lock().stored.next;
-        let (most_rows, most_bytes) = (limits.max_rows, limits.max_bytes);
+        let (from, most_rows) = {
+            let stored = &mut self.state.lock().stored;
+            stored.cuts = stored.cuts.split_off(&stored.next);
+            let rows = stored.cuts.first().map(|cut| cut + 1 - stored.next);
+            let rows = rows.and_then(|rows| usize::try_from(rows).ok());
+            let most = rows.map_or(limits.max_rows, |rows| rows.min(limits.max_rows));
+            (stored.next, most)
+        };
+        let most_bytes = limits.max_bytes;
         let read = read(log, from, most_rows, most_bytes, |seq, row| Read {
             seq,
             size: row.len(),

@@ -11,7 +11,7 @@ use weir_sinks::dead_letter::{DeadLetter, LetterLog};
 use weir_sinks::{
     Connector, ConnectorConfig, MemoryRows, RetryError, RowLog, SinkHandle, open, record,
 };
-use weir_test_support::Postgres;
+use weir_test_support::{Answer, Postgres, Webhook};
 
 use crate::bench::{self, row, spec, wait};
 
@@ -302,4 +302,55 @@ async fn a_retired_sink_delivers_what_it_has_before_it_ends() {
     life.sink.retire().await;
     assert_eq!(far.numbers().await.len(), 50);
     assert!(!life.sink.revive());
+}
+
+#[tokio::test]
+async fn rows_that_shared_a_request_before_a_crash_share_it_again_under_the_same_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Webhook::start().await;
+    let config = format!(
+        "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"10ms\", max = \"20ms\" }}\n\
+         batch = {{ format = \"json_array\", max_rows = 50, max_wait = \"1ms\" }}",
+        server.url()
+    );
+    let log = log();
+    let begin = || {
+        let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&log);
+        let mut spec = spec(&config, None, folder.path());
+        spec.rows = Some(rows);
+        open(&spec).unwrap()
+    };
+    let put = |numbers: std::ops::RangeInclusive<u64>| {
+        log.commit(numbered(numbers).into_iter().map(|(_, row)| row));
+    };
+    // Three rows are under way, and the server may have taken them, when weir ends.
+    server.answer_always(Answer::status(500));
+    put(1..=3);
+    let sink = begin();
+    wait(&sink, "it was tried", |c| c.batches_failed > 0).await;
+    sink.drain(Duration::from_secs(60)).await;
+    let before = server.requests();
+    // By the next start there are more of them.
+    put(4..=20);
+    server.answer_always(Answer::status(200));
+    let sink = begin();
+    wait(&sink, "every row is settled", |c| {
+        c.buffered_rows + c.inflight_rows == 0
+    })
+    .await;
+    let after = server.requests().split_off(before.len());
+    let key = |request: &weir_test_support::Request| {
+        request.header("idempotency-key").unwrap().to_owned()
+    };
+    let rows = |request: &weir_test_support::Request| request.json().as_array().unwrap().len();
+    assert!(before.iter().all(|request| rows(request) == 3));
+    assert_eq!(rows(&after[0]), 3, "cut where it was cut before");
+    assert_eq!(key(&after[0]), key(&before[0]));
+    let numbers: Vec<u64> = after
+        .iter()
+        .flat_map(|request| request.json().as_array().unwrap().clone())
+        .map(|row| row["n"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+    assert_eq!(after.len(), 2, "the others wait for no cut");
 }
