@@ -3,6 +3,7 @@
 //! A browser page on another host must not reach it through the user's own machine: the Host header has to be a
 //! loopback name, and what changes something takes POST.
 
+mod bans;
 mod exposition;
 mod metrics;
 mod web_socket;
@@ -70,6 +71,10 @@ pub async fn serve(
         .route("/weir/v1/reload", post(reload))
         .route("/weir/v1/clients", delete(disconnect_all))
         .route("/weir/v1/clients/{id}", delete(disconnect))
+        .route(
+            "/weir/v1/bans",
+            get(bans::list).post(bans::add).delete(bans::remove),
+        )
         .fallback(web_socket::mqtt_or_nothing)
         .layer(middleware::from_fn(only_by_a_loopback_name))
         .with_state(admin);

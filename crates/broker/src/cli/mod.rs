@@ -1,5 +1,6 @@
 //! The command line: one file per command; results on stdout, all else on stderr (user-experience §4).
 
+mod bans;
 mod bench;
 mod bridge;
 mod check;
@@ -147,6 +148,8 @@ enum Command {
     Reload(reload::Args),
     /// What an operator does to the clients of a running broker
     Clients(clients::Args),
+    /// Whom a running broker turns away: clients, users, addresses
+    Bans(bans::Args),
     /// Publish messages
     Pub(client::PubArgs),
     /// Subscribe and print messages
@@ -194,6 +197,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&common, &args),
         Command::Reload(args) => reload::run(&common, &args),
         Command::Clients(args) => clients::run(&common, &args),
+        Command::Bans(args) => bans::run(&common, &args),
         Command::Pub(args) => client::publish(&common, args),
         Command::Sub(args) => client::subscribe(&common, args),
         Command::Passwd(args) => passwd::run(&common, &args),

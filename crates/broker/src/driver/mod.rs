@@ -3,6 +3,7 @@
 //! A connection's task owns its [`client::Client`]; what it shares with others is behind short locks, taken in this
 //! order and never two of a kind: registry, retained messages, topic index, session. None is held over an await.
 
+pub(crate) mod access;
 pub(crate) mod admission;
 pub(crate) mod client;
 pub(crate) mod events;
@@ -13,7 +14,6 @@ pub(crate) mod limits;
 pub(crate) mod router;
 pub(crate) mod slow;
 
-mod access;
 mod acknowledgement;
 mod alarms;
 pub(crate) mod auto_subscribe;

@@ -19,6 +19,7 @@ use weir_sinks::{Claim, RowLog, Standing};
 
 use crate::hooks::{Hook, Panics};
 
+pub use crate::core::bans::{Ban, Bans, Who};
 pub use crate::core::persist::{Persist, SessionId};
 pub use crate::core::queue::Waiting;
 pub use crate::core::subscriptions::SubscriptionOptions;
