@@ -8,9 +8,12 @@
 //! A batch has records, which are all given when the log is opened, and rows, which stand in [`Queue`]s on the disk until
 //! somebody has read and settled them.
 //!
+//! [`capture`] is another log, of entries that nobody was promised: bounded by age and size, the oldest go.
+//!
 //! Never here: what a batch means, tokio.
 
 mod body;
+pub mod capture;
 mod committer;
 mod disk;
 mod frame;
