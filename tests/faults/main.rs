@@ -7,6 +7,7 @@ mod database;
 mod far_sides;
 mod full_disk;
 mod killed;
+mod replay;
 mod rows;
 
 /// The binary under test.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use weir_sinks::Owed;
 
 pub use crate::auth::acl::Network;
 use crate::builder::{BrokerBuilder, StartError};
@@ -334,6 +335,13 @@ impl Broker {
         };
         let ticket = router.finish(now);
         Published { reached, ticket }
+    }
+
+    /// Commits rows that rules have made of messages of before.
+    pub(crate) fn keep_rows(&self, rows: Vec<Owed>) -> Ticket {
+        let mut batch = Vec::new();
+        let claims = crate::driver::router::into_batch(rows, &mut batch);
+        self.shared.store.commit_with(&mut batch, claims)
     }
 
     /// Holds every client against the access list and the list of the banned, after they have changed: subscriptions

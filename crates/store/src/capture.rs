@@ -95,6 +95,8 @@ struct Waiting {
     written: u64,
     /// Somebody waits for `written`.
     hurry: bool,
+    /// The next entries begin a file.
+    anew: bool,
     ending: bool,
     tally: Tally,
 }
@@ -121,6 +123,7 @@ impl Capture {
                 next,
                 written: next,
                 hurry: false,
+                anew: false,
                 ending: false,
                 tally: Tally {
                     bytes,
@@ -193,6 +196,12 @@ impl Capture {
         }
     }
 
+    /// The same, and what comes next stands in a file of its own: a reader that has seen everything finds it at once.
+    pub fn begin_anew(&self) {
+        self.flush();
+        self.shared.waiting.lock().anew = true;
+    }
+
     /// What became of entries.
     pub fn tally(&self) -> Tally {
         self.shared.waiting.lock().tally
@@ -241,7 +250,7 @@ impl Writer {
         // Once in a while something is too old, though nothing comes.
         let look = (self.bounds.segment_age() / 2).clamp(SYNC_EVERY, Duration::from_secs(60));
         loop {
-            let (entries, first, next, count, ending) = {
+            let (entries, first, next, count, anew, ending) = {
                 let mut waiting = shared.waiting.lock();
                 if waiting.entries.is_empty() && !waiting.ending {
                     let dirty = self.current.as_ref().is_some_and(|current| current.dirty);
@@ -252,16 +261,15 @@ impl Writer {
                     shared.work.wait_for(&mut waiting, GATHER);
                 }
                 waiting.hurry = false;
+                let anew = !waiting.entries.is_empty() && std::mem::take(&mut waiting.anew);
                 let count = std::mem::take(&mut waiting.count);
                 let entries = std::mem::take(&mut waiting.entries);
-                (
-                    entries,
-                    waiting.written,
-                    waiting.next,
-                    count,
-                    waiting.ending,
-                )
+                let (first, next, ending) = (waiting.written, waiting.next, waiting.ending);
+                (entries, first, next, count, anew, ending)
             };
+            if anew {
+                self.close();
+            }
             let written = if entries.is_empty() {
                 Ok(())
             } else {

@@ -3,6 +3,7 @@
 //! A browser page on another host must not reach it through the user's own machine: the Host header has to be a
 //! loopback name, and what changes something takes POST.
 
+mod backfill;
 mod bans;
 mod exposition;
 mod metrics;
@@ -39,6 +40,8 @@ pub struct Admin {
     pub pipeline: Arc<Pipeline>,
     /// Files to live rules.
     pub reloader: Arc<Reloader>,
+    /// What takes messages for a while.
+    pub capture: Option<Arc<crate::capture::Capture>>,
     /// When the process started: seconds since the Unix epoch.
     pub started_s: i64,
     /// Where clients come in that speak MQTT over WebSocket on this port.
@@ -69,6 +72,7 @@ pub async fn serve(
         .route("/weir/v1/connectors", get(connectors))
         .route("/weir/v1/slow-subscribers", get(slow_subscribers))
         .route("/weir/v1/reload", post(reload))
+        .route("/weir/v1/backfill", post(backfill::run))
         .route("/weir/v1/clients", delete(disconnect_all))
         .route("/weir/v1/clients/{id}", delete(disconnect))
         .route(

@@ -3,6 +3,7 @@
 mod bans;
 mod bench;
 mod bridge;
+mod capture;
 mod check;
 mod client;
 mod clients;
@@ -16,6 +17,7 @@ mod init;
 mod lines;
 mod passwd;
 mod reload;
+mod replay;
 mod run;
 mod schema;
 mod test;
@@ -150,6 +152,10 @@ enum Command {
     Clients(clients::Args),
     /// Whom a running broker turns away: clients, users, addresses
     Bans(bans::Args),
+    /// What [capture] has kept of messages
+    Capture(capture::Args),
+    /// Messages of before through the rules of now: what would a new version of a rule change?
+    Replay(replay::Args),
     /// Publish messages
     Pub(client::PubArgs),
     /// Subscribe and print messages
@@ -198,6 +204,8 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&common, &args),
         Command::Clients(args) => clients::run(&common, &args),
         Command::Bans(args) => bans::run(&common, &args),
+        Command::Capture(args) => capture::run(&common, &args),
+        Command::Replay(args) => replay::run(&common, &args),
         Command::Pub(args) => client::publish(&common, args),
         Command::Sub(args) => client::subscribe(&common, args),
         Command::Passwd(args) => passwd::run(&common, &args),

@@ -4,6 +4,7 @@
 //! error wherever it stands.
 
 mod auth;
+mod capture;
 mod limits;
 mod listeners;
 mod mqtt;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use auth::{Auth, Jwt, Link, Postgres};
+pub use capture::Capture;
 pub use limits::Limits;
 pub use listeners::{Bind, FileMode, Listener, MinTls, Sni};
 pub use mqtt::Mqtt;
@@ -37,6 +39,8 @@ pub struct Config {
     pub durability: Durable,
     /// What is kept of sessions and messages.
     pub store: Store,
+    /// Messages that are kept for a while, for `weir replay`.
+    pub capture: Capture,
     /// The name that rules see as `node` and that bridges use in client ids.
     pub node: Option<String>,
     /// What is logged and how.
@@ -280,6 +284,7 @@ impl Config {
             );
         }
         self.limits.check(&mut refuse);
+        self.capture.check(&mut refuse);
         if !self.http.bind.ip().is_loopback() {
             refuse(
                 format!("http.bind {} is not a loopback address", self.http.bind),
@@ -524,6 +529,28 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_of_what_is_no_topic_filter_is_refused_with_its_place() {
+        for (set, words) in [
+            (
+                r#"capture.filters=["a/#", "a#"]"#,
+                "capture.filters[1] `a#`",
+            ),
+            (r#"capture.filters=["$share/g/a"]"#, "shared subscription"),
+            (r#"capture.max_bytes="1KiB""#, "capture.max_bytes"),
+            (r#"capture.max_age="1ms""#, "capture.max_age"),
+        ] {
+            let problems = load("", &[set]).unwrap_err();
+            assert!(
+                problems[0].message.contains(words),
+                "{}",
+                problems[0].message
+            );
+        }
+        let config = load("", &[r#"capture.filters=["a/+", "$SYS/#"]"#]).unwrap();
+        assert_eq!(config.capture.topic_filters().len(), 2);
+    }
+
+    #[test]
     fn a_listener_on_the_network_needs_a_login_or_an_explicit_yes() {
         let open = "[[listeners]]\nbind = '0.0.0.0:1883'\n";
         assert_eq!(load(open, &[]).unwrap_err()[0].code, "E1006");
@@ -648,6 +675,7 @@ mod tests {
             "auth.postgres",
             "auth.http",
             "limits",
+            "capture",
             "http",
             "rules",
         ] {

@@ -42,6 +42,7 @@ use crate::auth::banned::Banned;
 use crate::auth::enhanced::Mechanisms;
 use crate::auth::{Authenticator, Authorizer, PublishVerdict, Subject};
 use crate::broker::BrokerSettings;
+use crate::capture::Capture;
 use crate::core::Millis;
 use crate::core::connect::{ConnectLimits, session_expiry_s};
 use crate::core::persist::SessionId;
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) mechanisms: Mechanisms,
     /// Who is turned away.
     pub(crate) banned: Arc<ArcSwap<Banned>>,
+    /// What takes messages for a while.
+    pub(crate) capture: Option<Arc<Capture>>,
     /// Who looks on and has a say.
     pub(crate) hooks: Hooks,
     /// Where sessions are kept.
@@ -106,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) retained: RwLock<Retained>,
     /// What must outlive a crash.
     pub(crate) store: Store,
+    /// What takes messages for a while.
+    pub(crate) capture: Option<Arc<Capture>>,
     /// Who looks on and has a say.
     pub(crate) hooks: Arc<Hooks>,
     /// Time.
@@ -147,6 +152,7 @@ impl Shared {
             authorizer,
             mechanisms,
             banned,
+            capture,
             hooks,
             storage,
         } = parts;
@@ -192,6 +198,7 @@ impl Shared {
             retained: RwLock::new(Retained::new(retained)),
             entrance: Entrance::new(&settings.limits, banned, clock.now()),
             refusals: RefusalLog::default(),
+            capture,
             clock,
             store: Store::new(storage, Arc::clone(&hooks.panics)),
             hooks: Arc::new(hooks),

@@ -33,6 +33,7 @@ fn broker() -> Arc<Shared> {
         authenticator: Arc::new(Anonymous),
         authorizer: Arc::new(AllowAll),
         mechanisms: Mechanisms::default(),
+        capture: None,
         banned: Arc::default(),
         hooks: crate::hooks::Hooks::default(),
         storage: None,

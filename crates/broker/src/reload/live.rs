@@ -85,7 +85,7 @@ impl Reloader {
         failed
     }
 
-    fn live_rule(
+    pub(super) fn live_rule(
         &self,
         rule: &CheckedRule,
         connectors: &HashMap<String, (u64, Arc<Connector>)>,
@@ -145,7 +145,7 @@ impl Reloader {
         }
     }
 
-    fn open_connectors(
+    pub(super) fn open_connectors(
         &self,
         checked: &Checked,
         state: &State,

@@ -242,6 +242,7 @@ fn parts(settings: &BrokerSettings, storage: Option<&Memory>) -> Parts {
         authenticator: Arc::new(Anonymous),
         authorizer: Arc::new(AllowAll),
         mechanisms: Mechanisms::default(),
+        capture: None,
         banned: Arc::default(),
         hooks: crate::hooks::Hooks::default(),
         storage: storage.map(|memory| Arc::new(memory.clone()) as Arc<dyn Storage>),

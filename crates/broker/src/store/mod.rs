@@ -6,7 +6,7 @@
 pub mod conformance;
 pub mod disk;
 mod memory;
-mod records;
+pub(crate) mod records;
 mod state;
 mod ticket;
 

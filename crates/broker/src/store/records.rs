@@ -324,8 +324,16 @@ fn write_waiting(waiting: &Waiting, place: Option<u64>, out: &mut Vec<u8>) {
     }
 }
 
+/// A message by itself, as [`write_message`] has written it.
+///
+/// # Errors
+/// When the bytes are none.
+pub(crate) fn read_message(bytes: &[u8]) -> Result<Message, BadRecord> {
+    Reader::new(bytes).message()
+}
+
 /// A block, so that a message can get more fields where others follow it.
-fn write_message(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn write_message(message: &Message, out: &mut Vec<u8>) {
     let Message {
         id,
         topic,

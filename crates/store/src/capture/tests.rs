@@ -85,6 +85,23 @@ fn what_was_appended_is_read_in_its_order_while_it_is_open_and_after() {
 }
 
 #[test]
+fn what_comes_after_a_new_beginning_stands_in_a_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let capture = open(dir.path(), 1 << 30);
+    append(&capture, "a");
+    capture.begin_anew();
+    append(&capture, "b");
+    capture.flush();
+    append(&capture, "c");
+    capture.flush();
+    assert_eq!(segments(dir.path()).len(), 2);
+    assert_eq!(numbers(dir.path()), [0, 1, 2]);
+    let (_, reading) = read_from(dir.path(), 1, 0);
+    let file = fs::metadata(&segments(dir.path())[1]).unwrap().len();
+    assert!(reading.bytes < file, "the first file is not read");
+}
+
+#[test]
 fn a_second_one_is_refused_and_readers_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let capture = open(dir.path(), 1 << 30);
