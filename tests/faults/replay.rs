@@ -179,14 +179,10 @@ async fn a_captured_message_outlives_a_kill_and_damage_is_named() {
     bytes[middle] ^= 1;
     fs::write(&file, &bytes).unwrap();
     let ls = site.weir(WEIR, &["capture", "ls"]).await;
-    let last_frame = bytes[middle..].windows(4).all(|part| part != b"\xf0wfr");
-    assert_eq!(ls.code, Some(i32::from(!last_frame)), "{}", ls.stderr);
+    assert_eq!(ls.code, Some(1), "{}", ls.stderr);
     let (_, said, told) = replay(&site, &["--rule", "hot.toml"]).await;
     assert!(said.contains("\"n\":4"), "what is sound is there: {said}");
-    assert!(
-        told.contains("missing in the capture") || told.contains("is damaged at byte"),
-        "{told}"
-    );
+    assert!(told.contains("is damaged at byte"), "{told}");
 }
 
 #[tokio::test]
@@ -337,6 +333,8 @@ impl Publishers {
                     let answer = client.publish(0x32, n, &payload).await;
                     assert_eq!(answer.expect("PUBACK")[0], 0x40);
                     acknowledged.fetch_add(1, Ordering::Relaxed);
+                    // A debug build on a busy machine has to be faster than what comes.
+                    tokio::time::sleep(Duration::from_millis(4)).await;
                 }
                 n
             }));

@@ -220,6 +220,10 @@ impl Storage for StaysOpen {
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         self.0.load(each)
     }
+
+    fn tell_what_is_written(&self) {
+        self.0.tell_what_is_written();
+    }
 }
 
 async fn ended(mut stopped: watch::Receiver<bool>) {

@@ -136,6 +136,7 @@ impl Default for ListenerSettings {
             transport: Transport::default(),
             max_connections: 100_000,
             allow_anonymous: false,
+            durability: Durability::Fsync,
             proxy: None,
             tls: None,
             identity: CertificateName::None,
@@ -202,6 +203,9 @@ pub struct ListenerSettings {
     pub max_connections: usize,
     /// Whether clients without credentials are admitted.
     pub allow_anonymous: bool,
+    /// Clients that come here are content with this, where the storage promises more: their acknowledgements do not wait
+    /// for it. What they leave is kept like everything else.
+    pub durability: Durability,
     /// Whether a PROXY header stands before everything else, and whose is believed.
     pub proxy: Option<ProxySettings>,
     /// The certificates, where there is TLS.
@@ -306,6 +310,9 @@ impl Broker {
 
     /// A place where clients come in.
     pub(crate) fn listener(&self, settings: ListenerSettings) -> Listener {
+        if settings.durability == Durability::Os {
+            self.shared.store.tell_what_is_written();
+        }
         Listener::new(Arc::clone(&self.shared), settings)
     }
 

@@ -276,8 +276,7 @@ impl Writer {
                 self.write(first, &entries)
             };
             if let Err(error) = &written {
-                // What is in the file behind the last whole frame is nothing.
-                self.close();
+                self.close_at_the_last_frame();
                 if !std::mem::replace(&mut self.failing, true) {
                     tell(Some(error));
                 }
@@ -359,6 +358,16 @@ impl Writer {
             begun: Instant::now(),
             dirty: true,
         })
+    }
+
+    /// Any part of a frame may be there that was not written whole.
+    fn close_at_the_last_frame(&mut self) {
+        if let Some(current) = &self.current {
+            let name = name_of(current.segment.first);
+            // Where that fails too, readers find the part and say so.
+            let _ = self.folder.truncate(&name, current.segment.bytes);
+        }
+        self.close();
     }
 
     fn close(&mut self) {

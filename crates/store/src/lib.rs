@@ -23,7 +23,7 @@ mod queues;
 mod unreliable;
 
 pub use body::{Batch, QueueId};
-pub use committer::{Committer, Options, Outcome, Trouble};
+pub use committer::{Committer, Options, Outcome, Trouble, Written};
 pub use disk::{Disk, DiskFile, Folder};
 pub use log::{Damage, Fold, Log, OpenError, Recovered};
 pub use queues::{Gap, Queue, Standing};

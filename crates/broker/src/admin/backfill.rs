@@ -75,9 +75,10 @@ fn refused(error: &BackfillError) -> Response {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
             return problem(status, code, "the rule did not go live", &texts.join("\n"));
         }
-        BackfillError::BuiltIn | BackfillError::Disabled | BackfillError::Write { .. } => {
-            (StatusCode::CONFLICT, "E1609")
-        }
+        BackfillError::BuiltIn
+        | BackfillError::Disabled
+        | BackfillError::TooMany
+        | BackfillError::Write { .. } => (StatusCode::CONFLICT, "E1609"),
     };
     problem(status, code, "the rule did not go live", &error.to_string())
 }

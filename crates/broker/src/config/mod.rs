@@ -73,6 +73,16 @@ pub enum Durable {
     Memory,
 }
 
+impl From<Durable> for crate::store::Durability {
+    fn from(durable: Durable) -> Self {
+        match durable {
+            Durable::Fsync => Self::Fsync,
+            Durable::Os => Self::Os,
+            Durable::Memory => Self::Memory,
+        }
+    }
+}
+
 /// `[store]`
 #[derive(Clone, Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -268,8 +278,20 @@ impl Config {
         };
         self.mqtt.check(&mut refuse);
         let listeners = self.listeners();
+        let own = crate::store::Durability::from(self.durability);
         for (at, listener) in listeners.iter().enumerate() {
             listener.check(at, &mut refuse);
+            let wanted = listener.durability.map(crate::store::Durability::from);
+            if let Some(wanted) = wanted.filter(|wanted| *wanted > own) {
+                refuse(
+                    format!(
+                        "listeners[{at}].durability = \"{}\" is more than durability = \"{}\" of the broker",
+                        wanted.name(),
+                        own.name()
+                    ),
+                    "a listener can only promise less: raise `durability` at the top, and lower it at the other listeners",
+                );
+            }
         }
         self.auth.check(&listeners, &mut refuse);
         if self
@@ -627,6 +649,21 @@ mod tests {
             let said = refusal(listener);
             assert!(said[0].contains(message), "{listener}: {said:?}");
         }
+    }
+
+    #[test]
+    fn a_listener_promises_at_most_what_the_broker_does() {
+        let listener = "durability = \"os\"\n[[listeners]]\nbind = '127.0.0.1:1'\ndurability = ";
+        let with = |durability: &str| load(&format!("{listener}'{durability}'\n"), &[]);
+        assert!(with("memory").is_ok() && with("os").is_ok());
+        let problems = with("fsync").unwrap_err();
+        assert!(
+            problems[0]
+                .message
+                .contains("listeners[0].durability = \"fsync\" is more than"),
+            "{}",
+            problems[0].message
+        );
     }
 
     #[test]

@@ -692,6 +692,7 @@ mod tests {
             identity: None,
             deadline: tokio::time::Instant::now(),
             allow_anonymous: true,
+            durability: crate::store::Durability::Fsync,
         };
         shared
             .admit(connect, door, None)

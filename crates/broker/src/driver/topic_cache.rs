@@ -158,6 +158,7 @@ mod tests {
             verdicts: Verdicts::default(),
             routes: index.routes(name),
             matched: None,
+            captured: false,
         })
     }
 

@@ -52,6 +52,7 @@ fn open(broker: &Arc<Shared>) -> DuplexStream {
         identity: None,
         deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         allow_anonymous: true,
+        durability: crate::store::Durability::Fsync,
     };
     let theirs: Box<dyn Stream> = Box::new(theirs);
     tokio::spawn(serve(Arc::clone(broker), theirs, Box::new(door)));

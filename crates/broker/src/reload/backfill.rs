@@ -4,7 +4,7 @@
 //! is read while no message is on its way ([`Capture::hand_over`]), and at its end the rule is live: what comes
 //! later meets it, and what came before was captured. So each message is met once, and rows stay in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -27,14 +27,18 @@ use crate::project::check::{Verdict, check};
 use crate::project::files::{FileId, Files, LastGood, is_rule_id, write_whole};
 use crate::store::{Failed, Ticket};
 
-/// So many messages are read while everybody waits; more with each try, so that one that is never idle comes to an end.
+/// So many messages are read while everybody waits, twice as many with each try.
 const FEW: u64 = 512;
-/// After so many tries what is left is read, however much.
-const TRIES: u32 = 8;
+/// So often it is tried to read all but these few.
+const TRIES: u32 = 16;
+/// So often those few are tried: at most 32,768 messages, well under a second.
+const LAST_TRIES: u32 = 7;
 /// Messages that are read ahead.
-const AHEAD: usize = 256;
-/// Rows of so many messages are on their way to the store.
-const A_COMMIT: u64 = 256;
+const AHEAD: usize = 1024;
+/// Rows of so many messages are one batch.
+const A_COMMIT: u32 = 64;
+/// Batches that are on their way to the store.
+const COMMITS: usize = 16;
 
 /// What a backfill did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -80,6 +84,11 @@ pub enum BackfillError {
         #[source]
         error: io::Error,
     },
+    /// What comes is more than what is read in the same time.
+    #[error(
+        "messages come faster than the rule takes those of before: do it again when fewer come"
+    )]
+    TooMany,
     /// The store cannot keep the rows.
     #[error(transparent)]
     NotKept(#[from] Failed),
@@ -116,7 +125,9 @@ impl Reloader {
             next: 0,
             from,
             done: Backfilled::default(),
-            ticket: Ticket::ready(),
+            owed: Vec::new(),
+            uncommitted: 0,
+            tickets: VecDeque::new(),
         };
         let outcome = match filling.all_but_the_last().await {
             Ok(()) => {
@@ -207,8 +218,11 @@ struct Filling<'a> {
     next: u64,
     from: Millis,
     done: Backfilled,
-    /// Of the rows that were handed over last.
-    ticket: Ticket,
+    /// Rows that are still to be committed, of so many messages.
+    owed: Vec<Owed>,
+    uncommitted: u32,
+    /// Of those that are on their way.
+    tickets: VecDeque<Ticket>,
 }
 
 /// How the last messages went.
@@ -259,13 +273,20 @@ impl Filling<'_> {
         });
         while let Some((number, message)) = take.recv().await {
             while let Some(room) = self.message(number, &message) {
+                // What has room already has to go first.
+                self.commit();
                 room.wait().await;
             }
-            if self.done.messages.is_multiple_of(A_COMMIT) {
-                self.ticket.committed().await?;
+            if self.uncommitted >= A_COMMIT {
+                self.commit();
+            }
+            while self.tickets.len() > COMMITS
+                && let Some(first) = self.tickets.pop_front()
+            {
+                first.committed().await?;
             }
         }
-        self.ticket.committed().await?;
+        self.committed().await?;
         let reading = reading.await.map_err(io::Error::other);
         let reading = reading.flatten().map_err(BackfillError::Read)?;
         self.done.missing += reading.missing;
@@ -286,7 +307,8 @@ impl Filling<'_> {
                     self.done.rows += made.rows as u64;
                     self.done.errors += made.errors as u64;
                     self.done.not_republished += republish.len() as u64;
-                    self.keep(rows);
+                    self.owed.extend(rows);
+                    self.uncommitted += 1;
                 }
             }
         }
@@ -294,26 +316,36 @@ impl Filling<'_> {
         None
     }
 
-    fn keep(&mut self, rows: Vec<Owed>) {
-        if !rows.is_empty() {
-            self.ticket = self.broker.keep_rows(rows);
+    /// Hands the rows to the store.
+    fn commit(&mut self) {
+        self.uncommitted = 0;
+        if !self.owed.is_empty() {
+            let rows = std::mem::take(&mut self.owed);
+            self.tickets.push_back(self.broker.keep_rows(rows));
         }
+    }
+
+    /// Returns when all of them are kept.
+    async fn committed(&mut self) -> Result<(), Failed> {
+        self.commit();
+        for ticket in self.tickets.drain(..) {
+            ticket.committed().await?;
+        }
+        Ok(())
     }
 
     /// The last messages and the change of the rules in one.
     async fn hand_over(&mut self, turn: &mut u64, id: &str) -> Result<(), BackfillError> {
-        for attempt in 0.. {
-            let few = if attempt < TRIES {
-                FEW << attempt
-            } else {
-                u64::MAX
-            };
+        for attempt in 0..LAST_TRIES {
+            let few = FEW << attempt;
             let reloader = self.reloader;
             let mut last = None;
             let mut around = |apply: &mut dyn FnMut()| {
                 let capture = Arc::clone(self.capture);
                 last = Some(capture.hand_over(|| {
                     let outcome = self.last(few);
+                    // In front of the first row of the live rule.
+                    self.commit();
                     if matches!(outcome, Last::Done) {
                         self.done.live_from = capture.next_number();
                         apply();
@@ -324,14 +356,17 @@ impl Filling<'_> {
             let report = reloader.load(turn, false, &mut around);
             match last {
                 Some(Last::Done) => {
-                    self.ticket.committed().await?;
+                    self.committed().await?;
                     let is_live = self.reloader.pipeline.rule(id);
                     if is_live.is_some_and(|rule| rule.rule.sql() == self.only.sql(id)) {
                         return Ok(());
                     }
                     return Err(BackfillError::Refused(report.problems().cloned().collect()));
                 }
-                Some(Last::NoRoom(room)) => room.wait().await,
+                Some(Last::NoRoom(room)) => {
+                    room.wait().await;
+                    self.up_to_now().await?;
+                }
                 Some(Last::Failed(error)) => return Err(error),
                 Some(Last::More) => self.up_to_now().await?,
                 None => {
@@ -339,7 +374,7 @@ impl Filling<'_> {
                 }
             }
         }
-        Ok(())
+        Err(BackfillError::TooMany)
     }
 
     /// What has come since, while nothing more comes.

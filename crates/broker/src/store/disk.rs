@@ -26,6 +26,8 @@ pub struct Disk {
     /// What was in the files, until it is loaded.
     state: Mutex<Option<State>>,
     condition: Arc<Condition>,
+    /// Somebody goes on when a batch is written.
+    tells_written: AtomicBool,
 }
 
 /// Room that is kept for the time when there is none: what has been accepted can still be written then, and the store
@@ -219,6 +221,7 @@ impl Disk {
             durability,
             state: Mutex::new(Some(state)),
             condition,
+            tells_written: AtomicBool::new(false),
         };
         Ok((disk, recovered))
     }
@@ -242,17 +245,24 @@ impl Storage for Disk {
         });
         let rows = rows.collect();
         let condition = Arc::clone(&self.condition);
+        let written = self.tells_written.load(Ordering::Relaxed);
+        let written = written.then(|| Box::new(done.written()) as weir_store::Written);
+        let answer = move |outcome| match outcome {
+            Ok(()) => {
+                condition.kept();
+                done.kept();
+            }
+            Err(error) => {
+                condition.refused(&error);
+                done.failed();
+            }
+        };
         self.committer
-            .commit(Batch { records, rows }, move |outcome| match outcome {
-                Ok(()) => {
-                    condition.kept();
-                    done.kept();
-                }
-                Err(error) => {
-                    condition.refused(&error);
-                    done.failed();
-                }
-            });
+            .commit_noting(Batch { records, rows }, written, answer);
+    }
+
+    fn tell_what_is_written(&self) {
+        self.tells_written.store(true, Ordering::Relaxed);
     }
 
     fn has_room(&self) -> bool {

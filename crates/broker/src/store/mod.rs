@@ -108,6 +108,9 @@ pub trait Storage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Clients of a listener go on when [`Done::written`] was called: from now on it is worth calling.
+    fn tell_what_is_written(&self) {}
+
     /// Called when a broker stops, after the last batch: what is still on its way may be brought to its place.
     fn flush(&self) {}
 }
@@ -135,6 +138,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn queues(&self) -> Vec<(String, Standing)> {
         (**self).queues()
+    }
+
+    fn tell_what_is_written(&self) {
+        (**self).tell_what_is_written();
     }
 
     fn flush(&self) {
@@ -200,6 +207,14 @@ impl Store {
             })
             .unwrap_or_else(|| Err(StorageError::new("it panicked")))?;
         Ok(state)
+    }
+
+    /// Somebody goes on when a batch is written.
+    pub(crate) fn tell_what_is_written(&self) {
+        if let Some(storage) = &self.storage {
+            self.panics
+                .guard(Hook::Storage, || storage.tell_what_is_written());
+        }
     }
 
     /// Whether there is a storage at all.

@@ -50,7 +50,7 @@ pub struct Reading {
     pub bytes: u64,
     /// How many numbers are missing between the first and the last entry: lost when they came, or damaged since.
     pub missing: u64,
-    /// What is damaged. What a crash has torn off the end of a file is not.
+    /// What is damaged. What a crash has torn off the end of the newest file is not.
     pub spoiled: Vec<Spoiled>,
     last: Option<u64>,
 }
@@ -89,6 +89,7 @@ impl Recording {
         };
         // The one before the first that begins too late may reach beyond its begin.
         let early = begins.iter().take_while(|begun| is_early(begun)).count();
+        let newest = segments.last().copied();
         for first in segments.into_iter().skip(early.saturating_sub(1)) {
             let each = &mut |item: Item<'_>| match item {
                 Item::Entry {
@@ -98,8 +99,10 @@ impl Recording {
                 } if own < number || at < at_ms => ControlFlow::Continue(()),
                 item => each(item),
             };
-            if read_segment(&self.folder, first, &mut reading, each)?.is_break() {
-                break;
+            let end = read_segment(&self.folder, first, &mut reading, each)?;
+            let Some(end) = end else { break };
+            if newest != Some(first) {
+                reading.spoiled.extend(end);
             }
         }
         Ok(reading)
@@ -151,15 +154,16 @@ fn head_of(body: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_le_bytes(begun.try_into().ok()?), head))
 }
 
+/// Gives what stands behind the last frame: in the newest file it may be torn, or on its way. `None`: it was told to stop.
 fn read_segment(
     folder: &Folder,
     first: u64,
     reading: &mut Reading,
     each: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
-) -> io::Result<ControlFlow<()>> {
+) -> io::Result<Option<Option<Spoiled>>> {
     let length = match folder.length(&name_of(first)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(Some(None));
         }
         length => length?,
     };
@@ -172,7 +176,7 @@ fn read_segment(
                 bytes: length,
             });
         }
-        return Ok(ControlFlow::Continue(()));
+        return Ok(Some(None));
     };
     let mut at = HEAD_BYTES as u64;
     let mut bad = None;
@@ -188,24 +192,23 @@ fn read_segment(
                 at += bytes;
             }
             Found::Frame(frame, bytes) => {
-                // Only what stands in front of a frame is damage: the end of a file may be torn, or on its way.
                 reading.spoiled.extend(bad.take());
                 at += bytes;
                 reading.bytes += bytes;
                 if let Some((_, head)) = head_of(&frame.batch) {
                     if each(Item::Head(head)).is_break() {
-                        return Ok(ControlFlow::Break(()));
+                        return Ok(None);
                     }
                     continue;
                 }
                 let entries = frame.batch.strip_prefix(&[ENTRIES]).unwrap_or_default();
                 if entries_of(entries, reading, each).is_break() {
-                    return Ok(ControlFlow::Break(()));
+                    return Ok(None);
                 }
             }
         }
     }
-    Ok(ControlFlow::Continue(()))
+    Ok(Some(bad))
 }
 
 fn entries_of(
