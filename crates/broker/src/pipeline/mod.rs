@@ -360,7 +360,8 @@ impl Pipeline {
             _ => 0,
         };
         // Other chance for each message, and the same when it is done again.
-        let seed = (id >> 64) as u64 ^ id as u64;
+        let halves = (id >> 64) ^ (id & u128::from(u64::MAX));
+        let seed = u64::try_from(halves).unwrap_or_default();
         let then = Self {
             live: ArcSwap::default(),
             swaps: Arc::clone(&self.swaps),

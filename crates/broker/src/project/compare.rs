@@ -161,23 +161,26 @@ mod tests {
             .collect()
     }
 
+    fn rows<const N: usize>(values: [Json; N]) -> Made {
+        Ok(values.into())
+    }
+
     #[test]
     fn rows_are_held_together_by_their_place() {
-        let rows = |values: &[Json]| Ok(values.to_vec());
         let (a, b) = (
             json!({ "a": 1, "b": 2 }),
             json!({ "a": 1, "b": 3, "c": null }),
         );
-        assert_eq!(kinds(rows(&[a.clone()]), rows(&[a.clone()])), []);
+        assert_eq!(kinds(rows([a.clone()]), rows([a.clone()])), []);
         assert_eq!(
-            kinds(rows(&[a.clone(), a.clone()]), rows(&[b.clone()])),
+            kinds(rows([a.clone(), a.clone()]), rows([b.clone()])),
             [
                 (Kind::Different, 0, "b c".to_owned()),
                 (Kind::Missing, 1, String::new())
             ]
         );
         assert_eq!(
-            kinds(rows(&[]), rows(&[b.clone()])),
+            kinds(rows([]), rows([b.clone()])),
             [(Kind::Added, 0, String::new())]
         );
     }
