@@ -10,6 +10,7 @@
 )]
 mod client;
 
+mod durability;
 mod examples;
 mod facade;
 mod hooks;

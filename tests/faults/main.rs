@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod bans;
 mod database;
 mod far_sides;
 mod full_disk;
 mod killed;
+mod replay;
 mod rows;
 mod torture;
 

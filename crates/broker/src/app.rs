@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::auth::Access;
 use crate::broker::{Broker, ListenerSettings, Socket, Transport, WebSocketSettings};
+use crate::capture::Capture;
 use crate::config::{Bind, Config, Durable, Listener, StartPolicy};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
@@ -56,6 +57,7 @@ pub struct App {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     store: Option<Arc<Disk>>,
+    capture: Option<Arc<Capture>>,
     /// Held as long as the broker runs: two brokers on one data folder would mix their dead letters.
     _lock: File,
 }
@@ -97,6 +99,7 @@ impl App {
             return Err(StartError::Config(first_load.problems().cloned().collect()));
         }
         reloader.tell_what_waits_for_nobody();
+        let capture = capture(config, &data_dir)?;
         let mut builder = Broker::builder()
             .settings(config.broker_settings())
             .pipeline(Arc::clone(&pipeline))
@@ -108,6 +111,9 @@ impl App {
         }
         if let Some(store) = &store {
             builder = builder.storage(StaysOpen(Arc::clone(store)));
+        }
+        if let Some(capture) = &capture {
+            builder = builder.capture(Arc::clone(capture));
         }
         let broker = builder
             .start()
@@ -146,6 +152,7 @@ impl App {
             pipeline: Arc::clone(&pipeline),
             reloader: Arc::clone(&reloader),
             started_s: now_ms() / 1000,
+            capture: capture.clone(),
             mqtt: web_listener(config, http).map(|settings| Arc::new(broker.listener(settings))),
         };
         tasks.spawn(admin::serve(socket, admin, ended(stopped.clone())));
@@ -163,6 +170,7 @@ impl App {
             stop,
             tasks,
             store,
+            capture,
             _lock: lock,
         })
     }
@@ -178,6 +186,9 @@ impl App {
         // Last: how far the sinks have come is written, too.
         if let Some(store) = &self.store {
             store.flush();
+        }
+        if let Some(capture) = &self.capture {
+            capture.flush();
         }
         // A request that never ends must not keep the process.
         let ended = async { while self.tasks.join_next().await.is_some() {} };
@@ -209,6 +220,10 @@ impl Storage for StaysOpen {
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         self.0.load(each)
+    }
+
+    fn tell_what_is_written(&self) {
+        self.0.tell_what_is_written();
     }
 }
 
@@ -349,6 +364,22 @@ fn storage(config: &Config, data_dir: &Path) -> Result<Option<Disk>, StartError>
         );
     }
     Ok(Some(disk))
+}
+
+/// Opens the capture, where there is one.
+fn capture(config: &Config, data_dir: &Path) -> Result<Option<Arc<Capture>>, StartError> {
+    let filters = config.capture.topic_filters();
+    if filters.is_empty() {
+        return Ok(None);
+    }
+    let opened = Capture::open(data_dir, filters, config.capture.bounds());
+    opened.map(|capture| Some(Arc::new(capture))).map_err(|error| {
+        let folder = crate::capture::folder(data_dir);
+        StartError::Unusable(format!(
+            "[E1607] the capture in {} cannot be used: {error}; leave out [capture] to start without it",
+            folder.display()
+        ))
+    })
 }
 
 fn lock(data_dir: &Path) -> Result<File, StartError> {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use weir_sinks::Owed;
 
 pub use crate::auth::acl::Network;
 use crate::builder::{BrokerBuilder, StartError};
@@ -135,6 +136,7 @@ impl Default for ListenerSettings {
             transport: Transport::default(),
             max_connections: 100_000,
             allow_anonymous: false,
+            durability: Durability::Fsync,
             proxy: None,
             tls: None,
             identity: CertificateName::None,
@@ -201,6 +203,9 @@ pub struct ListenerSettings {
     pub max_connections: usize,
     /// Whether clients without credentials are admitted.
     pub allow_anonymous: bool,
+    /// Clients that come here are content with this, where the storage promises more: their acknowledgements do not wait
+    /// for it. What they leave is kept like everything else.
+    pub durability: Durability,
     /// Whether a PROXY header stands before everything else, and whose is believed.
     pub proxy: Option<ProxySettings>,
     /// The certificates, where there is TLS.
@@ -305,6 +310,9 @@ impl Broker {
 
     /// A place where clients come in.
     pub(crate) fn listener(&self, settings: ListenerSettings) -> Listener {
+        if settings.durability == Durability::Os {
+            self.shared.store.tell_what_is_written();
+        }
         Listener::new(Arc::clone(&self.shared), settings)
     }
 
@@ -336,6 +344,13 @@ impl Broker {
         };
         let ticket = router.finish(now);
         Published { reached, ticket }
+    }
+
+    /// Commits rows that rules have made of messages of before.
+    pub(crate) fn keep_rows(&self, rows: Vec<Owed>) -> Ticket {
+        let mut batch = Vec::new();
+        let claims = crate::driver::router::into_batch(rows, &mut batch);
+        self.shared.store.commit_with(&mut batch, claims)
     }
 
     /// Holds every client against the access list and the list of the banned, after they have changed: subscriptions

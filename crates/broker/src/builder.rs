@@ -14,6 +14,7 @@ use crate::auth::banned::Banned;
 use crate::auth::enhanced::{Mechanism, Mechanisms};
 use crate::auth::{AllowAll, Authenticator, Authorizer};
 use crate::broker::{Broker, BrokerSettings, ListenerSettings};
+use crate::capture::Capture;
 use crate::config::Config;
 use crate::driver::{Parts, Shared};
 use crate::hooks::{
@@ -46,6 +47,7 @@ pub struct BrokerBuilder {
     authorizer: Option<Arc<dyn Authorizer>>,
     mechanisms: Mechanisms,
     banned: Arc<ArcSwap<Banned>>,
+    capture: Option<Arc<Capture>>,
     listen: Vec<Listen>,
     hooks: Hooks,
     addresses: Option<AddressSettings>,
@@ -132,6 +134,12 @@ impl BrokerBuilder {
     /// A way to sign in beside passwords: the authentication method of an MQTT 5 client. May be called several times.
     pub fn mechanism(mut self, mechanism: Arc<dyn Mechanism>) -> Self {
         self.mechanisms = self.mechanisms.with(mechanism);
+        self
+    }
+
+    /// What takes messages for a while.
+    pub(crate) fn capture(mut self, capture: Arc<Capture>) -> Self {
+        self.capture = Some(capture);
         self
     }
 
@@ -285,6 +293,7 @@ impl BrokerBuilder {
             },
             mechanisms: self.mechanisms.clone(),
             banned: Arc::clone(&self.banned),
+            capture: self.capture.clone(),
             hooks,
             storage: self.storage.clone(),
         });

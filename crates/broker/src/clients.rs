@@ -13,6 +13,21 @@ use crate::driver::handle::Farewell;
 use crate::driver::router::Router;
 use crate::hooks::{AddressWindow, ClientInfo, Hook, Subscription};
 use crate::stats::CloseReason;
+use crate::store::{Ban, Failed, Who};
+
+pub use crate::driver::access::TooManyBans;
+
+/// Why someone was not banned, or not for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BanError {
+    /// The list is full.
+    #[error(transparent)]
+    TooMany(#[from] TooManyBans),
+    /// It holds, and would not survive a restart.
+    #[error(transparent)]
+    NotKept(#[from] Failed),
+}
 
 /// Some of the connected clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,18 +183,60 @@ impl Broker {
         addresses.map_or_else(Vec::new, |addresses| addresses.windows(address))
     }
 
-    /// Ends the connections of a network address and refuses new ones for a while; false when addresses are not
-    /// [counted](crate::BrokerBuilder::addresses).
+    /// Turns someone away from now on, for `duration` or until [`unban`](Self::unban), and ends the connections that this
+    /// is about. Clients and users are told 0x8A; an address gets no answer at all. Returns when it would survive a crash,
+    /// where there is a [storage](crate::BrokerBuilder::storage).
+    ///
+    /// # Errors
+    /// When there are too many bans, or the storage could not keep it: then it holds until the broker ends.
+    pub async fn ban(
+        &self,
+        who: Who,
+        duration: Option<Duration>,
+        reason: Option<String>,
+    ) -> Result<(), BanError> {
+        let ticket = self.shared.ban(who, duration, reason)?;
+        Ok(ticket.committed().await?)
+    }
+
+    /// Lets someone in again; false when nobody of that name was turned away.
+    ///
+    /// # Errors
+    /// When the storage could not keep it: then it holds until the broker ends.
+    pub async fn unban(&self, who: Who) -> Result<bool, BanError> {
+        if let Who::Address(network) = &who
+            && let Some(addresses) = &self.shared.hooks.addresses
+            && let Some(address) = network.one_address()
+        {
+            addresses.unban(address);
+        }
+        match self.shared.unban(who) {
+            Some(ticket) => Ok(ticket.committed().await.map(|()| true)?),
+            None => Ok(false),
+        }
+    }
+
+    /// Whom [`ban`](Self::ban) and [`ban_address`](Self::ban_address) have turned away, as far as it is not over.
+    pub fn bans(&self) -> Vec<(Who, Ban)> {
+        self.shared.bans()
+    }
+
+    /// Ends the connections of a network address and refuses new ones for a while, also after a restart where there is a
+    /// [storage](crate::BrokerBuilder::storage); false when there are too many bans.
     pub fn ban_address(&self, address: IpAddr, duration: Duration) -> bool {
-        let addresses = self.shared.hooks.addresses.as_ref();
-        addresses.is_some_and(|addresses| {
+        let banned = self
+            .shared
+            .ban(Who::address(address), Some(duration), None)
+            .is_ok();
+        if let Some(addresses) = &self.shared.hooks.addresses {
             addresses.ban(address, duration);
-            true
-        })
+        }
+        banned
     }
 
     /// Lets a network address in again and forgets what it did so far.
     pub fn unban_address(&self, address: IpAddr) {
+        drop(self.shared.unban(Who::address(address)));
         if let Some(addresses) = &self.shared.hooks.addresses {
             addresses.unban(address);
         }

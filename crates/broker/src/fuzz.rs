@@ -134,6 +134,7 @@ fn parts(flavour: u8) -> Parts {
         authenticator: Arc::new(Anonymous),
         authorizer: Arc::new(AllowAll),
         mechanisms: Mechanisms::default().with(Arc::new(YesOrNo)),
+        capture: None,
         banned: Arc::default(),
         hooks: crate::hooks::Hooks::default(),
         storage: None,

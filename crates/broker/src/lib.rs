@@ -30,6 +30,8 @@ pub mod app;
 pub mod auth;
 pub mod broker;
 mod builder;
+#[doc(hidden)]
+pub mod capture;
 pub mod cli;
 #[doc(hidden)]
 pub mod client;

@@ -3,6 +3,7 @@
 //! A reload never drops a client or a row: sinks that did not change keep their queue and worker, changed ones keep
 //! their queue, and those of removed rules get time to drain.
 
+mod backfill;
 mod companions;
 mod live;
 pub(crate) mod queues;
@@ -16,6 +17,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use weir_sinks::Connector;
 
+pub use backfill::{BackfillError, Backfilled};
 pub use companions::{AccessFiles, Certificates, Companion};
 pub use queues::{DropError, Leftover, Pile};
 pub use report::{FileOutcome, ReloadReport};
@@ -170,6 +172,16 @@ impl Reloader {
     /// Loads the files; with `dry_run` only says what that would do.
     pub async fn reload(&self, dry_run: bool) -> ReloadReport {
         let mut turn = self.turn.lock().await;
+        self.load(&mut turn, dry_run, &mut |apply| apply())
+    }
+
+    /// The same for whoever has the turn; `around` is given what makes the new rules the live ones.
+    fn load(
+        &self,
+        turn: &mut u64,
+        dry_run: bool,
+        around: &mut dyn FnMut(&mut dyn FnMut()),
+    ) -> ReloadReport {
         let started = Instant::now();
         let first = *turn == 0;
         let last_good = match &self.last_good {
@@ -197,11 +209,14 @@ impl Reloader {
         let strict = first && self.start_policy == StartPolicy::Strict;
         let whole = strict || (self.policy == Policy::AllOrNothing && !first);
         let apply = !dry_run && (refused == 0 || !whole);
-        let failed = if apply {
-            self.apply(&mut checked)
-        } else {
-            Vec::new()
-        };
+        let (mut failed, mut applied) = (Vec::new(), false);
+        if apply {
+            around(&mut || {
+                failed = self.apply(&mut checked);
+                applied = true;
+            });
+        }
+        let apply = applied;
         let mut outcomes = outcomes(&checked, &changed, apply || dry_run);
         outcomes.extend(failed);
         outcomes.extend(scanned.problems.into_iter().map(|problem| FileOutcome {

@@ -61,12 +61,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 const MOST_BATCH_BYTES: usize = 1 << 30;
 
 type Done = Box<dyn FnOnce(Outcome) + Send>;
+/// Is called when the system has a batch, before it is synced.
+pub type Written = Box<dyn FnOnce() + Send>;
 type OnTrouble = Box<dyn Fn(Option<&io::Error>) + Send + Sync>;
 type MakeFold = Box<dyn Fn() -> Box<dyn Fold> + Send + Sync>;
 
 struct Waiting {
     batch: Batch,
     change: Option<Change>,
+    written: Option<Written>,
     done: Done,
 }
 
@@ -172,6 +175,17 @@ impl Committer {
     /// Puts a batch into the line. `done` is called once, on the committer's thread: it must not wait. The rows of the
     /// batch can be read before it is called.
     pub fn commit(&self, batch: Batch, done: impl FnOnce(Outcome) + Send + 'static) {
+        self.commit_noting(batch, None, done);
+    }
+
+    /// The same; `written` is called first, when the batch would outlive this process, and not a loss of power. It is not
+    /// called for a batch that cannot be written.
+    pub fn commit_noting(
+        &self,
+        batch: Batch,
+        written: Option<Written>,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) {
         if batch.weight() > MOST_BATCH_BYTES {
             return done(Err(io::Error::other("a batch is larger than 1 GiB")));
         }
@@ -183,6 +197,7 @@ impl Committer {
         self.put(Waiting {
             batch,
             change: None,
+            written,
             done: Box::new(done),
         });
     }
@@ -207,6 +222,7 @@ impl Committer {
         self.put(Waiting {
             batch: Batch::default(),
             change: Some(change),
+            written: None,
             done: Box::new(move |outcome| drop(told.send(outcome))),
         });
         kept.recv()
@@ -393,7 +409,9 @@ impl<D: Disk> Writer<D> {
 
     fn write(&mut self, group: &mut [Waiting]) -> Outcome {
         let (mut batches, mut changes) = (Vec::with_capacity(group.len()), Vec::new());
+        let mut told = Vec::new();
         for waiting in group.iter_mut() {
+            told.extend(waiting.written.take());
             match waiting.change.take() {
                 Some(change) => changes.push(change),
                 None => batches.push(std::mem::take(&mut waiting.batch)),
@@ -405,7 +423,9 @@ impl<D: Disk> Writer<D> {
         let mut troubled = false;
         let mut again = |error: &io::Error| shared.waits_for_room(error, &mut troubled);
         self.log
-            .commit_when_possible(&mut batches, &changes, sync, &mut again)?;
+            .commit_when_possible(&mut batches, &changes, sync, &mut again, &mut || {
+                told.drain(..).for_each(|written| written());
+            })?;
         if troubled {
             shared.tell(None);
         }
@@ -689,6 +709,38 @@ mod tests {
         full.store(false, Ordering::SeqCst);
         let expected: Vec<_> = (1..5).map(|number| vec![number]).collect();
         assert_eq!(in_the_log(folder.path()), expected);
+    }
+
+    #[test]
+    fn a_batch_is_written_before_it_is_kept_and_what_is_refused_is_neither() {
+        let dir = tempfile::tempdir().unwrap();
+        let committer = committer(dir.path(), Options::default());
+        let (said, heard) = channel();
+        let put = |rows| {
+            let (written, kept) = (said.clone(), said.clone());
+            let batch = Batch {
+                records: b"x".to_vec(),
+                rows,
+                taken: Vec::new(),
+            };
+            committer.commit_noting(
+                batch,
+                Some(Box::new(move || written.send("written").unwrap())),
+                move |outcome| {
+                    kept.send(if outcome.is_ok() { "kept" } else { "refused" })
+                        .unwrap()
+                },
+            );
+        };
+        put(Vec::new());
+        assert_eq!(
+            [heard.recv().unwrap(), heard.recv().unwrap()],
+            ["written", "kept"]
+        );
+        // There is no such queue.
+        put(vec![(77, b"row".to_vec())]);
+        assert_eq!(heard.recv().unwrap(), "refused");
+        assert!(heard.try_recv().is_err());
     }
 
     #[test]

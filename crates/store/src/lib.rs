@@ -8,9 +8,12 @@
 //! A batch has records, which are all given when the log is opened, and rows, which stand in [`Queue`]s on the disk until
 //! somebody has read and settled them.
 //!
+//! [`capture`] is another log, of entries that nobody was promised: bounded by age and size, the oldest go.
+//!
 //! Never here: what a batch means, tokio.
 
 mod body;
+pub mod capture;
 mod committer;
 mod disk;
 mod frame;
@@ -20,7 +23,7 @@ mod queues;
 mod unreliable;
 
 pub use body::{Batch, QueueId};
-pub use committer::{Committer, Options, Outcome, Trouble};
+pub use committer::{Committer, Options, Outcome, Trouble, Written};
 pub use disk::{Disk, DiskFile, Folder};
 pub use log::{Damage, Fold, Log, OpenError, Recovered};
 pub use queues::{Gap, Queue, Standing};

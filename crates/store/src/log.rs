@@ -336,16 +336,18 @@ impl<D: Disk> Log<D> {
         changes: &[Change],
         sync: bool,
     ) -> io::Result<()> {
-        self.commit_when_possible(group, changes, sync, &mut |_| false)
+        self.commit_when_possible(group, changes, sync, &mut |_| false, &mut || {})
     }
 
-    /// As [`Log::commit`]; a write that fails is tried again for as long as `again` says so.
+    /// As [`Log::commit`]; a write that fails is tried again for as long as `again` says so, and `told` is called between the
+    /// write and the sync.
     pub(crate) fn commit_when_possible(
         &mut self,
         group: &mut [Batch],
         changes: &[Change],
         sync: bool,
         again: &mut dyn FnMut(&io::Error) -> bool,
+        told: &mut dyn FnMut(),
     ) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other(
@@ -408,6 +410,9 @@ impl<D: Disk> Log<D> {
             && again(error)
         {
             written = self.append_staged(last);
+        }
+        if sync && written.is_ok() {
+            told();
         }
         if let Err(error) = written.and_then(|()| if sync { self.sync() } else { Ok(()) }) {
             self.queues.put_back(unwritten);

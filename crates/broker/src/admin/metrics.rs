@@ -137,6 +137,27 @@ fn broker(admin: &Admin, out: &mut Exposition) {
         "1 while the store has no room: publishers that need it are held back.",
     )
     .value(stats.store_full.get());
+    if let Some(capture) = &admin.capture {
+        let tally = capture.tally();
+        out.metric(
+            "weir_capture_messages_total",
+            Type::Counter,
+            "Messages that were captured.",
+        )
+        .value(tally.entries);
+        out.metric(
+            "weir_capture_lost_total",
+            Type::Counter,
+            "Messages that are missing in the capture: there was no room in memory, or the disk refused them.",
+        )
+        .value(tally.lost);
+        out.metric(
+            "weir_capture_bytes",
+            Type::Gauge,
+            "Bytes of the capture's files.",
+        )
+        .value(tally.bytes);
+    }
     out.metric("weir_retained_messages", Type::Gauge, "Retained messages.")
         .value(stats.retained_messages.get());
     out.metric(

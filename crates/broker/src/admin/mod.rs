@@ -3,6 +3,8 @@
 //! A browser page on another host must not reach it through the user's own machine: the Host header has to be a
 //! loopback name, and what changes something takes POST.
 
+mod backfill;
+mod bans;
 mod exposition;
 mod metrics;
 mod rows;
@@ -39,6 +41,8 @@ pub struct Admin {
     pub pipeline: Arc<Pipeline>,
     /// Files to live rules.
     pub reloader: Arc<Reloader>,
+    /// What takes messages for a while.
+    pub capture: Option<Arc<crate::capture::Capture>>,
     /// When the process started: seconds since the Unix epoch.
     pub started_s: i64,
     /// Where clients come in that speak MQTT over WebSocket on this port.
@@ -80,8 +84,13 @@ pub async fn serve(
         .route("/weir/v1/connectors", get(connectors))
         .route("/weir/v1/slow-subscribers", get(slow_subscribers))
         .route("/weir/v1/reload", post(reload))
+        .route("/weir/v1/backfill", post(backfill::run))
         .route("/weir/v1/clients", delete(disconnect_all))
         .route("/weir/v1/clients/{id}", delete(disconnect))
+        .route(
+            "/weir/v1/bans",
+            get(bans::list).post(bans::add).delete(bans::remove),
+        )
         .fallback(web_socket::mqtt_or_nothing)
         .layer(middleware::from_fn(only_by_a_loopback_name))
         .with_state(admin);

@@ -78,6 +78,6 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     })
 }
 
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }

@@ -1,8 +1,10 @@
 //! The command line: one file per command; results on stdout, all else on stderr (user-experience §4).
 
 mod api;
+mod bans;
 mod bench;
 mod bridge;
+mod capture;
 mod check;
 mod client;
 mod clients;
@@ -17,6 +19,7 @@ mod init;
 mod lines;
 mod passwd;
 mod reload;
+mod replay;
 mod run;
 mod schema;
 mod sinks;
@@ -155,6 +158,12 @@ enum Command {
     Sinks(sinks::Args),
     /// Rows that sinks have refused: list, show, retry, export, drop
     Dlq(dlq::Args),
+    /// Whom a running broker turns away: clients, users, addresses
+    Bans(bans::Args),
+    /// What [capture] has kept of messages
+    Capture(capture::Args),
+    /// Messages of before through the rules of now: what would a new version of a rule change?
+    Replay(replay::Args),
     /// Publish messages
     Pub(client::PubArgs),
     /// Subscribe and print messages
@@ -209,6 +218,9 @@ pub fn main() -> ExitCode {
         Command::Clients(args) => clients::run(&common, &args),
         Command::Sinks(args) => sinks::run(&common, &args),
         Command::Dlq(args) => dlq::run(&common, &args),
+        Command::Bans(args) => bans::run(&common, &args),
+        Command::Capture(args) => capture::run(&common, &args),
+        Command::Replay(args) => replay::run(&common, &args),
         Command::Pub(args) => client::publish(&common, args),
         Command::Sub(args) => client::subscribe(&common, args),
         Command::Passwd(args) => passwd::run(&common, &args),

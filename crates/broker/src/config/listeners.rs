@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use super::Auth;
+use super::{Auth, Durable};
 use crate::broker::{
     CertificateName, ClientAuth, ListenerSettings, Network, Pem, ProxySettings, ServerCertificate,
     Tls, TlsSettings, Transport, WebSocketSettings,
@@ -34,6 +34,8 @@ pub struct Listener {
     pub max_connections: usize,
     /// Whether clients without credentials are admitted here, whatever `[auth]` says.
     pub allow_anonymous: Option<bool>,
+    /// What clients that come here wait for, where that is less than the broker's own `durability`.
+    pub durability: Option<Durable>,
     /// The server's certificate and those between it and its CA: a PEM file, or the text of one.
     pub cert: Option<String>,
     /// Its private key.
@@ -162,6 +164,7 @@ impl Listener {
             mode: None,
             max_connections: max_connections(),
             allow_anonymous: None,
+            durability: None,
             cert: None,
             key: None,
             sni: Vec::new(),
@@ -379,6 +382,7 @@ impl Listener {
             transport: self.kind,
             max_connections: self.max_connections,
             allow_anonymous: self.admits_anonymous(auth),
+            durability: self.durability.unwrap_or_default().into(),
             proxy,
             tls,
             identity: self.identity,

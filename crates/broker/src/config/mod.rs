@@ -4,6 +4,7 @@
 //! error wherever it stands.
 
 mod auth;
+mod capture;
 mod limits;
 mod listeners;
 mod mqtt;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use auth::{Auth, Jwt, Link, Postgres};
+pub use capture::Capture;
 pub use limits::Limits;
 pub use listeners::{Bind, FileMode, Listener, MinTls, Sni};
 pub use mqtt::Mqtt;
@@ -39,6 +41,8 @@ pub struct Config {
     pub store: Store,
     /// What is kept of rows that their sinks refuse.
     pub dead_letter: DeadLetter,
+    /// Messages that are kept for a while, for `weir replay`.
+    pub capture: Capture,
     /// The name that rules see as `node` and that bridges use in client ids.
     pub node: Option<String>,
     /// What is logged and how.
@@ -69,6 +73,16 @@ pub enum Durable {
     Os,
     /// Nothing is kept: it ends with the process.
     Memory,
+}
+
+impl From<Durable> for crate::store::Durability {
+    fn from(durable: Durable) -> Self {
+        match durable {
+            Durable::Fsync => Self::Fsync,
+            Durable::Os => Self::Os,
+            Durable::Memory => Self::Memory,
+        }
+    }
 }
 
 /// `[store]`
@@ -284,8 +298,20 @@ impl Config {
         };
         self.mqtt.check(&mut refuse);
         let listeners = self.listeners();
+        let own = crate::store::Durability::from(self.durability);
         for (at, listener) in listeners.iter().enumerate() {
             listener.check(at, &mut refuse);
+            let wanted = listener.durability.map(crate::store::Durability::from);
+            if let Some(wanted) = wanted.filter(|wanted| *wanted > own) {
+                refuse(
+                    format!(
+                        "listeners[{at}].durability = \"{}\" is more than durability = \"{}\" of the broker",
+                        wanted.name(),
+                        own.name()
+                    ),
+                    "a listener can only promise less: raise `durability` at the top, and lower it at the other listeners",
+                );
+            }
         }
         self.auth.check(&listeners, &mut refuse);
         if self
@@ -300,6 +326,7 @@ impl Config {
             );
         }
         self.limits.check(&mut refuse);
+        self.capture.check(&mut refuse);
         if !self.http.bind.ip().is_loopback() {
             refuse(
                 format!("http.bind {} is not a loopback address", self.http.bind),
@@ -544,6 +571,28 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_of_what_is_no_topic_filter_is_refused_with_its_place() {
+        for (set, words) in [
+            (
+                r#"capture.filters=["a/#", "a#"]"#,
+                "capture.filters[1] `a#`",
+            ),
+            (r#"capture.filters=["$share/g/a"]"#, "shared subscription"),
+            (r#"capture.max_bytes="1KiB""#, "capture.max_bytes"),
+            (r#"capture.max_age="1ms""#, "capture.max_age"),
+        ] {
+            let problems = load("", &[set]).unwrap_err();
+            assert!(
+                problems[0].message.contains(words),
+                "{}",
+                problems[0].message
+            );
+        }
+        let config = load("", &[r#"capture.filters=["a/+", "$SYS/#"]"#]).unwrap();
+        assert_eq!(config.capture.topic_filters().len(), 2);
+    }
+
+    #[test]
     fn a_listener_on_the_network_needs_a_login_or_an_explicit_yes() {
         let open = "[[listeners]]\nbind = '0.0.0.0:1883'\n";
         assert_eq!(load(open, &[]).unwrap_err()[0].code, "E1006");
@@ -623,6 +672,21 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_promises_at_most_what_the_broker_does() {
+        let listener = "durability = \"os\"\n[[listeners]]\nbind = '127.0.0.1:1'\ndurability = ";
+        let with = |durability: &str| load(&format!("{listener}'{durability}'\n"), &[]);
+        assert!(with("memory").is_ok() && with("os").is_ok());
+        let problems = with("fsync").unwrap_err();
+        assert!(
+            problems[0]
+                .message
+                .contains("listeners[0].durability = \"fsync\" is more than"),
+            "{}",
+            problems[0].message
+        );
+    }
+
+    #[test]
     fn lists_are_replaced_whole() {
         let config = load(
             "[[listeners]]\nbind = '127.0.0.1:1'\n",
@@ -668,6 +732,7 @@ mod tests {
             "auth.postgres",
             "auth.http",
             "limits",
+            "capture",
             "http",
             "rules",
         ] {

@@ -4,6 +4,7 @@
 //! Where they meet threads is `driver`; [`persist::Persist`] says what of their state must outlive a crash.
 
 pub mod aliases;
+pub mod bans;
 pub mod connect;
 pub mod delivery;
 mod filters;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_mqtt::{PacketId, SubscriptionFilter, Utf8};
 
 use super::Millis;
+use super::bans::{Ban, Who};
 use super::message::Message;
 use super::queue::Waiting;
 use super::subscriptions::SubscriptionOptions;
@@ -149,6 +150,18 @@ pub enum Persist {
         change: u64,
         /// The number of the last session.
         epoch: u64,
+    },
+    /// An operator turns someone away.
+    Banned {
+        /// Whom.
+        who: Who,
+        /// Since when, for how long, why.
+        ban: Ban,
+    },
+    /// Someone is let in again.
+    Unbanned {
+        /// Whom.
+        who: Who,
     },
     /// A row that a rule made for a durable sink. It is no part of a [`State`](crate::store::State): the storage puts it
     /// behind the other rows of its queue.

@@ -7,10 +7,69 @@ use super::Shared;
 use super::handle::{ConnectionKey, SessionHandle};
 use super::router::{Router, wall_ms};
 use crate::auth::Subject;
-use crate::core::Effects;
+use crate::core::bans::{Ban, Bans, MOST_BANS, Who};
+use crate::core::persist::Persist;
+use crate::core::{Effects, Millis};
 use crate::stats::CloseReason;
+use crate::store::Ticket;
+
+/// A list of bans is as long as it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are {MOST_BANS} bans already")]
+pub struct TooManyBans;
 
 impl Shared {
+    /// Turns someone away from now on; the ticket is ready when that would survive a crash.
+    pub(crate) fn ban(
+        self: &Arc<Self>,
+        who: Who,
+        duration: Option<Duration>,
+        reason: Option<String>,
+    ) -> Result<Ticket, TooManyBans> {
+        let now = self.clock.now();
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(Millis::MAX);
+        let ban = Ban {
+            since: now,
+            until: duration.map(|duration| now.saturating_add(ms(duration))),
+            reason,
+        };
+        let ticket = {
+            let mut bans = self.entrance.bans.write();
+            let mut batch = forgotten(&mut bans, now);
+            if bans.len() >= MOST_BANS {
+                return Err(TooManyBans);
+            }
+            bans.insert(who.clone(), ban.clone());
+            batch.push(Persist::Banned { who, ban });
+            // Under the lock, so that the store has the changes in their order.
+            self.store.commit(&mut batch)
+        };
+        self.enforce_access();
+        Ok(ticket)
+    }
+
+    /// Lets someone in again; `None` when nobody of that name was turned away.
+    pub(crate) fn unban(&self, who: Who) -> Option<Ticket> {
+        let mut bans = self.entrance.bans.write();
+        let mut batch = forgotten(&mut bans, self.clock.now());
+        let was_there = bans.remove(&who);
+        if was_there {
+            batch.push(Persist::Unbanned { who });
+        }
+        let ticket = self.store.commit(&mut batch);
+        was_there.then_some(ticket)
+    }
+
+    /// Whom operators have turned away, until now.
+    pub(crate) fn bans(&self) -> Vec<(Who, Ban)> {
+        let now = self.clock.now();
+        let bans = self.entrance.bans.read();
+        let in_force = bans.iter().filter(|(_, ban)| !ban.is_over(now));
+        in_force
+            .map(|(who, ban)| (who.clone(), ban.clone()))
+            .collect()
+    }
+
     /// Holds every session against what is in force now. Messages that already wait in a session were allowed when they
     /// came, and stay.
     pub(crate) fn enforce_access(self: &Arc<Self>) {
@@ -98,4 +157,10 @@ impl Drop for Expiry {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Takes out of the list what is over; gives what the store is to hear of that.
+fn forgotten(bans: &mut Bans, now: Millis) -> Vec<Persist> {
+    let over = bans.forget_the_past(now).into_iter();
+    over.map(|who| Persist::Unbanned { who }).collect()
 }

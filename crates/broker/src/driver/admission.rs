@@ -22,6 +22,7 @@ use crate::core::session::Session;
 use crate::core::will::Will;
 use crate::net::transport::Transport;
 use crate::stats::CloseReason;
+use crate::store::Durability;
 
 /// Where a connection comes from.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Door {
     pub(crate) deadline: tokio::time::Instant,
     /// Whether the listener admits clients without credentials.
     pub(crate) allow_anonymous: bool,
+    /// What acknowledgements wait for at most.
+    pub(crate) durability: Durability,
 }
 
 /// Why a client is not admitted.
@@ -175,6 +178,7 @@ impl Shared {
             peer: door.peer,
             attributes: events::attributes(&subject.identity),
         });
+        let durability = door.durability;
         let key = self.next_key();
         let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
         let expires_at_s = subject.identity.expires_at_s;
@@ -205,6 +209,7 @@ impl Shared {
                 && connect.version.is_v5()
                 && connect.properties.request_problem_information != Some(false),
         );
+        client.durability = durability;
         client.sign_in = sign_in;
         client.expiry = expiry;
         client.begin(connect, &admission, origin, resumed).await?;
@@ -429,7 +434,8 @@ impl Client {
                 .revoke(&self.handle, &self.subject, &mut self.router.effects);
         }
         let now = self.shared.clock.now();
-        let kept = self.router.finish(now).committed().await;
+        let ticket = self.router.finish(now).at_most(self.durability);
+        let kept = ticket.committed().await;
         kept.map_err(|_| ReasonCode::ServerUnavailable)?;
         {
             let mut slot = self.handle.lock();

@@ -32,6 +32,7 @@ use crate::core::will::Will;
 use crate::hooks::Notices;
 use crate::net::wire::SocketWriter;
 use crate::stats::CloseReason;
+use crate::store::Durability;
 
 /// Why a connection ends, and what is said to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +117,8 @@ pub(crate) struct Client {
     pub(super) notices: Option<Box<Notices>>,
     /// Status listeners know that the client is here.
     pub(super) announced: bool,
+    /// What acknowledgements wait for at most.
+    pub(super) durability: Durability,
     /// Acknowledgements of the present step, encoded.
     pub(super) replies: Replies,
     pub(super) gate: Gate,
@@ -219,6 +222,7 @@ impl Client {
             subject,
             notices: shared.notices(),
             announced: false,
+            durability: Durability::Fsync,
             replies: Replies::default(),
             gate: Gate::default(),
             aliases: Vec::new(),
@@ -420,6 +424,7 @@ impl Client {
             notices.step_done(&ticket);
         }
         if self.replies.packets > 0 {
+            let ticket = ticket.at_most(self.durability);
             let mut slot = self.handle.lock();
             self.gate
                 .acknowledge(ticket, &mut self.replies, slot.session.outbox());

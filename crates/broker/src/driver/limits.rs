@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use ahash::HashMap;
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use weir_mqtt::{ReasonCode, Utf8};
 
 use crate::auth::banned::Banned;
 use crate::core::Millis;
+use crate::core::bans::Bans;
 use crate::core::flapping::Flapping;
 use crate::core::limits::{ClientLimits, LimitSettings, WhenExceeded};
 use crate::core::token_bucket::{Rate, TokenBucket};
@@ -59,6 +60,8 @@ pub(crate) struct Entrance {
     addresses: Option<(Rate, Mutex<HashMap<IpAddr, TokenBucket>>)>,
     flapping: Option<Mutex<Flapping>>,
     banned: Arc<ArcSwap<Banned>>,
+    /// Whom operators have turned away. Who changes it hands the change to the store before letting go.
+    pub(super) bans: RwLock<Bans>,
 }
 
 impl Entrance {
@@ -74,7 +77,13 @@ impl Entrance {
                 .flapping
                 .map(|limits| Mutex::new(Flapping::new(limits))),
             banned,
+            bans: RwLock::default(),
         }
+    }
+
+    /// Whether an operator wants nothing to do with an address.
+    pub(crate) fn shuts_out(&self, now: Millis, address: IpAddr) -> bool {
+        self.bans.read().shut_out(now, address)
     }
 
     /// Whether a client may try to log in now. One address that floods takes nothing from the others.
@@ -109,7 +118,7 @@ impl Entrance {
     }
 
     /// Whether nobody has anything against the client.
-    pub(super) fn welcomes(
+    pub(crate) fn welcomes(
         &self,
         now: Millis,
         client_id: &str,
@@ -120,7 +129,11 @@ impl Entrance {
             .flapping
             .as_ref()
             .is_some_and(|flapping| flapping.lock().is_banned(now, client_id));
-        if flaps || self.banned.load().holds(client_id, username, address) {
+        let is_banned = || {
+            self.banned.load().holds(client_id, username, address)
+                || self.bans.read().hold(now, client_id, username, address)
+        };
+        if flaps || is_banned() {
             return Err(ReasonCode::Banned);
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! A connection's task owns its [`client::Client`]; what it shares with others is behind short locks, taken in this
 //! order and never two of a kind: registry, retained messages, topic index, session. None is held over an await.
 
+pub(crate) mod access;
 pub(crate) mod admission;
 pub(crate) mod client;
 pub(crate) mod events;
@@ -13,7 +14,6 @@ pub(crate) mod limits;
 pub(crate) mod router;
 pub(crate) mod slow;
 
-mod access;
 mod acknowledgement;
 mod alarms;
 pub(crate) mod auto_subscribe;
@@ -43,6 +43,7 @@ use crate::auth::banned::Banned;
 use crate::auth::enhanced::Mechanisms;
 use crate::auth::{Authenticator, Authorizer, PublishVerdict, Subject};
 use crate::broker::BrokerSettings;
+use crate::capture::Capture;
 use crate::core::Millis;
 use crate::core::connect::{ConnectLimits, session_expiry_s};
 use crate::core::persist::SessionId;
@@ -75,6 +76,8 @@ pub(crate) struct Parts {
     pub(crate) mechanisms: Mechanisms,
     /// Who is turned away.
     pub(crate) banned: Arc<ArcSwap<Banned>>,
+    /// What takes messages for a while.
+    pub(crate) capture: Option<Arc<Capture>>,
     /// Who looks on and has a say.
     pub(crate) hooks: Hooks,
     /// Where sessions are kept.
@@ -107,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) retained: RwLock<Retained>,
     /// What must outlive a crash.
     pub(crate) store: Store,
+    /// What takes messages for a while.
+    pub(crate) capture: Option<Arc<Capture>>,
     /// Who looks on and has a say.
     pub(crate) hooks: Arc<Hooks>,
     /// Time.
@@ -148,6 +153,7 @@ impl Shared {
             authorizer,
             mechanisms,
             banned,
+            capture,
             hooks,
             storage,
         } = parts;
@@ -193,6 +199,7 @@ impl Shared {
             retained: RwLock::new(Retained::new(retained)),
             entrance: Entrance::new(&settings.limits, banned, clock.now()),
             refusals: RefusalLog::default(),
+            capture,
             clock,
             store: Store::new(storage, Arc::clone(&hooks.panics)),
             hooks: Arc::new(hooks),

@@ -28,6 +28,14 @@ impl Shared {
             change: state.last_change(),
             epoch: state.last_epoch(),
         });
+        {
+            let mut bans = self.entrance.bans.write();
+            bans.clone_from(state.bans());
+            let over = bans.forget_the_past(now).into_iter();
+            noticed
+                .persist
+                .extend(over.map(|who| Persist::Unbanned { who }));
+        }
         for (client_id, kept) in state.sessions() {
             let session = Session::restored(client_id.clone(), self.session_limits, kept);
             let subscriptions: Vec<_> = session

@@ -157,10 +157,17 @@ impl Router {
         &mut self,
         now: Millis,
         message: Message,
-        topic: Arc<Topic>,
+        mut topic: Arc<Topic>,
         store: StoreRoom,
     ) -> Routed {
         self.watch();
+        let capture = self.shared.capture.clone();
+        let _passing = capture.as_ref().and_then(|capture| {
+            let passing = (topic.captured || topic.matched.is_some()).then(|| capture.pass());
+            // Looked up once more: from now on no hand-over changes the answer.
+            topic = self.topic(&message.topic);
+            passing
+        });
         let mut republished = Vec::new();
         if let Some(matched) = &topic.matched {
             self.ran_rules |= matched.may_take_long(message.payload.len());
@@ -258,6 +265,8 @@ impl Router {
     /// Publishes what the broker says of itself. Nothing is told about it: it is no news that nobody listens.
     pub(super) fn publish_system(&mut self, now: Millis, message: Message) {
         let watch = std::mem::take(&mut self.watch);
+        let capture = self.shared.capture.clone();
+        let _passing = capture.as_ref().map(|capture| capture.pass());
         let topic = self.topic(&message.topic);
         let mut republished = Vec::new();
         if let Some(matched) = &topic.matched
@@ -305,7 +314,9 @@ impl Router {
         }
         let (index_generation, routes) = self.shared.routes(name);
         let matched = self.shared.pipeline.matched(name);
+        let capture = self.shared.capture.as_ref();
         let topic = Arc::new(Topic {
+            captured: capture.is_some_and(|capture| capture.wants(name)),
             name: name.detached(),
             index_generation,
             rules_generation,
@@ -322,6 +333,11 @@ impl Router {
     fn distribute(&mut self, message: Message, topic: Arc<Topic>) -> bool {
         if self.observed {
             self.shared.hooks.message_accepted(&message, !self.local);
+        }
+        if topic.captured
+            && let Some(capture) = &self.shared.capture
+        {
+            capture.record(&message);
         }
         let topic = if message.retain {
             self.retain(&message, topic)
@@ -638,13 +654,18 @@ struct OwedRows {
 impl OwedRows {
     /// Puts the rows into a batch; the claims are told what becomes of it.
     fn take_into(&mut self, batch: &mut Vec<Persist>) -> Vec<Claim> {
-        let mut claims = Vec::with_capacity(self.owed.len());
-        for Owed { queue, rows, claim } in self.owed.drain(..) {
-            batch.extend(rows.into_iter().map(|row| Persist::Row { queue, row }));
-            claims.push(claim);
-        }
-        claims
+        into_batch(std::mem::take(&mut self.owed), batch)
     }
+}
+
+/// Puts rows into a batch; gives who is to hear what becomes of it.
+pub(crate) fn into_batch(owed: Vec<Owed>, batch: &mut Vec<Persist>) -> Vec<Claim> {
+    let mut claims = Vec::with_capacity(owed.len());
+    for Owed { queue, rows, claim } in owed {
+        batch.extend(rows.into_iter().map(|row| Persist::Row { queue, row }));
+        claims.push(claim);
+    }
+    claims
 }
 
 impl Drop for OwedRows {
@@ -696,6 +717,7 @@ mod tests {
             authenticator: Arc::new(Anonymous),
             authorizer: Arc::new(AllowAll),
             mechanisms: crate::auth::enhanced::Mechanisms::default(),
+            capture: None,
             banned: Arc::default(),
             hooks: crate::hooks::Hooks::default(),
             storage: None,
@@ -716,6 +738,7 @@ mod tests {
             identity: None,
             deadline: tokio::time::Instant::now(),
             allow_anonymous: true,
+            durability: crate::store::Durability::Fsync,
         };
         shared
             .admit(connect, door, None)

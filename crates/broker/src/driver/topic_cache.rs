@@ -31,6 +31,8 @@ pub(crate) struct Topic {
     pub(super) verdicts: Verdicts,
     pub(super) routes: Routes<Arc<SessionHandle>>,
     pub(super) matched: Option<Arc<Matched>>,
+    /// Whether messages to it are captured.
+    pub(super) captured: bool,
 }
 
 impl Topic {
@@ -156,6 +158,7 @@ mod tests {
             verdicts: Verdicts::default(),
             routes: index.routes(name),
             matched: None,
+            captured: false,
         })
     }
 

@@ -45,6 +45,7 @@ fn parts() -> Parts {
         authenticator: Arc::new(Anonymous),
         authorizer: Arc::new(AllowAll),
         mechanisms: Mechanisms::default(),
+        capture: None,
         banned: Arc::default(),
         hooks: crate::hooks::Hooks::default(),
         storage: None,
@@ -114,6 +115,7 @@ fn open_with(
         identity: None,
         deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         allow_anonymous: true,
+        durability: crate::store::Durability::Fsync,
     };
     let theirs = Wired {
         stream: theirs,

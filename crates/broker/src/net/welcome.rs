@@ -25,6 +25,13 @@ where
     S: Wire + Send,
 {
     // A banned address gets no answer.
+    let now = shared.clock.now();
+    if door
+        .peer
+        .is_some_and(|peer| shared.entrance.shuts_out(now, peer.ip()))
+    {
+        return None;
+    }
     let mut tap = shared.hooks.tap(&door).ok()?;
     let mut unread = Vec::new();
     let (peer, transport) = (door.peer, door.transport.name());

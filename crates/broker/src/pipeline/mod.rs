@@ -40,6 +40,35 @@ pub struct Live {
     by_id: BTreeMap<Arc<str>, Arc<LiveRule>>,
 }
 
+impl Live {
+    /// Whether the rule of that id is in it.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
+    /// The statement of a rule; empty when it is not in it.
+    pub(crate) fn sql(&self, id: &str) -> &str {
+        self.by_id.get(id).map_or("", |rule| rule.rule.sql())
+    }
+
+    /// A set of one rule.
+    pub(crate) fn only(rule: Arc<LiveRule>) -> Self {
+        Self {
+            by_id: BTreeMap::from([(Arc::clone(&rule.id), Arc::clone(&rule))]),
+            rules: RuleSet::new([rule]),
+        }
+    }
+}
+
+/// What became of a message of before.
+pub(crate) struct Made {
+    pub(crate) accepted: Accepted,
+    /// Rows for sinks' queues.
+    pub(crate) rows: usize,
+    /// Rules that could not evaluate it.
+    pub(crate) errors: usize,
+}
+
 impl Default for Live {
     fn default() -> Self {
         Self {
@@ -342,6 +371,38 @@ impl Pipeline {
             return Accepted::StoreFull;
         }
         self.hand_over(&matched.rules, outcome, event.timestamp_ms, waits)
+    }
+
+    /// Puts what the rules of `live` make of a message of before into the sinks' queues, as if it were that time now;
+    /// `None` when none of them wants it. It waits for room at any QoS, and what is republished is only given back.
+    pub(crate) fn make(&self, live: &Live, event: &Event) -> Option<Made> {
+        let matched = live.rules.matching_any(event)?;
+        let waits = Some(self.generation());
+        let id = match &event.what {
+            What::Publish(publish) => publish.id,
+            _ => 0,
+        };
+        // Other chance for each message, and the same when it is done again.
+        let halves = (id >> 64) ^ (id & u128::from(u64::MAX));
+        let seed = u64::try_from(halves).unwrap_or_default();
+        let then = Self {
+            live: ArcSwap::default(),
+            swaps: Arc::clone(&self.swaps),
+            world: self
+                .world
+                .at_with(i128::from(event.timestamp_ms) * 1_000_000, seed),
+        };
+        let mut outcome = Outcome::default();
+        then.evaluate(0, &matched, event, &mut outcome);
+        let rows = outcome.rows.len();
+        let is_error = |told: &&Told| matches!(told.note, Note::Error(..));
+        let errors = outcome.notes.iter().filter(is_error).count();
+        let accepted = then.hand_over(&matched, outcome, event.timestamp_ms, waits);
+        Some(Made {
+            accepted,
+            rows,
+            errors,
+        })
     }
 
     /// Offers a broker event to the rules; rows that find no room are dropped and counted.

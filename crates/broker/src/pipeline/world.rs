@@ -59,8 +59,14 @@ impl World {
     /// The same world, its store shared, at another time.
     #[must_use]
     pub fn at(&self, now_ns: i128) -> Self {
+        self.at_with(now_ns, 0)
+    }
+
+    /// The same world at another time, with a chance of its own.
+    #[must_use]
+    pub fn at_with(&self, now_ns: i128, seed: u64) -> Self {
         Self {
-            clock: Clock::Fixed { now_ns, seed: 0 },
+            clock: Clock::Fixed { now_ns, seed },
             ..self.clone()
         }
     }

@@ -488,6 +488,33 @@ fn raw(text: String) -> Box<RawValue> {
     RawValue::from_string(text).expect("the encoder writes JSON")
 }
 
+/// The messages of a line that `weir sub --json` has written, or of a case; as `weir try` reads them.
+///
+/// # Errors
+/// Where in the line, in characters from 1, and why it cannot be used.
+pub fn messages(line: &[u8]) -> Result<Vec<Event>, (Option<usize>, String)> {
+    let text = std::str::from_utf8(line).map_err(|_| (None, "not UTF-8 text".to_owned()))?;
+    let read = || -> Result<Vec<Event>, Fault> {
+        let mut fields = Fields::of_line(text)?;
+        let one = fields.raw("message");
+        if let Some(many) = fields.list("messages")? {
+            let many = one.into_iter().chain(many).enumerate();
+            return many
+                .map(|(index, message)| event(text, Some(index), message))
+                .collect();
+        }
+        let whole: &RawValue =
+            serde_json::from_str(text).map_err(|error| Fault::from(error.to_string().as_str()))?;
+        event(text, None, one.unwrap_or(whole)).map(|event| vec![event])
+    };
+    read().map_err(|fault| {
+        let column = fault
+            .offset
+            .map(|offset| text[..offset].chars().count() + 1);
+        (column, fault.message)
+    })
+}
+
 /// A message by its fields; an event or a bridge's message where `event_topic` says so.
 fn event(line: &str, index: Option<usize>, text: &RawValue) -> Result<Event, Fault> {
     let name = index.map_or_else(
@@ -495,6 +522,8 @@ fn event(line: &str, index: Option<usize>, text: &RawValue) -> Result<Event, Fau
         |index| format!("`messages[{index}]`"),
     );
     let mut message = Fields::of_value(line, name, text)?;
+    // The version of the line, which is no field of a message.
+    let _ = message.raw("v");
     let timestamp_ms = message.integer("timestamp")?.unwrap_or(NOW_MS);
     let payload = message.payload()?;
     let what = match message.raw("event_topic") {

@@ -317,6 +317,18 @@ impl Scan {
     }
 }
 
+/// Whether a rule's file may be called so: parts that `/` separates, none of which leads elsewhere or is ignored.
+pub fn is_rule_id(id: &str) -> bool {
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && !part.contains(['\\', '\0'])
+            && !is_ignored(part)
+            && !part.ends_with(".test")
+            && !matches!(part, "connectors" | "udf")
+    };
+    id.split('/').all(is_name)
+}
+
 /// Editors' and hidden files are no rules.
 fn is_ignored(name: &str) -> bool {
     name.starts_with(['.', '_']) || [".bak", ".swp", "~"].iter().any(|end| name.ends_with(end))
@@ -434,6 +446,25 @@ mod tests {
                 "RuleTests hot"
             ]
         );
+    }
+
+    #[test]
+    fn ids_of_rules_lead_to_no_other_place() {
+        assert!(["hot", "plant-a/hot", "hot.v2"].map(is_rule_id) == [true; 3]);
+        for id in [
+            "",
+            "../hot",
+            "a/../b",
+            "/hot",
+            "a//b",
+            ".hot",
+            "_hot",
+            "a\\b",
+            "hot.test",
+            "connectors/a",
+        ] {
+            assert!(!is_rule_id(id), "{id}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod cases;
 pub mod check;
+pub mod compare;
 pub mod connector_file;
 pub mod expect;
 pub mod files;

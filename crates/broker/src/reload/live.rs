@@ -88,7 +88,7 @@ impl Reloader {
         failed
     }
 
-    fn live_rule(
+    pub(super) fn live_rule(
         &self,
         rule: &CheckedRule,
         connectors: &HashMap<String, (u64, Arc<Connector>)>,
@@ -148,7 +148,7 @@ impl Reloader {
         }
     }
 
-    fn open_connectors(
+    pub(super) fn open_connectors(
         &self,
         checked: &Checked,
         state: &State,

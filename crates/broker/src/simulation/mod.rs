@@ -242,6 +242,7 @@ fn parts(settings: &BrokerSettings, storage: Option<&Memory>) -> Parts {
         authenticator: Arc::new(Anonymous),
         authorizer: Arc::new(AllowAll),
         mechanisms: Mechanisms::default(),
+        capture: None,
         banned: Arc::default(),
         hooks: crate::hooks::Hooks::default(),
         storage: storage.map(|memory| Arc::new(memory.clone()) as Arc<dyn Storage>),
@@ -268,6 +269,53 @@ fn what_mqtt_promises_holds_whatever_happens_to_clients_and_broker() {
         assert!(failed.len() < 10, "failed with WEIR_SIM_SEED={failed:?}");
     }
     assert!(failed.is_empty(), "failed with WEIR_SIM_SEED={failed:?}");
+}
+
+#[test]
+fn bans_outlive_crashes_and_end_in_their_time() {
+    let (storage, settings) = (Memory::default(), BrokerSettings::default());
+    let mut net = Net::new(parts(&settings, Some(&storage)));
+    let who = |name: &str| crate::store::Who::parse("client", name).unwrap();
+    let minute = Duration::from_secs(60);
+    for (name, duration) in [
+        ("a", None),
+        ("b", Some(minute)),
+        ("c", None),
+        ("d", Some(minute)),
+    ] {
+        drop(net.broker.ban(who(name), duration, None).unwrap());
+    }
+    drop(net.broker.unban(who("c")).unwrap());
+    assert!(net.broker.unban(who("c")).is_none(), "it is gone");
+    // Made longer.
+    drop(net.broker.ban(who("d"), Some(2 * minute), None).unwrap());
+    let banned = |net: &Net| -> Vec<String> {
+        let bans = net.broker.bans().into_iter();
+        bans.map(|(who, _)| who.name()).collect()
+    };
+    let mut said = Vec::new();
+    for _ in 0..3 {
+        net.replace(parts(&settings, Some(&storage)));
+        net.broker.restore().unwrap();
+        let of = |name: &str| {
+            net.broker
+                .entrance
+                .welcomes(net.broker.clock.now(), name, None, None)
+        };
+        assert_eq!(of("a"), Err(weir_mqtt::ReasonCode::Banned));
+        assert_eq!(of("c"), Ok(()));
+        said.push(banned(&net).join(" "));
+        net.pass(59_999);
+        said.push(banned(&net).join(" "));
+        net.pass(1);
+        said.push(banned(&net).join(" "));
+    }
+    assert_eq!(
+        said,
+        ["a b d", "a b d", "a d", "a d", "a d", "a", "a", "a", "a"]
+    );
+    let kept = storage.state();
+    assert_eq!(kept.bans().len(), 1, "what is over is not kept for ever");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use weir_mqtt::{PacketId, QoS, SubscriptionFilter, TopicName};
 
 use super::{Persist, SessionId, State, Storage, Ticket};
+use crate::core::bans::{Ban, Who};
 use crate::core::message::Message;
 use crate::core::queue::Waiting;
 use crate::core::subscriptions::SubscriptionOptions;
@@ -43,6 +44,7 @@ where
     the_youngest_retained_message_counts(&new());
     batches_of_many_threads_all_come_back(&new());
     large_messages_come_back_whole(&new());
+    bans_come_back_and_what_was_taken_back_does_not(&new());
     what_was_loaded_can_be_changed(&new());
 }
 
@@ -96,6 +98,29 @@ fn everything_of_a_session_comes_back<S: Storage>(open: &impl Fn() -> S) {
         .collect();
     assert_eq!(owed, [(1, Some(id(7)), true), (2, None, false)]);
     assert_eq!(payloads(&state, "a"), ["one", "two"], "in their order");
+}
+
+fn bans_come_back_and_what_was_taken_back_does_not<S: Storage>(open: &impl Fn() -> S) {
+    let who = |name| Who::parse("client", name).expect("a client has a name");
+    let banned = |name, until| Persist::Banned {
+        who: who(name),
+        ban: Ban {
+            since: 1,
+            until,
+            reason: Some("why".to_owned()),
+        },
+    };
+    let storage = open();
+    keep(&storage, vec![banned("a", None), banned("b", None)]);
+    keep(&storage, vec![Persist::Unbanned { who: who("a") }]);
+    keep(&storage, vec![banned("b", Some(9))]);
+    flushed(storage);
+    let state = loaded(&open());
+    let bans: Vec<_> = state.bans().iter().collect();
+    assert_eq!(bans.len(), 1, "one is left: {bans:?}");
+    assert_eq!(*bans[0].0, who("b"));
+    assert_eq!((bans[0].1.since, bans[0].1.until), (1, Some(9)));
+    assert_eq!(bans[0].1.reason.as_deref(), Some("why"));
 }
 
 fn a_session_that_ended_leaves_nothing<S: Storage>(open: &impl Fn() -> S) {

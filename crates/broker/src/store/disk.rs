@@ -26,6 +26,8 @@ pub struct Disk {
     /// What was in the files, until it is loaded.
     state: Mutex<Option<State>>,
     condition: Arc<Condition>,
+    /// Somebody goes on when a batch is written.
+    tells_written: AtomicBool,
 }
 
 /// Room that is kept for the time when there is none: what has been accepted can still be written then, and the store
@@ -219,6 +221,7 @@ impl Disk {
             durability,
             state: Mutex::new(Some(state)),
             condition,
+            tells_written: AtomicBool::new(false),
         };
         Ok((disk, recovered))
     }
@@ -242,12 +245,9 @@ impl Storage for Disk {
         });
         let rows = rows.collect();
         let condition = Arc::clone(&self.condition);
-        let batch = Batch {
-            records,
-            rows,
-            taken: Vec::new(),
-        };
-        self.committer.commit(batch, move |outcome| match outcome {
+        let written = self.tells_written.load(Ordering::Relaxed);
+        let written = written.then(|| Box::new(done.written()) as weir_store::Written);
+        let answer = move |outcome| match outcome {
             Ok(()) => {
                 condition.kept();
                 done.kept();
@@ -256,7 +256,20 @@ impl Storage for Disk {
                 condition.refused(&error);
                 done.failed();
             }
-        });
+        };
+        self.committer.commit_noting(
+            Batch {
+                records,
+                rows,
+                taken: Vec::new(),
+            },
+            written,
+            answer,
+        );
+    }
+
+    fn tell_what_is_written(&self) {
+        self.tells_written.store(true, Ordering::Relaxed);
     }
 
     fn has_room(&self) -> bool {

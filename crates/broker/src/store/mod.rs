@@ -6,7 +6,7 @@
 pub mod conformance;
 pub mod disk;
 mod memory;
-mod records;
+pub(crate) mod records;
 mod state;
 mod ticket;
 
@@ -19,6 +19,7 @@ use weir_sinks::{Claim, RowLog, Standing};
 
 use crate::hooks::{Hook, Panics};
 
+pub use crate::core::bans::{Ban, Bans, Who};
 pub use crate::core::persist::{Persist, SessionId};
 pub use crate::core::queue::Waiting;
 pub use crate::core::subscriptions::SubscriptionOptions;
@@ -116,6 +117,9 @@ pub trait Storage: Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Clients of a listener go on when [`Done::written`] was called: from now on it is worth calling.
+    fn tell_what_is_written(&self) {}
+
     /// Called when a broker stops, after the last batch: what is still on its way may be brought to its place.
     fn flush(&self) {}
 }
@@ -147,6 +151,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn drop_rows(&self, name: &str) -> Result<bool, StorageError> {
         (**self).drop_rows(name)
+    }
+
+    fn tell_what_is_written(&self) {
+        (**self).tell_what_is_written();
     }
 
     fn flush(&self) {
@@ -212,6 +220,14 @@ impl Store {
             })
             .unwrap_or_else(|| Err(StorageError::new("it panicked")))?;
         Ok(state)
+    }
+
+    /// Somebody goes on when a batch is written.
+    pub(crate) fn tell_what_is_written(&self) {
+        if let Some(storage) = &self.storage {
+            self.panics
+                .guard(Hook::Storage, || storage.tell_what_is_written());
+        }
     }
 
     /// Whether there is a storage at all.

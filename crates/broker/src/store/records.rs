@@ -22,6 +22,7 @@ use weir_rules::Value;
 use weir_rules::value::{Bits, Key, Object, Text};
 
 use super::{Persist, SessionId, SubscriptionOptions, Waiting};
+use crate::core::bans::{Ban, Who};
 use crate::core::message::{Message, Origin};
 use crate::core::shared_groups::{Group, Strategies};
 use crate::core::will::Will;
@@ -45,6 +46,8 @@ mod kind {
     pub(super) const DELAYED: u8 = 15;
     pub(super) const DELAYED_DONE: u8 = 16;
     pub(super) const BEGAN: u8 = 17;
+    pub(super) const BANNED: u8 = 18;
+    pub(super) const UNBANNED: u8 = 19;
 }
 
 /// What stands before a value of the rule language: fixed for ever as well.
@@ -227,6 +230,15 @@ fn write_record(record: &Persist, seen: &mut Seen, out: &mut Vec<u8>) {
             write_number(*change, out);
             write_bytes(topic.as_bytes(), out);
         }
+        Persist::Banned { who, ban } => {
+            out.push(kind::BANNED);
+            write_who(who, out);
+            write_ban(ban, out);
+        }
+        Persist::Unbanned { who } => {
+            out.push(kind::UNBANNED);
+            write_who(who, out);
+        }
         // Rows stand beside the records of their batch.
         Persist::Row { .. } => {}
     }
@@ -236,6 +248,25 @@ fn begin(kind: u8, session: &SessionId, out: &mut Vec<u8>) {
     out.push(kind);
     write_bytes(session.client_id.as_bytes(), out);
     write_number(session.epoch, out);
+}
+
+fn write_who(who: &Who, out: &mut Vec<u8>) {
+    write_bytes(who.kind().as_bytes(), out);
+    write_bytes(who.name().as_bytes(), out);
+}
+
+fn write_ban(ban: &Ban, out: &mut Vec<u8>) {
+    let Ban {
+        since,
+        until,
+        reason,
+    } = ban;
+    write_number(*since, out);
+    write_flags([until.is_some(), reason.is_some()], out);
+    write_option(*until, out, write_number);
+    write_option(reason.as_deref(), out, |reason, out| {
+        write_bytes(reason.as_bytes(), out);
+    });
 }
 
 fn write_options(options: SubscriptionOptions, out: &mut Vec<u8>) {
@@ -293,8 +324,16 @@ fn write_waiting(waiting: &Waiting, place: Option<u64>, out: &mut Vec<u8>) {
     }
 }
 
+/// A message by itself, as [`write_message`] has written it.
+///
+/// # Errors
+/// When the bytes are none.
+pub(crate) fn read_message(bytes: &[u8]) -> Result<Message, BadRecord> {
+    Reader::new(bytes).message()
+}
+
 /// A block, so that a message can get more fields where others follow it.
-fn write_message(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn write_message(message: &Message, out: &mut Vec<u8>) {
     let Message {
         id,
         topic,
@@ -596,7 +635,30 @@ impl<'a> Reader<'a> {
                 change: body.number("the number of a change")?,
                 epoch: body.number("the number of a session")?,
             },
+            kind::BANNED => Persist::Banned {
+                who: body.who()?,
+                ban: body.ban()?,
+            },
+            kind::UNBANNED => Persist::Unbanned { who: body.who()? },
             _ => return Err(unknown),
+        })
+    }
+
+    fn who(&mut self) -> Result<Who, BadRecord> {
+        let bad = self.bad("someone who is banned");
+        let kind = self.string(bad.what)?;
+        Who::parse(kind, self.string(bad.what)?).ok_or(bad)
+    }
+
+    fn ban(&mut self) -> Result<Ban, BadRecord> {
+        let since = self.number("the begin of a ban")?;
+        let [ends, has_reason] = self.flags("flags of a ban")?;
+        Ok(Ban {
+            since,
+            until: self.option(ends, |reader| reader.number("the end of a ban"))?,
+            reason: self.option(has_reason, |reader| {
+                Ok(reader.string("the reason of a ban")?.to_owned())
+            })?,
         })
     }
 

@@ -9,6 +9,7 @@ use weir_mqtt::{PacketId, SubscriptionFilter, Utf8};
 
 use super::{Persist, SessionId};
 use crate::core::Millis;
+use crate::core::bans::Bans;
 use crate::core::message::Message;
 use crate::core::queue::Waiting;
 use crate::core::subscriptions::SubscriptionOptions;
@@ -28,6 +29,7 @@ pub struct State {
     cleared_at: HashMap<Utf8, u64>,
     /// Messages that wait for their time, by number; `None`: it was published, and its beginning is yet to come.
     delayed: BTreeMap<u64, Option<(Millis, Arc<Message>)>>,
+    bans: Bans,
     last_change: u64,
     last_epoch: u64,
 }
@@ -118,9 +120,17 @@ impl State {
         })
     }
 
+    /// Who was turned away by an operator. Those whose time is over may still be there.
+    pub fn bans(&self) -> &Bans {
+        &self.bans
+    }
+
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.retained.is_empty() && self.delayed.is_empty()
+        self.sessions.is_empty()
+            && self.retained.is_empty()
+            && self.delayed.is_empty()
+            && self.bans.is_empty()
     }
 
     /// Applies one record.
@@ -182,6 +192,11 @@ impl State {
                 other => drop(other.insert_entry(None)),
             },
             Persist::Began { change, epoch } => self.forget_parts(change, epoch),
+            // Their order is that of the changes: they are handed over one at a time.
+            Persist::Banned { who, ban } => self.bans.insert(who, ban),
+            Persist::Unbanned { who } => {
+                self.bans.remove(&who);
+            }
         }
     }
 
@@ -303,6 +318,12 @@ impl State {
                     message: Arc::clone(message),
                 },
                 None => Persist::DelayedDone { number },
+            });
+        }
+        for (who, ban) in self.bans.iter() {
+            each(Persist::Banned {
+                who: who.clone(),
+                ban: ban.clone(),
             });
         }
         for (change, message) in self.retained.values() {

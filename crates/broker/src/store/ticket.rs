@@ -1,7 +1,7 @@
 //! The promise that a batch will be kept, and the hand that keeps it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -9,13 +9,21 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use weir_sinks::Claim;
 
+use super::Durability;
+
 const PENDING: u8 = 0;
 const KEPT: u8 = 1;
 const FAILED: u8 = 2;
+/// The system has it; it is not on stable storage yet.
+const WRITTEN: u8 = 3;
 
 /// The promise that a batch will be kept. All clones are one promise.
 #[derive(Clone, Debug, Default)]
-pub struct Ticket(Option<Arc<Fate>>);
+pub struct Ticket {
+    fate: Option<Arc<Fate>>,
+    /// Nobody has to wait for stable storage.
+    written_is_enough: bool,
+}
 
 /// A batch was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -26,6 +34,8 @@ pub struct Failed;
 #[derive(Debug, Default)]
 struct Fate {
     state: AtomicU8,
+    /// Somebody who waits goes on when it is written.
+    hurried: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
     /// The line in which the batch waits, and its bytes there.
     line: Option<(Arc<Line>, usize)>,
@@ -69,6 +79,18 @@ impl Line {
 }
 
 impl Fate {
+    fn written(&self) {
+        let pending = Ordering::AcqRel;
+        let first = self
+            .state
+            .compare_exchange(PENDING, WRITTEN, pending, Ordering::Relaxed);
+        if first.is_ok() && self.hurried.load(Ordering::Acquire) {
+            // Those who wait for more ask again and wait on.
+            let waiting = std::mem::take(&mut *self.waiting.lock());
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
     fn decide(&self, state: u8) {
         self.state.store(state, Ordering::Release);
         if let Some((line, bytes)) = &self.line {
@@ -97,6 +119,17 @@ impl Done {
         }
     }
 
+    /// What says that the system has the batch, though it is not as durable as the storage promises: clients of listeners
+    /// with `durability = "os"` go on. A storage that never says so makes them wait like all others.
+    pub fn written(&self) -> impl FnOnce() + Send + 'static {
+        let fate = self.fate.clone();
+        move || {
+            if let Some(fate) = fate {
+                fate.written();
+            }
+        }
+    }
+
     /// Tells the sinks of the batch's rows, too.
     pub(crate) fn with_claims(mut self, claims: Vec<Claim>) -> Self {
         self.claims = claims;
@@ -118,7 +151,36 @@ impl Drop for Done {
 impl Ticket {
     /// The ticket of something that needs no storage, or is there already.
     pub const fn ready() -> Self {
-        Self(None)
+        Self {
+            fate: None,
+            written_is_enough: false,
+        }
+    }
+
+    /// The same for whoever is content with less than what the storage promises: `Os` with what the system has, `Memory`
+    /// with nothing at all.
+    #[must_use]
+    pub fn at_most(self, durability: Durability) -> Self {
+        match durability {
+            Durability::Memory => Self::ready(),
+            Durability::Os => {
+                if let Some(fate) = &self.fate {
+                    fate.hurried.store(true, Ordering::Release);
+                }
+                Self {
+                    written_is_enough: true,
+                    ..self
+                }
+            }
+            Durability::Fsync => self,
+        }
+    }
+
+    fn of(fate: Arc<Fate>) -> Self {
+        Self {
+            fate: Some(fate),
+            written_is_enough: false,
+        }
     }
 
     /// The ticket of one batch, and what decides it.
@@ -128,7 +190,7 @@ impl Ticket {
             fate: Some(Arc::clone(&fate)),
             claims: Vec::new(),
         };
-        (Self(Some(fate)), done)
+        (Self::of(fate), done)
     }
 
     /// The same for a batch of so many bytes, which stands in `line` until it is decided.
@@ -142,7 +204,7 @@ impl Ticket {
             fate: Some(Arc::clone(&fate)),
             claims: Vec::new(),
         };
-        (Self(Some(fate)), done)
+        (Self::of(fate), done)
     }
 
     /// Whether the batch is kept.
@@ -151,19 +213,20 @@ impl Ticket {
     }
 
     fn now(&self) -> Poll<Result<(), Failed>> {
-        let Some(fate) = &self.0 else {
+        let Some(fate) = &self.fate else {
             return Poll::Ready(Ok(()));
         };
         match fate.state.load(Ordering::Acquire) {
             PENDING => Poll::Pending,
-            KEPT => Poll::Ready(Ok(())),
+            WRITTEN if !self.written_is_enough => Poll::Pending,
+            WRITTEN | KEPT => Poll::Ready(Ok(())),
             _ => Poll::Ready(Err(Failed)),
         }
     }
 
     /// What became of the batch; the task is woken when that is known.
     pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<(), Failed>> {
-        let (Some(fate), Poll::Pending) = (&self.0, self.now()) else {
+        let (Some(fate), Poll::Pending) = (&self.fate, self.now()) else {
             return self.now();
         };
         {
@@ -196,6 +259,42 @@ mod tests {
         done.kept();
         assert!(ticket.is_ready() && ticket.clone().is_ready());
         assert!(Ticket::ready().is_ready());
+    }
+
+    #[test]
+    fn who_is_content_with_less_waits_for_less() {
+        #[derive(Default)]
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let (ticket, done) = Ticket::new();
+        let (os, fsync) = (
+            ticket.clone().at_most(Durability::Os),
+            ticket.clone().at_most(Durability::Fsync),
+        );
+        assert!(ticket.clone().at_most(Durability::Memory).is_ready());
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(os.poll_ready(&Context::from_waker(&waker)).is_pending());
+        let written = done.written();
+        written();
+        assert!(woken.0.load(Ordering::Relaxed) && os.is_ready());
+        assert!(!fsync.is_ready() && !ticket.is_ready());
+        done.kept();
+        assert!(fsync.is_ready() && os.is_ready());
+        // What is kept stays so, whatever is said late.
+        let (ticket, done) = Ticket::new();
+        let written = done.written();
+        done.failed();
+        written();
+        let os = ticket.at_most(Durability::Os);
+        assert_eq!(
+            os.poll_ready(&Context::from_waker(Waker::noop())),
+            Poll::Ready(Err(Failed))
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod claims;
 mod parse;
 mod pattern;
 
+use std::fmt;
 use std::net::IpAddr;
 
 use weir_mqtt::SubscriptionFilter;
@@ -79,13 +80,55 @@ impl Name {
 }
 
 /// Addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network {
     address: IpAddr,
     bits: u8,
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_one_address() {
+            self.address.fmt(f)
+        } else {
+            write!(f, "{}/{}", self.address, self.bits)
+        }
+    }
+}
+
 impl Network {
+    /// One address.
+    pub fn of(address: IpAddr) -> Self {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, bits }
+    }
+
+    /// Whether it is one address alone.
+    pub fn is_one_address(&self) -> bool {
+        *self == Self::of(self.address)
+    }
+
+    /// The address, where it is one alone.
+    pub fn one_address(&self) -> Option<IpAddr> {
+        self.is_one_address().then_some(self.address)
+    }
+
+    /// The same network by its first address.
+    #[must_use]
+    pub fn without_host(self) -> Self {
+        let address = match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits));
+                IpAddr::V4((address.to_bits() & mask.unwrap_or(0)).into())
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits));
+                IpAddr::V6((address.to_bits() & mask.unwrap_or(0)).into())
+            }
+        };
+        Self { address, ..self }
+    }
+
     /// Reads `10.0.0.0/8`, `fd00::/8` or one address.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {

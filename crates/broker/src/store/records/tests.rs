@@ -153,6 +153,17 @@ fn one_of_each() -> Vec<Persist> {
             change: 6,
             epoch: 300,
         },
+        Persist::Banned {
+            who: Who::parse("address", "203.0.113.0/24").unwrap(),
+            ban: Ban {
+                since: 1_800_000_000_000,
+                until: Some(1_800_000_600_000),
+                reason: Some("it floods".to_owned()),
+            },
+        },
+        Persist::Unbanned {
+            who: Who::parse("user", "mallory").unwrap(),
+        },
     ]
 }
 
@@ -343,6 +354,26 @@ fn session() -> impl Strategy<Value = SessionId> {
     (utf8(), any::<u64>()).prop_map(|(client_id, epoch)| SessionId { client_id, epoch })
 }
 
+fn who() -> impl Strategy<Value = Who> {
+    let name = || "\\PC{1,12}".prop_map(|text| Utf8::try_from(text).unwrap());
+    prop_oneof![
+        name().prop_map(Who::Client),
+        name().prop_map(Who::User),
+        (any::<std::net::IpAddr>(), 0..=32_u8).prop_map(|(address, bits)| {
+            Who::parse("address", &format!("{address}/{bits}")).unwrap()
+        }),
+    ]
+}
+
+fn ban() -> impl Strategy<Value = Ban> {
+    let parts = (any::<(u64, Option<u64>)>(), option::of("\\PC{0,30}"));
+    parts.prop_map(|((since, until), reason)| Ban {
+        since,
+        until,
+        reason,
+    })
+}
+
 /// A record of any kind.
 fn record() -> impl Strategy<Value = Persist> {
     let numbered = || (session(), any::<u64>());
@@ -392,6 +423,8 @@ fn record() -> impl Strategy<Value = Persist> {
         }),
         any::<u64>().prop_map(|number| Persist::DelayedDone { number }),
         any::<(u64, u64)>().prop_map(|(change, epoch)| Persist::Began { change, epoch }),
+        (who(), ban()).prop_map(|(who, ban)| Persist::Banned { who, ban }),
+        who().prop_map(|who| Persist::Unbanned { who }),
     ]
 }
 
@@ -471,7 +504,7 @@ proptest! {
     fn bytes_of_any_kind_never_panic(bytes in vec(any::<u8>(), 0..100)) {
         let _ = decoded(&bytes);
         // As the body of each kind.
-        for kind in kind::SESSION..=kind::BEGAN {
+        for kind in kind::SESSION..=kind::UNBANNED {
             let mut batch = Vec::new();
             write_block(&mut batch, |out| {
                 out.push(kind);
@@ -594,7 +627,7 @@ fn the_golden_records_are_of_every_kind() {
         })
         .collect();
     kinds.sort_unstable();
-    assert_eq!(kinds, (kind::SESSION..=kind::BEGAN).collect::<Vec<_>>());
+    assert_eq!(kinds, (kind::SESSION..=kind::UNBANNED).collect::<Vec<_>>());
 }
 
 #[test]

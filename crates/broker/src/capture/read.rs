@@ -1,0 +1,94 @@
+//! What was captured, as messages again: by the broker that captures, or by another process meanwhile.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use weir_rules::event::{Event, What};
+use weir_store::Folder;
+use weir_store::capture::{Item, Reading, Recording};
+
+use super::{Head, folder};
+use crate::core::Millis;
+use crate::core::message::Message;
+use crate::driver::events::rule_publish;
+use crate::store::records::read_message;
+
+/// Which messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// From this number on.
+    pub number: u64,
+    /// Accepted at this time or later.
+    pub from: Millis,
+    /// Accepted before this time.
+    pub to: Millis,
+}
+
+/// Everything that is there.
+pub const ALL: Range = Range {
+    number: 0,
+    from: 0,
+    to: Millis::MAX,
+};
+
+/// What is found.
+pub enum Found {
+    /// The messages that follow were taken by these filters.
+    Filters(Vec<String>),
+    /// A message with its number.
+    Message(u64, Box<Message>),
+}
+
+/// Opens what was captured below a data folder; `None` when nothing ever was.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn open(data_dir: &Path) -> io::Result<Option<Recording>> {
+    let folder = folder(data_dir);
+    if folder.is_dir() {
+        Ok(Some(Recording::new(Folder::open(folder)?)))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Gives what was captured, in order, until it is told to stop. What cannot be read is in the answer; a message of a later
+/// version of weir counts as missing.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn read(
+    recording: &Recording,
+    range: Range,
+    each: &mut dyn FnMut(Found) -> ControlFlow<()>,
+) -> io::Result<Reading> {
+    let mut unknown = 0;
+    let mut reading = recording.read(range.number, range.from, &mut |item| match item {
+        Item::Head(head) => match serde_json::from_slice::<Head>(head) {
+            Ok(head) => each(Found::Filters(head.filters)),
+            Err(_) => ControlFlow::Continue(()),
+        },
+        Item::Entry { at_ms, .. } if at_ms >= range.to => ControlFlow::Continue(()),
+        Item::Entry { number, bytes, .. } => match read_message(bytes) {
+            Ok(message) => each(Found::Message(number, Box::new(message))),
+            Err(_) => {
+                unknown += 1;
+                ControlFlow::Continue(())
+            }
+        },
+    })?;
+    reading.missing += unknown;
+    Ok(reading)
+}
+
+/// The message as the rules saw it when it came.
+pub fn event(message: &Message) -> Event {
+    let at = i64::try_from(message.accepted_at).unwrap_or(i64::MAX);
+    let mut publish = rule_publish(message);
+    publish.received_at_ms = at;
+    Event {
+        timestamp_ms: at,
+        what: What::Publish(publish),
+    }
+}
