@@ -14,7 +14,7 @@ use super::*;
 use crate::net::wire::Wire as _;
 
 /// Says everything back. `p`: it panics; `b`: it blocks its thread until the gate opens; `s`: the same, and its loop
-/// with it; `t`: it waits for an alarm; `l`: it does fifty steps of work that can wait.
+/// with it; `t`: it waits for an alarm; `w`: it waits for its loop to have time; `l`: so it does fifty times.
 struct Echo {
     gate: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
     /// How often a loop was made to wait at the gate.
@@ -66,16 +66,10 @@ impl Doorkeeper for Guests {
                     b"b" => crate::driver::flush::around_blocking(|| {
                         open.0.gate.lock().unwrap().recv().unwrap();
                     }),
+                    b"w" => has_time(&socket).await,
                     b"l" => {
                         for _ in 0..50 {
-                            poll_fn(|_| {
-                                if socket.has_time() {
-                                    Poll::Ready(())
-                                } else {
-                                    Poll::Pending
-                                }
-                            })
-                            .await;
+                            has_time(&socket).await;
                             open.0.later.fetch_add(1, Ordering::SeqCst);
                             yield_now().await;
                         }
@@ -98,6 +92,17 @@ impl Doorkeeper for Guests {
     fn failed(&self, _: &io::Error) -> bool {
         true
     }
+}
+
+async fn has_time(socket: &LoopSocket) {
+    poll_fn(|_| {
+        if socket.has_time() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 struct Server {
@@ -393,6 +398,30 @@ fn what_newcomers_say_is_heard_after_what_the_connected_say() {
     }
     let log = server.echo.log.lock().unwrap();
     assert_eq!(log[..6], ["s", "old", "new", "new", "new", "new"]);
+}
+
+#[test]
+fn those_who_sent_what_can_wait_are_heard_after_the_others() {
+    let server = server(1);
+    let [mut blocker, mut patient, mut other] = [(); 3].map(|()| server.connect());
+    for client in [&mut blocker, &mut patient, &mut other] {
+        say(client, b"hello");
+    }
+    say(&mut patient, b"w");
+    for expected in [["s", "other", "patient"], ["s", "patient", "other"]] {
+        server.echo.log.lock().unwrap().clear();
+        let stuck = server.echo.stuck.load(Ordering::SeqCst);
+        blocker.write_all(b"s").unwrap();
+        until(|| server.echo.stuck.load(Ordering::SeqCst) > stuck);
+        patient.write_all(b"patient").unwrap();
+        other.write_all(b"other").unwrap();
+        server.gate.send(()).unwrap();
+        blocker.read_exact(&mut [0]).unwrap();
+        patient.read_exact(&mut [0; 7]).unwrap();
+        other.read_exact(&mut [0; 5]).unwrap();
+        // What it sent this time was nothing that can wait: the next time it is one of them again.
+        assert_eq!(server.echo.log.lock().unwrap()[..], expected);
+    }
 }
 
 #[test]
