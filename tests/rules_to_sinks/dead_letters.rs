@@ -162,7 +162,8 @@ async fn a_letter_that_is_retried_has_its_time_and_id_and_goes_when_its_row_is_i
         .await;
     let nothing = weir.command(&["dlq", "retry"]).await;
     assert_eq!(nothing.code, Some(2), "{}", nothing.stderr);
-    weir.command(&["dlq", "retry", "--rule", "plant/numbers"])
+    let _ = weir
+        .command(&["dlq", "retry", "--rule", "plant/numbers"])
         .await
         .succeeded();
     until(&weir, "delivered", 5).await;
@@ -181,7 +182,8 @@ async fn letters_are_exported_and_dropped_by_what_they_have_in_common() {
     let weir = site.start(WEIR).await;
     publish(&weir, [13, 14, 13]).await;
     until(&weir, "dead_lettered", 3).await;
-    weir.command(&["dlq", "export", "--out", "letters.ndjson"])
+    let _ = weir
+        .command(&["dlq", "export", "--out", "letters.ndjson"])
         .await
         .succeeded();
     let exported = fs::read_to_string(site.path().join("letters.ndjson")).unwrap();
@@ -195,7 +197,8 @@ async fn letters_are_exported_and_dropped_by_what_they_have_in_common() {
     let id = found[1]["id"].as_str().unwrap();
     let asked = weir.command(&["dlq", "drop", id]).await;
     assert_eq!(asked.code, Some(2), "{}", asked.stderr);
-    weir.command(&["dlq", "drop", id, "--yes"])
+    let _ = weir
+        .command(&["dlq", "drop", id, "--yes"])
         .await
         .succeeded();
     assert_eq!(
@@ -218,7 +221,8 @@ async fn letters_are_exported_and_dropped_by_what_they_have_in_common() {
     let page = weir.get("/weir/v1/dead-letters?limit=1").await.1;
     let page: Json = serde_json::from_str(&page).unwrap();
     assert_eq!(page["next"], found[0]["id"], "{page}");
-    weir.command(&["dlq", "drop", "--code", "e3201", "--yes"])
+    let _ = weir
+        .command(&["dlq", "drop", "--code", "e3201", "--yes"])
         .await
         .succeeded();
     assert!(letters(&weir).await.is_empty());
@@ -236,7 +240,7 @@ async fn letters_outlive_their_rule_and_wait_for_its_return() {
     publish(&weir, [13]).await;
     until(&weir, "dead_lettered", 1).await;
     site.remove_rule("plant/numbers");
-    weir.reload().await.succeeded();
+    let _ = weir.reload().await.succeeded();
     let refused = weir.command(&["dlq", "retry", "--all"]).await;
     assert_eq!(refused.code, Some(1));
     assert!(
@@ -249,8 +253,8 @@ async fn letters_outlive_their_rule_and_wait_for_its_return() {
         .psql("ALTER TABLE numbers DROP CONSTRAINT numbers_n_check")
         .await;
     site.rule("plant/numbers", &rule(""));
-    weir.reload().await.succeeded();
-    weir.command(&["dlq", "retry", "--all"]).await.succeeded();
+    let _ = weir.reload().await.succeeded();
+    let _ = weir.command(&["dlq", "retry", "--all"]).await.succeeded();
     until(&weir, "delivered", 1).await;
     assert!(letters(&weir).await.is_empty());
 }
@@ -267,7 +271,7 @@ async fn letters_of_a_sink_that_buffers_in_memory_are_in_the_store_too() {
     database
         .psql("ALTER TABLE numbers DROP CONSTRAINT numbers_n_check")
         .await;
-    weir.command(&["dlq", "retry", "--all"]).await.succeeded();
+    let _ = weir.command(&["dlq", "retry", "--all"]).await.succeeded();
     until(&weir, "delivered", 2).await;
     assert!(letters(&weir).await.is_empty());
 }
@@ -380,7 +384,7 @@ async fn the_files_of_an_earlier_version_are_taken_into_the_store() {
     site.write(file, &format!("{}{}", line(21, 1), line(23, 3)));
     let weir = site.start(WEIR).await;
     assert_eq!(letters(&weir).await.len(), 3, "none twice");
-    weir.command(&["dlq", "retry", "--all"]).await.succeeded();
+    let _ = weir.command(&["dlq", "retry", "--all"]).await.succeeded();
     until(&weir, "delivered", 3).await;
     assert_eq!(database.count("SELECT sum(n) FROM numbers").await, 66);
 }

@@ -122,7 +122,7 @@ async fn the_queue_of_a_rule_that_was_just_removed_can_be_dropped_while_it_drain
     postgres.stop().await;
     publish(&weir, 1..=10).await;
     site.remove_rule("numbers");
-    weir.reload().await.succeeded();
+    let _ = weir.reload().await.succeeded();
     let shown = &sinks(&weir).await[0];
     assert_eq!(shown["leftover"], true, "{shown}");
     let listed = weir
@@ -131,13 +131,14 @@ async fn the_queue_of_a_rule_that_was_just_removed_can_be_dropped_while_it_drain
         .succeeded()
         .stdout;
     assert!(listed.contains(", leftover"), "{listed}");
-    weir.command(&["sinks", "drop", "numbers/history", "--yes"])
+    let _ = weir
+        .command(&["sinks", "drop", "numbers/history", "--yes"])
         .await
         .succeeded();
     assert!(sinks(&weir).await.is_empty());
     postgres.start_again().await;
     site.rule("numbers", RULE);
-    weir.reload().await.succeeded();
+    let _ = weir.reload().await.succeeded();
     publish(&weir, 11..=12).await;
     wait_until("the new rows are there", PATIENCE, || async {
         database.count("SELECT count(*) FROM numbers").await >= 2

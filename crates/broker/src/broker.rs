@@ -30,7 +30,7 @@ pub use crate::net::socket::Socket;
 pub use crate::net::tls::{ClientAuth, Pem, ServerCertificate, Tls, TlsSettings};
 pub use crate::net::transport::Transport;
 pub use crate::net::websocket::handshake::WebSocketSettings;
-use crate::stats::{BrokerStats, CloseReason, DropReason};
+use crate::stats::{BrokerStats, CloseReason};
 use crate::store::{Durability, Failed, Ticket};
 
 /// Limits of the MQTT server; the names are those of `[mqtt]` in `weir.toml`.
@@ -327,8 +327,10 @@ impl Broker {
         message.accepted_at = now;
         let reached = match router.publish(now, message) {
             Routed::Done(reached) => reached,
-            Routed::NoRoom(_, message) => {
-                router.drop_message(DropReason::SinkFull, &message);
+            routed => {
+                if let Some((reason, message)) = routed.dropped() {
+                    router.drop_message(reason, &message);
+                }
                 false
             }
         };

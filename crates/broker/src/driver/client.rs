@@ -20,7 +20,7 @@ use super::flush::{self, Output};
 use super::gate::{Gate, Replies};
 use super::handle::{NEVER, SessionHandle, Writer};
 use super::limits::Rates;
-use super::router::{Routed, Router};
+use super::router::Router;
 use super::sign_in::SignIn;
 use crate::auth::{PublishVerdict, Subject};
 use crate::core::Millis;
@@ -692,9 +692,9 @@ impl Client {
                         .drop_message(crate::stats::DropReason::NotAuthorized, &message);
                     continue;
                 }
-                if let Routed::NoRoom(_, message) = self.router.publish(now, message) {
-                    self.router
-                        .drop_message(crate::stats::DropReason::SinkFull, &message);
+                let routed = self.router.publish(now, message);
+                if let Some((reason, message)) = routed.dropped() {
+                    self.router.drop_message(reason, &message);
                 }
             }
         }

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Shared;
-use super::router::{Routed, Router};
+use super::router::Router;
 use crate::core::message::Message;
 use crate::core::persist::Persist;
 use crate::core::{Effects, Millis};
-use crate::stats::DropReason;
 
 /// The bounds of the delayed messages.
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +134,8 @@ impl Shared {
                 .and_then(|properties| properties.message_expiry_interval_s);
             message.expires_at = expiry_s.map(|seconds| now + u64::from(seconds) * 1000);
             message.accepted_at = now;
-            if let Routed::NoRoom(_, message) = router.publish(now, message) {
-                router.drop_message(DropReason::SinkFull, &message);
+            if let Some((reason, message)) = router.publish(now, message).dropped() {
+                router.drop_message(reason, &message);
             }
             match self.delayed.take_due(now) {
                 Some(next) => (number, message) = next,

@@ -14,6 +14,7 @@ use crate::core::Millis;
 use crate::core::message::Message;
 use crate::core::special_topic::treat;
 use crate::core::topic_rewrite::Sender;
+use crate::pipeline::StoreRoom;
 use crate::stats::{CloseReason, DropReason};
 
 /// Between two tries of a publish that found no room twice.
@@ -21,6 +22,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 /// What an MQTT 5 client is told.
 const NOT_ALLOWED: &str = "the client may not publish to this topic";
+const STORE_FULL: &str = "the server has no room to keep this message now";
 
 impl Client {
     /// A PUBLISH has come.
@@ -137,7 +139,7 @@ impl Client {
             let message = self.message(now, publish);
             let shared = Arc::clone(&self.shared);
             let room = async move { shared.store.has_room().await };
-            let why = "the server has no room to keep this message now";
+            let why = STORE_FULL;
             return self.no_room(message, packet_id, DropReason::StoreFull, why, room);
         }
         if let Some(id) = packet_id
@@ -150,22 +152,37 @@ impl Client {
         if let Some(delay_s) = delay_s {
             return self.publish_later(now, delay_s, packet_id, &message);
         }
-        match self.router.publish_to(now, message, topic) {
+        let store = if self.shared.store.is_full() {
+            StoreRoom::None
+        } else {
+            StoreRoom::Given
+        };
+        match self.router.publish_to(now, message, topic, store) {
             Routed::Done(true) => self.acknowledge(qos, packet_id, ReasonCode::Success),
             Routed::Done(false) => {
                 self.acknowledge(qos, packet_id, ReasonCode::NoMatchingSubscribers)
             }
             Routed::NoRoom(room, message) => {
-                if let (QoS::ExactlyOnce, Some(id)) = (qos, packet_id) {
-                    self.handle
-                        .lock()
-                        .session
-                        .release(id, &mut self.router.effects);
-                }
+                self.not_taken(qos, packet_id);
                 let why = "a rule's sink has no room for this message now";
                 let room = async move { room.wait().await };
                 self.no_room(*message, packet_id, DropReason::SinkFull, why, room)
             }
+            Routed::StoreFull(message) => {
+                self.not_taken(qos, packet_id);
+                let shared = Arc::clone(&self.shared);
+                let room = async move { shared.store.has_room().await };
+                let why = STORE_FULL;
+                self.no_room(*message, packet_id, DropReason::StoreFull, why, room)
+            }
+        }
+    }
+
+    /// Forgets the identifier of a QoS 2 message that was taken too early.
+    fn not_taken(&mut self, qos: QoS, packet_id: Option<PacketId>) {
+        if let (QoS::ExactlyOnce, Some(id)) = (qos, packet_id) {
+            let mut slot = self.handle.lock();
+            slot.session.release(id, &mut self.router.effects);
         }
     }
 

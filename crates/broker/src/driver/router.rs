@@ -24,7 +24,7 @@ use crate::core::retained::Set;
 use crate::core::shared_groups::Orphan;
 use crate::core::subscriptions::{GroupRoute, Route, SessionKey, Terms};
 use crate::core::{Effects, Millis};
-use crate::pipeline::{Accepted, Room};
+use crate::pipeline::{Accepted, Room, StoreRoom};
 use crate::stats::DropReason;
 use crate::store::Ticket;
 
@@ -34,6 +34,19 @@ pub(crate) enum Routed {
     Done(bool),
     /// A sink that blocks has no room: nothing has happened. The message comes back.
     NoRoom(Room, Box<Message>),
+    /// Rows would have to be kept, and the store has no room: the same.
+    StoreFull(Box<Message>),
+}
+
+impl Routed {
+    /// The message that was not routed, where its publisher cannot wait; and why.
+    pub(crate) fn dropped(self) -> Option<(DropReason, Message)> {
+        match self {
+            Self::Done(_) => None,
+            Self::NoRoom(_, message) => Some((DropReason::SinkFull, *message)),
+            Self::StoreFull(message) => Some((DropReason::StoreFull, *message)),
+        }
+    }
 }
 
 /// A publisher's way into the broker.
@@ -128,10 +141,11 @@ impl Router {
             | u128::from(self.messages & 0xFF_FFFF_FFFF)
     }
 
-    /// Publishes: rules first, and only if they have room for what they make of it everyone else.
+    /// Publishes: rules first, and only if they have room for what they make of it everyone else. What the store has no
+    /// room for waits in the line.
     pub(crate) fn publish(&mut self, now: Millis, message: Message) -> Routed {
         let topic = self.topic(&message.topic);
-        self.publish_to(now, message, topic)
+        self.publish_to(now, message, topic, StoreRoom::Given)
     }
 
     /// The same for a message whose way is known.
@@ -140,6 +154,7 @@ impl Router {
         now: Millis,
         message: Message,
         topic: Arc<Topic>,
+        store: StoreRoom,
     ) -> Routed {
         self.watch();
         let mut republished = Vec::new();
@@ -148,13 +163,14 @@ impl Router {
             match self
                 .shared
                 .pipeline
-                .accept(matched, events::rule_publish(&message))
+                .accept(matched, events::rule_publish(&message), store)
             {
                 Accepted::Kept { republish, rows } => {
                     republished = republish;
                     self.rows.owed.extend(rows);
                 }
                 Accepted::NoRoom(room) => return Routed::NoRoom(room, Box::new(message)),
+                Accepted::StoreFull => return Routed::StoreFull(Box::new(message)),
             }
         }
         let reached = self.distribute(message, topic) || !republished.is_empty();
@@ -162,7 +178,8 @@ impl Router {
         Routed::Done(reached)
     }
 
-    /// Whether a message leaves something in the storage, which has no room.
+    /// Whether a message leaves something in the storage, which has no room. Rows of sinks are not looked at: what rules make
+    /// of it is not known yet.
     pub(crate) fn finds_store_full(&self, qos: QoS, retain: bool, topic: &Topic) -> bool {
         let is_kept = |route: &Route<Arc<SessionHandle>>| route.handle.lock().session.is_durable();
         let routes = &topic.routes;
@@ -229,8 +246,8 @@ impl Router {
             self.drop_message(DropReason::NotAuthorized, &message);
             return;
         }
-        if let Routed::NoRoom(_, message) = self.publish(now, message) {
-            self.drop_message(DropReason::SinkFull, &message);
+        if let Some((reason, message)) = self.publish(now, message).dropped() {
+            self.drop_message(reason, &message);
         }
     }
 
@@ -240,10 +257,11 @@ impl Router {
         let topic = self.topic(&message.topic);
         let mut republished = Vec::new();
         if let Some(matched) = &topic.matched
-            && let Accepted::Kept { republish, rows } = self
-                .shared
-                .pipeline
-                .accept(matched, events::rule_publish(&message))
+            && let Accepted::Kept { republish, rows } = self.shared.pipeline.accept(
+                matched,
+                events::rule_publish(&message),
+                StoreRoom::Given,
+            )
         {
             republished = republish;
             self.rows.owed.extend(rows);

@@ -116,6 +116,17 @@ pub enum Accepted {
     },
     /// A sink that blocks has no room: the publish must not be routed nor acknowledged.
     NoRoom(Room),
+    /// Rows would have to be kept, and the store has no room: the same.
+    StoreFull,
+}
+
+/// Whether a publisher who waits for an acknowledgement may give the store rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreRoom {
+    /// It may; or it cannot wait.
+    Given,
+    /// There is none now.
+    None,
 }
 
 /// Where to wait for room in a sink's queue.
@@ -215,6 +226,15 @@ enum RowValue {
 }
 
 impl Outcome {
+    /// Whether rows of a durable sink are among it.
+    fn needs_store(&self, matched: &MatchedRules<LiveRule>) -> bool {
+        let mut sinks = self.demands.iter().map(|demand| demand.sink);
+        sinks.any(|sink| {
+            let queue = sink.queue(matched, &self.copies);
+            queue.is_some_and(SinkHandle::is_durable)
+        })
+    }
+
     fn add_row(&mut self, sink: Address, row: impl FnOnce(usize) -> Row) {
         let known = self.demands.iter().position(|demand| demand.sink == sink);
         let at = known.unwrap_or_else(|| {
@@ -310,7 +330,7 @@ impl Pipeline {
     /// Evaluates the rules of `matched` and puts what they make into the sinks' queues, all or nothing.
     ///
     /// A message of QoS 0 is never held back: rows that find no room are dropped and counted by their sink.
-    pub fn accept(&self, matched: &Arc<Matched>, publish: Publish) -> Accepted {
+    pub fn accept(&self, matched: &Arc<Matched>, publish: Publish, store: StoreRoom) -> Accepted {
         // Looked at before the evaluation: a swap during it is one that a waiting publisher has not seen.
         let waits = (publish.qos > 0).then(|| self.generation());
         let event = Event {
@@ -318,6 +338,9 @@ impl Pipeline {
             what: What::Publish(publish),
         };
         let outcome = self.run(&matched.live, &matched.rules, &event);
+        if waits.is_some() && store == StoreRoom::None && outcome.needs_store(&matched.rules) {
+            return Accepted::StoreFull;
+        }
         self.hand_over(&matched.rules, outcome, event.timestamp_ms, waits)
     }
 
@@ -333,7 +356,7 @@ impl Pipeline {
         let outcome = self.run(&live, &matched, &event);
         match self.hand_over(&matched, outcome, event.timestamp_ms, None) {
             Accepted::Kept { republish, rows } => (republish, rows),
-            Accepted::NoRoom(_) => Default::default(),
+            Accepted::NoRoom(_) | Accepted::StoreFull => Default::default(),
         }
     }
 

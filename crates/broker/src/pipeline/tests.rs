@@ -74,7 +74,7 @@ async fn a_message_finds_room_for_all_of_its_rows_or_is_not_taken_at_all() {
     let matched = pipeline.matched("t").unwrap();
     let taken = |payload| {
         matches!(
-            pipeline.accept(&matched, publish("t", payload, 1)),
+            pipeline.accept(&matched, publish("t", payload, 1), StoreRoom::Given),
             Accepted::Kept { .. }
         )
     };
@@ -92,10 +92,12 @@ async fn who_waits_for_room_is_not_woken_by_his_own_refusal() {
     let pipeline = pipeline(vec![rule("r", EACH, vec![Target::Queue(sink)])]);
     let matched = pipeline.matched("t").unwrap();
     assert!(matches!(
-        pipeline.accept(&matched, publish("t", "[1]", 1)),
+        pipeline.accept(&matched, publish("t", "[1]", 1), StoreRoom::Given),
         Accepted::Kept { .. }
     ));
-    let Accepted::NoRoom(room) = pipeline.accept(&matched, publish("t", "[2,3]", 1)) else {
+    let Accepted::NoRoom(room) =
+        pipeline.accept(&matched, publish("t", "[2,3]", 1), StoreRoom::Given)
+    else {
         panic!("two rows fit into one place")
     };
     let mut wait = std::pin::pin!(room.wait());
@@ -114,7 +116,7 @@ async fn a_message_that_can_never_fit_is_counted_and_not_waited_for() {
     let pipeline = pipeline(vec![rule("r", EACH, vec![Target::Queue(sink.clone())])]);
     let matched = pipeline.matched("t").unwrap();
     assert!(matches!(
-        pipeline.accept(&matched, publish("t", "[1,2,3]", 1)),
+        pipeline.accept(&matched, publish("t", "[1,2,3]", 1), StoreRoom::Given),
         Accepted::Kept { .. }
     ));
     let counters = sink.counters();
@@ -130,7 +132,7 @@ async fn a_message_of_qos_0_is_dropped_and_counted_where_there_is_no_room() {
     let matched = pipeline.matched("t").unwrap();
     for payload in ["[1]", "[2]"] {
         assert!(matches!(
-            pipeline.accept(&matched, publish("t", payload, 0)),
+            pipeline.accept(&matched, publish("t", payload, 0), StoreRoom::Given),
             Accepted::Kept { .. }
         ));
     }
@@ -163,7 +165,9 @@ async fn rows_of_durable_sinks_are_given_to_the_commit_and_those_of_copies_too()
     );
     let pipeline = pipeline(vec![first, second]);
     let matched = pipeline.matched("t").unwrap();
-    let Accepted::Kept { rows, republish } = pipeline.accept(&matched, publish("t", "", 1)) else {
+    let Accepted::Kept { rows, republish } =
+        pipeline.accept(&matched, publish("t", "", 1), StoreRoom::Given)
+    else {
         panic!("there is room")
     };
     assert_eq!(republish.len(), 1);
@@ -173,7 +177,7 @@ async fn rows_of_durable_sinks_are_given_to_the_commit_and_those_of_copies_too()
     assert_eq!(sink.counters().buffered_rows, 2);
     assert!(
         matches!(
-            pipeline.accept(&matched, publish("t", "", 1)),
+            pipeline.accept(&matched, publish("t", "", 1), StoreRoom::Given),
             Accepted::NoRoom(_)
         ),
         "what is being committed takes room"
@@ -199,7 +203,9 @@ fn a_chain_of_republishing_ends_at_max_hops() {
     let pong = rule("pong", "SELECT 'a' AS to FROM \"b\"", vec![target()]);
     let pipeline = pipeline(vec![Arc::clone(&ping), Arc::clone(&pong)]);
     let matched = pipeline.matched("a").unwrap();
-    let Accepted::Kept { republish, .. } = pipeline.accept(&matched, publish("a", "", 0)) else {
+    let Accepted::Kept { republish, .. } =
+        pipeline.accept(&matched, publish("a", "", 0), StoreRoom::Given)
+    else {
         panic!("nothing blocks here")
     };
     let topics: Vec<&str> = republish
@@ -217,7 +223,7 @@ fn a_rule_is_not_triggered_by_what_it_made() {
     let echo = rule("echo", "SELECT 1 AS x FROM \"a\"", vec![target]);
     let pipeline = pipeline(vec![Arc::clone(&echo)]);
     let matched = pipeline.matched("a").unwrap();
-    pipeline.accept(&matched, publish("a", "", 0));
+    pipeline.accept(&matched, publish("a", "", 0), StoreRoom::Given);
     assert_eq!(echo.counters.matched(), 1);
 }
 
@@ -227,7 +233,7 @@ fn one_bad_payload_is_an_error_of_the_rules_that_look_inside_only() {
     let outside = rule("outside", "SELECT topic FROM \"t\"", vec![]);
     let pipeline = pipeline(vec![Arc::clone(&inside), Arc::clone(&outside)]);
     let matched = pipeline.matched("t").unwrap();
-    pipeline.accept(&matched, publish("t", "{x:", 0));
+    pipeline.accept(&matched, publish("t", "{x:", 0), StoreRoom::Given);
     assert_eq!(
         (inside.counters.failed(), outside.counters.failed()),
         (1, 0)
@@ -259,7 +265,7 @@ fn every_rule_of_a_message_is_counted_however_its_where_was_decided() {
     let matched = pipeline.matched("t").unwrap();
     let mut message = publish("t", r#"{"a":5}"#, 0);
     message.received_at_ms = 77;
-    pipeline.accept(&matched, message);
+    pipeline.accept(&matched, message, StoreRoom::Given);
     let counts: Vec<_> = rules
         .iter()
         .map(|rule| &rule.counters)
