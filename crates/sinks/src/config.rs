@@ -298,12 +298,15 @@ pub enum Auth {
         /// The token.
         token: Secret,
     },
-    /// The lower-case hexadecimal HMAC-SHA256 of the body in a header.
+    /// The lower-case hexadecimal HMAC-SHA256 of the body in a header; with a `timestamp_header` of the time, a dot and the
+    /// body, so that a receiver can refuse what somebody sends once more much later.
     HmacSha256 {
         /// The key.
         key: Secret,
         /// The header (default `x-signature`).
         header: Option<String>,
+        /// The header that carries the time of the attempt, in seconds since the Unix epoch; none unless set.
+        timestamp_header: Option<String>,
     },
 }
 

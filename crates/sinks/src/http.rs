@@ -192,10 +192,21 @@ impl HttpSink {
             Auth::Bearer { token } => {
                 request.bearer_auth(token.reveal().map_err(unreadable)?.as_str())
             }
-            Auth::HmacSha256 { key, header } => {
+            Auth::HmacSha256 {
+                key,
+                header,
+                timestamp_header,
+            } => {
                 let key = key.reveal().map_err(unreadable)?;
                 let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())
                     .expect("HMAC takes keys of any length");
+                let mut request = request;
+                if let Some(name) = timestamp_header {
+                    let seconds = (now_ms() / 1000).to_string();
+                    mac.update(seconds.as_bytes());
+                    mac.update(b".");
+                    request = request.header(name.as_str(), seconds);
+                }
                 mac.update(body);
                 request.header(
                     header.as_deref().unwrap_or("x-signature"),

@@ -6,6 +6,7 @@
 //! Never here: MQTT sessions and packets of weir's own listeners, and the evaluation of rules.
 
 pub mod bridge;
+pub mod circuit;
 pub mod codes;
 pub mod config;
 pub mod connector;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use weir_rules::value::{Text, Value};
 
+pub use crate::circuit::CircuitState;
 pub use crate::config::SinkConfig;
 pub use crate::config::connector::ConnectorConfig;
 pub use crate::connector::{Connector, ConnectorState, LinkState};

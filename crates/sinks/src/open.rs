@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use weir_rules::value::{Text, Value};
 
+use crate::circuit::CircuitState;
 use crate::config::BufferKind;
 use crate::connector::Connector;
 use crate::console::{ConsoleOutput, ConsoleSink};
@@ -112,6 +113,7 @@ pub fn open_with(spec: &SinkSpec, sink: Box<dyn Sink>) -> SinkHandle {
         batch: spec.plan.batch.clone(),
         retry: spec.plan.retry.clone(),
         connector: None,
+        has_circuit: matches!(spec.plan.target, Target::Http(_)),
     };
     start(spec, delivery)
 }
@@ -133,6 +135,7 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
         status: Mutex::new(Status {
             state: SinkState::Starting,
             last_error: None,
+            circuit: CircuitState::default(),
         }),
         replacement: Mutex::new(None),
         nudge: Notify::new(),
@@ -192,6 +195,7 @@ fn delivery(spec: &SinkSpec) -> Result<Delivery, SinkError> {
         batch: spec.plan.batch.clone(),
         retry: spec.plan.retry.clone(),
         connector,
+        has_circuit: matches!(spec.plan.target, Target::Http(_)),
     })
 }
 
@@ -430,6 +434,11 @@ impl SinkHandle {
     /// What the sink is doing.
     pub fn state(&self) -> SinkState {
         self.shared.status.lock().state.clone()
+    }
+
+    /// Whether its far side is left alone for a while; only that of an HTTP sink ever is.
+    pub fn circuit(&self) -> CircuitState {
+        self.shared.status.lock().circuit
     }
 
     /// The last failure, kept after recovery.

@@ -5,6 +5,7 @@ mod columns;
 mod sqlstate;
 mod statement;
 
+use std::collections::HashSet;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,6 +172,8 @@ enum Target {
     Table {
         plan: TablePlan,
         types: Option<TableTypes>,
+        /// Every column that the table was seen with.
+        had: HashSet<String>,
     },
     Statement {
         plan: StatementPlan,
@@ -182,7 +185,11 @@ impl PostgresSink {
     pub(crate) fn table(database: PostgresDatabase, plan: TablePlan, store_id: String) -> Self {
         Self {
             database,
-            target: Target::Table { plan, types: None },
+            target: Target::Table {
+                plan,
+                types: None,
+                had: HashSet::new(),
+            },
             store_id,
             known: Known::default(),
         }
@@ -239,7 +246,13 @@ impl Write for Call<'_> {
     async fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
         let retry = |error| WriteError::Retry { after: None, error };
         let mut connection = self.sink.database.acquire().await.map_err(retry)?;
-        let written = self.transaction(&mut connection, records).await;
+        let learnt_before = self.has_learnt();
+        let mut written = self.transaction(&mut connection, records).await;
+        if learnt_before && matches!(written, Err(WriteError::Refused(_))) {
+            // Somebody may have changed the table so that it takes them now.
+            self.forget_target();
+            written = self.transaction(&mut connection, records).await;
+        }
         if let Err(error) = &written {
             self.forget(error);
             detach_after_timeout(connection, error);
@@ -287,6 +300,13 @@ impl Call<'_> {
         self.forget_target();
     }
 
+    fn has_learnt(&self) -> bool {
+        match &self.sink.target {
+            Target::Table { types, .. } => types.is_some(),
+            Target::Statement { prepared, .. } => prepared.is_some(),
+        }
+    }
+
     fn forget_target(&mut self) {
         match &mut self.sink.target {
             Target::Table { types, .. } => *types = None,
@@ -301,7 +321,7 @@ impl Call<'_> {
         records: &[Record],
     ) -> Result<Vec<Option<SinkError>>, SinkError> {
         let by_rows = match &self.sink.target {
-            Target::Table { plan, types } => plan.columns.is_none().then_some(types.is_some()),
+            Target::Table { plan, types, .. } => plan.columns.is_none().then_some(types.is_some()),
             Target::Statement { .. } => None,
         };
         let Some(learnt) = by_rows else {
@@ -316,7 +336,13 @@ impl Call<'_> {
         self.forget_target();
         let mut connection = self.sink.database.acquire().await?;
         match self.prepare(&mut connection, records).await {
-            Ok(()) => Ok(self.known_foreign_fields(records)),
+            Ok(()) => match self.lost_column(records) {
+                Some(error) => {
+                    self.forget_target();
+                    Err(error)
+                }
+                None => Ok(self.known_foreign_fields(records)),
+            },
             // The write finds the rows at fault.
             Err(WriteError::Refused(_)) => Ok(vec![None; records.len()]),
             Err(error) => {
@@ -327,11 +353,37 @@ impl Call<'_> {
         }
     }
 
+    /// That the table has no longer a column which the rows fill: somebody has changed it, and no row is at fault.
+    fn lost_column(&self, records: &[Record]) -> Option<SinkError> {
+        let Target::Table {
+            plan,
+            types: Some(types),
+            had,
+        } = &self.sink.target
+        else {
+            return None;
+        };
+        let mut lost = had.iter().filter(|name| !types.has(name));
+        let lost = lost.find(|name| {
+            let mut rows = records.iter();
+            rows.any(|record| {
+                plan.foreign_field(&record.row, |column| column != *name)
+                    .is_some()
+            })
+        })?;
+        let message = format!(
+            "table {} has lost its column \"{lost}\", which rows fill; add it again, or take the field out of the rule and load it anew",
+            plan.quoted_name()
+        );
+        Some(SinkError::new(codes::SCHEMA, message).configuration())
+    }
+
     fn known_foreign_fields(&self, records: &[Record]) -> Vec<Option<SinkError>> {
         match &self.sink.target {
             Target::Table {
                 plan,
                 types: Some(types),
+                ..
             } => records
                 .iter()
                 .map(|record| plan.foreign_field(&record.row, |name| types.has(name)))
@@ -355,6 +407,7 @@ impl Call<'_> {
                 Target::Table {
                     plan,
                     types: Some(types),
+                    ..
                 } => insert(&mut transaction, plan, types, left, limit).await?,
                 Target::Statement {
                     plan,
@@ -389,7 +442,7 @@ impl Call<'_> {
             | Target::Statement {
                 prepared: Some(_), ..
             } => {}
-            Target::Table { plan, types } => {
+            Target::Table { plan, types, had } => {
                 let mut found = within(limit, TableTypes::read(connection, plan)).await?;
                 if found.is_none() && plan.create == CreateTable::IfMissing {
                     within(limit, create(connection, plan, records)).await?;
@@ -405,6 +458,7 @@ impl Call<'_> {
                         error: error.configuration(),
                     });
                 };
+                had.extend(found.names().map(str::to_owned));
                 *types = Some(found);
             }
             Target::Statement { plan, prepared } => {

@@ -38,6 +38,14 @@ impl Schedule {
         self.last
     }
 
+    /// The wait of an open circuit: near the longest one.
+    pub fn long_wait(&mut self) -> Duration {
+        let cap = self.cap.as_secs_f64();
+        let drawn = Duration::from_secs_f64(self.rng.random_range(cap / 2.0..=cap));
+        self.last = drawn.clamp(self.base, self.cap);
+        self.last
+    }
+
     /// Starts over after a success.
     pub fn reset(&mut self) {
         self.last = self.base;
@@ -63,6 +71,18 @@ mod tests {
         assert_eq!(longest, Duration::from_secs(30));
         schedule.reset();
         assert!(schedule.next_wait() <= Duration::from_millis(600));
+    }
+
+    #[test]
+    fn an_open_circuit_waits_at_least_half_of_the_longest_time() {
+        let mut schedule = Schedule::new(Duration::from_millis(200), Duration::from_secs(30), 1);
+        let waits = (0..100).map(|_| schedule.long_wait());
+        let most = (Duration::from_secs(15), Duration::from_secs(30));
+        assert!(
+            waits
+                .into_iter()
+                .all(|wait| wait >= most.0 && wait <= most.1)
+        );
     }
 
     #[test]

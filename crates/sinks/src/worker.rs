@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::circuit::{Circuit, CircuitState};
 use crate::connector::Connector;
 use crate::counters::{LastError, SinkState};
 use crate::dead_letter::{DeadLetters, Letter, Limit, Parked};
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
 pub(crate) struct Status {
     pub(crate) state: SinkState,
     pub(crate) last_error: Option<LastError>,
+    pub(crate) circuit: CircuitState,
 }
 
 /// The part of a sink that a new configuration replaces.
@@ -46,12 +48,15 @@ pub(crate) struct Delivery {
     pub(crate) batch: BatchLimits,
     pub(crate) retry: RetryPlan,
     pub(crate) connector: Option<Arc<Connector>>,
+    /// Whether a far side that fails again and again is left alone for longer.
+    pub(crate) has_circuit: bool,
 }
 
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     delivery: Delivery,
     schedule: Schedule,
+    circuit: Circuit,
     /// How often the present failure was logged or skipped.
     repeated: u64,
     /// How many rows were parked.
@@ -68,6 +73,7 @@ impl Worker {
             shared,
             delivery,
             schedule,
+            circuit: Circuit::default(),
             repeated: 0,
             parked: 0,
         }
@@ -106,6 +112,8 @@ impl Worker {
         let mut attempts: u32 = 0;
         while !batch.is_empty() {
             self.take_replacement();
+            self.circuit.begins();
+            self.show_circuit();
             let began = Instant::now();
             let outcomes = {
                 let batch = Batch {
@@ -120,6 +128,16 @@ impl Worker {
             };
             attempts = attempts.saturating_add(1);
             let settled = Settled::sort(batch, outcomes, attempts);
+            match &settled.failure {
+                Some((_, error)) if !settled.progress() => {
+                    // What somebody has to mend says nothing of the far side.
+                    if self.delivery.has_circuit && !error.is_configuration() {
+                        self.circuit.failed();
+                    }
+                }
+                _ => self.circuit.worked(),
+            }
+            self.show_circuit();
             self.shared
                 .queue
                 .attempt(began.elapsed(), settled.failure.is_some(), attempts > 1);
@@ -154,13 +172,20 @@ impl Worker {
                 self.park(letters).await;
                 continue;
             }
-            let wait = after.unwrap_or_else(|| self.schedule.next_wait());
+            let wait = after.unwrap_or_else(|| match self.circuit.state() {
+                CircuitState::Open => self.schedule.long_wait(),
+                _ => self.schedule.next_wait(),
+            });
             self.failed(&error, wait);
             if self.shared.queue.leaves_its_rows() {
                 return;
             }
             self.wait(wait).await;
         }
+    }
+
+    fn show_circuit(&self) {
+        self.shared.status.lock().circuit = self.circuit.state();
     }
 
     async fn wait(&mut self, wait: Duration) {
@@ -293,6 +318,7 @@ impl Worker {
                 delivery.retry.max,
                 self.shared.epoch,
             );
+            self.circuit = Circuit::default();
             // The old link must be gone before the new one starts: both may have one client id.
             drop(std::mem::replace(&mut self.delivery, delivery));
             self.delivery.sink.start();
@@ -325,6 +351,11 @@ struct Settled {
 }
 
 impl Settled {
+    /// Whether any row is done with.
+    fn progress(&self) -> bool {
+        !self.delivered.is_empty() || !self.letters.is_empty()
+    }
+
     fn sort(batch: Vec<Record>, outcomes: Vec<Outcome>, attempts: u32) -> Self {
         let mut settled = Self {
             delivered: Vec::new(),
@@ -355,8 +386,7 @@ impl Settled {
                 }
             }
         }
-        let progress = !settled.delivered.is_empty() || !settled.letters.is_empty();
-        if settled.failure.is_none() && !settled.left.is_empty() && !progress {
+        if settled.failure.is_none() && !settled.left.is_empty() && !settled.progress() {
             let error = SinkError::new(codes::DEFECT, "the sink has tried none of the rows");
             settled.failure = Some((None, error));
         }

@@ -105,6 +105,8 @@ struct Book {
     next: VecDeque<Answer>,
     /// When `next` is empty; 204 when this is too.
     always: Option<Answer>,
+    /// Larger bodies are answered with 413, whatever else was told.
+    most_bytes: Option<usize>,
 }
 
 /// The server; it ends with this value.
@@ -162,6 +164,11 @@ impl Webhook {
         self.book().always = Some(answer);
     }
 
+    /// Bodies that are larger are answered with 413.
+    pub fn refuse_larger_than(&self, bytes: usize) {
+        self.book().most_bytes = Some(bytes);
+    }
+
     /// Everything received up to now.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
@@ -200,11 +207,14 @@ async fn answer(
 ) -> Response {
     let answer = {
         let mut book = book.lock().expect("nothing panics with the book open");
-        let answer = book
-            .next
-            .pop_front()
-            .or_else(|| book.always.clone())
-            .unwrap_or_else(|| Answer::status(204));
+        let answer = if book.most_bytes.is_some_and(|most| body.len() > most) {
+            Answer::status(413)
+        } else {
+            book.next
+                .pop_front()
+                .or_else(|| book.always.clone())
+                .unwrap_or_else(|| Answer::status(204))
+        };
         book.requests.push(Request {
             method: method.to_string(),
             target: uri.to_string(),

@@ -411,6 +411,19 @@ fn sinks(admin: &Admin, out: &mut Exposition) {
             }
         }
     }
+    let mut circuits = out.metric(
+        "weir_sink_circuit_state",
+        Type::Gauge,
+        "Whether a far side that failed again and again is left alone: 0 closed, 1 half open, 2 open.",
+    );
+    for (kind, sink) in admin.reloader.open_sinks() {
+        let labels = [
+            ("rule", sink.rule_id()),
+            ("sink", sink.sink_id()),
+            ("type", kind),
+        ];
+        circuits.sample(&labels, sink.circuit().number());
+    }
     let mut batches = out.metric(
         "weir_sink_batches_total",
         Type::Counter,

@@ -95,6 +95,10 @@ fn cells(sink: &Json) -> Vec<String> {
         ("leftover", _) | (_, false) => text("state"),
         (state, true) => format!("{state}, leftover"),
     };
+    let state = match text("circuit").as_str() {
+        "-" | "closed" => state,
+        _ => format!("{state}, circuit open"),
+    };
     let error = &sink["last_error"];
     vec![
         format!("{}/{}", text("rule"), text("sink")),

@@ -348,7 +348,7 @@ impl Reloader {
             let pile = letters.get(&key);
             sinks.push(json!({
                 "rule": key.0, "sink": key.1, "type": kind, "state": sink.state().name(),
-                "leftover": leftover,
+                "leftover": leftover, "circuit": sink.circuit().name(),
                 "rows_in": counters.rows_in, "delivered": counters.delivered, "dropped": counters.dropped,
                 "dead_lettered": counters.dead_lettered, "retries": counters.retries,
                 "buffer_rows": counters.buffered_rows, "buffer_bytes": counters.buffered_bytes,

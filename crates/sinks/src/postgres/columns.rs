@@ -77,6 +77,10 @@ impl TableTypes {
         Ok((!columns.is_empty()).then_some(Self { columns }))
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.keys().map(String::as_str)
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.columns.contains_key(name)
     }

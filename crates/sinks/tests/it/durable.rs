@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use weir_rules::value::Text;
-use weir_sinks::{Connector, ConnectorConfig, MemoryRows, RowLog, SinkHandle, open, record};
+use weir_sinks::dead_letter::{DeadLetter, LetterLog};
+use weir_sinks::{
+    Connector, ConnectorConfig, MemoryRows, RetryError, RowLog, SinkHandle, open, record,
+};
 use weir_test_support::Postgres;
 
 use crate::bench::{self, row, spec, wait};
@@ -23,12 +26,26 @@ const TABLE: &str = "connector = \"far\"\ntable = \"t\"\nbatch = { max_wait = \"
 
 impl Life {
     fn begin(connector: &str, more: &str, log: &Arc<MemoryRows>, folder: &Path) -> Self {
+        Self::begin_with(connector, more, log, None, folder)
+    }
+
+    fn begin_with(
+        connector: &str,
+        more: &str,
+        log: &Arc<MemoryRows>,
+        letters: Option<&Arc<MemoryRows>>,
+        folder: &Path,
+    ) -> Self {
         let config: ConnectorConfig = toml::from_str(connector).unwrap();
         let connector = Connector::open("far", &config, folder).unwrap();
         let sink = format!("{TABLE}{more}");
         let mut spec = spec(&sink, Some((&config, &connector)), folder);
         let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(log);
         spec.rows = Some(rows);
+        spec.letters = letters.map(|letters| {
+            let letters: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(letters);
+            LetterLog::new(1 << 20, move || Some(Arc::clone(&letters)))
+        });
         Self {
             sink: open(&spec).unwrap(),
             log: Arc::clone(log),
@@ -212,6 +229,48 @@ async fn a_row_that_was_parked_before_a_crash_has_one_letter_and_its_neighbours_
     third.end().await;
     assert_eq!(bench::dead_letters(folder.path()).len(), 1);
     assert_eq!(far.numbers().await, [1, 2, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn a_row_is_in_its_queue_or_among_the_letters_and_goes_back_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let far = &far_sides(folder.path()).await[1];
+    let log = log();
+    let letters = Arc::new(log.beside(2, 4712));
+    let life = Life::begin_with(&far.connector(), "", &log, Some(&letters), folder.path());
+    life.put([1]);
+    let bad = encoded("{\"n\":\"no number\"}");
+    let permit = life.sink.try_reserve(1, bad.len()).unwrap();
+    let owed = life.sink.claim(permit, vec![bad.clone()]).unwrap();
+    life.log.commit(owed.rows);
+    owed.claim.kept();
+    life.put([3]);
+    life.settled().await;
+    let counters = life.sink.counters();
+    assert_eq!((counters.delivered, counters.dead_lettered), (2, 1));
+    assert!(log.waiting().is_empty());
+    let parked = letters.waiting();
+    let letter = DeadLetter::decode(&parked[0].1).unwrap();
+    assert_eq!((parked.len(), letter.seq, &letter.row), (1, 2, &bad));
+    assert!(
+        bench::dead_letters(folder.path()).is_empty(),
+        "no file beside the store"
+    );
+
+    far.run("ALTER TABLE t ALTER COLUMN n TYPE text").await;
+    let stored: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&letters);
+    let again = vec![(parked[0].0, letter.row.clone())];
+    life.sink.retry(&stored, again.clone()).await.unwrap();
+    assert!(letters.waiting().is_empty());
+    life.settled().await;
+    let counters = life.sink.counters();
+    assert_eq!((counters.rows_in, counters.delivered), (4, 3));
+    let values = far.run("SELECT n FROM t").await;
+    assert!(values.contains(&"no number".to_owned()), "{values:?}");
+    life.sink.drain(Duration::from_secs(5)).await;
+    let ended = life.sink.retry(&stored, again).await;
+    assert!(matches!(ended, Err(RetryError::NoRoom)), "{ended:?}");
+    life.end().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use weir_sinks::CircuitState;
 use weir_test_support::{Answer, Webhook};
 
 use crate::bench::{Bench, PATIENCE};
@@ -36,6 +37,102 @@ async fn a_request_carries_what_the_file_says_and_a_signature() {
             .collect::<String>()
     };
     assert_eq!(request.header("x-sig"), Some(expected.as_str()));
+}
+
+#[tokio::test]
+async fn a_signature_covers_the_time_where_that_is_sent() {
+    let server = Webhook::start().await;
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}\"\n\
+         auth = {{ kind = \"hmac_sha256\", key = \"k\", header = \"x-sig\", timestamp_header = \"x-time\" }}",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    bench.push("{\"n\":1}");
+    let request = server.wait_for(1, PATIENCE).await.remove(0);
+    let time = request.header("x-time").unwrap();
+    assert!(time.parse::<u64>().unwrap() > 1_700_000_000);
+    use hmac::Mac as _;
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(b"k").unwrap();
+    mac.update(format!("{time}.{{\"n\":1}}").as_bytes());
+    let signature = mac.finalize().into_bytes();
+    let signature: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(request.header("x-sig"), Some(signature.as_str()));
+}
+
+#[tokio::test]
+async fn a_server_that_fails_again_and_again_is_left_alone_until_one_probe_works() {
+    let server = Webhook::start().await;
+    server.answer_always(Answer::status(500));
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"1ms\", max = \"400ms\" }}",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    (0..3).for_each(|number| bench.push(&format!("{{\"n\":{number}}}")));
+    bench
+        .wait("the circuit is open", |_| {
+            bench.sink.circuit() == CircuitState::Open
+        })
+        .await;
+    let requests = server.wait_for(7, PATIENCE).await;
+    let probes = requests[5..].windows(2).map(|pair| pair[1].at - pair[0].at);
+    assert!(
+        probes
+            .into_iter()
+            .all(|wait| wait >= Duration::from_millis(190))
+    );
+    assert!(
+        requests.iter().all(|request| request.json()["n"] == 0),
+        "nothing overtakes"
+    );
+    server.answer_always(Answer::status(204));
+    assert_eq!(bench.settled().await.delivered, 3);
+    assert_eq!(bench.sink.circuit(), CircuitState::Closed);
+}
+
+#[tokio::test]
+async fn a_server_that_closes_in_the_midst_of_its_answer_is_asked_again() {
+    // No status line at all, a torn one, and something that is no HTTP.
+    for answer in ["", "HTTP/1.1 2", "220 mail.example ESMTP ready\r\n"] {
+        let (port, requests) = raw_server(answer, b"").await;
+        let sink = format!(
+            "type = \"http\"\nurl = \"http://127.0.0.1:{port}\"\nretry = {{ initial = \"1ms\", max = \"5ms\" }}"
+        );
+        let bench = Bench::new(&sink, None);
+        bench.push("{}");
+        let counters = bench.wait("it is tried again", |c| c.retries >= 2).await;
+        assert_eq!(
+            (counters.delivered, counters.dead_lettered),
+            (0, 0),
+            "{answer:?}"
+        );
+        assert_eq!(
+            bench.sink.last_error().unwrap().error.code(),
+            "E3401",
+            "{answer:?}"
+        );
+        assert!(requests.load(std::sync::atomic::Ordering::SeqCst) >= 2);
+    }
+}
+
+#[tokio::test]
+async fn a_row_too_large_for_the_server_is_parked_and_its_neighbours_go_out() {
+    let server = Webhook::start().await;
+    server.refuse_larger_than(100_000);
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}\"\nbatch = {{ max_rows = 2, max_wait = \"5s\", format = \"json_array\" }}",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    bench.push("{\"n\":1}");
+    bench.push(&format!("{{\"n\":2,\"blob\":\"{}\"}}", "x".repeat(1 << 20)));
+    let counters = bench.settled().await;
+    assert_eq!(
+        (counters.delivered, counters.dead_lettered_by["E3502"]),
+        (1, 1)
+    );
+    assert_eq!(bench.dead_letters()[0]["row"]["n"], 2);
 }
 
 #[tokio::test]
@@ -91,6 +188,9 @@ async fn a_refusal_parks_the_row_with_what_the_server_said() {
 async fn retry_after_is_obeyed() {
     let server = Webhook::start().await;
     server.answer_next(Answer::status(429).header("retry-after", "1"));
+    let soon = std::time::SystemTime::now() + Duration::from_secs(2);
+    let soon = httpdate::fmt_http_date(soon);
+    server.answer_next(Answer::status(503).header("retry-after", &soon));
     let sink = format!(
         "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"1ms\" }}",
         server.url()
@@ -98,7 +198,9 @@ async fn retry_after_is_obeyed() {
     let bench = Bench::new(&sink, None);
     let began = std::time::Instant::now();
     bench.push("{}");
-    server.wait_for(2, PATIENCE).await;
+    // A number of seconds, then a date that is between one and two seconds away when the server gives it.
+    let requests = server.wait_for(3, PATIENCE).await;
+    assert!(requests[1].at - requests[0].at >= Duration::from_secs(1));
     assert!(
         began.elapsed() >= Duration::from_secs(1),
         "{:?}",

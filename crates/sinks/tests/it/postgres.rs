@@ -455,6 +455,128 @@ async fn a_field_that_is_no_column_parks_its_row_and_nobody_elses() {
 }
 
 #[tokio::test]
+async fn what_postgres_cannot_hold_is_parked_with_its_code_and_the_rest_is_stored() {
+    let database = database().await;
+    database
+        .psql("CREATE TABLE t (n smallint, s text, x double precision)")
+        .await;
+    let bench = Bench::new("table = \"t\"", Some(&connector(database.url())));
+    bench.push(r#"{"n":1,"s":"a","x":1}"#);
+    bench.push(r#"{"n":2,"s":"nul \u0000 byte","x":1}"#);
+    bench.push(r#"{"n":70000,"s":"out of range","x":1}"#);
+    bench.push(r#"{"n":3,"s":"b","x":2}"#);
+    let counters = bench.settled().await;
+    assert_eq!((counters.delivered, counters.dead_lettered), (2, 2));
+    let letters = bench.dead_letters();
+    let of = |code: &str| {
+        letters
+            .iter()
+            .find(|letter| letter["code"] == code)
+            .unwrap()
+    };
+    assert_eq!(of("E3202")["row"]["n"], 2);
+    let range = of("E3201");
+    assert_eq!(range["row"]["n"], 70_000);
+    assert!(
+        range["reason"].as_str().unwrap().contains("22003"),
+        "{range}"
+    );
+    assert_eq!(database.count("SELECT sum(n) FROM t").await, 4);
+}
+
+#[tokio::test]
+async fn a_row_too_large_for_postgres_is_parked_and_the_rest_is_stored() {
+    let database = database().await;
+    // What an index holds is bounded; a text may have a gigabyte.
+    database
+        .psql("CREATE TABLE t (n int, s text); CREATE INDEX ON t (s)")
+        .await;
+    let bench = Bench::new("table = \"t\"", Some(&connector(database.url())));
+    bench.push(r#"{"n":1,"s":"a"}"#);
+    let mut noise = 12_345_u64;
+    let blob: String = (0..40_000)
+        .map(|_| {
+            noise = noise
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            char::from(b'!' + u8::try_from((noise >> 33) % 90).unwrap()).to_string()
+        })
+        .filter(|c| c != "\"" && c != "\\")
+        .collect();
+    bench.push(&format!("{{\"n\":2,\"s\":\"{blob}\"}}"));
+    bench.push(r#"{"n":3,"s":"b"}"#);
+    let counters = bench.settled().await;
+    assert_eq!(
+        (counters.delivered, counters.dead_lettered_by["E3201"]),
+        (2, 1)
+    );
+    assert_eq!(bench.dead_letters()[0]["row"]["n"], 2);
+}
+
+#[tokio::test]
+async fn a_column_that_is_dropped_pauses_the_sink_until_it_is_back() {
+    for columns in ["", "columns = { n = \"n\", extra = \"extra\" }\n"] {
+        let database = database().await;
+        database.psql("CREATE TABLE t (n int, extra int)").await;
+        let sink =
+            format!("table = \"t\"\n{columns}retry = {{ initial = \"10ms\", max = \"50ms\" }}");
+        let bench = Bench::new(&sink, Some(&connector(database.url())));
+        bench.push("{\"n\":1,\"extra\":1}");
+        bench.settled().await;
+        database.psql("ALTER TABLE t DROP COLUMN extra").await;
+        (2..10).for_each(|number| bench.push(&format!("{{\"n\":{number},\"extra\":1}}")));
+        bench
+            .wait("the sink is paused", |_| {
+                matches!(bench.sink.state(), SinkState::Paused { .. })
+            })
+            .await;
+        let error = bench.sink.last_error().unwrap().error;
+        assert_eq!(error.code(), "E3204");
+        assert!(error.to_string().contains("column \"extra\""), "{error}");
+        database.psql("ALTER TABLE t ADD COLUMN extra int").await;
+        let counters = bench.settled().await;
+        assert_eq!(
+            (counters.delivered, counters.dead_lettered),
+            (9, 0),
+            "{columns}"
+        );
+        assert_eq!(database.count("SELECT count(DISTINCT n) FROM t").await, 9);
+    }
+}
+
+#[tokio::test]
+async fn a_permission_that_is_revoked_pauses_the_sink_until_it_is_given_back() {
+    let database = database().await;
+    let role = format!("weir_r{:x}", rand::random::<u64>());
+    database
+        .psql(&format!(
+            "CREATE TABLE t (n int); CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA public TO {role}; GRANT INSERT, SELECT ON t TO {role}"
+        ))
+        .await;
+    let (scheme, rest) = database.url().split_once("://").unwrap();
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let sink = "table = \"t\"\nretry = { initial = \"10ms\", max = \"50ms\" }";
+    let bench = Bench::new(sink, Some(&connector(&format!("{scheme}://{role}@{host}"))));
+    bench.push("{\"n\":1}");
+    bench.settled().await;
+    database
+        .psql(&format!("REVOKE INSERT ON t FROM {role}"))
+        .await;
+    bench.push("{\"n\":2}");
+    bench
+        .wait("the sink is paused", |_| {
+            matches!(bench.sink.state(), SinkState::Paused { .. })
+        })
+        .await;
+    let error = bench.sink.last_error().unwrap().error;
+    assert_eq!(error.code(), "E3204");
+    assert!(error.to_string().contains("42501"), "{error}");
+    database.psql(&format!("GRANT INSERT ON t TO {role}")).await;
+    assert_eq!(bench.settled().await.delivered, 2);
+    assert_eq!(bench.sink.state(), SinkState::Up);
+}
+
+#[tokio::test]
 async fn tables_that_are_dropped_are_made_again() {
     let database = database().await;
     let sink = "table = \"t\"\ncreate_table = \"if_missing\"\nretry = { initial = \"10ms\", max = \"50ms\" }";
