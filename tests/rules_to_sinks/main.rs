@@ -16,6 +16,7 @@ mod for_machines;
 mod import;
 mod leftover_queues;
 mod mistakes;
+mod online;
 mod reload;
 mod sentence;
 mod signing;

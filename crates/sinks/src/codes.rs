@@ -57,6 +57,12 @@ codes! {
         "Was data_dir put back from a backup? Nothing needs to be done: rows go on, and none is skipped.";
     POSITION_BEHIND = "E3206", "The database lacks rows of this sink that it had confirmed",
         "Was the database put back from a backup? Write the rows again, or accept the gap with the statement of the message.";
+    TABLE_MISSING = "E3207", "The table that a sink writes to is not there", "Run the statement that `weir check --online` offers.";
+    TABLE_LACKS_COLUMN = "E3208", "A rule fills a column that the table does not have",
+        "Add the column, or leave the field out of the rule.";
+    COLUMN_TYPE = "E3209", "What a rule makes does not go into the column",
+        "Convert it in the rule, or give the column another type.";
+    COLUMN_NOT_FILLED = "E3210", "A column that has to be filled is not", "Select the field in the rule, or allow NULL.";
     TOO_MANY_HOPS = "E3301", "A message was republished too often", "Two rules feed each other; change a topic or raise `max_hops`.";
     UNREACHABLE = "E3401", "The far side cannot be reached", "Check address, network and that the service runs; weir keeps trying.";
     LOGIN = "E3402", "The far side refuses the login", "Check user and password; weir keeps trying.";

@@ -18,6 +18,7 @@ mod file;
 mod halving;
 mod http;
 mod mqtt;
+pub mod online;
 mod open;
 mod own_tables;
 pub mod plan;

@@ -2,7 +2,7 @@
 //! transaction, so a batch that is given again after a lost COMMIT is stored once.
 
 mod columns;
-mod sqlstate;
+pub(crate) mod sqlstate;
 mod statement;
 
 use std::collections::HashSet;
@@ -69,6 +69,11 @@ impl PostgresDatabase {
             migrated: Arc::new(AtomicBool::new(false)),
             timeout,
         })
+    }
+
+    /// How it is reached.
+    pub(crate) fn connect_options(&self) -> PgConnectOptions {
+        (*self.pool.connect_options()).clone()
     }
 
     pub(crate) fn in_use(&self) -> u32 {

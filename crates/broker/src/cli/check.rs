@@ -1,6 +1,7 @@
-//! `weir check`: configuration, connectors, functions and rules, complete and offline.
+//! `weir check`: configuration, connectors, functions and rules, complete and offline; with `--online` the databases too.
 
 mod github;
+mod online;
 mod sarif;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,9 @@ pub(super) struct Args {
     /// Let warnings fail the check too
     #[arg(long)]
     deny_warnings: bool,
+    /// Ask the databases too: whether their tables take what the rules make. Nothing is written there
+    #[arg(long)]
+    online: bool,
     /// How findings are printed on standard output
     #[arg(long, default_value = "text")]
     format: Format,
@@ -46,8 +50,13 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     unreadable.extend(crate::auth::check_files(&loaded.config.auth));
     let checked = check(&files, &Files::default(), None, &Process);
     let certificates = loaded.config.check_files();
-    let mut reports: Vec<FileReport> = checked.reports;
+    let mut reports: Vec<FileReport> = checked.reports.clone();
     reports.retain(|report| is_wanted(&report.path, &args.paths));
+    if args.online
+        && let Err(exit) = online::ask(common, &checked, &mut reports)
+    {
+        return exit;
+    }
     let unreadable: Vec<Problem> = unreadable
         .into_iter()
         .chain(certificates)

@@ -134,7 +134,7 @@ enum Command {
     Demo(demo::Args),
     /// Write a starting point into a folder: weir.toml, connectors, a rule with tests, a function
     Init(init::Args),
-    /// Check configuration, connectors, functions and rules, offline
+    /// Check configuration, connectors, functions and rules, offline; --online asks the databases too
     Check(check::Args),
     /// Write the statements of rule files in the house layout
     Fmt(fmt::Args),

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Common, Exit, count, print_problems, say};
 use crate::app::{App, StartError};
 use crate::auth::Access;
-use crate::config::{Config, Loaded, LogFormat, StartPolicy};
+use crate::config::{Config, Durable, Loaded, LogFormat, StartPolicy};
 use crate::problem::Problem;
 use crate::project::files::Folders;
 use crate::reload::Project;
@@ -83,10 +83,13 @@ async fn serve(common: &Common, config: &Config, file: Option<&std::path::Path>)
         _ = tokio::signal::ctrl_c() => return exit,
     };
     if left > 0 {
+        let place = match config.durability {
+            Durable::Memory => format!("in {}", config.data_dir().join("dead_letters").display()),
+            Durable::Fsync | Durable::Os => "which `weir dlq ls` shows".to_owned(),
+        };
         say(&format!(
-            "weir: {} could not be delivered in time; see the dead letters in {}",
+            "weir: {} could not be delivered in time; see the dead letters {place}",
             count(usize::try_from(left).unwrap_or(usize::MAX), "row"),
-            config.data_dir().display()
         ));
     }
     exit

@@ -4,7 +4,7 @@ use crate::sqlite::Verdict;
 use crate::{SinkError, codes};
 
 /// Sorts an error of the driver or the server.
-pub(super) fn classify(error: &sqlx::Error) -> Verdict {
+pub(crate) fn classify(error: &sqlx::Error) -> Verdict {
     if let Some(database) = error.as_database_error() {
         let code = database.code().unwrap_or_default();
         let detail = database
@@ -36,7 +36,7 @@ pub(super) fn classify(error: &sqlx::Error) -> Verdict {
 }
 
 /// Sorts by SQLSTATE. What is not known to be the row's fault is waited for: nothing is lost by it.
-pub(super) fn by_sqlstate(code: &str, message: &str) -> Verdict {
+pub(crate) fn by_sqlstate(code: &str, message: &str) -> Verdict {
     let text = format!("{message} [{code}]");
     match (code.get(..2).unwrap_or_default(), code) {
         (_, "28000" | "28P01") => Verdict::Retry(SinkError::new(codes::LOGIN, text)),
