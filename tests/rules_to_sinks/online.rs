@@ -58,7 +58,7 @@ async fn what_is_missing_at_the_database_is_found_and_the_offered_statements_men
     );
 
     database
-        .psql("ALTER TABLE readings DROP COLUMN ok, ADD COLUMN site text NOT NULL, ALTER COLUMN temp TYPE boolean USING NULL")
+        .psql("ALTER TABLE readings DROP COLUMN ok, ADD COLUMN site text NOT NULL, ALTER COLUMN device TYPE integer USING NULL")
         .await;
     let checked = site.weir(WEIR, &online).await;
     let mut found = codes(&checked);

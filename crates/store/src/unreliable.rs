@@ -463,8 +463,7 @@ impl Expectation {
             let mut records = number.to_le_bytes().to_vec();
             records.resize(8 + rng.random_range(0..1500), number.to_le_bytes()[0]);
             let mut batch = Batch::records(records);
-            for place in 0..3 {
-                let waiting = &self.queues[place];
+            for (place, waiting) in self.queues.iter().enumerate() {
                 if let Some(queue) = &queues[place]
                     && rng.random_ratio(1, 4)
                     && !waiting.rows.is_empty()
