@@ -10,6 +10,7 @@ pub mod preset;
 pub mod reconnect;
 pub mod signer;
 pub mod stages;
+pub mod verifier;
 
 pub use link::BridgeStats;
 pub use signer::{ConnectCreds, Moment, SignError, sign_at, sign_vector};
