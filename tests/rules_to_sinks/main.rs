@@ -6,6 +6,7 @@ mod access_files;
 mod bench;
 mod cases;
 mod clients;
+mod clouds;
 mod dead_letters;
 mod demo;
 mod events;

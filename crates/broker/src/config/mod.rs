@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use auth::{Auth, Jwt, Link, Postgres};
+pub use auth::{Auth, DeviceScheme, Devices, DevicesPostgres, Jwt, Link, Postgres, TimeCheck};
 pub use limits::Limits;
 pub use listeners::{Bind, FileMode, Listener, MinTls, Sni};
 pub use mqtt::Mqtt;
@@ -645,6 +645,7 @@ mod tests {
             "auth",
             "auth.x509",
             "auth.jwt",
+            "auth.devices",
             "auth.postgres",
             "auth.http",
             "limits",
