@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod browser;
+mod linkkit;
 mod mosquitto;
 mod operator;
 mod paho;

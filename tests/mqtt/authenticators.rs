@@ -8,6 +8,10 @@ use serde_json::json;
 use weir::auth::Authenticator;
 use weir::auth::access_list::{AccessList, DenyAction, NoMatch};
 use weir::auth::chain::Chain;
+use weir::auth::devices::{
+    DeviceSettings, Devices, DevicesPostgres, PostgresDevices, Source as DeviceSource,
+    device_statement,
+};
 use weir::auth::http::{HttpService, HttpSettings};
 use weir::auth::password_file::hash_password;
 use weir::auth::password_hash::SaltPosition;
@@ -15,6 +19,7 @@ use weir::auth::postgres::{PostgresSettings, PostgresUsers, Statement};
 use weir::broker::Broker;
 use weir_mqtt::{Connect, ProtocolVersion, ReasonCode, Utf8};
 use weir_sinks::Secret;
+use weir_sinks::bridge::sign_vector;
 use weir_test_support::{Answer, Database, Postgres, Webhook};
 
 use crate::client::{ALL, Client, TestBroker, V3_1_1, V5, publish};
@@ -252,4 +257,64 @@ async fn a_database_that_is_away_admits_nobody_until_it_is_back() {
     }
     server.start_again().await;
     assert_eq!(login(&broker, V5, "ann", "x").await.1, ReasonCode::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_of_a_database_sign_in_as_their_cloud_wants_it() {
+    let server = Postgres::start().await;
+    let database = server.create_database().await;
+    database
+        .psql(
+            "CREATE TABLE devices (scheme text, tenant_key text, device text, secret text, next_secret text, enabled boolean);
+             INSERT INTO devices VALUES ('aliyun_iot', 'pk', 'gw', 'old', 'new', NULL),
+             ('tencent_iot', 'WEIRPROD01', 'edge', 'b2xk', NULL, true), ('huawei_iotda', '', '5f_gw', 'old', NULL, false),
+             ('onenet', 'pid', 'edge', 'no base64', NULL, true)",
+        )
+        .await;
+    // NULL is not true: who leaves it out means a device that is on.
+    let query = "SELECT secret, next_secret, coalesce(enabled, true) AS enabled FROM devices \
+                 WHERE scheme = ${scheme} AND tenant_key = ${tenant_key} AND device = ${device}";
+    let settings = DevicesPostgres {
+        url: Secret::new(database.url()),
+        query: device_statement(query).unwrap(),
+        max_connections: 2,
+        timeout: Duration::from_secs(2),
+    };
+    let source = DeviceSource::Postgres(PostgresDevices::open(settings).unwrap());
+    let broker = broker_of(Devices::new(source, DeviceSettings::default())).await;
+    let aliyun =
+        |secret: &str| json!({"product_key": "pk", "device_name": "gw", "device_secret": secret});
+    let tencent = |device: &str| json!({"product_id": "WEIRPROD01", "device_name": device, "device_secret": "b2xk"});
+    let huawei = json!({"device_id": "5f_gw", "device_secret": "old"});
+    let onenet = json!({"product_id": "pid", "device_name": "edge", "access_key": "b2xk"});
+    let bad = ReasonCode::BadUserNameOrPassword;
+    for (provider, inputs, expected) in [
+        ("aliyun_iot", aliyun("old"), ReasonCode::Success),
+        ("aliyun_iot", aliyun("new"), ReasonCode::Success),
+        ("aliyun_iot", aliyun("other"), bad),
+        ("tencent_iot", tencent("edge"), ReasonCode::Success),
+        ("tencent_iot", tencent("' OR 1 = 1 --"), bad),
+        ("huawei_iotda", huawei, bad),
+        // A row that cannot be used is no opinion about the device, and no welcome.
+        ("onenet", onenet, ReasonCode::ServerUnavailable),
+    ] {
+        let reason = sign_in(&broker, provider, &inputs).await;
+        assert_eq!(reason, expected, "{provider} {inputs}");
+    }
+    server.stop().await;
+    let reason = sign_in(&broker, "aliyun_iot", &aliyun("old")).await;
+    assert_eq!(reason, ReasonCode::ServerUnavailable);
+    server.start_again().await;
+    let reason = sign_in(&broker, "aliyun_iot", &aliyun("old")).await;
+    assert_eq!(reason, ReasonCode::Success);
+}
+
+/// What a device is told that signs with these inputs.
+async fn sign_in(broker: &TestBroker, provider: &str, inputs: &serde_json::Value) -> ReasonCode {
+    let creds = sign_vector(provider, inputs).unwrap().show();
+    let mut connect = Connect::new(V5, Utf8::try_from(creds.client_id).unwrap());
+    connect.username = creds.username.map(|name| Utf8::try_from(name).unwrap());
+    connect.password = creds.password.map(Bytes::from);
+    let (_client, connack) = broker.connect_with(connect).await;
+    connack.reason
 }

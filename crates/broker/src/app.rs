@@ -75,6 +75,12 @@ impl App {
         let doors = doors(config)?;
         let data_dir = config.data_dir();
         let lock = lock(&data_dir)?;
+        if let Some(devices) = &access.devices {
+            devices.remember_in(&data_dir).map_err(|error| {
+                let file = data_dir.join("devices.seen");
+                StartError::Unusable(format!("[E1603] {}: {error}", file.display()))
+            })?;
+        }
         let pipeline = Arc::new(Pipeline::new(World::new(
             &config.node(),
             time_zone(&config.rules.timezone)?,
@@ -151,6 +157,7 @@ impl App {
             broker: broker.clone(),
             pipeline: Arc::clone(&pipeline),
             reloader: Arc::clone(&reloader),
+            devices: access.devices,
             started_s: now_ms() / 1000,
             capture: capture.clone(),
             mqtt: web_listener(config, http).map(|settings| Arc::new(broker.listener(settings))),

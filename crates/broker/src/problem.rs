@@ -231,6 +231,14 @@ impl Problem {
         self
     }
 
+    /// The same without the line of the file, which may hold a secret.
+    #[must_use]
+    pub fn without_excerpt(mut self) -> Self {
+        self.excerpt.clear();
+        self.length = 0;
+        self
+    }
+
     /// `file:line:col`, or just the file.
     pub fn place(&self) -> String {
         if self.line == 0 {
@@ -273,7 +281,7 @@ impl fmt::Display for Problem {
         let number = self.line.to_string();
         let margin = if self.line == 0 { 1 } else { number.len() };
         write!(f, "\n{:margin$} --> {}", "", self.place())?;
-        if self.line > 0 {
+        if self.line > 0 && self.length > 0 {
             let (shown, before) = window(&self.excerpt, self.column - 1);
             write!(f, "\n{:margin$} |\n{number} | {shown}", "")?;
             let indent: String = shown

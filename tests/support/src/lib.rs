@@ -25,7 +25,7 @@ pub use clients::{LinePublisher, Received, Subscriber, mosquitto_pub};
 pub use files::{example, repository};
 pub use mosquitto::Mosquitto;
 pub use node::{Browser, browse, mqtt_js, node};
-pub use paho::paho;
+pub use paho::{linkkit, paho};
 pub use paho_c::{PahoC, paho_c};
 pub use ports::free_port;
 pub use postgres::{Database, Postgres};

@@ -193,6 +193,16 @@ fn broker(admin: &Admin, out: &mut Exposition) {
         let reason = ReasonCode::from_u8(code).map_or("unknown", ReasonCode::name);
         failures.sample(&[("reason", reason)], count);
     }
+    if let Some(devices) = &admin.devices {
+        let mut refused = out.metric(
+            "weir_devices_refused_total",
+            Type::Counter,
+            "Devices of auth.devices that were refused, by scheme and reason.",
+        );
+        for (scheme, reason, count) in devices.refusals() {
+            refused.sample(&[("scheme", scheme), ("reason", reason)], count);
+        }
+    }
     out.metric(
         "weir_clients_throttled_total",
         Type::Counter,

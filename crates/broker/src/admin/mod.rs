@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 
 use weir_mqtt::{ReasonCode, Utf8};
 
+use crate::auth::devices::Devices;
 use crate::broker::Broker;
 use crate::clients::Elsewhere;
 use crate::net::listener::Listener;
@@ -43,6 +44,8 @@ pub struct Admin {
     pub reloader: Arc<Reloader>,
     /// What takes messages for a while.
     pub capture: Option<Arc<crate::capture::Capture>>,
+    /// Devices that sign as those of a cloud do, if there is a table of them.
+    pub devices: Option<Arc<Devices>>,
     /// When the process started: seconds since the Unix epoch.
     pub started_s: i64,
     /// Where clients come in that speak MQTT over WebSocket on this port.

@@ -246,6 +246,7 @@ fn read_answer(body: &[u8], request: &ConnectRequest) -> Result<Decision, Failur
         acl: acl.map(Arc::new),
         expires_at_s: answer.expires_at,
         attributes: answer.attributes,
+        ..Identity::default()
     }))
 }
 

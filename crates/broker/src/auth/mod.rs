@@ -9,6 +9,7 @@ pub mod authorizer;
 pub mod banned;
 pub mod certificate;
 pub mod chain;
+pub mod devices;
 pub mod enhanced;
 pub mod http;
 pub mod jwt;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use futures_util::future::BoxFuture;
-use weir_mqtt::{ProtocolVersion, ReasonCode, Utf8};
+use weir_mqtt::{ProtocolVersion, ReasonCode, SubscriptionRequest, Utf8};
 
 use certificate::PeerCertificate;
 
@@ -68,6 +69,10 @@ impl ConnectRequest {
 pub struct Identity {
     /// The authenticated user name; `None` for an anonymous client.
     pub username: Option<Utf8>,
+    /// Under which name the session is kept, where that is not the client identifier.
+    pub session: Option<Utf8>,
+    /// What the client is subscribed to without asking for it.
+    pub subscriptions: Vec<SubscriptionRequest>,
     /// May do everything.
     pub superuser: bool,
     /// What this client may do, before the access list of all.

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use weir_sinks::bridge::verifier::{Scheme, TimeCheck, Times};
 
 use super::access_list::AccessList;
 use super::anonymous::Anonymous;
 use super::banned::Banned;
 use super::chain::Chain;
+use super::devices::{
+    DeviceSettings, Devices, DevicesPostgres, PostgresDevices, Source as DeviceSource, Table,
+    device_statement,
+};
 use super::http::{HttpService, HttpSettings};
 use super::jwt::{Jwt, JwtSettings, KeyError, Keys};
 use super::password_file::PasswordFile;
@@ -31,6 +36,8 @@ pub struct Access {
     pub banned: Arc<ArcSwap<Banned>>,
     /// Users that sign in with SCRAM-SHA-256, if there is a file of them.
     pub scram: Option<Arc<ScramFile>>,
+    /// Devices that sign as those of a cloud do, if there is a table of them.
+    pub devices: Option<Arc<Devices>>,
     /// What can change while the broker runs.
     pub files: Vec<LiveFile>,
 }
@@ -43,6 +50,7 @@ impl Default for Access {
             authorizer: Arc::new(AccessList::new(None, None, Default::default())),
             banned: Arc::default(),
             scram: None,
+            devices: None,
             files: Vec::new(),
         }
     }
@@ -88,6 +96,11 @@ impl Access {
                     chain.push(Arc::new(self.jwt(jwt)?));
                 }
             }
+            Link::Devices => {
+                if let Some(devices) = &auth.devices {
+                    chain.push(self.devices(devices)?);
+                }
+            }
             Link::PasswordFile => {
                 if let Some(path) = &auth.password_file {
                     chain.push_password_file(self.password_file(path)?);
@@ -114,6 +127,33 @@ impl Access {
             }
         }
         Ok(())
+    }
+
+    fn devices(&mut self, devices: &config::Devices) -> Result<Arc<Devices>, Vec<Problem>> {
+        let settings = device_settings(devices);
+        if let Some(postgres) = &devices.postgres {
+            let database = open_devices(postgres)?;
+            let opened = Arc::new(Devices::new(DeviceSource::Postgres(database), settings));
+            self.devices = Some(Arc::clone(&opened));
+            return Ok(opened);
+        }
+        let Some(path) = &devices.file else {
+            return Err(wrong("auth.devices", &"there is no table"));
+        };
+        let source = config::read(path)?;
+        let opened = Arc::new(Devices::of(Table::parse(&source)?, settings));
+        let live = Arc::clone(&opened);
+        self.files
+            .push(LiveFile::new(&source, move |source, apply| {
+                let table = Table::parse(source)?;
+                let holds = count(table.len(), "device");
+                if apply {
+                    live.replace(table);
+                }
+                Ok(holds)
+            }));
+        self.devices = Some(Arc::clone(&opened));
+        Ok(opened)
     }
 
     fn password_file(&mut self, path: &Path) -> Result<Arc<PasswordFile>, Vec<Problem>> {
@@ -238,9 +278,12 @@ pub fn check_files(auth: &Auth) -> Vec<Problem> {
     let scram = |source: &Source| ScramFile::of(source).map(drop);
     let pem = |source: &Source| read_keys(source, Keys::pem).map(drop);
     let jwks = |source: &Source| read_keys(source, Keys::jwks).map(drop);
+    let devices = |source: &Source| Table::parse(source).map(drop);
     type Check<'a> = &'a dyn Fn(&Source) -> Result<(), Vec<Problem>>;
     let jwt = auth.jwt.as_ref();
-    let files: [(Option<&Path>, Check<'_>); 6] = [
+    let table = auth.devices.as_ref();
+    let files: [(Option<&Path>, Check<'_>); 7] = [
+        (table.and_then(|devices| devices.file.as_deref()), &devices),
         (auth.acl_file.as_deref(), &acl),
         (auth.banned_file.as_deref(), &banned),
         (auth.password_file.as_deref(), &users),
@@ -270,6 +313,38 @@ fn open_postgres(postgres: &config::Postgres) -> Result<PostgresUsers, Vec<Probl
         timeout: positive(postgres.timeout.0),
     };
     PostgresUsers::open(settings).map_err(|error| wrong("auth.postgres", &error))
+}
+
+fn device_settings(devices: &config::Devices) -> DeviceSettings {
+    let seconds = |span: config::Span| i64::try_from(span.0.as_secs()).unwrap_or(i64::MAX);
+    let schemes = devices.schemes.as_ref();
+    DeviceSettings {
+        schemes: schemes.map_or_else(
+            || Scheme::ALL.to_vec(),
+            |schemes| schemes.iter().map(|scheme| scheme.scheme()).collect(),
+        ),
+        times: Times {
+            check: match devices.time_check {
+                config::TimeCheck::Cloud => TimeCheck::Cloud,
+                config::TimeCheck::Strict => TimeCheck::Strict,
+            },
+            window_s: seconds(devices.window),
+            skew_s: seconds(devices.skew),
+        },
+        allow_md5: devices.allow_md5,
+    }
+}
+
+fn open_devices(postgres: &config::DevicesPostgres) -> Result<PostgresDevices, Vec<Problem>> {
+    let query = device_statement(&postgres.query)
+        .map_err(|place| wrong("auth.devices.postgres", &format!("`{place}` is not known")))?;
+    let settings = DevicesPostgres {
+        url: postgres.url.clone(),
+        query,
+        max_connections: postgres.max_connections,
+        timeout: positive(postgres.timeout.0),
+    };
+    PostgresDevices::open(settings).map_err(|error| wrong("auth.devices.postgres", &error))
 }
 
 fn read_keys(

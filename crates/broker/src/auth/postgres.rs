@@ -22,17 +22,21 @@ const MAX_CHECKS: usize = 2;
 
 /// A statement whose places for values have become binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statement {
+pub struct Statement<B = Bind> {
     sql: String,
-    binds: Vec<Bind>,
+    binds: Vec<B>,
 }
 
 /// What a client says about itself that a statement may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bind {
+pub enum Bind {
+    /// The user name.
     Username,
+    /// The client identifier.
     ClientId,
+    /// The common name of the client's certificate.
     CertCn,
+    /// The client's address.
     PeerHost,
 }
 
@@ -50,12 +54,29 @@ impl Statement {
     /// # Errors
     /// The place that is not known.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::with(text, &BINDS)
+    }
+}
+
+impl<B: Copy + PartialEq> Statement<B> {
+    /// The statement, with numbers in the places.
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// What stands for each number, in their order.
+    pub(super) fn binds(&self) -> &[B] {
+        &self.binds
+    }
+
+    /// Reads a statement with such places.
+    pub(super) fn with(text: &str, places: &[(&str, B)]) -> Result<Self, String> {
         let (mut sql, mut binds) = (String::new(), Vec::new());
         let mut rest = text;
         while let Some(at) = rest.find("${") {
             sql.push_str(&rest[..at]);
             rest = &rest[at..];
-            let Some((word, bind)) = BINDS.iter().find(|(word, _)| rest.starts_with(word)) else {
+            let Some((word, bind)) = places.iter().find(|(word, _)| rest.starts_with(word)) else {
                 let end = rest.find('}').map_or(rest.len(), |end| end + 1);
                 return Err(rest[..end].to_owned());
             };
@@ -111,13 +132,42 @@ pub enum PostgresUsersError {
 }
 
 /// Why there is no answer.
-enum Failure {
+pub(super) enum Failure {
     /// The database does not answer or does not know the statement.
     Database(sqlx::Error),
     /// It took too long.
     Timeout,
     /// A row is not what it should be.
     Row(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Database(error) => error.fmt(f),
+            Self::Timeout => f.write_str("the database does not answer in time"),
+            Self::Row(problem) => f.write_str(problem),
+        }
+    }
+}
+
+/// A pool that connects when it is asked. Must be called inside a tokio runtime.
+pub(super) fn lazy_pool(
+    url: &weir_sinks::Secret,
+    max_connections: u32,
+    timeout: Duration,
+) -> Result<PgPool, PostgresUsersError> {
+    let url = url.reveal()?;
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        return Err(PostgresUsersError::Url);
+    }
+    let options = PgConnectOptions::from_str(&url)
+        .map_err(|_| PostgresUsersError::Url)?
+        .application_name("weir-auth");
+    Ok(PgPoolOptions::new()
+        .max_connections(max_connections.max(1))
+        .acquire_timeout(timeout)
+        .connect_lazy_with(options))
 }
 
 impl PostgresUsers {
@@ -127,17 +177,7 @@ impl PostgresUsers {
     /// # Errors
     /// When the URL cannot be one.
     pub fn open(settings: PostgresSettings) -> Result<Self, PostgresUsersError> {
-        let url = settings.url.reveal()?;
-        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-            return Err(PostgresUsersError::Url);
-        }
-        let options = PgConnectOptions::from_str(&url)
-            .map_err(|_| PostgresUsersError::Url)?
-            .application_name("weir-auth");
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections.max(1))
-            .acquire_timeout(settings.timeout)
-            .connect_lazy_with(options);
+        let pool = lazy_pool(&settings.url, settings.max_connections, settings.timeout)?;
         Ok(Self {
             pool,
             settings,
@@ -261,7 +301,7 @@ impl User {
 }
 
 /// A text column; `None` when it is NULL or not there.
-fn text(row: &PgRow, name: &str) -> Result<Option<String>, Failure> {
+pub(super) fn text(row: &PgRow, name: &str) -> Result<Option<String>, Failure> {
     match row.try_get(name) {
         Ok(value) => Ok(value),
         Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
@@ -270,7 +310,7 @@ fn text(row: &PgRow, name: &str) -> Result<Option<String>, Failure> {
 }
 
 /// A boolean, or a number that is 0 or not.
-fn truth(row: &PgRow, name: &str) -> Result<bool, Failure> {
+pub(super) fn truth(row: &PgRow, name: &str) -> Result<bool, Failure> {
     row.try_get::<Option<bool>, _>(name)
         .map(|value| value.unwrap_or(false))
         .or_else(|_| {

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use weir_sinks::Secret;
+use weir_sinks::bridge::verifier::Scheme;
 use weir_sinks::config::connector::TlsConfig;
 
 use super::{Listener, Span};
 use crate::auth::access_list::{DenyAction, NoMatch};
+use crate::auth::devices::device_statement;
 use crate::auth::jwt::TokenPlace;
 use crate::auth::password_hash::SaltPosition;
 use crate::auth::postgres::Statement;
@@ -22,8 +24,8 @@ use crate::auth::x509::CertificateName;
 pub struct Auth {
     /// Lets clients in without a user name. Counts as true on loopback while nothing else is set that admits clients.
     pub allow_anonymous: Option<bool>,
-    /// The order in which authenticators are asked; without it x509, jwt, password_file, postgres, http, as far as
-    /// they are set.
+    /// The order in which authenticators are asked; without it x509, jwt, devices, password_file, postgres, http,
+    /// as far as they are set.
     pub chain: Option<Vec<Link>>,
     /// `user:hash` lines as `weir passwd` writes them.
     pub password_file: Option<PathBuf>,
@@ -33,6 +35,8 @@ pub struct Auth {
     pub x509: Option<X509>,
     /// Signed tokens.
     pub jwt: Option<Jwt>,
+    /// Devices that sign as those of a cloud do.
+    pub devices: Option<Devices>,
     /// Users in a database.
     pub postgres: Option<Postgres>,
     /// A web service that decides.
@@ -56,6 +60,8 @@ pub enum Link {
     X509,
     /// `[auth.jwt]`
     Jwt,
+    /// `[auth.devices]`
+    Devices,
     /// `auth.password_file`
     PasswordFile,
     /// `[auth.postgres]`
@@ -66,9 +72,10 @@ pub enum Link {
 
 impl Link {
     /// What is cheap and sure is asked before what is slow and far.
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::X509,
         Self::Jwt,
+        Self::Devices,
         Self::PasswordFile,
         Self::Postgres,
         Self::Http,
@@ -79,6 +86,7 @@ impl Link {
         match self {
             Self::X509 => "[auth.x509]",
             Self::Jwt => "[auth.jwt]",
+            Self::Devices => "[auth.devices]",
             Self::PasswordFile => "auth.password_file",
             Self::Postgres => "[auth.postgres]",
             Self::Http => "[auth.http]",
@@ -146,6 +154,105 @@ impl Default for Jwt {
             claims: BTreeMap::new(),
             acl_claim: "acl".to_owned(),
             leeway: Span(Duration::ZERO),
+        }
+    }
+}
+
+/// `[auth.devices]`
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Devices {
+    /// The table of devices and their secrets: TOML, or CSV where the name ends in `.csv`.
+    pub file: Option<PathBuf>,
+    /// A database that has them.
+    pub postgres: Option<DevicesPostgres>,
+    /// Whose devices are listened to; without it all of them.
+    pub schemes: Option<Vec<DeviceScheme>>,
+    /// How closely the time in a signature is looked at.
+    pub time_check: TimeCheck,
+    /// How far the time of an Aliyun device may be from this machine's, with `time_check = "strict"`.
+    pub window: Span,
+    /// How long after its end a signature is still taken.
+    pub skew: Span,
+    /// Whether signatures with MD5 are taken.
+    pub allow_md5: bool,
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self {
+            file: None,
+            postgres: None,
+            schemes: None,
+            time_check: TimeCheck::Cloud,
+            window: Span(Duration::from_secs(300)),
+            skew: Span(Duration::from_secs(60)),
+            allow_md5: true,
+        }
+    }
+}
+
+/// `[auth.devices.postgres]`
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DevicesPostgres {
+    /// `postgres://user:password@host/database`
+    pub url: Secret,
+    /// Finds the device's row.
+    pub query: String,
+    /// The most connections to the database.
+    #[serde(default = "eight")]
+    pub max_connections: u32,
+    /// How long an answer may take.
+    #[serde(default = "five_seconds")]
+    pub timeout: Span,
+}
+
+/// How closely the time in a signature is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "lowercase")]
+pub enum TimeCheck {
+    /// As the cloud does.
+    Cloud,
+    /// So that what was overheard is of no use.
+    Strict,
+}
+
+/// Whose devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceScheme {
+    /// Aliyun IoT Platform.
+    AliyunIot,
+    /// Aliyun MQ for MQTT.
+    AliyunMq,
+    /// Tencent Cloud.
+    TencentIot,
+    /// Huawei Cloud IoTDA.
+    HuaweiIotda,
+    /// China Mobile OneNET.
+    Onenet,
+    /// Baidu IoT Core.
+    BaiduIotcore,
+    /// Azure IoT Hub.
+    AzureIothub,
+}
+
+impl DeviceScheme {
+    /// The same to the verifier.
+    pub(crate) const fn scheme(self) -> Scheme {
+        match self {
+            Self::AliyunIot => Scheme::AliyunIot,
+            Self::AliyunMq => Scheme::AliyunMq,
+            Self::TencentIot => Scheme::TencentIot,
+            Self::HuaweiIotda => Scheme::HuaweiIotda,
+            Self::Onenet => Scheme::Onenet,
+            Self::BaiduIotcore => Scheme::BaiduIotcore,
+            Self::AzureIothub => Scheme::AzureIothub,
         }
     }
 }
@@ -221,6 +328,7 @@ impl Auth {
         match link {
             Link::X509 => self.x509.is_some(),
             Link::Jwt => self.jwt.is_some(),
+            Link::Devices => self.devices.is_some(),
             Link::PasswordFile => self.password_file.is_some(),
             Link::Postgres => self.postgres.is_some(),
             Link::Http => self.http.is_some(),
@@ -247,6 +355,7 @@ impl Auth {
         }
         self.check_chain(refuse);
         self.check_jwt(refuse);
+        self.check_devices(refuse);
         if let Some(postgres) = &self.postgres {
             let queries = [
                 ("query", Some(&postgres.query)),
@@ -294,6 +403,23 @@ impl Auth {
             refuse(
                 "auth.x509.alone is false, and nothing else is in the chain".to_owned(),
                 "set a second factor such as `password_file`, or `alone = true`",
+            );
+        }
+    }
+
+    fn check_devices(&self, refuse: &mut impl FnMut(String, &str)) {
+        let Some(devices) = &self.devices else { return };
+        if devices.file.is_some() == devices.postgres.is_some() {
+            refuse(
+                "auth.devices needs one of file and postgres".to_owned(),
+                "`file = \"devices.toml\"` has [[device]] tables; see docs/devices.md",
+            );
+        }
+        let query = devices.postgres.as_ref().map(|postgres| &postgres.query);
+        if let Some(Err(place)) = query.map(|query| device_statement(query)) {
+            refuse(
+                format!("`{place}` in auth.devices.postgres.query is not known"),
+                "there are ${scheme}, ${tenant_key} and ${device}; each becomes a bound value",
             );
         }
     }

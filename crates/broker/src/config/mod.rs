@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use auth::{Auth, Jwt, Link, Postgres};
+pub use auth::{Auth, DeviceScheme, Devices, DevicesPostgres, Jwt, Link, Postgres, TimeCheck};
 pub use capture::Capture;
 pub use limits::Limits;
 pub use listeners::{Bind, FileMode, Listener, MinTls, Sni};
@@ -729,6 +729,7 @@ mod tests {
             "auth",
             "auth.x509",
             "auth.jwt",
+            "auth.devices",
             "auth.postgres",
             "auth.http",
             "limits",

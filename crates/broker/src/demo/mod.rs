@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use weir_mqtt::QoS;
 
 use crate::app::{App, StartError};
+use crate::auth::access_list::{AccessList, DenyAction};
 use crate::broker::{Broker, ListenerSettings};
 use crate::client::{Client, ClientError, Options};
 use crate::config::toml_file::{Outside, Process};
@@ -31,7 +32,6 @@ use crate::pipeline::world::now_ms;
 use crate::problem::Source;
 use crate::project::files::{FileId, Files};
 use crate::reload::Project;
-use cloud::Device;
 use database::{Arrived, Database};
 use webhook::Webhook;
 
@@ -384,14 +384,13 @@ async fn free_or_any(port: u16) -> SocketAddr {
 async fn start_cloud(secret: &str) -> std::io::Result<(Broker, SocketAddr)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    // As rules/connectors/cloud.toml names them.
-    let device = Device {
-        product_key: "a1Example",
-        device_name: "gw-01",
-        secret: secret.to_owned(),
-    };
+    let devices = cloud::knows(secret).map_err(|problems| {
+        let problem = problems.first().map(ToString::to_string);
+        std::io::Error::other(problem.unwrap_or_default())
+    })?;
     let broker = Broker::builder()
-        .authenticator(device)
+        .authenticator(devices)
+        .authorizer(AccessList::new(None, None, DenyAction::Ignore))
         .start()
         .await
         .map_err(std::io::Error::other)?;

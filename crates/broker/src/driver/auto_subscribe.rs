@@ -48,7 +48,7 @@ pub(crate) fn options(qos: QoS, nl: bool, rap: bool, rh: u8) -> SubscribeOptions
 }
 
 impl Client {
-    /// Subscribes the client as the operator wants it. Nothing is said about it.
+    /// Subscribes the client as the operator wants it, and who has admitted it. Nothing is said about it.
     pub(super) fn subscribe_by_itself(&mut self, now: Millis) {
         let origin = &self.info.origin;
         let username = origin.username.as_deref().unwrap_or("");
@@ -58,6 +58,7 @@ impl Client {
             .auto_subscribe
             .iter()
             .filter_map(|one| one.of(&origin.client_id, username))
+            .chain(self.subject.identity.subscriptions.iter().cloned())
             .collect();
         if requests.is_empty() {
             return;

@@ -53,6 +53,10 @@ impl Shared {
         identity: &Identity,
         admission: &mut Admission,
     ) -> Result<(), ReasonCode> {
+        // A hook has said already who it is.
+        if let (Some(name), None) = (&identity.session, &self.hooks.unique_id) {
+            return self.rename(admission, Some(name.detached()));
+        }
         if self.hooks.unique_id.is_none() && self.settings.identity == ClientIdentity::Username {
             return self.rename(admission, identity.username.as_ref().map(Utf8::detached));
         }

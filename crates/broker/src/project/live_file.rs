@@ -3,7 +3,6 @@
 //! Each is taken or refused alone; what a bad one held before goes on.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -17,8 +16,8 @@ type Take = Box<dyn Fn(&Source, bool) -> Result<String, Vec<Problem>> + Send + S
 pub struct LiveFile {
     path: PathBuf,
     take: Take,
-    /// The text that was looked at last; `None` when it could not be read.
-    seen: Mutex<Option<Arc<str>>>,
+    /// A hash of the text that was looked at last; `None` when it could not be read. Not the text: it may hold secrets.
+    seen: Mutex<Option<[u8; 32]>>,
 }
 
 /// What a look at the file gave.
@@ -38,7 +37,7 @@ impl LiveFile {
         Self {
             path: source.path.clone(),
             take: Box::new(take),
-            seen: Mutex::new(Some(Arc::clone(&source.text))),
+            seen: Mutex::new(Some(hash(source))),
         }
     }
 
@@ -49,14 +48,14 @@ impl LiveFile {
 
     /// Whether its text is not what it was at the last look.
     pub fn has_changed(&self) -> bool {
-        let text = config::read(&self.path).ok().map(|source| source.text);
-        *self.seen.lock() != text
+        let read = config::read(&self.path).ok();
+        *self.seen.lock() != read.as_ref().map(hash)
     }
 
     /// Reads it; a good one that changed is taken over if `apply`.
     pub fn look(&self, apply: bool) -> Looked {
         let read = config::read(&self.path);
-        let text = read.as_ref().ok().map(|source| Arc::clone(&source.text));
+        let text = read.as_ref().ok().map(hash);
         let mut seen = self.seen.lock();
         let changed = *seen != text;
         let result = read.and_then(|source| (self.take)(&source, apply && changed));
@@ -67,8 +66,15 @@ impl LiveFile {
     }
 }
 
+fn hash(source: &Source) -> [u8; 32] {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(source.text.as_bytes()).into()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]

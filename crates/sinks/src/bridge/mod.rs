@@ -7,9 +7,11 @@ pub(crate) mod client;
 pub(crate) mod link;
 pub mod plan;
 pub mod preset;
+pub mod provision;
 pub mod reconnect;
 pub mod signer;
 pub mod stages;
+pub mod verifier;
 
 pub use link::BridgeStats;
 pub use signer::{ConnectCreds, Moment, SignError, sign_at, sign_vector};

@@ -21,6 +21,7 @@ impl Acl {
         match value {
             Value::Array(rules) => Ok(Self {
                 rules: rules.iter().map(read_rule).collect::<Result<_, _>>()?,
+                ..Self::default()
             }),
             Value::Object(lists) => {
                 let mut rules = Vec::new();
@@ -38,7 +39,10 @@ impl Acl {
                         });
                     }
                 }
-                Ok(Self { rules })
+                Ok(Self {
+                    rules,
+                    ..Self::default()
+                })
             }
             _ => Err(ClaimError(
                 "it is neither lists of topics by action nor a list of rules".to_owned(),

@@ -25,6 +25,8 @@ use super::Subject;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acl {
     rules: Vec<Rule>,
+    /// Whether what no rule speaks of is denied here, and no other list is asked.
+    closed: bool,
 }
 
 /// One line of it.
@@ -176,6 +178,13 @@ impl Condition {
 }
 
 impl Acl {
+    /// The same, as the last word: what no rule speaks of is denied.
+    #[must_use]
+    pub(super) fn closed(mut self) -> Self {
+        self.closed = true;
+        self
+    }
+
     /// How many rules there are.
     pub fn len(&self) -> usize {
         self.rules.len()
@@ -217,6 +226,7 @@ impl Acl {
                 }
             })
             .map(|rule| rule.allow)
+            .or(self.closed.then_some(false))
     }
 }
 
@@ -256,6 +266,15 @@ mod tests {
         assert_eq!(acl.publish(&client, "a/b"), Some(true));
         assert_eq!(acl.publish(&client, "b"), Some(false));
         assert_eq!(subscribe(&acl, &client, "a/b"), None);
+    }
+
+    #[test]
+    fn a_closed_list_is_silent_about_nothing() {
+        let acl = acl("allow publish a/+\n").closed();
+        let client = subject("c", None);
+        assert_eq!(acl.publish(&client, "a/b"), Some(true));
+        assert_eq!(acl.publish(&client, "$SYS/b"), Some(false));
+        assert_eq!(subscribe(&acl, &client, "a/b"), Some(false));
     }
 
     #[test]

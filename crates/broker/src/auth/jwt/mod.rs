@@ -120,6 +120,7 @@ impl Jwt {
                 .flatten()
                 .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
                 .collect(),
+            ..Identity::default()
         })
     }
 

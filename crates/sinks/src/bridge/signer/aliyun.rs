@@ -2,7 +2,7 @@
 
 use super::inputs::{Inputs, clean};
 use super::mac::Hash;
-use super::{ConnectCreds, Moment, SignError};
+use super::{ConnectCreds, Moment, SignError, content};
 
 /// What cannot stand in a product key or a device name.
 const SEPARATORS: &[char] = &['&', '|', '/', '+', '#', ','];
@@ -25,7 +25,13 @@ pub(super) fn device(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignEr
         parameters.push_str(&format!(",{key}={}", *value));
     }
     let secret = inputs.secret("device_secret")?;
-    let content = content(&device.core, &device.name, &device.product, timestamp);
+    let timestamp = timestamp.map(|timestamp| timestamp.to_string());
+    let content = content::aliyun(
+        &device.core,
+        &device.name,
+        &device.product,
+        timestamp.as_deref(),
+    );
     Ok(ConnectCreds {
         client_id: format!("{}|{parameters}|", device.core),
         username: Some(device.username()),
@@ -146,15 +152,6 @@ fn timestamp(inputs: &Inputs, at: Moment) -> Result<Option<i64>, SignError> {
         Ok(send) => Ok((send && at.clock_is_set()).then_some(at.now_ms)),
         Err(_) => inputs.number("timestamp"),
     }
-}
-
-/// What is signed: every key with its value, in byte order of the keys, without separators.
-fn content(core: &str, device_name: &str, product_key: &str, timestamp: Option<i64>) -> String {
-    let mut text = format!("clientId{core}deviceName{device_name}productKey{product_key}");
-    if let Some(timestamp) = timestamp {
-        text.push_str(&format!("timestamp{timestamp}"));
-    }
-    text
 }
 
 #[cfg(test)]

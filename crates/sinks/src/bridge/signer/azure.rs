@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::inputs::{Inputs, clean};
 use super::mac::{Hash, b64, pct};
-use super::{ConnectCreds, Moment, SignError};
+use super::{ConnectCreds, Moment, SignError, content};
 
 const LIFETIME_S: i64 = 3600;
 
@@ -12,12 +12,14 @@ pub(super) fn iot_hub(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignE
     let host = inputs.required("host", &['/', '?', '&', ' '])?;
     let device = inputs.required("device_id", &['/', '+', '#'])?;
     let mut client_id = device.clone();
-    let mut resource = format!("{host}/devices/{device}");
-    if inputs.has("module_id") {
-        let module = inputs.required("module_id", &['/', '+', '#'])?;
+    let module = match inputs.has("module_id") {
+        true => Some(inputs.required("module_id", &['/', '+', '#'])?),
+        false => None,
+    };
+    if let Some(module) = &module {
         client_id.push_str(&format!("/{module}"));
-        resource.push_str(&format!("/modules/{module}"));
     }
+    let resource = content::azure_resource(&host, &device, module.as_deref());
     let version = inputs
         .optional("api_version")?
         .unwrap_or_else(|| "2021-04-12".into());

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::inputs::{Inputs, clean};
 use super::mac::{Hash, b64, civil, hex, pct};
-use super::{ConnectCreds, Moment, SignError};
+use super::{ConnectCreds, Moment, SignError, content};
 
 /// Aliyun MQ for MQTT with an access key: no time, so the password of a client id never changes.
 pub(super) fn aliyun_mq_signature(inputs: &Inputs, _: Moment) -> Result<ConnectCreds, SignError> {
@@ -197,7 +197,8 @@ pub(super) fn baidu(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignErr
         }
     };
     let secret = inputs.secret("device_secret")?;
-    let content = Zeroizing::new(format!("{device}&{timestamp}&{name}{}", *secret));
+    let mut signed = Zeroizing::new(content::baidu(&device, &timestamp.to_string(), name));
+    signed.push_str(&secret);
     let username = if short {
         format!("thingidp@{core}|{device}")
     } else {
@@ -212,7 +213,7 @@ pub(super) fn baidu(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignErr
     Ok(ConnectCreds {
         client_id,
         username: Some(username),
-        password: Some(Zeroizing::new(hex(&hash.digest(content.as_bytes())))),
+        password: Some(Zeroizing::new(hex(&hash.digest(signed.as_bytes())))),
         ..ConnectCreds::default()
     })
 }
@@ -225,7 +226,7 @@ pub(super) fn onenet(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignEr
     let product = inputs.required("product_id", &['/', '+', '#'])?;
     let device = inputs.required("device_name", &['/', '+', '#'])?;
     let resource = match inputs.optional("scope")?.as_deref() {
-        None | Some("device") => format!("products/{product}/devices/{device}"),
+        None | Some("device") => content::onenet_resource(&product, &device),
         Some("product") => format!("products/{product}"),
         Some(_) => {
             return Err(SignError::Input("`scope` is `device` or `product`".into()));
@@ -243,7 +244,7 @@ pub(super) fn onenet(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignEr
     };
     let version = inputs
         .optional("version")?
-        .unwrap_or_else(|| "2018-10-31".into());
+        .unwrap_or_else(|| content::ONENET_VERSION.into());
     clean("version", &version, &['&', '='])?;
     let lifetime = inputs.seconds("expires", LIFETIME_S)?;
     let expiry = match inputs.number("et")? {
@@ -254,8 +255,8 @@ pub(super) fn onenet(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignEr
         None if at.clock_is_set() => at.seconds().saturating_add(lifetime),
         None => FAR_S,
     };
-    let content = format!("{expiry}\n{method}\n{resource}\n{version}");
-    let sign = b64(&hash.hmac(&inputs.key("access_key")?, content.as_bytes()));
+    let signed = content::onenet(&expiry.to_string(), method, &resource, &version);
+    let sign = b64(&hash.hmac(&inputs.key("access_key")?, signed.as_bytes()));
     let token = format!(
         "version={version}&res={}&et={expiry}&method={method}&sign={}",
         pct(&resource),

@@ -150,15 +150,12 @@ impl Inputs {
 
     /// A secret that is base64.
     pub(super) fn key(&self, key: &str) -> Result<Zeroizing<Vec<u8>>, SignError> {
-        use base64::Engine as _;
-        let text = self.secret(key)?;
-        match base64::engine::general_purpose::STANDARD.decode(text.as_bytes()) {
-            Ok(bytes) if !bytes.is_empty() => Ok(Zeroizing::new(bytes)),
-            // Where it goes wrong would tell of the secret.
-            _ => Err(SignError::Input(format!(
+        // Where it goes wrong would tell of the secret.
+        super::mac::key(&self.secret(key)?).ok_or_else(|| {
+            SignError::Input(format!(
                 "`{key}` is not base64 with padding; copy it whole from the console"
-            ))),
-        }
+            ))
+        })
     }
 
     /// An integer.

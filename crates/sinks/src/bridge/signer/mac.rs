@@ -6,14 +6,23 @@ use zeroize::Zeroizing;
 
 /// Which hash, alone or in an HMAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hash {
+pub(crate) enum Hash {
     Md5,
     Sha1,
     Sha256,
 }
 
 impl Hash {
-    pub(super) fn hmac(self, key: &[u8], message: &[u8]) -> Vec<u8> {
+    /// How many bytes it makes.
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Self::Md5 => 16,
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+        }
+    }
+
+    pub(crate) fn hmac(self, key: &[u8], message: &[u8]) -> Vec<u8> {
         fn mac<M: Mac + hmac::digest::KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
             let mut mac = <M as Mac>::new_from_slice(key).expect("HMAC takes keys of any length");
             mac.update(message);
@@ -26,7 +35,7 @@ impl Hash {
         }
     }
 
-    pub(super) fn digest(self, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn digest(self, message: &[u8]) -> Vec<u8> {
         match self {
             Self::Md5 => md5::Md5::digest(message).to_vec(),
             Self::Sha1 => sha1::Sha1::digest(message).to_vec(),
@@ -56,6 +65,15 @@ pub(super) fn b64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
+/// The bytes of base64 with padding; nothing where it is not, or is empty.
+pub(crate) fn key(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
+    (!bytes.is_empty()).then(|| Zeroizing::new(bytes))
+}
+
 /// Every byte but letters, digits and `-._~` as `%XX`.
 pub(super) fn pct(text: &str) -> String {
     use std::fmt::Write as _;
@@ -70,7 +88,7 @@ pub(super) fn pct(text: &str) -> String {
 }
 
 /// Year, month, day and second of the day in UTC; nothing before 1970 or after 9999.
-pub(super) fn civil(now_ms: i64) -> Option<(i64, i64, i64, i64)> {
+pub(crate) fn civil(now_ms: i64) -> Option<(i64, i64, i64, i64)> {
     const LAST_SECOND: i64 = 253_402_300_799;
     let seconds = now_ms.div_euclid(1000);
     if !(0..=LAST_SECOND).contains(&seconds) {

@@ -4,6 +4,7 @@ mod aliyun;
 mod aws;
 mod azure;
 mod china;
+pub(crate) mod content;
 mod inputs;
 pub(crate) mod mac;
 mod verbatim;
@@ -152,7 +153,7 @@ impl Moment {
     }
 
     /// Letters and digits out of the randomness; ten at most are independent.
-    fn letters(self, count: usize) -> String {
+    pub(super) fn letters(self, count: usize) -> String {
         const LETTERS: &[u8; 62] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         let mut rest = self.random;

@@ -1,0 +1,343 @@
+//! Devices that were made for a cloud and connect to weir instead: they sign as they always did, and weir checks the
+//! signature with the secrets of a table (cloud-bridges §15).
+//!
+//! What a device is told is less than what the log says: unknown, switched off and wrongly signed look the same.
+
+mod memory;
+mod postgres;
+mod table;
+mod throttle;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use weir_mqtt::{ReasonCode, Utf8};
+use weir_sinks::Secret;
+use weir_sinks::bridge::verifier::{
+    Claim, Freshness, Presented, Reason, Scheme, Stamp, TimeCheck, Times,
+};
+
+use super::{Acl, Authenticator, ConnectRequest, Decision, Identity};
+use crate::pipeline::world::now_ms;
+use memory::{Memory, Sight};
+use throttle::Throttle;
+
+pub use postgres::{DevicesPostgres, PostgresDevices, device_statement};
+pub use table::Table;
+
+/// One device.
+pub struct Device {
+    scheme: Scheme,
+    tenant: String,
+    name: String,
+    secret: Secret,
+    /// Accepted as well, while a secret is being changed.
+    next_secret: Option<Secret>,
+    enabled: bool,
+    /// Its own topics; `None` where the broker's access list decides alone.
+    acl: Option<Arc<Acl>>,
+}
+
+impl Device {
+    /// What it is in the whole broker: the session's name, so that a new time in the client id is no new session.
+    fn identity(&self) -> String {
+        identity(self.scheme, &self.tenant, &self.name)
+    }
+}
+
+fn identity(scheme: Scheme, tenant: &str, name: &str) -> String {
+    format!("{}:{tenant}:{name}", scheme.name())
+}
+
+/// Where devices stand.
+pub enum Source {
+    /// A file that can change.
+    Table(ArcSwap<Table>),
+    /// A database.
+    Postgres(PostgresDevices),
+}
+
+/// How devices are checked.
+#[derive(Clone, Debug)]
+pub struct DeviceSettings {
+    /// Whose devices are listened to; others are nobody's.
+    pub schemes: Vec<Scheme>,
+    /// What holds for times.
+    pub times: Times,
+    /// Whether MD5 is good enough.
+    pub allow_md5: bool,
+}
+
+impl Default for DeviceSettings {
+    fn default() -> Self {
+        Self {
+            schemes: Scheme::ALL.to_vec(),
+            times: Times::default(),
+            allow_md5: true,
+        }
+    }
+}
+
+/// Admits devices that sign as their cloud wants it.
+pub struct Devices {
+    source: Source,
+    settings: DeviceSettings,
+    memory: Memory,
+    throttle: Throttle,
+    refusals: Refusals,
+    /// Verified in place of the secret of a device that does not exist.
+    nobody: Secret,
+}
+
+/// Refused devices, by scheme and reason.
+#[derive(Default)]
+struct Refusals([[Refusal; Reason::WORDS.len()]; Scheme::ALL.len()]);
+
+/// One of them.
+#[derive(Default)]
+struct Refusal {
+    count: AtomicU64,
+    /// When the log said so last, in milliseconds since 1970.
+    said_at_ms: AtomicI64,
+}
+
+/// A device that keeps coming does not fill the log.
+const SAID_EVERY_MS: i64 = 10_000;
+
+impl Devices {
+    /// The devices of `source`.
+    pub fn new(source: Source, settings: DeviceSettings) -> Self {
+        use base64::Engine as _;
+        let nobody: [u8; 32] = rand::random();
+        Self {
+            source,
+            settings,
+            memory: Memory::default(),
+            throttle: Throttle::default(),
+            refusals: Refusals::default(),
+            // Base64 is a key of every scheme.
+            nobody: Secret::new(base64::engine::general_purpose::STANDARD.encode(nobody)),
+        }
+    }
+
+    /// The devices of a table.
+    pub fn of(table: Table, settings: DeviceSettings) -> Self {
+        Self::new(Source::Table(ArcSwap::from_pointee(table)), settings)
+    }
+
+    /// Takes another table from now on. A database stays what it is.
+    pub fn replace(&self, table: Table) {
+        if let Source::Table(current) = &self.source {
+            current.store(Arc::new(table));
+        }
+    }
+
+    /// Keeps in `folder` what was seen of signatures, so that a restart does not forget it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn remember_in(&self, folder: &Path) -> std::io::Result<()> {
+        if self.settings.times.check == TimeCheck::Cloud {
+            return Ok(());
+        }
+        self.memory.open(&folder.join("devices.seen"), now_ms())
+    }
+
+    /// How many devices of each scheme were refused for each reason; those that were not, are left out.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        let schemes = Scheme::ALL.iter().zip(&self.refusals.0);
+        schemes.flat_map(|(scheme, counts)| {
+            let counts = Reason::WORDS.iter().zip(counts);
+            counts
+                .map(|(reason, refusal)| (scheme.name(), *reason, refusal.count.load(Relaxed)))
+                .filter(|(_, _, count)| *count > 0)
+        })
+    }
+
+    async fn decide(&self, request: &ConnectRequest) -> Decision {
+        let presented = Presented {
+            client_id: &request.client_id,
+            username: request.username.as_deref(),
+            password: request.password.as_deref().unwrap_or_default(),
+        };
+        let Some(scheme) = presented.scheme() else {
+            return Decision::Ignore;
+        };
+        if !self.settings.schemes.contains(&scheme) {
+            return Decision::Ignore;
+        }
+        match self.examine(scheme, &presented, request).await {
+            Ok(identity) => Decision::Allow(identity),
+            Err(reason) => {
+                self.tell(scheme, &presented, reason);
+                Decision::Deny(code(reason, request))
+            }
+        }
+    }
+
+    async fn examine(
+        &self,
+        scheme: Scheme,
+        presented: &Presented<'_>,
+        request: &ConnectRequest,
+    ) -> Result<Identity, Reason> {
+        let now = Instant::now();
+        let peer = request.peer.map(|peer| peer.ip().to_canonical());
+        let claim = presented.claim(scheme);
+        let claimed = claim.as_ref().ok().map(|claim| {
+            identity(
+                scheme,
+                claim.tenant.as_deref().unwrap_or_default(),
+                &claim.device,
+            )
+        });
+        if !self.throttle.admits(now, claimed.as_deref(), peer) {
+            return Err(Reason::Throttled);
+        }
+        let verdict = match &claim {
+            Ok(claim) => self.verify(claim, request).await,
+            Err(reason) => Err(*reason),
+        };
+        match &verdict {
+            Ok(_) => self.throttle.succeeded(claimed.as_deref()),
+            Err(Reason::Unavailable | Reason::MemoryFull) => {}
+            Err(_) => self.throttle.failed(now, claimed, peer),
+        }
+        verdict
+    }
+
+    async fn verify(&self, claim: &Claim, request: &ConnectRequest) -> Result<Identity, Reason> {
+        if claim.is_weak() && !self.settings.allow_md5 {
+            return Err(Reason::WeakMethod);
+        }
+        let device = match &self.source {
+            Source::Table(table) => table.load().find(claim),
+            Source::Postgres(database) => database.find(claim).await?,
+        };
+        let Some(device) = device else {
+            // As much work as for one that exists.
+            self.is_signed(claim, &self.nobody)?;
+            return Err(Reason::UnknownDevice);
+        };
+        let mut signed = self.is_signed(claim, &device.secret)?;
+        if let Some(next) = &device.next_secret {
+            signed |= self.is_signed(claim, next)?;
+        }
+        if !signed {
+            return Err(Reason::WrongSignature);
+        }
+        if !device.enabled {
+            return Err(Reason::Disabled);
+        }
+        let now_ms = now_ms();
+        let fresh = self.settings.times.look(claim, now_ms)?;
+        let name = device.identity();
+        if fresh != Freshness::Any {
+            // Only what is rightly signed is remembered.
+            let sight = Sight {
+                identity: &name,
+                claim,
+                peer: request.peer.map(|peer| peer.ip().to_canonical()),
+            };
+            self.memory.admit(&fresh, &sight, now_ms)?;
+        }
+        let mut identity = admitted(&device, name, claim, request);
+        // A signature that is taken a little late is good for that long.
+        let skew_s = self.settings.times.skew_s;
+        identity.expires_at_s = identity
+            .expires_at_s
+            .map(|at_s| at_s.saturating_add(skew_s));
+        Ok(identity)
+    }
+
+    fn is_signed(&self, claim: &Claim, secret: &Secret) -> Result<bool, Reason> {
+        let secret = secret.reveal().map_err(|error| {
+            tracing::error!(%error, "the secret of a device cannot be read from its file");
+            Reason::Unavailable
+        })?;
+        Ok(claim.is_signed_with(&secret))
+    }
+
+    fn tell(&self, scheme: Scheme, presented: &Presented<'_>, reason: Reason) {
+        let place = Scheme::ALL.iter().position(|known| *known == scheme);
+        let word = Reason::WORDS.iter().position(|word| *word == reason.word());
+        if let (Some(place), Some(word)) = (place, word) {
+            let refusal = &self.refusals.0[place][word];
+            refusal.count.fetch_add(1, Relaxed);
+            let now_ms = now_ms();
+            let said_at_ms = refusal.said_at_ms.load(Relaxed);
+            let is_due = now_ms.abs_diff(said_at_ms) >= SAID_EVERY_MS.unsigned_abs();
+            let say =
+                |at_ms: &AtomicI64| at_ms.compare_exchange(said_at_ms, now_ms, Relaxed, Relaxed);
+            if !is_due || say(&refusal.said_at_ms).is_err() {
+                return;
+            }
+        }
+        // Enough to find it by.
+        let device: String = presented.client_id.chars().take(4).collect();
+        let (scheme, help) = (scheme.name(), reason.help());
+        tracing::warn!(scheme, device = %format!("{device}…"), reason = reason.word(), help, "a device is refused");
+    }
+}
+
+/// What the device is told.
+fn code(reason: Reason, request: &ConnectRequest) -> ReasonCode {
+    match reason {
+        Reason::Malformed(_) => ReasonCode::ClientIdentifierNotValid,
+        Reason::Throttled | Reason::MemoryFull if request.version.is_v5() => {
+            ReasonCode::QuotaExceeded
+        }
+        // Code 3 of MQTT 3.1.1: come again later.
+        Reason::Throttled | Reason::MemoryFull => ReasonCode::ServerBusy,
+        Reason::Unavailable => ReasonCode::ServerUnavailable,
+        _ => ReasonCode::BadUserNameOrPassword,
+    }
+}
+
+fn admitted(device: &Device, name: String, claim: &Claim, request: &ConnectRequest) -> Identity {
+    let attributes = [
+        ("auth_scheme", device.scheme.name()),
+        ("product_key", &device.tenant),
+        ("device_name", &device.name),
+        ("client_id", &request.client_id),
+    ];
+    let attributes: BTreeMap<String, String> = attributes
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    // Azure cuts the link when the token ends; the others look at it in CONNECT alone.
+    let expires_at_s = match (device.scheme, claim.stamp) {
+        (Scheme::AzureIothub, Stamp::Until(until_s)) => i64::try_from(until_s).ok(),
+        _ => None,
+    };
+    Identity {
+        username: request.username.clone(),
+        session: Utf8::try_from(name).ok(),
+        subscriptions: if claim.leaves_subscribing {
+            topics::server_side(&device.tenant, &device.name)
+        } else {
+            Vec::new()
+        },
+        acl: device.acl.clone(),
+        expires_at_s,
+        attributes,
+        ..Identity::default()
+    }
+}
+
+impl Authenticator for Devices {
+    fn authenticate<'a>(&'a self, request: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
+        self.decide(request).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

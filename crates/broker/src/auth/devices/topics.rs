@@ -1,0 +1,108 @@
+//! The topics that a device of each cloud may use: its own (cloud-bridges §2.6, 4, 5, 6, 7, 8).
+
+use serde_json::{Value, json};
+use weir_mqtt::{QoS, SubscriptionFilter, SubscriptionRequest};
+use weir_sinks::bridge::verifier::Scheme;
+
+use crate::auth::Acl;
+use crate::driver::auto_subscribe::options;
+
+/// Actions and filters, `{tenant}` and `{device}` in the place of names. Empty: the cloud leaves topics to its users.
+const fn own(scheme: Scheme) -> &'static [(&'static str, &'static str)] {
+    match scheme {
+        Scheme::AliyunIot => &[
+            ("all", "/{tenant}/{device}/#"),
+            ("all", "/sys/{tenant}/{device}/#"),
+            ("all", "/shadow/+/{tenant}/{device}/#"),
+            ("all", "/ota/device/+/{tenant}/{device}/#"),
+            ("all", "/ext/+/{tenant}/{device}/#"),
+            ("all", "/ext/+/+/{tenant}/{device}/#"),
+            ("subscribe", "/broadcast/{tenant}/#"),
+        ],
+        Scheme::AliyunMq => &[],
+        Scheme::TencentIot => &[
+            ("all", "{tenant}/{device}/#"),
+            ("publish", "$thing/up/+/{tenant}/{device}/#"),
+            ("subscribe", "$thing/down/+/{tenant}/{device}/#"),
+            ("publish", "$shadow/operation/{tenant}/{device}"),
+            ("subscribe", "$shadow/operation/result/{tenant}/{device}"),
+            ("publish", "$ota/report/{tenant}/{device}"),
+            ("subscribe", "$ota/update/{tenant}/{device}"),
+        ],
+        Scheme::HuaweiIotda => &[("all", "$oc/devices/{device}/#")],
+        Scheme::Onenet => &[("all", "$sys/{tenant}/{device}/#")],
+        Scheme::BaiduIotcore => &[("all", "$iot/{device}/#")],
+        Scheme::AzureIothub => &[
+            ("publish", "devices/{device}/messages/events/#"),
+            ("subscribe", "devices/{device}/messages/devicebound/#"),
+        ],
+    }
+}
+
+/// Whether a scheme has topics that are a device's own.
+pub(super) const fn has_own(scheme: Scheme) -> bool {
+    !own(scheme).is_empty()
+}
+
+/// What a device may do: its own topics, `further` ones, and nothing else. `None` where the broker's access list has
+/// to say it.
+///
+/// # Errors
+/// The filter of `further` that is none.
+pub(super) fn acl(
+    scheme: Scheme,
+    tenant: &str,
+    device: &str,
+    further: &[String],
+) -> Result<Option<Acl>, String> {
+    if !has_own(scheme) && further.is_empty() {
+        return Ok(None);
+    }
+    let device = match (scheme, device.split_once('/')) {
+        (Scheme::AzureIothub, Some((device, module))) => format!("{device}/modules/{module}"),
+        _ => device.to_owned(),
+    };
+    let allow = |action: &str, topic: &str| -> Value {
+        json!({"permission": "allow", "action": action, "topic": topic})
+    };
+    let own = own(scheme).iter().map(|(action, topic)| {
+        allow(
+            action,
+            &topic
+                .replace("{tenant}", tenant)
+                .replace("{device}", &device),
+        )
+    });
+    let further = further.iter().map(|topic| allow("all", topic));
+    let rules: Vec<Value> = own.chain(further).collect();
+    let acl = Acl::from_json(&Value::Array(rules)).map_err(|error| error.to_string())?;
+    Ok(Some(acl.closed()))
+}
+
+/// What Aliyun subscribes a device to that leaves it to the cloud. Without what the device sends itself.
+const SERVER_SIDE: [&str; 5] = [
+    "/sys/{tenant}/{device}/#",
+    "/ext/+/{tenant}/{device}/#",
+    "/ota/device/upgrade/{tenant}/{device}",
+    "/shadow/get/{tenant}/{device}",
+    "/broadcast/{tenant}/#",
+];
+
+/// The subscriptions of such a device.
+pub(super) fn server_side(tenant: &str, device: &str) -> Vec<SubscriptionRequest> {
+    let request = |topic: &&str| {
+        let text = topic
+            .replace("{tenant}", tenant)
+            .replace("{device}", device);
+        Some(SubscriptionRequest {
+            filter: SubscriptionFilter::parse(&text).ok()?,
+            options: options(QoS::AtLeastOnce, true, false, 0),
+        })
+    };
+    SERVER_SIDE.iter().filter_map(request).collect()
+}
+
+/// Whether a name can stand in a topic as it is.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.contains(['+', '#', '%', '$', '{', '}']) && !name.contains(char::is_control)
+}

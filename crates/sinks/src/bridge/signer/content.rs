@@ -1,0 +1,42 @@
+//! The texts that are signed, the same for who signs and who verifies.
+
+/// The only version of OneNET's tokens.
+pub(crate) const ONENET_VERSION: &str = "2018-10-31";
+
+/// Aliyun IoT: every key with its value, in byte order of the keys, without separators.
+pub(crate) fn aliyun(
+    core: &str,
+    device_name: &str,
+    product_key: &str,
+    timestamp: Option<&str>,
+) -> String {
+    let mut text = format!("clientId{core}deviceName{device_name}productKey{product_key}");
+    if let Some(timestamp) = timestamp {
+        text.push_str("timestamp");
+        text.push_str(timestamp);
+    }
+    text
+}
+
+/// Whom a token of OneNET is made out to.
+pub(crate) fn onenet_resource(product: &str, device: &str) -> String {
+    format!("products/{product}/devices/{device}")
+}
+
+/// OneNET: the values in the order of their names.
+pub(crate) fn onenet(expiry: &str, method: &str, resource: &str, version: &str) -> String {
+    format!("{expiry}\n{method}\n{resource}\n{version}")
+}
+
+/// Baidu: what stands before the secret.
+pub(crate) fn baidu(device: &str, timestamp: &str, method: &str) -> String {
+    format!("{device}&{timestamp}&{method}")
+}
+
+/// Whom a token of Azure is made out to, before it is encoded.
+pub(crate) fn azure_resource(host: &str, device: &str, module: Option<&str>) -> String {
+    match module {
+        Some(module) => format!("{host}/devices/{device}/modules/{module}"),
+        None => format!("{host}/devices/{device}"),
+    }
+}
