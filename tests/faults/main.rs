@@ -7,6 +7,8 @@ mod far_sides;
 mod full_disk;
 mod killed;
 mod rows;
+mod synced;
+mod trace;
 
 /// The binary under test.
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
