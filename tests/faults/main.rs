@@ -6,6 +6,7 @@ mod database;
 mod far_sides;
 mod full_disk;
 mod killed;
+mod lessons;
 mod rows;
 mod synced;
 mod trace;

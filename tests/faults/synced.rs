@@ -219,6 +219,7 @@ async fn whole(trace: &Path, pid: u32) -> String {
     read()
 }
 
+/// [LESSON-13]
 #[tokio::test]
 async fn no_acknowledgement_leaves_before_what_it_promises_is_on_stable_storage() {
     let (promises, trace) = traced("fsync").await;

@@ -844,6 +844,7 @@ fn one_of_each_kind() -> Unreliable {
     from_text(&lines.collect::<String>())
 }
 
+/// [LESSON-16]
 #[test]
 fn files_of_this_version_of_the_format_still_open() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/format_v2.hex");

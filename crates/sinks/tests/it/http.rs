@@ -38,6 +38,7 @@ async fn a_request_carries_what_the_file_says_and_a_signature() {
     assert_eq!(request.header("x-sig"), Some(expected.as_str()));
 }
 
+/// [LESSON-2]
 #[tokio::test]
 async fn statuses_worth_a_retry_are_retried_with_the_same_idempotency_key() {
     let server = Webhook::start().await;
