@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod away;
 mod database;
 mod far_sides;
 mod full_disk;
