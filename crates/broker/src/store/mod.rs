@@ -3,6 +3,8 @@
 //! Where the records go is a [`Storage`]; without one the state ends with the process and every ticket is ready at
 //! once. Acknowledgements wait for their tickets, so a client hears nothing that a crash could take back.
 
+#[cfg(test)]
+mod bad_disk;
 pub mod conformance;
 pub mod disk;
 mod memory;
