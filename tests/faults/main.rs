@@ -8,6 +8,7 @@ mod far_sides;
 mod full_disk;
 mod killed;
 mod lessons;
+mod many;
 mod rows;
 mod synced;
 mod trace;

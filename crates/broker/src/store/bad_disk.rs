@@ -14,12 +14,11 @@ use weir_mqtt::{PacketId, QoS, SubscriptionFilter, TopicName, Utf8};
 use weir_sinks::RowLog;
 use weir_store::{Options, Unreliable};
 
-use super::disk::{Disk, Reserve};
+use super::disk::{Disk, Recovered, Reserve};
 use super::{Durability, Persist, SessionId, State, Storage as _, StorageError, Ticket, Waiting};
 use crate::core::message::Message;
 use crate::core::subscriptions::SubscriptionOptions;
 use crate::core::will::Will;
-use crate::store::Recovered;
 
 const CLIENTS: [&str; 4] = ["a", "b", "c", "d"];
 const TOPICS: [&str; 3] = ["t", "t/u", "v"];
@@ -255,12 +254,12 @@ impl Promised {
     }
 }
 
-fn all_rows(log: &dyn RowLog) -> Vec<(u64, Bytes)> {
-    let (mut all, mut from) = (Vec::new(), 0);
+fn rows_from(log: &dyn RowLog, mut from: u64) -> std::io::Result<Vec<(u64, Bytes)>> {
+    let mut all = Vec::new();
     loop {
-        let rows = log.read(from, 7, 10_000).expect("there is power");
+        let rows = log.read(from, 7, 10_000)?;
         let Some((last, _)) = rows.last() else {
-            return all;
+            return Ok(all);
         };
         from = last + 1;
         all.extend(rows);
@@ -315,22 +314,17 @@ fn live(
         if let Some(log) = &log
             && rng.random_ratio(1, 4)
         {
-            let Ok(rows) = log.read(0, rng.random_range(1..9), 10_000) else {
+            let Ok(rows) = rows_from(&**log, 0) else {
                 return Vec::new();
             };
-            if let Some((last, _)) = rows.last() {
-                log.settle(*last);
-                promised.settled = promised.rows.len() - all_but(log, *last);
+            if !rows.is_empty() {
+                let place = rng.random_range(0..rows.len());
+                log.settle(rows[place].0);
+                promised.settled = promised.rows.len() - (rows.len() - 1 - place);
             }
         }
     }
     Vec::new()
-}
-
-/// How many rows wait behind a number.
-fn all_but(log: &Arc<dyn RowLog>, last: u64) -> usize {
-    let standing = log.standing();
-    usize::try_from(standing.tail.saturating_sub(last)).unwrap_or(usize::MAX)
 }
 
 fn seeds() -> std::ops::Range<u64> {
@@ -366,7 +360,7 @@ fn what_the_broker_was_told_is_kept_is_there_after_any_loss_of_power() {
             );
             let found = loaded(&storage);
             let log = storage.rows(SINK).expect("there is power");
-            let numbered = all_rows(&*log);
+            let numbered = rows_from(&*log, 0).expect("there is power");
             assert!(numbered.is_sorted_by(|a, b| a.0 < b.0), "seed {seed}");
             let rows: Vec<Bytes> = numbered.into_iter().map(|(_, row)| row).collect();
             // Of what nobody was told, any part may be there, each batch whole.
@@ -412,9 +406,9 @@ fn without_syncs_a_loss_of_power_leaves_nothing_that_never_was() {
                 .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             assert!(recovered.damage.is_empty(), "seed {seed}: {recovered:?}");
             let log = storage.rows(SINK).expect("there is power");
-            let numbered = all_rows(&*log);
+            let numbered = rows_from(&*log, 0).expect("there is power");
             assert!(numbered.is_sorted_by(|a, b| a.0 < b.0), "seed {seed}");
-            let mut places = numbered.iter().map(|(_, row)| {
+            let places = numbered.iter().map(|(_, row)| {
                 handed_over
                     .iter()
                     .position(|known| known == row)

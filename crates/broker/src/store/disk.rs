@@ -261,7 +261,7 @@ impl Storage for Disk {
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         if let Some(state) = self.state.lock().take() {
-            state.records(each);
+            state.into_records(each);
         }
         Ok(())
     }
