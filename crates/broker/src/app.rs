@@ -21,7 +21,7 @@ use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
 use crate::reload::{AccessFiles, Certificates, Project, ReloadReport, Reloader};
-use crate::store::{Disk, Done, Durability, Persist, Storage, StorageError};
+use crate::store::{Disk, Done, Durability, Persist, State, Storage, StorageError};
 
 /// How long clients and sinks get to finish at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -208,6 +208,10 @@ impl Storage for StaysOpen {
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         self.0.load(each)
+    }
+
+    fn load_state(&self) -> Result<State, StorageError> {
+        self.0.load_state()
     }
 }
 

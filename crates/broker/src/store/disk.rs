@@ -261,9 +261,13 @@ impl Storage for Disk {
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         if let Some(state) = self.state.lock().take() {
-            state.into_records(each);
+            state.records(each);
         }
         Ok(())
+    }
+
+    fn load_state(&self) -> Result<State, StorageError> {
+        Ok(self.state.lock().take().unwrap_or_default())
     }
 
     fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {

@@ -97,6 +97,16 @@ pub trait Storage: Send + Sync + 'static {
     /// When the state cannot be read; then the broker does not start.
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError>;
 
+    /// What the records of [`load`](Self::load) come to: for a storage that has it at hand.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    fn load_state(&self) -> Result<State, StorageError> {
+        let mut state = State::default();
+        self.load(&mut |record| state.apply(record))?;
+        Ok(state)
+    }
+
     /// The rows of one durable sink, by a name that is the same after a restart; `None` when this storage keeps no rows:
     /// then they wait in memory. Rows come as [`Persist::Row`] with the other records of their batch.
     fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
@@ -124,6 +134,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         (**self).load(each)
+    }
+
+    fn load_state(&self) -> Result<State, StorageError> {
+        (**self).load_state()
     }
 
     fn has_room(&self) -> bool {
@@ -191,16 +205,12 @@ impl Store {
 
     /// Everything that was kept, folded.
     pub(crate) fn load(&self) -> Result<State, StorageError> {
-        let mut state = State::default();
         let Some(storage) = &self.storage else {
-            return Ok(state);
+            return Ok(State::default());
         };
         self.panics
-            .guard(Hook::Storage, || {
-                storage.load(&mut |record| state.apply(record))
-            })
-            .unwrap_or_else(|| Err(StorageError::new("it panicked")))?;
-        Ok(state)
+            .guard(Hook::Storage, || storage.load_state())
+            .unwrap_or_else(|| Err(StorageError::new("it panicked")))
     }
 
     /// Whether there is a storage at all.

@@ -335,25 +335,22 @@ impl State {
     /// The records that make up this state, also of what has come in part only: the rest of it may still come.
     pub fn records(&self, mut each: impl FnMut(Persist)) {
         self.records_of_all(&mut each);
-        for (client_id, session) in &self.sessions {
+        let mut sessions: Vec<_> = self.sessions.iter().collect();
+        sessions.sort_unstable_by_key(|(client_id, _)| *client_id);
+        for (client_id, session) in sessions {
             session.records(client_id, &mut each);
         }
         self.records_without_session(&mut each);
     }
 
-    /// The same, and gives back the memory of each session when its records are given.
-    pub fn into_records(mut self, mut each: impl FnMut(Persist)) {
-        self.records_of_all(&mut each);
-        for (client_id, session) in std::mem::take(&mut self.sessions) {
-            session.records(&client_id, &mut each);
-        }
-        self.records_without_session(&mut each);
-    }
-
-    /// Takes every session out of it.
+    /// Takes every session out of it, in the order of [`records`](Self::records): memory is given back in the order in
+    /// which it was taken, and so can be used for what is made of the sessions.
     pub fn take_sessions(&mut self) -> impl Iterator<Item = (Utf8, SessionState)> + use<> {
         self.shared = Shared::default();
-        std::mem::take(&mut self.sessions).into_iter()
+        let sessions = std::mem::take(&mut self.sessions);
+        let mut sessions: Vec<_> = sessions.into_iter().collect();
+        sessions.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        sessions.into_iter()
     }
 
     fn records_of_all(&self, each: &mut impl FnMut(Persist)) {
