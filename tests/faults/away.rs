@@ -179,14 +179,13 @@ fn most_memory(weir: &Weir) -> u64 {
 }
 
 /// Waits until all rows are delivered; how many a second that were from the first one on.
-async fn drained(weir: &Weir, rows: usize, load: &Load) -> f64 {
+async fn drained(weir: &Weir, rows: f64, load: &Load) -> f64 {
     let count = || weir.metric("weir_sink_rows_delivered_total", &[("sink", "arrived")]);
     wait_until("the first row", load.patience, || async {
         count().await > 0.5
     })
     .await;
     let (began, before) = (Instant::now(), count().await);
-    let rows = rows as f64;
     wait_until("every row", load.patience, || async {
         count().await > rows - 0.5
     })
@@ -269,7 +268,7 @@ async fn a_steady_load_over_a_kill_with_the_database_away_is_all_there_in_little
         .metric("weir_sink_rows_in_total", &[("sink", "arrived")])
         .await;
     postgres.start_again().await;
-    let rate = drained(&weir, rows_in as usize, &load).await;
+    let rate = drained(&weir, rows_in, &load).await;
     let memory = memory_before.max(most_memory(&weir));
     let resent: usize = finished
         .iter()

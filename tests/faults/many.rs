@@ -62,7 +62,8 @@ async fn every_session_and_every_message_is_there_when_weir_is_ready_again() {
         let (mut read, mut write) = publisher.split();
         let mut pubacks = vec![0; 4 * SESSIONS];
         let (sent, read) = tokio::join!(write.write_all(&packets), read.read_exact(&mut pubacks));
-        (sent.unwrap(), read.unwrap());
+        sent.unwrap();
+        read.unwrap();
         assert!(
             pubacks
                 .chunks_exact(4)

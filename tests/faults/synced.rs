@@ -247,7 +247,7 @@ async fn no_acknowledgement_leaves_before_what_it_promises_is_on_stable_storage(
 /// The same eyes see that nothing is promised without a sync, so they would see it above.
 #[tokio::test]
 async fn without_a_sync_the_same_check_finds_every_acknowledgement_too_early() {
-    for (durability, wrong) in [("os", Wrong::NotSynced), ("memory", Wrong::NotWritten)] {
+    for (durability, wrong) in [("os", Wrong::Unsynced), ("memory", Wrong::Unwritten)] {
         let (promises, trace) = traced(durability).await;
         let calls = calls(&trace).unwrap();
         let broken = broken(&calls, &promises);

@@ -39,13 +39,13 @@ pub(crate) struct Promise {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
     /// The packet that is answered was not received.
-    NotAsked,
+    Unasked,
     /// It did not leave at all.
-    NotAnswered,
+    Unanswered,
     /// It left, and nothing was written before.
-    NotWritten,
+    Unwritten,
     /// What was written was not synced, or not before the answer left.
-    NotSynced,
+    Unsynced,
 }
 
 /// A promise that was not kept.
@@ -214,10 +214,10 @@ pub(crate) fn broken<'a>(calls: &[Call], promises: &'a [Promise]) -> Vec<Broken<
         );
         let (_, asked) = received
             .packet(&promise.request, 0)
-            .ok_or((Wrong::NotAsked, None))?;
+            .ok_or((Wrong::Unasked, None))?;
         let (answered, _) = sent
             .packet(&promise.answer, asked.begins)
-            .ok_or((Wrong::NotAnswered, None))?;
+            .ok_or((Wrong::Unanswered, None))?;
         let left = answered.begins;
         let written = calls
             .iter()
@@ -225,14 +225,14 @@ pub(crate) fn broken<'a>(calls: &[Call], promises: &'a [Promise]) -> Vec<Broken<
             .filter(|call| !syncs(call))
             .find(|call| call.begins > asked.begins && holds(&call.bytes, &promise.written))
             .filter(|call| call.ends < left)
-            .ok_or((Wrong::NotWritten, Some(left)))?;
+            .ok_or((Wrong::Unwritten, Some(left)))?;
         calls
             .iter()
             .filter(is_log)
             .filter(syncs)
             .find(|sync| sync.on == written.on && sync.begins > written.ends && sync.ends < left)
             .map(|_| ())
-            .ok_or((Wrong::NotSynced, Some(left)))
+            .ok_or((Wrong::Unsynced, Some(left)))
     };
     promises
         .iter()
@@ -312,16 +312,16 @@ mod tests {
     #[test]
     fn an_answer_before_its_write_or_its_sync_is_wrong() {
         let cases = [
-            (vec![received(), sent()], Wrong::NotWritten),
-            (vec![received(), sent(), write(), sync()], Wrong::NotWritten),
-            (vec![received(), write(), sent()], Wrong::NotSynced),
-            (vec![received(), write(), sent(), sync()], Wrong::NotSynced),
+            (vec![received(), sent()], Wrong::Unwritten),
+            (vec![received(), sent(), write(), sync()], Wrong::Unwritten),
+            (vec![received(), write(), sent()], Wrong::Unsynced),
+            (vec![received(), write(), sent(), sync()], Wrong::Unsynced),
             // A sync of what was written before.
-            (vec![received(), sync(), write(), sent()], Wrong::NotSynced),
-            (vec![received(), write(), sync()], Wrong::NotAnswered),
-            (vec![write(), sync(), sent()], Wrong::NotAsked),
+            (vec![received(), sync(), write(), sent()], Wrong::Unsynced),
+            (vec![received(), write(), sync()], Wrong::Unanswered),
+            (vec![write(), sync(), sent()], Wrong::Unasked),
             // What was written before it came is about something else.
-            (vec![write(), sync(), received(), sent()], Wrong::NotWritten),
+            (vec![write(), sync(), received(), sent()], Wrong::Unwritten),
         ];
         for (lines, wrong) in cases {
             assert_eq!(verdict(&lines), Some(wrong), "{lines:?}");
@@ -333,7 +333,7 @@ mod tests {
         let begun = format!("2 fdatasync({LOG} <unfinished ...>");
         let ended = "2 <... fdatasync resumed>)          = 0".to_owned();
         let lines = [received(), write(), begun.clone(), sent(), ended.clone()];
-        assert_eq!(verdict(&lines), Some(Wrong::NotSynced));
+        assert_eq!(verdict(&lines), Some(Wrong::Unsynced));
         let lines = [received(), write(), begun, ended, sent()];
         assert_eq!(verdict(&lines), None);
     }
@@ -344,7 +344,7 @@ mod tests {
         let failed = format!("2 fdatasync({LOG}) = -1 EIO (Input/output error)");
         for sync in [other, failed] {
             let lines = [received(), write(), sync, sent()];
-            assert_eq!(verdict(&lines), Some(Wrong::NotSynced));
+            assert_eq!(verdict(&lines), Some(Wrong::Unsynced));
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
             sync(),
             parts[1].clone(),
         ];
-        assert_eq!(verdict(&late), Some(Wrong::NotSynced));
+        assert_eq!(verdict(&late), Some(Wrong::Unsynced));
         let right = [
             received(),
             write(),
@@ -382,7 +382,7 @@ mod tests {
     fn a_write_that_took_a_part_has_written_that_part() {
         let short = format!("2 write({LOG}, \"{}\", 3) = 1", hex(b"axb"));
         let lines = [received(), short, sync(), sent()];
-        assert_eq!(verdict(&lines), Some(Wrong::NotWritten));
+        assert_eq!(verdict(&lines), Some(Wrong::Unwritten));
     }
 
     #[test]
