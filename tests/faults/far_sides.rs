@@ -12,6 +12,7 @@ async fn publish(weir: &Weir, payload: &str) {
         .succeeded();
 }
 
+/// [LESSON-2]
 #[tokio::test]
 async fn a_webhook_that_fails_gets_the_same_request_again_under_the_same_key() {
     let webhook = Webhook::start().await;
@@ -56,6 +57,7 @@ async fn a_webhook_that_fails_gets_the_same_request_again_under_the_same_key() {
     assert_ne!(keys[0], keys[3]);
 }
 
+/// [LESSON-23]
 #[tokio::test]
 async fn a_slow_webhook_holds_nobody_else_up() {
     let webhook = Webhook::start().await;
@@ -87,6 +89,7 @@ async fn a_slow_webhook_holds_nobody_else_up() {
     assert_eq!(messages[19].payload, "{\"n\":19}");
 }
 
+/// [LESSON-5]
 #[tokio::test]
 async fn a_bridge_delivers_what_came_while_the_other_broker_was_away() {
     let mut mosquitto = Mosquitto::start().await;

@@ -218,6 +218,7 @@ fn has_reserve(disk: &Path) -> bool {
     disk.join("store/reserve").exists()
 }
 
+/// [LESSON-20]
 #[tokio::test]
 async fn on_a_full_disk_publishers_are_told_or_wait_and_all_goes_on_when_there_is_room() {
     let site = Site::new();

@@ -85,6 +85,7 @@ async fn kept(weir: &Weir) -> Vec<String> {
         .collect()
 }
 
+/// [LESSON-13]
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_kills_in_the_midst_of_it() {
     let site = Site::new();
@@ -146,6 +147,7 @@ async fn what_was_acknowledged_is_there_after_kills_in_the_midst_of_it() {
     }
 }
 
+/// [LESSON-12]
 #[tokio::test]
 async fn a_message_of_qos_2_comes_once_though_weir_was_killed_between_its_packets() {
     let site = Site::new();
@@ -189,6 +191,7 @@ async fn retained_messages_outlive_a_kill_and_deleted_ones_stay_deleted() {
     assert_eq!(topics, ["stays"]);
 }
 
+/// [LESSON-10]
 #[tokio::test]
 async fn a_torn_end_of_the_store_is_cut_and_damage_inside_is_named_with_a_copy() {
     let site = Site::new();

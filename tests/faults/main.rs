@@ -2,14 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod away;
 mod bans;
 mod database;
 mod far_sides;
 mod full_disk;
 mod killed;
+mod lessons;
+mod many;
 mod replay;
 mod rows;
+mod synced;
 mod torture;
+mod trace;
 
 /// The binary under test.
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");

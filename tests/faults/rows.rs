@@ -57,6 +57,7 @@ async fn publish(weir: &Weir, life: usize, numbers: std::ops::RangeInclusive<u16
     }
 }
 
+/// [LESSON-13]
 #[tokio::test]
 async fn each_acknowledged_message_is_one_row_though_weir_was_killed_in_the_midst_of_it() {
     let database = Postgres::shared().await.create_database().await;
@@ -108,6 +109,7 @@ async fn each_acknowledged_message_is_one_row_though_weir_was_killed_in_the_mids
     }
 }
 
+/// [LESSON-3]
 #[tokio::test]
 async fn rows_for_a_database_that_is_away_wait_over_a_kill() {
     let postgres = Postgres::start().await;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const PAGE: &str = "docs/conformance.md";
 
 /// One of the two standards.
@@ -48,9 +48,9 @@ struct Statement {
     summary: &'static str,
 }
 
-/// A test and the statements that its comments name.
+/// A test and the statements, or whatever else, that its comments name.
 #[derive(Debug, PartialEq, Eq)]
-struct Test {
+pub(crate) struct Test {
     file: String,
     name: String,
     shows: Vec<String>,
@@ -83,7 +83,7 @@ impl Standard {
 
 #[test]
 fn every_statement_that_binds_a_server_is_shown_by_a_test_and_the_page_says_by_which() {
-    let tests = all_tests();
+    let tests = all_tests("MQTT");
     let shown_by = shown_by(&tests);
     let mut unknown: Vec<&str> = shown_by.keys().copied().collect();
     let mut without_test = Vec::new();
@@ -110,7 +110,7 @@ fn every_statement_that_binds_a_server_is_shown_by_a_test_and_the_page_says_by_w
     );
 }
 
-fn shown_by(tests: &[Test]) -> BTreeMap<&str, Vec<&Test>> {
+pub(crate) fn shown_by(tests: &[Test]) -> BTreeMap<&str, Vec<&Test>> {
     let mut shown_by: BTreeMap<&str, Vec<&Test>> = BTreeMap::new();
     for test in tests {
         for statement in &test.shows {
@@ -225,13 +225,13 @@ fn title(chapter: &str) -> &'static str {
     }
 }
 
-fn link(test: &Test) -> String {
+pub(crate) fn link(test: &Test) -> String {
     let stem = Path::new(&test.file).file_stem().unwrap().to_string_lossy();
     format!("[{stem}::{}](../{})", test.name, test.file)
 }
 
-/// Every test of the repository, in the order of their files.
-fn all_tests() -> Vec<Test> {
+/// Every test of the repository, in the order of their files, with what its comments name that begins with `prefix`.
+pub(crate) fn all_tests(prefix: &str) -> Vec<Test> {
     let mut files = Vec::new();
     for folder in ["crates", "tests"] {
         sources(&Path::new(ROOT).join(folder), &mut files);
@@ -242,7 +242,7 @@ fn all_tests() -> Vec<Test> {
         .iter()
         .flat_map(|path| {
             let file = path.strip_prefix(root).unwrap().to_string_lossy();
-            tests_in(&file, &std::fs::read_to_string(path).unwrap())
+            tests_in(prefix, &file, &std::fs::read_to_string(path).unwrap())
         })
         .collect()
 }
@@ -260,7 +260,7 @@ fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
 
 /// The tests of one source file. A test is a function under an attribute that ends in `test`; what it shows stands in
 /// the comments above it and in its body.
-fn tests_in(file: &str, source: &str) -> Vec<Test> {
+fn tests_in(prefix: &str, file: &str, source: &str) -> Vec<Test> {
     let mut tests = Vec::new();
     // Statements above the next item, and whether one of its attributes makes it a test.
     let (mut shows, mut is_test) = (Vec::new(), false);
@@ -268,14 +268,14 @@ fn tests_in(file: &str, source: &str) -> Vec<Test> {
     while let Some(line) = lines.next() {
         let text = line.trim_start();
         if text.starts_with("//") {
-            shows.extend(statements_named(text));
+            shows.extend(named(prefix, text));
         } else if text.starts_with("#[") {
             is_test |= is_test_attribute(text);
         } else {
             if let Some(name) = function_name(text).filter(|_| is_test) {
                 let end = format!("{}}}", &line[..line.len() - text.len()]);
                 let body = lines.by_ref().take_while(|line| *line != end);
-                shows.extend(body.flat_map(statements_named));
+                shows.extend(body.flat_map(|line| named(prefix, line)));
                 tests.push(Test {
                     file: file.to_owned(),
                     name: name.to_owned(),
@@ -302,13 +302,13 @@ fn function_name(line: &str) -> Option<&str> {
 }
 
 /// `MQTT-3.3.1-8` for each `[MQTT-3.3.1-8]` in the comment of a line.
-fn statements_named(line: &str) -> Vec<String> {
+fn named(prefix: &str, line: &str) -> Vec<String> {
     let Some((_, comment)) = line.split_once("//") else {
         return Vec::new();
     };
-    let named = comment.split('[').skip(1);
-    named
-        .filter(|rest| rest.starts_with("MQTT"))
+    let names = comment.split('[').skip(1);
+    names
+        .filter(|rest| rest.starts_with(prefix))
         .filter_map(|rest| rest.split_once(']'))
         .map(|(name, _)| name.to_owned())
         .collect()
@@ -348,7 +348,7 @@ async fn two() {
         "MQTT-1.1.1-3",
     ];
     assert_eq!(
-        tests_in("f.rs", &source),
+        tests_in("MQTT", "f.rs", &source),
         [test("one", &one), test("two", &[])]
     );
 }

@@ -96,6 +96,7 @@ async fn a_connection_without_connect_is_closed_at_the_deadline() {
 }
 
 /// [MQTT-3.1.4-3] [MQTT-3.1.3-2] [MQTT3-3.1.4-2] [MQTT3-3.1.3-2]
+/// [LESSON-M3]
 #[tokio::test]
 async fn a_second_connection_takes_the_session_over() {
     let broker = TestBroker::start().await;
@@ -121,6 +122,7 @@ async fn a_second_connection_takes_the_session_over() {
     }
 }
 
+/// [LESSON-M4]
 #[tokio::test]
 async fn many_connections_of_one_name_leave_exactly_one() {
     let broker = TestBroker::start().await;

@@ -17,6 +17,8 @@ mod delivery;
 mod enhanced_auth;
 mod flow_control;
 mod keep_alive;
+mod lessons;
+mod lessons_of_clients;
 mod malformed;
 mod packet_size;
 mod publish;

@@ -398,6 +398,7 @@ impl crate::client::Client {
 }
 
 /// [MQTT-4.2-1] [MQTT3-7.1.1-1]
+/// [LESSON-M2]
 #[tokio::test]
 async fn a_large_packet_in_small_pieces_arrives_and_the_connection_goes_on() {
     let broker = TestBroker::start().await;

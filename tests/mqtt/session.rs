@@ -210,6 +210,7 @@ async fn the_brokers_disconnect_says_nothing_of_the_expiry() {
     second.expect_disconnect(ReasonCode::MalformedPacket).await;
 }
 
+/// [LESSON-21]
 #[tokio::test]
 async fn the_queue_of_an_absent_client_is_bounded_and_drops_are_counted() {
     let settings = BrokerSettings {

@@ -11,6 +11,7 @@ use weir_mqtt::{
 use crate::client::{ALL, Client, TestBroker, V3_1, V3_1_1, V5, id, publish, qos};
 
 /// [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
+/// [LESSON-M1]
 #[tokio::test]
 async fn overlapping_subscriptions_give_one_copy_with_the_highest_qos() {
     let broker = TestBroker::start().await;

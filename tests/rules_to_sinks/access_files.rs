@@ -9,6 +9,7 @@ use crate::WEIR;
 const CONFIG: &str =
     "rules.watch = false\nauth.acl_file = \"acl\"\nauth.banned_file = \"banned\"\n";
 
+/// [LESSON-18]
 #[tokio::test]
 async fn a_changed_list_is_taken_over_and_a_bad_one_is_refused_with_its_place() {
     let site = Site::new();

@@ -114,6 +114,7 @@ async fn all_have_one_outcome(database: &Database, sent: usize) {
 
 const OUTCOMES: &str = "CREATE TABLE outcomes (publisher int, n int, version int)";
 
+/// [LESSON-18]
 #[tokio::test]
 async fn under_load_each_message_is_seen_by_the_old_rule_or_by_the_new_one() {
     let (database, site) = site_with_table(OUTCOMES).await;
@@ -166,6 +167,7 @@ async fn has_names(database: &Database, expected: &str) {
     .await;
 }
 
+/// [LESSON-17]
 #[tokio::test]
 async fn a_broken_edit_is_refused_with_its_place_and_the_old_version_goes_on_even_after_a_restart()
 {

@@ -22,7 +22,7 @@ use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
 use crate::reload::{AccessFiles, Certificates, Project, ReloadReport, Reloader};
-use crate::store::{Disk, Done, Durability, Persist, Storage, StorageError};
+use crate::store::{Disk, Done, Durability, Persist, State, Storage, StorageError};
 
 /// How long clients and sinks get to finish at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -231,6 +231,10 @@ impl Storage for StaysOpen {
 
     fn tell_what_is_written(&self) {
         self.0.tell_what_is_written();
+    }
+
+    fn load_state(&self) -> Result<State, StorageError> {
+        self.0.load_state()
     }
 }
 

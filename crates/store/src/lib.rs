@@ -15,9 +15,13 @@
 mod body;
 pub mod capture;
 mod committer;
+#[cfg(test)]
+mod damaged;
 mod disk;
 mod frame;
 mod log;
+#[cfg(any(test, feature = "unreliable"))]
+mod lossy;
 mod queues;
 #[cfg(test)]
 mod unreliable;
@@ -26,4 +30,6 @@ pub use body::{Batch, QueueId};
 pub use committer::{Committer, Options, Outcome, Trouble, Written};
 pub use disk::{Disk, DiskFile, Folder};
 pub use log::{Damage, Fold, Log, OpenError, Recovered};
+#[cfg(any(test, feature = "unreliable"))]
+pub use lossy::{OpenFile, Unreliable};
 pub use queues::{Gap, Queue, Standing};

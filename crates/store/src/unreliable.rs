@@ -1,7 +1,7 @@
-//! A disk that forgets what was not synced, and the promise that must hold on it.
+//! The promise that must hold on a disk that forgets what was not synced.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{self, Cursor, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -13,219 +13,22 @@ use crate::Recovered;
 use crate::body::Batch;
 use crate::disk::{Disk, DiskFile};
 use crate::log::{Change, Fold, Log, OpenError, fold};
+use crate::lossy::Unreliable;
 use crate::queues::Queue;
 
-/// A disk loses what it has not synced by this much at a time.
-const SECTOR: usize = 512;
-
-#[derive(Clone, Default)]
-struct Unreliable(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    /// By name, as programs see it.
-    names: BTreeMap<String, usize>,
-    /// As it would be after a loss of power.
-    safe_names: BTreeMap<String, usize>,
-    /// Changes of names that were not synced, in order.
-    pending: Vec<Renaming>,
-    files: HashMap<usize, Contents>,
-    made: usize,
-    /// How many operations are left until the power fails; `None` for ever.
-    fuel: Option<u32>,
-    /// Every so many appends one finds no room after a part of it.
-    full_every: Option<u32>,
-    appends: u32,
-}
-
-#[derive(Clone, Default)]
-struct Contents {
-    now: Vec<u8>,
-    safe: usize,
-}
-
-#[derive(Clone)]
-enum Renaming {
-    Set(String, usize),
-    Gone(String),
-}
-
-impl State {
-    fn step(&mut self) -> io::Result<()> {
-        match &mut self.fuel {
-            None => Ok(()),
-            Some(0) => Err(io::Error::other("no power")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-        }
-    }
-
-    fn rename(&mut self, change: Renaming) {
-        apply(&mut self.names, &change);
-        self.pending.push(change);
-    }
-}
-
-fn apply(names: &mut BTreeMap<String, usize>, change: &Renaming) {
-    match change {
-        Renaming::Set(name, file) => drop(names.insert(name.clone(), *file)),
-        Renaming::Gone(name) => drop(names.remove(name)),
-    }
-}
-
 impl Unreliable {
-    /// The power fails: of what was not synced, some is there and some is not, in any order.
-    fn lose_power(&self, rng: &mut StdRng) {
-        let mut state = self.0.lock();
-        let kept = rng.random_range(0..=state.pending.len());
-        let changes: Vec<Renaming> = state.pending.drain(..).take(kept).collect();
-        for change in &changes {
-            apply(&mut state.safe_names, change);
-        }
-        state.names = state.safe_names.clone();
-        for contents in state.files.values_mut() {
-            let length = rng.random_range(contents.safe..=contents.now.len());
-            contents.now.truncate(length);
-            let mut at = contents.safe;
-            while at < length {
-                let end = ((at / SECTOR + 1) * SECTOR).min(length);
-                if rng.random_bool(0.3) {
-                    contents.now[at..end].fill(0);
-                }
-                at = end;
-            }
-            contents.safe = length;
-        }
-        (state.fuel, state.full_every) = (None, None);
-    }
-
     fn flip(&self, name: &str, at: usize) {
-        let mut state = self.0.lock();
-        let file = state.names[name];
-        if let Some(byte) = state.files.get_mut(&file).unwrap().now.get_mut(at) {
-            *byte ^= 0x10;
-        }
+        self.damage(name, at, 0x10);
     }
 
     fn bytes(&self, name: &str) -> usize {
-        let state = self.0.lock();
-        state.files[&state.names[name]].now.len()
+        self.bytes_of(name).len()
     }
 }
 
-impl Disk for Unreliable {
-    type File = OpenFile;
-    type Lock = ();
-
-    fn lock(&self) -> io::Result<()> {
-        self.0.lock().step()
-    }
-
-    fn length(&self, name: &str) -> io::Result<u64> {
-        let mut state = self.0.lock();
-        state.step()?;
-        let file = state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(state.files[file].now.len() as u64)
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        let mut state = self.0.lock();
-        state.step()?;
-        Ok(state.names.keys().cloned().collect())
-    }
-
-    fn read(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
-        let mut state = self.0.lock();
-        state.step()?;
-        let file = state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        let bytes = &state.files[file].now;
-        let from = usize::try_from(from).unwrap().min(bytes.len());
-        Ok(Box::new(Cursor::new(bytes[from..].to_vec())))
-    }
-
-    fn create(&self, name: &str) -> io::Result<OpenFile> {
-        let mut state = self.0.lock();
-        state.step()?;
-        state.made += 1;
-        let file = state.made;
-        state.files.insert(file, Contents::default());
-        state.rename(Renaming::Set(name.to_owned(), file));
-        Ok(OpenFile {
-            disk: self.clone(),
-            file,
-        })
-    }
-
-    fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.step()?;
-        let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        let contents = state.files.get_mut(&file).unwrap();
-        contents.now.truncate(usize::try_from(length).unwrap());
-        contents.safe = contents.now.len();
-        Ok(())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.step()?;
-        let file = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-        state.rename(Renaming::Gone(from.to_owned()));
-        state.rename(Renaming::Set(to.to_owned(), file));
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.step()?;
-        state.rename(Renaming::Gone(name.to_owned()));
-        Ok(())
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.step()?;
-        let changes = std::mem::take(&mut state.pending);
-        for change in &changes {
-            apply(&mut state.safe_names, change);
-        }
-        Ok(())
-    }
-}
-
-struct OpenFile {
-    disk: Unreliable,
-    file: usize,
-}
-
-impl DiskFile for OpenFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
-        // What the power failed in may be there in part.
-        let stepped = state.step();
-        state.appends += 1;
-        let full = state
-            .full_every
-            .is_some_and(|every| state.appends.is_multiple_of(every));
-        let contents = state.files.get_mut(&self.file).unwrap();
-        if stepped.is_err() || full {
-            contents.now.extend_from_slice(&bytes[..bytes.len() / 2]);
-            stepped?;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        contents.now.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
-        state.step()?;
-        let contents = state.files.get_mut(&self.file).unwrap();
-        contents.safe = contents.now.len();
-        Ok(())
-    }
+/// Chance by a seed.
+fn chance(rng: &mut StdRng) -> impl FnMut(usize) -> usize {
+    |below| rng.random_range(0..below)
 }
 
 /// Keeps every batch.
@@ -279,13 +82,13 @@ struct Expectation {
     taken: HashMap<u64, Vec<(usize, u64)>>,
 }
 
-struct Opened {
-    log: Log<Unreliable>,
-    records: Vec<u64>,
-    recovered: Recovered,
+pub(crate) struct Opened {
+    pub(crate) log: Log<Unreliable>,
+    pub(crate) records: Vec<u64>,
+    pub(crate) recovered: Recovered,
 }
 
-fn try_open(disk: &Unreliable, seed: u64) -> Result<Opened, OpenError> {
+pub(crate) fn try_open(disk: &Unreliable, seed: u64) -> Result<Opened, OpenError> {
     let mut records = Vec::new();
     let (log, recovered) = Log::open(Arc::new(disk.clone()), &mut |batch| {
         let number = number_of(batch);
@@ -307,7 +110,7 @@ fn open(disk: &Unreliable, seed: u64) -> Opened {
     try_open(disk, seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"))
 }
 
-fn queue(log: &Log<Unreliable>, name: &str) -> Option<Queue> {
+pub(crate) fn queue(log: &Log<Unreliable>, name: &str) -> Option<Queue> {
     let state = log.queues().named(name)?;
     Some(Queue::new(state, Arc::clone(log.queues())))
 }
@@ -568,7 +371,7 @@ fn what_was_acknowledged_is_there_after_any_loss_of_power() {
                 }
                 match try_open(&disk, seed) {
                     Ok(opened) => break opened,
-                    Err(OpenError::Io { .. }) => disk.lose_power(&mut rng),
+                    Err(OpenError::Io { .. }) => disk.lose_power(&mut chance(&mut rng)),
                     Err(error) => panic!("seed {seed}: {error}"),
                 }
             };
@@ -586,7 +389,7 @@ fn what_was_acknowledged_is_there_after_any_loss_of_power() {
                 disk.0.lock().full_every = Some(rng.random_range(2..20));
             }
             expected.live(&mut opened.log, &disk, seed, &mut rng);
-            disk.lose_power(&mut rng);
+            disk.lose_power(&mut chance(&mut rng));
         }
     }
 }
@@ -825,7 +628,7 @@ fn from_text(text: &str) -> Unreliable {
 
 /// A log with one of each kind: a snapshot, copied rows, a segment that was carried over, one that is torn; and with
 /// `taken` a row that was taken away between others.
-fn one_of_each_kind(taken: bool) -> Unreliable {
+pub(crate) fn one_of_each_kind(taken: bool) -> Unreliable {
     let disk = Unreliable::default();
     let mut opened = open(&disk, 0);
     let made = |log: &mut Log<Unreliable>, name: &str| {
@@ -878,6 +681,7 @@ fn one_of_each_kind(taken: bool) -> Unreliable {
     from_text(&lines.collect::<String>())
 }
 
+/// [LESSON-16]
 #[test]
 fn files_of_this_version_of_the_format_still_open() {
     for (name, taken) in [("format_v2.hex", false), ("format_v2_taken.hex", true)] {

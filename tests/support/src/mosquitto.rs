@@ -102,6 +102,27 @@ impl Mosquitto {
         Subscriber::start(self.port, filter, args).await
     }
 
+    /// Stops it as a hung machine is stopped: its connections stand, and it neither reads nor says anything.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn pause(&self) {
+        programs::signal("STOP", self.pid()).await;
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn go_on(&self) {
+        programs::signal("CONT", self.pid()).await;
+    }
+
+    fn pid(&self) -> u32 {
+        let child = self.child.as_ref().expect("mosquitto runs");
+        child.id().expect("mosquitto runs")
+    }
+
     /// Kills it: its connections break without a word.
     pub async fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {

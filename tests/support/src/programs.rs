@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 use tokio::process::Command;
 
 /// How to get what is missing.
-const INSTALL: &str = "run `make test-tools`, or: apt-get install postgresql mosquitto mosquitto-clients nodejs npm chromium paho.mqtt.c-examples";
+const INSTALL: &str = "run `make test-tools`, or: apt-get install postgresql mosquitto mosquitto-clients nodejs npm chromium paho.mqtt.c-examples strace";
 
 /// Debian keeps servers outside a normal user's `PATH`.
 const MORE_FOLDERS: [&str; 4] = [

@@ -122,7 +122,26 @@ impl Site {
     /// # Panics
     /// With everything that it said, when it does not become ready.
     pub async fn start(&self, binary: &str) -> Weir {
-        Weir::start(self, binary).await
+        let mut command = self.command(binary);
+        command.arg("run");
+        Weir::start(self, binary, command).await
+    }
+
+    /// The same under `strace`, which writes what the program asks of files and sockets to `trace`: every byte, in hex, with
+    /// the names behind the descriptors. The trace is whole when its last line says that the program has exited.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start), and when `strace` is not installed or not permitted.
+    pub async fn start_traced(&self, binary: &str, trace: &Path) -> Weir {
+        const CALLS: &str = "trace=recvfrom,recvmsg,sendto,sendmsg,write,writev,pwrite64,pwritev,fdatasync,fsync,sync_file_range,syncfs";
+        let mut command = self.command(&programs::find("strace").to_string_lossy());
+        command
+            // weir stays our own child; the tracer ends when it does.
+            .args(["-D", "-f", "-yy", "-xx", "-s", "1048576", "-e", CALLS])
+            .args(["-e", "signal=none", "-o"])
+            .arg(trace)
+            .args([binary, "run"]);
+        Weir::start(self, binary, command).await
     }
 
     fn command(&self, binary: &str) -> Command {
@@ -147,10 +166,8 @@ pub struct Weir {
 }
 
 impl Weir {
-    async fn start(site: &Site, binary: &str) -> Self {
-        let mut child = site
-            .command(binary)
-            .arg("run")
+    async fn start(site: &Site, binary: &str, mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -73,6 +73,11 @@ impl Queue {
         self.bytes
     }
 
+    /// Takes the memory for so many more, and not for twice as many.
+    pub(crate) fn make_room(&mut self, messages: usize) {
+        self.waiting.reserve_exact(messages);
+    }
+
     /// Appends a message, if the limits allow it.
     pub fn push(&mut self, waiting: Waiting, limits: QueueLimits) -> Pushed {
         let size = waiting.message.size();

@@ -119,6 +119,7 @@ impl Session {
             messages: usize::MAX,
             bytes: usize::MAX,
         };
+        session.queue.make_room(kept.owed().count());
         for (_, owed) in kept.owed() {
             let Some(waiting) = owed.waiting.clone() else {
                 continue;

@@ -12,7 +12,7 @@ use crate::store::{Persist, StorageError};
 impl Shared {
     /// Before any listener opens: sessions, queues, subscriptions, retained and delayed messages, Wills.
     pub(crate) fn restore(self: &Arc<Self>) -> Result<(), StorageError> {
-        let state = self.store.load()?;
+        let mut state = self.store.load()?;
         let now = self.clock.now();
         {
             let mut retained = self.retained.write();
@@ -36,8 +36,8 @@ impl Shared {
                 .persist
                 .extend(over.map(|who| Persist::Unbanned { who }));
         }
-        for (client_id, kept) in state.sessions() {
-            let session = Session::restored(client_id.clone(), self.session_limits, kept);
+        for (client_id, kept) in state.take_sessions() {
+            let session = Session::restored(client_id.clone(), self.session_limits, &kept);
             let subscriptions: Vec<_> = session
                 .subscriptions()
                 .map(|(filter, options)| (filter.clone(), options))
@@ -61,7 +61,7 @@ impl Shared {
                 }
             }
             self.registry
-                .get_or_insert(client_id, || Arc::clone(&handle));
+                .get_or_insert(&client_id, || Arc::clone(&handle));
             self.change_index(|index| {
                 for (filter, options) in &subscriptions {
                     index.subscribe(handle.key, Arc::clone(&handle), filter, *options);

@@ -32,9 +32,9 @@ pub struct Disk {
 
 /// Room that is kept for the time when there is none: what has been accepted can still be written then, and the store
 /// can be opened.
-struct Reserve {
-    file: PathBuf,
-    bytes: u64,
+pub(super) struct Reserve {
+    pub(super) file: PathBuf,
+    pub(super) bytes: u64,
 }
 
 impl Reserve {
@@ -168,7 +168,7 @@ impl Disk {
         Self::open_with(folder, reserve, durability, options)
     }
 
-    fn open_with<D: weir_store::Disk>(
+    pub(super) fn open_with<D: weir_store::Disk>(
         disk: D,
         reserve: Reserve,
         durability: Durability,
@@ -281,6 +281,10 @@ impl Storage for Disk {
             state.records(each);
         }
         Ok(())
+    }
+
+    fn load_state(&self) -> Result<State, StorageError> {
+        Ok(self.state.lock().take().unwrap_or_default())
     }
 
     fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {

@@ -3,6 +3,8 @@
 //! Where the records go is a [`Storage`]; without one the state ends with the process and every ticket is ready at
 //! once. Acknowledgements wait for their tickets, so a client hears nothing that a crash could take back.
 
+#[cfg(test)]
+mod bad_disk;
 pub mod conformance;
 pub mod disk;
 mod memory;
@@ -96,6 +98,16 @@ pub trait Storage: Send + Sync + 'static {
     /// When the state cannot be read; then the broker does not start.
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError>;
 
+    /// What the records of [`load`](Self::load) come to: for a storage that has it at hand.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    fn load_state(&self) -> Result<State, StorageError> {
+        let mut state = State::default();
+        self.load(&mut |record| state.apply(record))?;
+        Ok(state)
+    }
+
     /// The rows of one durable sink, by a name that is the same after a restart; `None` when this storage keeps no rows:
     /// then they wait in memory. Rows come as [`Persist::Row`] with the other records of their batch.
     fn rows(&self, name: &str) -> Option<Arc<dyn RowLog>> {
@@ -135,6 +147,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn load(&self, each: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
         (**self).load(each)
+    }
+
+    fn load_state(&self) -> Result<State, StorageError> {
+        (**self).load_state()
     }
 
     fn has_room(&self) -> bool {
@@ -210,16 +226,12 @@ impl Store {
 
     /// Everything that was kept, folded.
     pub(crate) fn load(&self) -> Result<State, StorageError> {
-        let mut state = State::default();
         let Some(storage) = &self.storage else {
-            return Ok(state);
+            return Ok(State::default());
         };
         self.panics
-            .guard(Hook::Storage, || {
-                storage.load(&mut |record| state.apply(record))
-            })
-            .unwrap_or_else(|| Err(StorageError::new("it panicked")))?;
-        Ok(state)
+            .guard(Hook::Storage, || storage.load_state())
+            .unwrap_or_else(|| Err(StorageError::new("it panicked")))
     }
 
     /// Somebody goes on when a batch is written.

@@ -10,7 +10,7 @@ use weir_mqtt::{PacketId, SubscriptionFilter, Utf8};
 use super::{Persist, SessionId};
 use crate::core::Millis;
 use crate::core::bans::Bans;
-use crate::core::message::Message;
+use crate::core::message::{Message, Origin};
 use crate::core::queue::Waiting;
 use crate::core::subscriptions::SubscriptionOptions;
 use crate::core::will::Will;
@@ -32,6 +32,42 @@ pub struct State {
     bans: Bans,
     last_change: u64,
     last_epoch: u64,
+    shared: Shared,
+}
+
+/// What many messages have in common. It was one in memory before it was written, and is one again.
+#[derive(Clone, Debug, Default)]
+struct Shared {
+    /// By client identifier.
+    origins: HashMap<Utf8, Arc<Origin>>,
+}
+
+impl Shared {
+    /// `before` is another message that this one may resemble.
+    fn take(&mut self, message: &mut Arc<Message>, before: Option<&Message>) {
+        // One that others hold too has been here.
+        let Some(message) = Arc::get_mut(message) else {
+            return;
+        };
+        if let Some(before) = before.filter(|before| before.topic == message.topic) {
+            message.topic = before.topic.clone();
+        }
+        let client_id = &message.origin.client_id;
+        match self.origins.get(client_id) {
+            Some(known) if is_same(known, &message.origin) => message.origin = Arc::clone(known),
+            _ => {
+                let origin = Arc::clone(&message.origin);
+                self.origins.insert(client_id.clone(), origin);
+            }
+        }
+    }
+}
+
+/// Whether two messages have one publisher, of which nothing else is known.
+fn is_same(a: &Origin, b: &Origin) -> bool {
+    a.attributes.is_none()
+        && b.attributes.is_none()
+        && (&a.client_id, &a.username, a.peer) == (&b.client_id, &b.username, b.peer)
 }
 
 /// What is kept of one session.
@@ -75,6 +111,12 @@ impl SessionState {
             .iter()
             .filter(|(_, owed)| owed.waiting.is_some())
             .map(|(number, owed)| (*number, owed))
+    }
+
+    /// The last message that is owed.
+    fn last_owed(&self) -> Option<&Message> {
+        let (_, last) = self.owed.last_key_value()?;
+        last.waiting.as_ref().map(|waiting| &*waiting.message)
     }
 
     /// The highest place in the session's order so far.
@@ -142,7 +184,13 @@ impl State {
             } => self.begin(session, expiry_interval_s),
             Persist::Row { .. } => {}
             Persist::SessionEnded { session } => self.end(&session),
-            Persist::Retained { message, change } => self.retain(message, change),
+            Persist::Retained {
+                mut message,
+                change,
+            } => {
+                self.shared.take(&mut message, None);
+                self.retain(message, change);
+            }
             Persist::RetainedCleared { topic, change } => self.clear_retained(topic, change),
             Persist::Disconnected { session, at } => self.with(&session, |session| {
                 session.disconnected_at = Some(at);
@@ -164,8 +212,14 @@ impl State {
                 session.received.remove(&packet_id);
             }),
             Persist::Will { session, will } => self.with(&session, |session| session.will = will),
-            Persist::Owed { session, waiting } => {
+            Persist::Owed {
+                session,
+                mut waiting,
+            } => {
                 let number = waiting.number;
+                let known = self.sessions.get(&session.client_id);
+                let before = known.and_then(SessionState::last_owed);
+                self.shared.take(&mut waiting.message, before);
                 self.with_owed(&session, number, |owed| owed.waiting = Some(waiting));
             }
             Persist::InFlight {
@@ -295,14 +349,34 @@ impl State {
 
     /// The records that make up this state, also of what has come in part only: the rest of it may still come.
     pub fn records(&self, mut each: impl FnMut(Persist)) {
+        self.records_of_all(&mut each);
+        let mut sessions: Vec<_> = self.sessions.iter().collect();
+        sessions.sort_unstable_by_key(|(client_id, _)| *client_id);
+        for (client_id, session) in sessions {
+            session.records(client_id, &mut each);
+        }
+        self.records_without_session(&mut each);
+    }
+
+    /// Takes every session out of it, in the order of [`records`](Self::records): memory is given back in the order in
+    /// which it was taken, and so can be used for what is made of the sessions.
+    pub fn take_sessions(&mut self) -> impl Iterator<Item = (Utf8, SessionState)> + use<> {
+        self.shared = Shared::default();
+        let sessions = std::mem::take(&mut self.sessions);
+        let mut sessions: Vec<_> = sessions.into_iter().collect();
+        sessions.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        sessions.into_iter()
+    }
+
+    fn records_of_all(&self, each: &mut impl FnMut(Persist)) {
         let (change, epoch) = (self.last_change, self.last_epoch);
         if (change, epoch) != (0, 0) {
             // Before everything: so it forgets nothing.
             each(Persist::Began { change, epoch });
         }
-        for (client_id, session) in &self.sessions {
-            session.records(client_id, &mut each);
-        }
+    }
+
+    fn records_without_session(&self, each: &mut impl FnMut(Persist)) {
         for (change, topic) in &self.cleared {
             each(Persist::RetainedCleared {
                 topic: topic.clone(),

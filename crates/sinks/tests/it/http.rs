@@ -39,6 +39,7 @@ async fn a_request_carries_what_the_file_says_and_a_signature() {
     assert_eq!(request.header("x-sig"), Some(expected.as_str()));
 }
 
+/// [LESSON-2]
 #[tokio::test]
 async fn a_signature_covers_the_time_where_that_is_sent() {
     let server = Webhook::start().await;

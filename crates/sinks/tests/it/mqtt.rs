@@ -45,6 +45,7 @@ async fn a_message_carries_topic_qos_retain_and_payload() {
     }
 }
 
+/// [LESSON-4]
 #[tokio::test]
 async fn a_remote_that_dies_under_load_gets_every_message_in_order_afterwards() {
     let mut remote = Mosquitto::start_with("allow_anonymous true\nmax_queued_messages 0\n").await;
@@ -278,6 +279,7 @@ async fn a_remote_that_does_not_know_mqtt_5_is_spoken_to_in_3_1_1() {
     assert_eq!(seen, ["weir in 5", "weir"]);
 }
 
+/// [LESSON-9]
 #[tokio::test]
 async fn an_acknowledgement_that_never_comes_makes_the_link_anew() {
     // Accepts the connection and then acknowledges nothing.

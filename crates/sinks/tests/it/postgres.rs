@@ -62,6 +62,7 @@ async fn values_take_the_types_of_the_tables_columns() {
     );
 }
 
+/// [LESSON-22]
 #[tokio::test]
 async fn poison_rows_are_parked_with_the_reason_and_the_rest_of_the_batch_is_stored() {
     let database = database().await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use weir_mqtt::{ProtocolVersion, QoS};
 
-use super::link::{Link, Role, State, connect_packet};
+use super::link::{Link, Role, Session, State, connect_packet};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::socket::{
@@ -27,6 +27,8 @@ pub(super) struct Settings {
     pub credentials: Option<(String, String)>,
     pub publish_qos: QoS,
     pub subscribe_qos: QoS,
+    /// Of subscribers.
+    pub session: Session,
     /// Bytes of payload.
     pub size: usize,
     /// Messages of one publisher that may be under way.
@@ -228,9 +230,13 @@ impl Engine {
         let source = source_address(key, self.settings.sources);
         let client_id = self.links[key].client_id(self.run);
         let credentials = self.settings.credentials.as_ref();
+        let session = match self.links[key].role {
+            Role::Subscriber => self.settings.session,
+            Role::Publisher(_) | Role::Idle => Session::Ends,
+        };
         let now = self.now_ns();
-        let opened =
-            connect_packet(&client_id, self.settings.version, credentials).and_then(|packet| {
+        let opened = connect_packet(&client_id, self.settings.version, credentials, session)
+            .and_then(|packet| {
                 let socket = begin_connect(self.settings.target, source, None)
                     .map_err(|error| error.to_string())?;
                 self.poller
@@ -414,6 +420,21 @@ impl Engine {
         for key in 0..self.links.len() {
             self.leave(key);
         }
+    }
+
+    /// After [`disconnect`](Self::disconnect): leaves no session behind that was to be kept.
+    pub(super) fn forget_sessions(&mut self, progress: &mut Progress) -> std::io::Result<()> {
+        if self.settings.session == Session::Ends {
+            return Ok(());
+        }
+        self.settings.session = Session::Ends;
+        self.links.retain(|link| link.role == Role::Subscriber);
+        for link in &mut self.links {
+            link.filters.clear();
+        }
+        self.connect_from(0, progress)?;
+        self.disconnect();
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use weir_mqtt::{
 };
 
 use super::engine::Engine;
-use super::link::{Link, connect_packet};
+use super::link::{Link, Session, connect_packet};
 use super::progress::Progress;
 use super::socket::{Moved, Poller, begin_connect, prepare_process, read, source_address, write};
 use super::{Exit, Failure, Target, not_connected};
@@ -234,7 +234,7 @@ impl Hostile {
     /// What it says as soon as it is connected.
     fn first_words(&self, number: usize, pairs: usize) -> Vec<u8> {
         let id = format!("weir-bench-hostile-{number}");
-        let mut words = connect_packet(&id, ProtocolVersion::V3_1_1, None)
+        let mut words = connect_packet(&id, ProtocolVersion::V3_1_1, None, Session::Ends)
             .expect("a client id of plain letters");
         match self.kind {
             Kind::NoConnect => words.clear(),

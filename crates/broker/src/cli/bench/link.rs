@@ -20,6 +20,16 @@ pub(super) enum Role {
     Idle,
 }
 
+/// Whether a client's session outlives its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    Ends,
+    Kept,
+}
+
+/// Longer than any run.
+const KEPT_S: u32 = 3600;
+
 /// How far a client has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -186,11 +196,17 @@ pub(super) fn connect_packet(
     client_id: &str,
     version: ProtocolVersion,
     credentials: Option<&(String, String)>,
+    session: Session,
 ) -> Result<Vec<u8>, String> {
     let text = |text: &str| Utf8::new(text).map_err(|error| format!("`{text}`: {error}"));
     let mut connect = Connect::new(version, text(client_id)?);
     // Long enough that no run needs a PINGREQ.
     connect.keep_alive_s = 600;
+    if session == Session::Kept {
+        connect.clean_start = false;
+        // Older versions have no word for it: the session stays until it is forgotten.
+        connect.properties.session_expiry_interval_s = version.is_v5().then_some(KEPT_S);
+    }
     if let Some((user, password)) = credentials {
         connect.username = Some(text(user)?);
         connect.password = Some(password.clone().into());

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use weir_mqtt::QoS;
 
 use super::engine::{Engine, Tally};
+use super::link::Session;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::report::{Cost, Latency, counts_json, counts_line, per_second, rounded, tenths};
@@ -63,6 +64,9 @@ pub(super) struct Load {
     /// Of publishes and subscriptions: 0, 1 or 2
     #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
     pub qos: u8,
+    /// The subscribers' sessions outlive their connections, so that what is on its way to them is kept
+    #[arg(long)]
+    pub persistent: bool,
     /// Bytes of payload, at least 24
     #[arg(long, default_value = "128", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=200_000_000))]
     pub size: u32,
@@ -115,6 +119,7 @@ pub(super) struct Measured {
     lost: u64,
     /// Sent and delivered while it was measured.
     sent: u64,
+    acknowledged: u64,
     delivered: u64,
     time: Duration,
     pub latency: Option<Latency>,
@@ -136,6 +141,9 @@ pub(super) fn connected(
     let mut settings = target.settings()?;
     settings.publish_qos = qos;
     settings.subscribe_qos = qos;
+    if load.persistent {
+        settings.session = Session::Kept;
+    }
     settings.size = usize::try_from(load.size).unwrap_or(usize::MAX);
     settings.window = load.window;
     settings.rate = load.rate;
@@ -173,8 +181,9 @@ pub(super) fn measured(
     let cost = Cost::since(&processes, before, time, rss_before_kib);
     let latency = Latency::of(&engine.latency);
     let lateness = Latency::of(&engine.lateness);
-    let (sent, delivered) = (
+    let (sent, acknowledged, delivered) = (
         engine.tally.sent - tally.sent,
+        engine.tally.acknowledged - tally.acknowledged,
         engine.tally.received - tally.received,
     );
     progress.phase("draining");
@@ -183,6 +192,7 @@ pub(super) fn measured(
         tally: engine.tally,
         lost: engine.lost_messages(),
         sent,
+        acknowledged,
         delivered,
         time,
         latency,
@@ -207,6 +217,7 @@ fn run(
     let (mut engine, subscribing) = connected(plan, load, target, &mut progress)?;
     let measured = measured(&mut engine, load, target, subscribing, &mut progress)?;
     engine.disconnect();
+    engine.forget_sessions(&mut progress)?;
     drop(progress);
     if common.json {
         out_json(&measured.to_json(scenario, plan, load, target));
@@ -249,6 +260,8 @@ impl Measured {
             "subscribe_s": self.subscribing.as_secs_f64(),
             "messages_per_s": tenths(self.messages_per_s()),
             "sent_per_s": tenths(per_second(self.sent, self.time)),
+            "acknowledged_per_s": tenths(per_second(self.acknowledged, self.time)),
+            "persistent": load.persistent,
             "latency_us": self.latency.as_ref().map(Latency::to_json),
             "sent_late_us": self.lateness.as_ref().map(Latency::to_json),
             "counts": counts_json(&self.tally, self.lost),
@@ -277,9 +290,10 @@ impl Measured {
                 load.size
             ),
             format!(
-                "throughput   {} messages/s delivered   {}/s sent",
+                "throughput   {} messages/s delivered   {}/s sent   {}/s acknowledged",
                 rounded(self.messages_per_s()),
-                rounded(per_second(self.sent, self.time))
+                rounded(per_second(self.sent, self.time)),
+                rounded(per_second(self.acknowledged, self.time))
             ),
         ];
         lines.extend(

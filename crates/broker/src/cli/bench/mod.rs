@@ -190,6 +190,7 @@ impl Target {
             credentials: user.map(|user| (user, self.password.clone().unwrap_or_default())),
             publish_qos: QoS::AtMostOnce,
             subscribe_qos: QoS::AtMostOnce,
+            session: link::Session::Ends,
             size: 0,
             window: 1,
             rate: 0,

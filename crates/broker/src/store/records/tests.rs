@@ -588,6 +588,7 @@ fn a_message_that_is_owed_to_many_is_written_once_and_read_as_one() {
     assert!(second - first > 10_000 && third - second < 100);
 }
 
+/// [LESSON-16]
 #[test]
 fn records_of_this_version_stay_readable() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/records_v1.hex");
