@@ -16,6 +16,7 @@ mod fmt;
 mod for_machines;
 mod import;
 mod mistakes;
+mod provision;
 mod reload;
 mod sentence;
 mod signing;

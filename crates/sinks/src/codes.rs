@@ -70,7 +70,7 @@ codes! {
     BRIDGE = "E4101", "A bridge setting that cannot work", "The message says what the key takes.";
     NOT_YET = "E4102", "Not supported by this version", "Remove the key; with SQL, a rule's sink does the same.";
     AUTH = "E4103", "The remote broker refuses the credentials",
-        "Check secret and region with `weir bridge test NAME --offline --show-secrets`.";
+        "Check secret and region with `weir bridge test NAME --offline --show-secrets`, and this machine's clock with `date -u`.";
     TOPIC_NOT_OWNED = "E4104", "The topic does not belong to the bridge's device (topic_not_owned)",
         "Use ${conn:product_key} and ${conn:device_name} in the topic.";
     BOUND = "E4105", "A value beyond a bound that the cloud enforces", "Use a value within the bound.";
@@ -82,6 +82,8 @@ codes! {
     ACK_OVERDUE = "E4111", "The remote broker did not acknowledge in time", "weir reconnects and sends again.";
     PROVIDER = "E4112", "No such credential provider", "The message lists those there are.";
     INPUTS = "E4113", "The signer's inputs are not complete", "The message names the input.";
+    NOT_REGISTERED = "E4118", "The cloud does not register the device",
+        "The message has the cloud's answer. Compare product key, device name and product secret with the console; a device that was activated before has its secret there.";
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use serde_json::json;
+use weir_sinks::bridge::provision::Registrar;
+use weir_sinks::config::connector::TlsConfig;
 use weir_sinks::{ConnectorConfig, bridge};
 
 use super::{Common, Exit, block_on, out_json, out_line, print_problems, say};
@@ -32,6 +34,30 @@ enum Command {
     },
     /// Sign without a connector file: one set of inputs, or lines of test vectors
     Sign(SignArgs),
+    /// Fetch a device's secret from the cloud, once, with the secret of its product
+    Provision(ProvisionArgs),
+}
+
+#[derive(clap::Args)]
+struct ProvisionArgs {
+    /// The preset: aliyun_iot
+    #[arg(value_parser = ["aliyun_iot"])]
+    preset: String,
+    /// product_key, device_name, product_secret and region; ${file:PATH} reads a secret from a file
+    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
+    set: Vec<String>,
+    /// Where the secret goes: a new file that nobody else may read
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Who registers, in place of the region's: https://…
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Whom to trust, in place of the system's list: a file with certificates
+    #[arg(long, value_name = "FILE")]
+    ca: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -57,6 +83,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             offline,
             show_secrets,
         } => test(common, name, *offline, *show_secrets),
+        Command::Provision(args) => provision(common, args),
         Command::Sign(args) => {
             let now_ms = match args.now.as_deref().map(moment).transpose() {
                 Ok(now_ms) => now_ms,
@@ -209,19 +236,151 @@ fn provider_of<'a>(name: &'a str, inputs: &serde_json::Map<String, serde_json::V
     }
 }
 
-fn sign_one(common: &Common, args: &SignArgs, now_ms: Option<i64>) -> Exit {
+/// The inputs of `--set`.
+fn inputs_of(set: &[String]) -> Result<serde_json::Map<String, serde_json::Value>, Exit> {
     let mut inputs = serde_json::Map::new();
-    for pair in &args.set {
+    for pair in set {
         let Some((key, value)) = pair.split_once('=') else {
             // The text may be a secret: it is not repeated.
             say("weir: `--set` takes KEY=VALUE");
-            return Exit::Usage;
+            return Err(Exit::Usage);
         };
         if inputs.insert(key.to_owned(), value.into()).is_some() {
             say(&format!("weir: `--set {key}` is given twice"));
-            return Exit::Usage;
+            return Err(Exit::Usage);
         }
     }
+    Ok(inputs)
+}
+
+fn provision(common: &Common, args: &ProvisionArgs) -> Exit {
+    let mut inputs = match inputs_of(&args.set) {
+        Ok(inputs) => inputs,
+        Err(exit) => return exit,
+    };
+    let region = inputs.remove("region");
+    let tls = TlsConfig {
+        ca: args.ca.clone(),
+        ..TlsConfig::default()
+    };
+    let registrar = match (
+        &args.endpoint,
+        region.as_ref().and_then(|region| region.as_str()),
+    ) {
+        (Some(url), _) => Registrar::at(url, tls),
+        (None, Some(region)) => Registrar::of_region(region, tls),
+        (None, None) => {
+            say("weir: give `--set region=cn-shanghai`, or `--endpoint`");
+            return Exit::Usage;
+        }
+    };
+    // Looked at before the cloud is asked: it gives the secret once.
+    let mut file = match SecretFile::begin(&args.out, args.force) {
+        Ok(file) => file,
+        Err(error) => {
+            let path = args.out.display();
+            if error.kind() == std::io::ErrorKind::AlreadyExists {
+                say(&format!(
+                    "weir: {path} is there already: remove it, or use --force to replace it"
+                ));
+            } else {
+                say(&format!("weir: {path} cannot be written: {error}"));
+            }
+            return Exit::Unusable;
+        }
+    };
+    let base = std::path::Path::new(".");
+    block_on(common, async {
+        let inputs = inputs.into();
+        let registered = match registrar {
+            Ok(registrar) => registrar.register(&inputs, base).await,
+            Err(error) => Err(error),
+        };
+        let secret = match registered {
+            Ok(secret) => secret,
+            Err(error) => {
+                say(&format!("weir: {error} [{}]", error.code()));
+                if common.json {
+                    out_json(&json!({ "error": error.to_string(), "code": error.code() }));
+                }
+                return Exit::Problems;
+            }
+        };
+        if let Err(error) = file.finish(&secret) {
+            say(&format!(
+                "weir: the secret came, and {} cannot be written: {error}",
+                args.out.display()
+            ));
+            return Exit::Unusable;
+        }
+        let path = args.out.display().to_string();
+        if common.json {
+            out_json(&json!({ "file": path }));
+        } else {
+            out_line(&format!(
+                "the device's secret is in {path}: device_secret = \"${{file:{path}}}\""
+            ));
+        }
+        Exit::Ok
+    })
+}
+
+/// A file that only its owner may read, which appears whole or not at all.
+struct SecretFile {
+    path: PathBuf,
+    unfinished: PathBuf,
+    file: std::fs::File,
+    force: bool,
+}
+
+impl SecretFile {
+    fn begin(path: &std::path::Path, force: bool) -> std::io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        if !force && path.symlink_metadata().is_ok() {
+            return Err(std::io::ErrorKind::AlreadyExists.into());
+        }
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{:08x}", rand::random::<u32>()));
+        let unfinished = path.with_file_name(name);
+        let mut options = std::fs::File::options();
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        Ok(Self {
+            path: path.to_owned(),
+            unfinished,
+            file,
+            force,
+        })
+    }
+
+    fn finish(&mut self, secret: &str) -> std::io::Result<()> {
+        use std::io::Write as _;
+        self.file.write_all(secret.as_bytes())?;
+        self.file.write_all(b"\n")?;
+        self.file.sync_all()?;
+        if self.force {
+            return std::fs::rename(&self.unfinished, &self.path);
+        }
+        // Unlike a rename, a link never replaces what somebody else has put there meanwhile.
+        std::fs::hard_link(&self.unfinished, &self.path)
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        // After a rename it is gone already.
+        let _ = std::fs::remove_file(&self.unfinished);
+    }
+}
+
+fn sign_one(common: &Common, args: &SignArgs, now_ms: Option<i64>) -> Exit {
+    let inputs = match inputs_of(&args.set) {
+        Ok(inputs) => inputs,
+        Err(exit) => return exit,
+    };
     let name = provider_of(args.preset.as_deref().unwrap_or_default(), &inputs);
     let at = bridge::Moment::at(now_ms.unwrap_or_else(wall_clock));
     let host = inputs.get("host").cloned();

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod link;
 pub mod plan;
 pub mod preset;
+pub mod provision;
 pub mod reconnect;
 pub mod signer;
 pub mod stages;
