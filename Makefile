@@ -6,7 +6,7 @@ CARGO ?= cargo
 RUNNER = scripts/run-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools check ci lint docs tidy bench microbench bench-peers fmt fuzz simulate soak
+.PHONY: help demo test test-tools check ci lint docs tidy bench microbench bench-peers fmt fuzz simulate soak torture
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,3 +66,7 @@ simulate: ## 10,000 simulated brokers, each with clients that come, go, break of
 
 soak: test-tools ## The long version of the fault tests: a million messages, database away for a minute
 	WEIR_SOAK=1 $(CARGO) test --release -p weir --test faults -- --nocapture
+
+torture: ## Everything around a weir is broken and the promises are counted; TORTURE="--for 30m --kills 220" for longer
+	$(CARGO) build --release --locked
+	target/release/weir torture $(TORTURE)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Common, Exit, block_on, out, out_json, say};
 use crate::torture::plan::Kind;
-use crate::torture::{RemoteKind, Settings, process};
+use crate::torture::{RemoteKind, Settings, name, process};
 
 #[derive(clap::Args)]
 #[command(
@@ -89,15 +89,17 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
 }
 
 async fn torture(common: &Common, settings: &Settings) -> Exit {
+    let kinds: Vec<String> = settings.kinds.iter().map(|kind| name(*kind)).collect();
     let again = format!(
-        "weir torture --seed {} --for {} --kills {} --publishers {} --rate {}",
+        "weir torture --seed {} --for {} --kills {} --publishers {} --rate {} --faults {}",
         settings.seed,
         humantime::format_duration(settings.time)
             .to_string()
             .replace(' ', ""),
         settings.kills,
         settings.publishers,
-        settings.rate
+        settings.rate,
+        kinds.join(",")
     );
     let tell = |line: &str| {
         if !common.quiet {

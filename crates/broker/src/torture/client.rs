@@ -36,7 +36,8 @@ pub(crate) enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) sent: AtomicU64,
-    pub(crate) acknowledged: AtomicU64,
+    /// PUBACK and PUBCOMP, whatever they say.
+    pub(crate) answered: AtomicU64,
     pub(crate) connects: AtomicU64,
     /// CONNACK said that there is no session where there must be one.
     pub(crate) sessions_lost: AtomicU64,
@@ -285,7 +286,7 @@ impl Publisher {
             return Err(Over::Lost);
         }
         if matches!(packet, Packet::PubAck(_) | Packet::PubComp(_)) {
-            counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+            counters.answered.fetch_add(1, Ordering::Relaxed);
         }
         match self.out.acknowledged(packet) {
             Some(answer) => connection.put(&answer),

@@ -29,10 +29,10 @@ use weir_mqtt::QoS;
 
 use self::load::{Load, Logs};
 use self::plan::{Event, Kind, Wishes};
-pub(crate) use self::report::Report;
 use self::report::{Checked, Totals};
+pub(crate) use self::report::{Report, name};
 use self::scene::Scene;
-use self::verdict::{Copies, judge, retained_holds};
+use self::verdict::{Copies, Fate, judge, retained_holds};
 
 /// What the rows of a bridge go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -155,17 +155,24 @@ pub(crate) async fn run(settings: &Settings, tell: &dyn Fn(&str)) -> Result<Repo
     let counters = &load.counters;
     let mut totals = Totals {
         sent: counters.sent.load(Ordering::Relaxed),
-        acknowledged: counters.acknowledged.load(Ordering::Relaxed),
+        acknowledged: 0,
         resent: logs.resent,
         connects: counters.connects.load(Ordering::Relaxed),
         refused: 0,
         loaded,
     };
-    let fates = logs.senders.iter().chain(&logs.keepers);
-    totals.refused = fates
+    for sent in logs
+        .senders
+        .iter()
+        .chain(&logs.keepers)
         .flat_map(|sender| &sender.messages)
-        .filter(|sent| sent.fate == verdict::Fate::Refused)
-        .count() as u64;
+    {
+        match sent.fate {
+            Fate::Acknowledged => totals.acknowledged += 1,
+            Fate::Refused => totals.refused += 1,
+            Fate::Open => {}
+        }
+    }
     tell("what is owed is delivered");
     drain(&mut scene, &load, &logs, tell).await;
     let mut problems = Vec::new();
@@ -241,10 +248,10 @@ async fn torment(
             told = Instant::now();
             let faults: u64 = done.iter().map(|(_, count)| count).sum();
             tell(&format!(
-                "{} s: {} sent, {} acknowledged, {faults} faults, {} connections",
+                "{} s: {} sent, {} answered, {faults} faults, {} connections",
                 began.elapsed().as_secs(),
                 load.counters.sent.load(Ordering::Relaxed),
-                load.counters.acknowledged.load(Ordering::Relaxed),
+                load.counters.answered.load(Ordering::Relaxed),
                 load.counters.connects.load(Ordering::Relaxed),
             ));
         }

@@ -151,7 +151,8 @@ impl Report {
     }
 }
 
-fn name(kind: Kind) -> String {
+/// What a kind of fault is called on the command line.
+pub(crate) fn name(kind: Kind) -> String {
     kind.to_possible_value()
         .map_or_else(String::new, |value| value.get_name().to_owned())
 }
