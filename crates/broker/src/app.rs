@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use weir_sinks::bridge::Home;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,7 +21,8 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
-use crate::reload::{AccessFiles, Certificates, Project, ReloadReport, Reloader};
+use crate::bridge_home::BridgeHome;
+use crate::reload::{self, AccessFiles, Certificates, Project, ReloadReport, Reloader};
 use crate::store::{Disk, Done, Durability, Persist, Storage, StorageError};
 
 /// How long clients and sinks get to finish at the end.
@@ -73,10 +75,8 @@ impl App {
         let doors = doors(config)?;
         let data_dir = config.data_dir();
         let lock = lock(&data_dir)?;
-        let pipeline = Arc::new(Pipeline::new(World::new(
-            &config.node(),
-            time_zone(&config.rules.timezone)?,
-        )));
+        let world = World::new(&config.node(), time_zone(&config.rules.timezone)?);
+        let pipeline = Arc::new(Pipeline::new(world.identified(&reload::store_id(&data_dir))));
         let store = storage(config, &data_dir)?.map(Arc::new);
         let reloader = Arc::new(Reloader::new(
             project,
@@ -85,6 +85,9 @@ impl App {
             Arc::clone(&pipeline),
             store.clone().map(|store| store as Arc<dyn Storage>),
         ));
+        let settings = config.broker_settings();
+        let home = BridgeHome::new(&data_dir, settings.max_inflight);
+        reloader.belongs_to(Arc::clone(&home) as Arc<dyn Home>);
         let certificates: Vec<_> = doors
             .iter()
             .filter_map(|(_, settings)| settings.tls.clone())
@@ -97,7 +100,7 @@ impl App {
         }
         reloader.tell_what_waits_for_nobody();
         let mut builder = Broker::builder()
-            .settings(config.broker_settings())
+            .settings(settings)
             .pipeline(Arc::clone(&pipeline))
             .authenticator(access.authenticator)
             .authorizer(access.authorizer)
@@ -112,6 +115,8 @@ impl App {
             .start()
             .await
             .map_err(|error| StartError::Unusable(error.to_string()))?;
+        home.begin(&broker);
+        reloader.start_bridges();
         reloader.accompany(Arc::new(AccessFiles {
             files: access.files,
             broker: broker.clone(),

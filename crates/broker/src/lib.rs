@@ -29,6 +29,7 @@ pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod broker;
+mod bridge_home;
 mod builder;
 pub mod cli;
 #[doc(hidden)]

@@ -3,17 +3,19 @@
 //! A reload never drops a client or a row: sinks that did not change keep their queue and worker, changed ones keep
 //! their queue, and those of removed rules get time to drain.
 
+mod bridges;
 mod companions;
 mod live;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use weir_sinks::Connector;
+use weir_sinks::bridge::Home;
 
 pub use companions::{AccessFiles, Certificates, Companion};
 pub use report::{FileOutcome, ReloadReport};
@@ -50,6 +52,8 @@ pub struct Reloader {
     /// Where durable sinks keep their rows.
     storage: Option<Arc<dyn Storage>>,
     pipeline: Arc<Pipeline>,
+    /// Where bridges bring what they take from remotes, once it is known.
+    home: OnceLock<Arc<dyn Home>>,
     companions: Mutex<Vec<Arc<dyn Companion>>>,
     /// One reload at a time; looked at by readers without waiting for one.
     state: Mutex<State>,
@@ -104,6 +108,7 @@ impl Reloader {
             store_id: store_id(data_dir),
             storage,
             pipeline,
+            home: OnceLock::new(),
             companions: Mutex::default(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::new(0),
@@ -328,7 +333,7 @@ fn note_unreadable(checked: &mut Checked, unreadable: BTreeMap<FileId, Problem>)
 }
 
 /// The name of this data folder in the databases that sinks write to: random, made once.
-fn store_id(data_dir: &Path) -> String {
+pub(crate) fn store_id(data_dir: &Path) -> String {
     let path = data_dir.join("store_id");
     if let Ok(kept) = std::fs::read_to_string(&path) {
         let kept = kept.trim();

@@ -72,6 +72,8 @@ pub struct Publish {
     pub hops: u8,
     /// The rule that republished it; a message does not trigger the rule that made it.
     pub made_by: Option<Arc<str>>,
+    /// The bridge over which it, or what a rule made it of, has come into this broker.
+    pub came_over: Option<Text>,
     /// What the publisher's sign-in said of it: `client_attrs`.
     pub client_attrs: Option<Arc<Object>>,
     /// Fields that stand in for those above, or beside them: of messages that were written by hand.
@@ -94,6 +96,7 @@ impl Default for Publish {
             received_at_ms: 0,
             hops: 0,
             made_by: None,
+            came_over: None,
             client_attrs: None,
             given: None,
         }

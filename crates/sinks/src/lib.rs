@@ -11,6 +11,7 @@ pub mod config;
 pub mod connector;
 mod console;
 pub mod counters;
+pub mod crossing;
 pub mod dead_letter;
 mod error;
 mod file;

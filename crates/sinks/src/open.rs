@@ -18,6 +18,8 @@ use crate::counters::{LastError, SinkCounters, SinkState};
 use crate::dead_letter::{DeadLetters, Letter};
 use crate::file::FileSink;
 use crate::http::HttpSink;
+use crate::bridge::released::Released;
+use crate::crossing::CrossingSink;
 use crate::mqtt::MqttSink;
 use crate::plan::{SinkPlan, Target, WhenFull};
 use crate::postgres::PostgresSink;
@@ -230,6 +232,15 @@ fn connected(
         )),
         (Target::Mqtt(message), Link::Mqtt(link)) => {
             Box::new(MqttSink::new(link.clone(), message.clone()))
+        }
+        (Target::Bridge, Link::Mqtt(link)) => {
+            let file = format!("{}.released", connector.name());
+            let epoch = spec.rows.as_ref().map(|rows| rows.epoch());
+            Box::new(CrossingSink::new(
+                link.clone(),
+                // Without a store numbers begin anew, and nothing can be remembered of them.
+                epoch.map(|epoch| Released::open(&spec.data_dir.join("bridges").join(file), epoch)),
+            ))
         }
         _ => {
             return Err(SinkError::new(

@@ -22,6 +22,7 @@ pub(super) fn render(admin: &Admin) -> String {
     rules(admin, &mut out);
     sinks(admin, &mut out);
     connectors(admin, &mut out);
+    super::bridge_metrics::bridges(admin, &mut out);
     process(admin, &mut out);
     out.finish()
 }

@@ -3,6 +3,7 @@
 //! A browser page on another host must not reach it through the user's own machine: the Host header has to be a
 //! loopback name, and what changes something takes POST.
 
+mod bridge_metrics;
 mod exposition;
 mod metrics;
 mod web_socket;

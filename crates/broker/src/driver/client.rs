@@ -13,6 +13,7 @@ use tokio::time::Sleep;
 use weir_mqtt::properties::{AckProperties, DisconnectProperties};
 use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, ReasonCode, Utf8};
 
+use super::ingress::Ingress;
 use super::Shared;
 use super::access::Expiry;
 use super::events::{self, ClientInfo, Receiver};
@@ -144,6 +145,8 @@ pub(crate) struct Client {
     retry: Option<Retry>,
     /// Acknowledgements of the client's so far.
     pub(super) acknowledged: u64,
+    /// For the client that is a bridge: how its messages come in.
+    pub(super) ingress: Option<Box<Ingress>>,
     /// How the client signed in, if it was not with a password.
     pub(super) sign_in: Option<Box<SignIn>>,
     /// Whether acknowledgements may say why. `[MQTT-3.1.2-29]`
@@ -239,6 +242,7 @@ impl Client {
             max_packet_size: admission.link.max_packet_size,
             explains,
             sign_in: None,
+            ingress: None,
             retry: Retry::new(shared, version),
             acknowledged: 0,
             retrying: false,

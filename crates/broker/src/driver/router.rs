@@ -24,7 +24,7 @@ use crate::core::retained::Set;
 use crate::core::shared_groups::Orphan;
 use crate::core::subscriptions::{GroupRoute, Route, SessionKey, Terms};
 use crate::core::{Effects, Millis};
-use crate::pipeline::{Accepted, Room};
+use crate::pipeline::{Accepted, Matched, Room};
 use crate::stats::DropReason;
 use crate::store::Ticket;
 
@@ -160,6 +160,39 @@ impl Router {
         let reached = self.distribute(message, topic) || !republished.is_empty();
         self.distribute_republished(now, republished);
         Routed::Done(reached)
+    }
+
+    /// The same for a message that came over a bridge. Rules on the bridge see it first; it goes to nobody else where it is
+    /// not to be published.
+    pub(crate) fn publish_ingress(
+        &mut self,
+        now: Millis,
+        message: Message,
+        ingress: Option<(&Matched, Event)>,
+        is_published: bool,
+    ) -> Routed {
+        let Some((matched, event)) = ingress else {
+            if is_published {
+                return self.publish(now, message);
+            }
+            return Routed::Done(false);
+        };
+        self.watch();
+        self.ran_rules |= matched.may_take_long(message.payload.len());
+        let publish = is_published.then(|| events::rule_publish(&message));
+        let waits = message.qos > QoS::AtMostOnce;
+        match self.shared.pipeline.accept_ingress(matched, event, publish, waits) {
+            Accepted::Kept { republish, rows } => {
+                self.rows.owed.extend(rows);
+                if is_published {
+                    let topic = self.topic(&message.topic);
+                    self.distribute(message, topic);
+                }
+                self.distribute_republished(now, republish);
+                Routed::Done(true)
+            }
+            Accepted::NoRoom(room) => Routed::NoRoom(room, Box::new(message)),
+        }
     }
 
     /// Whether a message leaves something in the storage, which has no room.
@@ -670,6 +703,7 @@ mod tests {
             identity: None,
             deadline: tokio::time::Instant::now(),
             allow_anonymous: true,
+            bridge: None,
         };
         shared
             .admit(connect, door, None)

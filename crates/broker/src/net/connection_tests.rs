@@ -51,6 +51,7 @@ fn open(broker: &Arc<Shared>) -> DuplexStream {
         identity: None,
         deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         allow_anonymous: true,
+        bridge: None,
     };
     let theirs: Box<dyn Stream> = Box::new(theirs);
     tokio::spawn(serve(Arc::clone(broker), theirs, Box::new(door)));

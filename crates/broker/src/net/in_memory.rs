@@ -95,6 +95,7 @@ impl Net {
             identity: None,
             deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(3600),
             allow_anonymous: true,
+            bridge: None,
         };
         let stream: AnyStream = Box::new(BrokerEnd(line.clone()));
         let served = Served {

@@ -159,6 +159,7 @@ impl Listener {
             identity: None,
             deadline: Instant::now() + self.shared.settings.connect_timeout,
             allow_anonymous: self.settings.allow_anonymous,
+            bridge: None,
         })
     }
 

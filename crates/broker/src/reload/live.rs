@@ -9,6 +9,7 @@ use serde_json::json;
 use weir_sinks::config::BufferKind;
 use weir_sinks::{Connector, ConsoleOutput, LinkState, RowLog, SinkHandle, SinkSpec};
 
+use super::bridges::bridges_with_routes;
 use super::report::FileOutcome;
 use super::{Reloader, State};
 use crate::pipeline::{LiveRule, LiveSink, Target};
@@ -22,9 +23,9 @@ pub(super) const DRAIN: Duration = Duration::from_secs(30);
 const IN_FLIGHT: Duration = Duration::from_secs(1);
 
 pub(super) struct OpenSink {
-    fingerprint: u64,
-    kind: &'static str,
-    handle: SinkHandle,
+    pub(super) fingerprint: u64,
+    pub(super) kind: &'static str,
+    pub(super) handle: SinkHandle,
 }
 
 impl Reloader {
@@ -55,6 +56,7 @@ impl Reloader {
                 }
             }
         }
+        live.extend(self.crossings(&connectors, &state, &mut sinks, &mut failed));
         self.pipeline.swap(live);
         let still_used = |key: &(String, String), sink: &OpenSink| {
             let used: Option<&OpenSink> = sinks.get(key);
@@ -74,7 +76,8 @@ impl Reloader {
             !back
         });
         state.sinks = sinks;
-        state.connectors = connectors;
+        let before = std::mem::replace(&mut state.connectors, connectors);
+        self.take_turns(before, &state.connectors);
         let rules = &checked.rules;
         state.counters.retain(|id, _| rules.contains_key(id));
         state.draining.retain(|(_, drain)| !drain.is_finished());
@@ -111,6 +114,7 @@ impl Reloader {
             sinks: targets,
             counters,
             on_error: rule.on_error,
+            crossing: None,
         }))
     }
 
@@ -157,6 +161,7 @@ impl Reloader {
             .filter(|rule| rule.enabled)
             .flat_map(|rule| rule.sinks.iter().filter(|sink| sink.plan.enabled))
             .filter_map(|sink| sink.plan.connector.as_deref())
+            .chain(bridges_with_routes(checked))
             .collect();
         let mut open = HashMap::new();
         for name in used {
@@ -169,7 +174,14 @@ impl Reloader {
                 open.insert(name.to_owned(), (*fingerprint, Arc::clone(kept)));
                 continue;
             }
-            match Connector::open(name, &connector.config, Path::new(".")) {
+            if let Some((_, kept)) = state.connectors.get(name)
+                && kept.adopt(&connector.config)
+            {
+                open.insert(name.to_owned(), (connector.fingerprint, Arc::clone(kept)));
+                continue;
+            }
+            let home = self.home.get().cloned();
+            match Connector::open_at(name, &connector.config, Path::new("."), home) {
                 Ok(opened) => {
                     open.insert(name.to_owned(), (connector.fingerprint, opened));
                 }
@@ -243,7 +255,7 @@ impl Reloader {
     }
 
     /// Where the rows of a durable sink wait.
-    fn rows_of(&self, rule: &str, sink: &str) -> Option<Arc<dyn RowLog>> {
+    pub(super) fn rows_of(&self, rule: &str, sink: &str) -> Option<Arc<dyn RowLog>> {
         self.storage.as_ref()?.rows(&queue_name(rule, sink))
     }
 
@@ -398,7 +410,7 @@ fn queue_name(rule: &str, sink: &str) -> String {
 
 /// The open sink of this name that keeps its rows where they are to be kept: one that is live, or one that drains and
 /// would have the same rows.
-fn open_now<'s>(state: &'s State, key: &(String, String), durable: bool) -> Option<&'s OpenSink> {
+pub(super) fn open_now<'s>(state: &'s State, key: &(String, String), durable: bool) -> Option<&'s OpenSink> {
     let live = state.sinks.get(key);
     if let Some(live) = live.filter(|open| open.handle.is_durable() == durable) {
         return Some(live);
