@@ -1,9 +1,11 @@
 //! The broker as its bridges see it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use weir_mqtt::{QoS, TopicName};
 use weir_sinks::bridge::{Gateway, Home};
@@ -24,6 +26,8 @@ const WELCOME: std::time::Duration = std::time::Duration::from_secs(10);
 #[derive(Debug)]
 pub struct BridgeHome {
     broker: OnceLock<Broker>,
+    /// Which bridges have a link. Held while it is said, so that the last word is the last state.
+    links: Mutex<BTreeMap<String, bool>>,
     data_dir: PathBuf,
     receive_maximum: u16,
 }
@@ -33,6 +37,7 @@ impl BridgeHome {
     pub fn new(data_dir: &Path, receive_maximum: u16) -> Arc<Self> {
         Arc::new(Self {
             broker: OnceLock::new(),
+            links: Mutex::default(),
             data_dir: data_dir.to_owned(),
             receive_maximum: receive_maximum.max(1),
         })
@@ -42,6 +47,20 @@ impl BridgeHome {
     pub fn begin(&self, broker: &Broker) {
         // Only the first counts, and there is only one.
         let _ = self.broker.set(broker.clone());
+        for (bridge, up) in &*self.links.lock() {
+            self.say(bridge, *up);
+        }
+    }
+
+    fn say(&self, bridge: &str, up: bool) {
+        let Some(broker) = self.broker.get() else {
+            return;
+        };
+        let topic = TopicName::new(&format!("$SYS/broker/connection/{bridge}/state"));
+        if let Ok(topic) = topic {
+            let state = Bytes::from_static(if up { b"1" } else { b"0" });
+            broker.publish(Message::new(topic, state, QoS::AtLeastOnce, true));
+        }
     }
 }
 
@@ -75,14 +94,9 @@ impl Home for BridgeHome {
     }
 
     fn linked(&self, bridge: &str, up: bool) {
-        let Some(broker) = self.broker.get() else {
-            return;
-        };
-        let topic = TopicName::new(&format!("$SYS/broker/connection/{bridge}/state"));
-        if let Ok(topic) = topic {
-            let state = Bytes::from_static(if up { b"1" } else { b"0" });
-            broker.publish(Message::new(topic, state, QoS::AtLeastOnce, true));
-        }
+        let mut links = self.links.lock();
+        links.insert(bridge.to_owned(), up);
+        self.say(bridge, up);
     }
 
     fn data_dir(&self) -> &Path {

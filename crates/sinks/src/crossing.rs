@@ -13,7 +13,7 @@ use weir_mqtt::properties::{PayloadFormat, PublishProperties};
 use weir_mqtt::{TopicName, Utf8};
 use weir_rules::value::{Object, Text, Value};
 
-use crate::bridge::home::{PATH_PROPERTY, path_of, path_through};
+use crate::bridge::home::mark;
 use crate::bridge::link::{Answer, BridgeLink, NotSent, Numbered, Outgoing};
 use crate::bridge::released::Released;
 use crate::bridge::route::{OutRoute, Sender, Unmapped};
@@ -38,9 +38,6 @@ pub struct Crossing<'a> {
     /// What names this broker in the paths of messages.
     pub node_id: &'a str,
 }
-
-/// The user property that names the nodes which a message has crossed.
-pub const PATH: &str = PATH_PROPERTY;
 
 /// The row that a message leaves in the queue.
 ///
@@ -212,12 +209,7 @@ impl Message {
             *left = left.saturating_sub(u32::try_from(waited).unwrap_or(u32::MAX));
         }
         let node = row.get("node").and_then(Value::as_str).unwrap_or_default();
-        if let Ok(path) = Utf8::try_from(path_through(path_of(Some(&properties)), node))
-            && let Ok(name) = Utf8::new(PATH_PROPERTY)
-        {
-            properties.user_properties.retain(|(name, _)| name.as_str() != PATH_PROPERTY);
-            properties.user_properties.push((name, path));
-        }
+        mark(&mut properties, node);
         let qos = match row.get("qos")? {
             Value::Int(qos) => u8::try_from(*qos).ok()?,
             _ => return None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use weir_mqtt::{PacketId, Publish, QoS, ReasonCode, TopicName, Utf8};
 use weir_rules::event::{Event, What};
-use weir_sinks::bridge::home::{Dropped, has_come_round, path_of};
+use weir_sinks::bridge::home::{Dropped, has_come_round, mark, path_of};
 use weir_sinks::bridge::route::{Sender, Unmapped};
 use weir_sinks::bridge::{Gateway, route::InRoute};
 
@@ -63,24 +63,24 @@ impl Client {
             }
         };
         let mut message = publish.clone();
-        let remote_topic = std::mem::take(&mut message.topic);
         message.retain = route.retain.apply(publish.retain);
         if let Some(properties) = message.properties.as_deref_mut() {
             properties.subscription_identifiers.clear();
             properties.topic_alias = None;
-            if properties.is_empty() {
-                message.properties = None;
-            }
         }
+        // Whoever sends it on will find this broker in its path.
+        mark(message.properties.get_or_insert_default(), self.shared.pipeline.world().id());
         let rules = self.rules_of_bridge();
         let is_published = topic.is_some();
-        message.topic = topic.unwrap_or_else(|| remote_topic.clone());
+        if let Some(topic) = topic {
+            message.topic = topic;
+        }
         let message = self.message(now, message);
         let event = rules.as_ref().map(|_| Event {
             timestamp_ms: wall_ms(),
             what: What::Ingress {
                 source: self.ingress.as_ref().map_or("", |ingress| &ingress.source).into(),
-                fields: Arc::new(events::of_ingress(&message, &remote_topic, &gateway.server(), publish.retain)),
+                fields: Arc::new(events::of_ingress(message.id, &publish, &gateway.server())),
             },
         });
         let ingress = rules.as_deref().zip(event);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
-use weir_sinks::bridge::home::{CLIENTS, has_come_round};
+use weir_sinks::bridge::home::CLIENTS;
 use weir_sinks::bridge::route::{OutRoute, Sender};
 use weir_sinks::crossing::{self, Crossing as Message};
 
@@ -37,10 +37,7 @@ impl Crossing {
             return Vec::new();
         };
         let bridge = Some(&self.client_id);
-        if bridge == Some(&publish.client_id)
-            || bridge == publish.came_over.as_ref()
-            || path_of(publish).is_some_and(|path| has_come_round(path, world.id()))
-        {
+        if bridge == Some(&publish.client_id) || bridge == publish.came_over.as_ref() {
             return Vec::new();
         }
         let message = Message {
@@ -80,13 +77,6 @@ impl Crossing {
     }
 }
 
-/// The nodes that a message has crossed, as far as its properties say.
-fn path_of(publish: &Publish) -> Option<&str> {
-    let properties = publish.properties.as_ref()?;
-    let pairs = properties.get("User-Property")?.as_object()?;
-    pairs.get(crossing::PATH)?.as_str()
-}
-
 /// The bridge over which an event has come.
 pub(super) fn came_over(event: &Event) -> Option<Text> {
     match &event.what {
@@ -94,7 +84,7 @@ pub(super) fn came_over(event: &Event) -> Option<Text> {
             let name = publish.client_id.as_str();
             let is_bridge = name.is_some_and(|name| name.starts_with(CLIENTS));
             if is_bridge {
-                Some(publish.client_id.detached())
+                Some(publish.client_id.clone())
             } else {
                 publish.came_over.clone()
             }

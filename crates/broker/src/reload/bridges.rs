@@ -60,7 +60,8 @@ impl Reloader {
         for (name, (_, connector)) in now {
             let old = before.remove(name).map(|(_, old)| old);
             let replaced = old.filter(|old| !Arc::ptr_eq(old, connector));
-            match replaced.filter(|old| old.has_routes()) {
+            let has_routes = |old: &Arc<Connector>| old.has_routes() || connector.has_routes();
+            match replaced.filter(has_routes) {
                 None => self.start_bridge(connector),
                 Some(old) => {
                     let connector = Arc::clone(connector);

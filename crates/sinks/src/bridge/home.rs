@@ -49,6 +49,16 @@ pub fn path_of(properties: Option<&PublishProperties>) -> Option<&str> {
     path.map(|(_, path)| path.as_str())
 }
 
+/// Adds `node` to the path of a message.
+pub fn mark(properties: &mut PublishProperties, node: &str) {
+    let path = path_through(path_of(Some(properties)), node);
+    if let (Ok(path), Ok(name)) = (Utf8::try_from(path), Utf8::new(PATH_PROPERTY)) {
+        let pairs = &mut properties.user_properties;
+        pairs.retain(|(name, _)| name.as_str() != PATH_PROPERTY);
+        pairs.push((name, path));
+    }
+}
+
 /// Whether a message with this path has been at `node`, or has gone far enough.
 pub fn has_come_round(path: &str, node: &str) -> bool {
     path.split(',').any(|at| at == node) || path.split(',').count() >= MOST_NODES
@@ -57,6 +67,7 @@ pub fn has_come_round(path: &str, node: &str) -> bool {
 /// The path of a message that leaves `node`.
 pub fn path_through(path: Option<&str>, node: &str) -> String {
     match path {
+        Some(path) if path.rsplit(',').next() == Some(node) => path.to_owned(),
         Some(path) if !path.is_empty() => format!("{path},{node}"),
         _ => node.to_owned(),
     }
@@ -224,6 +235,7 @@ mod tests {
     fn a_message_that_was_here_or_went_far_enough_has_come_round() {
         let path = path_through(Some(&path_through(None, "a")), "b");
         assert_eq!(path, "a,b");
+        assert_eq!(path_through(Some("a,b"), "b"), "a,b");
         assert!(has_come_round(&path, "a") && has_come_round(&path, "b"));
         assert!(!has_come_round(&path, "c") && !has_come_round("", "c"));
         assert!(has_come_round("1,2,3,4,5,6,7,8", "c"));

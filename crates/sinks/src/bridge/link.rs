@@ -215,6 +215,7 @@ impl BridgeLink {
             started: Mutex::new(false),
             ended: watch::Sender::new(false),
         });
+        inner.tell(false);
         Self {
             _owner: Arc::new(Owner(Arc::clone(&inner))),
             inner,
@@ -236,7 +237,8 @@ impl BridgeLink {
     /// Connects and stays connected.
     pub(crate) fn start(&self) {
         let waits = self.inner.home.as_ref().is_some_and(|home| !home.is_ready());
-        if waits && !self.inner.plan().inbound.is_empty() {
+        let plan = self.inner.plan();
+        if waits && !(plan.inbound.is_empty() && plan.out.is_empty()) {
             // It is started again when there is a way in.
             return;
         }

@@ -531,16 +531,16 @@ pub(crate) fn rule_publish(message: &Message) -> Publish {
 }
 
 /// The fields of a message that came over a bridge (rule-SQL §4.3).
-pub(crate) fn of_ingress(message: &Message, remote_topic: &Utf8, server: &str, retain: bool) -> Object {
+pub(crate) fn of_ingress(id: u128, message: &weir_mqtt::Publish, server: &str) -> Object {
     let properties = message.properties.as_deref().map(properties::of_publish);
     Fields::new()
-        .set("id", format!("{:032x}", message.id))
+        .set("id", format!("{id:032x}"))
         .set("server", server)
         .set("payload", Value::Text(Text::from_bytes(message.payload.clone())))
-        .text("topic", remote_topic)
+        .text("topic", &message.topic)
         .set("qos", i64::from(message.qos.as_u8()))
         .set("dup", message.dup)
-        .set("retain", retain)
+        .set("retain", message.retain)
         .set("pub_props", properties.unwrap_or_default())
         .set("message_received_at", wall_ms())
         .0
