@@ -22,8 +22,11 @@ fn hq(port: u16, more: &str) -> String {
 
 async fn linked(weir: &Weir) {
     wait_until("the bridge is up", PATIENCE, || async {
-        weir.metric("weir_connector_up", &[("connector", "hq"), ("type", "mqtt")])
-            .await
+        weir.metric(
+            "weir_connector_up",
+            &[("connector", "hq"), ("type", "mqtt")],
+        )
+        .await
             > 0.0
     })
     .await;
@@ -40,7 +43,10 @@ async fn publish(port: u16, topic: &str, qos: &str, message: &str, more: &[&str]
 
 /// The numbers that arrived, in order.
 fn numbers(subscriber: &[weir_test_support::Received]) -> Vec<u64> {
-    subscriber.iter().map(|message| message.payload.parse().unwrap()).collect()
+    subscriber
+        .iter()
+        .map(|message| message.payload.parse().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -62,7 +68,12 @@ async fn what_the_remote_sends_is_published_here_under_its_new_name() {
         let weir = site.start(WEIR).await;
         linked(&weir).await;
         let mut here = Subscriber::start(weir.mqtt_port(), "#", &["-q", "2"]).await;
-        for (topic, qos) in [("cmd/a/b", "2"), ("k7/set/x/y", "2"), ("cmd", "0"), ("other", "1")] {
+        for (topic, qos) in [
+            ("cmd/a/b", "2"),
+            ("k7/set/x/y", "2"),
+            ("cmd", "0"),
+            ("other", "1"),
+        ] {
             publish(remote.port(), topic, qos, topic, &[]).await;
         }
         publish(remote.port(), "cmd/last", "1", "last", &[]).await;
@@ -71,7 +82,13 @@ async fn what_the_remote_sends_is_published_here_under_its_new_name() {
         got.sort_by(|a, b| a.topic.cmp(&b.topic));
         let got: Vec<_> = got
             .into_iter()
-            .map(|message| (message.topic.as_str(), message.payload.as_str(), message.qos))
+            .map(|message| {
+                (
+                    message.topic.as_str(),
+                    message.payload.as_str(),
+                    message.qos,
+                )
+            })
             .collect();
         assert_eq!(
             got,
@@ -111,13 +128,34 @@ async fn what_is_published_here_goes_out_under_its_new_name_with_flags_and_prope
     let got = there.wait_for(3).await;
     let got: Vec<_> = got
         .iter()
-        .map(|message| (message.topic.as_str(), message.payload.split('|').next().unwrap(), message.qos))
+        .map(|message| {
+            (
+                message.topic.as_str(),
+                message.payload.split('|').next().unwrap(),
+                message.qos,
+            )
+        })
         .collect();
-    assert_eq!(got, [("site1/a/b", "two", 2), ("logs/x", "log", 0), ("site1/r", "kept", 1)]);
-    assert!(there.wait_for(3).await[0].payload.contains("k:v"), "{:?}", there.wait_for(3).await);
+    assert_eq!(
+        got,
+        [
+            ("site1/a/b", "two", 2),
+            ("logs/x", "log", 0),
+            ("site1/r", "kept", 1)
+        ]
+    );
+    assert!(
+        there.wait_for(3).await[0].payload.contains("k:v"),
+        "{:?}",
+        there.wait_for(3).await
+    );
     let mut later = remote.subscribe("#", &["-q", "1"]).await;
     let kept = later.all_within(QUIET).await.to_vec();
-    let kept: Vec<_> = kept.iter().filter(|message| message.retain).map(|message| &*message.topic).collect();
+    let kept: Vec<_> = kept
+        .iter()
+        .filter(|message| message.retain)
+        .map(|message| &*message.topic)
+        .collect();
     assert_eq!(kept, ["site1/r"]);
 }
 
@@ -127,7 +165,10 @@ async fn what_comes_while_either_side_is_away_arrives_once_and_in_order() {
     let site = Site::new();
     site.connector(
         "hq",
-        &hq(remote.port(), "[[in]]\nfilter = \"n/#\"\n[[out]]\nfilter = \"m/#\"\n"),
+        &hq(
+            remote.port(),
+            "[[in]]\nfilter = \"n/#\"\n[[out]]\nfilter = \"m/#\"\n",
+        ),
     );
     let weir = site.start(WEIR).await;
     linked(&weir).await;
@@ -163,10 +204,17 @@ async fn what_comes_while_either_side_is_away_arrives_once_and_in_order() {
 #[tokio::test]
 async fn a_remote_that_takes_one_at_a_time_gets_one_at_a_time() {
     for most in [1_u64, 10] {
-        let config = format!("allow_anonymous true\nmax_inflight_messages {most}\nmax_queued_messages 0\n");
+        let config =
+            format!("allow_anonymous true\nmax_inflight_messages {most}\nmax_queued_messages 0\n");
         let remote = Mosquitto::start_with(&config).await;
         let site = Site::new();
-        site.connector("hq", &hq(remote.port(), "protocol = \"5\"\n[[out]]\nfilter = \"m/#\"\n"));
+        site.connector(
+            "hq",
+            &hq(
+                remote.port(),
+                "protocol = \"5\"\n[[out]]\nfilter = \"m/#\"\n",
+            ),
+        );
         let weir = site.start(WEIR).await;
         linked(&weir).await;
         let mut there = remote.subscribe("m/#", &["-q", "1"]).await;
@@ -177,8 +225,16 @@ async fn a_remote_that_takes_one_at_a_time_gets_one_at_a_time() {
         assert_eq!(got, (0..300).collect::<Vec<_>>());
         from_here.finish().await;
         // mosquitto cuts off whoever sends more than its receive maximum.
-        assert_eq!(bridge_metric(&weir, "weir_bridge_connects_total").await, 1.0, "{most}");
-        assert_eq!(bridge_metric(&weir, "weir_bridge_returned_total").await, 0.0, "{most}");
+        assert_eq!(
+            bridge_metric(&weir, "weir_bridge_connects_total").await,
+            1.0,
+            "{most}"
+        );
+        assert_eq!(
+            bridge_metric(&weir, "weir_bridge_returned_total").await,
+            0.0,
+            "{most}"
+        );
     }
 }
 
@@ -188,7 +244,10 @@ async fn a_rule_reads_what_comes_over_a_bridge_and_nobody_else_has_to() {
     let site = Site::new();
     site.connector(
         "hq",
-        &hq(remote.port(), "protocol = \"5\"\n[[in]]\nfilter = \"d/+/t\"\nrules_only = true\n"),
+        &hq(
+            remote.port(),
+            "protocol = \"5\"\n[[in]]\nfilter = \"d/+/t\"\nrules_only = true\n",
+        ),
     );
     site.rule(
         "hot",
@@ -205,11 +264,20 @@ async fn a_rule_reads_what_comes_over_a_bridge_and_nobody_else_has_to() {
     let got = here.wait_for(1).await[0].clone();
     let row: serde_json::Value = serde_json::from_str(&got.payload).unwrap();
     assert_eq!(
-        (got.topic.as_str(), row["topic"].as_str(), row["qos"].as_i64(), row["t"].as_i64()),
+        (
+            got.topic.as_str(),
+            row["topic"].as_str(),
+            row["qos"].as_i64(),
+            row["t"].as_i64()
+        ),
         ("hot", Some("d/k/t"), Some(2), Some(31))
     );
     assert_eq!(
-        (row["event"].as_str(), row["kind"].as_str(), row["retain"].as_bool()),
+        (
+            row["event"].as_str(),
+            row["kind"].as_str(),
+            row["retain"].as_bool()
+        ),
         (Some("$bridges/mqtt:hq"), Some("json"), Some(false))
     );
     assert_eq!(row["server"], format!("127.0.0.1:{}", remote.port()));
@@ -220,14 +288,23 @@ async fn a_rule_reads_what_comes_over_a_bridge_and_nobody_else_has_to() {
 #[tokio::test]
 async fn a_loop_that_the_check_can_see_is_refused_and_says_what_to_do() {
     let site = Site::new();
-    site.connector("hq", &hq(1, "[[in]]\nfilter = \"#\"\n[[out]]\nfilter = \"up/#\"\n"));
+    site.connector(
+        "hq",
+        &hq(1, "[[in]]\nfilter = \"#\"\n[[out]]\nfilter = \"up/#\"\n"),
+    );
     let checked = site.weir(WEIR, &["check"]).await;
     assert_ne!(checked.code, Some(0));
     let said = format!("{}{}", checked.stdout, checked.stderr);
     for words in ["E4114", "loop_possible", "hq.toml:6", "protocol = \"5\""] {
         assert!(said.contains(words), "no {words} in {said}");
     }
-    site.connector("hq", &hq(1, "protocol = \"5\"\n[[in]]\nfilter = \"#\"\n[[out]]\nfilter = \"up/#\"\n"));
+    site.connector(
+        "hq",
+        &hq(
+            1,
+            "protocol = \"5\"\n[[in]]\nfilter = \"#\"\n[[out]]\nfilter = \"up/#\"\n",
+        ),
+    );
     let _ = site.weir(WEIR, &["check"]).await.succeeded();
 }
 
@@ -262,7 +339,10 @@ async fn two_weirs_bridged_both_ways_on_everything_do_not_go_round() {
     let far = second.start(WEIR).await;
     first.connector(
         "hq",
-        &hq(far.mqtt_port(), "protocol = \"5\"\n[[in]]\nfilter = \"#\"\n[[out]]\nfilter = \"#\"\n"),
+        &hq(
+            far.mqtt_port(),
+            "protocol = \"5\"\n[[in]]\nfilter = \"#\"\n[[out]]\nfilter = \"#\"\n",
+        ),
     );
     let near = first.start(WEIR).await;
     linked(&near).await;
@@ -277,7 +357,13 @@ async fn marks_on_messages_end_a_circle_that_no_check_can_see() {
     let both = "protocol = \"5\"\n[[in]]\nfilter = \"#\"\n[[out]]\nfilter = \"#\"\n";
     first.connector("hq", &hq(far.mqtt_port(), both));
     let near = first.start(WEIR).await;
-    second.connector("hq", &hq(near.mqtt_port(), &format!("{both}\n").replace("weir.hq", "weir.back")));
+    second.connector(
+        "hq",
+        &hq(
+            near.mqtt_port(),
+            &format!("{both}\n").replace("weir.hq", "weir.back"),
+        ),
+    );
     let _ = far.reload().await.succeeded();
     linked(&near).await;
     linked(&far).await;
@@ -288,7 +374,10 @@ async fn marks_on_messages_end_a_circle_that_no_check_can_see() {
     at_b.wait_for(1).await;
     let there = at_b.all_within(QUIET).await.len();
     let here = at_a.all_within(QUIET).await.len();
-    assert!(here <= 2 && there <= 2, "{here} at home, {there} at the other side");
+    assert!(
+        here <= 2 && there <= 2,
+        "{here} at home, {there} at the other side"
+    );
 }
 
 #[tokio::test]
@@ -312,7 +401,13 @@ async fn the_state_of_the_link_is_kept_on_a_topic() {
 async fn a_reload_changes_filters_on_the_link_that_is_up_and_keeps_what_waits() {
     let remote = Mosquitto::start().await;
     let site = Site::new();
-    site.connector("hq", &hq(remote.port(), "[[in]]\nfilter = \"a\"\n[[out]]\nfilter = \"m/#\"\n"));
+    site.connector(
+        "hq",
+        &hq(
+            remote.port(),
+            "[[in]]\nfilter = \"a\"\n[[out]]\nfilter = \"m/#\"\n",
+        ),
+    );
     let weir = site.start(WEIR).await;
     linked(&weir).await;
     let mut here = Subscriber::start(weir.mqtt_port(), "#", &["-q", "1"]).await;
@@ -321,11 +416,17 @@ async fn a_reload_changes_filters_on_the_link_that_is_up_and_keeps_what_waits() 
     here.wait_for(1).await;
     site.connector(
         "hq",
-        &hq(remote.port(), "[[in]]\nfilter = \"b\"\n[[out]]\nfilter = \"m/#\"\nremote_prefix = \"new/\"\n"),
+        &hq(
+            remote.port(),
+            "[[in]]\nfilter = \"b\"\n[[out]]\nfilter = \"m/#\"\nremote_prefix = \"new/\"\n",
+        ),
     );
     let _ = weir.reload().await.succeeded();
     publish(weir.mqtt_port(), "m/x", "1", "out", &[]).await;
-    wait_until("the new name is in use", PATIENCE, || async { remote.log().contains("new/m/x") }).await;
+    wait_until("the new name is in use", PATIENCE, || async {
+        remote.log().contains("new/m/x")
+    })
+    .await;
     wait_until("the filter is new", PATIENCE, || async {
         let log = remote.log();
         log.contains("UNSUBSCRIBE from weir.hq") && log.contains("\tb (QoS")
@@ -333,10 +434,18 @@ async fn a_reload_changes_filters_on_the_link_that_is_up_and_keeps_what_waits() 
     .await;
     publish(remote.port(), "a", "1", "no more", &[]).await;
     publish(remote.port(), "b", "1", "two", &[]).await;
-    let got = here.wait_for(3).await.iter().map(|message| &*message.payload).collect::<Vec<_>>();
+    let got = here
+        .wait_for(3)
+        .await
+        .iter()
+        .map(|message| &*message.payload)
+        .collect::<Vec<_>>();
     assert_eq!(got, ["one", "out", "two"]);
     there.wait_for(1).await;
-    assert_eq!(bridge_metric(&weir, "weir_bridge_connects_total").await, 1.0);
+    assert_eq!(
+        bridge_metric(&weir, "weir_bridge_connects_total").await,
+        1.0
+    );
 }
 
 #[tokio::test]
@@ -363,11 +472,17 @@ async fn topics_cross_over_tls_with_a_certificate_of_ones_own() {
         } else {
             String::new()
         };
-        let tls = format!("tls = {{ ca = \"{}\"{own} }}\n", authority.path("ca.pem").display());
+        let tls = format!(
+            "tls = {{ ca = \"{}\"{own} }}\n",
+            authority.path("ca.pem").display()
+        );
         site.connector(
             "hq",
-            &hq(port, &format!("{tls}[[in]]\nfilter = \"down/#\"\n[[out]]\nfilter = \"up/#\"\n"))
-                .replace("mqtt://127.0.0.1", "mqtts://localhost"),
+            &hq(
+                port,
+                &format!("{tls}[[in]]\nfilter = \"down/#\"\n[[out]]\nfilter = \"up/#\"\n"),
+            )
+            .replace("mqtt://127.0.0.1", "mqtts://localhost"),
         );
         let weir = site.start(WEIR).await;
         linked(&weir).await;
@@ -389,14 +504,25 @@ async fn a_test_of_a_bridge_goes_stage_by_stage_up_to_a_message() {
     let site = Site::new();
     site.connector("hq", &hq(remote.port(), "[[in]]\nfilter = \"a/#\"\n"));
     let mut there = remote.subscribe("hello", &["-q", "1"]).await;
-    let tested = site.weir(WEIR, &["bridge", "test", "hq", "--publish", "hello"]).await.succeeded();
+    let tested = site
+        .weir(WEIR, &["bridge", "test", "hq", "--publish", "hello"])
+        .await
+        .succeeded();
     for stage in ["config", "dns", "tcp", "connect", "subscribe", "publish"] {
-        assert!(tested.stdout.contains(&format!("ok    {stage}")), "{stage}: {}", tested.stdout);
+        assert!(
+            tested.stdout.contains(&format!("ok    {stage}")),
+            "{stage}: {}",
+            tested.stdout
+        );
     }
     there.wait_for(1).await;
     site.connector("hq", &hq(weir_test_support::free_port(), ""));
     let refused = site.weir(WEIR, &["bridge", "test", "hq"]).await;
-    assert!(refused.stdout.contains("FAIL  tcp") && refused.stdout.contains("likely: nothing listens"), "{}", refused.stdout);
+    assert!(
+        refused.stdout.contains("FAIL  tcp") && refused.stdout.contains("likely: nothing listens"),
+        "{}",
+        refused.stdout
+    );
 }
 
 #[tokio::test]

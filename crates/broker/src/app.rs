@@ -7,21 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use weir_sinks::bridge::Home;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use weir_sinks::bridge::Home;
 
 use crate::admin::{self, Admin};
 use crate::auth::Access;
+use crate::bridge_home::BridgeHome;
 use crate::broker::{Broker, ListenerSettings, Socket, Transport, WebSocketSettings};
 use crate::config::{Bind, Config, Durable, Listener, StartPolicy};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
-use crate::bridge_home::BridgeHome;
 use crate::reload::{self, AccessFiles, Certificates, Project, ReloadReport, Reloader};
 use crate::store::{Disk, Done, Durability, Persist, Storage, StorageError};
 
@@ -76,7 +76,9 @@ impl App {
         let data_dir = config.data_dir();
         let lock = lock(&data_dir)?;
         let world = World::new(&config.node(), time_zone(&config.rules.timezone)?);
-        let pipeline = Arc::new(Pipeline::new(world.identified(&reload::store_id(&data_dir))));
+        let pipeline = Arc::new(Pipeline::new(
+            world.identified(&reload::store_id(&data_dir)),
+        ));
         let store = storage(config, &data_dir)?.map(Arc::new);
         let reloader = Arc::new(Reloader::new(
             project,

@@ -24,7 +24,7 @@ const WELCOME: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Where bridges bring what they take from remotes. Made before the broker is.
 #[derive(Debug)]
-pub struct BridgeHome {
+pub(crate) struct BridgeHome {
     broker: OnceLock<Broker>,
     /// Which bridges have a link. Held while it is said, so that the last word is the last state.
     links: Mutex<BTreeMap<String, bool>>,
@@ -34,7 +34,7 @@ pub struct BridgeHome {
 
 impl BridgeHome {
     /// A home whose broker is still to come.
-    pub fn new(data_dir: &Path, receive_maximum: u16) -> Arc<Self> {
+    pub(crate) fn new(data_dir: &Path, receive_maximum: u16) -> Arc<Self> {
         Arc::new(Self {
             broker: OnceLock::new(),
             links: Mutex::default(),
@@ -44,7 +44,7 @@ impl BridgeHome {
     }
 
     /// Here it is.
-    pub fn begin(&self, broker: &Broker) {
+    pub(crate) fn begin(&self, broker: &Broker) {
         // Only the first counts, and there is only one.
         let _ = self.broker.set(broker.clone());
         for (bridge, up) in &*self.links.lock() {

@@ -28,8 +28,8 @@ pub mod admin;
 #[doc(hidden)]
 pub mod app;
 pub mod auth;
-pub mod broker;
 mod bridge_home;
+pub mod broker;
 mod builder;
 pub mod cli;
 #[doc(hidden)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::bridge::{BridgeStats, Home};
 use crate::bridge::link::BridgeLink;
 use crate::bridge::plan::BridgePlan;
+use crate::bridge::{BridgeStats, Home};
 use crate::config::connector::{BridgeConfig, ConnectorConfig, HealthConfig};
 use crate::counters::LastError;
 use crate::error::{ConfigError, SinkError};
@@ -283,7 +283,11 @@ impl Connector {
 
     /// Connects a bridge whose topics cross by themselves; others wait for the first sink.
     pub fn start(&self) {
-        let has_routes = self.bridge.lock().as_ref().is_some_and(BridgeConfig::has_routes);
+        let has_routes = self
+            .bridge
+            .lock()
+            .as_ref()
+            .is_some_and(BridgeConfig::has_routes);
         if let (Link::Mqtt(link), true) = (&self.link, has_routes) {
             link.start();
         }
@@ -291,7 +295,10 @@ impl Connector {
 
     /// Whether topics cross a bridge by themselves.
     pub fn has_routes(&self) -> bool {
-        self.bridge.lock().as_ref().is_some_and(BridgeConfig::has_routes)
+        self.bridge
+            .lock()
+            .as_ref()
+            .is_some_and(BridgeConfig::has_routes)
     }
 
     /// What a bridge does by itself; `None` for other connectors.

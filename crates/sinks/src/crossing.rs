@@ -48,12 +48,18 @@ pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
     let qos = message.qos.min(route.qos.as_u8());
     let mut members = vec![
         ("topic", Value::from(topic.as_str())),
-        ("payload", Value::Text(Text::from_bytes(message.payload.clone()))),
+        (
+            "payload",
+            Value::Text(Text::from_bytes(message.payload.clone())),
+        ),
         ("qos", Value::Int(qos.into())),
         ("retain", Value::Bool(route.retain.apply(message.retain))),
         ("node", Value::from(message.node_id)),
     ];
-    if let Some(properties) = message.properties.filter(|properties| !properties.is_empty()) {
+    if let Some(properties) = message
+        .properties
+        .filter(|properties| !properties.is_empty())
+    {
         members.push(("properties", Value::Object(Arc::clone(properties))));
     }
     Ok(members.into_iter().collect())
@@ -99,7 +105,8 @@ impl CrossingSink {
             })?;
         } else if plan.qos_cap == 2 {
             let window = u64::from(plan.max_inflight);
-            self.link.release(first.saturating_sub(window).max(1)..first);
+            self.link
+                .release(first.saturating_sub(window).max(1)..first);
         }
         self.freed_on = link;
         Ok(())
@@ -116,7 +123,10 @@ impl CrossingSink {
             return Err(Outcome::Rejected { error });
         };
         if message.is_expired() {
-            self.link.stats().expired.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.link
+                .stats()
+                .expired
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Err(Outcome::Delivered);
         }
         self.paces[usize::from(message.qos > 0)].wait().await;
@@ -183,7 +193,10 @@ impl Sink for CrossingSink {
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {
-        self.link.up(self.link.plan().connect_timeout).await.map(|_| ())
+        self.link
+            .up(self.link.plan().connect_timeout)
+            .await
+            .map(|_| ())
     }
 }
 

@@ -11,15 +11,15 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use weir_rules::value::{Text, Value};
 
+use crate::bridge::released::Released;
 use crate::config::BufferKind;
 use crate::connector::Connector;
 use crate::console::{ConsoleOutput, ConsoleSink};
 use crate::counters::{LastError, SinkCounters, SinkState};
+use crate::crossing::CrossingSink;
 use crate::dead_letter::{DeadLetters, Letter};
 use crate::file::FileSink;
 use crate::http::HttpSink;
-use crate::bridge::released::Released;
-use crate::crossing::CrossingSink;
 use crate::mqtt::MqttSink;
 use crate::plan::{SinkPlan, Target, WhenFull};
 use crate::postgres::PostgresSink;

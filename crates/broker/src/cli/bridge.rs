@@ -171,7 +171,9 @@ fn test(
                 stage.name, stage.millis
             ));
             if let Some(likely) = stage.likely {
-                let help = stage.code.map_or_else(String::new, |code| format!("   weir help {code}"));
+                let help = stage
+                    .code
+                    .map_or_else(String::new, |code| format!("   weir help {code}"));
                 out_line(&format!("      likely: {likely}{help}"));
             }
         }

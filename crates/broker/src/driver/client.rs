@@ -13,13 +13,13 @@ use tokio::time::Sleep;
 use weir_mqtt::properties::{AckProperties, DisconnectProperties};
 use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, ReasonCode, Utf8};
 
-use super::ingress::Ingress;
 use super::Shared;
 use super::access::Expiry;
 use super::events::{self, ClientInfo, Receiver};
 use super::flush::{self, Output};
 use super::gate::{Gate, Replies};
 use super::handle::{NEVER, SessionHandle, Writer};
+use super::ingress::Ingress;
 use super::limits::Rates;
 use super::router::{Routed, Router};
 use super::sign_in::SignIn;

@@ -40,7 +40,11 @@ impl Ingress {
 impl Client {
     /// A PUBLISH of the remote has come; it may have waited for room.
     pub(super) fn accept_ingress(&mut self, now: Millis, publish: Publish) -> Result<(), Leave> {
-        let Some(gateway) = self.ingress.as_ref().map(|ingress| Arc::clone(&ingress.gateway)) else {
+        let Some(gateway) = self
+            .ingress
+            .as_ref()
+            .map(|ingress| Arc::clone(&ingress.gateway))
+        else {
             return Ok(());
         };
         let (qos, packet_id) = (publish.qos, publish.packet_id);
@@ -58,7 +62,11 @@ impl Client {
             Ok(placed) => placed,
             Err(why) => {
                 gateway.count_dropped(why);
-                tracing::debug!(bridge = gateway.bridge(), why = why.name(), "a message of the remote goes nowhere");
+                tracing::debug!(
+                    bridge = gateway.bridge(),
+                    why = why.name(),
+                    "a message of the remote goes nowhere"
+                );
                 return self.acknowledge(qos, packet_id, ReasonCode::Success);
             }
         };
@@ -69,7 +77,10 @@ impl Client {
             properties.topic_alias = None;
         }
         // Whoever sends it on will find this broker in its path.
-        mark(message.properties.get_or_insert_default(), self.shared.pipeline.world().id());
+        mark(
+            message.properties.get_or_insert_default(),
+            self.shared.pipeline.world().id(),
+        );
         let rules = self.rules_of_bridge();
         let is_published = topic.is_some();
         if let Some(topic) = topic {
@@ -79,12 +90,19 @@ impl Client {
         let event = rules.as_ref().map(|_| Event {
             timestamp_ms: wall_ms(),
             what: What::Ingress {
-                source: self.ingress.as_ref().map_or("", |ingress| &ingress.source).into(),
+                source: self
+                    .ingress
+                    .as_ref()
+                    .map_or("", |ingress| &ingress.source)
+                    .into(),
                 fields: Arc::new(events::of_ingress(message.id, &publish, &gateway.server())),
             },
         });
         let ingress = rules.as_deref().zip(event);
-        match self.router.publish_ingress(now, message, ingress, is_published) {
+        match self
+            .router
+            .publish_ingress(now, message, ingress, is_published)
+        {
             Routed::Done(_) => self.acknowledge(qos, packet_id, ReasonCode::Success),
             Routed::NoRoom(room, message) => {
                 if qos == QoS::AtMostOnce {
@@ -109,7 +127,11 @@ impl Client {
     }
 
     /// Where a message of the remote belongs, and its topic here unless it is for rules alone.
-    fn place(&self, gateway: &Gateway, publish: &Publish) -> Result<(InRoute, Option<Utf8>), Dropped> {
+    fn place(
+        &self,
+        gateway: &Gateway,
+        publish: &Publish,
+    ) -> Result<(InRoute, Option<Utf8>), Dropped> {
         let world = self.shared.pipeline.world();
         let properties = publish.properties.as_deref();
         if path_of(properties).is_some_and(|path| has_come_round(path, world.id())) {

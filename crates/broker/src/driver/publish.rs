@@ -354,9 +354,11 @@ impl Client {
     pub(super) fn take_once(&mut self, qos: QoS, id: PacketId) -> Result<bool, Leave> {
         let receive_maximum = usize::from(self.shared.connect_limits.receive_maximum);
         let unacknowledged = self.gate.publishes() + self.replies.publishes;
+        // A bridge passes on what its remote sends; whether that keeps to the receive maximum is not the bridge's doing.
+        let is_bounded = self.info.version.is_v5() && self.ingress.is_none();
         if qos == QoS::AtLeastOnce {
             // [MQTT-3.3.4-9] Versions before 5 were told no receive maximum.
-            if self.info.version.is_v5() && unacknowledged >= receive_maximum {
+            if is_bounded && unacknowledged >= receive_maximum {
                 let received = self.handle.lock().session.received().len();
                 return check_receive_maximum(unacknowledged + received, receive_maximum);
             }
@@ -367,7 +369,7 @@ impl Client {
             slot.session.first_sight(id, &mut self.router.effects);
             return Ok(false);
         }
-        if self.info.version.is_v5() {
+        if is_bounded {
             check_receive_maximum(
                 unacknowledged + slot.session.received().len(),
                 receive_maximum,

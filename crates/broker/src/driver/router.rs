@@ -181,7 +181,11 @@ impl Router {
         self.ran_rules |= matched.may_take_long(message.payload.len());
         let publish = is_published.then(|| events::rule_publish(&message));
         let waits = message.qos > QoS::AtMostOnce;
-        match self.shared.pipeline.accept_ingress(matched, event, publish, waits) {
+        match self
+            .shared
+            .pipeline
+            .accept_ingress(matched, event, publish, waits)
+        {
             Accepted::Kept { republish, rows } => {
                 self.rows.owed.extend(rows);
                 if is_published {

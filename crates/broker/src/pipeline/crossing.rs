@@ -55,7 +55,11 @@ impl Crossing {
             node_id: world.id(),
         };
         let mut rows: Vec<Value> = Vec::new();
-        for route in self.routes.iter().filter(|route| route.filter.matches(topic)) {
+        for route in self
+            .routes
+            .iter()
+            .filter(|route| route.filter.matches(topic))
+        {
             match crossing::row(route, message) {
                 Ok(row) => {
                     let same = |other: &Value| {

@@ -22,8 +22,8 @@ use weir_sinks::{Full, Owed, Permit, Rendered, SinkHandle, SinkPlan, record, rec
 
 use crate::driver::flush;
 use crate::project::rule_file::OnError;
-pub use crossing::Crossing;
 use counters::{Here, RuleCounters, RuleError};
+pub use crossing::Crossing;
 use world::World;
 
 /// The client id of messages that weir makes itself.

@@ -146,8 +146,13 @@ impl Reloader {
             .collect();
         let sql = format!("SELECT topic FROM {}", filters.join(", "));
         let (rule, _) = compile(&sql, &Catalog::default()).map_err(|problems| {
-            let why = problems.first().map_or_else(String::new, |problem| problem.message.clone());
-            weir_sinks::SinkError::new(weir_sinks::codes::BRIDGE, format!("`out` cannot be followed: {why}"))
+            let why = problems
+                .first()
+                .map_or_else(String::new, |problem| problem.message.clone());
+            weir_sinks::SinkError::new(
+                weir_sinks::codes::BRIDGE,
+                format!("`out` cannot be followed: {why}"),
+            )
         })?;
         sinks.insert(
             key,

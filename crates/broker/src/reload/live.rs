@@ -410,7 +410,11 @@ fn queue_name(rule: &str, sink: &str) -> String {
 
 /// The open sink of this name that keeps its rows where they are to be kept: one that is live, or one that drains and
 /// would have the same rows.
-pub(super) fn open_now<'s>(state: &'s State, key: &(String, String), durable: bool) -> Option<&'s OpenSink> {
+pub(super) fn open_now<'s>(
+    state: &'s State,
+    key: &(String, String),
+    durable: bool,
+) -> Option<&'s OpenSink> {
     let live = state.sinks.get(key);
     if let Some(live) = live.filter(|open| open.handle.is_durable() == durable) {
         return Some(live);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
+};
 use tokio::net::TcpStream;
 use weir_mqtt::properties::MaximumQoS;
 use weir_mqtt::{Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Utf8, codec};
@@ -247,8 +249,9 @@ async fn dial(
     if let Some(Some(alpn)) = &creds.alpn {
         Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
     }
-    let name = rustls::pki_types::ServerName::try_from(address.host.clone())
-        .map_err(|error| Failure::network(SinkError::new(codes::TLS, "no server name").caused_by(&error)))?;
+    let name = rustls::pki_types::ServerName::try_from(address.host.clone()).map_err(|error| {
+        Failure::network(SinkError::new(codes::TLS, "no server name").caused_by(&error))
+    })?;
     let stream = tokio_rustls::TlsConnector::from(config)
         .connect(name, stream)
         .await
@@ -318,7 +321,10 @@ fn connect_packet(
                 .configuration()
         })
     };
-    let mut connect = Connect::new(greeting.version.wire(), text("client id", &creds.client_id)?);
+    let mut connect = Connect::new(
+        greeting.version.wire(),
+        text("client id", &creds.client_id)?,
+    );
     connect.clean_start = greeting.clean_start;
     connect.keep_alive_s = u16::try_from(plan.keepalive.as_secs()).unwrap_or(u16::MAX);
     if let Some(username) = &creds.username {
@@ -352,7 +358,12 @@ fn connect_packet(
 /// Sets the bit of the protocol level by which mosquitto and others know a bridge.
 fn mark_as_bridge(connect: &mut [u8]) {
     // Behind the packet type and the length (one to four bytes) stands the protocol name, then the level.
-    let length = connect.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    let length = connect
+        .iter()
+        .skip(1)
+        .take_while(|byte| **byte & 0x80 != 0)
+        .count()
+        + 1;
     if let Some(level) = connect.get_mut(1 + length + 2 + 4) {
         *level |= 0x80;
     }
@@ -420,7 +431,9 @@ mod tests {
             connect.encode(&mut bytes).unwrap();
             let before = bytes.clone();
             mark_as_bridge(&mut bytes);
-            let changed: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at] != before[*at]).collect();
+            let changed: Vec<_> = (0..bytes.len())
+                .filter(|at| bytes[*at] != before[*at])
+                .collect();
             assert_eq!(changed.len(), 1);
             assert_eq!((before[changed[0]], bytes[changed[0]]), (4, 0x84));
         }

@@ -1,29 +1,26 @@
 //! Makes a bridge's connection, carries packets between the remote and the broker, and makes it anew when it is lost.
 
-use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use weir_mqtt::properties::SubscribeProperties;
 use weir_mqtt::{
-    Connect, Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish,
-    QoS, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, SubscriptionFilter,
-    SubscriptionRequest, Unsubscribe, Utf8, codec,
+    Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish, QoS,
+    ReasonCode, RetainHandling, Subscribe, SubscribeOptions, SubscriptionFilter,
+    SubscriptionRequest, Unsubscribe, codec,
 };
 
-use super::client::{
-    Conn, Failure, FrameReader, GOODBYE, Greeting, Refusal, Version, Welcome, connect, dismissed,
-};
-use super::home::{Home, Subscribed, subscription_id};
+use super::client::{Conn, Failure, GOODBYE, Greeting, Refusal, Version, connect, dismissed};
+use super::home::{Subscribed, subscription_id};
+use super::home_line::{HOME_PING, HomeLine, home_failure};
 use super::link::{Asked, Inner};
 use super::reconnect::{Loss, Reconnect, Waiting};
 use super::released::Released;
-use super::route::InRoute;
 use super::signer::Moment;
 use crate::config::connector::{Failover, Protocol};
 use crate::connector::LinkState;
@@ -36,10 +33,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(300);
 /// How much may wait for the broker before the remote is read no further.
 const HOME_ROOM: usize = 1 << 20;
-/// How often the broker is told that the bridge is there.
-const HOME_PING: Duration = Duration::from_secs(20);
-/// How long the broker may take to say welcome.
-const HOME_WELCOME: Duration = Duration::from_secs(10);
 
 /// Connects, carries, waits, connects again, until nobody holds the bridge.
 pub(super) async fn drive(inner: Arc<Inner>) {
@@ -184,7 +177,10 @@ fn forget(inner: &Inner) -> std::io::Result<()> {
         return Ok(());
     };
     let name = inner.health.name();
-    let path = home.data_dir().join("bridges").join(format!("{name}.filters"));
+    let path = home
+        .data_dir()
+        .join("bridges")
+        .join(format!("{name}.filters"));
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -194,80 +190,6 @@ fn forget(inner: &Inner) -> std::io::Result<()> {
 fn failed_to_remember(error: &std::io::Error) -> Failure {
     let message = "the bridge cannot write what it must remember below data_dir/bridges";
     Failure::network(SinkError::new(codes::FILE, message).caused_by(error))
-}
-
-/// A client within the broker: what the remote sends is its.
-struct HomeLine {
-    reader: FrameReader<ReadHalf<DuplexStream>>,
-    writer: WriteHalf<DuplexStream>,
-    /// For the broker.
-    out: Vec<u8>,
-    version: ProtocolVersion,
-    ping_at: Instant,
-}
-
-impl HomeLine {
-    /// The session in the broker begins and ends with the one at the remote: both know the same packet ids.
-    async fn open(
-        inner: &Inner,
-        home: &Arc<dyn Home>,
-        version: Version,
-        welcome: &Welcome,
-    ) -> Result<Self, Failure> {
-        let version = version.wire();
-        let client_id = Utf8::try_from(inner.gateway.client_id())
-            .map_err(|error| home_failure("has no usable name").caused_by_text(&error))?;
-        let mut connect = Connect::new(version, client_id);
-        connect.clean_start = !welcome.session_present;
-        connect.keep_alive_s = 60;
-        if version.is_v5() {
-            connect.properties.session_expiry_interval_s = Some(u32::MAX);
-        }
-        let mut bytes = Vec::new();
-        connect
-            .encode(&mut bytes)
-            .map_err(|error| home_failure("has no usable name").caused_by_text(&error))?;
-        let (reader, mut writer) = tokio::io::split(home.dial(&inner.gateway));
-        let mut reader = FrameReader::new(reader, version);
-        let welcomed = async {
-            writer
-                .write_all(&bytes)
-                .await
-                .map_err(|_| home_failure("is not taken in"))?;
-            match reader.packet().await {
-                Ok(Packet::ConnAck(connack)) if !connack.reason.is_error() => Ok(()),
-                Ok(Packet::ConnAck(connack)) => Err(home_failure(connack.reason.name())),
-                _ => Err(home_failure("is not taken in")),
-            }
-        };
-        match tokio::time::timeout(HOME_WELCOME, welcomed).await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => return Err(failure),
-            Err(_) => return Err(home_failure("gets no answer")),
-        }
-        Ok(Self {
-            reader,
-            writer,
-            out: Vec::new(),
-            version,
-            ping_at: Instant::now() + HOME_PING,
-        })
-    }
-}
-
-/// The own broker does not take the bridge: it stops, or has no room.
-fn home_failure(why: &str) -> Failure {
-    let message = format!("the bridge has no way into its own broker: it {why}");
-    Failure::network(SinkError::new(codes::LINK_DOWN, message))
-}
-
-impl Failure {
-    fn caused_by_text(self, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self {
-            error: self.error.caused_by(error),
-            ..self
-        }
-    }
 }
 
 /// A link that is up.
@@ -328,7 +250,10 @@ impl Link {
             Ok(()) => self.turns(&mut times).await,
             Err(failure) => Some(failure),
         };
-        if failure.as_ref().is_none_or(|failure| failure.loss == Loss::Renewal) {
+        if failure
+            .as_ref()
+            .is_none_or(|failure| failure.loss == Loss::Renewal)
+        {
             self.say_goodbye().await;
         }
         failure
@@ -417,8 +342,13 @@ impl Link {
             Some(at) => at + self.ping_timeout(),
             None => times.last_in.min(times.last_out) + self.keepalive,
         };
-        let overdue = self.inner.oldest().map(|at| at + self.inner.plan().ack_timeout);
-        let renew = times.renew_at.map(|at| if closing { at + DRAIN } else { at });
+        let overdue = self
+            .inner
+            .oldest()
+            .map(|at| at + self.inner.plan().ack_timeout);
+        let renew = times
+            .renew_at
+            .map(|at| if closing { at + DRAIN } else { at });
         let home = self.home.as_ref().map(|home| home.ping_at);
         [overdue, renew, home, Some(times.subscribe_at)]
             .into_iter()
@@ -429,17 +359,27 @@ impl Link {
     }
 
     fn ping_timeout(&self) -> Duration {
-        (self.keepalive / 2).min(Duration::from_secs(10)).max(Duration::from_secs(1))
+        (self.keepalive / 2)
+            .min(Duration::from_secs(10))
+            .max(Duration::from_secs(1))
     }
 
     /// What is due is done.
     fn time(&mut self, times: &mut Times, closing: &mut bool) -> Result<(), Failure> {
         let now = Instant::now();
         let plan = self.inner.plan();
-        if self.inner.oldest().is_some_and(|at| now >= at + plan.ack_timeout) {
+        if self
+            .inner
+            .oldest()
+            .is_some_and(|at| now >= at + plan.ack_timeout)
+        {
             let seconds = plan.ack_timeout.as_secs();
-            let message = format!("the remote broker has not acknowledged a message for {seconds} s");
-            return Err(Failure::network(SinkError::new(codes::ACK_OVERDUE, message)));
+            let message =
+                format!("the remote broker has not acknowledged a message for {seconds} s");
+            return Err(Failure::network(SinkError::new(
+                codes::ACK_OVERDUE,
+                message,
+            )));
         }
         match times.pinged {
             Some(at) if now >= at + self.ping_timeout() => {
@@ -530,8 +470,12 @@ impl Link {
             Some(home) => home.send(&Packet::Publish(publish)),
             // Of a session of before, when there was an `in`.
             None => match (publish.qos, publish.packet_id) {
-                (QoS::AtLeastOnce, Some(id)) => self.to_remote(&Packet::PubAck(PubAck::success(id))),
-                (QoS::ExactlyOnce, Some(id)) => self.to_remote(&Packet::PubRec(PubRec::success(id))),
+                (QoS::AtLeastOnce, Some(id)) => {
+                    self.to_remote(&Packet::PubAck(PubAck::success(id)))
+                }
+                (QoS::ExactlyOnce, Some(id)) => {
+                    self.to_remote(&Packet::PubRec(PubRec::success(id)))
+                }
                 _ => {}
             },
         }
@@ -604,12 +548,20 @@ impl Link {
             return Ok(());
         };
         let routes = self.inner.gateway.routes();
-        let wanted: BTreeSet<String> = routes.iter().map(InRoute::subscription).collect();
         let file = Subscribed::of(home.data_dir(), self.inner.health.name());
         let before = file.read();
-        let gone: Vec<_> = before.difference(&wanted).cloned().collect();
+        let mut known = before.clone();
+        for route in routes.iter() {
+            known.entry(route.subscription()).or_insert(None);
+        }
+        let wanted = |filter: &String| routes.iter().any(|route| route.subscription() == *filter);
+        let gone: Vec<_> = before
+            .keys()
+            .filter(|filter| !wanted(filter))
+            .cloned()
+            .collect();
         // Until the remote has confirmed that a filter is gone, it may be there.
-        file.write(&before.union(&wanted).cloned().collect())
+        file.write(&known)
             .map_err(|error| failed_to_remember(&error))?;
         self.inner.stats.refused_filters.store(0, Relaxed);
         self.inner.with_up(|up| {
@@ -629,11 +581,18 @@ impl Link {
             }
             for route in routes.iter() {
                 let filter = route.subscription();
+                // In 3.1.1 the remote would send every retained message again.
+                if up.version() == Version::V311
+                    && before.get(&filter) == Some(&Some(route.qos.as_u8()))
+                {
+                    continue;
+                }
                 let Ok(parsed) = SubscriptionFilter::parse(&filter) else {
                     continue;
                 };
                 let packet_id = up.free_id();
-                up.asked.insert(packet_id.get(), Asked::Subscribe(filter));
+                up.asked
+                    .insert(packet_id.get(), Asked::Subscribe(filter, route.qos.as_u8()));
                 let v5 = up.version() == Version::V5;
                 let options = SubscribeOptions {
                     qos: route.qos,
@@ -668,8 +627,11 @@ impl Link {
     }
 
     fn subscribed(&self, id: PacketId, reasons: &[ReasonCode]) {
-        let asked = self.inner.with_up(|up| up.asked.remove(&id.get())).flatten();
-        let Some(Asked::Subscribe(filter)) = asked else {
+        let asked = self
+            .inner
+            .with_up(|up| up.asked.remove(&id.get()))
+            .flatten();
+        let Some(Asked::Subscribe(filter, qos)) = asked else {
             return;
         };
         if let Some(reason) = reasons.iter().find(|reason| reason.is_error()) {
@@ -682,6 +644,14 @@ impl Link {
             let error = SinkError::new(codes::FILTER_REFUSED, message);
             // The link is up; of its filters one is missing.
             self.inner.health.noted(&error);
+        } else if let Some(home) = &self.inner.home {
+            let file = Subscribed::of(home.data_dir(), self.inner.health.name());
+            let mut known = file.read();
+            known.insert(filter, Some(qos));
+            // Where it cannot be kept, the filter is asked for again.
+            if let Err(error) = file.write(&known) {
+                tracing::warn!(%error, "the filters of a bridge cannot be kept");
+            }
         }
     }
 
@@ -691,8 +661,10 @@ impl Link {
             return Ok(());
         };
         let routes = self.inner.gateway.routes();
-        Subscribed::of(home.data_dir(), self.inner.health.name())
-            .write(&routes.iter().map(InRoute::subscription).collect())
+        let file = Subscribed::of(home.data_dir(), self.inner.health.name());
+        let mut known = file.read();
+        known.retain(|filter, _| routes.iter().any(|route| route.subscription() == *filter));
+        file.write(&known)
             .map_err(|error| failed_to_remember(&error))
     }
 
@@ -717,14 +689,6 @@ impl Link {
             self.conn.writer.shutdown().await
         };
         let _ = tokio::time::timeout(GOODBYE, left).await;
-    }
-}
-
-impl HomeLine {
-    fn send(&mut self, packet: &Packet) {
-        if let Err(error) = codec::encode(packet, self.version, &mut self.out) {
-            tracing::error!(%error, "a packet of the remote broker cannot be passed on");
-        }
     }
 }
 

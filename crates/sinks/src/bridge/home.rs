@@ -3,7 +3,7 @@
 //! The broker takes the remote's packets as those of a client: it acknowledges when what they made is kept, and it knows
 //! `QoS` 2 packet identifiers again after a restart. The link only carries them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,9 @@ pub const MOST_NODES: usize = 8;
 /// The nodes that a message has crossed, oldest first.
 pub fn path_of(properties: Option<&PublishProperties>) -> Option<&str> {
     let pairs = &properties?.user_properties;
-    let path = pairs.iter().find(|(name, _)| name.as_str() == PATH_PROPERTY);
+    let path = pairs
+        .iter()
+        .find(|(name, _)| name.as_str() == PATH_PROPERTY);
     path.map(|(_, path)| path.as_str())
 }
 
@@ -192,7 +194,7 @@ pub(crate) fn subscription_id(route: &InRoute) -> SubscriptionId {
     SubscriptionId::new(id).expect("it is not 0 and at most the largest")
 }
 
-/// The filters that the session at the remote may hold. The remote has no way to tell.
+/// The filters that the session at the remote may hold, and the `QoS` at which it has confirmed them. The remote has no way to tell.
 #[derive(Debug)]
 pub(crate) struct Subscribed {
     path: PathBuf,
@@ -205,19 +207,25 @@ impl Subscribed {
         }
     }
 
-    pub(crate) fn read(&self) -> BTreeSet<String> {
+    pub(crate) fn read(&self) -> BTreeMap<String, Option<u8>> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-        let filters = text.lines().filter(|line| Utf8::new(line).is_ok());
-        filters.map(str::to_owned).collect()
+        let filters = text.lines().filter_map(|line| line.split_once(' '));
+        filters
+            .map(|(state, filter)| (filter.to_owned(), state.parse().ok()))
+            .collect()
     }
 
     /// # Errors
     /// When the file cannot be written.
-    pub(crate) fn write(&self, filters: &BTreeSet<String>) -> io::Result<()> {
+    pub(crate) fn write(&self, filters: &BTreeMap<String, Option<u8>>) -> io::Result<()> {
         if *filters == self.read() {
             return Ok(());
         }
-        let text: String = filters.iter().map(|filter| format!("{filter}\n")).collect();
+        let state = |qos: Option<u8>| qos.map_or_else(|| "asked".to_owned(), |qos| qos.to_string());
+        let text: String = filters
+            .iter()
+            .map(|(filter, qos)| format!("{} {filter}\n", state(*qos)))
+            .collect();
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -230,6 +238,20 @@ impl Subscribed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_subscribed_to_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Subscribed::of(folder.path(), "hq");
+        assert!(file.read().is_empty());
+        let filters: BTreeMap<_, _> = [
+            ("a b/#".to_owned(), Some(1)),
+            ("$share/g/t".to_owned(), None),
+        ]
+        .into();
+        file.write(&filters).unwrap();
+        assert_eq!(file.read(), filters);
+    }
 
     #[test]
     fn a_message_that_was_here_or_went_far_enough_has_come_round() {

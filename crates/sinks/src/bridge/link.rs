@@ -21,9 +21,9 @@ use super::drive::drive;
 use super::home::{Dropped, Gateway, Home};
 use super::plan::BridgePlan;
 use super::released::Released;
+use crate::codes;
 use crate::connector::{Health, LinkState};
 use crate::error::SinkError;
-use crate::codes;
 
 /// What a bridge has done.
 #[derive(Debug, Default)]
@@ -125,7 +125,8 @@ pub(super) struct Up {
 
 /// What a SUBSCRIBE or UNSUBSCRIBE is about.
 pub(super) enum Asked {
-    Subscribe(String),
+    /// A filter, at a `QoS`.
+    Subscribe(String, u8),
     Unsubscribe,
 }
 
@@ -187,8 +188,9 @@ const FREE_IDS: u16 = 0x8000;
 const MOST_ALIASES: u16 = 256;
 
 /// The packet id of a message by its number.
-const fn id_of(seq: u64) -> u16 {
-    (seq % (FREE_IDS as u64 - 1)) as u16 + 1
+fn id_of(seq: u64) -> u16 {
+    let below = u64::from(FREE_IDS) - 1;
+    u16::try_from(seq % below).map_or(1, |id| id + 1)
 }
 
 impl BridgeLink {
@@ -236,7 +238,11 @@ impl BridgeLink {
 
     /// Connects and stays connected.
     pub(crate) fn start(&self) {
-        let waits = self.inner.home.as_ref().is_some_and(|home| !home.is_ready());
+        let waits = self
+            .inner
+            .home
+            .as_ref()
+            .is_some_and(|home| !home.is_ready());
         let plan = self.inner.plan();
         if waits && !(plan.inbound.is_empty() && plan.out.is_empty()) {
             // It is started again when there is a way in.
@@ -331,7 +337,10 @@ impl BridgeLink {
         drop(link);
         self.inner.stats.sent.fetch_add(1, Ordering::Relaxed);
         if lowered {
-            self.inner.stats.qos_downgrades.fetch_add(1, Ordering::Relaxed);
+            self.inner
+                .stats
+                .qos_downgrades
+                .fetch_add(1, Ordering::Relaxed);
         }
         self.inner.written.notify_one();
         Ok(answer)
@@ -348,11 +357,7 @@ impl BridgeLink {
 }
 
 /// Whether the remote can take the message at all.
-fn check_fit(
-    message: &Outgoing<'_>,
-    limits: &Limits,
-    plan: &BridgePlan,
-) -> Result<(), SinkError> {
+fn check_fit(message: &Outgoing<'_>, limits: &Limits, plan: &BridgePlan) -> Result<(), SinkError> {
     let payload = message.payload.len();
     if plan.max_payload.is_some_and(|limit| payload > limit) {
         let message = format!("a payload of {payload} bytes is over the bridge's limit");
@@ -379,9 +384,17 @@ fn check_fit(
 
 fn properties_size(properties: &PublishProperties) -> usize {
     let pairs = properties.user_properties.iter();
-    pairs.map(|(name, value)| 5 + name.len() + value.len()).sum::<usize>()
-        + properties.content_type.as_ref().map_or(0, |text| text.len())
-        + properties.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
+    pairs
+        .map(|(name, value)| 5 + name.len() + value.len())
+        .sum::<usize>()
+        + properties
+            .content_type
+            .as_ref()
+            .map_or(0, |text| text.len())
+        + properties
+            .response_topic
+            .as_ref()
+            .map_or(0, |topic| topic.as_str().len())
         + properties.correlation_data.as_ref().map_or(0, Bytes::len)
 }
 
@@ -393,10 +406,7 @@ impl Up {
         plan: &BridgePlan,
         mut pending: Pending,
     ) -> Result<bool, NotSent> {
-        let qos = message
-            .qos
-            .min(self.limits.maximum_qos)
-            .min(plan.qos_cap);
+        let qos = message.qos.min(self.limits.maximum_qos).min(plan.qos_cap);
         let lowered = qos < message.qos;
         let retain = message.retain && self.limits.retain_available && plan.retain_allowed;
         let numbered = message.numbered.filter(|_| qos > 0);
@@ -429,7 +439,8 @@ impl Up {
         if self.version == Version::V5 {
             let mut properties = message.properties.unwrap_or_default();
             self.shorten(&mut publish.topic, &mut properties);
-            publish.properties = (properties != PublishProperties::default()).then(|| properties.into());
+            publish.properties =
+                (properties != PublishProperties::default()).then(|| properties.into());
         }
         let mut fits = true;
         self.append(|version, out| {
@@ -491,7 +502,11 @@ impl Up {
     pub(super) fn free_id(&mut self) -> PacketId {
         loop {
             // The window is far smaller than the ids there are.
-            self.last_id = self.last_id.checked_add(1).unwrap_or(FREE_IDS).max(FREE_IDS);
+            self.last_id = self
+                .last_id
+                .checked_add(1)
+                .unwrap_or(FREE_IDS)
+                .max(FREE_IDS);
             let taken = self.outstanding.contains_key(&self.last_id)
                 || self.freeing.contains(&self.last_id)
                 || self.asked.contains_key(&self.last_id);
@@ -630,7 +645,9 @@ impl Inner {
             return Bytes::new();
         };
         let in_flight = up.unwritten.len() + up.outstanding.len();
-        self.stats.in_flight.store(in_flight as u64, Ordering::Relaxed);
+        self.stats
+            .in_flight
+            .store(in_flight as u64, Ordering::Relaxed);
         std::mem::take(&mut up.out).into()
     }
 
@@ -671,7 +688,9 @@ impl Inner {
 
     /// The remote has refused a message.
     pub(super) fn refused(&self, id: PacketId, refusal: Refusal) {
-        let pending = self.with_up(|up| up.outstanding.remove(&id.get())).flatten();
+        let pending = self
+            .with_up(|up| up.outstanding.remove(&id.get()))
+            .flatten();
         if let Some(pending) = pending {
             self.stats.refused.fetch_add(1, Ordering::Relaxed);
             pending.answer(Answer::Refused(refusal));

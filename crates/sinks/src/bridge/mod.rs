@@ -6,6 +6,7 @@
 pub(crate) mod client;
 mod drive;
 pub mod home;
+mod home_line;
 pub(crate) mod link;
 pub mod plan;
 pub mod preset;

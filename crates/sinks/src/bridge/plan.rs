@@ -11,8 +11,8 @@ use super::signer::{Credentials, Inputs, Moment, Provider, SignError};
 use crate::codes;
 use crate::config::BufferKind;
 use crate::config::connector::{
-    BridgeConfig, BridgeFull, BridgeQueue, BridgeRoute, Failover, Protocol, RetainPolicy, TlsChoice,
-    TlsConfig,
+    BridgeConfig, BridgeFull, BridgeQueue, BridgeRoute, Failover, Protocol, RetainPolicy,
+    TlsChoice, TlsConfig,
 };
 use crate::error::ConfigError;
 use crate::plan::{BufferLimits, WhenFull};

@@ -1,7 +1,8 @@
 //! The entries of `in` and `out`: each by itself, and then together.
 
 use super::{
-    BridgeRoute, Check, InRoute, OutRoute, Protocol, RetainPolicy, TopicOwner, Way, codes, qos_of, route,
+    BridgeRoute, Check, InRoute, OutRoute, Protocol, RetainPolicy, TopicOwner, Way, codes, qos_of,
+    route,
 };
 
 impl Check<'_> {
@@ -17,9 +18,11 @@ impl Check<'_> {
             let Some((read, qos)) = self.entry(Way::In, at, entry, qos_cap) else {
                 continue;
             };
-            if entry.share.as_ref().is_some_and(|group| {
-                group.is_empty() || group.contains(['/', '+', '#', '\0'])
-            }) {
+            if entry
+                .share
+                .as_ref()
+                .is_some_and(|group| group.is_empty() || group.contains(['/', '+', '#', '\0']))
+            {
                 self.error(
                     codes::BRIDGE,
                     &format!("in[{at}].share"),
@@ -114,7 +117,8 @@ impl Check<'_> {
     fn owned(&mut self, way: Way, at: usize, topic: &str, owner: Option<&TopicOwner>) {
         let Some(owner) = owner else { return };
         // Which topics come down is known of few clouds; what is the device's own is right everywhere.
-        if way == Way::In && !topic.starts_with('#') && !topic.starts_with('+') || owner.owns(topic) {
+        if way == Way::In && !topic.starts_with('#') && !topic.starts_with('+') || owner.owns(topic)
+        {
             return;
         }
         self.not_owned(if way == Way::In { "in" } else { "out" }, at, topic, owner);

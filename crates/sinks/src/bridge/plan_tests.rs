@@ -250,20 +250,35 @@ fn the_remote_keeps_a_session_where_topics_cross_by_themselves() {
         assert!(!plan.clean_start, "{more}");
         assert_eq!(plan.session_expiry.as_secs(), 3600);
     }
-    let plan = check(&plain("clean_start = true\nin = [{ filter = \"a\" }]")).unwrap().0;
+    let plan = check(&plain("clean_start = true\nin = [{ filter = \"a\" }]"))
+        .unwrap()
+        .0;
     assert!(plan.clean_start);
 }
 
 #[test]
 fn what_goes_out_and_would_come_back_is_refused_where_the_remote_may_send_it_back() {
-    let both = |more: &str| plain(&format!("{more}\nin = [{{ filter = \"#\" }}]\nout = [{{ filter = \"up/#\" }}]"));
+    let both = |more: &str| {
+        plain(&format!(
+            "{more}\nin = [{{ filter = \"#\" }}]\nout = [{{ filter = \"up/#\" }}]"
+        ))
+    };
     for more in ["", "protocol = \"auto\"", "protocol = \"3.1.1\""] {
-        assert_eq!(errors(&both(more)), [("E4114", "in[0].filter".into())], "{more}");
+        assert_eq!(
+            errors(&both(more)),
+            [("E4114", "in[0].filter".into())],
+            "{more}"
+        );
     }
-    for more in ["protocol = \"5\"", "protocol = \"3.1.1\"\nbridge_flag = true"] {
+    for more in [
+        "protocol = \"5\"",
+        "protocol = \"3.1.1\"\nbridge_flag = true",
+    ] {
         assert!(check(&both(more)).is_ok(), "{more}");
     }
-    let shared = plain("protocol = \"5\"\nin = [{ filter = \"#\", share = \"g\" }]\nout = [{ filter = \"up/#\" }]");
+    let shared = plain(
+        "protocol = \"5\"\nin = [{ filter = \"#\", share = \"g\" }]\nout = [{ filter = \"up/#\" }]",
+    );
     assert_eq!(errors(&shared), [("E4114", "in[0].filter".into())]);
     let apart = plain("in = [{ filter = \"down/#\" }]\nout = [{ filter = \"up/#\" }]");
     assert!(check(&apart).is_ok());
@@ -280,5 +295,8 @@ fn entries_are_held_to_the_bridges_bounds_and_to_the_device() {
         [("E4101", "queue".into())]
     );
     let (_, warnings) = check(&plain("in = [{ filter = \"a/#\" }, { filter = \"a/b\" }]")).unwrap();
-    assert_eq!((warnings[0].code, &*warnings[0].key), ("W4103", "in[1].filter"));
+    assert_eq!(
+        (warnings[0].code, &*warnings[0].key),
+        ("W4103", "in[1].filter")
+    );
 }

@@ -36,7 +36,11 @@ impl Released {
             let mut content = Vec::new();
             // What cannot be read is as if it had not been: such messages are sent again.
             let _ = file.read_to_end(&mut content);
-            let mut words = content.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word));
+            let mut words = content
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|word| u64::from_be_bytes(*word));
             if words.next() == Some(epoch) {
                 numbers = words.collect();
                 bytes = content.len() as u64 / 8 * 8;
@@ -72,7 +76,9 @@ impl Released {
         if state.bytes == 0 {
             out.extend(self.epoch.to_be_bytes());
         }
-        numbers.iter().for_each(|number| out.extend(number.to_be_bytes()));
+        numbers
+            .iter()
+            .for_each(|number| out.extend(number.to_be_bytes()));
         let bytes = state.bytes;
         let file = match &mut state.file {
             Some(file) => file,
@@ -81,7 +87,11 @@ impl Released {
                     std::fs::create_dir_all(folder)?;
                 }
                 let mut options = OpenOptions::new();
-                let file = options.create(true).write(true).truncate(false).open(&self.path)?;
+                let file = options
+                    .create(true)
+                    .write(true)
+                    .truncate(false)
+                    .open(&self.path)?;
                 // A word that was torn off is written over.
                 file.set_len(bytes)?;
                 none.insert(file)

@@ -288,9 +288,8 @@ pub fn loops(inbound: &[InRoute], out: &[OutRoute]) -> Option<(usize, usize)> {
         .map(|route| route.map.names(route.filter.as_str()))
         .collect();
     // What is for rules alone goes nowhere from there by itself.
-    let back = |route: &InRoute, name: &str| {
-        route.map.is_some() && overlap(route.filter.as_str(), name)
-    };
+    let back =
+        |route: &InRoute, name: &str| route.map.is_some() && overlap(route.filter.as_str(), name);
     inbound.iter().enumerate().find_map(|(at, route)| {
         let out = names.iter().position(|name| back(route, name))?;
         Some((at, out))
@@ -333,12 +332,26 @@ pub(super) fn read(way: Way, at: usize, route: &BridgeRoute) -> Result<Read, Con
     );
     for (key, prefix) in [("local_prefix", local), ("remote_prefix", remote)] {
         if prefix.contains(['+', '#', '\0']) {
-            return error(key, format!("`{prefix}` has a wildcard"), "a prefix is plain text");
+            return error(
+                key,
+                format!("`{prefix}` has a wildcard"),
+                "a prefix is plain text",
+            );
         }
     }
     let (own, other, new, wrong) = match way {
-        Way::In => (remote, local, &route.local_topic, ("remote_topic", &route.remote_topic)),
-        Way::Out => (local, remote, &route.remote_topic, ("local_topic", &route.local_topic)),
+        Way::In => (
+            remote,
+            local,
+            &route.local_topic,
+            ("remote_topic", &route.remote_topic),
+        ),
+        Way::Out => (
+            local,
+            remote,
+            &route.remote_topic,
+            ("local_topic", &route.local_topic),
+        ),
     };
     if wrong.1.is_some() {
         let help = "the topic on the side where a message comes from is given by `filter`";
@@ -346,8 +359,10 @@ pub(super) fn read(way: Way, at: usize, route: &BridgeRoute) -> Result<Read, Con
     }
     let Some(given) = route.filter.as_deref() else {
         let message = "the key `filter` is missing".to_owned();
-        return Err(ConfigError::new(codes::KEY_MISSING, place("filter"), message)
-            .help("`filter = \"sensors/#\"`; \"\" with two prefixes renames one topic"));
+        return Err(
+            ConfigError::new(codes::KEY_MISSING, place("filter"), message)
+                .help("`filter = \"sensors/#\"`; \"\" with two prefixes renames one topic"),
+        );
     };
     if given.is_empty() && new.is_none() && (own.is_empty() || other.is_empty()) {
         let help = "an empty filter stands for one topic: give both prefixes, or a filter";
@@ -361,8 +376,13 @@ pub(super) fn read(way: Way, at: usize, route: &BridgeRoute) -> Result<Read, Con
     let filter = match TopicFilter::parse(&joined) {
         Ok(filter) => filter,
         Err(why) => {
-            let help = "`+` stands alone in its level, `#` at the end; a prefix before one ends in `/`";
-            return error("filter", format!("`{joined}` is no topic filter: {why}"), help);
+            let help =
+                "`+` stands alone in its level, `#` at the end; a prefix before one ends in `/`";
+            return error(
+                "filter",
+                format!("`{joined}` is no topic filter: {why}"),
+                help,
+            );
         }
     };
     if route.rules_only {
@@ -372,7 +392,11 @@ pub(super) fn read(way: Way, at: usize, route: &BridgeRoute) -> Result<Read, Con
         }
         if new.is_some() || !other.is_empty() {
             let help = "remove one of the two";
-            return error("rules_only", "a message for rules alone gets no topic here".to_owned(), help);
+            return error(
+                "rules_only",
+                "a message for rules alone gets no topic here".to_owned(),
+                help,
+            );
         }
         return Ok(Read { filter, map: None });
     }
@@ -382,13 +406,23 @@ pub(super) fn read(way: Way, at: usize, route: &BridgeRoute) -> Result<Read, Con
             put: other.to_owned(),
         },
         Some(_) if !other.is_empty() => {
-            let key = if way == Way::In { "local_topic" } else { "remote_topic" };
+            let key = if way == Way::In {
+                "local_topic"
+            } else {
+                "remote_topic"
+            };
             let help = "give the prefix or the topic, not both";
             return error(key, "prefix and topic exclude each other".to_owned(), help);
         }
         Some(text) => {
-            let key = if way == Way::In { "local_topic" } else { "remote_topic" };
-            let wildcards = joined.split('/').filter(|level| matches!(*level, "+" | "#"));
+            let key = if way == Way::In {
+                "local_topic"
+            } else {
+                "remote_topic"
+            };
+            let wildcards = joined
+                .split('/')
+                .filter(|level| matches!(*level, "+" | "#"));
             match parts(text, wildcards.count()) {
                 Ok(parts) => TopicMap::Template {
                     filter: filter.clone(),

@@ -33,13 +33,20 @@ fn prefixes_are_taken_off_and_put_in_front_as_plain_text() {
         );
         let (subscribed, out) = map(Way::Out, &text);
         assert_eq!(subscribed, format!("{local}{filter}"));
-        assert_eq!(out.apply(local_topic, Sender::default()).unwrap(), remote_topic);
+        assert_eq!(
+            out.apply(local_topic, Sender::default()).unwrap(),
+            remote_topic
+        );
         let (subscribed, back) = map(Way::In, &text);
         assert_eq!(subscribed, format!("{remote}{filter}"));
-        assert_eq!(back.apply(remote_topic, Sender::default()).unwrap(), local_topic);
+        assert_eq!(
+            back.apply(remote_topic, Sender::default()).unwrap(),
+            local_topic
+        );
     }
     for (local, remote) in [("a", ""), ("", "b"), ("", "")] {
-        let text = format!("filter = \"\"\nlocal_prefix = \"{local}\"\nremote_prefix = \"{remote}\"");
+        let text =
+            format!("filter = \"\"\nlocal_prefix = \"{local}\"\nremote_prefix = \"{remote}\"");
         assert_eq!(refused(Way::Out, &text), "out[0].filter");
         assert_eq!(refused(Way::In, &text), "in[0].filter");
     }
@@ -71,31 +78,81 @@ fn a_new_name_is_made_of_the_old_ones_wildcards_and_of_the_sender() {
 #[test]
 fn what_comes_out_is_a_topic_name_or_nothing() {
     let (_, name) = map(Way::In, "filter = \"#\"\nlocal_topic = \"${1}\"");
-    assert_eq!(name.apply("$x/y", Sender::default()), Err(Unmapped::BadTopic));
+    assert_eq!(
+        name.apply("$x/y", Sender::default()),
+        Err(Unmapped::BadTopic)
+    );
     assert_eq!(name.apply("", Sender::default()), Err(Unmapped::BadTopic));
     let (_, literal) = map(Way::In, "filter = \"#\"\nlocal_prefix = \"$far/\"");
     assert_eq!(literal.apply("t", Sender::default()).unwrap(), "$far/t");
     let long = "x".repeat(MAX_TOPIC);
-    assert_eq!(literal.apply(&long, Sender::default()), Err(Unmapped::BadTopic));
+    assert_eq!(
+        literal.apply(&long, Sender::default()),
+        Err(Unmapped::BadTopic)
+    );
 }
 
 #[test]
 fn entries_that_cannot_work_name_their_key() {
     for (way, text, key) in [
         (Way::In, "local_prefix = \"a/\"", "in[0].filter"),
-        (Way::In, "filter = \"a\"\nlocal_prefix = \"#/\"", "in[0].local_prefix"),
-        (Way::Out, "filter = \"#\"\nlocal_prefix = \"a\"", "out[0].filter"),
+        (
+            Way::In,
+            "filter = \"a\"\nlocal_prefix = \"#/\"",
+            "in[0].local_prefix",
+        ),
+        (
+            Way::Out,
+            "filter = \"#\"\nlocal_prefix = \"a\"",
+            "out[0].filter",
+        ),
         (Way::Out, "filter = \"a/#/b\"", "out[0].filter"),
         (Way::In, "filter = \"$share/g/t\"", "in[0].filter"),
-        (Way::In, "filter = \"a\"\nremote_topic = \"b\"", "in[0].remote_topic"),
-        (Way::Out, "filter = \"a\"\nlocal_topic = \"b\"", "out[0].local_topic"),
-        (Way::Out, "filter = \"a/+\"\nremote_topic = \"${2}\"", "out[0].remote_topic"),
-        (Way::Out, "filter = \"a\"\nremote_topic = \"x/#\"", "out[0].remote_topic"),
-        (Way::Out, "filter = \"a\"\nremote_topic = \"${what}\"", "out[0].remote_topic"),
-        (Way::Out, "filter = \"a\"\nremote_topic = \"${topic\"", "out[0].remote_topic"),
-        (Way::Out, "filter = \"a\"\nremote_topic = \"b\"\nremote_prefix = \"c/\"", "out[0].remote_topic"),
-        (Way::Out, "filter = \"a\"\nrules_only = true", "out[0].rules_only"),
-        (Way::In, "filter = \"a\"\nrules_only = true\nlocal_prefix = \"b/\"", "in[0].rules_only"),
+        (
+            Way::In,
+            "filter = \"a\"\nremote_topic = \"b\"",
+            "in[0].remote_topic",
+        ),
+        (
+            Way::Out,
+            "filter = \"a\"\nlocal_topic = \"b\"",
+            "out[0].local_topic",
+        ),
+        (
+            Way::Out,
+            "filter = \"a/+\"\nremote_topic = \"${2}\"",
+            "out[0].remote_topic",
+        ),
+        (
+            Way::Out,
+            "filter = \"a\"\nremote_topic = \"x/#\"",
+            "out[0].remote_topic",
+        ),
+        (
+            Way::Out,
+            "filter = \"a\"\nremote_topic = \"${what}\"",
+            "out[0].remote_topic",
+        ),
+        (
+            Way::Out,
+            "filter = \"a\"\nremote_topic = \"${topic\"",
+            "out[0].remote_topic",
+        ),
+        (
+            Way::Out,
+            "filter = \"a\"\nremote_topic = \"b\"\nremote_prefix = \"c/\"",
+            "out[0].remote_topic",
+        ),
+        (
+            Way::Out,
+            "filter = \"a\"\nrules_only = true",
+            "out[0].rules_only",
+        ),
+        (
+            Way::In,
+            "filter = \"a\"\nrules_only = true\nlocal_prefix = \"b/\"",
+            "in[0].rules_only",
+        ),
     ] {
         assert_eq!(refused(way, text), key, "{text}");
     }
@@ -113,7 +170,13 @@ fn filters_overlap_when_one_topic_matches_both() {
     ] {
         assert!(overlap(a, b) && overlap(b, a), "{a} {b}");
     }
-    for (a, b) in [("a/b", "a/c"), ("a/+", "a"), ("#", "$SYS/x"), ("+/x", "$SYS/x"), ("a/+/c", "a/b")] {
+    for (a, b) in [
+        ("a/b", "a/c"),
+        ("a/+", "a"),
+        ("#", "$SYS/x"),
+        ("+/x", "$SYS/x"),
+        ("a/+/c", "a/b"),
+    ] {
         assert!(!overlap(a, b) && !overlap(b, a), "{a} {b}");
     }
 }
@@ -152,12 +215,18 @@ fn what_goes_out_and_is_taken_back_is_found_by_its_remote_name() {
     assert_eq!(both(&["filter = \"#\""], &["filter = \"#\""]), Some((0, 0)));
     let up = "filter = \"#\"\nlocal_prefix = \"here/\"\nremote_prefix = \"site/1/\"";
     assert_eq!(both(&["filter = \"down/#\""], &[up]), None);
-    assert_eq!(both(&["filter = \"down/#\"", "filter = \"site/+/temp\""], &[up]), Some((1, 0)));
+    assert_eq!(
+        both(&["filter = \"down/#\"", "filter = \"site/+/temp\""], &[up]),
+        Some((1, 0))
+    );
     // A prefix that a wildcard grows together with.
     let grown = "filter = \"+/x\"\nremote_prefix = \"b\"";
     assert_eq!(both(&["filter = \"b1/x\""], &[grown]), Some((0, 0)));
     let named = "filter = \"a/+\"\nremote_topic = \"up/${1}/now\"";
     assert_eq!(both(&["filter = \"up/k/now\""], &[named]), Some((0, 0)));
     assert_eq!(both(&["filter = \"down/k\""], &[named]), None);
-    assert_eq!(both(&["filter = \"#\"\nrules_only = true"], &["filter = \"#\""]), None);
+    assert_eq!(
+        both(&["filter = \"#\"\nrules_only = true"], &["filter = \"#\""]),
+        None
+    );
 }

@@ -267,7 +267,11 @@ fn describe(version: Version, welcome: &Welcome) -> String {
 }
 
 /// Asks for every filter of `in`.
-async fn subscribe(plan: &BridgePlan, conn: &mut Conn, version: Version) -> Result<String, SinkError> {
+async fn subscribe(
+    plan: &BridgePlan,
+    conn: &mut Conn,
+    version: Version,
+) -> Result<String, SinkError> {
     let mut granted = Vec::new();
     for (route, id) in plan.inbound.iter().zip(1..) {
         let filter = route.subscription();
@@ -288,7 +292,9 @@ async fn subscribe(plan: &BridgePlan, conn: &mut Conn, version: Version) -> Resu
         };
         write(conn, &Packet::Subscribe(subscribe), version).await?;
         let answer = answer(plan, conn, |packet| match packet {
-            Packet::SubAck(suback) if suback.packet_id == packet_id => suback.reasons.first().copied(),
+            Packet::SubAck(suback) if suback.packet_id == packet_id => {
+                suback.reasons.first().copied()
+            }
             _ => None,
         });
         let reason = answer.await?;
@@ -319,13 +325,22 @@ async fn publish(
     let qos = plan.qos_cap.min(welcome.limits.maximum_qos).min(1);
     let packet_id = PacketId::new(u16::MAX).filter(|_| qos > 0);
     let message = Publish {
-        qos: if qos > 0 { QoS::AtLeastOnce } else { QoS::AtMostOnce },
+        qos: if qos > 0 {
+            QoS::AtLeastOnce
+        } else {
+            QoS::AtMostOnce
+        },
         packet_id,
-        ..Publish::new(topic_name.into_utf8(), bytes::Bytes::from_static(b"weir bridge test"))
+        ..Publish::new(
+            topic_name.into_utf8(),
+            bytes::Bytes::from_static(b"weir bridge test"),
+        )
     };
     write(conn, &Packet::Publish(message), version).await?;
     let Some(packet_id) = packet_id else {
-        return Ok(format!("`{topic}` at QoS 0; the remote does not confirm it"));
+        return Ok(format!(
+            "`{topic}` at QoS 0; the remote does not confirm it"
+        ));
     };
     let reason = answer(plan, conn, |packet| match packet {
         Packet::PubAck(puback) if puback.packet_id == packet_id => Some(puback.reason),
@@ -346,10 +361,17 @@ async fn publish(
 async fn write(conn: &mut Conn, packet: &Packet, version: Version) -> Result<(), SinkError> {
     let mut bytes = Vec::new();
     let link = |error: &(dyn std::error::Error + 'static)| {
-        SinkError::new(crate::codes::LINK_DOWN, "the link to the remote broker is down").caused_by(error)
+        SinkError::new(
+            crate::codes::LINK_DOWN,
+            "the link to the remote broker is down",
+        )
+        .caused_by(error)
     };
     codec::encode(packet, version.wire(), &mut bytes).map_err(|error| link(&error))?;
-    conn.writer.write_all(&bytes).await.map_err(|error| link(&error))?;
+    conn.writer
+        .write_all(&bytes)
+        .await
+        .map_err(|error| link(&error))?;
     conn.writer.flush().await.map_err(|error| link(&error))
 }
 
@@ -361,7 +383,11 @@ async fn answer<T>(
 ) -> Result<T, SinkError> {
     let asked = async {
         loop {
-            let packet = conn.reader.packet().await.map_err(|failure| failure.error)?;
+            let packet = conn
+                .reader
+                .packet()
+                .await
+                .map_err(|failure| failure.error)?;
             if let Packet::Disconnect(disconnect) = &packet {
                 return Err(client::dismissed(disconnect).error);
             }
@@ -383,7 +409,9 @@ fn likely_cause(stage: &str, code: Option<&'static str>, detail: &str) -> Option
     let detail = detail.to_ascii_lowercase();
     Some(match stage {
         "dns" => "the name is misspelt, or this machine has no way to a name server",
-        "tcp" if detail.contains("refused") => "nothing listens at that port: wrong port, or the broker does not run",
+        "tcp" if detail.contains("refused") => {
+            "nothing listens at that port: wrong port, or the broker does not run"
+        }
         "tcp" => "a firewall drops the packets, or the address is wrong",
         "tls" if detail.contains("unknownissuer") || detail.contains("unknown issuer") => {
             "the certificate is signed by a CA that `tls.ca` does not hold"
@@ -391,18 +419,30 @@ fn likely_cause(stage: &str, code: Option<&'static str>, detail: &str) -> Option
         "tls" if detail.contains("notvalidforname") || detail.contains("not valid for name") => {
             "the certificate is for another name: use that name in `addresses`, or `tls.server_name`"
         }
-        "tls" if detail.contains("expired") => "the certificate has expired, or this machine's clock is wrong",
-        "tls" if detail.contains("handshake") || detail.contains("certificaterequired") || detail.contains("certificate required") => {
+        "tls" if detail.contains("expired") => {
+            "the certificate has expired, or this machine's clock is wrong"
+        }
+        "tls"
+            if detail.contains("handshake")
+                || detail.contains("certificaterequired")
+                || detail.contains("certificate required") =>
+        {
             "the remote wants a client certificate: `tls.cert` and `tls.key`"
         }
-        "tls" if detail.contains("corrupt") || detail.contains("invalidcontenttype") || detail.contains("eof") => {
+        "tls"
+            if detail.contains("corrupt")
+                || detail.contains("invalidcontenttype")
+                || detail.contains("eof") =>
+        {
             "that port does not speak TLS: write mqtt://, or use another port"
         }
         "tls" => "the port does not speak TLS, or its certificate is not trusted",
         "connect" if code == Some(crate::codes::AUTH) => {
             "user, password or client id are not the ones that the remote knows, or it does not let this address in"
         }
-        "connect" if detail.contains("client_identifier") => "the remote does not take this client id",
+        "connect" if detail.contains("client_identifier") => {
+            "the remote does not take this client id"
+        }
         "connect" => "that port speaks no MQTT, or wants TLS: write mqtts://",
         "subscribe" => "the remote's access list does not let this user subscribe",
         "publish" => "the remote's access list does not let this user publish",

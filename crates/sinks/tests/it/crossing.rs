@@ -9,7 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use weir_rules::value::Text;
 use weir_sinks::bridge::route::Sender;
 use weir_sinks::crossing::{Crossing, row};
-use weir_sinks::{Connector, ConnectorConfig, ConsoleOutput, MemoryRows, SinkHandle, SinkPlan, SinkSpec, record};
+use weir_sinks::{
+    Connector, ConnectorConfig, ConsoleOutput, MemoryRows, SinkHandle, SinkPlan, SinkSpec, record,
+};
 use weir_test_support::wait_until;
 
 use crate::bench::PATIENCE;
@@ -36,7 +38,10 @@ impl Remote {
 
     /// The next link, with or without the session of before.
     async fn accept(&self, session_present: bool) -> Far {
-        let (stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept()).await.unwrap().unwrap();
+        let (stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept())
+            .await
+            .unwrap()
+            .unwrap();
         let mut far = Far { stream };
         let (kind, body) = far.packet().await;
         assert_eq!(kind >> 4, 1, "CONNECT");
@@ -93,7 +98,9 @@ impl Far {
 }
 
 fn commit(log: &MemoryRows, config: &ConnectorConfig, payload: &str) {
-    let ConnectorConfig::Mqtt(bridge) = config else { unreachable!() };
+    let ConnectorConfig::Mqtt(bridge) = config else {
+        unreachable!()
+    };
     let (plan, _) = weir_sinks::bridge::plan::BridgePlan::check(bridge).unwrap();
     let payload = Bytes::copy_from_slice(payload.as_bytes());
     let message = Crossing {
@@ -161,15 +168,24 @@ async fn a_message_that_the_remote_has_is_only_released_again_after_a_restart() 
         let (kind, body) = far.packet().await;
         if kind == 0x62 {
             released |= body == one.to_be_bytes();
-            far.acknowledge(0x70, u16::from_be_bytes([body[0], body[1]])).await;
+            far.acknowledge(0x70, u16::from_be_bytes([body[0], body[1]]))
+                .await;
             continue;
         }
         let topic = usize::from(body[1]);
         let id = u16::from_be_bytes([body[2 + topic], body[3 + topic]]);
-        break (kind, id, String::from_utf8(body[4 + topic..].to_vec()).unwrap());
+        break (
+            kind,
+            id,
+            String::from_utf8(body[4 + topic..].to_vec()).unwrap(),
+        );
     };
     assert!(released, "PUBREL of the first comes before the second");
-    assert_eq!((kind, id, payload.as_str()), (0x3C, two, "two"), "DUP, under the id that it had");
+    assert_eq!(
+        (kind, id, payload.as_str()),
+        (0x3C, two, "two"),
+        "DUP, under the id that it had"
+    );
     far.acknowledge(0x50, two).await;
     assert_eq!(far.packet().await.0, 0x62);
     far.acknowledge(0x70, two).await;
@@ -196,7 +212,11 @@ async fn a_remote_that_has_lost_the_session_gets_the_message_again() {
     .await;
     let mut far = remote.accept(false).await;
     let (kind, id, payload) = far.publish().await;
-    assert_eq!((kind, id, payload.as_str()), (0x34, one, "one"), "anew, without DUP");
+    assert_eq!(
+        (kind, id, payload.as_str()),
+        (0x34, one, "one"),
+        "anew, without DUP"
+    );
     far.acknowledge(0x50, one).await;
     assert_eq!(far.packet().await.0, 0x62);
     far.acknowledge(0x70, one).await;

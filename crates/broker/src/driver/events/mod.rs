@@ -536,7 +536,10 @@ pub(crate) fn of_ingress(id: u128, message: &weir_mqtt::Publish, server: &str) -
     Fields::new()
         .set("id", format!("{id:032x}"))
         .set("server", server)
-        .set("payload", Value::Text(Text::from_bytes(message.payload.clone())))
+        .set(
+            "payload",
+            Value::Text(Text::from_bytes(message.payload.clone())),
+        )
         .text("topic", &message.topic)
         .set("qos", i64::from(message.qos.as_u8()))
         .set("dup", message.dup)
