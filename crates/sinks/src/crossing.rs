@@ -76,11 +76,11 @@ pub(crate) struct CrossingSink {
 }
 
 impl CrossingSink {
-    pub(crate) fn new(link: BridgeLink, released: Option<Released>) -> Self {
+    pub(crate) fn new(link: BridgeLink, released: Option<Arc<Released>>) -> Self {
         let rate = link.plan().rate;
         Self {
             link,
-            released: released.map(Arc::new),
+            released,
             paces: [
                 Pace::new(rate.map(|(qos0, _)| qos0)),
                 Pace::new(rate.map(|(_, others)| others)),

@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use weir_rules::value::{Text, Value};
 
-use crate::bridge::released::Released;
 use crate::config::BufferKind;
 use crate::connector::Connector;
 use crate::console::{ConsoleOutput, ConsoleSink};
@@ -234,13 +233,10 @@ fn connected(
             Box::new(MqttSink::new(link.clone(), message.clone()))
         }
         (Target::Bridge, Link::Mqtt(link)) => {
-            let file = format!("{}.released", connector.name());
+            // Without a store numbers begin anew, and nothing can be remembered of them.
             let epoch = spec.rows.as_ref().map(|rows| rows.epoch());
-            Box::new(CrossingSink::new(
-                link.clone(),
-                // Without a store numbers begin anew, and nothing can be remembered of them.
-                epoch.map(|epoch| Released::open(&spec.data_dir.join("bridges").join(file), epoch)),
-            ))
+            let released = epoch.map(|epoch| link.released(&spec.data_dir, epoch));
+            Box::new(CrossingSink::new(link.clone(), released))
         }
         _ => {
             return Err(SinkError::new(

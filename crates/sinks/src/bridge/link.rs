@@ -4,7 +4,7 @@
 //! back to its sink, which gives it again in order. `drive` makes the connection and keeps it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -85,6 +85,7 @@ pub(super) struct Inner {
     /// The filters of `in` have changed.
     pub(super) rerouted: Notify,
     started: Mutex<bool>,
+    released: Mutex<Option<Arc<Released>>>,
     /// The task that keeps the link has ended.
     ended: watch::Sender<bool>,
 }
@@ -215,6 +216,7 @@ impl BridgeLink {
             written: Notify::new(),
             rerouted: Notify::new(),
             started: Mutex::new(false),
+            released: Mutex::new(None),
             ended: watch::Sender::new(false),
         });
         inner.tell(false);
@@ -296,6 +298,19 @@ impl BridgeLink {
                     "the link to the remote broker is not up yet",
                 )
             })),
+        }
+    }
+
+    /// What `out` has released: one for all sinks that deliver it one after the other.
+    pub(crate) fn released(&self, data_dir: &Path, epoch: u64) -> Arc<Released> {
+        let mut released = self.inner.released.lock();
+        match &*released {
+            Some(known) if known.epoch() == epoch => Arc::clone(known),
+            _ => {
+                let file = format!("{}.released", self.inner.health.name());
+                let path = data_dir.join("bridges").join(file);
+                Arc::clone(released.insert(Arc::new(Released::open(&path, epoch))))
+            }
         }
     }
 

@@ -58,6 +58,10 @@ impl Released {
         }
     }
 
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.state.lock().numbers.contains(&number)
     }
