@@ -381,6 +381,38 @@ async fn marks_on_messages_end_a_circle_that_no_check_can_see() {
 }
 
 #[tokio::test]
+async fn what_came_over_a_bridge_does_not_leave_over_it_though_a_rule_publishes_it_anew() {
+    let remote = Mosquitto::start().await;
+    let site = Site::new();
+    site.connector(
+        "hq",
+        &hq(
+            remote.port(),
+            "[[in]]\nfilter = \"down/#\"\n[[out]]\nfilter = \"up/#\"\n",
+        ),
+    );
+    site.rule(
+        "again",
+        "sql = '''SELECT payload, topic FROM \"down/#\", \"local\"'''\n\
+         [[sinks]]\ntype = \"republish\"\ntopic = \"up/${topic}\"\npayload = \"${payload}\"\nqos = 1\n",
+    );
+    let weir = site.start(WEIR).await;
+    linked(&weir).await;
+    let mut here = Subscriber::start(weir.mqtt_port(), "up/#", &["-q", "1"]).await;
+    let mut there = remote.subscribe("up/#", &["-q", "1"]).await;
+    publish(remote.port(), "down/x", "1", "from there", &[]).await;
+    here.wait_for(1).await;
+    publish(weir.mqtt_port(), "local", "1", "from here", &[]).await;
+    here.wait_for(2).await;
+    let got = there.wait_for(1).await[0].clone();
+    assert_eq!(
+        (got.topic.as_str(), got.payload.as_str()),
+        ("up/local", "from here")
+    );
+    assert_eq!(there.all_within(QUIET).await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_state_of_the_link_is_kept_on_a_topic() {
     let mut remote = Mosquitto::start().await;
     let site = Site::new();

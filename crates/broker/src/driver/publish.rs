@@ -144,7 +144,7 @@ impl Client {
             // A bridge of another broker brings back what came from here.
             let message = self.message(now, publish);
             self.router.drop_message(DropReason::Loop, &message);
-            return self.refuse(qos, packet_id, ReasonCode::Success, "");
+            return self.acknowledge(qos, packet_id, ReasonCode::Success);
         }
         if self.finds_store_full(&publish, &topic, delay_s.is_some()) {
             if let (Some(_), false, Some(topic)) =
