@@ -413,6 +413,30 @@ async fn what_came_over_a_bridge_does_not_leave_over_it_though_a_rule_publishes_
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_large_here_does_not_stop_those_behind_it() {
+    for protocol in ["5", "3.1.1"] {
+        let remote = Mosquitto::start().await;
+        let site = Site::new();
+        site.config("mqtt.max_packet_size = 2000\n");
+        let in_all = format!("protocol = \"{protocol}\"\n[[in]]\nfilter = \"a\"\n");
+        site.connector("hq", &hq(remote.port(), &in_all));
+        let weir = site.start(WEIR).await;
+        linked(&weir).await;
+        let mut here = Subscriber::start(weir.mqtt_port(), "a", &["-q", "2"]).await;
+        for qos in ["1", "2"] {
+            publish(remote.port(), "a", qos, &"x".repeat(2001), &[]).await;
+            publish(remote.port(), "a", qos, qos, &[]).await;
+        }
+        assert_eq!(numbers(here.wait_for(2).await), [1, 2], "{protocol}");
+        assert_eq!(
+            bridge_metric(&weir, "weir_bridge_connects_total").await,
+            1.0,
+            "{protocol}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_state_of_the_link_is_kept_on_a_topic() {
     let mut remote = Mosquitto::start().await;
     let site = Site::new();

@@ -88,7 +88,7 @@ impl App {
             store.clone().map(|store| store as Arc<dyn Storage>),
         ));
         let settings = config.broker_settings();
-        let home = BridgeHome::new(&data_dir, settings.max_inflight);
+        let home = BridgeHome::new(&data_dir, &settings);
         reloader.belongs_to(Arc::clone(&home) as Arc<dyn Home>);
         let certificates: Vec<_> = doors
             .iter()

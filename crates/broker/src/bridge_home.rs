@@ -10,7 +10,7 @@ use tokio::io::DuplexStream;
 use weir_mqtt::{QoS, TopicName};
 use weir_sinks::bridge::{Gateway, Home};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, BrokerSettings};
 use crate::core::message::Message;
 use crate::driver::admission::Door;
 use crate::net::connection::serve;
@@ -30,16 +30,18 @@ pub(crate) struct BridgeHome {
     links: Mutex<BTreeMap<String, bool>>,
     data_dir: PathBuf,
     receive_maximum: u16,
+    max_packet_size: usize,
 }
 
 impl BridgeHome {
     /// A home whose broker is still to come.
-    pub(crate) fn new(data_dir: &Path, receive_maximum: u16) -> Arc<Self> {
+    pub(crate) fn new(data_dir: &Path, settings: &BrokerSettings) -> Arc<Self> {
         Arc::new(Self {
             broker: OnceLock::new(),
             links: Mutex::default(),
             data_dir: data_dir.to_owned(),
-            receive_maximum: receive_maximum.max(1),
+            receive_maximum: settings.max_inflight.max(1),
+            max_packet_size: settings.max_packet_size,
         })
     }
 
@@ -87,6 +89,10 @@ impl Home for BridgeHome {
 
     fn receive_maximum(&self) -> u16 {
         self.receive_maximum
+    }
+
+    fn max_packet_size(&self) -> usize {
+        self.max_packet_size
     }
 
     fn is_ready(&self) -> bool {

@@ -123,6 +123,8 @@ pub(crate) struct Greeting {
     pub(crate) session_expiry: Duration,
     /// How many messages of `QoS` 1 and 2 it takes unacknowledged.
     pub(crate) receive_maximum: u16,
+    /// The largest packet that it takes.
+    pub(crate) max_packet_size: usize,
     /// Says in 3.1.1 that it is a bridge, by a bit of the protocol level that only some brokers know.
     pub(crate) bridge_flag: bool,
 }
@@ -340,8 +342,9 @@ fn connect_packet(
         connect.properties.session_expiry_interval_s =
             (!greeting.clean_start && expiry > 0).then_some(expiry);
         connect.properties.receive_maximum = NonZeroU16::new(greeting.receive_maximum);
-        connect.properties.maximum_packet_size =
-            u32::try_from(MAX_INCOMING).ok().and_then(NonZeroU32::new);
+        connect.properties.maximum_packet_size = u32::try_from(greeting.max_packet_size)
+            .ok()
+            .and_then(NonZeroU32::new);
     }
     let mut bytes = Vec::new();
     connect.encode(&mut bytes).map_err(|error| {

@@ -15,8 +15,10 @@ use weir_mqtt::{
     SubscriptionRequest, Unsubscribe, codec,
 };
 
-use super::client::{Conn, Failure, GOODBYE, Greeting, Refusal, Version, connect, dismissed};
-use super::home::{Subscribed, subscription_id};
+use super::client::{
+    Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
+};
+use super::home::{Dropped, Subscribed, subscription_id};
 use super::home_line::{HOME_PING, HomeLine, home_failure};
 use super::link::{Asked, Inner};
 use super::reconnect::{Loss, Reconnect, Waiting};
@@ -130,6 +132,9 @@ impl Attempt {
             receive_maximum: home
                 .map_or(plan.max_inflight, |home| home.receive_maximum())
                 .min(plan.max_inflight),
+            max_packet_size: home.map_or(MAX_INCOMING, |home| {
+                home.max_packet_size().min(MAX_INCOMING)
+            }),
             bridge_flag: plan.bridge_flag,
         };
         let address = &plan.addresses[address];
@@ -467,17 +472,23 @@ impl Link {
             .received_bytes
             .fetch_add(publish.payload.len() as u64, Relaxed);
         match &mut self.home {
-            Some(home) => home.send(&Packet::Publish(publish)),
-            // Of a session of before, when there was an `in`.
-            None => match (publish.qos, publish.packet_id) {
-                (QoS::AtLeastOnce, Some(id)) => {
-                    self.to_remote(&Packet::PubAck(PubAck::success(id)))
+            Some(home) if home.takes(&publish) => home.send(&Packet::Publish(publish)),
+            // Too large; or of a session of before, when there was an `in`. It would only come again.
+            home => {
+                if home.is_some() {
+                    self.inner.gateway.count_dropped(Dropped::TooLarge);
+                    tracing::warn!(connector = %self.inner.health.name(), bytes = publish.payload.len(), "a message of the remote is larger than mqtt.max_packet_size and is dropped");
                 }
-                (QoS::ExactlyOnce, Some(id)) => {
-                    self.to_remote(&Packet::PubRec(PubRec::success(id)))
+                match (publish.qos, publish.packet_id) {
+                    (QoS::AtLeastOnce, Some(id)) => {
+                        self.to_remote(&Packet::PubAck(PubAck::success(id)))
+                    }
+                    (QoS::ExactlyOnce, Some(id)) => {
+                        self.to_remote(&Packet::PubRec(PubRec::success(id)))
+                    }
+                    _ => {}
                 }
-                _ => {}
-            },
+            }
         }
     }
 

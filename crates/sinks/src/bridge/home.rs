@@ -27,6 +27,9 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// How many messages of `QoS` 1 and 2 it takes unacknowledged.
     fn receive_maximum(&self) -> u16;
 
+    /// The largest packet that it takes, in bytes.
+    fn max_packet_size(&self) -> usize;
+
     /// Whether the broker takes connections yet.
     fn is_ready(&self) -> bool;
 
@@ -158,11 +161,19 @@ pub enum Dropped {
     BadTopic,
     /// It has been here before.
     Loop,
+    /// Its packet is larger than the broker takes. Only remotes of MQTT 3.1.1 send such.
+    TooLarge,
 }
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::NoRoute, Self::Template, Self::BadTopic, Self::Loop];
+    pub const ALL: [Self; 5] = [
+        Self::NoRoute,
+        Self::Template,
+        Self::BadTopic,
+        Self::Loop,
+        Self::TooLarge,
+    ];
 
     /// The reason in metrics.
     pub const fn name(self) -> &'static str {
@@ -171,6 +182,7 @@ impl Dropped {
             Self::Template => "template",
             Self::BadTopic => "bad_topic",
             Self::Loop => "loop",
+            Self::TooLarge => "too_large",
         }
     }
 }

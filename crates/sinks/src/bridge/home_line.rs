@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 use tokio::time::Instant;
-use weir_mqtt::{Connect, Packet, ProtocolVersion, Utf8, codec};
+use weir_mqtt::{Connect, Packet, ProtocolVersion, Publish, Utf8, codec};
 
 use super::client::{Failure, FrameReader, Version, Welcome};
 use super::home::Home;
@@ -26,6 +26,7 @@ pub(super) struct HomeLine {
     pub(super) out: Vec<u8>,
     version: ProtocolVersion,
     pub(super) ping_at: Instant,
+    max_packet_size: usize,
 }
 
 impl HomeLine {
@@ -73,6 +74,7 @@ impl HomeLine {
             out: Vec::new(),
             version,
             ping_at: Instant::now() + HOME_PING,
+            max_packet_size: home.max_packet_size(),
         })
     }
 }
@@ -93,6 +95,16 @@ impl Failure {
 }
 
 impl HomeLine {
+    /// Whether the broker takes so large a message.
+    pub(super) fn takes(&self, publish: &Publish) -> bool {
+        // A packet that is nearly as large as may be is measured.
+        publish.payload.len() + publish.topic.len() + 1024 < self.max_packet_size || {
+            let mut packet = Vec::new();
+            publish.encode(self.version, &mut packet).is_ok()
+                && packet.len() <= self.max_packet_size
+        }
+    }
+
     /// Puts a packet in line.
     pub(super) fn send(&mut self, packet: &Packet) {
         if let Err(error) = codec::encode(packet, self.version, &mut self.out) {

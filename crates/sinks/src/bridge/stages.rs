@@ -229,6 +229,7 @@ async fn sign_in(
             clean_start: plan.clean_start,
             session_expiry: plan.session_expiry,
             receive_maximum: plan.max_inflight,
+            max_packet_size: client::MAX_INCOMING,
             bridge_flag: plan.bridge_flag,
         };
         match client::connect(plan, address, &creds, base, greeting).await {
