@@ -417,14 +417,14 @@ async fn a_message_that_is_too_large_here_does_not_stop_those_behind_it() {
     for protocol in ["5", "3.1.1"] {
         let remote = Mosquitto::start().await;
         let site = Site::new();
-        site.config("mqtt.max_packet_size = 2000\n");
+        site.config("mqtt.max_packet_size = \"2KB\"\n");
         let in_all = format!("protocol = \"{protocol}\"\n[[in]]\nfilter = \"a\"\n");
         site.connector("hq", &hq(remote.port(), &in_all));
         let weir = site.start(WEIR).await;
         linked(&weir).await;
         let mut here = Subscriber::start(weir.mqtt_port(), "a", &["-q", "2"]).await;
         for qos in ["1", "2"] {
-            publish(remote.port(), "a", qos, &"x".repeat(2001), &[]).await;
+            publish(remote.port(), "a", qos, &"x".repeat(4000), &[]).await;
             publish(remote.port(), "a", qos, qos, &[]).await;
         }
         assert_eq!(numbers(here.wait_for(2).await), [1, 2], "{protocol}");
