@@ -417,7 +417,7 @@ async fn a_message_that_is_too_large_here_does_not_stop_those_behind_it() {
     for protocol in ["5", "3.1.1"] {
         let remote = Mosquitto::start().await;
         let site = Site::new();
-        site.config("mqtt.max_packet_size = \"2KB\"\n");
+        site.config("mqtt.max_packet_size = \"2KiB\"\n");
         let in_all = format!("protocol = \"{protocol}\"\n[[in]]\nfilter = \"a\"\n");
         site.connector("hq", &hq(remote.port(), &in_all));
         let weir = site.start(WEIR).await;

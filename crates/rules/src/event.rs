@@ -22,6 +22,10 @@ pub struct Event {
 
 /// The sources of FROM.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every event is a publish, which would be allocated for nothing"
+)]
 pub enum What {
     /// A PUBLISH: `event` is `message.publish`.
     Publish(Publish),
