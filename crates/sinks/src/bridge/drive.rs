@@ -304,7 +304,7 @@ impl Link {
             let result = match turn {
                 Turn::Read(Ok(true)) => {
                     times.last_in = Instant::now();
-                    self.from_remote(times).await
+                    self.read_remote(times).await
                 }
                 Turn::Read(Ok(false)) => Err(Failure::closed()),
                 Turn::Wrote(Ok(0)) => Err(Failure::closed()),
@@ -322,7 +322,7 @@ impl Link {
                 Turn::Read(Err(error)) | Turn::Wrote(Err(error)) | Turn::Flushed(Err(error)) => {
                     Err(Failure::io(&error))
                 }
-                Turn::HomeRead(Ok(true)) => self.from_home(),
+                Turn::HomeRead(Ok(true)) => self.read_home(),
                 Turn::HomeWrote(Ok(bytes)) if bytes > 0 => {
                     if let Some(home) = &mut self.home {
                         home.out.drain(..bytes);
@@ -428,7 +428,7 @@ impl Link {
     }
 
     /// Packets of the remote that are there.
-    async fn from_remote(&mut self, times: &mut Times) -> Result<(), Failure> {
+    async fn read_remote(&mut self, times: &mut Times) -> Result<(), Failure> {
         while let Some(packet) = self.conn.reader.next()? {
             match packet {
                 Packet::Publish(publish) => self.received(publish),
@@ -493,7 +493,7 @@ impl Link {
     }
 
     /// What the broker says of the remote's messages goes to the remote: it is kept.
-    fn from_home(&mut self) -> Result<(), Failure> {
+    fn read_home(&mut self) -> Result<(), Failure> {
         let Some(home) = &mut self.home else {
             return Ok(());
         };
