@@ -136,6 +136,7 @@ async fn a_program_that_embeds_a_broker_names_what_runs_jq() {
             sinks: Vec::new(),
             counters: Arc::default(),
             on_error: OnError::Drop,
+            crossing: None,
         });
         let pipeline = Arc::new(Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC)));
         pipeline.swap(vec![Arc::clone(&rule)]);

@@ -453,6 +453,7 @@ async fn a_publisher_with_slow_rules_delays_neither_receivers_nor_a_takeover() {
         sinks: Vec::new(),
         counters: Arc::default(),
         on_error: OnError::Drop,
+        crossing: None,
     })]);
     let broker = TestBroker::with_rules(BrokerSettings::default(), Arc::new(pipeline)).await;
     let handled = || broker.broker.stats().messages_in[0].get();
@@ -533,6 +534,7 @@ fn with_stuck_sink(folder: &std::path::Path) -> Arc<Pipeline> {
         }],
         counters: Arc::default(),
         on_error: OnError::Drop,
+        crossing: None,
     })]);
     Arc::new(pipeline)
 }

@@ -4,6 +4,7 @@
 
 mod access_files;
 mod bench;
+mod bridging;
 mod cases;
 mod clients;
 mod clouds;

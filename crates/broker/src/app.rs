@@ -11,9 +11,11 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use weir_sinks::bridge::Home;
 
 use crate::admin::{self, Admin};
 use crate::auth::Access;
+use crate::bridge_home::BridgeHome;
 use crate::broker::{Broker, ListenerSettings, Socket, Transport, WebSocketSettings};
 use crate::capture::Capture;
 use crate::config::{Bind, Config, Durable, Listener, StartPolicy};
@@ -21,7 +23,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
-use crate::reload::{AccessFiles, Certificates, Project, ReloadReport, Reloader};
+use crate::reload::{self, AccessFiles, Certificates, Project, ReloadReport, Reloader};
 use crate::store::{Disk, Done, Durability, Persist, State, Storage, StorageError};
 
 /// How long clients and sinks get to finish at the end.
@@ -81,10 +83,10 @@ impl App {
                 StartError::Unusable(format!("[E1603] {}: {error}", file.display()))
             })?;
         }
-        let pipeline = Arc::new(Pipeline::new(World::new(
-            &config.node(),
-            time_zone(&config.rules.timezone)?,
-        )));
+        let world = World::new(&config.node(), time_zone(&config.rules.timezone)?);
+        let pipeline = Arc::new(Pipeline::new(
+            world.identified(&reload::store_id(&data_dir)),
+        ));
         let store = storage(config, &data_dir)?.map(Arc::new);
         let reloader = Arc::new(Reloader::new(
             project,
@@ -93,6 +95,9 @@ impl App {
             Arc::clone(&pipeline),
             store.clone().map(|store| store as Arc<dyn Storage>),
         ));
+        let settings = config.broker_settings();
+        let home = BridgeHome::new(&data_dir, &settings);
+        reloader.belongs_to(Arc::clone(&home) as Arc<dyn Home>);
         let certificates: Vec<_> = doors
             .iter()
             .filter_map(|(_, settings)| settings.tls.clone())
@@ -107,7 +112,7 @@ impl App {
         reloader.tell_what_waits_for_nobody();
         let capture = capture(config, &data_dir)?;
         let mut builder = Broker::builder()
-            .settings(config.broker_settings())
+            .settings(settings)
             .pipeline(Arc::clone(&pipeline))
             .authenticator(access.authenticator)
             .authorizer(access.authorizer)
@@ -125,6 +130,8 @@ impl App {
             .start()
             .await
             .map_err(|error| StartError::Unusable(error.to_string()))?;
+        home.begin(&broker);
+        reloader.start_bridges();
         reloader.accompany(Arc::new(AccessFiles {
             files: access.files,
             broker: broker.clone(),

@@ -28,6 +28,7 @@ pub mod admin;
 #[doc(hidden)]
 pub mod app;
 pub mod auth;
+mod bridge_home;
 pub mod broker;
 mod builder;
 #[doc(hidden)]

@@ -4,6 +4,7 @@
 //! their queue, and those of removed rules get time to drain.
 
 mod backfill;
+mod bridges;
 mod companions;
 mod live;
 pub(crate) mod queues;
@@ -11,11 +12,12 @@ mod report;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use weir_sinks::Connector;
+use weir_sinks::bridge::Home;
 
 pub use backfill::{BackfillError, Backfilled};
 pub use companions::{AccessFiles, Certificates, Companion};
@@ -59,6 +61,8 @@ pub struct Reloader {
     letter_bytes: u64,
     oldest: queues::Oldest,
     pipeline: Arc<Pipeline>,
+    /// Where bridges bring what they take from remotes, once it is known.
+    home: OnceLock<Arc<dyn Home>>,
     companions: Mutex<Vec<Arc<dyn Companion>>>,
     /// One reload at a time; looked at by readers without waiting for one.
     state: Mutex<State>,
@@ -116,6 +120,7 @@ impl Reloader {
             oldest: queues::Oldest::default(),
             storage,
             pipeline,
+            home: OnceLock::new(),
             companions: Mutex::default(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::new(0),
@@ -358,7 +363,7 @@ fn note_unreadable(checked: &mut Checked, unreadable: BTreeMap<FileId, Problem>)
 }
 
 /// The name of this data folder in the databases that sinks write to: random, made once.
-fn store_id(data_dir: &Path) -> String {
+pub(crate) fn store_id(data_dir: &Path) -> String {
     let path = data_dir.join("store_id");
     if let Ok(kept) = std::fs::read_to_string(&path) {
         let kept = kept.trim();

@@ -164,11 +164,13 @@ pub enum DropReason {
     PayloadTooLarge,
     /// The storage has no room for what it would leave there.
     StoreFull,
+    /// A bridge of another broker brought back what came from here.
+    Loop,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::QueueFull,
         Self::OutboxFull,
         Self::OfflineQos0,
@@ -183,6 +185,7 @@ impl DropReason {
         Self::DelayedFull,
         Self::PayloadTooLarge,
         Self::StoreFull,
+        Self::Loop,
     ];
 
     /// The label value in metrics and events.
@@ -202,6 +205,7 @@ impl DropReason {
             Self::TopicInvalid => "topic_invalid",
             Self::DelayedFull => "delayed_full",
             Self::StoreFull => "store_full",
+            Self::Loop => "loop",
         }
     }
 }

@@ -22,6 +22,10 @@ pub struct Event {
 
 /// The sources of FROM.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every event is a publish, which would be allocated for nothing"
+)]
 pub enum What {
     /// A PUBLISH: `event` is `message.publish`.
     Publish(Publish),
@@ -72,6 +76,8 @@ pub struct Publish {
     pub hops: u8,
     /// The rule that republished it; a message does not trigger the rule that made it.
     pub made_by: Option<Arc<str>>,
+    /// The bridge over which it, or what a rule made it of, has come into this broker.
+    pub came_over: Option<Text>,
     /// What the publisher's sign-in said of it: `client_attrs`.
     pub client_attrs: Option<Arc<Object>>,
     /// Fields that stand in for those above, or beside them: of messages that were written by hand.
@@ -94,6 +100,7 @@ impl Default for Publish {
             received_at_ms: 0,
             hops: 0,
             made_by: None,
+            came_over: None,
             client_attrs: None,
             given: None,
         }

@@ -90,6 +90,10 @@ codes! {
     ACK_OVERDUE = "E4111", "The remote broker did not acknowledge in time", "weir reconnects and sends again.";
     PROVIDER = "E4112", "No such credential provider", "The message lists those there are.";
     INPUTS = "E4113", "The signer's inputs are not complete", "The message names the input.";
+    LOOP = "E4114", "What the bridge sends out it would take back (loop_possible)",
+        "Use `protocol = \"5\"`, or filters and prefixes that do not overlap at the remote.";
+    FILTER_REFUSED = "E4115", "The remote broker refuses a filter of `in`",
+        "Let the bridge's user subscribe to it there; weir asks again every five minutes.";
     NOT_REGISTERED = "E4118", "The cloud does not register the device",
         "The message has the cloud's answer. Compare product key, device name and product secret with the console; a device that was activated before has its secret there.";
 }

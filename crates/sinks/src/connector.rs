@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::bridge::BridgeStats;
 use crate::bridge::link::BridgeLink;
 use crate::bridge::plan::BridgePlan;
-use crate::config::connector::{ConnectorConfig, HealthConfig};
+use crate::bridge::{BridgeStats, Home};
+use crate::config::connector::{BridgeConfig, ConnectorConfig, HealthConfig};
 use crate::counters::LastError;
 use crate::error::{ConfigError, SinkError};
 use crate::http::HttpClient;
@@ -22,6 +22,8 @@ pub struct Connector {
     kind: crate::config::Kind,
     link: Link,
     health: Arc<Health>,
+    /// What a bridge was opened with, or was given since.
+    bridge: Mutex<Option<BridgeConfig>>,
 }
 
 /// What sinks use of a connector.
@@ -146,6 +148,16 @@ impl Health {
             .map(|wait| now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
     }
 
+    /// Something is wrong that leaves the link up.
+    pub(crate) fn noted(&self, error: &SinkError) {
+        let mut state = self.state.lock();
+        tracing::warn!(connector = %self.name, code = error.code(), "{}", error.for_log());
+        state.last_error = Some(LastError {
+            error: error.clone(),
+            at_ms: now_ms(),
+        });
+    }
+
     pub(crate) fn last_error(&self) -> Option<SinkError> {
         self.state
             .lock()
@@ -190,6 +202,19 @@ impl Connector {
     /// # Errors
     /// Only what no waiting can cure: a URL or file that cannot be read.
     pub fn open(name: &str, config: &ConnectorConfig, base: &Path) -> Result<Arc<Self>, SinkError> {
+        Self::open_at(name, config, base, None)
+    }
+
+    /// The same for a bridge that takes messages from the remote: into `home`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_at(
+        name: &str,
+        config: &ConnectorConfig,
+        base: &Path,
+        home: Option<Arc<dyn Home>>,
+    ) -> Result<Arc<Self>, SinkError> {
         let health = Health::new(name);
         let link = match config {
             ConnectorConfig::Postgres(postgres) => {
@@ -200,13 +225,19 @@ impl Connector {
             ConnectorConfig::Mqtt(bridge) => {
                 let (plan, _) =
                     BridgePlan::check(bridge).map_err(|errors| config_error(&errors))?;
-                Link::Mqtt(BridgeLink::new(plan, base.to_owned(), Arc::clone(&health)))
+                let health = Arc::clone(&health);
+                Link::Mqtt(BridgeLink::new(plan, base.to_owned(), health, home))
             }
+        };
+        let bridge = match config {
+            ConnectorConfig::Mqtt(bridge) => Some((**bridge).clone()),
+            _ => None,
         };
         let connector = Arc::new(Self {
             kind: config.kind(),
             link,
             health,
+            bridge: Mutex::new(bridge),
         });
         match config {
             ConnectorConfig::Postgres(postgres) => watch(&connector, &postgres.health),
@@ -230,6 +261,66 @@ impl Connector {
     /// What is known of it.
     pub fn state(&self) -> ConnectorState {
         self.health.state.lock().clone()
+    }
+
+    /// Takes another configuration without a new connection, where only the topics of a bridge have changed; false where
+    /// it needs another connector.
+    pub fn adopt(&self, config: &ConnectorConfig) -> bool {
+        let (Link::Mqtt(link), ConnectorConfig::Mqtt(new)) = (&self.link, config) else {
+            return false;
+        };
+        let mut bridge = self.bridge.lock();
+        let same = bridge.as_ref().is_some_and(|old| old.connects_like(new));
+        let Ok((plan, _)) = BridgePlan::check(new) else {
+            return false;
+        };
+        if same {
+            *bridge = Some((**new).clone());
+            link.reroute(plan);
+        }
+        same
+    }
+
+    /// Connects a bridge whose topics cross by themselves; others wait for the first sink.
+    pub fn start(&self) {
+        let has_routes = self
+            .bridge
+            .lock()
+            .as_ref()
+            .is_some_and(BridgeConfig::has_routes);
+        if let (Link::Mqtt(link), true) = (&self.link, has_routes) {
+            link.start();
+        }
+    }
+
+    /// Whether topics cross a bridge by themselves.
+    pub fn has_routes(&self) -> bool {
+        self.bridge
+            .lock()
+            .as_ref()
+            .is_some_and(BridgeConfig::has_routes)
+    }
+
+    /// What a bridge does by itself; `None` for other connectors.
+    pub fn bridge_plan(&self) -> Option<Arc<BridgePlan>> {
+        match &self.link {
+            Link::Mqtt(link) => Some(link.plan()),
+            _ => None,
+        }
+    }
+
+    /// Nothing is taken from the remote of a bridge any more.
+    pub fn take_no_more(&self) {
+        if let Link::Mqtt(link) = &self.link {
+            link.take_no_more();
+        }
+    }
+
+    /// Ends the connection of a bridge, whoever holds the connector. Resolves when the remote was told.
+    pub async fn end(&self) {
+        if let Link::Mqtt(link) = &self.link {
+            link.end().await;
+        }
     }
 
     /// What a bridge has done; nothing for other connectors.

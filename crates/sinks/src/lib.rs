@@ -12,6 +12,7 @@ pub mod config;
 pub mod connector;
 mod console;
 pub mod counters;
+pub mod crossing;
 mod cuts;
 pub mod dead_letter;
 mod error;

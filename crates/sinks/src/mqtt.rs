@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::bridge::link::{Answer, BridgeLink, NotSent};
+use weir_mqtt::Utf8;
+use weir_mqtt::properties::PublishProperties;
+
+use crate::bridge::link::{Answer, BridgeLink, NotSent, Outgoing};
 use crate::plan::MessagePlan;
 use crate::render::{MqttMessage, message_for};
 use crate::{Batch, Outcome, Sink, SinkError, codes, now_ms};
@@ -21,7 +24,7 @@ pub(crate) struct MqttSink {
 
 /// How long a delivery waits for a link before it says that there is none. It is asked again at once, so this only
 /// bounds how old the sink's shown state can be.
-const LINK_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const LINK_WAIT: Duration = Duration::from_secs(2);
 
 impl MqttSink {
     pub(crate) fn new(link: BridgeLink, plan: MessagePlan) -> Self {
@@ -42,7 +45,21 @@ impl MqttSink {
         message: &MqttMessage,
     ) -> Result<oneshot::Receiver<Answer>, Outcome> {
         self.pace.wait().await;
-        match self.link.publish(message).await {
+        let properties = message.content_type.as_deref().and_then(|content_type| {
+            Some(PublishProperties {
+                content_type: Some(Utf8::new(content_type).ok()?),
+                ..PublishProperties::default()
+            })
+        });
+        let outgoing = Outgoing {
+            topic: &message.topic,
+            payload: &message.payload.0,
+            qos: message.qos,
+            retain: message.retain,
+            properties,
+            numbered: None,
+        };
+        match self.link.publish(outgoing).await {
             Ok(answer) => Ok(answer),
             Err(NotSent::Unfit(error)) => Err(Outcome::Rejected { error }),
             Err(NotSent::Down) => Err(lost()),
@@ -50,7 +67,7 @@ impl MqttSink {
     }
 }
 
-fn lost() -> Outcome {
+pub(crate) fn lost() -> Outcome {
     // The link itself waits before it connects again; the rows shall not wait longer than it does.
     Outcome::Retry {
         after: Some(Duration::ZERO),
@@ -111,7 +128,7 @@ impl Sink for MqttSink {
     }
 }
 
-fn outcome(answer: Result<Answer, oneshot::error::RecvError>) -> Outcome {
+pub(crate) fn outcome(answer: Result<Answer, oneshot::error::RecvError>) -> Outcome {
     match answer {
         Ok(Answer::Taken) => Outcome::Delivered,
         Ok(Answer::Refused(refusal)) => {
@@ -128,14 +145,14 @@ fn outcome(answer: Result<Answer, oneshot::error::RecvError>) -> Outcome {
 }
 
 /// Spaces messages so that a cloud's rate is not exceeded: a bucket of one second's messages.
-struct Pace {
+pub(crate) struct Pace {
     per_second: Option<u32>,
     tokens: f64,
     at: Instant,
 }
 
 impl Pace {
-    fn new(per_second: Option<u32>) -> Self {
+    pub(crate) fn new(per_second: Option<u32>) -> Self {
         Self {
             per_second,
             tokens: per_second.map_or(0.0, f64::from),
@@ -143,7 +160,7 @@ impl Pace {
         }
     }
 
-    async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         let Some(rate) = self.per_second else { return };
         let rate = f64::from(rate);
         let now = Instant::now();

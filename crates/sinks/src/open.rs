@@ -17,6 +17,7 @@ use crate::config::BufferKind;
 use crate::connector::Connector;
 use crate::console::{ConsoleOutput, ConsoleSink};
 use crate::counters::{LastError, SinkCounters, SinkState};
+use crate::crossing::CrossingSink;
 use crate::cuts::Cuts;
 use crate::dead_letter::{DeadLetters, Letter, LetterLog, Limit};
 use crate::file::FileSink;
@@ -254,6 +255,12 @@ fn connected(
         )),
         (Target::Mqtt(message), Link::Mqtt(link)) => {
             Box::new(MqttSink::new(link.clone(), message.clone()))
+        }
+        (Target::Bridge, Link::Mqtt(link)) => {
+            // Without a store numbers begin anew, and nothing can be remembered of them.
+            let epoch = spec.rows.as_ref().map(|rows| rows.epoch());
+            let released = epoch.map(|epoch| link.released(&spec.data_dir, epoch));
+            Box::new(CrossingSink::new(link.clone(), released))
         }
         _ => {
             return Err(SinkError::new(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use weir_rules::template::{SqlDialect, SqlTemplate, Template, UndefinedPolicy};
 
+use crate::bridge::plan::BridgePlan;
 use crate::bridge::preset::TopicOwner;
 use crate::config::connector::ConnectorConfig;
 use crate::config::{Auth, BatchFormat, BufferKind, FileFormat, Kind, StatusRange};
@@ -97,6 +98,8 @@ pub enum Target {
     Http(Box<HttpPlan>),
     /// A message for another broker.
     Mqtt(MessagePlan),
+    /// A message that crosses a bridge as it is.
+    Bridge,
     /// A message for this broker.
     Republish(MessagePlan),
     /// A line on standard output.
@@ -181,6 +184,29 @@ pub struct FilePlan {
 }
 
 impl SinkPlan {
+    /// The queue of a bridge's `out`: rows are made with [`crate::crossing::row`].
+    pub fn of_bridge(bridge: &BridgePlan) -> Self {
+        Self {
+            id: None,
+            kind: Kind::Mqtt,
+            enabled: true,
+            connector: None,
+            inline: None,
+            batch: BatchLimits {
+                max_rows: 2048,
+                max_bytes: 4 << 20,
+                max_wait: Duration::ZERO,
+            },
+            buffer: bridge.queue.clone(),
+            retry: RetryPlan {
+                initial: Duration::from_millis(100),
+                max: Duration::from_secs(10),
+                give_up: None,
+            },
+            target: Target::Bridge,
+        }
+    }
+
     /// The row fields that the sink reads by name; empty where it takes whole rows.
     pub fn fields(&self) -> Vec<String> {
         let mut fields: Vec<String> = match &self.target {
@@ -209,7 +235,7 @@ impl SinkPlan {
                 .cloned()
                 .chain(file.path.fields().map(str::to_owned))
                 .collect(),
-            Target::Console { .. } => Vec::new(),
+            Target::Console { .. } | Target::Bridge => Vec::new(),
         };
         fields.sort();
         fields.dedup();

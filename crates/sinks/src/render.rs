@@ -127,6 +127,11 @@ pub fn render(plan: &SinkPlan, row: &Value, now_ms: i64) -> Result<Rendered, Ren
         Target::Table(table) => table_call(table, row).map(Rendered::Sql),
         Target::Statement(statement) => statement_call(statement, row, now_ms).map(Rendered::Sql),
         Target::Http(http) => http_request(http, row, now_ms).map(Rendered::Http),
+        // Only the broker makes such rows, and only for itself.
+        Target::Bridge => Err(RenderError::new(
+            codes::DEFECT,
+            "a bridge's own row is not rendered",
+        )),
         Target::Mqtt(message) | Target::Republish(message) => {
             message_for(message, row, now_ms).map(Rendered::Mqtt)
         }

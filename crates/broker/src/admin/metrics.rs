@@ -24,6 +24,7 @@ pub(super) fn render(admin: &Admin) -> String {
     sinks(admin, &mut out);
     waiting(admin, &mut out);
     connectors(admin, &mut out);
+    super::bridge_metrics::bridges(admin, &mut out);
     process(admin, &mut out);
     out.finish()
 }

@@ -5,6 +5,7 @@
 
 mod backfill;
 mod bans;
+mod bridge_metrics;
 mod exposition;
 mod metrics;
 mod rows;

@@ -28,6 +28,9 @@ enum Command {
         /// Stop after the derived credentials; nothing is connected
         #[arg(long)]
         offline: bool,
+        /// Publish one message to this topic at the remote, too
+        #[arg(long, value_name = "TOPIC", conflicts_with = "offline")]
+        publish: Option<String>,
         /// Print the password, to compare it with the vendor's own tool
         #[arg(long)]
         show_secrets: bool,
@@ -81,8 +84,9 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Command::Test {
             name,
             offline,
+            publish,
             show_secrets,
-        } => test(common, name, *offline, *show_secrets),
+        } => test(common, name, *offline, publish.as_deref(), *show_secrets),
         Command::Provision(args) => provision(common, args),
         Command::Sign(args) => {
             let now_ms = match args.now.as_deref().map(moment).transpose() {
@@ -100,7 +104,13 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     }
 }
 
-fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit {
+fn test(
+    common: &Common,
+    name: &str,
+    offline: bool,
+    publish: Option<&str>,
+    show_secrets: bool,
+) -> Exit {
     let loaded = match common.load() {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
@@ -133,7 +143,7 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
     };
     let base = loaded.config.data_dir();
     block_on(common, async {
-        let mut stages = bridge::test(config, &base, !offline).await;
+        let mut stages = bridge::test(config, &base, !offline, publish).await;
         if !show_secrets {
             for creds in stages
                 .iter_mut()
@@ -146,7 +156,7 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
         let exit = match failed.map(|stage| stage.name) {
             None => Exit::Ok,
             Some("config") => Exit::Problems,
-            Some("connect") => Exit::Refused,
+            Some("connect" | "subscribe" | "publish") => Exit::Refused,
             Some(_) => Exit::Unreachable,
         };
         if common.json {
@@ -184,9 +194,15 @@ fn test(common: &Common, name: &str, offline: bool, show_secrets: bool) -> Exit 
                 .code
                 .map_or_else(String::new, |code| format!("   [{code}]"));
             out_line(&format!(
-                "{word}  {:<8}  {detail}   {} ms{code}",
+                "{word}  {:<9}  {detail}   {} ms{code}",
                 stage.name, stage.millis
             ));
+            if let Some(likely) = stage.likely {
+                let help = stage
+                    .code
+                    .map_or_else(String::new, |code| format!("   weir help {code}"));
+                out_line(&format!("      likely: {likely}{help}"));
+            }
         }
         exit
     })

@@ -334,6 +334,7 @@ fn sink_line(plan: &SinkPlan) -> String {
                 if message.retain { " retained" } else { "" }
             )
         }
+        Target::Bridge => "as it is".to_owned(),
         Target::Console {
             max_per_second: u32::MAX,
         } => "lines".to_owned(),

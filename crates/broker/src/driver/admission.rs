@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use weir_mqtt::properties::PayloadFormat;
 use weir_mqtt::{ConnAck, Connect, ReasonCode, Utf8};
+use weir_sinks::bridge::Gateway;
+use weir_sinks::bridge::home::CLIENTS;
 
 use super::Shared;
 use super::access::Expiry;
 use super::client::Client;
 use super::events::{self, Caller, ClientInfo};
 use super::handle::{ConnectionKey, NEVER, SessionHandle};
+use super::ingress::Ingress;
 use super::router::{Router, wall_ms};
 use super::sign_in::SignIn;
 use crate::auth::certificate::PeerCertificate;
@@ -45,6 +48,8 @@ pub(crate) struct Door {
     pub(crate) allow_anonymous: bool,
     /// What acknowledgements wait for at most.
     pub(crate) durability: Durability,
+    /// The bridge that comes in here: it is the broker's own, and is asked for no credentials.
+    pub(crate) bridge: Option<Arc<Gateway>>,
 }
 
 /// Why a client is not admitted.
@@ -135,21 +140,35 @@ impl Shared {
         door: Door,
         proof: Option<Proof>,
     ) -> Result<Client, Refusal> {
-        if proof.is_none() {
+        if proof.is_none() && door.bridge.is_none() {
             self.let_in(connect, door.peer)?;
         }
         let mut admission = admit(connect, &self.connect_limits, || self.assign_client_id())?;
-        self.identify(connect, &door, &mut admission)?;
+        if door.bridge.is_none() {
+            self.identify(connect, &door, &mut admission)?;
+        } else {
+            // It knows packet identifiers for as long as the remote does, which nobody can tell.
+            admission.session_expiry_s = u32::MAX;
+        }
         self.check_will_payload(connect)?;
         let response_information = self.response_information(connect, &admission.client_id);
         admission.set_response_information(response_information);
         let identity = match &proof {
             Some(proof) => Ok(proof.identity.clone()),
+            None if door.bridge.is_some() => Ok(Identity::default()),
             None => self.authenticate(connect, &admission, &door).await,
         };
-        self.tell_authenticated(connect, &door, &identity);
+        if door.bridge.is_none() {
+            self.tell_authenticated(connect, &door, &identity);
+        }
         let identity = identity?;
-        self.identify_user(&identity, &mut admission)?;
+        if door.bridge.is_none() {
+            self.identify_user(&identity, &mut admission)?;
+            if admission.client_id.starts_with(CLIENTS) {
+                let why = "client identifiers that begin with `$bridge/` are those of bridges";
+                return Err(Refused::new(ReasonCode::ClientIdentifierNotValid, why).into());
+            }
+        }
         let sign_in = proof.map(|proof| {
             let method = proof.method();
             admission.set_authentication(method.clone(), proof.data);
@@ -163,13 +182,15 @@ impl Shared {
             certificate: door.certificate.clone(),
             identity: Arc::new(identity),
         });
-        // The name that was proven may be another than the one that was sent.
-        self.entrance.welcomes(
-            self.clock.now(),
-            &subject.client_id,
-            subject.username.as_deref(),
-            door.peer.map(|peer| peer.ip()),
-        )?;
+        if door.bridge.is_none() {
+            // The name that was proven may be another than the one that was sent.
+            self.entrance.welcomes(
+                self.clock.now(),
+                &subject.client_id,
+                subject.username.as_deref(),
+                door.peer.map(|peer| peer.ip()),
+            )?;
+        }
         self.check_will(connect, &subject)?;
         self.check_connack(&admission)?;
         let origin = Arc::new(Origin {
@@ -210,6 +231,7 @@ impl Shared {
                 && connect.properties.request_problem_information != Some(false),
         );
         client.durability = durability;
+        client.ingress = door.bridge.map(|gateway| Box::new(Ingress::new(gateway)));
         client.sign_in = sign_in;
         client.expiry = expiry;
         client.begin(connect, &admission, origin, resumed).await?;
@@ -456,7 +478,9 @@ impl Client {
                 .observe(events::connected(&self.info, admission));
         }
         self.tell_online();
-        self.subscribe_by_itself(now);
+        if self.ingress.is_none() {
+            self.subscribe_by_itself(now);
+        }
         self.step_done(now);
         Ok(())
     }

@@ -19,6 +19,7 @@ use super::events::{self, ClientInfo, Receiver};
 use super::flush::{self, Output};
 use super::gate::{Gate, Replies};
 use super::handle::{NEVER, SessionHandle, Writer};
+use super::ingress::Ingress;
 use super::limits::Rates;
 use super::router::Router;
 use super::sign_in::SignIn;
@@ -147,6 +148,8 @@ pub(crate) struct Client {
     retry: Option<Retry>,
     /// Acknowledgements of the client's so far.
     pub(super) acknowledged: u64,
+    /// For the client that is a bridge: how its messages come in.
+    pub(super) ingress: Option<Box<Ingress>>,
     /// How the client signed in, if it was not with a password.
     pub(super) sign_in: Option<Box<SignIn>>,
     /// Whether acknowledgements may say why. `[MQTT-3.1.2-29]`
@@ -243,6 +246,7 @@ impl Client {
             max_packet_size: admission.link.max_packet_size,
             explains,
             sign_in: None,
+            ingress: None,
             retry: Retry::new(shared, version),
             acknowledged: 0,
             retrying: false,

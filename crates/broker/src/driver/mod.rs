@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod flush;
 pub(crate) mod gate;
 pub(crate) mod handle;
+mod ingress;
 pub(crate) mod limits;
 pub(crate) mod router;
 pub(crate) mod slow;

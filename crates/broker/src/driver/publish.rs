@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use weir_mqtt::properties::PayloadFormat;
 use weir_mqtt::{PacketId, PubAck, PubRec, Publish, QoS, ReasonCode, Utf8};
+use weir_sinks::bridge::home::{has_come_round, path_of};
 
 use super::client::{Client, Leave};
 use super::router::Routed;
@@ -29,6 +30,14 @@ impl Client {
     pub(super) fn publish(&mut self, now: Millis, mut publish: Publish) -> Result<(), Leave> {
         self.counts.messages[usize::from(publish.qos.as_u8())] += 1;
         self.counts.payload_bytes += publish.payload.len() as u64;
+        if self.ingress.is_some() {
+            // The remote's limits are not ours, and its topics are not either.
+            if self.parked.is_empty() {
+                return self.accept_ingress(now, publish);
+            }
+            self.parked.push_back(publish);
+            return Ok(());
+        }
         let capabilities = &self.shared.connect_limits.capabilities;
         if let Some(refused) = capabilities.refuse_publish(publish.qos, publish.retain) {
             return Err(refused.into());
@@ -95,6 +104,9 @@ impl Client {
 
     /// Routes a publish and acknowledges it, or parks it when a sink has no room.
     pub(super) fn accept(&mut self, now: Millis, mut publish: Publish) -> Result<(), Leave> {
+        if self.ingress.is_some() {
+            return self.accept_ingress(now, publish);
+        }
         let (qos, packet_id) = (publish.qos, publish.packet_id);
         let mut delay_s = None;
         let topic_as_sent = publish
@@ -128,6 +140,13 @@ impl Client {
                 .drop_message(DropReason::PayloadFormat, &message);
             let why = "the payload is said to be UTF-8 text and is not";
             return self.refuse(qos, packet_id, ReasonCode::PayloadFormatInvalid, why);
+        }
+        let path = path_of(publish.properties.as_deref());
+        if path.is_some_and(|path| has_come_round(path, self.shared.pipeline.world().id())) {
+            // A bridge of another broker brings back what came from here.
+            let message = self.message(now, publish);
+            self.router.drop_message(DropReason::Loop, &message);
+            return self.acknowledge(qos, packet_id, ReasonCode::Success);
         }
         if self.finds_store_full(&publish, &topic, delay_s.is_some()) {
             if let (Some(_), false, Some(topic)) =
@@ -179,7 +198,7 @@ impl Client {
     }
 
     /// Forgets the identifier of a QoS 2 message that was taken too early.
-    fn not_taken(&mut self, qos: QoS, packet_id: Option<PacketId>) {
+    pub(super) fn not_taken(&mut self, qos: QoS, packet_id: Option<PacketId>) {
         if let (QoS::ExactlyOnce, Some(id)) = (qos, packet_id) {
             let mut slot = self.handle.lock();
             slot.session.release(id, &mut self.router.effects);
@@ -226,6 +245,12 @@ impl Client {
             properties: message.properties,
             payload: message.payload,
         });
+        self.wait(room);
+        Ok(())
+    }
+
+    /// The first parked publish is tried again when `room` resolves.
+    pub(super) fn wait(&mut self, room: impl Future<Output = ()> + Send + 'static) {
         // Whoever finds no room again and again asks no more often than this, whatever the sink says.
         let pause = std::mem::take(&mut self.retrying);
         self.room = Some(Box::pin(async move {
@@ -234,7 +259,6 @@ impl Client {
             }
             room.await;
         }));
-        Ok(())
     }
 
     /// The client may not publish there.
@@ -344,12 +368,14 @@ impl Client {
     }
 
     /// Notes a publish that wants an acknowledgement; false for a QoS 2 message that was routed before.
-    fn take_once(&mut self, qos: QoS, id: PacketId) -> Result<bool, Leave> {
+    pub(super) fn take_once(&mut self, qos: QoS, id: PacketId) -> Result<bool, Leave> {
         let receive_maximum = usize::from(self.shared.connect_limits.receive_maximum);
         let unacknowledged = self.gate.publishes() + self.replies.publishes;
+        // A bridge passes on what its remote sends; whether that keeps to the receive maximum is not the bridge's doing.
+        let is_bounded = self.info.version.is_v5() && self.ingress.is_none();
         if qos == QoS::AtLeastOnce {
             // [MQTT-3.3.4-9] Versions before 5 were told no receive maximum.
-            if self.info.version.is_v5() && unacknowledged >= receive_maximum {
+            if is_bounded && unacknowledged >= receive_maximum {
                 let received = self.handle.lock().session.received().len();
                 return check_receive_maximum(unacknowledged + received, receive_maximum);
             }
@@ -360,7 +386,7 @@ impl Client {
             slot.session.first_sight(id, &mut self.router.effects);
             return Ok(false);
         }
-        if self.info.version.is_v5() {
+        if is_bounded {
             check_receive_maximum(
                 unacknowledged + slot.session.received().len(),
                 receive_maximum,
@@ -370,7 +396,7 @@ impl Client {
     }
 
     /// The PUBACK or PUBREC of a publish. It leaves through the gate.
-    fn acknowledge(
+    pub(super) fn acknowledge(
         &mut self,
         qos: QoS,
         id: Option<PacketId>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_mqtt::{QoS, Utf8};
-use weir_rules::event::{Event, Publish as RulePublish};
+use weir_rules::event::{Event, Publish as RulePublish, What};
 use weir_sinks::{Claim, Owed};
 
 use super::Shared;
@@ -25,7 +25,7 @@ use crate::core::retained::Set;
 use crate::core::shared_groups::Orphan;
 use crate::core::subscriptions::{GroupRoute, Route, SessionKey, Terms};
 use crate::core::{Effects, Millis};
-use crate::pipeline::{Accepted, Room, StoreRoom};
+use crate::pipeline::{Accepted, Matched, Room, StoreRoom};
 use crate::stats::DropReason;
 use crate::store::Ticket;
 
@@ -187,6 +187,61 @@ impl Router {
         let reached = self.distribute(message, topic) || !republished.is_empty();
         self.distribute_republished(now, republished);
         Routed::Done(reached)
+    }
+
+    /// The same for a message that came over a bridge. Rules on the bridge see it first; it goes to nobody else where it is
+    /// not to be published.
+    pub(crate) fn publish_ingress(
+        &mut self,
+        now: Millis,
+        message: Message,
+        ingress: Option<(&Matched, Event)>,
+        is_published: bool,
+    ) -> Routed {
+        let capture = self.shared.capture.clone();
+        let passing = capture.as_ref().map(|capture| capture.pass());
+        let looked_up;
+        let ingress = match (ingress, &passing) {
+            // Looked up once more: from now on no hand-over changes the answer.
+            (Some((_, event)), Some(_)) => {
+                looked_up = match &event.what {
+                    What::Ingress { source, .. } => source
+                        .as_str()
+                        .and_then(|source| self.shared.pipeline.matched_bridge(source)),
+                    _ => None,
+                };
+                looked_up.as_deref().map(|matched| (matched, event))
+            }
+            (ingress, _) => ingress,
+        };
+        let Some((matched, event)) = ingress else {
+            drop(passing);
+            if is_published {
+                return self.publish(now, message);
+            }
+            return Routed::Done(false);
+        };
+        self.watch();
+        self.ran_rules |= matched.may_take_long(message.payload.len());
+        let publish = is_published.then(|| events::rule_publish(&message));
+        let waits = message.qos > QoS::AtMostOnce;
+        match self
+            .shared
+            .pipeline
+            .accept_ingress(matched, event, publish, waits)
+        {
+            Accepted::Kept { republish, rows } => {
+                self.rows.owed.extend(rows);
+                if is_published {
+                    let topic = self.topic(&message.topic);
+                    self.distribute(message, topic);
+                }
+                self.distribute_republished(now, republish);
+                Routed::Done(true)
+            }
+            Accepted::NoRoom(room) => Routed::NoRoom(room, Box::new(message)),
+            Accepted::StoreFull => Routed::StoreFull(Box::new(message)),
+        }
     }
 
     /// Whether a message leaves something in the storage, which has no room. Rows of sinks are not looked at: what rules make
@@ -739,6 +794,7 @@ mod tests {
             deadline: tokio::time::Instant::now(),
             allow_anonymous: true,
             durability: crate::store::Durability::Fsync,
+            bridge: None,
         };
         shared
             .admit(connect, door, None)

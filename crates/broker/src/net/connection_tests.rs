@@ -116,6 +116,7 @@ fn open_with(
         deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         allow_anonymous: true,
         durability: crate::store::Durability::Fsync,
+        bridge: None,
     };
     let theirs = Wired {
         stream: theirs,

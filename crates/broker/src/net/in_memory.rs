@@ -96,6 +96,7 @@ impl Net {
             deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(3600),
             allow_anonymous: true,
             durability: crate::store::Durability::Fsync,
+            bridge: None,
         };
         let stream: AnyStream = Box::new(BrokerEnd(line.clone()));
         let served = Served {

@@ -160,6 +160,7 @@ impl Listener {
             deadline: Instant::now() + self.shared.settings.connect_timeout,
             allow_anonymous: self.settings.allow_anonymous,
             durability: self.settings.durability,
+            bridge: None,
         })
     }
 

@@ -4,6 +4,7 @@
 //! reload swaps: a message is seen by the old set or by the new one, never by half (DESIGN P4).
 
 pub mod counters;
+mod crossing;
 pub mod world;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use weir_sinks::{Full, Owed, Permit, Rendered, SinkHandle, SinkPlan, record, rec
 use crate::driver::flush;
 use crate::project::rule_file::OnError;
 use counters::{Here, RuleCounters, RuleError};
+pub use crossing::Crossing;
 use world::World;
 
 /// The client id of messages that weir makes itself.
@@ -90,6 +92,8 @@ pub struct LiveRule {
     pub counters: Arc<RuleCounters>,
     /// What becomes of messages that it cannot evaluate.
     pub on_error: OnError,
+    /// For `out` of a bridge, which takes messages as they are: the statement is only for finding them.
+    pub crossing: Option<Crossing>,
 }
 
 impl AsRef<Rule> for LiveRule {
@@ -311,8 +315,10 @@ impl Pipeline {
 
     /// Makes `rules` the live set; messages in flight end on the old one.
     pub fn swap(&self, rules: Vec<Arc<LiveRule>>) {
+        // A bridge's `out` is found like a rule, and is none.
         let by_id = rules
             .iter()
+            .filter(|rule| rule.crossing.is_none())
             .map(|rule| (Arc::clone(&rule.id), Arc::clone(rule)))
             .collect();
         self.live.store(Arc::new(Live {
@@ -354,6 +360,45 @@ impl Pipeline {
     /// Whether any rule listens to the broker event `topic` (`$events/…`).
     pub fn wants_event(&self, topic: &'static str) -> bool {
         self.live.load().rules.matching_event(topic).is_some()
+    }
+
+    /// The rules on a bridge, `$bridges/mqtt:NAME`; `None` when there are none.
+    pub fn matched_bridge(&self, source: &str) -> Option<Arc<Matched>> {
+        let live = self.live.load_full();
+        let rules = live.rules.matching_bridge(source)?;
+        let slow = rules.rules.iter().any(|rule| rule.rule.may_take_long());
+        Some(Arc::new(Matched {
+            heavy: slow || rules.rules.len() > FEW_RULES,
+            rules,
+            live,
+        }))
+    }
+
+    /// Evaluates the rules on a bridge and, where the message is published here, those of its topic: all or nothing.
+    /// `waits`: the message can be held back.
+    pub fn accept_ingress(
+        &self,
+        matched: &Matched,
+        event: Event,
+        publish: Option<Publish>,
+        waits: bool,
+    ) -> Accepted {
+        let waits = waits.then(|| self.generation());
+        let mut outcome = Outcome::default();
+        self.evaluate(0, &matched.rules, &event, &mut outcome);
+        if let Some(publish) = publish
+            && let Some(topic) = publish.topic.as_str()
+            && let Some(rules) = matched.live.rules.matching(topic)
+        {
+            let publish = Event {
+                timestamp_ms: publish.received_at_ms,
+                what: What::Publish(publish),
+            };
+            self.evaluate(1, &rules, &publish, &mut outcome);
+            outcome.copies.push(rules);
+        }
+        self.follow(&matched.live, event.timestamp_ms, &mut outcome);
+        self.hand_over(&matched.rules, outcome, event.timestamp_ms, waits)
     }
 
     /// Evaluates the rules of `matched` and puts what they make into the sinks' queues, all or nothing.
@@ -425,6 +470,12 @@ impl Pipeline {
     fn run(&self, live: &Live, matched: &MatchedRules<LiveRule>, event: &Event) -> Outcome {
         let mut outcome = Outcome::default();
         self.evaluate(0, matched, event, &mut outcome);
+        self.follow(live, event.timestamp_ms, &mut outcome);
+        outcome
+    }
+
+    /// Runs the rules of what was republished.
+    fn follow(&self, live: &Live, timestamp_ms: i64, outcome: &mut Outcome) {
         let mut next = 0;
         // Breadth first; every copy carries one more hop, so the chain ends at the sinks' max_hops.
         while let Some(copy) = outcome.republish.get(next).cloned() {
@@ -435,14 +486,13 @@ impl Pipeline {
                 .and_then(|topic| live.rules.matching(topic))
             {
                 let copy = Event {
-                    timestamp_ms: event.timestamp_ms,
+                    timestamp_ms,
                     what: What::Publish(copy),
                 };
-                self.evaluate(outcome.copies.len() + 1, &matched, &copy, &mut outcome);
+                self.evaluate(outcome.copies.len() + 1, &matched, &copy, outcome);
                 outcome.copies.push(matched);
             }
         }
-        outcome
     }
 
     fn evaluate(
@@ -461,6 +511,13 @@ impl Pipeline {
             if made_by == Some(&rule.id) {
                 let note = Note::Own;
                 outcome.notes.push(Told { set, place, note });
+                continue;
+            }
+            if let Some(crossing) = &rule.crossing {
+                if let What::Publish(publish) = &event.what {
+                    let rows = crossing.rows(publish, &self.world);
+                    route((set, place), rule, rows, event, outcome);
+                }
                 continue;
             }
             // Most rules let most messages pass by: those are not touched.
@@ -659,6 +716,7 @@ fn republish(
         received_at_ms: event.timestamp_ms,
         hops: hops + 1,
         made_by: Some(Arc::clone(&rule.id)),
+        came_over: crossing::came_over(event),
         ..Publish::default()
     })
 }

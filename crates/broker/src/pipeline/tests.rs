@@ -42,6 +42,7 @@ fn rule(id: &str, sql: &str, targets: Vec<Target>) -> Arc<LiveRule> {
             .collect(),
         counters: Arc::default(),
         on_error: OnError::default(),
+        crossing: None,
     })
 }
 

@@ -18,6 +18,8 @@ const STORE_ENTRIES: usize = 100_000;
 #[derive(Clone)]
 pub struct World {
     node: Arc<str>,
+    /// Random, kept with the data.
+    id: Arc<str>,
     time_zone: TimeZone,
     store: Arc<Mutex<Entries>>,
     clock: Clock,
@@ -40,6 +42,7 @@ impl World {
     pub fn new(node: &str, time_zone: TimeZone) -> Self {
         Self {
             node: node.into(),
+            id: format!("{:016x}", rand::random::<u64>()).into(),
             time_zone,
             store: Arc::default(),
             clock: Clock::System,
@@ -69,6 +72,20 @@ impl World {
             clock: Clock::Fixed { now_ns, seed },
             ..self.clone()
         }
+    }
+
+    /// The same with an id that outlives the process.
+    #[must_use]
+    pub fn identified(self, id: &str) -> Self {
+        Self {
+            id: id.into(),
+            ..self
+        }
+    }
+
+    /// What tells this broker from every other: it stands in the paths of messages that cross bridges.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
     }
 
     /// This broker's name.

@@ -100,8 +100,8 @@ fn places(file: &TomlFile<'_>) -> BTreeMap<String, Range<usize>> {
         if let Some(value) = file.get(&[key]) {
             for (below, place) in rule_file::places(value) {
                 places.insert(
-                    if below.is_empty() {
-                        key.to_owned()
+                    if below.is_empty() || below.starts_with('[') {
+                        format!("{key}{below}")
                     } else {
                         format!("{key}.{below}")
                     },

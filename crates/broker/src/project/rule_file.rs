@@ -68,6 +68,11 @@ pub fn nearest_place(places: &BTreeMap<String, Range<usize>>, key: &str) -> Rang
 pub fn places(value: &Spanned<DeValue<'_>>) -> BTreeMap<String, Range<usize>> {
     fn walk(prefix: &str, value: &Spanned<DeValue<'_>>, out: &mut BTreeMap<String, Range<usize>>) {
         out.insert(prefix.to_owned(), value.span());
+        if let DeValue::Array(items) = value.get_ref() {
+            for (at, item) in items.iter().enumerate() {
+                walk(&format!("{prefix}[{at}]"), item, out);
+            }
+        }
         if let DeValue::Table(table) = value.get_ref() {
             for (key, value) in table {
                 let key = key.get_ref();

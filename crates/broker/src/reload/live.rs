@@ -10,6 +10,7 @@ use weir_sinks::config::BufferKind;
 use weir_sinks::dead_letter::LetterLog;
 use weir_sinks::{Connector, ConsoleOutput, LinkState, RowLog, SinkHandle, SinkSpec};
 
+use super::bridges::bridges_with_routes;
 use super::queues::{letters_name, queue_name};
 use super::report::FileOutcome;
 use super::{Leftover, Reloader, State};
@@ -25,8 +26,8 @@ pub(super) const DRAIN: Duration = Duration::from_secs(30);
 const IN_FLIGHT: Duration = Duration::from_secs(1);
 
 pub(super) struct OpenSink {
-    fingerprint: u64,
-    kind: &'static str,
+    pub(super) fingerprint: u64,
+    pub(super) kind: &'static str,
     pub(super) handle: SinkHandle,
 }
 
@@ -58,6 +59,7 @@ impl Reloader {
                 }
             }
         }
+        live.extend(self.crossings(&connectors, &state, &mut sinks, &mut failed));
         self.pipeline.swap(live);
         let still_used = |key: &(String, String), sink: &OpenSink| {
             let used: Option<&OpenSink> = sinks.get(key);
@@ -77,7 +79,8 @@ impl Reloader {
             !back
         });
         state.sinks = sinks;
-        state.connectors = connectors;
+        let before = std::mem::replace(&mut state.connectors, connectors);
+        self.take_turns(before, &state.connectors);
         let rules = &checked.rules;
         state.counters.retain(|id, _| rules.contains_key(id));
         state.draining.retain(|(_, drain)| !drain.is_finished());
@@ -114,6 +117,7 @@ impl Reloader {
             sinks: targets,
             counters,
             on_error: rule.on_error,
+            crossing: None,
         }))
     }
 
@@ -160,6 +164,7 @@ impl Reloader {
             .filter(|rule| rule.enabled)
             .flat_map(|rule| rule.sinks.iter().filter(|sink| sink.plan.enabled))
             .filter_map(|sink| sink.plan.connector.as_deref())
+            .chain(bridges_with_routes(checked))
             .collect();
         let mut open = HashMap::new();
         for name in used {
@@ -172,7 +177,14 @@ impl Reloader {
                 open.insert(name.to_owned(), (*fingerprint, Arc::clone(kept)));
                 continue;
             }
-            match Connector::open(name, &connector.config, Path::new(".")) {
+            if let Some((_, kept)) = state.connectors.get(name)
+                && kept.adopt(&connector.config)
+            {
+                open.insert(name.to_owned(), (connector.fingerprint, Arc::clone(kept)));
+                continue;
+            }
+            let home = self.home.get().cloned();
+            match Connector::open_at(name, &connector.config, Path::new("."), home) {
                 Ok(opened) => {
                     open.insert(name.to_owned(), (connector.fingerprint, opened));
                 }
@@ -247,12 +259,12 @@ impl Reloader {
     }
 
     /// Where the rows of a durable sink wait.
-    fn rows_of(&self, rule: &str, sink: &str) -> Option<Arc<dyn RowLog>> {
+    pub(super) fn rows_of(&self, rule: &str, sink: &str) -> Option<Arc<dyn RowLog>> {
         self.storage.as_ref()?.rows(&queue_name(rule, sink))
     }
 
     /// Where its dead letters stand.
-    fn letters_of(&self, rule: &str, sink: &str) -> Option<LetterLog> {
+    pub(super) fn letters_of(&self, rule: &str, sink: &str) -> Option<LetterLog> {
         let storage = Arc::clone(self.storage.as_ref()?);
         let name = letters_name(rule, sink);
         Some(LetterLog::new(self.letter_bytes, move || {
@@ -419,7 +431,11 @@ impl Reloader {
 
 /// The open sink of this name that keeps its rows where they are to be kept: one that is live, or one that drains and
 /// would have the same rows.
-fn open_now<'s>(state: &'s State, key: &(String, String), durable: bool) -> Option<&'s OpenSink> {
+pub(super) fn open_now<'s>(
+    state: &'s State,
+    key: &(String, String),
+    durable: bool,
+) -> Option<&'s OpenSink> {
     let live = state.sinks.get(key);
     if let Some(live) = live.filter(|open| open.handle.is_durable() == durable) {
         return Some(live);

@@ -12,6 +12,9 @@ use super::{Reloader, State};
 use crate::project::files::FileId;
 use crate::store::Storage;
 
+/// How `out` of a bridge is called among rules, before the name of the bridge.
+const BRIDGES: &str = "$bridges/";
+
 /// What a storage calls the rows of a sink: neither id has a line break in it.
 pub(crate) fn queue_name(rule: &str, sink: &str) -> String {
     format!("{rule}\n{sink}")
@@ -117,10 +120,10 @@ pub struct Pile {
 #[derive(Debug, Error)]
 pub enum DropError {
     /// The rule has the sink.
-    #[error("the rule `{0}` has this sink")]
+    #[error("`{0}` has this sink")]
     InUse(String),
     /// The rule's file cannot be read as a rule, so nobody knows.
-    #[error("the file of the rule `{0}` has errors, so it may have this sink")]
+    #[error("the file of `{0}` has errors, so it may have this sink")]
     Doubtful(String),
     /// There is no such queue.
     #[error("there is no queue of this name")]
@@ -265,6 +268,15 @@ fn may_drop(state: &State, rule: &str, sink: &str) -> Result<(), DropError> {
         .contains_key(&(rule.to_owned(), sink.to_owned()))
     {
         return Err(DropError::InUse(rule.to_owned()));
+    }
+    // `out` of a bridge stands in the file of its connector.
+    if let Some(bridge) = rule.strip_prefix(BRIDGES) {
+        let is_sound = state.checked.connectors.contains_key(bridge);
+        return if !is_sound && state.seen.0.contains_key(&FileId::connector(bridge)) {
+            Err(DropError::Doubtful(rule.to_owned()))
+        } else {
+            Ok(())
+        };
     }
     match state.checked.rules.get(rule) {
         // Also one that is switched off.

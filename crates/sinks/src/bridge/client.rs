@@ -1,17 +1,26 @@
-//! rumqttc's two clients behind one face. Each attempt to connect gets a client of its own, so that fresh
-//! credentials are signed for it and nothing of a lost link lives on inside the client.
+//! One connection to the remote: socket, TLS, CONNECT and CONNACK; then packets in and bytes out.
+//!
+//! What packets mean is the link's. Every attempt makes a connection of its own, so that fresh credentials are signed for
+//! it and nothing of a lost link lives on.
 
-use bytes::Bytes;
-use rumqttc::{Outgoing, TlsConfiguration, Transport, v5};
+use std::io;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
+};
+use tokio::net::TcpStream;
+use weir_mqtt::properties::MaximumQoS;
+use weir_mqtt::{Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Utf8, codec};
 
 use super::plan::{Address, BridgePlan};
 use super::reconnect::Loss;
 use super::signer::ConnectCreds;
 use crate::error::SinkError;
-use crate::render::MqttMessage;
 use crate::{codes, tls};
 
 /// Which version an attempt speaks.
@@ -21,32 +30,20 @@ pub(crate) enum Version {
     V5,
 }
 
-/// Where publishes go in.
-#[derive(Clone)]
-pub(crate) enum Publisher {
-    V311(rumqttc::AsyncClient),
-    V5(v5::AsyncClient),
-}
+impl Version {
+    pub(crate) const fn wire(self) -> ProtocolVersion {
+        match self {
+            Self::V311 => ProtocolVersion::V3_1_1,
+            Self::V5 => ProtocolVersion::V5,
+        }
+    }
 
-/// What moves bytes when it is polled.
-pub(crate) enum Driver {
-    V311(Box<rumqttc::EventLoop>),
-    V5(Box<v5::EventLoop>),
-}
-
-/// What happened on the link.
-#[derive(Debug)]
-pub(crate) enum Happening {
-    Connected(Limits),
-    /// The next publish, in the order of the calls, went out under that packet id (0 at `QoS` 0).
-    Sent(u16),
-    /// The remote has taken that packet.
-    Taken(u16),
-    /// The remote has refused that packet.
-    Refused(u16, Refusal),
-    /// The client has said goodbye.
-    Left,
-    Other,
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::V311 => "MQTT 3.1.1",
+            Self::V5 => "MQTT 5",
+        }
+    }
 }
 
 /// Why the remote refused a message.
@@ -55,8 +52,22 @@ pub(crate) struct Refusal {
     pub(crate) reason: String,
     /// The same message may be taken later.
     pub(crate) later: bool,
-    /// The client's window has lost a place by it.
-    pub(crate) leaks: bool,
+}
+
+impl Refusal {
+    pub(crate) fn of(reason: ReasonCode) -> Self {
+        let later = matches!(
+            reason,
+            ReasonCode::QuotaExceeded
+                | ReasonCode::UnspecifiedError
+                | ReasonCode::ImplementationSpecificError
+                | ReasonCode::PacketIdentifierInUse
+        );
+        Self {
+            reason: format!("0x{:02X} {}", reason.as_u8(), reason.name()),
+            later,
+        }
+    }
 }
 
 /// What the remote said in its CONNACK.
@@ -66,17 +77,9 @@ pub(crate) struct Limits {
     pub(crate) maximum_qos: u8,
     pub(crate) retain_available: bool,
     pub(crate) maximum_packet_size: Option<usize>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            receive_maximum: None,
-            maximum_qos: 2,
-            retain_available: true,
-            maximum_packet_size: None,
-        }
-    }
+    pub(crate) topic_alias_maximum: u16,
+    pub(crate) subscription_identifiers: bool,
+    pub(crate) keep_alive: Option<Duration>,
 }
 
 /// Why the link is gone.
@@ -86,335 +89,356 @@ pub(crate) struct Failure {
     pub(crate) error: SinkError,
 }
 
-/// More than any window, so that packet ids are never used again while one is outstanding.
-const PACKET_IDS: u16 = 8192;
-const CHANNEL: usize = 8192;
-/// What the remote may send to us.
-const MAX_INCOMING: usize = 1024 * 1024;
+impl Failure {
+    pub(crate) fn network(error: SinkError) -> Self {
+        Self {
+            loss: Loss::Network,
+            error,
+        }
+    }
 
-/// A client for one attempt.
-pub(crate) fn connect(
+    pub(crate) fn io(error: &io::Error) -> Self {
+        Self::network(
+            SinkError::new(codes::LINK_DOWN, "the link to the remote broker is down")
+                .caused_by(error),
+        )
+    }
+
+    pub(crate) fn closed() -> Self {
+        let message = "the remote broker has closed the link";
+        Self::network(SinkError::new(codes::LINK_DOWN, message))
+    }
+
+    pub(crate) fn malformed(error: &(dyn std::error::Error + 'static)) -> Self {
+        let message = "the remote broker has sent what is no MQTT";
+        Self::network(SinkError::new(codes::LINK_DOWN, message).caused_by(error))
+    }
+}
+
+/// How a client greets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Greeting {
+    pub(crate) version: Version,
+    pub(crate) clean_start: bool,
+    pub(crate) session_expiry: Duration,
+    /// How many messages of `QoS` 1 and 2 it takes unacknowledged.
+    pub(crate) receive_maximum: u16,
+    /// The largest packet that it takes.
+    pub(crate) max_packet_size: usize,
+    /// Says in 3.1.1 that it is a bridge, by a bit of the protocol level that only some brokers know.
+    pub(crate) bridge_flag: bool,
+}
+
+/// How the remote greeted back.
+#[derive(Clone, Debug)]
+pub(crate) struct Welcome {
+    pub(crate) session_present: bool,
+    pub(crate) limits: Limits,
+}
+
+/// What the remote may send to us.
+pub(crate) const MAX_INCOMING: usize = 16 * 1024 * 1024;
+/// How much is read at a time.
+const READ: usize = 64 * 1024;
+
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
+
+/// A connection on which the remote has said welcome.
+pub(crate) struct Conn {
+    pub(crate) reader: FrameReader<ReadHalf<Box<dyn Io>>>,
+    pub(crate) writer: WriteHalf<Box<dyn Io>>,
+}
+
+impl std::fmt::Debug for dyn Io {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Io")
+    }
+}
+
+/// Cuts packets out of a stream.
+pub(crate) struct FrameReader<R> {
+    from: R,
+    buffer: BytesMut,
+    version: ProtocolVersion,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(crate) fn new(from: R, version: ProtocolVersion) -> Self {
+        Self {
+            from,
+            buffer: BytesMut::new(),
+            version,
+        }
+    }
+
+    /// Reads more; false at the end. Nothing is lost when this is not waited for.
+    pub(crate) async fn fill(&mut self) -> io::Result<bool> {
+        self.buffer.reserve(READ);
+        Ok(self.from.read_buf(&mut self.buffer).await? > 0)
+    }
+
+    /// The next packet that is there whole.
+    pub(crate) fn next(&mut self) -> Result<Option<Packet>, Failure> {
+        let frame = codec::frame_length(&self.buffer, MAX_INCOMING)
+            .map_err(|error| Failure::malformed(&error))?;
+        let Some(length) = frame else {
+            return Ok(None);
+        };
+        let frame = self.buffer.split_to(length).freeze();
+        codec::decode(frame, self.version)
+            .map(Some)
+            .map_err(|error| Failure::malformed(&error))
+    }
+
+    /// The next packet, waited for.
+    pub(crate) async fn packet(&mut self) -> Result<Packet, Failure> {
+        loop {
+            if let Some(packet) = self.next()? {
+                return Ok(packet);
+            }
+            match self.fill().await {
+                Ok(true) => {}
+                Ok(false) => return Err(Failure::closed()),
+                Err(error) => return Err(Failure::io(&error)),
+            }
+        }
+    }
+}
+
+/// Connects and signs in, within the plan's time for it.
+pub(crate) async fn connect(
     plan: &BridgePlan,
     address: &Address,
-    version: Version,
     creds: &ConnectCreds,
     base: &Path,
-) -> Result<(Publisher, Driver), SinkError> {
+    greeting: Greeting,
+) -> Result<(Conn, Welcome), Failure> {
     if creds.url.is_some() {
         let message = "bridges over WebSocket are not supported yet";
-        return Err(SinkError::new(codes::NOT_YET, message).configuration());
+        return Err(Failure::network(
+            SinkError::new(codes::NOT_YET, message).configuration(),
+        ));
     }
-    let transport = if address.tls {
-        let mut config = tls::client_config(&plan.tls, base)?;
-        if let Some(Some(alpn)) = &creds.alpn {
-            Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
-        }
-        Transport::tls_with_config(TlsConfiguration::Rustls(config))
-    } else {
-        Transport::tcp()
+    let connected = async {
+        let stream = dial(plan, address, creds, base).await?;
+        sign_in(plan, creds, greeting, stream).await
     };
-    let timeout = plan.connect_timeout.as_secs().max(1);
-    Ok(match version {
-        Version::V311 => {
-            let mut options =
-                rumqttc::MqttOptions::new(&creds.client_id, &address.host, address.port);
-            options
-                .set_transport(transport)
-                .set_keep_alive(plan.keepalive)
-                .set_clean_session(true)
-                .set_inflight(PACKET_IDS)
-                .set_max_packet_size(MAX_INCOMING, usize::MAX);
-            if let Some(username) = &creds.username {
-                let password = creds
-                    .password
-                    .as_ref()
-                    .map(|password| password.as_str())
-                    .unwrap_or_default();
-                options.set_credentials(username, password);
-            }
-            let (client, mut driver) = rumqttc::AsyncClient::new(options, CHANNEL);
-            let mut network = driver.network_options();
-            network.set_connection_timeout(timeout);
-            network.set_tcp_nodelay(true);
-            driver.set_network_options(network);
-            (Publisher::V311(client), Driver::V311(Box::new(driver)))
-        }
-        Version::V5 => {
-            let mut options = v5::MqttOptions::new(&creds.client_id, &address.host, address.port);
-            options
-                .set_transport(transport)
-                .set_keep_alive(plan.keepalive)
-                .set_clean_start(true)
-                .set_connection_timeout(timeout)
-                .set_outgoing_inflight_upper_limit(PACKET_IDS)
-                .set_max_packet_size(u32::try_from(MAX_INCOMING).ok());
-            let mut network = options.network_options();
-            network.set_tcp_nodelay(true);
-            options.set_network_options(network);
-            if let Some(username) = &creds.username {
-                let password = creds
-                    .password
-                    .as_ref()
-                    .map(|password| password.as_str())
-                    .unwrap_or_default();
-                options.set_credentials(username, password);
-            }
-            let (client, driver) = v5::AsyncClient::new(options, CHANNEL);
-            (Publisher::V5(client), Driver::V5(Box::new(driver)))
-        }
-    })
+    tokio::time::timeout(plan.connect_timeout, connected)
+        .await
+        .unwrap_or_else(|_| {
+            let message = "the remote broker does not answer";
+            Err(Failure::network(SinkError::new(codes::TIMEOUT, message)))
+        })
 }
 
-impl Publisher {
-    /// Hands a message to the client; false when it takes no more (its channel is full or closed).
-    pub(crate) fn publish(&self, message: &MqttMessage, qos: u8, retain: bool) -> bool {
-        match self {
-            Self::V311(client) => {
-                let qos = match qos {
-                    0 => rumqttc::QoS::AtMostOnce,
-                    1 => rumqttc::QoS::AtLeastOnce,
-                    _ => rumqttc::QoS::ExactlyOnce,
-                };
-                client
-                    .try_publish(
-                        &message.topic,
-                        qos,
-                        retain,
-                        Vec::from(message.payload.0.clone()),
-                    )
-                    .is_ok()
-            }
-            Self::V5(client) => {
-                use v5::mqttbytes::QoS;
-                use v5::mqttbytes::v5::PublishProperties;
-                let qos = match qos {
-                    0 => QoS::AtMostOnce,
-                    1 => QoS::AtLeastOnce,
-                    _ => QoS::ExactlyOnce,
-                };
-                let payload: Bytes = message.payload.0.clone();
-                match &message.content_type {
-                    None => client
-                        .try_publish(&message.topic, qos, retain, payload)
-                        .is_ok(),
-                    Some(content_type) => {
-                        let properties = PublishProperties {
-                            content_type: Some(content_type.clone()),
-                            ..PublishProperties::default()
-                        };
-                        client
-                            .try_publish_with_properties(
-                                &message.topic,
-                                qos,
-                                retain,
-                                payload,
-                                properties,
-                            )
-                            .is_ok()
-                    }
-                }
-            }
-        }
+async fn dial(
+    plan: &BridgePlan,
+    address: &Address,
+    creds: &ConnectCreds,
+    base: &Path,
+) -> Result<Box<dyn Io>, Failure> {
+    // Every address of the name is tried, in the resolver's order.
+    let stream = TcpStream::connect((address.host.as_str(), address.port))
+        .await
+        .map_err(|error| Failure::io(&error))?;
+    // What is written together leaves together already.
+    let _ = stream.set_nodelay(true);
+    if !address.tls {
+        return Ok(Box::new(stream));
     }
-
-    /// Says goodbye.
-    pub(crate) fn disconnect(&self) {
-        let _ = match self {
-            Self::V311(client) => client.try_disconnect().is_ok(),
-            Self::V5(client) => client.try_disconnect().is_ok(),
-        };
+    let mut config = tls::client_config(&plan.tls, base).map_err(Failure::network)?;
+    if let Some(Some(alpn)) = &creds.alpn {
+        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
     }
+    let name = rustls::pki_types::ServerName::try_from(address.host.clone()).map_err(|error| {
+        Failure::network(SinkError::new(codes::TLS, "no server name").caused_by(&error))
+    })?;
+    let stream = tokio_rustls::TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|error| {
+            Failure::network(SinkError::new(codes::TLS, "no secure connection").caused_by(&error))
+        })?;
+    Ok(Box::new(stream))
 }
 
-impl Driver {
-    /// The next happening. After an error the driver is of no more use: polling it again would connect at once.
-    pub(crate) async fn poll(&mut self) -> Result<Happening, Failure> {
-        match self {
-            Self::V311(driver) => match driver.poll().await {
-                Ok(rumqttc::Event::Outgoing(outgoing)) => Ok(outgoing_happening(&outgoing)),
-                Ok(rumqttc::Event::Incoming(packet)) => Ok(incoming_v311(&packet)),
-                Err(error) => Err(failure_v311(&error)),
-            },
-            Self::V5(driver) => match driver.poll().await {
-                Ok(v5::Event::Outgoing(outgoing)) => Ok(outgoing_happening(&outgoing)),
-                Ok(v5::Event::Incoming(packet)) => Ok(incoming_v5(&packet)),
-                Err(error) => Err(failure_v5(&error)),
-            },
-        }
+async fn sign_in(
+    plan: &BridgePlan,
+    creds: &ConnectCreds,
+    greeting: Greeting,
+    stream: Box<dyn Io>,
+) -> Result<(Conn, Welcome), Failure> {
+    let version = greeting.version.wire();
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(reader, version);
+    let bytes = connect_packet(plan, creds, greeting).map_err(Failure::network)?;
+    let sent = async {
+        writer.write_all(&bytes).await?;
+        writer.flush().await
+    };
+    sent.await.map_err(|error| Failure::io(&error))?;
+    let Packet::ConnAck(connack) = reader.packet().await? else {
+        let message = "the remote broker did not answer CONNECT with CONNACK";
+        return Err(Failure::network(SinkError::new(codes::LINK_DOWN, message)));
+    };
+    if connack.reason.is_error() {
+        return Err(refused(connack.reason, greeting.version));
     }
-}
-
-fn outgoing_happening(outgoing: &Outgoing) -> Happening {
-    match outgoing {
-        Outgoing::Publish(packet_id) => Happening::Sent(*packet_id),
-        Outgoing::Disconnect => Happening::Left,
-        _ => Happening::Other,
-    }
-}
-
-fn incoming_v311(packet: &rumqttc::Packet) -> Happening {
-    match packet {
-        rumqttc::Packet::ConnAck(_) => Happening::Connected(Limits::default()),
-        rumqttc::Packet::PubAck(ack) => Happening::Taken(ack.pkid),
-        rumqttc::Packet::PubComp(ack) => Happening::Taken(ack.pkid),
-        _ => Happening::Other,
-    }
-}
-
-fn incoming_v5(packet: &v5::mqttbytes::v5::Packet) -> Happening {
-    use v5::mqttbytes::v5::{Packet, PubAckReason as Ack, PubRecReason as Rec};
-    match packet {
-        Packet::ConnAck(connack) => {
-            let properties = connack.properties.as_ref();
-            Happening::Connected(Limits {
-                receive_maximum: properties.and_then(|properties| properties.receive_max),
-                maximum_qos: properties
-                    .and_then(|properties| properties.max_qos)
-                    .unwrap_or(2),
-                retain_available: properties.and_then(|properties| properties.retain_available)
-                    != Some(0),
-                maximum_packet_size: properties
-                    .and_then(|properties| properties.max_packet_size)
-                    .and_then(|size| usize::try_from(size).ok()),
-            })
-        }
-        Packet::PubAck(ack) => match ack.reason {
-            Ack::Success | Ack::NoMatchingSubscribers => Happening::Taken(ack.pkid),
-            reason => {
-                let later = matches!(
-                    reason,
-                    Ack::QuotaExceeded
-                        | Ack::UnspecifiedError
-                        | Ack::ImplementationSpecificError
-                        | Ack::PacketIdentifierInUse
-                );
-                Happening::Refused(
-                    ack.pkid,
-                    Refusal {
-                        reason: format!("{reason:?}"),
-                        later,
-                        leaks: false,
-                    },
-                )
-            }
+    let properties = &connack.properties;
+    let limits = Limits {
+        receive_maximum: properties.receive_maximum.map(NonZeroU16::get),
+        maximum_qos: match properties.maximum_qos {
+            None => 2,
+            Some(MaximumQoS::AtLeastOnce) => 1,
+            Some(MaximumQoS::AtMostOnce) => 0,
         },
-        Packet::PubRec(ack) => match ack.reason {
-            Rec::Success | Rec::NoMatchingSubscribers => Happening::Other,
-            reason => {
-                let later = matches!(
-                    reason,
-                    Rec::QuotaExceeded
-                        | Rec::UnspecifiedError
-                        | Rec::ImplementationSpecificError
-                        | Rec::PacketIdentifierInUse
-                );
-                Happening::Refused(
-                    ack.pkid,
-                    Refusal {
-                        reason: format!("{reason:?}"),
-                        later,
-                        leaks: true,
-                    },
-                )
-            }
-        },
-        Packet::PubComp(ack) => Happening::Taken(ack.pkid),
-        _ => Happening::Other,
+        retain_available: properties.retain_available != Some(false),
+        maximum_packet_size: properties
+            .maximum_packet_size
+            .and_then(|size| usize::try_from(size.get()).ok()),
+        topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
+        subscription_identifiers: greeting.version == Version::V5
+            && properties.subscription_identifier_available != Some(false),
+        keep_alive: properties
+            .server_keep_alive_s
+            .map(|seconds| Duration::from_secs(seconds.into())),
+    };
+    let welcome = Welcome {
+        session_present: connack.session_present,
+        limits,
+    };
+    Ok((Conn { reader, writer }, welcome))
+}
+
+fn connect_packet(
+    plan: &BridgePlan,
+    creds: &ConnectCreds,
+    greeting: Greeting,
+) -> Result<Vec<u8>, SinkError> {
+    let text = |what: &str, text: &str| {
+        Utf8::new(text).map_err(|error| {
+            SinkError::new(codes::BRIDGE, format!("the {what} is no MQTT text"))
+                .caused_by(&error)
+                .configuration()
+        })
+    };
+    let mut connect = Connect::new(
+        greeting.version.wire(),
+        text("client id", &creds.client_id)?,
+    );
+    connect.clean_start = greeting.clean_start;
+    connect.keep_alive_s = u16::try_from(plan.keepalive.as_secs()).unwrap_or(u16::MAX);
+    if let Some(username) = &creds.username {
+        connect.username = Some(text("user name", username)?);
+        let password = creds.password.as_ref().map(|password| password.as_str());
+        // Some clouds want a password with every user, though it be empty.
+        connect.password = Some(Bytes::copy_from_slice(
+            password.unwrap_or_default().as_bytes(),
+        ));
+    }
+    if greeting.version == Version::V5 {
+        let expiry = u32::try_from(greeting.session_expiry.as_secs()).unwrap_or(u32::MAX);
+        connect.properties.session_expiry_interval_s =
+            (!greeting.clean_start && expiry > 0).then_some(expiry);
+        connect.properties.receive_maximum = NonZeroU16::new(greeting.receive_maximum);
+        connect.properties.maximum_packet_size = u32::try_from(greeting.max_packet_size)
+            .ok()
+            .and_then(NonZeroU32::new);
+    }
+    let mut bytes = Vec::new();
+    connect.encode(&mut bytes).map_err(|error| {
+        SinkError::new(codes::BRIDGE, "the CONNECT cannot be written")
+            .caused_by(&error)
+            .configuration()
+    })?;
+    if greeting.bridge_flag && greeting.version == Version::V311 {
+        mark_as_bridge(&mut bytes);
+    }
+    Ok(bytes)
+}
+
+/// Sets the bit of the protocol level by which mosquitto and others know a bridge.
+fn mark_as_bridge(connect: &mut [u8]) {
+    // Behind the packet type and the length (one to four bytes) stands the protocol name, then the level.
+    let length = connect
+        .iter()
+        .skip(1)
+        .take_while(|byte| **byte & 0x80 != 0)
+        .count()
+        + 1;
+    if let Some(level) = connect.get_mut(1 + length + 2 + 4) {
+        *level |= 0x80;
     }
 }
 
-fn link_error(error: &(dyn std::error::Error + 'static)) -> SinkError {
-    SinkError::new(codes::LINK_DOWN, "the link to the remote broker is down").caused_by(error)
-}
-
-fn refused(reason: &str, code: &'static str) -> SinkError {
-    SinkError::new(
-        code,
-        format!("the remote broker refuses the connection: {reason}"),
-    )
-}
-
-fn failure_v311(error: &rumqttc::ConnectionError) -> Failure {
-    use rumqttc::ConnectReturnCode as Code;
-    match error {
-        rumqttc::ConnectionError::ConnectionRefused(code) => match code {
-            Code::BadUserNamePassword | Code::NotAuthorized => Failure {
-                loss: Loss::Credentials,
-                error: refused(&format!("CONNACK {} {code:?}", *code as u8), codes::AUTH),
-            },
-            Code::RefusedProtocolVersion => Failure {
+fn refused(reason: ReasonCode, version: Version) -> Failure {
+    let (loss, code) = match reason {
+        ReasonCode::BadUserNameOrPassword
+        | ReasonCode::NotAuthorized
+        | ReasonCode::BadAuthenticationMethod => (Loss::Credentials, codes::AUTH),
+        ReasonCode::UnsupportedProtocolVersion => {
+            let message = format!(
+                "the remote broker refuses the connection: it does not speak {}",
+                version.name()
+            );
+            return Failure {
                 loss: Loss::Version,
-                error: refused("it does not speak MQTT 3.1.1", codes::LINK_DOWN),
-            },
-            code => Failure {
-                loss: Loss::Network,
-                error: refused(
-                    &format!("CONNACK {} {code:?}", *code as u8),
-                    codes::LINK_DOWN,
-                ),
-            },
-        },
-        rumqttc::ConnectionError::NetworkTimeout => Failure {
-            loss: Loss::Network,
-            error: SinkError::new(codes::TIMEOUT, "the remote broker does not answer"),
-        },
-        other => Failure {
-            loss: Loss::Network,
-            error: link_error(other),
-        },
+                error: SinkError::new(codes::LINK_DOWN, message),
+            };
+        }
+        _ => (Loss::Network, codes::LINK_DOWN),
+    };
+    let message = format!(
+        "the remote broker refuses the connection: CONNACK 0x{:02X} {}",
+        reason.as_u8(),
+        reason.name()
+    );
+    Failure {
+        loss,
+        error: SinkError::new(code, message),
     }
 }
 
-fn failure_v5(error: &v5::ConnectionError) -> Failure {
-    use v5::mqttbytes::v5::{ConnectReturnCode as Code, DisconnectReasonCode};
-    match error {
-        v5::ConnectionError::ConnectionRefused(code) => match code {
-            Code::BadUserNamePassword | Code::NotAuthorized | Code::BadAuthenticationMethod => {
-                Failure {
-                    loss: Loss::Credentials,
-                    error: refused(&format!("CONNACK {code:?}"), codes::AUTH),
-                }
-            }
-            Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => Failure {
-                loss: Loss::Version,
-                error: refused("it does not speak MQTT 5", codes::LINK_DOWN),
-            },
-            code => Failure {
-                loss: Loss::Network,
-                error: refused(&format!("CONNACK {code:?}"), codes::LINK_DOWN),
-            },
-        },
-        v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect {
-            reason_code, ..
-        }) => {
-            let loss = if *reason_code == DisconnectReasonCode::SessionTakenOver {
-                Loss::TakenOver
-            } else {
-                Loss::Network
-            };
-            let code = if loss == Loss::TakenOver {
-                codes::EVICTED
-            } else {
-                codes::LINK_DOWN
-            };
-            Failure {
-                loss,
-                error: SinkError::new(
-                    code,
-                    format!("the remote broker closed the link: {reason_code:?}"),
-                ),
-            }
-        }
-        v5::ConnectionError::Timeout(_) => Failure {
-            loss: Loss::Network,
-            error: SinkError::new(codes::TIMEOUT, "the remote broker does not answer"),
-        },
-        other => Failure {
-            loss: Loss::Network,
-            error: link_error(other),
-        },
+/// The remote has said DISCONNECT.
+pub(crate) fn dismissed(disconnect: &Disconnect) -> Failure {
+    let taken_over = disconnect.reason == ReasonCode::SessionTakenOver;
+    let (loss, code) = if taken_over {
+        (Loss::TakenOver, codes::EVICTED)
+    } else {
+        (Loss::Network, codes::LINK_DOWN)
+    };
+    let message = format!(
+        "the remote broker closed the link: 0x{:02X} {}",
+        disconnect.reason.as_u8(),
+        disconnect.reason.name()
+    );
+    Failure {
+        loss,
+        error: SinkError::new(code, message),
     }
 }
 
 /// How long a goodbye may take.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_is_marked_in_the_protocol_level_whatever_the_length_takes() {
+        for client_id in ["c".to_owned(), "c".repeat(200)] {
+            let connect = Connect::new(ProtocolVersion::V3_1_1, Utf8::try_from(client_id).unwrap());
+            let mut bytes = Vec::new();
+            connect.encode(&mut bytes).unwrap();
+            let before = bytes.clone();
+            mark_as_bridge(&mut bytes);
+            let changed: Vec<_> = (0..bytes.len())
+                .filter(|at| bytes[*at] != before[*at])
+                .collect();
+            assert_eq!(changed.len(), 1);
+            assert_eq!((before[changed[0]], bytes[changed[0]]), (4, 0x84));
+        }
+    }
+}

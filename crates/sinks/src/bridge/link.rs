@@ -1,29 +1,29 @@
-//! The one connection of a bridge: made, kept, and made anew; publishes go in, acknowledgements come out.
+//! The one connection of a bridge as its sinks see it: publishes go in, acknowledgements come out.
 //!
 //! The sinks' queues are the source of truth: when the link is lost, every message that was not acknowledged goes
-//! back to its sink, which gives it again in order. Nothing is remembered here over a lost link.
+//! back to its sink, which gives it again in order. `drive` makes the connection and keeps it.
 
-use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
+use weir_mqtt::properties::PublishProperties;
+use weir_mqtt::{PacketId, PubRel, Publish, QoS, TopicAlias, Utf8};
 
-use super::client::{
-    self, Driver, Failure, GOODBYE, Happening, Limits, Publisher, Refusal, Version,
-};
+use super::client::{Failure, Limits, Refusal, Version};
+use super::drive::drive;
+use super::home::{Dropped, Gateway, Home};
 use super::plan::BridgePlan;
-use super::reconnect::{Loss, Reconnect, Waiting};
-use super::signer::Moment;
-use crate::config::connector::{Failover, Protocol};
+use super::released::Released;
+use crate::codes;
 use crate::connector::{Health, LinkState};
 use crate::error::SinkError;
-use crate::render::MqttMessage;
-use crate::{codes, now_ms};
 
 /// What a bridge has done.
 #[derive(Debug, Default)]
@@ -42,6 +42,24 @@ pub struct BridgeStats {
     pub refused: AtomicU64,
     /// Messages that went back to their sink because the link was lost.
     pub returned: AtomicU64,
+    /// Messages that the remote has sent.
+    pub received: AtomicU64,
+    /// Their payloads.
+    pub received_bytes: AtomicU64,
+    /// Messages of `QoS` 1 and 2 of the remote that were acknowledged for good.
+    pub received_acknowledged: AtomicU64,
+    /// Messages of the remote that went nowhere, by reason.
+    pub dropped_in: [AtomicU64; Dropped::ALL.len()],
+    /// Messages that went out with a lower `QoS` than they came with.
+    pub qos_downgrades: AtomicU64,
+    /// Messages that were too old when their turn came.
+    pub expired: AtomicU64,
+    /// Filters that the remote refuses now.
+    pub refused_filters: AtomicU64,
+    /// Messages that are on their way to the remote now.
+    pub in_flight: AtomicU64,
+    /// How long the last PINGRESP took, in microseconds; 0 before the first.
+    pub round_trip_us: AtomicU64,
 }
 
 /// One bridge; clones are the same bridge. It connects when the first sink asks and ends with the last clone.
@@ -51,16 +69,25 @@ pub(crate) struct BridgeLink {
     _owner: Arc<Owner>,
 }
 
-struct Inner {
-    plan: BridgePlan,
-    base: PathBuf,
-    health: Arc<Health>,
-    stats: BridgeStats,
+pub(super) struct Inner {
+    plan: RwLock<Arc<BridgePlan>>,
+    pub(super) base: PathBuf,
+    pub(super) health: Arc<Health>,
+    pub(super) stats: Arc<BridgeStats>,
+    pub(super) home: Option<Arc<dyn Home>>,
+    pub(super) gateway: Arc<Gateway>,
     link: Mutex<Option<Up>>,
     /// Counts changes of the link; odd numbers are up.
     changed: watch::Sender<u64>,
-    stop: Notify,
+    pub(super) stop: Notify,
+    /// There is something to write.
+    pub(super) written: Notify,
+    /// The filters of `in` have changed.
+    pub(super) rerouted: Notify,
     started: Mutex<bool>,
+    released: Mutex<Option<Arc<Released>>>,
+    /// The task that keeps the link has ended.
+    ended: watch::Sender<bool>,
 }
 
 /// Tells the driver to leave when nobody holds the bridge any more.
@@ -73,23 +100,51 @@ impl Drop for Owner {
 }
 
 /// A link that is up.
-struct Up {
+pub(super) struct Up {
     number: u64,
-    publisher: Publisher,
+    version: Version,
     limits: Limits,
     window: Arc<Semaphore>,
-    /// Handed to the client, not yet on the wire, in order.
-    submitted: VecDeque<Pending>,
+    /// The session at the remote is the one of before.
+    resumed: bool,
+    /// Bytes for the socket.
+    out: Vec<u8>,
+    /// How many bytes were put there, and how many the socket has.
+    out_total: u64,
+    written_total: u64,
+    /// Messages of `QoS` 0 with where their bytes end.
+    unwritten: VecDeque<(u64, Pending)>,
     /// On the wire, by packet id.
     outstanding: HashMap<u16, Pending>,
-    leaks: usize,
+    /// Ids of SUBSCRIBE and UNSUBSCRIBE that are not answered.
+    pub(super) asked: HashMap<u16, Asked>,
+    last_id: u16,
+    aliases: HashMap<String, u16>,
+    /// Ids of an earlier link that the remote is asked to free. Their PUBCOMP speaks of no message of this one.
+    freeing: HashSet<u16>,
+}
+
+/// What a SUBSCRIBE or UNSUBSCRIBE is about.
+pub(super) enum Asked {
+    /// A filter, at a `QoS`.
+    Subscribe(String, u8),
+    Unsubscribe,
 }
 
 struct Pending {
-    qos: u8,
     since: Instant,
-    done: oneshot::Sender<Answer>,
-    _place: OwnedSemaphorePermit,
+    done: Option<oneshot::Sender<Answer>>,
+    /// For a `QoS` 2 message whose release is remembered: where, and under which number.
+    released: Option<(Arc<Released>, u64)>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Pending {
+    fn answer(mut self, answer: Answer) {
+        if let Some(done) = self.done.take() {
+            let _ = done.send(answer);
+        }
+    }
 }
 
 /// What became of one publish.
@@ -108,39 +163,127 @@ pub(crate) enum NotSent {
     Unfit(SinkError),
 }
 
+/// A message for the remote.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) payload: &'a Bytes,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) properties: Option<PublishProperties>,
+    pub(crate) numbered: Option<Numbered<'a>>,
+}
+
+/// A message whose packet id follows from its number in the queue: the same after a restart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbered<'a> {
+    pub(crate) seq: u64,
+    /// It may have been sent before.
+    pub(crate) again: bool,
+    pub(crate) released: &'a Arc<Released>,
+}
+
+/// Packet ids from here on are for messages without a number, and for SUBSCRIBE.
+const FREE_IDS: u16 = 0x8000;
+/// So many topics of one link get an alias.
+const MOST_ALIASES: u16 = 256;
+
+/// The packet id of a message by its number.
+fn id_of(seq: u64) -> u16 {
+    let below = u64::from(FREE_IDS) - 1;
+    u16::try_from(seq % below).map_or(1, |id| id + 1)
+}
+
 impl BridgeLink {
-    pub(crate) fn new(plan: BridgePlan, base: PathBuf, health: Arc<Health>) -> Self {
+    pub(crate) fn new(
+        plan: BridgePlan,
+        base: PathBuf,
+        health: Arc<Health>,
+        home: Option<Arc<dyn Home>>,
+    ) -> Self {
+        let stats: Arc<BridgeStats> = Arc::default();
+        let gateway = Gateway::new(health.name(), plan.inbound.clone(), Arc::clone(&stats));
         let inner = Arc::new(Inner {
-            plan,
+            plan: RwLock::new(Arc::new(plan)),
             base,
             health,
-            stats: BridgeStats::default(),
+            stats,
+            home,
+            gateway: Arc::new(gateway),
             link: Mutex::new(None),
             changed: watch::Sender::new(0),
             stop: Notify::new(),
+            written: Notify::new(),
+            rerouted: Notify::new(),
             started: Mutex::new(false),
+            released: Mutex::new(None),
+            ended: watch::Sender::new(false),
         });
+        inner.tell(false);
         Self {
             _owner: Arc::new(Owner(Arc::clone(&inner))),
             inner,
         }
     }
 
-    pub(crate) fn plan(&self) -> &BridgePlan {
-        &self.inner.plan
+    pub(crate) fn plan(&self) -> Arc<BridgePlan> {
+        self.inner.plan()
     }
 
     pub(crate) fn stats(&self) -> &BridgeStats {
         &self.inner.stats
     }
 
+    pub(crate) fn home(&self) -> Option<&Arc<dyn Home>> {
+        self.inner.home.as_ref()
+    }
+
     /// Connects and stays connected.
     pub(crate) fn start(&self) {
+        let waits = self
+            .inner
+            .home
+            .as_ref()
+            .is_some_and(|home| !home.is_ready());
+        let plan = self.inner.plan();
+        if waits && !(plan.inbound.is_empty() && plan.out.is_empty()) {
+            // It is started again when there is a way in.
+            return;
+        }
         let mut started = self.inner.started.lock();
         if !*started {
             *started = true;
             tokio::spawn(drive(Arc::clone(&self.inner)));
         }
+    }
+
+    /// Takes another plan for the same connection: filters change on the link that is up.
+    pub(crate) fn reroute(&self, plan: BridgePlan) {
+        self.inner.gateway.set_routes(plan.inbound.clone());
+        *self.inner.plan.write() = Arc::new(plan);
+        self.inner.rerouted.notify_one();
+    }
+
+    /// The remote is asked for nothing any more.
+    pub(crate) fn take_no_more(&self) {
+        self.inner.gateway.set_routes(Arc::from([]));
+        self.inner.rerouted.notify_one();
+    }
+
+    /// Ends the link, whoever holds it. Resolves when it has said goodbye.
+    pub(crate) async fn end(&self) {
+        {
+            let mut started = self.inner.started.lock();
+            if !*started {
+                // It never was, and never will be.
+                *started = true;
+                self.inner.ended.send_replace(true);
+            }
+        }
+        self.inner.stop.notify_one();
+        let mut ended = self.inner.ended.subscribe();
+        // The sender lives as long as `self`.
+        let _ = ended.wait_for(|ended| *ended).await;
     }
 
     /// Waits until there is a link, for at most `limit`; its number, or why there is none.
@@ -158,55 +301,85 @@ impl BridgeLink {
         }
     }
 
+    /// What `out` has released: one for all sinks that deliver it one after the other.
+    pub(crate) fn released(&self, data_dir: &Path, epoch: u64) -> Arc<Released> {
+        let mut released = self.inner.released.lock();
+        match &*released {
+            Some(known) if known.epoch() == epoch => Arc::clone(known),
+            _ => {
+                let file = format!("{}.released", self.inner.health.name());
+                let path = data_dir.join("bridges").join(file);
+                Arc::clone(released.insert(Arc::new(Released::open(&path, epoch))))
+            }
+        }
+    }
+
+    /// Whether the remote goes on with the session of before, on the link that is up.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.inner.link.lock().as_ref().is_some_and(|up| up.resumed)
+    }
+
     /// Hands a message over when the window has room; its answer comes later.
     pub(crate) async fn publish(
         &self,
-        message: &MqttMessage,
+        message: Outgoing<'_>,
     ) -> Result<oneshot::Receiver<Answer>, NotSent> {
+        let plan = self.inner.plan();
         let (window, number) = {
             let link = self.inner.link.lock();
             let up = link.as_ref().ok_or(NotSent::Down)?;
-            check_fit(message, &up.limits, &self.inner.plan).map_err(NotSent::Unfit)?;
+            check_fit(&message, &up.limits, &plan).map_err(NotSent::Unfit)?;
             (Arc::clone(&up.window), up.number)
         };
         // The window is closed with the link, so nobody waits here for ever.
-        let place = window.acquire_owned().await.map_err(|_| NotSent::Down)?;
+        let place = match Arc::clone(&window).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => window.acquire_owned().await.map_err(|_| NotSent::Down)?,
+        };
         let (done, answer) = oneshot::channel();
         let mut link = self.inner.link.lock();
         let up = link
             .as_mut()
             .filter(|up| up.number == number)
             .ok_or(NotSent::Down)?;
-        let qos = message
-            .qos
-            .min(up.limits.maximum_qos)
-            .min(self.inner.plan.qos_cap);
-        let retain = message.retain && up.limits.retain_available && self.inner.plan.retain_allowed;
-        // Both under one lock: answers are matched to calls by their order.
-        if !up.publisher.publish(message, qos, retain) {
-            return Err(NotSent::Down);
-        }
-        up.submitted.push_back(Pending {
-            qos,
+        let pending = Pending {
             since: Instant::now(),
-            done,
-            _place: place,
-        });
+            done: Some(done),
+            released: None,
+            _place: Some(place),
+        };
+        let lowered = up.send(message, &plan, pending)?;
         drop(link);
         self.inner.stats.sent.fetch_add(1, Ordering::Relaxed);
+        if lowered {
+            self.inner
+                .stats
+                .qos_downgrades
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        self.inner.written.notify_one();
         Ok(answer)
+    }
+
+    /// Frees packet ids at the remote that an earlier link, or life, may have left half way.
+    pub(crate) fn release(&self, seqs: impl Iterator<Item = u64>) {
+        let mut link = self.inner.link.lock();
+        let Some(up) = link.as_mut() else { return };
+        up.free(seqs.map(id_of));
+        drop(link);
+        self.inner.written.notify_one();
     }
 }
 
 /// Whether the remote can take the message at all.
-fn check_fit(message: &MqttMessage, limits: &Limits, plan: &BridgePlan) -> Result<(), SinkError> {
-    let payload = message.payload.0.len();
+fn check_fit(message: &Outgoing<'_>, limits: &Limits, plan: &BridgePlan) -> Result<(), SinkError> {
+    let payload = message.payload.len();
     if plan.max_payload.is_some_and(|limit| payload > limit) {
         let message = format!("a payload of {payload} bytes is over the bridge's limit");
         return Err(SinkError::new(codes::TOO_LARGE, message));
     }
     // Fixed header, topic length, packet id, properties: what stands beside topic and payload.
-    let around = 32 + message.content_type.as_ref().map_or(0, String::len);
+    let around = 32 + message.properties.as_ref().map_or(0, properties_size);
     let packet = payload + message.topic.len() + around;
     if limits
         .maximum_packet_size
@@ -224,335 +397,342 @@ fn check_fit(message: &MqttMessage, limits: &Limits, plan: &BridgePlan) -> Resul
     Ok(())
 }
 
-/// Connects, polls, waits, connects again, until nobody holds the bridge.
-async fn drive(inner: Arc<Inner>) {
-    let mut reconnect = Reconnect::new(inner.plan.backoff.clone(), rand::random());
-    let mut address = 0;
-    let mut version = match inner.plan.protocol {
-        Protocol::V311 => Version::V311,
-        Protocol::V5 | Protocol::Auto => Version::V5,
-    };
-    let mut proven = inner.plan.protocol != Protocol::Auto;
-    loop {
-        let began = Instant::now();
-        inner.health.set(LinkState::Connecting);
-        let attempt = Attempt::run(&inner, address, version).await;
-        let held = attempt.up_at.map(|at| at.elapsed());
-        let Some(failure) = attempt.failure else {
-            return inner.health.set(LinkState::Stopped);
-        };
-        proven |= held.is_some();
-        if !proven && matches!(failure.loss, Loss::Version | Loss::Network) {
-            // A remote that does not know MQTT 5 says so, or just hangs up.
-            version = if version == Version::V5 {
-                Version::V311
-            } else {
-                Version::V5
-            };
-        }
-        address = match (inner.plan.failover, held) {
-            (Failover::Primary, Some(_)) => 0,
-            _ => (address + 1) % inner.plan.addresses.len(),
-        };
-        let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
-        let state = match (waiting, failure.error.code()) {
-            (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,
-            (Waiting::Backoff, _) => LinkState::Backoff,
-            (Waiting::AuthFailed, _) => LinkState::AuthFailed,
-            (Waiting::Evicted, _) => LinkState::Evicted,
-        };
-        inner.health.failed(&failure.error, state, Some(wait));
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = inner.stop.notified() => return inner.health.set(LinkState::Stopped),
-        }
-    }
+fn properties_size(properties: &PublishProperties) -> usize {
+    let pairs = properties.user_properties.iter();
+    pairs
+        .map(|(name, value)| 5 + name.len() + value.len())
+        .sum::<usize>()
+        + properties
+            .content_type
+            .as_ref()
+            .map_or(0, |text| text.len())
+        + properties
+            .response_topic
+            .as_ref()
+            .map_or(0, |topic| topic.as_str().len())
+        + properties.correlation_data.as_ref().map_or(0, Bytes::len)
 }
 
-/// One CONNECT and the link that comes of it.
-struct Attempt {
-    up_at: Option<Instant>,
-    /// `None` when the bridge was told to leave.
-    failure: Option<Failure>,
-}
-
-impl Attempt {
-    async fn run(inner: &Arc<Inner>, address: usize, version: Version) -> Self {
-        inner.stats.connects.fetch_add(1, Ordering::Relaxed);
-        inner.stats.sign_calls.fetch_add(1, Ordering::Relaxed);
-        // CR-1: signed anew for each CONNECT, at its own time.
-        let now = now_ms().saturating_add(inner.plan.clock_offset_ms);
-        let made = inner
-            .plan
-            .credentials
-            .sign(Moment::at(now))
-            .map_err(SinkError::from)
-            .and_then(|creds| {
-                let renew = creds
-                    .renew_after_ms(now)
-                    .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
-                client::connect(
-                    &inner.plan,
-                    &inner.plan.addresses[address],
-                    version,
-                    &creds,
-                    &inner.base,
-                )
-                .map(|(publisher, driver)| (publisher, driver, renew))
-            });
-        let (publisher, mut driver, renew) = match made {
-            Ok(made) => made,
-            Err(error) => {
-                return Self {
-                    up_at: None,
-                    failure: Some(Failure {
-                        loss: Loss::Network,
-                        error,
-                    }),
-                };
-            }
-        };
-        let mut attempt = Self {
-            up_at: None,
-            failure: None,
-        };
-        let failure = attempt.poll(inner, &publisher, &mut driver, renew).await;
-        inner.take_down(failure.as_ref());
-        attempt.failure = failure;
-        attempt
-    }
-
-    async fn poll(
+impl Up {
+    /// Puts a message on the wire; true when it goes with a lower `QoS` than it wanted.
+    fn send(
         &mut self,
-        inner: &Arc<Inner>,
-        publisher: &Publisher,
-        driver: &mut Driver,
-        renew: Option<Duration>,
-    ) -> Option<Failure> {
-        // Far beyond any link where nothing expires.
-        let renewal = Instant::now() + renew.unwrap_or(Duration::from_secs(10 * 365 * 86_400));
-        let mut closing = false;
+        message: Outgoing<'_>,
+        plan: &BridgePlan,
+        mut pending: Pending,
+    ) -> Result<bool, NotSent> {
+        let qos = message.qos.min(self.limits.maximum_qos).min(plan.qos_cap);
+        let lowered = qos < message.qos;
+        let retain = message.retain && self.limits.retain_available && plan.retain_allowed;
+        let numbered = message.numbered.filter(|_| qos > 0);
+        if let Some(numbered) = numbered
+            && let Some(packet_id) = PacketId::new(id_of(numbered.seq))
+            && self.resumed
+            && numbered.released.contains(numbered.seq)
+        {
+            // The remote has it already: from PUBREC on only PUBREL may follow. [MQTT-4.3.3-6]
+            pending.released = Some((Arc::clone(numbered.released), numbered.seq));
+            self.outstanding.insert(packet_id.get(), pending);
+            self.append(|version, out| PubRel::success(packet_id).encode(version, out));
+            return Ok(false);
+        }
+        let packet_id = match (qos, numbered) {
+            (0, _) => None,
+            (_, Some(numbered)) => PacketId::new(id_of(numbered.seq)),
+            (_, None) => Some(self.free_id()),
+        };
+        let mut publish = Publish {
+            // [MQTT-3.3.1-1] As far as it is known.
+            dup: self.resumed && numbered.is_some_and(|numbered| numbered.again),
+            qos: qos_of(qos),
+            retain,
+            topic: Utf8::new(message.topic).map_err(|_| unfit("the topic is no MQTT text"))?,
+            packet_id,
+            properties: None,
+            payload: message.payload.clone(),
+        };
+        if self.version == Version::V5 {
+            let mut properties = message.properties.unwrap_or_default();
+            self.shorten(&mut publish.topic, &mut properties);
+            publish.properties =
+                (properties != PublishProperties::default()).then(|| properties.into());
+        }
+        let mut fits = true;
+        self.append(|version, out| {
+            let encoded = publish.encode(version, out);
+            fits = encoded.is_ok();
+            encoded
+        });
+        if !fits {
+            return Err(unfit("the message cannot be written as a PUBLISH"));
+        }
+        match packet_id {
+            None => self.unwritten.push_back((self.out_total, pending)),
+            Some(packet_id) => {
+                if qos == 2 {
+                    pending.released =
+                        numbered.map(|numbered| (Arc::clone(numbered.released), numbered.seq));
+                }
+                self.outstanding.insert(packet_id.get(), pending);
+            }
+        }
+        Ok(lowered)
+    }
+
+    /// Puts an alias in the place of a topic that was sent before. `[MQTT-3.3.2-9]`
+    fn shorten(&mut self, topic: &mut Utf8, properties: &mut PublishProperties) {
+        let most = self.limits.topic_alias_maximum.min(MOST_ALIASES);
+        if let Some(alias) = self.aliases.get(topic.as_str()) {
+            properties.topic_alias = TopicAlias::new(*alias);
+            *topic = Utf8::default();
+        } else if self.aliases.len() < usize::from(most)
+            && let Ok(alias) = u16::try_from(self.aliases.len() + 1)
+        {
+            self.aliases.insert(topic.as_str().to_owned(), alias);
+            properties.topic_alias = TopicAlias::new(alias);
+        }
+    }
+
+    pub(super) fn append<E: std::fmt::Debug>(
+        &mut self,
+        write: impl FnOnce(weir_mqtt::ProtocolVersion, &mut Vec<u8>) -> Result<(), E>,
+    ) {
+        let before = self.out.len();
+        if let Err(error) = write(self.version.wire(), &mut self.out) {
+            tracing::error!(?error, "a packet for the remote broker cannot be written");
+        }
+        self.out_total += (self.out.len() - before) as u64;
+    }
+
+    /// Asks the remote to free ids that nothing on this link uses.
+    fn free(&mut self, ids: impl Iterator<Item = u16>) {
+        for id in ids.filter_map(PacketId::new) {
+            if !self.outstanding.contains_key(&id.get()) && self.freeing.insert(id.get()) {
+                self.append(|version, out| PubRel::success(id).encode(version, out));
+            }
+        }
+    }
+
+    /// A packet id that nothing on this link uses.
+    pub(super) fn free_id(&mut self) -> PacketId {
         loop {
-            let turn = {
-                let mut polled = std::pin::pin!(driver.poll());
-                loop {
-                    if closing && inner.is_quiet() {
-                        break Turn::Renew;
-                    }
-                    let renewal = if closing { renewal + DRAIN } else { renewal };
-                    tokio::select! {
-                        happening = &mut polled => break Turn::Happened(happening),
-                        () = inner.overdue() => break Turn::Stalled,
-                        () = inner.stop.notified() => break Turn::Stop,
-                        () = tokio::time::sleep_until(renewal) => {
-                            if closing {
-                                break Turn::Renew;
-                            }
-                            // CR-4: nothing new goes in, and what is out may still be acknowledged.
-                            closing = true;
-                            inner.stop_taking();
-                        }
-                    }
-                }
-            };
-            // Leaving a poll half way is safe where the driver only says goodbye afterwards.
-            let happening = match turn {
-                Turn::Happened(happening) => happening,
-                Turn::Stalled => return Some(inner.stalled()),
-                Turn::Stop => {
-                    say_goodbye(publisher, driver).await;
-                    return None;
-                }
-                Turn::Renew => {
-                    say_goodbye(publisher, driver).await;
-                    return Some(renewed());
-                }
-            };
-            match happening {
-                Ok(Happening::Connected(limits)) => {
-                    self.up_at = Some(Instant::now());
-                    inner.bring_up(publisher.clone(), limits);
-                }
-                Ok(happening) => {
-                    if let Some(failure) = inner.apply(happening) {
-                        return Some(failure);
-                    }
-                }
-                Err(failure) => return Some(failure),
+            // The window is far smaller than the ids there are.
+            self.last_id = self
+                .last_id
+                .checked_add(1)
+                .unwrap_or(FREE_IDS)
+                .max(FREE_IDS);
+            let taken = self.outstanding.contains_key(&self.last_id)
+                || self.freeing.contains(&self.last_id)
+                || self.asked.contains_key(&self.last_id);
+            if let Some(id) = PacketId::new(self.last_id).filter(|_| !taken) {
+                return id;
             }
         }
     }
-}
 
-/// Why a poll was left.
-enum Turn {
-    Happened(Result<Happening, Failure>),
-    Stalled,
-    Stop,
-    Renew,
-}
+    fn oldest(&self) -> Option<Instant> {
+        let unwritten = self.unwritten.front().map(|(_, pending)| pending.since);
+        self.outstanding
+            .values()
+            .map(|pending| pending.since)
+            .chain(unwritten)
+            .min()
+    }
 
-/// How long acknowledgements may take before a link is closed to sign in anew.
-const DRAIN: Duration = Duration::from_secs(5);
+    pub(super) const fn version(&self) -> Version {
+        self.version
+    }
 
-fn renewed() -> Failure {
-    let message = "the link is made anew before its credentials expire";
-    Failure {
-        loss: Loss::Renewal,
-        error: SinkError::new(codes::LINK_DOWN, message),
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
     }
 }
 
-async fn say_goodbye(publisher: &Publisher, driver: &mut Driver) {
-    publisher.disconnect();
-    let _ = tokio::time::timeout(GOODBYE, async {
-        while let Ok(happening) = driver.poll().await {
-            if matches!(happening, Happening::Left) {
-                break;
-            }
-        }
-    })
-    .await;
+fn unfit(why: &str) -> NotSent {
+    NotSent::Unfit(SinkError::new(codes::BAD_TOPIC, why))
+}
+
+const fn qos_of(qos: u8) -> QoS {
+    match qos {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    }
 }
 
 impl Inner {
-    fn bring_up(&self, publisher: Publisher, limits: Limits) {
+    pub(super) fn plan(&self) -> Arc<BridgePlan> {
+        Arc::clone(&self.plan.read())
+    }
+
+    pub(super) fn bring_up(&self, version: Version, limits: Limits, resumed: bool) {
+        let plan = self.plan();
         let window = usize::from(
             limits
                 .receive_maximum
                 .unwrap_or(u16::MAX)
-                .min(self.plan.max_inflight)
+                .min(plan.max_inflight)
                 .max(1),
         );
         let number = *self.changed.borrow() + 1;
-        *self.link.lock() = Some(Up {
+        let mut up = Up {
             number,
-            publisher,
+            version,
             limits,
             window: Arc::new(Semaphore::new(window)),
-            submitted: VecDeque::new(),
+            resumed,
+            out: Vec::new(),
+            out_total: 0,
+            written_total: 0,
+            unwritten: VecDeque::new(),
             outstanding: HashMap::new(),
-            leaks: 0,
-        });
+            asked: HashMap::new(),
+            last_id: u16::MAX,
+            aliases: HashMap::new(),
+            freeing: HashSet::new(),
+        };
+        if resumed && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
+            // Ids of messages without a number are given anew on every link: none may be taken for one of before.
+            up.free((FREE_IDS..).take(window));
+        }
+        *self.link.lock() = Some(up);
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.health.ok();
-        tracing::info!(connector = %self.health.name(), window, "bridge is up");
+        tracing::info!(connector = %self.health.name(), window, resumed, version = version.name(), "bridge is up");
         self.changed.send_replace(number);
+        self.tell(true);
     }
 
     /// No further message is taken by this link.
-    fn stop_taking(&self) {
+    pub(super) fn stop_taking(&self) {
         if let Some(up) = &*self.link.lock() {
             up.window.close();
         }
     }
 
     /// Whether nothing waits for an acknowledgement.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let link = self.link.lock();
         link.as_ref()
-            .is_none_or(|up| up.submitted.is_empty() && up.outstanding.is_empty())
+            .is_none_or(|up| up.unwritten.is_empty() && up.outstanding.is_empty())
     }
 
     /// The link is gone: what was not acknowledged goes back to its sink when its sender is dropped here.
-    fn take_down(&self, failure: Option<&Failure>) {
+    pub(super) fn take_down(&self, failure: Option<&Failure>) {
         let Some(up) = self.link.lock().take() else {
             return;
         };
         up.window.close();
-        let returned = up.submitted.len() + up.outstanding.len();
+        let returned = up.unwritten.len() + up.outstanding.len();
         self.stats
             .returned
             .fetch_add(returned as u64, Ordering::Relaxed);
+        self.stats.in_flight.store(0, Ordering::Relaxed);
         // The state is told before the sinks are: they show the failure as their own.
         if let Some(failure) = failure {
             self.health.failed(&failure.error, LinkState::Backoff, None);
         }
         self.changed.send_replace(up.number + 1);
+        self.tell(false);
         drop(up);
     }
 
-    fn apply(&self, happening: Happening) -> Option<Failure> {
+    fn tell(&self, up: bool) {
+        if let Some(home) = self.home.as_ref().filter(|_| self.plan().status) {
+            home.linked(self.health.name(), up);
+        }
+    }
+
+    pub(super) fn has_ended(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Something about the link that is up; `None` when there is none.
+    pub(super) fn with_up<T>(&self, act: impl FnOnce(&mut Up) -> T) -> Option<T> {
+        self.link.lock().as_mut().map(act)
+    }
+
+    /// What is to be written.
+    pub(super) fn take_out(&self) -> Bytes {
         let mut link = self.link.lock();
-        let up = link.as_mut()?;
-        match happening {
-            Happening::Sent(packet_id) => {
-                let pending = up.submitted.pop_front()?;
-                if pending.qos == 0 {
-                    self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
-                    let _ = pending.done.send(Answer::Taken);
-                } else {
-                    up.outstanding.insert(packet_id, pending);
-                }
-            }
-            Happening::Taken(packet_id) => {
-                if let Some(pending) = up.outstanding.remove(&packet_id) {
-                    self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
-                    let _ = pending.done.send(Answer::Taken);
-                }
-            }
-            Happening::Refused(packet_id, refusal) => {
-                up.leaks += usize::from(refusal.leaks);
-                if let Some(pending) = up.outstanding.remove(&packet_id) {
-                    self.stats.refused.fetch_add(1, Ordering::Relaxed);
-                    let _ = pending.done.send(Answer::Refused(refusal));
-                }
-                // The client keeps counting a refused QoS 2 message as in flight; a new link forgets it.
-                if up.leaks >= usize::from(self.plan.max_inflight) {
-                    let error = SinkError::new(
-                        codes::PUBLISH_REFUSED,
-                        "too many messages were refused on one link",
-                    );
-                    return Some(Failure {
-                        loss: Loss::Network,
-                        error,
-                    });
-                }
-            }
-            Happening::Left => {
-                let error = SinkError::new(codes::LINK_DOWN, "the link was closed");
-                return Some(Failure {
-                    loss: Loss::Network,
-                    error,
-                });
-            }
-            Happening::Connected(_) | Happening::Other => {}
-        }
-        None
+        let Some(up) = link.as_mut() else {
+            return Bytes::new();
+        };
+        let in_flight = up.unwritten.len() + up.outstanding.len();
+        self.stats
+            .in_flight
+            .store(in_flight as u64, Ordering::Relaxed);
+        std::mem::take(&mut up.out).into()
     }
 
-    /// Resolves when the oldest message has waited too long for its acknowledgement.
-    async fn overdue(&self) {
-        loop {
-            let oldest = self.link.lock().as_ref().and_then(Up::oldest);
-            let deadline = oldest.map_or_else(
-                || Instant::now() + self.plan.ack_timeout,
-                |at| at + self.plan.ack_timeout,
-            );
-            if oldest.is_some() && Instant::now() >= deadline {
-                return;
+    /// So many bytes more are with the socket.
+    pub(super) fn wrote(&self, bytes: usize) {
+        let mut link = self.link.lock();
+        let Some(up) = link.as_mut() else { return };
+        up.written_total += bytes as u64;
+        while up
+            .unwritten
+            .front()
+            .is_some_and(|(end, _)| *end <= up.written_total)
+        {
+            if let Some((_, pending)) = up.unwritten.pop_front() {
+                self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
+                pending.answer(Answer::Taken);
             }
-            tokio::time::sleep_until(deadline).await;
         }
     }
 
-    fn stalled(&self) -> Failure {
-        let seconds = self.plan.ack_timeout.as_secs();
-        let message = format!("the remote broker has not acknowledged a message for {seconds} s");
-        Failure {
-            loss: Loss::Network,
-            error: SinkError::new(codes::ACK_OVERDUE, message),
+    /// PUBACK or PUBCOMP: the remote has taken a message.
+    pub(super) fn taken(&self, id: PacketId) {
+        let take = |up: &mut Up| {
+            if up.freeing.remove(&id.get()) {
+                return None;
+            }
+            up.outstanding.remove(&id.get())
+        };
+        let pending = self.with_up(take).flatten();
+        if let Some(pending) = pending {
+            if let Some((released, seq)) = &pending.released {
+                released.done(*seq);
+            }
+            self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
+            pending.answer(Answer::Taken);
         }
+    }
+
+    /// The remote has refused a message.
+    pub(super) fn refused(&self, id: PacketId, refusal: Refusal) {
+        let pending = self
+            .with_up(|up| up.outstanding.remove(&id.get()))
+            .flatten();
+        if let Some(pending) = pending {
+            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+            pending.answer(Answer::Refused(refusal));
+        }
+    }
+
+    /// Where the release of a message is to be remembered before PUBREL.
+    pub(super) fn to_release(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
+        self.with_up(|up| up.outstanding.get(&id.get())?.released.clone())
+            .flatten()
+    }
+
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.link.lock().as_ref().and_then(Up::oldest)
     }
 }
 
-impl Up {
-    fn oldest(&self) -> Option<Instant> {
-        let submitted = self.submitted.front().map(|pending| pending.since);
-        self.outstanding
-            .values()
-            .map(|pending| pending.since)
-            .chain(submitted)
-            .min()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_free_ids_never_meet() {
+        for seq in [0, 1, 32_766, 32_767, 32_768, u64::MAX] {
+            let id = id_of(seq);
+            assert!(id > 0 && id < FREE_IDS, "{seq} {id}");
+        }
+        assert_eq!(id_of(5), id_of(5 + 32_767));
     }
 }

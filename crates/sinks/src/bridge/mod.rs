@@ -1,18 +1,24 @@
 //! Bridges to other MQTT brokers: one connection per connector, shared by the sinks that name it.
 //!
-//! Signing, presets and the waits between attempts are pure; `link` carries bytes. Never here: weir's own listeners
+//! Signing, presets, topic names and the waits between attempts are pure; `drive` carries packets. Never here: weir's own listeners
 //! and sessions.
 
 pub(crate) mod client;
+mod drive;
+pub mod home;
+mod home_line;
 pub(crate) mod link;
 pub mod plan;
 pub mod preset;
 pub mod provision;
 pub mod reconnect;
+pub(crate) mod released;
+pub mod route;
 pub mod signer;
 pub mod stages;
 pub mod verifier;
 
+pub use home::{Gateway, Home};
 pub use link::BridgeStats;
 pub use signer::{ConnectCreds, Moment, SignError, sign_at, sign_vector};
 pub use stages::{Stage, test};

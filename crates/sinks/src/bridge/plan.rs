@@ -1,12 +1,21 @@
 //! A bridge's connector file that was checked against its preset.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use weir_mqtt::QoS;
+
 use super::preset::{self, ALIYUN_IOT, AWS_IOT, LATER, PLAIN, Preset, TopicOwner};
+use super::route::{self, InRoute, OutRoute, Way};
 use super::signer::{Credentials, Inputs, Moment, Provider, SignError};
 use crate::codes;
-use crate::config::connector::{BridgeConfig, Failover, Protocol, TlsChoice, TlsConfig};
+use crate::config::BufferKind;
+use crate::config::connector::{
+    BridgeConfig, BridgeFull, BridgeQueue, BridgeRoute, Failover, Protocol, RetainPolicy,
+    TlsChoice, TlsConfig,
+};
 use crate::error::ConfigError;
+use crate::plan::{BufferLimits, WhenFull};
 
 /// A bridge that can be connected.
 #[derive(Clone, Debug)]
@@ -45,6 +54,20 @@ pub struct BridgePlan {
     pub backoff: Backoff,
     /// Whose topics it may use.
     pub owner: Option<TopicOwner>,
+    /// What is taken from the remote, in the order of the file.
+    pub inbound: Arc<[InRoute]>,
+    /// What is sent there without a rule, in the order of the file.
+    pub out: Arc<[OutRoute]>,
+    /// Whether the remote forgets the session with the link.
+    pub clean_start: bool,
+    /// How long it keeps one, on MQTT 5.
+    pub session_expiry: Duration,
+    /// Whether a remote of 3.1.1 is told that this is a bridge.
+    pub bridge_flag: bool,
+    /// How much of `out` may wait.
+    pub queue: BufferLimits,
+    /// Whether the broker says on a topic whether the link is up.
+    pub status: bool,
 }
 
 /// Waits between attempts.
@@ -144,10 +167,23 @@ impl BridgePlan {
         let backoff = check.backoff();
         let keepalive = check.keepalive();
         let qos_cap = check.qos_cap();
+        let owner = credentials.as_ref().and_then(|credentials| {
+            TopicOwner::of(&check.preset, &credentials.inputs, credentials.identity())
+        });
+        let (inbound, out) = check.routes(qos_cap, owner.as_ref());
         let preset = check.preset.clone();
         let cloud = preset.name != PLAIN.name;
         let plan = credentials.map(|credentials| Self {
-            owner: TopicOwner::of(&preset, &credentials.inputs, credentials.identity()),
+            owner,
+            inbound: inbound.into(),
+            out: out.into(),
+            clean_start: config.is_clean_start(),
+            session_expiry: config
+                .session_expiry
+                .map_or(Duration::from_secs(3600), |span| span.0),
+            bridge_flag: config.bridge_flag.unwrap_or(false),
+            queue: queue(config.queue.as_ref()),
+            status: config.status.clone().unwrap_or_default().local,
             addresses,
             failover: config.failover,
             protocol: config.protocol.unwrap_or(if preset.v311 {
@@ -200,6 +236,36 @@ impl BridgePlan {
             Some(plan) if check.errors.is_empty() => Ok((plan, check.warnings)),
             _ => Err(check.errors),
         }
+    }
+}
+
+/// So much of `out` may wait where the file does not say.
+const QUEUE_BYTES: usize = 1_000_000_000;
+const QUEUE_RECORDS: usize = 10_000_000;
+
+fn queue(given: Option<&BridgeQueue>) -> BufferLimits {
+    let given = given.cloned().unwrap_or_default();
+    BufferLimits {
+        kind: BufferKind::Disk,
+        max_rows: given.max_records.map_or(QUEUE_RECORDS, |records| {
+            usize::try_from(records).unwrap_or(usize::MAX).max(1)
+        }),
+        max_bytes: given.max_bytes.map_or(QUEUE_BYTES, |size| {
+            usize::try_from(size.0).unwrap_or(usize::MAX).max(1)
+        }),
+        when_full: match given.full {
+            BridgeFull::DropOldest => WhenFull::DropOldest,
+            BridgeFull::DropNewest => WhenFull::DropNewest,
+            BridgeFull::BlockQos => WhenFull::Block,
+        },
+    }
+}
+
+const fn qos_of(qos: u8) -> QoS {
+    match qos {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
     }
 }
 
@@ -260,58 +326,21 @@ impl Check<'_> {
     /// Keys of the specification that this version refuses rather than ignores.
     fn unsupported(&mut self) {
         let c = self.config;
-        let status = c.status.as_ref();
-        let keys = [
-            (
-                "in",
-                !c.inbound.is_empty(),
-                "subscribing to the remote is not supported yet",
-            ),
-            (
-                "out",
-                !c.out.is_empty(),
-                "sending topics on without a rule is not supported yet",
-            ),
-            (
+        if c.start.as_deref().is_some_and(|start| start != "automatic") {
+            self.error(
+                codes::NOT_YET,
                 "start",
-                c.start.as_deref().is_some_and(|start| start != "automatic"),
                 "only `automatic` is supported",
-            ),
-            (
-                "clean_start",
-                c.clean_start == Some(false),
-                "resuming the remote's session is not supported yet",
-            ),
-            (
-                "session_expiry",
-                c.session_expiry.is_some(),
-                "resuming the remote's session is not supported yet",
-            ),
-            (
-                "status.remote",
-                status.is_some_and(|status| status.remote),
-                "a status at the remote is not supported yet",
-            ),
-            (
-                "status.local",
-                status.is_some_and(|status| status.local),
-                "a status topic is not supported yet",
-            ),
-            (
+                "remove the key",
+            );
+        }
+        if c.queue.is_some() && c.out.is_empty() {
+            self.error(
+                codes::BRIDGE,
                 "queue",
-                c.queue.is_some(),
-                "`queue` belongs to `out`, which is not supported yet",
-            ),
-        ];
-        for (key, given, message) in keys {
-            if given {
-                self.error(
-                    codes::NOT_YET,
-                    key,
-                    message,
-                    "remove the key; a rule's sink sends to the bridge",
-                );
-            }
+                "`queue` belongs to `out`, and there is none",
+                "remove the key; a rule's sink has a `buffer` of its own",
+            );
         }
         let limit = self.preset.max_payload;
         let payload = c
@@ -680,6 +709,9 @@ impl Check<'_> {
         cap.min(2)
     }
 }
+
+#[path = "plan_routes.rs"]
+mod routes;
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

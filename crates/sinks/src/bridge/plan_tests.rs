@@ -104,19 +104,7 @@ fn what_is_not_supported_yet_is_refused_and_not_ignored() {
             "addresses = [\"mqtt://h\"]\nclient_id = \"w\"\n{line}"
         ))
     };
-    assert_eq!(
-        with("in = [{ filter = \"a/#\" }]"),
-        [("E4102", "in".into())]
-    );
-    assert_eq!(
-        with("out = [{ filter = \"a/#\" }]"),
-        [("E4102", "out".into())]
-    );
     assert_eq!(with("start = \"lazy\""), [("E4102", "start".into())]);
-    assert_eq!(
-        with("clean_start = false"),
-        [("E4102", "clean_start".into())]
-    );
     assert_eq!(
         errors("preset = \"clearblade\""),
         [("E4102", "preset".into())]
@@ -248,4 +236,67 @@ fn soft_bounds_warn_and_bad_secrets_are_refused_by_the_file() {
         "{tencent}device_secret = \"c2VjcmV0\"\ncore_id = \"c\""
     ));
     assert_eq!(strange, [("E4101", "core_id".into())]);
+}
+
+fn plain(more: &str) -> String {
+    format!("addresses = [\"mqtt://h\"]\nclient_id = \"w\"\n{more}")
+}
+
+#[test]
+fn the_remote_keeps_a_session_where_topics_cross_by_themselves() {
+    assert!(check(&plain("")).unwrap().0.clean_start);
+    for more in ["in = [{ filter = \"a\" }]", "out = [{ filter = \"a\" }]"] {
+        let plan = check(&plain(more)).unwrap().0;
+        assert!(!plan.clean_start, "{more}");
+        assert_eq!(plan.session_expiry.as_secs(), 3600);
+    }
+    let plan = check(&plain("clean_start = true\nin = [{ filter = \"a\" }]"))
+        .unwrap()
+        .0;
+    assert!(plan.clean_start);
+}
+
+#[test]
+fn what_goes_out_and_would_come_back_is_refused_where_the_remote_may_send_it_back() {
+    let both = |more: &str| {
+        plain(&format!(
+            "{more}\nin = [{{ filter = \"#\" }}]\nout = [{{ filter = \"up/#\" }}]"
+        ))
+    };
+    for more in ["", "protocol = \"auto\"", "protocol = \"3.1.1\""] {
+        assert_eq!(
+            errors(&both(more)),
+            [("E4114", "in[0].filter".into())],
+            "{more}"
+        );
+    }
+    for more in [
+        "protocol = \"5\"",
+        "protocol = \"3.1.1\"\nbridge_flag = true",
+    ] {
+        assert!(check(&both(more)).is_ok(), "{more}");
+    }
+    let shared = plain(
+        "protocol = \"5\"\nin = [{ filter = \"#\", share = \"g\" }]\nout = [{ filter = \"up/#\" }]",
+    );
+    assert_eq!(errors(&shared), [("E4114", "in[0].filter".into())]);
+    let apart = plain("in = [{ filter = \"down/#\" }]\nout = [{ filter = \"up/#\" }]");
+    assert!(check(&apart).is_ok());
+}
+
+#[test]
+fn entries_are_held_to_the_bridges_bounds_and_to_the_device() {
+    assert_eq!(
+        errors(&plain("qos_cap = 1\nin = [{ filter = \"a\", qos = 2 }]")),
+        [("E4101", "in[0].qos".into())]
+    );
+    assert_eq!(
+        errors(&plain("queue = { max_bytes = \"1MB\" }")),
+        [("E4101", "queue".into())]
+    );
+    let (_, warnings) = check(&plain("in = [{ filter = \"a/#\" }, { filter = \"a/b\" }]")).unwrap();
+    assert_eq!(
+        (warnings[0].code, &*warnings[0].key),
+        ("W4103", "in[1].filter")
+    );
 }

@@ -187,7 +187,7 @@ pub struct TlsConfig {
 }
 
 /// A bridge to another MQTT broker.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BridgeConfig {
@@ -207,10 +207,12 @@ pub struct BridgeConfig {
     pub username: Option<String>,
     /// The password.
     pub password: Option<Secret>,
-    /// Whether the remote forgets the session. weir owns its queue and sends again itself.
+    /// Whether the remote forgets the session with the link; by default it does where there is no `in` and no `out`.
     pub clean_start: Option<bool>,
-    /// Not used while sessions are clean.
+    /// How long the remote keeps the session without a link, on MQTT 5 (default one hour).
     pub session_expiry: Option<Span>,
+    /// Tells a remote of MQTT 3.1.1 that this is a bridge, so that it sends nothing back. mosquitto knows it.
+    pub bridge_flag: Option<bool>,
     /// How often an idle link is tested.
     pub keepalive: Option<Span>,
     /// When the link is made.
@@ -232,7 +234,7 @@ pub struct BridgeConfig {
     pub tls: Option<TlsChoice>,
     /// When the link is tried again.
     pub backoff: Option<BackoffConfig>,
-    /// For `out` filters only.
+    /// Where messages of `out` wait.
     pub queue: Option<BridgeQueue>,
     /// The status topic.
     pub status: Option<BridgeStatus>,
@@ -397,6 +399,30 @@ impl BridgeConfig {
         inputs
     }
 
+    /// Whether both make the same connection to the remote: other filters and another queue are no reason for a new one.
+    pub(crate) fn connects_like(&self, other: &Self) -> bool {
+        let connection = |config: &Self| Self {
+            inbound: Vec::new(),
+            out: Vec::new(),
+            queue: None,
+            status: None,
+            // It follows from the filters where it is not given.
+            clean_start: Some(config.is_clean_start()),
+            ..config.clone()
+        };
+        connection(self) == connection(other)
+    }
+
+    pub(crate) fn is_clean_start(&self) -> bool {
+        self.clean_start
+            .unwrap_or(self.inbound.is_empty() && self.out.is_empty())
+    }
+
+    /// Whether topics cross the bridge by themselves, without a rule's sink.
+    pub fn has_routes(&self) -> bool {
+        !self.inbound.is_empty() || !self.out.is_empty()
+    }
+
     fn value(&self, key: &str) -> Option<String> {
         match key {
             "product_key" => self.product_key.clone(),
@@ -444,7 +470,7 @@ pub enum Protocol {
 }
 
 /// `backoff = { base = "12s", cap = "60s" }`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BackoffConfig {
@@ -456,59 +482,93 @@ pub struct BackoffConfig {
     pub stable: Option<Span>,
 }
 
-/// The queue of `out` filters.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// The queue of `out`: messages wait in the store until the remote has taken them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-#[expect(
-    missing_docs,
-    reason = "read so that files with `out` can be refused by that key alone"
-)]
 pub struct BridgeQueue {
-    pub dir: Option<String>,
+    /// How many bytes may wait (default 1GB).
     pub max_bytes: Option<Size>,
+    /// How many messages may wait (default 10,000,000).
     pub max_records: Option<u64>,
-    pub full: Option<String>,
-    pub store_qos0: Option<bool>,
-    pub fsync: Option<String>,
-    pub ttl: Option<Span>,
+    /// What happens when it is full.
+    #[serde(default)]
+    pub full: BridgeFull,
 }
 
-/// The status topic.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// What a full queue of `out` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BridgeFull {
+    /// The oldest messages make room.
+    #[default]
+    DropOldest,
+    /// The new message is dropped.
+    DropNewest,
+    /// Publishers of `QoS` 1 and 2 wait; messages of `QoS` 0 are dropped.
+    BlockQos,
+}
+
+/// The status topic `$SYS/broker/connection/NAME/state`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BridgeStatus {
-    /// Retained 1/0 on the own broker.
-    #[serde(default)]
+    /// Retained 1/0 on the own broker (default true).
+    #[serde(default = "yes")]
     pub local: bool,
-    /// The same at the remote.
-    #[serde(default)]
-    pub remote: bool,
-    /// Another topic.
-    pub topic: Option<String>,
-    /// Another payload.
-    pub payload: Option<String>,
 }
 
-/// One entry of `in` or `out`.
-#[derive(Clone, Debug, Default, Deserialize)]
+impl Default for BridgeStatus {
+    fn default() -> Self {
+        Self { local: true }
+    }
+}
+
+/// One entry of `in` or `out`: which topics cross, and what they are called on the other side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-#[expect(
-    missing_docs,
-    reason = "the keys of the bridge specification, read so that they can be named in an error"
-)]
 pub struct BridgeRoute {
+    /// The filter without the prefix of the side that messages come from. Empty: one topic, named by both prefixes.
     pub filter: Option<String>,
+    /// What stands before it here.
     pub local_prefix: Option<String>,
+    /// What stands before it at the remote.
     pub remote_prefix: Option<String>,
+    /// `in`: the topic here, with places such as `${1}`.
     pub local_topic: Option<String>,
+    /// `out`: the topic at the remote, with places such as `${1}`.
     pub remote_topic: Option<String>,
+    /// The highest `QoS` (default `qos_cap`).
     #[cfg_attr(feature = "schema", schemars(range(max = 2)))]
     pub qos: Option<u8>,
-    pub retain: Option<String>,
-    pub payload: Option<String>,
+    /// What becomes of the RETAIN flag (default `keep`, or `strip` where the remote takes no retained messages).
+    pub retain: Option<RetainPolicy>,
+    /// `in`: the group of several weirs that share what the remote sends.
+    pub share: Option<String>,
+    /// `in`: the messages are for rules `FROM "$bridges/mqtt:NAME"` and are not published here.
+    #[serde(default)]
+    pub rules_only: bool,
+}
+
+/// What becomes of the RETAIN flag of a message that crosses a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RetainPolicy {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// The message is not retained.
+    Strip,
+    /// The message is retained.
+    Set,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn ten_seconds() -> Span {

@@ -7,6 +7,7 @@
 
 mod bench;
 mod contract;
+mod crossing;
 mod durable;
 mod http;
 mod logs;

@@ -332,7 +332,7 @@ async fn a_bridge_is_tested_stage_by_stage() {
         other => panic!("{other:?}"),
     };
     let config = parse(&plain(remote.port(), ""));
-    let stages = bridge::test(&config, folder.path(), true).await;
+    let stages = bridge::test(&config, folder.path(), true, None).await;
     let names: Vec<_> = stages.iter().map(|stage| (stage.name, stage.ok)).collect();
     assert_eq!(
         names,
@@ -344,11 +344,11 @@ async fn a_bridge_is_tested_stage_by_stage() {
         ],
         "{stages:?}"
     );
-    let offline = bridge::test(&config, folder.path(), false).await;
+    let offline = bridge::test(&config, folder.path(), false, None).await;
     assert_eq!(offline.len(), 1);
     assert_eq!(offline[0].credentials.as_ref().unwrap().client_id, "weir");
     let closed = parse(&plain(weir_test_support::free_port(), ""));
-    let stages = bridge::test(&closed, folder.path(), true).await;
+    let stages = bridge::test(&closed, folder.path(), true, None).await;
     assert_eq!(
         stages.last().map(|stage| (stage.name, stage.ok)),
         Some(("tcp", false))
@@ -358,7 +358,7 @@ async fn a_bridge_is_tested_stage_by_stage() {
         refused.port(),
         "username = \"weir\"\npassword = \"wrong\"",
     ));
-    let stages = bridge::test(&wrong, folder.path(), true).await;
+    let stages = bridge::test(&wrong, folder.path(), true, None).await;
     assert_eq!(
         stages.last().map(|stage| (stage.name, stage.code)),
         Some(("connect", Some("E4103"))),

@@ -523,9 +523,30 @@ pub(crate) fn rule_publish(message: &Message) -> Publish {
         received_at_ms: wall_ms(),
         hops: message.hops,
         made_by: message.made_by.clone(),
+        // Of a bridge it is the client identifier.
+        came_over: None,
         client_attrs: message.origin.attributes.clone(),
         given: None,
     }
+}
+
+/// The fields of a message that came over a bridge (rule-SQL §4.3).
+pub(crate) fn of_ingress(id: u128, message: &weir_mqtt::Publish, server: &str) -> Object {
+    let properties = message.properties.as_deref().map(properties::of_publish);
+    Fields::new()
+        .set("id", format!("{id:032x}"))
+        .set("server", server)
+        .set(
+            "payload",
+            Value::Text(Text::from_bytes(message.payload.clone())),
+        )
+        .text("topic", &message.topic)
+        .set("qos", i64::from(message.qos.as_u8()))
+        .set("dup", message.dup)
+        .set("retain", message.retain)
+        .set("pub_props", properties.unwrap_or_default())
+        .set("message_received_at", wall_ms())
+        .0
 }
 
 /// A message that a rule made; `None` when its topic is none.

@@ -1,0 +1,132 @@
+//! What bridges have done, for Prometheus.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use weir_sinks::Connector;
+use weir_sinks::bridge::BridgeStats;
+use weir_sinks::bridge::home::Dropped;
+
+use super::Admin;
+use super::exposition::{Exposition, Type};
+
+type Counter = fn(&BridgeStats) -> &AtomicU64;
+
+const METRICS: [(&str, Type, &str, Counter); 14] = [
+    (
+        "weir_bridge_connects_total",
+        Type::Counter,
+        "Attempts to connect.",
+        |s| &s.connects,
+    ),
+    (
+        "weir_bridge_connected_total",
+        Type::Counter,
+        "Attempts that the remote accepted.",
+        |s| &s.connected,
+    ),
+    (
+        "weir_bridge_sign_calls_total",
+        Type::Counter,
+        "Signatures made, one for each CONNECT.",
+        |s| &s.sign_calls,
+    ),
+    (
+        "weir_bridge_sent_total",
+        Type::Counter,
+        "Messages handed to the link.",
+        |s| &s.sent,
+    ),
+    (
+        "weir_bridge_acknowledged_total",
+        Type::Counter,
+        "Messages that the remote has taken.",
+        |s| &s.acknowledged,
+    ),
+    (
+        "weir_bridge_refused_total",
+        Type::Counter,
+        "Messages that the remote has refused.",
+        |s| &s.refused,
+    ),
+    (
+        "weir_bridge_returned_total",
+        Type::Counter,
+        "Messages that go out again since the link was lost.",
+        |s| &s.returned,
+    ),
+    (
+        "weir_bridge_received_total",
+        Type::Counter,
+        "Messages that the remote has sent.",
+        |s| &s.received,
+    ),
+    (
+        "weir_bridge_received_bytes_total",
+        Type::Counter,
+        "Their payloads.",
+        |s| &s.received_bytes,
+    ),
+    (
+        "weir_bridge_qos_downgrade_total",
+        Type::Counter,
+        "Messages that went out with a lower QoS.",
+        |s| &s.qos_downgrades,
+    ),
+    (
+        "weir_bridge_expired_total",
+        Type::Counter,
+        "Messages that were too old when their turn came.",
+        |s| &s.expired,
+    ),
+    (
+        "weir_bridge_filters_refused",
+        Type::Gauge,
+        "Filters that the remote refuses now.",
+        |s| &s.refused_filters,
+    ),
+    (
+        "weir_bridge_inflight",
+        Type::Gauge,
+        "Messages on their way to the remote.",
+        |s| &s.in_flight,
+    ),
+    (
+        "weir_bridge_round_trip_us",
+        Type::Gauge,
+        "How long the last PINGRESP took, in microseconds.",
+        |s| &s.round_trip_us,
+    ),
+];
+
+pub(super) fn bridges(admin: &Admin, out: &mut Exposition) {
+    let connectors = admin.reloader.open_connectors_now();
+    let bridges: Vec<(&Arc<Connector>, &BridgeStats)> = connectors
+        .iter()
+        .filter_map(|connector| Some((connector, connector.bridge_stats()?)))
+        .collect();
+    for (name, kind, help, counter) in METRICS {
+        let mut metric = out.metric(name, kind, help);
+        for (connector, stats) in &bridges {
+            metric.sample(
+                &[("connector", connector.name())],
+                counter(stats).load(Relaxed),
+            );
+        }
+    }
+    let mut dropped = out.metric(
+        "weir_bridge_dropped_total",
+        Type::Counter,
+        "Messages of the remote that went nowhere.",
+    );
+    for (connector, stats) in &bridges {
+        for why in Dropped::ALL {
+            let count = stats.dropped_in[why as usize].load(Relaxed);
+            dropped.sample(
+                &[("connector", connector.name()), ("reason", why.name())],
+                count,
+            );
+        }
+    }
+}

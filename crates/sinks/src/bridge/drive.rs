@@ -1,0 +1,712 @@
+//! Makes a bridge's connection, carries packets between the remote and the broker, and makes it anew when it is lost.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::time::Instant;
+use weir_mqtt::properties::SubscribeProperties;
+use weir_mqtt::{
+    Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish, QoS,
+    ReasonCode, RetainHandling, Subscribe, SubscribeOptions, SubscriptionFilter,
+    SubscriptionRequest, Unsubscribe, codec,
+};
+
+use super::client::{
+    Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
+};
+use super::home::{Dropped, Subscribed, subscription_id};
+use super::home_line::{HOME_PING, HomeLine, home_failure};
+use super::link::{Asked, Inner};
+use super::reconnect::{Loss, Reconnect, Waiting};
+use super::released::Released;
+use super::signer::Moment;
+use crate::config::connector::{Failover, Protocol};
+use crate::connector::LinkState;
+use crate::error::SinkError;
+use crate::{codes, now_ms};
+
+/// How long acknowledgements may take before a link is closed to sign in anew.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often refused filters are tried again.
+const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(300);
+/// How much may wait for the broker before the remote is read no further.
+const HOME_ROOM: usize = 1 << 20;
+
+/// Connects, carries, waits, connects again, until nobody holds the bridge.
+pub(super) async fn drive(inner: Arc<Inner>) {
+    let plan = inner.plan();
+    let mut reconnect = Reconnect::new(plan.backoff.clone(), rand::random());
+    let mut address = 0;
+    let mut version = match plan.protocol {
+        Protocol::V311 => Version::V311,
+        Protocol::V5 | Protocol::Auto => Version::V5,
+    };
+    let mut proven = plan.protocol != Protocol::Auto;
+    loop {
+        let began = Instant::now();
+        let plan = inner.plan();
+        inner.health.set(LinkState::Connecting);
+        let attempt = Attempt::run(&inner, address, version).await;
+        let held = attempt.up_at.map(|at| at.elapsed());
+        let Some(failure) = attempt.failure else {
+            inner.health.set(LinkState::Stopped);
+            return inner.has_ended();
+        };
+        proven |= held.is_some();
+        if !proven && matches!(failure.loss, Loss::Version | Loss::Network) {
+            // A remote that does not know MQTT 5 says so, or just hangs up.
+            version = if version == Version::V5 {
+                Version::V311
+            } else {
+                Version::V5
+            };
+        }
+        address = match (plan.failover, held) {
+            (Failover::Primary, Some(_)) => 0,
+            _ => (address + 1) % plan.addresses.len(),
+        };
+        let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
+        let state = match (waiting, failure.error.code()) {
+            (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,
+            (Waiting::Backoff, _) => LinkState::Backoff,
+            (Waiting::AuthFailed, _) => LinkState::AuthFailed,
+            (Waiting::Evicted, _) => LinkState::Evicted,
+        };
+        inner.health.failed(&failure.error, state, Some(wait));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = inner.stop.notified() => {
+                inner.health.set(LinkState::Stopped);
+                return inner.has_ended();
+            }
+        }
+    }
+}
+
+/// One CONNECT and the link that comes of it.
+struct Attempt {
+    up_at: Option<Instant>,
+    /// `None` when the bridge was told to leave.
+    failure: Option<Failure>,
+}
+
+impl Attempt {
+    async fn run(inner: &Arc<Inner>, address: usize, version: Version) -> Self {
+        let mut attempt = Self {
+            up_at: None,
+            failure: None,
+        };
+        let failure = attempt.connect(inner, address, version).await;
+        inner.take_down(failure.as_ref());
+        attempt.failure = failure;
+        attempt
+    }
+
+    async fn connect(
+        &mut self,
+        inner: &Arc<Inner>,
+        address: usize,
+        version: Version,
+    ) -> Option<Failure> {
+        let plan = inner.plan();
+        inner.stats.connects.fetch_add(1, Relaxed);
+        inner.stats.sign_calls.fetch_add(1, Relaxed);
+        // CR-1: signed anew for each CONNECT, at its own time.
+        let now = now_ms().saturating_add(plan.clock_offset_ms);
+        let creds = match plan.credentials.sign(Moment::at(now)) {
+            Ok(creds) => creds,
+            Err(error) => return Some(Failure::network(error.into())),
+        };
+        let renew = creds
+            .renew_after_ms(now)
+            .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
+        let home = inner.home.as_ref().filter(|_| !plan.inbound.is_empty());
+        let greeting = Greeting {
+            version,
+            clean_start: plan.clean_start,
+            session_expiry: plan.session_expiry,
+            receive_maximum: home
+                .map_or(plan.max_inflight, |home| home.receive_maximum())
+                .min(plan.max_inflight),
+            max_packet_size: home.map_or(MAX_INCOMING, |home| {
+                home.max_packet_size().min(MAX_INCOMING)
+            }),
+            bridge_flag: plan.bridge_flag,
+        };
+        let address = &plan.addresses[address];
+        let connecting = connect(&plan, address, &creds, &inner.base, greeting);
+        let (conn, welcome) = tokio::select! {
+            connected = connecting => match connected {
+                Ok(connected) => connected,
+                Err(failure) => return Some(failure),
+            },
+            () = inner.stop.notified() => return None,
+        };
+        inner
+            .gateway
+            .set_server(format!("{}:{}", address.host, address.port));
+        let home = match home {
+            None => None,
+            Some(home) => match HomeLine::open(inner, home, version, &welcome).await {
+                Ok(line) => Some(line),
+                Err(failure) => return Some(failure),
+            },
+        };
+        if !welcome.session_present {
+            // Of what the remote took and had not passed on nothing is left.
+            if let Err(error) = forget(inner) {
+                return Some(failed_to_remember(&error));
+            }
+        }
+        self.up_at = Some(Instant::now());
+        let keepalive = welcome.limits.keep_alive.unwrap_or(plan.keepalive);
+        inner.bring_up(version, welcome.limits, welcome.session_present);
+        let link = Link {
+            inner: Arc::clone(inner),
+            conn,
+            home,
+            keepalive,
+            writing: Bytes::new(),
+            released: Vec::new(),
+        };
+        link.carry(renew).await
+    }
+}
+
+fn forget(inner: &Inner) -> std::io::Result<()> {
+    let Some(home) = &inner.home else {
+        return Ok(());
+    };
+    let name = inner.health.name();
+    let path = home
+        .data_dir()
+        .join("bridges")
+        .join(format!("{name}.filters"));
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn failed_to_remember(error: &std::io::Error) -> Failure {
+    let message = "the bridge cannot write what it must remember below data_dir/bridges";
+    Failure::network(SinkError::new(codes::FILE, message).caused_by(error))
+}
+
+/// A link that is up.
+struct Link {
+    inner: Arc<Inner>,
+    conn: Conn,
+    home: Option<HomeLine>,
+    keepalive: Duration,
+    /// What is on its way into the socket.
+    writing: Bytes,
+    /// Messages whose PUBREC has come, to be remembered before their PUBREL leaves.
+    released: Vec<(Arc<Released>, u64, PacketId)>,
+}
+
+/// When things are due.
+struct Times {
+    last_in: Instant,
+    last_out: Instant,
+    /// When a PINGREQ left that is not answered.
+    pinged: Option<Instant>,
+    renew_at: Option<Instant>,
+    subscribe_at: Instant,
+}
+
+enum Turn {
+    Read(std::io::Result<bool>),
+    Wrote(std::io::Result<usize>),
+    Flushed(std::io::Result<()>),
+    HomeRead(std::io::Result<bool>),
+    HomeWrote(std::io::Result<usize>),
+    Asked,
+    Time,
+    Rerouted,
+    Stop,
+}
+
+/// Writes what there is to write, or sees that it leaves.
+async fn push<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> Turn {
+    if bytes.is_empty() {
+        Turn::Flushed(writer.flush().await)
+    } else {
+        Turn::Wrote(writer.write(bytes).await)
+    }
+}
+
+impl Link {
+    /// Carries packets until the link is lost or told to end; `None` in the second case.
+    async fn carry(mut self, renew: Option<Duration>) -> Option<Failure> {
+        let now = Instant::now();
+        let mut times = Times {
+            last_in: now,
+            last_out: now,
+            pinged: None,
+            renew_at: renew.map(|after| now + after),
+            subscribe_at: now + SUBSCRIBE_AGAIN,
+        };
+        let failure = match self.subscribe() {
+            Ok(()) => self.turns(&mut times).await,
+            Err(failure) => Some(failure),
+        };
+        if failure
+            .as_ref()
+            .is_none_or(|failure| failure.loss == Loss::Renewal)
+        {
+            self.say_goodbye().await;
+        }
+        failure
+    }
+
+    async fn turns(&mut self, times: &mut Times) -> Option<Failure> {
+        let mut flushing = false;
+        let mut closing = false;
+        loop {
+            if self.writing.is_empty() {
+                self.writing = self.inner.take_out();
+            }
+            if closing && self.inner.is_quiet() {
+                return Some(renewed());
+            }
+            let due = self.due(times, closing);
+            let turn = {
+                let inner = &self.inner;
+                let (home_in, home_out, room, ready) = match &mut self.home {
+                    Some(HomeLine {
+                        reader,
+                        writer,
+                        out,
+                        ..
+                    }) => {
+                        let room = out.len() < HOME_ROOM;
+                        let ready = !out.is_empty();
+                        (Some(reader), Some((writer, &*out)), room, ready)
+                    }
+                    None => (None, None, true, false),
+                };
+                tokio::select! {
+                    read = self.conn.reader.fill(), if room => Turn::Read(read),
+                    turn = push(&mut self.conn.writer, &self.writing), if flushing || !self.writing.is_empty() => turn,
+                    read = async { match home_in { Some(reader) => reader.fill().await, None => pending().await } } => Turn::HomeRead(read),
+                    wrote = async { match home_out { Some((writer, out)) => writer.write(out).await, None => pending().await } }, if ready => Turn::HomeWrote(wrote),
+                    () = inner.written.notified(), if self.writing.is_empty() => Turn::Asked,
+                    () = tokio::time::sleep_until(due) => Turn::Time,
+                    () = inner.rerouted.notified() => Turn::Rerouted,
+                    () = inner.stop.notified() => Turn::Stop,
+                }
+            };
+            let result = match turn {
+                Turn::Read(Ok(true)) => {
+                    times.last_in = Instant::now();
+                    self.read_remote(times).await
+                }
+                Turn::Read(Ok(false)) => Err(Failure::closed()),
+                Turn::Wrote(Ok(0)) => Err(Failure::closed()),
+                Turn::Wrote(Ok(bytes)) => {
+                    self.writing.advance(bytes);
+                    flushing = true;
+                    times.last_out = Instant::now();
+                    self.inner.wrote(bytes);
+                    Ok(())
+                }
+                Turn::Flushed(Ok(())) => {
+                    flushing = false;
+                    Ok(())
+                }
+                Turn::Read(Err(error)) | Turn::Wrote(Err(error)) | Turn::Flushed(Err(error)) => {
+                    Err(Failure::io(&error))
+                }
+                Turn::HomeRead(Ok(true)) => self.read_home(),
+                Turn::HomeWrote(Ok(bytes)) if bytes > 0 => {
+                    if let Some(home) = &mut self.home {
+                        home.out.drain(..bytes);
+                    }
+                    Ok(())
+                }
+                Turn::HomeRead(_) | Turn::HomeWrote(_) => Err(home_failure("was sent away")),
+                Turn::Asked => Ok(()),
+                Turn::Rerouted => self.rerouted(),
+                Turn::Time => self.time(times, &mut closing),
+                Turn::Stop => return None,
+            };
+            if let Err(failure) = result {
+                return Some(failure);
+            }
+        }
+    }
+
+    /// When something is to be done though nothing happens.
+    fn due(&self, times: &Times, closing: bool) -> Instant {
+        let ping = match times.pinged {
+            Some(at) => at + self.ping_timeout(),
+            None => times.last_in.min(times.last_out) + self.keepalive,
+        };
+        let overdue = self
+            .inner
+            .oldest()
+            .map(|at| at + self.inner.plan().ack_timeout);
+        let renew = times
+            .renew_at
+            .map(|at| if closing { at + DRAIN } else { at });
+        let home = self.home.as_ref().map(|home| home.ping_at);
+        [overdue, renew, home, Some(times.subscribe_at)]
+            .into_iter()
+            .flatten()
+            .fold(ping, Instant::min)
+            // A message that comes meanwhile has its own time.
+            .min(Instant::now() + self.inner.plan().ack_timeout)
+    }
+
+    fn ping_timeout(&self) -> Duration {
+        (self.keepalive / 2)
+            .min(Duration::from_secs(10))
+            .max(Duration::from_secs(1))
+    }
+
+    /// What is due is done.
+    fn time(&mut self, times: &mut Times, closing: &mut bool) -> Result<(), Failure> {
+        let now = Instant::now();
+        let plan = self.inner.plan();
+        if self
+            .inner
+            .oldest()
+            .is_some_and(|at| now >= at + plan.ack_timeout)
+        {
+            let seconds = plan.ack_timeout.as_secs();
+            let message =
+                format!("the remote broker has not acknowledged a message for {seconds} s");
+            return Err(Failure::network(SinkError::new(
+                codes::ACK_OVERDUE,
+                message,
+            )));
+        }
+        match times.pinged {
+            Some(at) if now >= at + self.ping_timeout() => {
+                let message = "the remote broker has not answered a PINGREQ";
+                return Err(Failure::network(SinkError::new(codes::TIMEOUT, message)));
+            }
+            None if now >= times.last_in.min(times.last_out) + self.keepalive => {
+                times.pinged = Some(now);
+                self.to_remote(&Packet::PingReq);
+            }
+            _ => {}
+        }
+        if let Some(home) = &mut self.home
+            && now >= home.ping_at
+        {
+            home.ping_at = now + HOME_PING;
+            home.send(&Packet::PingReq);
+        }
+        if now >= times.subscribe_at {
+            times.subscribe_at = now + SUBSCRIBE_AGAIN;
+            if self.inner.stats.refused_filters.load(Relaxed) > 0 {
+                self.subscribe()?;
+            }
+        }
+        if let Some(at) = times.renew_at
+            && now >= if *closing { at + DRAIN } else { at }
+        {
+            if *closing {
+                return Err(renewed());
+            }
+            // CR-4: nothing new goes in, and what is out may still be acknowledged.
+            *closing = true;
+            self.inner.stop_taking();
+        }
+        Ok(())
+    }
+
+    fn to_remote(&self, packet: &Packet) {
+        self.inner
+            .with_up(|up| up.append(|version, out| codec::encode(packet, version, out)));
+    }
+
+    /// Packets of the remote that are there.
+    async fn read_remote(&mut self, times: &mut Times) -> Result<(), Failure> {
+        while let Some(packet) = self.conn.reader.next()? {
+            match packet {
+                Packet::Publish(publish) => self.received(publish),
+                Packet::PubRel(pubrel) => match &mut self.home {
+                    Some(home) => home.send(&Packet::PubRel(pubrel)),
+                    None => self.to_remote(&Packet::PubComp(PubComp::success(pubrel.packet_id))),
+                },
+                Packet::PubAck(ack) if ack.reason.is_error() => {
+                    self.inner.refused(ack.packet_id, Refusal::of(ack.reason));
+                }
+                Packet::PubAck(ack) => self.inner.taken(ack.packet_id),
+                Packet::PubRec(ack) if ack.reason.is_error() => {
+                    self.inner.refused(ack.packet_id, Refusal::of(ack.reason));
+                }
+                Packet::PubRec(ack) => match self.inner.to_release(ack.packet_id) {
+                    Some((released, seq)) => self.released.push((released, seq, ack.packet_id)),
+                    None => self.to_remote(&Packet::PubRel(PubRel::success(ack.packet_id))),
+                },
+                Packet::PubComp(ack) => self.inner.taken(ack.packet_id),
+                Packet::SubAck(suback) => self.subscribed(suback.packet_id, &suback.reasons),
+                Packet::UnsubAck(unsuback) => self.unsubscribed(unsuback.packet_id)?,
+                Packet::PingResp => {
+                    if let Some(at) = times.pinged.take() {
+                        let us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
+                        self.inner.stats.round_trip_us.store(us.max(1), Relaxed);
+                        self.inner.health.ok();
+                    }
+                }
+                Packet::Disconnect(disconnect) => return Err(dismissed(&disconnect)),
+                _ => {}
+            }
+        }
+        self.release().await
+    }
+
+    /// A message of the remote, to the broker under the id that it has.
+    fn received(&mut self, publish: Publish) {
+        self.inner.stats.received.fetch_add(1, Relaxed);
+        self.inner
+            .stats
+            .received_bytes
+            .fetch_add(publish.payload.len() as u64, Relaxed);
+        match &mut self.home {
+            Some(home) if home.takes(&publish) => home.send(&Packet::Publish(publish)),
+            // Too large; or of a session of before, when there was an `in`. It would only come again.
+            home => {
+                if home.is_some() {
+                    self.inner.gateway.count_dropped(Dropped::TooLarge);
+                    tracing::warn!(connector = %self.inner.health.name(), bytes = publish.payload.len(), "a message of the remote is larger than mqtt.max_packet_size and is dropped");
+                }
+                match (publish.qos, publish.packet_id) {
+                    (QoS::AtLeastOnce, Some(id)) => {
+                        self.to_remote(&Packet::PubAck(PubAck::success(id)))
+                    }
+                    (QoS::ExactlyOnce, Some(id)) => {
+                        self.to_remote(&Packet::PubRec(PubRec::success(id)))
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// What the broker says of the remote's messages goes to the remote: it is kept.
+    fn read_home(&mut self) -> Result<(), Failure> {
+        let Some(home) = &mut self.home else {
+            return Ok(());
+        };
+        while let Some(packet) = home
+            .reader
+            .next()
+            .map_err(|_| home_failure("was told what it does not understand"))?
+        {
+            match packet {
+                Packet::PubAck(_) | Packet::PubComp(_) => {
+                    self.inner.stats.received_acknowledged.fetch_add(1, Relaxed);
+                }
+                Packet::PubRec(_) => {}
+                Packet::Disconnect(Disconnect { reason, .. }) => {
+                    return Err(home_failure(reason.name()));
+                }
+                _ => continue,
+            }
+            self.inner
+                .with_up(|up| up.append(|version, out| codec::encode(&packet, version, out)));
+        }
+        Ok(())
+    }
+
+    /// Remembers which messages are released, then releases them.
+    async fn release(&mut self) -> Result<(), Failure> {
+        if self.released.is_empty() {
+            return Ok(());
+        }
+        let released = std::mem::take(&mut self.released);
+        let ids: Vec<PacketId> = released.iter().map(|(_, _, id)| *id).collect();
+        let kept = tokio::task::spawn_blocking(move || {
+            // All are of the one queue of `out`.
+            let Some((file, ..)) = released.first() else {
+                return Ok(());
+            };
+            let numbers: Vec<u64> = released.iter().map(|(_, seq, _)| *seq).collect();
+            file.add(&numbers)
+        });
+        match kept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed_to_remember(&error)),
+            Err(error) => return Err(failed_to_remember(&std::io::Error::other(error))),
+        }
+        for id in ids {
+            self.to_remote(&Packet::PubRel(PubRel::success(id)));
+        }
+        Ok(())
+    }
+
+    /// The filters have changed while the link is up.
+    fn rerouted(&mut self) -> Result<(), Failure> {
+        if self.home.is_none() && !self.inner.gateway.routes().is_empty() {
+            // Until now nothing came in: a new link asks for it, and opens the way into the broker.
+            return Err(renewed());
+        }
+        self.subscribe()
+    }
+
+    /// Asks for every filter, and no longer for those that are gone.
+    fn subscribe(&mut self) -> Result<(), Failure> {
+        let Some(home) = &self.inner.home else {
+            return Ok(());
+        };
+        let routes = self.inner.gateway.routes();
+        let file = Subscribed::of(home.data_dir(), self.inner.health.name());
+        let before = file.read();
+        let mut known = before.clone();
+        for route in routes.iter() {
+            known.entry(route.subscription()).or_insert(None);
+        }
+        let wanted = |filter: &String| routes.iter().any(|route| route.subscription() == *filter);
+        let gone: Vec<_> = before
+            .keys()
+            .filter(|filter| !wanted(filter))
+            .cloned()
+            .collect();
+        // Until the remote has confirmed that a filter is gone, it may be there.
+        file.write(&known)
+            .map_err(|error| failed_to_remember(&error))?;
+        self.inner.stats.refused_filters.store(0, Relaxed);
+        self.inner.with_up(|up| {
+            let gone: Vec<_> = gone
+                .iter()
+                .filter_map(|filter| SubscriptionFilter::parse(filter).ok())
+                .collect();
+            if !gone.is_empty() {
+                let packet_id = up.free_id();
+                up.asked.insert(packet_id.get(), Asked::Unsubscribe);
+                let unsubscribe = Unsubscribe {
+                    packet_id,
+                    filters: gone,
+                    properties: None,
+                };
+                up.append(|version, out| unsubscribe.encode(version, out));
+            }
+            for route in routes.iter() {
+                let filter = route.subscription();
+                // In 3.1.1 the remote would send every retained message again.
+                if up.version() == Version::V311
+                    && before.get(&filter) == Some(&Some(route.qos.as_u8()))
+                {
+                    continue;
+                }
+                let Ok(parsed) = SubscriptionFilter::parse(&filter) else {
+                    continue;
+                };
+                let packet_id = up.free_id();
+                up.asked
+                    .insert(packet_id.get(), Asked::Subscribe(filter, route.qos.as_u8()));
+                let v5 = up.version() == Version::V5;
+                let options = SubscribeOptions {
+                    qos: route.qos,
+                    // [MQTT-3.8.3-4] Not for shared ones.
+                    no_local: v5 && route.share.is_none(),
+                    retain_as_published: v5,
+                    retain_handling: if v5 {
+                        RetainHandling::OnNewSubscription
+                    } else {
+                        RetainHandling::OnSubscribe
+                    },
+                };
+                let properties = SubscribeProperties {
+                    subscription_identifier: up
+                        .limits()
+                        .subscription_identifiers
+                        .then(|| subscription_id(route)),
+                    ..SubscribeProperties::default()
+                };
+                let subscribe = Subscribe {
+                    packet_id,
+                    requests: vec![SubscriptionRequest {
+                        filter: parsed,
+                        options,
+                    }],
+                    properties: v5.then(|| Box::new(properties)),
+                };
+                up.append(|version, out| subscribe.encode(version, out));
+            }
+        });
+        Ok(())
+    }
+
+    fn subscribed(&self, id: PacketId, reasons: &[ReasonCode]) {
+        let asked = self
+            .inner
+            .with_up(|up| up.asked.remove(&id.get()))
+            .flatten();
+        let Some(Asked::Subscribe(filter, qos)) = asked else {
+            return;
+        };
+        if let Some(reason) = reasons.iter().find(|reason| reason.is_error()) {
+            self.inner.stats.refused_filters.fetch_add(1, Relaxed);
+            let message = format!(
+                "the remote broker refuses the filter `{filter}`: 0x{:02X} {}",
+                reason.as_u8(),
+                reason.name()
+            );
+            let error = SinkError::new(codes::FILTER_REFUSED, message);
+            // The link is up; of its filters one is missing.
+            self.inner.health.noted(&error);
+        } else if let Some(home) = &self.inner.home {
+            let file = Subscribed::of(home.data_dir(), self.inner.health.name());
+            let mut known = file.read();
+            known.insert(filter, Some(qos));
+            // Where it cannot be kept, the filter is asked for again.
+            if let Err(error) = file.write(&known) {
+                tracing::warn!(%error, "the filters of a bridge cannot be kept");
+            }
+        }
+    }
+
+    fn unsubscribed(&self, id: PacketId) -> Result<(), Failure> {
+        self.inner.with_up(|up| up.asked.remove(&id.get()));
+        let Some(home) = &self.inner.home else {
+            return Ok(());
+        };
+        let routes = self.inner.gateway.routes();
+        let file = Subscribed::of(home.data_dir(), self.inner.health.name());
+        let mut known = file.read();
+        known.retain(|filter, _| routes.iter().any(|route| route.subscription() == *filter));
+        file.write(&known)
+            .map_err(|error| failed_to_remember(&error))
+    }
+
+    async fn say_goodbye(&mut self) {
+        // What the broker has acknowledged meanwhile still leaves, and DISCONNECT behind it. The session stays.
+        let version = self
+            .inner
+            .with_up(|up| up.version().wire())
+            .unwrap_or(ProtocolVersion::V5);
+        let mut bytes = std::mem::take(&mut self.writing).to_vec();
+        bytes.extend_from_slice(&self.inner.take_out());
+        let disconnect = Disconnect {
+            reason: ReasonCode::Success,
+            properties: None,
+        };
+        if disconnect.encode(version, &mut bytes).is_err() {
+            return;
+        }
+        let left = async {
+            self.conn.writer.write_all(&bytes).await?;
+            self.conn.writer.flush().await?;
+            self.conn.writer.shutdown().await
+        };
+        let _ = tokio::time::timeout(GOODBYE, left).await;
+    }
+}
+
+fn renewed() -> Failure {
+    let message = "the link is made anew: its credentials expire, or its filters have changed";
+    Failure {
+        loss: Loss::Renewal,
+        error: SinkError::new(codes::LINK_DOWN, message),
+    }
+}

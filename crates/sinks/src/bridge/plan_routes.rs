@@ -1,0 +1,201 @@
+//! The entries of `in` and `out`: each by itself, and then together.
+
+use super::{
+    BridgeRoute, Check, InRoute, OutRoute, Protocol, RetainPolicy, TopicOwner, Way, codes, qos_of,
+    route,
+};
+
+impl Check<'_> {
+    /// What crosses the bridge by itself.
+    pub(super) fn routes(
+        &mut self,
+        qos_cap: u8,
+        owner: Option<&TopicOwner>,
+    ) -> (Vec<InRoute>, Vec<OutRoute>) {
+        let config = self.config;
+        let mut inbound = Vec::new();
+        for (at, entry) in config.inbound.iter().enumerate() {
+            let Some((read, qos)) = self.entry(Way::In, at, entry, qos_cap) else {
+                continue;
+            };
+            if entry
+                .share
+                .as_ref()
+                .is_some_and(|group| group.is_empty() || group.contains(['/', '+', '#', '\0']))
+            {
+                self.error(
+                    codes::BRIDGE,
+                    &format!("in[{at}].share"),
+                    "the name of a group has no `/`, `+` or `#` and is not empty",
+                    "`share = \"weirs\"`",
+                );
+            }
+            self.owned(Way::In, at, read.filter.as_str(), owner);
+            inbound.push(InRoute {
+                filter: read.filter,
+                share: entry.share.clone(),
+                map: read.map,
+                qos: qos_of(qos),
+                retain: entry.retain.unwrap_or_default(),
+            });
+        }
+        let mut out = Vec::new();
+        for (at, entry) in config.out.iter().enumerate() {
+            if entry.share.is_some() {
+                self.error(
+                    codes::BRIDGE,
+                    &format!("out[{at}].share"),
+                    "`share` is for `in`",
+                    "remove it",
+                );
+            }
+            let Some((read, qos)) = self.entry(Way::Out, at, entry, qos_cap) else {
+                continue;
+            };
+            let Some(map) = read.map else { continue };
+            let retain = self.retain(at, entry);
+            self.owned_name(at, &map.shown(read.filter.as_str()), owner);
+            out.push(OutRoute {
+                filter: read.filter,
+                map,
+                qos: qos_of(qos),
+                retain,
+            });
+        }
+        self.no_loop(&inbound, &out);
+        self.one_for_each_topic(&inbound);
+        (inbound, out)
+    }
+
+    fn entry(
+        &mut self,
+        way: Way,
+        at: usize,
+        entry: &BridgeRoute,
+        qos_cap: u8,
+    ) -> Option<(route::Read, u8)> {
+        let name = if way == Way::In { "in" } else { "out" };
+        let qos = entry.qos.unwrap_or(qos_cap);
+        if qos > qos_cap {
+            let message = format!("QoS {qos} is above the bridge's cap of {qos_cap}");
+            self.error(
+                codes::BRIDGE,
+                &format!("{name}[{at}].qos"),
+                message,
+                "lower it, or raise `qos_cap`",
+            );
+        }
+        match route::read(way, at, entry) {
+            Ok(read) => Some((read, qos.min(qos_cap))),
+            Err(error) => {
+                self.errors.push(error);
+                None
+            }
+        }
+    }
+
+    fn retain(&mut self, at: usize, entry: &BridgeRoute) -> RetainPolicy {
+        let takes = self.preset.retain;
+        match entry.retain {
+            Some(RetainPolicy::Keep | RetainPolicy::Set) if !takes => {
+                let message = format!("`{}` takes no retained messages", self.preset.name);
+                self.error(
+                    codes::BOUND,
+                    &format!("out[{at}].retain"),
+                    message,
+                    "`retain = \"strip\"`",
+                );
+                RetainPolicy::Strip
+            }
+            Some(policy) => policy,
+            None if takes => RetainPolicy::Keep,
+            None => RetainPolicy::Strip,
+        }
+    }
+
+    /// What a cloud gives to a device is on the device's topics.
+    fn owned(&mut self, way: Way, at: usize, topic: &str, owner: Option<&TopicOwner>) {
+        let Some(owner) = owner else { return };
+        // Which topics come down is known of few clouds; what is the device's own is right everywhere.
+        if way == Way::In && !topic.starts_with('#') && !topic.starts_with('+') || owner.owns(topic)
+        {
+            return;
+        }
+        self.not_owned(if way == Way::In { "in" } else { "out" }, at, topic, owner);
+    }
+
+    fn owned_name(&mut self, at: usize, name: &str, owner: Option<&TopicOwner>) {
+        let Some(owner) = owner else { return };
+        if !owner.owns_template(name) {
+            self.not_owned("out", at, name, owner);
+        }
+    }
+
+    fn not_owned(&mut self, way: &str, at: usize, topic: &str, owner: &TopicOwner) {
+        let message = format!(
+            "topic_not_owned: `{topic}` does not belong to device `{}`",
+            owner.device_name
+        );
+        self.error(
+            codes::TOPIC_NOT_OWNED,
+            &format!("{way}[{at}].filter"),
+            message,
+            "the cloud takes only topics of the device",
+        );
+    }
+
+    /// What goes out must not come back. On MQTT 5 the remote sees to it (No Local), in 3.1.1 only one that knows bridges.
+    fn no_loop(&mut self, inbound: &[InRoute], out: &[OutRoute]) {
+        let never_back = match self.config.protocol {
+            Some(Protocol::V5) => true,
+            _ => self.config.bridge_flag == Some(true),
+        };
+        let Some((taken, sent)) = route::loops(inbound, out) else {
+            return;
+        };
+        // A shared subscription cannot be told No Local. [MQTT-3.8.3-4]
+        let shared = inbound.iter().any(|entry| entry.share.is_some())
+            && route::loops(
+                &inbound
+                    .iter()
+                    .filter(|entry| entry.share.is_some())
+                    .cloned()
+                    .collect::<Vec<_>>(),
+                out,
+            )
+            .is_some();
+        if never_back && !shared {
+            return;
+        }
+        let message = format!(
+            "loop_possible: what `out[{sent}]` ({}) sends is taken back by `in[{taken}]` ({})",
+            out[sent].filter.as_str(),
+            inbound[taken].filter.as_str()
+        );
+        self.error(
+            codes::LOOP,
+            &format!("in[{taken}].filter"),
+            message,
+            "`protocol = \"5\"` lets the remote keep own messages back, `bridge_flag = true` does at a mosquitto of \
+             MQTT 3.1.1; or use prefixes that do not overlap at the remote",
+        );
+    }
+
+    /// A message of two filters that overlap is taken by one of them where the remote sends it once.
+    fn one_for_each_topic(&mut self, inbound: &[InRoute]) {
+        for (at, entry) in inbound.iter().enumerate() {
+            let earlier = inbound[..at]
+                .iter()
+                .position(|other| route::overlap(other.filter.as_str(), entry.filter.as_str()));
+            if let Some(earlier) = earlier {
+                let message = format!(
+                    "it overlaps with `in[{earlier}]`: a message that the remote sends once is taken by `in[{earlier}]` alone"
+                );
+                self.warnings.push(
+                    super::ConfigError::new("W4103", format!("in[{at}].filter"), message)
+                        .help("make the filters disjoint, or put the narrower one first"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The `QoS` 2 messages of which the remote has sent PUBREC: from then on only PUBREL may be sent, after a restart too.
+//!
+//! A file of queue numbers, behind the queue's epoch. A number is on stable storage before its PUBREL leaves, so that a
+//! message which the remote has is never sent a second time.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+/// A file of this size, or more, is begun anew when nothing in it is needed.
+const LARGE: u64 = 64 * 1024;
+
+/// What was released.
+#[derive(Debug)]
+pub(crate) struct Released {
+    path: PathBuf,
+    epoch: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: Option<File>,
+    bytes: u64,
+    numbers: BTreeSet<u64>,
+}
+
+impl Released {
+    /// What an earlier life of the queue has released; of another queue nothing is taken.
+    pub(crate) fn open(path: &Path, epoch: u64) -> Self {
+        let (mut numbers, mut bytes) = (BTreeSet::new(), 0);
+        if let Ok(mut file) = File::open(path) {
+            let mut content = Vec::new();
+            // What cannot be read is as if it had not been: such messages are sent again.
+            let _ = file.read_to_end(&mut content);
+            let mut words = content
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|word| u64::from_be_bytes(*word));
+            if words.next() == Some(epoch) {
+                numbers = words.collect();
+                bytes = content.len() as u64 / 8 * 8;
+            }
+        }
+        let state = Mutex::new(State {
+            file: None,
+            bytes,
+            numbers,
+        });
+        Self {
+            path: path.to_owned(),
+            epoch,
+            state,
+        }
+    }
+
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.state.lock().numbers.contains(&number)
+    }
+
+    /// Keeps numbers. Blocks until they are on stable storage.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub(crate) fn add(&self, numbers: &[u64]) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.numbers.is_empty() && state.bytes >= LARGE {
+            state.bytes = 0;
+            state.file = None;
+        }
+        let mut out = Vec::with_capacity(8 * (numbers.len() + 1));
+        if state.bytes == 0 {
+            out.extend(self.epoch.to_be_bytes());
+        }
+        numbers
+            .iter()
+            .for_each(|number| out.extend(number.to_be_bytes()));
+        let bytes = state.bytes;
+        let file = match &mut state.file {
+            Some(file) => file,
+            none => {
+                if let Some(folder) = self.path.parent() {
+                    std::fs::create_dir_all(folder)?;
+                }
+                let mut options = OpenOptions::new();
+                let file = options
+                    .create(true)
+                    .write(true)
+                    .truncate(false)
+                    .open(&self.path)?;
+                // A word that was torn off is written over.
+                file.set_len(bytes)?;
+                none.insert(file)
+            }
+        };
+        io::Seek::seek(file, io::SeekFrom::Start(bytes))?;
+        file.write_all(&out)?;
+        file.sync_data()?;
+        state.bytes += out.len() as u64;
+        state.numbers.extend(numbers);
+        Ok(())
+    }
+
+    /// The message is done. The file keeps its number until it is begun anew: the queue does not come back to it.
+    pub(crate) fn done(&self, number: u64) {
+        self.state.lock().numbers.remove(&number);
+    }
+
+    /// Everything before this number is done.
+    pub(crate) fn settled_below(&self, number: u64) {
+        let mut state = self.state.lock();
+        if state.numbers.first().is_some_and(|first| *first < number) {
+            state.numbers = state.numbers.split_off(&number);
+        }
+    }
+
+    /// The remote has lost the session: what it took but had not passed on is gone, and is sent again.
+    ///
+    /// # Errors
+    /// When the file cannot be emptied.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.numbers.clear();
+        state.bytes = 0;
+        state.file = None;
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_released_is_known_after_a_restart_of_the_same_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bridges/hq.released");
+        let released = Released::open(&path, 7);
+        released.add(&[3, 4]).unwrap();
+        released.add(&[9]).unwrap();
+        let again = Released::open(&path, 7);
+        assert!([3, 4, 9].iter().all(|number| again.contains(*number)));
+        assert!(!again.contains(5));
+        again.add(&[10]).unwrap();
+        assert!(Released::open(&path, 7).contains(10));
+        assert!(!Released::open(&path, 8).contains(3));
+    }
+
+    #[test]
+    fn a_torn_number_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r");
+        Released::open(&path, 7).add(&[3]).unwrap();
+        let mut torn = std::fs::read(&path).unwrap();
+        torn.extend([0, 0, 0]);
+        std::fs::write(&path, torn).unwrap();
+        Released::open(&path, 7).add(&[4]).unwrap();
+        let last = Released::open(&path, 7);
+        assert!(last.contains(3) && last.contains(4));
+    }
+
+    #[test]
+    fn a_file_in_which_nothing_is_needed_does_not_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r");
+        let released = Released::open(&path, 7);
+        for batch in 0..20_u64 {
+            let numbers: Vec<u64> = (batch * 1000..(batch + 1) * 1000).collect();
+            released.add(&numbers).unwrap();
+            numbers.iter().for_each(|number| released.done(*number));
+        }
+        assert!(std::fs::metadata(&path).unwrap().len() < LARGE + 2 * 8 * 1001);
+        let again = Released::open(&path, 7);
+        again.settled_below(20_000);
+        assert!(!again.contains(19_999));
+        released.add(&[50_000]).unwrap();
+        released.forget().unwrap();
+        assert!(!Released::open(&path, 7).contains(50_000));
+    }
+}

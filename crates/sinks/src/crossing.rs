@@ -1,0 +1,279 @@
+//! Messages that cross a bridge as they are: what `out` takes, in the queue and on the way.
+//!
+//! A message is named for the remote when it is accepted, and keeps its `QoS`, flag and properties. The remote's packet
+//! id follows from its number in the queue, so that a message of `QoS` 2 is the same one after a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use weir_mqtt::properties::{PayloadFormat, PublishProperties};
+use weir_mqtt::{TopicName, Utf8};
+use weir_rules::value::{Object, Text, Value};
+
+use crate::bridge::home::mark;
+use crate::bridge::link::{Answer, BridgeLink, NotSent, Numbered, Outgoing};
+use crate::bridge::released::Released;
+use crate::bridge::route::{OutRoute, Sender, Unmapped};
+use crate::mqtt::{LINK_WAIT, Pace, lost, outcome};
+use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
+
+/// A message of the broker that `out` wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Crossing<'a> {
+    /// Its topic here.
+    pub topic: &'a str,
+    /// Its bytes.
+    pub payload: &'a Bytes,
+    /// Its `QoS`.
+    pub qos: u8,
+    /// Its RETAIN flag.
+    pub retain: bool,
+    /// Its properties, under the names that rules see.
+    pub properties: Option<&'a Arc<Object>>,
+    /// Who sent it.
+    pub sender: Sender<'a>,
+    /// What names this broker in the paths of messages.
+    pub node_id: &'a str,
+}
+
+/// The row that a message leaves in the queue.
+///
+/// # Errors
+/// When the message has no name at the remote.
+pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
+    let topic = route.map.apply(message.topic, message.sender)?;
+    let qos = message.qos.min(route.qos.as_u8());
+    let mut members = vec![
+        ("topic", Value::from(topic.as_str())),
+        (
+            "payload",
+            Value::Text(Text::from_bytes(message.payload.clone())),
+        ),
+        ("qos", Value::Int(qos.into())),
+        ("retain", Value::Bool(route.retain.apply(message.retain))),
+        ("node", Value::from(message.node_id)),
+    ];
+    if let Some(properties) = message
+        .properties
+        .filter(|properties| !properties.is_empty())
+    {
+        members.push(("properties", Value::Object(Arc::clone(properties))));
+    }
+    Ok(members.into_iter().collect())
+}
+
+/// Sends what waits in the queue of `out`.
+pub(crate) struct CrossingSink {
+    link: BridgeLink,
+    /// `None` where rows wait in memory.
+    released: Option<Arc<Released>>,
+    paces: [Pace; 2],
+    /// The link on which ids of before were freed.
+    freed_on: u64,
+}
+
+impl CrossingSink {
+    pub(crate) fn new(link: BridgeLink, released: Option<Arc<Released>>) -> Self {
+        let rate = link.plan().rate;
+        Self {
+            link,
+            released,
+            paces: [
+                Pace::new(rate.map(|(qos0, _)| qos0)),
+                Pace::new(rate.map(|(_, others)| others)),
+            ],
+            freed_on: 0,
+        }
+    }
+
+    /// Once for each link: ids that were used for the messages before these may be half way at the remote.
+    fn free(&mut self, link: u64, first: u64) -> Result<(), SinkError> {
+        let Some(released) = &self.released else {
+            return Ok(());
+        };
+        if self.freed_on == link {
+            return Ok(());
+        }
+        let plan = self.link.plan();
+        if !self.link.is_resumed() {
+            released.forget().map_err(|error| {
+                let message = "the bridge cannot write what it must remember";
+                SinkError::new(codes::FILE, message).caused_by(&error)
+            })?;
+        } else if plan.qos_cap == 2 {
+            let window = u64::from(plan.max_inflight);
+            self.link
+                .release(first.saturating_sub(window).max(1)..first);
+        }
+        self.freed_on = link;
+        Ok(())
+    }
+
+    async fn hand_over(
+        &mut self,
+        record: &Record,
+        again: bool,
+    ) -> Result<oneshot::Receiver<Answer>, Outcome> {
+        let Some(message) = Message::of(record) else {
+            let message = "a message of the queue cannot be read";
+            let error = SinkError::new(codes::DEFECT, message);
+            return Err(Outcome::Rejected { error });
+        };
+        if message.is_expired() {
+            self.link
+                .stats()
+                .expired
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return Err(Outcome::Delivered);
+        }
+        self.paces[usize::from(message.qos > 0)].wait().await;
+        let outgoing = Outgoing {
+            topic: &message.topic,
+            payload: &message.payload,
+            qos: message.qos,
+            retain: message.retain,
+            properties: Some(message.properties),
+            numbered: self.released.as_ref().map(|released| Numbered {
+                seq: record.seq,
+                again,
+                released,
+            }),
+        };
+        match self.link.publish(outgoing).await {
+            Ok(answer) => Ok(answer),
+            Err(NotSent::Unfit(error)) => Err(Outcome::Rejected { error }),
+            Err(NotSent::Down) => Err(lost()),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for CrossingSink {
+    fn start(&mut self) {
+        if self.link.home().is_some() {
+            self.link.start();
+        }
+    }
+
+    async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
+        let up = match self.link.up(LINK_WAIT).await {
+            Ok(link) => self.free(link, batch.first_seq()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = up {
+            let after = Some(Duration::ZERO).filter(|_| error.code() != codes::FILE);
+            return vec![Outcome::Retry { after, error }; batch.records.len()];
+        }
+        if let Some(released) = &self.released {
+            released.settled_below(batch.first_seq());
+        }
+        let mut answers = Vec::with_capacity(batch.records.len());
+        let mut down = false;
+        for record in batch.records {
+            // After a lost link nothing more of this batch goes out: a later message must not overtake an earlier one.
+            if down {
+                answers.push(Err(lost()));
+                continue;
+            }
+            let answer = self.hand_over(record, record.seq <= batch.given_to).await;
+            down = matches!(answer, Err(Outcome::Retry { .. }));
+            answers.push(answer);
+        }
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outcomes.push(match answer {
+                Err(outcome) => outcome,
+                Ok(answer) => outcome(answer.await),
+            });
+        }
+        outcomes
+    }
+
+    async fn check(&mut self) -> Result<(), SinkError> {
+        self.link
+            .up(self.link.plan().connect_timeout)
+            .await
+            .map(|_| ())
+    }
+}
+
+/// A row of the queue, read again.
+struct Message {
+    topic: String,
+    payload: Bytes,
+    qos: u8,
+    retain: bool,
+    properties: PublishProperties,
+}
+
+impl Message {
+    fn of(record: &Record) -> Option<Self> {
+        let row = record.row.as_object()?;
+        let mut properties = match row.get("properties") {
+            Some(Value::Object(properties)) => properties_of(properties),
+            _ => PublishProperties::default(),
+        };
+        if let Some(left) = &mut properties.message_expiry_interval_s {
+            // [MQTT-3.3.2-6] What the message has waited here is taken off.
+            let waited = now_ms().saturating_sub(record.accepted_at_ms).max(0) / 1000;
+            *left = left.saturating_sub(u32::try_from(waited).unwrap_or(u32::MAX));
+        }
+        let node = row.get("node").and_then(Value::as_str).unwrap_or_default();
+        mark(&mut properties, node);
+        let qos = match row.get("qos")? {
+            Value::Int(qos) => u8::try_from(*qos).ok()?,
+            _ => return None,
+        };
+        Some(Self {
+            topic: row.get("topic")?.as_str()?.to_owned(),
+            payload: row.get("payload")?.as_text()?.bytes().clone(),
+            qos,
+            retain: matches!(row.get("retain"), Some(Value::Bool(true))),
+            properties,
+        })
+    }
+
+    fn is_expired(&self) -> bool {
+        self.properties.message_expiry_interval_s == Some(0)
+    }
+}
+
+/// Properties under the names that rules see; what does not fit is left out.
+fn properties_of(object: &Object) -> PublishProperties {
+    let text = |value: &Value| Utf8::try_from(value.as_text()?.bytes().clone()).ok();
+    let number = |key: &str| match object.get(key) {
+        Some(Value::Int(number)) => u32::try_from(*number).ok(),
+        _ => None,
+    };
+    let pair = |pair: &Value| {
+        let pair = pair.as_object()?;
+        Some((text(pair.get("key")?)?, text(pair.get("value")?)?))
+    };
+    let pairs = object.get("User-Property-Pairs").and_then(Value::as_array);
+    PublishProperties {
+        payload_format_indicator: number("Payload-Format-Indicator").map(|format| {
+            if format == 1 {
+                PayloadFormat::Utf8
+            } else {
+                PayloadFormat::Unspecified
+            }
+        }),
+        message_expiry_interval_s: number("Message-Expiry-Interval"),
+        content_type: object.get("Content-Type").and_then(text),
+        response_topic: object
+            .get("Response-Topic")
+            .and_then(text)
+            .and_then(|topic| TopicName::parse(topic).ok()),
+        correlation_data: object
+            .get("Correlation-Data")
+            .and_then(Value::as_text)
+            .map(|data| data.bytes().clone()),
+        user_properties: pairs
+            .map(|pairs| pairs.iter().filter_map(pair).collect())
+            .unwrap_or_default(),
+        ..PublishProperties::default()
+    }
+}
