@@ -292,6 +292,38 @@ async fn a_rule_reads_what_comes_over_a_bridge_and_nobody_else_has_to() {
 }
 
 #[tokio::test]
+async fn what_waits_behind_a_blocked_sink_is_for_rules_alone_also_when_the_link_ends() {
+    let mut remote = Mosquitto::start().await;
+    let site = Site::new();
+    let routes = "protocol = \"5\"\n[[in]]\nfilter = \"d/#\"\nrules_only = true\n";
+    site.connector("hq", &hq(remote.port(), routes));
+    site.rule(
+        "kept",
+        "sql = '''SELECT payload FROM \"$bridges/mqtt:hq\"'''\n[[sinks]]\ntype = \"http\"\n\
+         url = \"http://127.0.0.1:9/\"\nbuffer = { max_rows = 1, when_full = \"block\" }\n",
+    );
+    let weir = site.start(WEIR).await;
+    linked(&weir).await;
+    let mut here = Subscriber::start(weir.mqtt_port(), "#", &["-q", "1"]).await;
+    // The second one finds no room; the last one, which nobody sends again, stands behind it.
+    for (topic, qos) in [("d/1", "1"), ("d/2", "1"), ("d/3", "0")] {
+        publish(remote.port(), topic, qos, "1", &[]).await;
+    }
+    wait_until("all have come", PATIENCE, || async {
+        bridge_metric(&weir, "weir_bridge_received_total").await >= 3.0
+    })
+    .await;
+    remote.stop().await;
+    wait_until("the link has ended", PATIENCE, || async {
+        let labels = [("connector", "hq"), ("type", "mqtt")];
+        weir.metric("weir_connector_up", &labels).await == 0.0
+    })
+    .await;
+    let got = here.all_within(QUIET).await;
+    assert!(got.is_empty(), "{got:?}");
+}
+
+#[tokio::test]
 async fn a_loop_that_the_check_can_see_is_refused_and_says_what_to_do() {
     let site = Site::new();
     site.connector(

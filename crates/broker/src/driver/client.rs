@@ -692,6 +692,11 @@ impl Client {
     fn route_parked_qos0(&mut self, now: Millis) {
         for publish in std::mem::take(&mut self.parked) {
             if publish.packet_id.is_none() {
+                if self.ingress.is_some() {
+                    // Under its name here, or nowhere. At QoS 0 it waits for nothing, and nothing is refused.
+                    drop(self.accept_ingress(now, publish));
+                    continue;
+                }
                 let topic = self.router.topic(&publish.topic);
                 let verdict =
                     self.router
