@@ -209,7 +209,8 @@ async fn traced(durability: &str) -> (Vec<Promise>, String) {
 
 /// The trace, when it has its last line.
 async fn whole(trace: &Path, pid: u32) -> String {
-    let last = format!("{pid} +++ exited");
+    // "exited with …" or "killed by …"
+    let last = format!("{pid} +++ ");
     let read = || std::fs::read_to_string(trace).unwrap_or_default();
     wait_until("the end of the trace", PATIENCE, || {
         let ended = read().lines().any(|line| line.starts_with(&last));
