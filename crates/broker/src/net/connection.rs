@@ -451,11 +451,13 @@ where
         }
         if !self.stream.has_time() {
             // Nobody is there to hear the answer.
-            if self.is_cut_off() {
-                return Turn::Never;
-            }
-            if self.held.waits(now) {
+            let is_wanted = !self.is_cut_off();
+            if is_wanted && self.held.waits(now) {
                 return Turn::Later;
+            }
+            self.stream.waits_no_more();
+            if !is_wanted {
+                return Turn::Never;
             }
         }
         self.held.has_waited();
