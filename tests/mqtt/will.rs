@@ -68,10 +68,9 @@ async fn a_protocol_error_and_a_takeover_publish_the_will() {
     }
 }
 
-/// [MQTT-3.1.2-10] [MQTT-3.14.4-3]
-#[tokio::test]
-async fn a_goodbye_behind_messages_that_wait_for_the_rate_counts_when_the_client_comes_back() {
-    let broker = TestBroker::with(BrokerSettings {
+/// A broker that takes one message a second of each client.
+async fn unhurried() -> TestBroker {
+    TestBroker::with(BrokerSettings {
         limits: LimitSettings {
             client: ClientLimits {
                 messages: Some(Rate {
@@ -84,21 +83,35 @@ async fn a_goodbye_behind_messages_that_wait_for_the_rate_counts_when_the_client
         },
         ..BrokerSettings::default()
     })
-    .await;
+    .await
+}
+
+/// Sends fifty messages and DISCONNECT at once; when this returns, they have come and wait.
+async fn send_much_and_goodbye(
+    mortal: &mut Client,
+    watcher: &mut Client,
+    version: ProtocolVersion,
+) {
+    watcher.subscribe("up", 0).await;
+    let mut bytes = Vec::new();
+    for _ in 0..50 {
+        let message = Packet::Publish(publish("up", "x", 0, 0));
+        codec::encode(&message, version, &mut bytes).unwrap();
+    }
+    let goodbye = Packet::Disconnect(Disconnect::new(ReasonCode::Success));
+    codec::encode(&goodbye, version, &mut bytes).unwrap();
+    mortal.send_bytes(&bytes).await;
+    assert_eq!(&*watcher.receive_publish().await.topic, "up");
+}
+
+/// [MQTT-3.1.2-10] [MQTT-3.14.4-3]
+#[tokio::test]
+async fn a_goodbye_behind_messages_that_wait_for_the_rate_counts_when_the_client_comes_back() {
+    let broker = unhurried().await;
     for version in ALL {
         let mut watcher = watcher(&broker, version).await;
-        watcher.subscribe("up", 0).await;
         let (mut mortal, _) = broker.connect_with(with_will(version, None)).await;
-        let mut bytes = Vec::new();
-        for _ in 0..50 {
-            let message = Packet::Publish(publish("up", "x", 0, 0));
-            codec::encode(&message, version, &mut bytes).unwrap();
-        }
-        let goodbye = Packet::Disconnect(Disconnect::new(ReasonCode::Success));
-        codec::encode(&goodbye, version, &mut bytes).unwrap();
-        mortal.send_bytes(&bytes).await;
-        // They have come: the first of them is here.
-        assert_eq!(&*watcher.receive_publish().await.topic, "up");
+        send_much_and_goodbye(&mut mortal, &mut watcher, version).await;
         let again = Connect::new(version, Utf8::from("mortal"));
         let (again, _) = broker.connect_with(again).await;
         for _ in 1..50 {
@@ -106,6 +119,25 @@ async fn a_goodbye_behind_messages_that_wait_for_the_rate_counts_when_the_client
         }
         again.disconnect().await;
         watcher.expect_nothing().await;
+    }
+}
+
+/// [MQTT-3.1.2-10] [MQTT-3.14.4-3]
+#[tokio::test]
+async fn a_goodbye_behind_messages_that_wait_for_the_rate_counts_when_an_operator_ends_the_connection()
+ {
+    let broker = unhurried().await;
+    for version in ALL {
+        let mut watcher = watcher(&broker, version).await;
+        let (mut mortal, _) = broker.connect_with(with_will(version, None)).await;
+        send_much_and_goodbye(&mut mortal, &mut watcher, version).await;
+        let reason = ReasonCode::AdministrativeAction;
+        assert!(broker.broker.disconnect("mortal", reason));
+        while mortal.receive_or_end().await.is_some() {}
+        watcher.send(Packet::PingReq).await;
+        while let Packet::Publish(message) = watcher.receive().await {
+            assert_eq!(&*message.topic, "up");
+        }
     }
 }
 
