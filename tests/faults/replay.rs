@@ -470,6 +470,25 @@ async fn a_rule_that_does_not_go_live_leaves_what_was() {
         async move { rows.last().is_some_and(|row| row["n"] == 9) }
     })
     .await;
+    // Where the file cannot be written the rule does not stay live, and nothing of it is left in the folder.
+    let taken = site.path().join("rules/new.toml");
+    fs::create_dir(&taken).unwrap();
+    site.write("new.toml", &rule("new", FIRST));
+    let done = weir
+        .command(&["replay", "--rule", "new.toml", "--backfill"])
+        .await;
+    assert_eq!(done.code, Some(2));
+    assert!(done.stderr.contains("new.toml"), "{}", done.stderr);
+    assert!(!site.path().join("rules/.new.toml.partial").exists());
+    send(&weir, "dev/a/up", r#"{"n":10,"unit":"C"}"#, "1").await;
+    wait_until("its row", PATIENCE, || {
+        let rows = lines_of(&site, "hot");
+        async move { rows.last().is_some_and(|row| row["n"] == 10) }
+    })
+    .await;
+    let rows = lines_of(&site, "new");
+    assert!(rows.iter().all(|row| row["n"] != 10), "{rows:?}");
+    fs::remove_dir(&taken).unwrap();
     // A captureless weir says what it lacks.
     weir.kill().await;
     site.config("");

@@ -1,12 +1,15 @@
 //! Wills.
 
 use bytes::Bytes;
+use weir::BrokerSettings;
+use weir::core::limits::{ClientLimits, LimitSettings};
+use weir::core::token_bucket::Rate;
 use weir_mqtt::{
     Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, SubscribeOptions, TopicName, Utf8,
-    Will,
+    Will, codec,
 };
 
-use crate::client::{ALL, Client, TestBroker, V5, qos};
+use crate::client::{ALL, Client, TestBroker, V5, publish, qos};
 
 fn with_will(version: ProtocolVersion, delay_s: Option<u32>) -> Connect {
     let mut connect = Connect::new(version, Utf8::from("mortal"));
@@ -62,6 +65,79 @@ async fn a_protocol_error_and_a_takeover_publish_the_will() {
         mortal.expect_disconnect(ReasonCode::SessionTakenOver).await;
         successor.disconnect().await;
         watcher.expect_nothing().await;
+    }
+}
+
+/// A broker that takes one message a second of each client.
+async fn unhurried() -> TestBroker {
+    TestBroker::with(BrokerSettings {
+        limits: LimitSettings {
+            client: ClientLimits {
+                messages: Some(Rate {
+                    per_second: 1,
+                    burst: 2,
+                }),
+                ..ClientLimits::default()
+            },
+            ..LimitSettings::default()
+        },
+        ..BrokerSettings::default()
+    })
+    .await
+}
+
+/// Sends fifty messages and DISCONNECT at once; when this returns, they have come and wait.
+async fn send_much_and_goodbye(
+    mortal: &mut Client,
+    watcher: &mut Client,
+    version: ProtocolVersion,
+) {
+    watcher.subscribe("up", 0).await;
+    let mut bytes = Vec::new();
+    for _ in 0..50 {
+        let message = Packet::Publish(publish("up", "x", 0, 0));
+        codec::encode(&message, version, &mut bytes).unwrap();
+    }
+    let goodbye = Packet::Disconnect(Disconnect::new(ReasonCode::Success));
+    codec::encode(&goodbye, version, &mut bytes).unwrap();
+    mortal.send_bytes(&bytes).await;
+    assert_eq!(&*watcher.receive_publish().await.topic, "up");
+}
+
+/// [MQTT-3.1.2-10] [MQTT-3.14.4-3]
+#[tokio::test]
+async fn a_goodbye_behind_messages_that_wait_for_the_rate_counts_when_the_client_comes_back() {
+    let broker = unhurried().await;
+    for version in ALL {
+        let mut watcher = watcher(&broker, version).await;
+        let (mut mortal, _) = broker.connect_with(with_will(version, None)).await;
+        send_much_and_goodbye(&mut mortal, &mut watcher, version).await;
+        let again = Connect::new(version, Utf8::from("mortal"));
+        let (again, _) = broker.connect_with(again).await;
+        for _ in 1..50 {
+            assert_eq!(&*watcher.receive_publish().await.topic, "up");
+        }
+        again.disconnect().await;
+        watcher.expect_nothing().await;
+    }
+}
+
+/// [MQTT-3.1.2-10] [MQTT-3.14.4-3]
+#[tokio::test]
+async fn a_goodbye_behind_messages_that_wait_for_the_rate_counts_when_an_operator_ends_the_connection()
+ {
+    let broker = unhurried().await;
+    for version in ALL {
+        let mut watcher = watcher(&broker, version).await;
+        let (mut mortal, _) = broker.connect_with(with_will(version, None)).await;
+        send_much_and_goodbye(&mut mortal, &mut watcher, version).await;
+        let reason = ReasonCode::AdministrativeAction;
+        assert!(broker.broker.disconnect("mortal", reason));
+        while mortal.receive_or_end().await.is_some() {}
+        watcher.send(Packet::PingReq).await;
+        while let Packet::Publish(message) = watcher.receive().await {
+            assert_eq!(&*message.topic, "up");
+        }
     }
 }
 
@@ -151,7 +227,7 @@ async fn a_will_is_retained_if_it_says_so_and_has_its_qos() {
                 // [MQTT-3.1.2-15] [MQTT3-3.1.2-17]
                 let message = late.receive_publish().await;
                 assert_eq!((&message.payload[..], message.retain), (&b"gone"[..], true));
-                let mut clear = crate::client::publish("last/words", "", 0, 0);
+                let mut clear = publish("last/words", "", 0, 0);
                 clear.retain = true;
                 late.publish_and_receive(clear).await;
             } else {

@@ -32,7 +32,7 @@ use crate::config::{Config, Policy, StartPolicy};
 use crate::dead_letters::Letters;
 use crate::pipeline::Pipeline;
 use crate::pipeline::counters::RuleCounters;
-use crate::problem::Problem;
+use crate::problem::{Problem, Source};
 use crate::project::check::{Checked, FileReport, Verdict, check};
 use crate::project::files::{FileId, Files, Folders, LastGood, Scanned, write_whole};
 use crate::store::Storage;
@@ -177,14 +177,16 @@ impl Reloader {
     /// Loads the files; with `dry_run` only says what that would do.
     pub async fn reload(&self, dry_run: bool) -> ReloadReport {
         let mut turn = self.turn.lock().await;
-        self.load(&mut turn, dry_run, &mut |apply| apply())
+        self.load(&mut turn, dry_run, None, &mut |apply| apply())
     }
 
-    /// The same for whoever has the turn; `around` is given what makes the new rules the live ones.
+    /// The same for whoever has the turn; `over` is a file that is going to be there, or to be another, and `around` is
+    /// given what makes the new rules the live ones.
     fn load(
         &self,
         turn: &mut u64,
         dry_run: bool,
+        over: Option<(&FileId, &Source)>,
         around: &mut dyn FnMut(&mut dyn FnMut()),
     ) -> ReloadReport {
         let started = Instant::now();
@@ -194,7 +196,11 @@ impl Reloader {
             Some(last_good) => last_good.read(),
             None => Files::default(),
         };
-        let scanned = self.read(&last_good);
+        let mut scanned = self.read(&last_good);
+        if let Some((file, source)) = over {
+            scanned.files.0.insert(file.clone(), source.clone());
+            scanned.unreadable.remove(file);
+        }
         let files = scanned.files;
         let before = self.state.lock().checked.clone();
         let mut checked = match &self.project {

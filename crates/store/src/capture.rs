@@ -139,6 +139,8 @@ impl Capture {
             bounds,
             closed,
             current: None,
+            full: Vec::new(),
+            named: false,
             synced_at: Instant::now(),
             failing: false,
         };
@@ -241,6 +243,10 @@ struct Writer {
     bounds: Bounds,
     closed: Vec<Closed>,
     current: Option<Current>,
+    /// Files of closed segments that are still to be synced.
+    full: Vec<std::fs::File>,
+    /// A file was made whose name is still to be synced.
+    named: bool,
     synced_at: Instant,
     failing: bool,
 }
@@ -283,16 +289,21 @@ impl Writer {
             } else if !entries.is_empty() && std::mem::take(&mut self.failing) {
                 tell(None);
             }
+            {
+                let mut waiting = shared.waiting.lock();
+                waiting.written = next;
+                if written.is_err() {
+                    waiting.tally.entries -= count;
+                    waiting.tally.lost += count;
+                }
+                waiting.tally.bytes = self.bytes();
+                shared.done.notify_all();
+            }
+            // Whoever flushes wants to read: that does not wait for the disk.
             self.sync();
             self.keep_bounds();
             let mut waiting = shared.waiting.lock();
-            waiting.written = next;
             waiting.tally.bytes = self.bytes();
-            if written.is_err() {
-                waiting.tally.entries -= count;
-                waiting.tally.lost += count;
-            }
-            shared.done.notify_all();
             if ending && waiting.entries.is_empty() {
                 break;
             }
@@ -302,6 +313,7 @@ impl Writer {
             }
         }
         self.close();
+        self.sync();
     }
 
     fn write(&mut self, first: u64, entries: &[u8]) -> io::Result<()> {
@@ -331,7 +343,7 @@ impl Writer {
         Ok(())
     }
 
-    fn begin(&self, first: u64, now: u64) -> io::Result<Current> {
+    fn begin(&mut self, first: u64, now: u64) -> io::Result<Current> {
         let mut file = self.folder.create(&name_of(first))?;
         // Half of it is chance enough.
         let salt = (random() >> 32) as u32;
@@ -346,7 +358,7 @@ impl Writer {
             out.extend_from_slice(&self.head);
         });
         file.append(&bytes)?;
-        self.folder.sync_names()?;
+        self.named = true;
         Ok(Current {
             segment: Closed {
                 first,
@@ -371,14 +383,20 @@ impl Writer {
     }
 
     fn close(&mut self) {
-        if let Some(mut current) = self.current.take() {
-            // Nothing was promised of it.
-            let _ = current.file.sync();
+        if let Some(current) = self.current.take() {
+            self.full.push(current.file);
             self.closed.push(current.segment);
         }
     }
 
+    /// Nothing was promised of what cannot be synced.
     fn sync(&mut self) {
+        for mut file in self.full.drain(..) {
+            let _ = file.sync();
+        }
+        if std::mem::take(&mut self.named) {
+            let _ = self.folder.sync_names();
+        }
         if let Some(current) = &mut self.current
             && current.dirty
             && self.synced_at.elapsed() >= SYNC_EVERY

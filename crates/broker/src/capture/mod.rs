@@ -5,6 +5,7 @@
 
 pub mod read;
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -38,8 +39,19 @@ pub struct Capture {
     handover: RwLock<()>,
 }
 
+thread_local! {
+    /// Messages that are on their way on this thread: a listener may publish another while it sees one.
+    static PASSING: Cell<usize> = const { Cell::new(0) };
+}
+
 /// A message is on its way: the live rules do not change by a hand-over.
 pub struct Passing<'c>(#[expect(dead_code, reason = "it is held")] RwLockReadGuard<'c, ()>);
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        PASSING.set(PASSING.get().saturating_sub(1));
+    }
+}
 
 impl Capture {
     /// Opens the capture below `data_dir` and cuts what a crash has torn.
@@ -71,7 +83,12 @@ impl Capture {
 
     /// A message begins its way: from here on, its rules are those that are live now.
     pub(crate) fn pass(&self) -> Passing<'_> {
-        Passing(self.handover.read())
+        let others = PASSING.replace(PASSING.get() + 1);
+        // A hand-over that waits goes before whoever begins, but not before a message that another one here waits for.
+        Passing(match others {
+            0 => self.handover.read(),
+            _ => self.handover.read_recursive(),
+        })
     }
 
     /// Takes a message that was accepted.
@@ -121,5 +138,36 @@ fn tell(error: Option<&io::Error>) {
             "the capture cannot be written: messages go on, and are missing in it"
         ),
         None => tracing::info!("the capture can be written again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_message_that_a_listener_publishes_does_not_wait_for_a_hand_over_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let bounds = Bounds {
+            bytes: 1 << 20,
+            age: Duration::from_secs(60),
+        };
+        let capture = Capture::open(folder.path(), Vec::new(), bounds).unwrap();
+        std::thread::scope(|scope| {
+            let outer = capture.pass();
+            let changing = scope.spawn(|| capture.hand_over(|| ()));
+            while capture.handover.try_read().is_some() {
+                std::thread::yield_now();
+            }
+            let inner = capture.handover.try_read();
+            assert!(inner.is_none(), "whoever begins stands behind it");
+            drop(capture.pass());
+            assert!(!changing.is_finished());
+            drop(outer);
+            changing.join().unwrap();
+        });
+        assert_eq!(PASSING.get(), 0);
     }
 }

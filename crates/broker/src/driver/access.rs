@@ -78,13 +78,7 @@ impl Shared {
         self.registry.each(|handle| {
             let subject = handle.lock().subject.clone();
             let Some(subject) = subject else { return };
-            let address = subject.peer.map(|peer| peer.ip());
-            let username = subject.username.as_deref();
-            if self
-                .entrance
-                .welcomes(now, &subject.client_id, username, address)
-                .is_err()
-            {
+            if self.welcomes(&subject).is_err() {
                 handle.request_close(CloseReason::Kicked);
             }
             self.revoke(handle, &subject, &mut router.effects);

@@ -134,6 +134,16 @@ impl Shared {
         )
     }
 
+    /// Whether nobody has anything against the client now.
+    pub(super) fn welcomes(&self, subject: &Subject) -> Result<(), ReasonCode> {
+        self.entrance.welcomes(
+            self.clock.now(),
+            &subject.client_id,
+            subject.username.as_deref(),
+            subject.peer.map(|peer| peer.ip()),
+        )
+    }
+
     async fn examine(
         self: &Arc<Self>,
         connect: &Connect,
@@ -184,12 +194,7 @@ impl Shared {
         });
         if door.bridge.is_none() {
             // The name that was proven may be another than the one that was sent.
-            self.entrance.welcomes(
-                self.clock.now(),
-                &subject.client_id,
-                subject.username.as_deref(),
-                door.peer.map(|peer| peer.ip()),
-            )?;
+            self.welcomes(&subject)?;
         }
         self.check_will(connect, &subject)?;
         self.check_connack(&admission)?;
@@ -439,9 +444,13 @@ impl Client {
         origin: Arc<Origin>,
         resumed: bool,
     ) -> Result<(), ReasonCode> {
+        self.handle.lock().subject = Some(Arc::clone(&self.subject));
+        // Whoever bans it from now on finds it; the wait for the connection before may have been long.
+        if self.ingress.is_none() {
+            self.shared.welcomes(&self.subject)?;
+        }
         {
             let mut slot = self.handle.lock();
-            slot.subject = Some(Arc::clone(&self.subject));
             // [MQTT-3.1.3-9] A Will that waited for its delay is not sent: the client is back.
             let will = connect.will.as_ref();
             let will = will.map(|will| Box::new(Will::new(will, origin)));

@@ -750,7 +750,7 @@ pub(super) fn qos_of(number: u8) -> QoS {
 mod tests {
     use bytes::Bytes;
     use weir_mqtt::{
-        Connect, Packet, PacketId, ProtocolVersion, Subscribe, SubscribeOptions,
+        Connect, Packet, PacketId, ProtocolVersion, ReasonCode, Subscribe, SubscribeOptions,
         SubscriptionFilter, SubscriptionRequest, TopicName,
     };
 
@@ -758,6 +758,7 @@ mod tests {
     use crate::auth::AllowAll;
     use crate::auth::anonymous::Anonymous;
     use crate::broker::BrokerSettings;
+    use crate::core::bans::Who;
     use crate::driver::admission::Door;
     use crate::driver::client::Client;
     use crate::net::transport::Transport;
@@ -781,6 +782,14 @@ mod tests {
 
     /// A client with a session that is kept.
     async fn admitted(shared: &Arc<Shared>, client_id: &'static str, clean_start: bool) -> Client {
+        admit(shared, client_id, clean_start).await.unwrap()
+    }
+
+    async fn admit(
+        shared: &Arc<Shared>,
+        client_id: &'static str,
+        clean_start: bool,
+    ) -> Result<Client, ReasonCode> {
         let mut connect = Connect::new(ProtocolVersion::V5, Utf8::from(client_id));
         connect.clean_start = clean_start;
         connect.properties.session_expiry_interval_s = Some(1000);
@@ -796,11 +805,8 @@ mod tests {
             durability: crate::store::Durability::Fsync,
             bridge: None,
         };
-        shared
-            .admit(connect, door, None)
-            .await
-            .map_err(drop)
-            .unwrap()
+        let admitted = shared.admit(connect, door, None).await;
+        admitted.map_err(|refusal| refusal.reason)
     }
 
     fn subscribe(client: &mut Client, filter: &str, no_local: bool) {
@@ -835,6 +841,23 @@ mod tests {
 
     fn dropped(shared: &Shared, reason: DropReason) -> u64 {
         shared.stats.drops(reason)
+    }
+
+    #[tokio::test]
+    async fn who_is_banned_while_it_waits_for_its_session_is_not_admitted() {
+        let shared = shared(BrokerSettings::default());
+        let old = admitted(&shared, "c", false).await;
+        let mut new = std::pin::pin!(admit(&shared, "c", false));
+        assert!(futures_util::poll!(&mut new).is_pending());
+        assert!(
+            old.handle.lock().close.is_some(),
+            "it waits for the old one"
+        );
+        let who = Who::Client(Utf8::from("c"));
+        shared.ban(who, None, None).map_err(drop).unwrap();
+        drop(old);
+        assert_eq!(new.await.map(drop), Err(ReasonCode::Banned));
+        assert_eq!(shared.stats.sessions_connected.get(), 0);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use crate::core::message::Message;
 /// Sees each message that was accepted: from clients, from inside, Wills, and what rules republish.
 ///
 /// What the broker says of itself under `$SYS/` is not shown. Best effort: called on the publisher's task before the message goes to its subscribers, whether or not it will
-/// survive a crash. Must not wait; see [`message_channel`] for work that takes time.
+/// survive a crash. Must not wait; see [`message_channel`] for work that takes time. It may publish.
 ///
 /// ```
 /// use weir::Message;

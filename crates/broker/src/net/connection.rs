@@ -204,7 +204,8 @@ where
                 match news.leave {
                     // A client that is taken over has often said goodbye before it came back.
                     Some(leave) if leave.reason == CloseReason::TakenOver => {
-                        self.last.get_or_insert(Last::of(leave));
+                        let now = self.shared.clock.now();
+                        self.last.get_or_insert_with(|| Last::of(leave, now));
                     }
                     Some(leave) => return Poll::Ready(leave),
                     None => {}
@@ -223,7 +224,8 @@ where
             };
             if let Some(last) = &mut self.last {
                 last.rounds += 1;
-                if last.rounds > MAX_ROUNDS {
+                let is_long = last.until <= self.shared.clock.now() || self.held.is_empty();
+                if last.rounds > MAX_ROUNDS && is_long {
                     return Poll::Ready(last.leave);
                 }
                 if !progress {
@@ -439,20 +441,23 @@ where
 
     /// When the first of these frames is handled.
     fn turn_of(&mut self, frames: &[u8], now: Millis) -> Turn {
-        if !self.client.takes_packets() {
+        let is_last = self.last.is_some();
+        // What has come before the end is handled; how much that is was bounded while it was read.
+        if !is_last && !self.client.takes_packets() {
             return Turn::Later;
         }
-        let is_last = self.last.is_some();
         if frames.first().is_none_or(|first| !can_wait(*first)) || (is_last && !self.is_cut_off()) {
             return Turn::Now;
         }
         if !self.stream.has_time() {
             // Nobody is there to hear the answer.
-            if self.is_cut_off() {
-                return Turn::Never;
-            }
-            if self.held.waits(now) {
+            let is_wanted = !self.is_cut_off();
+            if is_wanted && self.held.waits(now) {
                 return Turn::Later;
+            }
+            self.stream.waits_no_more();
+            if !is_wanted {
+                return Turn::Never;
             }
         }
         self.held.has_waited();

@@ -57,12 +57,19 @@ fn parts() -> Parts {
 struct Wired {
     stream: DuplexStream,
     has_time: Arc<AtomicBool>,
+    waits: Arc<AtomicBool>,
     on_write: Option<Box<dyn Fn() + Send>>,
 }
 
 impl Wire for Wired {
     fn has_time(&self) -> bool {
-        self.has_time.load(Ordering::Relaxed)
+        let has_time = self.has_time.load(Ordering::Relaxed);
+        self.waits.store(!has_time, Ordering::Relaxed);
+        has_time
+    }
+
+    fn waits_no_more(&self) {
+        self.waits.store(false, Ordering::Relaxed);
     }
 }
 
@@ -105,6 +112,16 @@ fn open_with(
     has_time: &Arc<AtomicBool>,
     on_write: Option<Box<dyn Fn() + Send>>,
 ) -> DuplexStream {
+    open_wired(broker, has_time, on_write, &Arc::default())
+}
+
+/// The same; `waits` says whether the connection waits for its loop to have time.
+fn open_wired(
+    broker: &Arc<Shared>,
+    has_time: &Arc<AtomicBool>,
+    on_write: Option<Box<dyn Fn() + Send>>,
+    waits: &Arc<AtomicBool>,
+) -> DuplexStream {
     let (ours, theirs) = duplex(4096);
     let door = Door {
         peer: None,
@@ -121,6 +138,7 @@ fn open_with(
     let theirs = Wired {
         stream: theirs,
         has_time: Arc::clone(has_time),
+        waits: Arc::clone(waits),
         on_write,
     };
     tokio::spawn(serve(Arc::clone(broker), theirs, Box::new(door)));
@@ -262,15 +280,21 @@ async fn a_ping_behind_a_held_subscribe_is_answered_and_the_subscribe_is_not_hel
     let (clock, passed_ms) = Clock::by_hand();
     let broker = Shared::at(clock, parts());
     let has_time = Arc::new(AtomicBool::new(false));
-    let open = open_with(&broker, &has_time, None);
+    let waits = Arc::<AtomicBool>::default();
+    let open = open_wired(&broker, &has_time, None, &waits);
     let mut client = connect_over(open, Connect::new(VERSION, Utf8::from("patient"))).await;
     send_subscribe(&mut client, "a").await;
     yield_now().await;
     passed_ms.store(LOOK_EVERY_MS, Ordering::Relaxed);
     send(&mut client, Packet::PingReq).await;
     assert_eq!(receive(&mut client).await, Packet::PingResp);
+    assert!(waits.load(Ordering::Relaxed));
     passed_ms.store(HELD_AT_MOST_MS, Ordering::Relaxed);
     assert!(matches!(receive(&mut client).await, Packet::SubAck(_)));
+    assert!(
+        !waits.load(Ordering::Relaxed),
+        "what comes is heard at once"
+    );
     // That ping was answered; this one was not.
     send(&mut client, Packet::PingReq).await;
     assert_eq!(receive(&mut client).await, Packet::PingResp);

@@ -15,6 +15,9 @@ pub(super) const LOOK_EVERY_MS: Millis = 500;
 /// PINGREQ, the whole packet.
 const PINGREQ: [u8; 2] = [0xC0, 0];
 
+/// How DISCONNECT begins.
+const DISCONNECT: u8 = 0xE0;
+
 /// Frames that wait because the client is held back, its loop has no time for them or the step was long enough.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -92,6 +95,18 @@ impl Held {
         false
     }
 
+    /// The first DISCONNECT among them; nothing is held any more then.
+    pub(super) fn disconnect(&mut self) -> Option<Bytes> {
+        let (mut frames, _) = self.take();
+        while let Ok(Some(len)) = codec::frame_length(&frames, usize::MAX) {
+            let frame = frames.split_to(len);
+            if frame.first() == Some(&DISCONNECT) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
     /// Whether the PINGREQ that comes first was answered while it waited.
     pub(super) fn was_answered(&mut self) -> bool {
         let was = self.answered > 0;
@@ -119,6 +134,15 @@ mod tests {
             [(); 4].map(|()| held.was_answered()),
             [true, true, true, false]
         );
+    }
+
+    #[test]
+    fn a_goodbye_is_found_behind_what_is_held() {
+        let mut held = Held::default();
+        held.put(Bytes::from_static(&[0x30, 3, 0, 1, 0xE0, 0xE0, 0]), 7);
+        assert_eq!(held.disconnect().as_deref(), Some(&[0xE0, 0][..]));
+        held.put(Bytes::from_static(&[0x30, 3, 0, 1, 0xE0, 0xE0, 2, 4]), 8);
+        assert_eq!(held.disconnect(), None);
     }
 
     #[test]

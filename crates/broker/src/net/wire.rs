@@ -30,6 +30,9 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
         true
     }
 
+    /// The work for which there was no time is done, or is not wanted any more: what comes next is heard at once.
+    fn waits_no_more(&self) {}
+
     /// The client is let in: from now on the connection is one of those that newcomers stand behind.
     fn admitted(&self) {}
 

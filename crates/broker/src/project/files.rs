@@ -379,24 +379,59 @@ impl LastGood {
 /// # Errors
 /// Whatever the file system says.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
+    Beside::write(path, bytes)?.put()
+}
+
+/// A file that is written and synced beside its place until it is put there; if that never happens, it is removed.
+pub(crate) struct Beside {
+    partial: PathBuf,
+    path: PathBuf,
+    is_put: bool,
+}
+
+impl Beside {
+    /// What is to be the file at `path`.
+    pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<Self> {
+        use std::io::Write;
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        // The leading dot keeps a half-written file from being taken for a rule.
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("file");
+        let partial = path.with_file_name(format!(".{name}.partial"));
+        let mut file = std::fs::File::create(&partial)?;
+        let beside = Self {
+            partial,
+            path: path.to_path_buf(),
+            is_put: false,
+        };
+        // A file that only its owner may read stays one.
+        if let Ok(before) = std::fs::metadata(path) {
+            file.set_permissions(before.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(beside)
     }
-    // The leading dot keeps a half-written file from being taken for a rule.
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("file");
-    let partial = path.with_file_name(format!(".{name}.partial"));
-    let mut file = std::fs::File::create(&partial)?;
-    // A file that only its owner may read stays one.
-    if let Ok(before) = std::fs::metadata(path) {
-        file.set_permissions(before.permissions())?;
+
+    /// Whoever reads the file finds this from now on.
+    pub(crate) fn put(mut self) -> io::Result<()> {
+        std::fs::rename(&self.partial, &self.path)?;
+        self.is_put = true;
+        Ok(())
     }
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.is_put {
+            // One that stays is nobody's rule.
+            drop(std::fs::remove_file(&self.partial));
+        }
+    }
 }
 
 #[cfg(test)]

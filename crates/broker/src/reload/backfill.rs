@@ -13,7 +13,10 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use weir_sinks::Owed;
+use weir_sinks::config::BufferKind;
+use weir_sinks::plan::Target;
 
+use super::queues::queue_name;
 use super::{Project, Reloader};
 use crate::broker::Broker;
 use crate::capture::Capture;
@@ -24,7 +27,7 @@ use crate::core::message::Message;
 use crate::pipeline::{Accepted, Live, LiveRule, Room};
 use crate::problem::{Problem, Source};
 use crate::project::check::{Verdict, check};
-use crate::project::files::{FileId, Files, LastGood, is_rule_id, write_whole};
+use crate::project::files::{Beside, FileId, Files, LastGood, is_rule_id};
 use crate::store::{Failed, Ticket};
 
 /// So many messages are read while everybody waits, twice as many with each try.
@@ -96,7 +99,7 @@ pub enum BackfillError {
 
 impl Reloader {
     /// Sends the rows that the rule `id` with this text makes of messages that were captured since `from` to its sinks, then
-    /// writes its file and lets it go live. Other reloads wait meanwhile.
+    /// lets it go live and writes its file. Other reloads wait meanwhile.
     ///
     /// # Errors
     /// When it does not go live; rows may have been sent. What was live before is live then.
@@ -114,9 +117,9 @@ impl Reloader {
             return Err(BackfillError::Id(id.to_owned()));
         }
         let path = folders.path(&FileId::rule(id));
+        let source = Source::new(&path, text);
         let mut turn = self.turn.lock().await;
-        let rule = self.opened(id, Source::new(&path, text))?;
-        let before = std::fs::read(&path).ok();
+        let rule = self.opened(id, source.clone())?;
         let mut filling = Filling {
             reloader: self,
             broker,
@@ -130,35 +133,49 @@ impl Reloader {
             tickets: VecDeque::new(),
         };
         let outcome = match filling.all_but_the_last().await {
-            Ok(()) => {
-                let written = write_whole(&path, text.as_bytes());
-                match written.map_err(|error| BackfillError::Write {
-                    path: path.clone(),
-                    error,
-                }) {
-                    Ok(()) => filling.hand_over(&mut turn, id).await,
-                    Err(error) => Err(error),
-                }
-            }
+            Ok(()) => filling.hand_over(&mut turn, id, &source).await,
             Err(error) => Err(error),
         };
         let done = filling.done;
         if let Err(error) = outcome {
-            let restored = match before {
-                Some(before) => write_whole(&path, &before),
-                None => match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                    _ => Ok(()),
-                },
-            };
-            if let Err(error) = restored {
-                tracing::error!(%error, file = %path.display(), "the file of a rule that did not go live stays");
-            }
-            // Sinks that were opened or changed for it are as they were.
-            self.load(&mut turn, false, &mut |apply| apply());
+            // What was live before is live again, and sinks that were opened or changed for it are as they were.
+            self.load(&mut turn, false, None, &mut |apply| apply());
             return Err(error);
         }
         Ok(done)
+    }
+
+    /// Has the storage make the queues that the next load opens: that waits where a disk is full, and while nobody can
+    /// publish there must be no waiting.
+    async fn make_queues(&self, (file, source): (&FileId, &Source)) {
+        let Some(storage) = self.storage.clone() else {
+            return;
+        };
+        let last_good = self
+            .last_good
+            .as_ref()
+            .map(LastGood::read)
+            .unwrap_or_default();
+        let mut files = self.read(&last_good).files;
+        files.0.insert(file.clone(), source.clone());
+        let before = self.state.lock().checked.clone();
+        let checked = check(&files, &last_good, Some(&before), &Process);
+        let mut names = Vec::new();
+        for rule in checked.rules.values().filter(|rule| rule.enabled) {
+            let durable = rule.sinks.iter().filter(|sink| {
+                let is_queue = !matches!(sink.plan.target, Target::Republish(_));
+                sink.plan.enabled && is_queue && sink.plan.buffer.kind == BufferKind::Disk
+            });
+            names.extend(durable.map(|sink| queue_name(&rule.id, &sink.id)));
+        }
+        let making = tokio::task::spawn_blocking(move || {
+            for name in names {
+                drop(storage.rows(&name));
+            }
+        });
+        if let Err(error) = making.await {
+            tracing::error!(%error, "queues could not be made");
+        }
     }
 
     /// The rule with its sinks open, not live.
@@ -337,10 +354,25 @@ impl Filling<'_> {
     }
 
     /// The last messages and the change of the rules in one.
-    async fn hand_over(&mut self, turn: &mut u64, id: &str) -> Result<(), BackfillError> {
+    ///
+    /// The file is put in its place when all rows of before are kept: a crash before that leaves the rule that was, and
+    /// never one that is live after the restart with some of its rows missing.
+    async fn hand_over(
+        &mut self,
+        turn: &mut u64,
+        id: &str,
+        source: &Source,
+    ) -> Result<(), BackfillError> {
+        let not_written = |error| BackfillError::Write {
+            path: source.path.clone(),
+            error,
+        };
+        let file = FileId::rule(id);
+        let written = Beside::write(&source.path, source.text.as_bytes()).map_err(not_written)?;
         for attempt in 0..LAST_TRIES {
             let few = FEW << attempt;
             let reloader = self.reloader;
+            reloader.make_queues((&file, source)).await;
             let mut last = None;
             let mut around = |apply: &mut dyn FnMut()| {
                 let capture = Arc::clone(self.capture);
@@ -355,13 +387,13 @@ impl Filling<'_> {
                     outcome
                 }));
             };
-            let report = reloader.load(turn, false, &mut around);
+            let report = reloader.load(turn, false, Some((&file, source)), &mut around);
             match last {
                 Some(Last::Done) => {
                     self.committed().await?;
                     let is_live = self.reloader.pipeline.rule(id);
                     if is_live.is_some_and(|rule| rule.rule.sql() == self.only.sql(id)) {
-                        return Ok(());
+                        return written.put().map_err(not_written);
                     }
                     return Err(BackfillError::Refused(report.problems().cloned().collect()));
                 }

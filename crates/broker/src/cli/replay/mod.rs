@@ -31,7 +31,9 @@ weir replay --rule FILE --from 24h    what the version of a rule in FILE would c
 weir replay --rule FILE --from 24h --backfill
                                       sends the rows that FILE makes of them to its sinks, and then
                                       makes FILE the version that runs: no message is left out
-                                      between the two, and none comes twice
+                                      between the two, and none comes twice. Every other reload waits
+                                      until it is done, an urgent one too; ending the broker ends it,
+                                      and the version that runs stays
 weir replay FILE.jsonl                recorded messages through the rules of the project: lines that
                                       `weir sub --json` has written, or cases of `weir try --cases`;
                                       with --rule and --against, what would change

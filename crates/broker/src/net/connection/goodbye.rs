@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::yield_now;
 use tokio::time::timeout;
-use weir_mqtt::ProtocolVersion;
+use weir_mqtt::{ProtocolVersion, codec};
 
 use super::Connection;
 use crate::core::Millis;
@@ -23,6 +23,9 @@ pub(in crate::net) const LINGER: Duration = Duration::from_millis(500);
 /// When a connection has broken in writing, the end of what was sent before is waited for so long.
 const LAST_WAIT_MS: Millis = 100;
 
+/// What has come before the end is handled for at least so long.
+const LAST_MS: Millis = 1000;
+
 /// How much more of such a client is read.
 const LINGER_BYTES: usize = 1 << 20;
 
@@ -34,15 +37,18 @@ pub(super) struct Last {
     /// The end is near if nothing comes.
     waits: bool,
     pub(super) rounds: usize,
+    /// When what is held is not worth the wait any more.
+    pub(super) until: Millis,
 }
 
 impl Last {
-    pub(super) fn of(leave: Leave) -> Self {
+    pub(super) fn of(leave: Leave, now: Millis) -> Self {
         Self {
             leave,
             is_cut_off: false,
             waits: false,
             rounds: 0,
+            until: now.saturating_add(LAST_MS),
         }
     }
 }
@@ -53,6 +59,7 @@ where
 {
     /// The client has left, or is to leave.
     pub(super) async fn end(mut self: Box<Self>, leave: Leave) {
+        let leave = self.held_goodbye().unwrap_or(leave);
         tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
         let said = self.say_goodbye(leave).await;
         self.client.leave(self.shared.clock.now(), leave.reason);
@@ -67,6 +74,16 @@ where
         }
     }
 
+    /// `[MQTT-3.1.2-10]` A DISCONNECT that has come takes the Will away, though what stands before it was not handled.
+    fn held_goodbye(&mut self) -> Option<Leave> {
+        let (frame, version) = (self.held.disconnect()?, self.client.version());
+        let len = frame.len();
+        let packet = codec::decode(frame, version).ok()?;
+        let said = self.handle_packet(self.shared.clock.now(), packet, len);
+        said.err()
+            .filter(|leave| leave.reason == CloseReason::Normal)
+    }
+
     /// The connection is to end. What has come by now still counts, and a DISCONNECT among it takes the Will away: so
     /// there are some rounds more if there is something, or how it ends.
     pub(super) fn goes_on_after(&mut self, leave: Leave) -> Result<(), Leave> {
@@ -74,7 +91,7 @@ where
         let broke = leave.reason == CloseReason::TcpClosed && may_hear_more;
         match &mut self.last {
             None if broke => {
-                let last = Last::of(leave);
+                let last = Last::of(leave, self.shared.clock.now());
                 self.last = Some(Last {
                     is_cut_off: true,
                     ..last

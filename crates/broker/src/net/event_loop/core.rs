@@ -24,7 +24,8 @@ use super::home::{BELL, Descriptors, Home, Inbox, Order};
 use super::listening::{ACCEPTS, Accepted, Entrances, Guest, Listening};
 use super::socket::{LoopSocket, interest};
 use super::task::{
-    ARMED, CLOSED, LATER, NEVER, NEWCOMER, PATIENT, Place, QUEUED, RANG, READABLE, Task, WRITABLE,
+    ARMED, CLOSED, LATER, NEVER, NEWCOMER, PATIENT, Place, QUEUED, RANG, READABLE, Task, WAITS,
+    WRITABLE, is_only_more,
 };
 use super::{Doorkeeper, Serving};
 use crate::net::wire::SocketWriter;
@@ -150,14 +151,20 @@ pub(super) fn has_time_for(task: &Task) -> bool {
             || std::mem::take(&mut here.later_first)
             || here.later_until.is_some_and(|until| Instant::now() < until);
         if may_now {
+            task.clear(WAITS);
             task.set(PATIENT);
             return true;
         }
-        if task.set(LATER | PATIENT) & LATER == 0 {
+        if task.set(LATER | PATIENT | WAITS) & LATER == 0 {
             here.later.push(task.place().token);
         }
         false
     })
+}
+
+/// The work that could wait is done after all, or there is none any more: what comes for `task` is heard at once.
+pub(super) fn waits_no_more(task: &Task) {
+    task.clear(WAITS);
 }
 
 /// Lets another thread go on with this thread's loop, because what is polled now is going to take its time. False when
@@ -506,15 +513,14 @@ impl Core {
         }
     }
 
-    /// Something has happened to a connection. One that is going to be polled anyway, with its work that can wait, is not
-    /// polled only because more of it has come.
+    /// Something has happened to a connection. One that is going to be polled anyway, with the work that it waits with, is
+    /// not polled only because more of it has come.
     fn tell(&mut self, token: u64, happened: u16) {
         let Some(task) = self.slot(token).and_then(|slot| slot.task.as_ref()) else {
             return;
         };
         let before = task.set(happened);
-        let only_more = before & LATER != 0 && happened == READABLE;
-        if !only_more && task.set(QUEUED) & QUEUED == 0 {
+        if !is_only_more(before, happened) && task.set(QUEUED) & QUEUED == 0 {
             if before & (NEWCOMER | PATIENT) == 0 {
                 self.ready.push_back(token);
             } else {

@@ -97,6 +97,10 @@ impl Wire for LoopSocket {
         core::has_time_for(&self.task)
     }
 
+    fn waits_no_more(&self) {
+        core::waits_no_more(&self.task);
+    }
+
     fn admitted(&self) {
         self.task.clear(NEWCOMER);
     }

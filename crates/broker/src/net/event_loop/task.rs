@@ -35,6 +35,9 @@ pub(super) const NEWCOMER: u16 = 128;
 /// When it was last polled it had work that can wait, and it may have more of it.
 pub(super) const PATIENT: u16 = 256;
 
+/// It waits with that work until its loop has time. Without this, [`LATER`] only means that it is polled once more.
+pub(super) const WAITS: u16 = 512;
+
 /// No alarm is set.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -86,6 +89,12 @@ impl Task {
     pub(super) fn clear(&self, flags: u16) -> u16 {
         self.flags.fetch_and(!flags, Ordering::AcqRel)
     }
+}
+
+/// Whether a connection with these flags is left alone when that happens: it is polled anyway, with the work that it
+/// waits with, and only more of it has come.
+pub(super) fn is_only_more(flags: u16, happened: u16) -> bool {
+    flags & (LATER | WAITS) == LATER | WAITS && happened == READABLE
 }
 
 impl Wake for Task {
@@ -169,5 +178,28 @@ impl Alarm {
         .await;
         self.unset();
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_is_left_only_while_its_connection_waits_and_is_polled_anyway() {
+        assert!(is_only_more(LATER | WAITS | PATIENT, READABLE));
+        assert!(!is_only_more(LATER | PATIENT, READABLE));
+        assert!(!is_only_more(WAITS, READABLE));
+        assert!(!is_only_more(LATER | WAITS, READABLE | CLOSED));
+        assert!(!is_only_more(LATER | WAITS, RANG));
+    }
+
+    #[test]
+    fn a_connection_that_has_done_its_work_after_all_hears_what_comes() {
+        let home = Arc::new(Home::new().unwrap());
+        let task = Task::new(Place { home, token: 1 });
+        task.set(LATER | WAITS);
+        core::waits_no_more(&task);
+        assert!(task.has(LATER) && !is_only_more(task.set(READABLE), READABLE));
     }
 }
