@@ -304,6 +304,34 @@ async fn full_dead_letters_stop_a_sink_that_blocks_until_somebody_makes_room() {
     assert_eq!(weir.stop().await, Some(0));
 }
 
+#[tokio::test]
+async fn a_stop_while_dead_letters_are_full_loses_none_of_the_rows_behind_the_refused_ones() {
+    let (site, database) = site("").await;
+    site.config("dead_letter.max_bytes = \"1KiB\"\n");
+    let weir = site.start(WEIR).await;
+    publish(&weir, (0..40).map(|_| 13).chain(1..=10)).await;
+    wait_until("the sink is paused", PATIENCE, || async {
+        let (_, text) = weir.get("/weir/v1/sinks").await;
+        counter(&weir, "rows_in").await == 50 && text.contains("paused") && text.contains("E3010")
+    })
+    .await;
+    assert_eq!(weir.stop().await, Some(0));
+    assert_eq!(
+        database.count("SELECT count(*) FROM numbers").await,
+        0,
+        "nothing goes past a row that is not parked"
+    );
+    database
+        .psql("ALTER TABLE numbers DROP CONSTRAINT numbers_n_check")
+        .await;
+    let weir = site.start(WEIR).await;
+    let parked = u64::try_from(letters(&weir).await.len()).unwrap();
+    until(&weir, "delivered", 50 - parked).await;
+    let stored = database.count("SELECT count(*) FROM numbers").await;
+    assert_eq!(stored + parked, 50);
+    assert_eq!(weir.stop().await, Some(0));
+}
+
 /// Ten refused rows, one after another, for a sink whose dead letters have room for about half of them.
 async fn ten_refused(policy: &str) -> (Site, Database, Weir) {
     let (site, database) = site(&format!("buffer = {{ when_full = \"{policy}\" }}\n")).await;

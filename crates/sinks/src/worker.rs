@@ -101,7 +101,9 @@ impl Worker {
             let Some(batch) = batch else {
                 return;
             };
-            self.deliver(batch).await;
+            if !self.deliver(batch).await {
+                return;
+            }
         }
     }
 
@@ -110,8 +112,9 @@ impl Worker {
         matches!(status.state, SinkState::Up | SinkState::Starting)
     }
 
-    /// Gives a batch until each of its rows is settled, or the queue ends and keeps what is left.
-    async fn deliver(&mut self, mut batch: Vec<Record>) {
+    /// Gives a batch until each of its rows is settled, or the queue ends and keeps what is left: then it is false, and no
+    /// later row may be given, or the far side's position would go past those that were left.
+    async fn deliver(&mut self, mut batch: Vec<Record>) -> bool {
         self.note_cut(&batch).await;
         let started = Instant::now();
         let mut attempts: u32 = 0;
@@ -149,7 +152,9 @@ impl Worker {
             if !settled.delivered.is_empty() {
                 self.shared.queue.delivered(&settled.delivered, now_ms());
             }
-            self.park(settled.letters).await;
+            if !self.park(settled.letters).await {
+                return false;
+            }
             batch = settled.left;
             let Some((after, error)) = settled.failure else {
                 self.succeeded();
@@ -174,7 +179,9 @@ impl Worker {
                         attempts,
                     })
                     .collect();
-                self.park(letters).await;
+                if !self.park(letters).await {
+                    return false;
+                }
                 continue;
             }
             let wait = after.unwrap_or_else(|| match self.circuit.state() {
@@ -183,10 +190,11 @@ impl Worker {
             });
             self.failed(&error, wait);
             if self.shared.queue.leaves_its_rows() {
-                return;
+                return false;
             }
             self.wait(wait).await;
         }
+        true
     }
 
     fn show_circuit(&self) {
@@ -221,10 +229,10 @@ impl Worker {
         }
     }
 
-    /// Writes dead letters; as long as that fails their rows stay under delivery.
-    async fn park(&mut self, letters: Vec<Letter>) {
+    /// Writes dead letters; as long as that fails their rows stay under delivery. False when the queue ends first.
+    async fn park(&mut self, letters: Vec<Letter>) -> bool {
         if letters.is_empty() {
-            return;
+            return true;
         }
         let parked: Parked = loop {
             let queue = &self.shared.queue;
@@ -237,7 +245,7 @@ impl Worker {
                 Err(error) => {
                     if queue.leaves_its_rows() {
                         // They stay where they are, and are tried again by the next start.
-                        return;
+                        return false;
                     }
                     let wait = self.schedule.next_wait();
                     self.failed(&error, wait);
@@ -274,6 +282,7 @@ impl Worker {
                 at_ms: now_ms(),
             });
         }
+        true
     }
 
     fn succeeded(&mut self) {

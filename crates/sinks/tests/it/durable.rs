@@ -33,7 +33,7 @@ impl Life {
         connector: &str,
         more: &str,
         log: &Arc<MemoryRows>,
-        letters: Option<&Arc<MemoryRows>>,
+        letters: Option<(&Arc<MemoryRows>, u64)>,
         folder: &Path,
     ) -> Self {
         let config: ConnectorConfig = toml::from_str(connector).unwrap();
@@ -42,9 +42,9 @@ impl Life {
         let mut spec = spec(&sink, Some((&config, &connector)), folder);
         let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(log);
         spec.rows = Some(rows);
-        spec.letters = letters.map(|letters| {
+        spec.letters = letters.map(|(letters, max_bytes)| {
             let letters: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(letters);
-            LetterLog::new(1 << 20, move || Some(Arc::clone(&letters)))
+            LetterLog::new(max_bytes, move || Some(Arc::clone(&letters)))
         });
         Self {
             sink: open(&spec).unwrap(),
@@ -237,7 +237,8 @@ async fn a_row_is_in_its_queue_or_among_the_letters_and_goes_back_as_it_was() {
     let far = &far_sides(folder.path()).await[1];
     let log = log();
     let letters = Arc::new(log.beside(2, 4712));
-    let life = Life::begin_with(&far.connector(), "", &log, Some(&letters), folder.path());
+    let room = Some((&letters, 1 << 20));
+    let life = Life::begin_with(&far.connector(), "", &log, room, folder.path());
     life.put([1]);
     let bad = encoded("{\"n\":\"no number\"}");
     let permit = life.sink.try_reserve(1, bad.len()).unwrap();
@@ -271,6 +272,44 @@ async fn a_row_is_in_its_queue_or_among_the_letters_and_goes_back_as_it_was() {
     let ended = life.sink.retry(&stored, again).await;
     assert!(matches!(ended, Err(RetryError::NoRoom)), "{ended:?}");
     life.end().await;
+}
+
+#[tokio::test]
+async fn a_stop_while_the_dead_letters_are_full_loses_no_refused_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let far = &far_sides(folder.path()).await[1];
+    let log = log();
+    let letters = Arc::new(log.beside(2, 4712));
+    let rows = |numbers: std::ops::RangeInclusive<u64>| {
+        let rows = numbered(numbers).into_iter();
+        rows.map(|(_, row)| row)
+    };
+    log.commit(rows(1..=2));
+    log.commit([encoded("{\"n\":\"no number\"}")]);
+    log.commit(rows(4..=10));
+    let begin = |max_bytes| {
+        let room = Some((&letters, max_bytes));
+        Life::begin_with(&far.connector(), "", &log, room, folder.path())
+    };
+    let first = begin(1);
+    weir_test_support::wait_until("it cannot be parked", bench::PATIENCE, || async {
+        let last = first.sink.last_error();
+        last.is_some_and(|last| last.error.code() == "E3010")
+    })
+    .await;
+    let drained = first.sink.drain(Duration::from_secs(60)).await;
+    assert_eq!((drained.kept, drained.dead_lettered), (8, 0));
+    assert_eq!(
+        far.numbers().await,
+        [1, 2],
+        "nothing goes past a row that is not parked"
+    );
+
+    let second = begin(1 << 20);
+    second.settled().await;
+    second.end().await;
+    assert_eq!(letters.waiting().len(), 1);
+    assert_eq!(far.numbers().await, [1, 2, 4, 5, 6, 7, 8, 9, 10]);
 }
 
 #[tokio::test]
