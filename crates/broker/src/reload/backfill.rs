@@ -154,11 +154,28 @@ impl Reloader {
             if let Err(error) = restored {
                 tracing::error!(%error, file = %path.display(), "the file of a rule that did not go live stays");
             }
+            self.end_replaced(false);
             // Sinks that were opened or changed for it are as they were.
             self.load(&mut turn, false, &mut |apply| apply());
             return Err(error);
         }
+        self.end_replaced(true);
         Ok(done)
+    }
+
+    /// Lets go of the sinks of the version before, or puts them back where the new one did not go live.
+    fn end_replaced(&self, is_live: bool) {
+        let mut state = self.state.lock();
+        for (key, before) in std::mem::take(&mut state.replaced) {
+            let gone = if is_live {
+                Some(before)
+            } else {
+                state.sinks.insert(key, before)
+            };
+            if let Some(gone) = gone {
+                state.let_go(gone);
+            }
+        }
     }
 
     /// The rule with its sinks open, not live.
@@ -202,7 +219,14 @@ impl Reloader {
                 BackfillError::Refused(vec![Problem::whole(&source.path, error.code(), message)])
             })?;
         // Where the reload that makes it live finds them.
-        state.sinks.extend(sinks);
+        for (key, sink) in sinks {
+            let handle = sink.handle.clone();
+            if let Some(before) = state.sinks.insert(key.clone(), sink)
+                && !before.handle.is_same(&handle)
+            {
+                state.replaced.push((key, before));
+            }
+        }
         state.connectors.extend(connectors);
         Ok(live)
     }
