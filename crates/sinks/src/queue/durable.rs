@@ -295,6 +295,11 @@ impl Queue {
         !state.stopped
     }
 
+    /// Whether rows that are pushed are dropped.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
     /// Ends a retired queue that is empty; false when something is in it.
     pub(crate) fn end_if_empty(&self) -> bool {
         let mut state = self.state.lock();

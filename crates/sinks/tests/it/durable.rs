@@ -274,6 +274,63 @@ async fn a_row_is_in_its_queue_or_among_the_letters_and_goes_back_as_it_was() {
     life.end().await;
 }
 
+/// Letters in a store that never says that anything was written.
+struct Silent(
+    Arc<MemoryRows>,
+    std::sync::Mutex<Vec<weir_sinks::Exchanged>>,
+);
+
+impl std::fmt::Debug for Silent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Silent").finish_non_exhaustive()
+    }
+}
+
+impl RowLog for Silent {
+    fn id(&self) -> u64 {
+        self.0.id()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.0.epoch()
+    }
+
+    fn read(&self, from: u64, rows: usize, bytes: usize) -> std::io::Result<Vec<(u64, Bytes)>> {
+        self.0.read(from, rows, bytes)
+    }
+
+    fn settle(&self, up_to: u64) {
+        self.0.settle(up_to);
+    }
+
+    fn exchange(&self, _: Vec<Bytes>, _: Vec<(u64, u64)>, done: weir_sinks::Exchanged) {
+        self.1.lock().unwrap().push(done);
+    }
+
+    fn standing(&self) -> weir_sinks::Standing {
+        self.0.standing()
+    }
+
+    fn on_arrival(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.0.on_arrival(wake);
+    }
+}
+
+#[tokio::test]
+async fn a_letter_leaves_the_store_after_its_row_is_in_the_memory_of_its_sink() {
+    let bench = bench::Bench::new("type = \"console\"\nbatch = { max_wait = \"1ms\" }", None);
+    let letters = Arc::new(MemoryRows::new(2, 4712));
+    letters.commit([encoded("{\"n\":1}")]);
+    let rows = letters.waiting();
+    let silent: Arc<dyn RowLog> =
+        Arc::new(Silent(Arc::clone(&letters), std::sync::Mutex::default()));
+    tokio::select! {
+        ended = bench.sink.retry(&silent, rows) => panic!("nothing was written: {ended:?}"),
+        _ = bench.wait("the row is delivered", |c| c.delivered == 1) => {}
+    }
+    assert_eq!(letters.waiting().len(), 1);
+}
+
 #[tokio::test]
 async fn a_stop_while_the_dead_letters_are_full_loses_no_refused_row() {
     let folder = tempfile::tempdir().unwrap();
