@@ -184,10 +184,7 @@ impl Worker {
                 }
                 continue;
             }
-            let wait = after.unwrap_or_else(|| match self.circuit.state() {
-                CircuitState::Open => self.schedule.long_wait(),
-                _ => self.schedule.next_wait(),
-            });
+            let wait = self.wait_after(after);
             self.failed(&error, wait);
             if self.shared.queue.leaves_its_rows() {
                 return false;
@@ -195,6 +192,22 @@ impl Worker {
             self.wait(wait).await;
         }
         true
+    }
+
+    /// How long a failure is waited for, where the far side has named a time or not.
+    fn wait_after(&mut self, named: Option<Duration>) -> Duration {
+        match named {
+            // A link that is away says itself when it is back.
+            Some(named) if !self.delivery.has_circuit => named,
+            // "At once", or a time that is over, must not make a loop without a pause.
+            _ => {
+                let own = match self.circuit.state() {
+                    CircuitState::Open => self.schedule.long_wait(),
+                    _ => self.schedule.next_wait(),
+                };
+                own.max(named.unwrap_or_default())
+            }
+        }
     }
 
     fn show_circuit(&self) {
