@@ -115,7 +115,7 @@ impl Worker {
     /// Gives a batch until each of its rows is settled, or the queue ends and keeps what is left: then it is false, and no
     /// later row may be given, or the far side's position would go past those that were left.
     async fn deliver(&mut self, mut batch: Vec<Record>) -> bool {
-        self.note_cut(&batch).await;
+        self.note_cut(batch.last().map(|row| row.seq)).await;
         let started = Instant::now();
         let mut attempts: u32 = 0;
         while !batch.is_empty() {
@@ -152,10 +152,15 @@ impl Worker {
             if !settled.delivered.is_empty() {
                 self.shared.queue.delivered(&settled.delivered, now_ms());
             }
+            let parked = settled.letters.last().map(|letter| letter.record.seq);
             if !self.park(settled.letters).await {
                 return false;
             }
             batch = settled.left;
+            if !batch.is_empty() {
+                // What was refused is between requests from now on.
+                self.note_cut(parked).await;
+            }
             let Some((after, error)) = settled.failure else {
                 self.succeeded();
                 attempts = 0;
@@ -214,15 +219,16 @@ impl Worker {
         self.shared.status.lock().circuit = self.circuit.state();
     }
 
-    /// Before rows share a request it is noted where that ends.
-    async fn note_cut(&mut self, batch: &[Record]) {
-        let (Some(cuts), [_, .., last]) = (&mut self.cuts, batch) else {
+    /// Before rows are given that may share a request it is noted where that ends. One row alone may come again, too, and
+    /// must not come with others then.
+    async fn note_cut(&mut self, last: Option<u64>) {
+        let (Some(cuts), Some(last)) = (&mut self.cuts, last) else {
             return;
         };
         if !self.delivery.sink.shares_requests() {
             return;
         }
-        if let Err(error) = cuts.note(last.seq).await {
+        if let Err(error) = cuts.note(last).await {
             // Delivery makes room on a full disk, so it goes on.
             tracing::warn!(
                 code = codes::FILE,

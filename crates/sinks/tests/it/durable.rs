@@ -450,3 +450,69 @@ async fn rows_that_shared_a_request_before_a_crash_share_it_again_under_the_same
     assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
     assert_eq!(after.len(), 2, "the others wait for no cut");
 }
+
+/// The numbers of the rows of each request, and its key.
+fn shared(requests: &[weir_test_support::Request]) -> Vec<(Vec<u64>, String)> {
+    let each = requests.iter().map(|request| {
+        let rows = request.json().as_array().unwrap().clone();
+        let numbers = rows.iter().map(|row| row["n"].as_u64().unwrap()).collect();
+        let key = request.header("idempotency-key").unwrap().to_owned();
+        (numbers, key)
+    });
+    each.collect()
+}
+
+#[tokio::test]
+async fn a_row_alone_and_rows_around_a_parked_one_come_again_as_they_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Webhook::start().await;
+    let config = format!(
+        "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"10ms\", max = \"20ms\" }}\n\
+         batch = {{ format = \"json_array\", max_rows = 50, max_wait = \"1ms\" }}",
+        server.url()
+    );
+    let log = log();
+    let begin = || {
+        let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&log);
+        let mut spec = spec(&config, None, folder.path());
+        spec.rows = Some(rows);
+        open(&spec).unwrap()
+    };
+    let put = |numbers: Vec<u64>| {
+        log.commit(numbered(numbers).into_iter().map(|(_, row)| row));
+    };
+    let settled = async |sink: &SinkHandle| {
+        let done = |c: &weir_sinks::SinkCounters| c.buffered_rows + c.inflight_rows == 0;
+        wait(sink, "every row is settled", done).await;
+    };
+    // One row alone; then a batch of which row 4 is refused.
+    put(vec![1]);
+    let sink = begin();
+    settled(&sink).await;
+    sink.drain(Duration::from_secs(60)).await;
+    put(vec![2, 3, 4, 5]);
+    for status in [400, 200, 400, 400] {
+        server.answer_next(Answer::status(status));
+    }
+    let sink = begin();
+    settled(&sink).await;
+    assert_eq!(sink.counters().dead_lettered, 1);
+    sink.drain(Duration::from_secs(60)).await;
+    let before = shared(&server.requests());
+    let taken: Vec<_> = before
+        .iter()
+        .filter(|(numbers, _)| !numbers.contains(&4))
+        .cloned()
+        .collect();
+    assert_eq!(taken.len(), 3, "{before:?}");
+
+    // Nothing of that was settled but the row that is parked, and there are more since.
+    log.crash_before_settling(numbered([1, 2, 3, 5]));
+    put(vec![6, 7]);
+    let sink = begin();
+    settled(&sink).await;
+    sink.drain(Duration::from_secs(60)).await;
+    let after = shared(&server.requests()[before.len()..]);
+    assert_eq!(after[..3], taken[..], "{after:?}");
+    assert_eq!(after[3].0, [6, 7]);
+}
