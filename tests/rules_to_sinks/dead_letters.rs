@@ -234,6 +234,24 @@ async fn letters_are_exported_and_dropped_by_what_they_have_in_common() {
 }
 
 #[tokio::test]
+async fn more_letters_than_the_queue_has_room_for_are_retried_as_far_as_it_has() {
+    let (site, database) = site("buffer = { max_rows = 100 }\n").await;
+    let weir = site.start(WEIR).await;
+    publish(&weir, (0..130).map(|_| 13)).await;
+    until(&weir, "dead_lettered", 130).await;
+    database
+        .psql("ALTER TABLE numbers DROP CONSTRAINT numbers_n_check")
+        .await;
+    wait_until("all are tried again", PATIENCE, || async {
+        weir.command(&["dlq", "retry", "--all"]).await;
+        letters(&weir).await.is_empty()
+    })
+    .await;
+    until(&weir, "delivered", 130).await;
+    assert_eq!(database.count("SELECT count(*) FROM numbers").await, 130);
+}
+
+#[tokio::test]
 async fn letters_outlive_their_rule_and_wait_for_its_return() {
     let (site, database) = site("").await;
     let weir = site.start(WEIR).await;

@@ -218,9 +218,10 @@ impl Letters {
                         .left
                         .push((pile.rule.clone(), pile.sink.clone(), why.to_owned()));
                 }
-                let count = chunk.len() as u64;
-                match handle.retry(&log, chunk).await {
-                    Ok(()) => retried.retried += count,
+                let (count, outcome) = retry_some(&handle, &log, chunk).await;
+                retried.retried += count;
+                match outcome {
+                    Ok(()) => {}
                     Err(error @ RetryError::NoRoom) => {
                         retried.left.push((pile.rule, pile.sink, error.to_string()));
                         break;
@@ -383,6 +384,27 @@ fn next(
         }
     }
     Ok(None)
+}
+
+/// Gives letters to their sink in parts for which its queue has room; how many, and why not all of them.
+async fn retry_some(
+    sink: &SinkHandle,
+    log: &Arc<dyn RowLog>,
+    mut letters: Vec<(u64, Bytes)>,
+) -> (u64, Result<(), RetryError>) {
+    let (mut retried, mut most) = (0, letters.len());
+    while !letters.is_empty() {
+        let count = most.min(letters.len());
+        match sink.retry(log, letters[..count].to_vec()).await {
+            Ok(()) => {
+                letters.drain(..count);
+                retried += count as u64;
+            }
+            Err(RetryError::NoRoom) if count > 1 => most = count / 2,
+            Err(error) => return (retried, Err(error)),
+        }
+    }
+    (retried, Ok(()))
 }
 
 /// The rows of some letters that a filter means, and where to go on.

@@ -249,18 +249,19 @@ impl Worker {
     }
 
     /// Writes dead letters; as long as that fails their rows stay under delivery. False when the queue ends first.
-    async fn park(&mut self, letters: Vec<Letter>) -> bool {
-        if letters.is_empty() {
-            return true;
-        }
-        let parked: Parked = loop {
+    async fn park(&mut self, mut letters: Vec<Letter>) -> bool {
+        while !letters.is_empty() {
             let queue = &self.shared.queue;
             let append = self
                 .shared
                 .dead_letters
                 .append(&letters, queue, Limit::Kept);
             match append.await {
-                Ok(parked) => break parked,
+                Ok(parked) => {
+                    let rest = letters.split_off(parked.letters);
+                    self.parked(letters, &parked);
+                    letters = rest;
+                }
                 Err(error) => {
                     if queue.leaves_its_rows() {
                         // They stay where they are, and are tried again by the next start.
@@ -271,7 +272,12 @@ impl Worker {
                     self.wait(wait).await;
                 }
             }
-        };
+        }
+        true
+    }
+
+    /// Letters are written.
+    fn parked(&mut self, letters: Vec<Letter>, parked: &Parked) {
         let queue = &self.shared.queue;
         queue.dropped_from_letters(&parked.dropped, parked.evicted);
         for letter in &letters {
@@ -301,7 +307,6 @@ impl Worker {
                 at_ms: now_ms(),
             });
         }
-        true
     }
 
     fn succeeded(&mut self) {

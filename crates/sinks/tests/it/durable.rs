@@ -369,6 +369,59 @@ async fn a_stop_while_the_dead_letters_are_full_loses_no_refused_row() {
     assert_eq!(far.numbers().await, [1, 2, 4, 5, 6, 7, 8, 9, 10]);
 }
 
+/// A far side that takes no row.
+struct Refuses;
+
+#[async_trait::async_trait]
+impl weir_sinks::Sink for Refuses {
+    async fn deliver(&mut self, batch: &weir_sinks::Batch<'_>) -> Vec<weir_sinks::Outcome> {
+        let error = weir_sinks::SinkError::new("E3201", "no such thing");
+        vec![weir_sinks::Outcome::Rejected { error }; batch.records.len()]
+    }
+
+    async fn check(&mut self) -> Result<(), weir_sinks::SinkError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn of_rows_that_are_refused_together_as_many_are_parked_as_have_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = |max_bytes| {
+        let log = log();
+        log.commit(numbered(1..=10).into_iter().map(|(_, row)| row));
+        let letters = Arc::new(log.beside(2, 4712));
+        let sink = "type = \"file\"\npath = \"f\"\nbatch = { max_rows = 10, max_wait = \"1ms\" }\nretry = { initial = \"10ms\", max = \"20ms\" }";
+        let mut spec = spec(sink, None, folder.path());
+        let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&log);
+        spec.rows = Some(rows);
+        let opened: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&letters);
+        spec.letters = Some(LetterLog::new(max_bytes, move || Some(Arc::clone(&opened))));
+        (
+            weir_sinks::open_with(&spec, Box::new(Refuses)),
+            log,
+            letters,
+        )
+    };
+    let (sink, _, letters) = begin(1 << 20);
+    wait(&sink, "all are parked", |c| c.dead_lettered == 10).await;
+    let room = letters.standing().bytes * 45 / 100;
+
+    let (sink, log, letters) = begin(room);
+    weir_test_support::wait_until("the others find no room", bench::PATIENCE, || async {
+        let last = sink.last_error();
+        last.is_some_and(|last| last.error.code() == "E3010")
+    })
+    .await;
+    assert_eq!(letters.waiting().len(), 4);
+    let counters = sink.counters();
+    assert!(counters.balanced());
+    assert_eq!((counters.dead_lettered, counters.inflight_rows), (4, 6));
+    sink.drain(Duration::from_secs(60)).await;
+    let left: Vec<u64> = log.waiting().iter().map(|(number, _)| *number).collect();
+    assert_eq!(left, [5, 6, 7, 8, 9, 10]);
+}
+
 #[tokio::test]
 async fn a_stop_with_the_far_side_away_leaves_the_rows_and_makes_no_letters() {
     let folder = tempfile::tempdir().unwrap();
