@@ -234,6 +234,37 @@ async fn letters_are_exported_and_dropped_by_what_they_have_in_common() {
 }
 
 #[tokio::test]
+async fn a_list_goes_on_when_the_sink_of_its_last_letter_has_none_any_more() {
+    let (site, _database) = site("").await;
+    site.rule("plant/others", &rule(""));
+    let weir = site.start(WEIR).await;
+    publish(&weir, [13]).await;
+    wait_until("both are parked", PATIENCE, || async {
+        letters(&weir).await.len() == 2
+    })
+    .await;
+    let page = async |after: &str| {
+        let path = format!("/weir/v1/dead-letters?limit=1{after}");
+        let (status, text) = weir.get(&path).await;
+        (status, serde_json::from_str::<Json>(&text).unwrap())
+    };
+    let (_, first) = page("").await;
+    let gone = first["items"][0]["rule"].as_str().unwrap();
+    let drop = ["dlq", "drop", "--rule", gone, "--yes"];
+    let _ = weir.command(&drop).await.succeeded();
+    let left = letters(&weir).await;
+    let after = format!("&after={}", first["next"].as_str().unwrap());
+    let (_, second) = page(&after).await;
+    assert_eq!(second["items"], Json::from(left), "{second}");
+    let (status, nowhere) = page("&after=ffff-1").await;
+    assert_eq!(
+        (status, &nowhere["code"]),
+        (404, &"E1406".into()),
+        "{nowhere}"
+    );
+}
+
+#[tokio::test]
 async fn more_letters_than_the_queue_has_room_for_are_retried_as_far_as_it_has() {
     let (site, database) = site("buffer = { max_rows = 100 }\n").await;
     let weir = site.start(WEIR).await;

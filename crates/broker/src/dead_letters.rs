@@ -138,7 +138,8 @@ impl Letters {
         blocking(move || {
             let mut page = Page::default();
             let mut reached = after.is_none();
-            for pile in piles(&*storage, &filter) {
+            // The letter behind which to go on may have been the last of its sink, and gone since.
+            for pile in piles(&*storage, &filter, after.is_some()) {
                 let Some(log) = storage.rows(&pile.name) else {
                     continue;
                 };
@@ -173,6 +174,10 @@ impl Letters {
                         .and_then(|item| Some(item["id"].as_str()?.to_owned()));
                     return Ok(page);
                 }
+            }
+            if !reached {
+                // An end of the list that is none would look like all there is.
+                return Err(LettersError::Unknown);
             }
             Ok(page)
         })
@@ -297,11 +302,13 @@ async fn blocking<T: Send + 'static>(
     worked.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
 }
 
-/// The letters of each sink that a filter may mean.
-fn piles(storage: &dyn Storage, filter: &Filter) -> Vec<Pile> {
+/// The letters of each sink that a filter may mean; with `empty` those of sinks, too, that have none now.
+fn piles(storage: &dyn Storage, filter: &Filter, empty: bool) -> Vec<Pile> {
     let queues = storage.queues().into_iter();
     let piles = queues.filter_map(|(name, standing)| match QueueOf::of(&name)? {
-        QueueOf::Letters(rule, sink) if standing.rows > 0 && filter.is_of(rule, sink) => {
+        QueueOf::Letters(rule, sink)
+            if (empty || standing.rows > 0) && filter.is_of(rule, sink) =>
+        {
             let (rule, sink) = (rule.to_owned(), sink.to_owned());
             Some(Pile {
                 rule,
@@ -324,7 +331,7 @@ async fn found(storage: &Arc<dyn Storage>, filter: &Filter) -> Result<Vec<Found>
     };
     let (storage, filter) = (Arc::clone(storage), filter.clone());
     blocking(move || {
-        let piles = piles(&*storage, &filter).into_iter();
+        let piles = piles(&*storage, &filter, false).into_iter();
         let mut found: Vec<Found> = piles
             .map(|pile| {
                 let log = storage.rows(&pile.name)?;
