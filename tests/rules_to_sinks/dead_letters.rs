@@ -234,6 +234,55 @@ async fn letters_are_exported_and_dropped_by_what_they_have_in_common() {
 }
 
 #[tokio::test]
+async fn a_list_goes_on_when_the_sink_of_its_last_letter_has_none_any_more() {
+    let (site, _database) = site("").await;
+    site.rule("plant/others", &rule(""));
+    let weir = site.start(WEIR).await;
+    publish(&weir, [13]).await;
+    wait_until("both are parked", PATIENCE, || async {
+        letters(&weir).await.len() == 2
+    })
+    .await;
+    let page = async |after: &str| {
+        let path = format!("/weir/v1/dead-letters?limit=1{after}");
+        let (status, text) = weir.get(&path).await;
+        (status, serde_json::from_str::<Json>(&text).unwrap())
+    };
+    let (_, first) = page("").await;
+    let gone = first["items"][0]["rule"].as_str().unwrap();
+    let drop = ["dlq", "drop", "--rule", gone, "--yes"];
+    let _ = weir.command(&drop).await.succeeded();
+    let left = letters(&weir).await;
+    let after = format!("&after={}", first["next"].as_str().unwrap());
+    let (_, second) = page(&after).await;
+    assert_eq!(second["items"], Json::from(left), "{second}");
+    let (status, nowhere) = page("&after=ffff-1").await;
+    assert_eq!(
+        (status, &nowhere["code"]),
+        (404, &"E1406".into()),
+        "{nowhere}"
+    );
+}
+
+#[tokio::test]
+async fn more_letters_than_the_queue_has_room_for_are_retried_as_far_as_it_has() {
+    let (site, database) = site("buffer = { max_rows = 100 }\n").await;
+    let weir = site.start(WEIR).await;
+    publish(&weir, (0..130).map(|_| 13)).await;
+    until(&weir, "dead_lettered", 130).await;
+    database
+        .psql("ALTER TABLE numbers DROP CONSTRAINT numbers_n_check")
+        .await;
+    wait_until("all are tried again", PATIENCE, || async {
+        weir.command(&["dlq", "retry", "--all"]).await;
+        letters(&weir).await.is_empty()
+    })
+    .await;
+    until(&weir, "delivered", 130).await;
+    assert_eq!(database.count("SELECT count(*) FROM numbers").await, 130);
+}
+
+#[tokio::test]
 async fn letters_outlive_their_rule_and_wait_for_its_return() {
     let (site, database) = site("").await;
     let weir = site.start(WEIR).await;
@@ -301,6 +350,34 @@ async fn full_dead_letters_stop_a_sink_that_blocks_until_somebody_makes_room() {
         41 - u64::try_from(letters(&weir).await.len()).unwrap(),
     )
     .await;
+    assert_eq!(weir.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_stop_while_dead_letters_are_full_loses_none_of_the_rows_behind_the_refused_ones() {
+    let (site, database) = site("").await;
+    site.config("dead_letter.max_bytes = \"1KiB\"\n");
+    let weir = site.start(WEIR).await;
+    publish(&weir, (0..40).map(|_| 13).chain(1..=10)).await;
+    wait_until("the sink is paused", PATIENCE, || async {
+        let (_, text) = weir.get("/weir/v1/sinks").await;
+        counter(&weir, "rows_in").await == 50 && text.contains("paused") && text.contains("E3010")
+    })
+    .await;
+    assert_eq!(weir.stop().await, Some(0));
+    assert_eq!(
+        database.count("SELECT count(*) FROM numbers").await,
+        0,
+        "nothing goes past a row that is not parked"
+    );
+    database
+        .psql("ALTER TABLE numbers DROP CONSTRAINT numbers_n_check")
+        .await;
+    let weir = site.start(WEIR).await;
+    let parked = u64::try_from(letters(&weir).await.len()).unwrap();
+    until(&weir, "delivered", 50 - parked).await;
+    let stored = database.count("SELECT count(*) FROM numbers").await;
+    assert_eq!(stored + parked, 50);
     assert_eq!(weir.stop().await, Some(0));
 }
 

@@ -3,7 +3,7 @@
 use crate::WEIR;
 use serde_json::Value as Json;
 use std::time::Duration;
-use weir_test_support::{LinePublisher, Postgres, Site, Weir, wait_until};
+use weir_test_support::{Answer, LinePublisher, Postgres, Site, Webhook, Weir, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -145,4 +145,60 @@ async fn the_queue_of_a_rule_that_was_just_removed_can_be_dropped_while_it_drain
     })
     .await;
     assert_eq!(database.count("SELECT sum(n) FROM numbers").await, 23);
+}
+
+/// What weir says once it is so.
+async fn until_shown(weir: &Weir, what: &str, is_so: impl Fn(&Json) -> bool) -> Json {
+    wait_until(what, PATIENCE, || async {
+        sinks(weir).await.first().is_some_and(&is_so)
+    })
+    .await;
+    sinks(weir).await.remove(0)
+}
+
+#[tokio::test]
+async fn reloads_of_a_rule_one_of_whose_sinks_cannot_be_opened_open_the_others_once() {
+    let server = Webhook::start().await;
+    server.answer_always(Answer::status(500));
+    let site = Site::new();
+    let broken = "type = \"http\"\nurl = \"https://127.0.0.1:9\"\ntls = { ca = \"missing.pem\" }\n";
+    site.connector("broken", broken);
+    let one = format!(
+        "sql = '''SELECT payload.n AS n FROM \"n\"'''\n\
+         [[sinks]]\nid = \"history\"\ntype = \"http\"\nurl = \"{}\"\n\
+         retry = {{ initial = \"1h\", max = \"1h\" }}\n",
+        server.url()
+    );
+    let two = format!("{one}[[sinks]]\nid = \"second\"\nconnector = \"broken\"\n");
+    site.rule("numbers", &one);
+    let weir = site.start(WEIR).await;
+    publish(&weir, 1..=5).await;
+    server.wait_for(1, PATIENCE).await;
+    assert_eq!(weir.stop().await, Some(0));
+    let before = server.requests().len();
+    site.remove_rule("numbers");
+    let weir = site.start(WEIR).await;
+
+    for _ in 0..3 {
+        site.rule("numbers", &two);
+        let refused = weir.reload().await;
+        let told = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(told.contains("cannot be opened"), "{told}");
+        let shown = &sinks(&weir).await[0];
+        assert_eq!(
+            (&shown["type"], &shown["leftover"]),
+            (&"http".into(), &true.into()),
+            "{shown}"
+        );
+        until_shown(&weir, "it was tried", |sink| {
+            sink["last_error"]["code"].is_string()
+        })
+        .await;
+    }
+    assert_eq!(server.requests().len(), before + 1, "one worker, one try");
+    site.rule("numbers", &one);
+    let _ = weir.reload().await.succeeded();
+    let shown = until_shown(&weir, "it is back", |sink| sink["leftover"] == false).await;
+    let waiting = shown["buffer_rows"].as_u64().unwrap() + shown["inflight"].as_u64().unwrap();
+    assert_eq!(waiting, 5, "{shown}");
 }

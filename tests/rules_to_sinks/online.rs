@@ -115,3 +115,26 @@ async fn a_statement_is_prepared_and_a_database_that_is_away_is_named() {
         (Some(1), vec!["E3401".to_owned(); 2])
     );
 }
+
+#[tokio::test]
+async fn a_sink_with_an_address_of_its_own_is_asked_too() {
+    let database = Postgres::shared().await.create_database().await;
+    let site = Site::new();
+    let rule = |url: &str| {
+        let own = format!("type = \"postgres\"\nurl = \"{url}\"");
+        RULE.replace("connector = \"db\"", &own)
+    };
+    site.rule("readings", &rule(database.url()));
+    let online = ["check", "--online", "--json"];
+    let checked = site.weir(WEIR, &online).await;
+    assert_eq!(codes(&checked), ["E3207"], "{}", checked.stdout);
+    let nobody = format!("postgres://x@127.0.0.1:{}/x", free_port());
+    site.rule("readings", &rule(&nobody));
+    let checked = site.weir(WEIR, &online).await;
+    assert_eq!(codes(&checked), ["E3401"], "{}", checked.stdout);
+    assert!(
+        checked.stdout.contains("the sink's own `url`"),
+        "{}",
+        checked.stdout
+    );
+}

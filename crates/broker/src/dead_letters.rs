@@ -138,7 +138,8 @@ impl Letters {
         blocking(move || {
             let mut page = Page::default();
             let mut reached = after.is_none();
-            for pile in piles(&*storage, &filter) {
+            // The letter behind which to go on may have been the last of its sink, and gone since.
+            for pile in piles(&*storage, &filter, after.is_some()) {
                 let Some(log) = storage.rows(&pile.name) else {
                     continue;
                 };
@@ -173,6 +174,10 @@ impl Letters {
                         .and_then(|item| Some(item["id"].as_str()?.to_owned()));
                     return Ok(page);
                 }
+            }
+            if !reached {
+                // An end of the list that is none would look like all there is.
+                return Err(LettersError::Unknown);
             }
             Ok(page)
         })
@@ -218,9 +223,10 @@ impl Letters {
                         .left
                         .push((pile.rule.clone(), pile.sink.clone(), why.to_owned()));
                 }
-                let count = chunk.len() as u64;
-                match handle.retry(&log, chunk).await {
-                    Ok(()) => retried.retried += count,
+                let (count, outcome) = retry_some(&handle, &log, chunk).await;
+                retried.retried += count;
+                match outcome {
+                    Ok(()) => {}
                     Err(error @ RetryError::NoRoom) => {
                         retried.left.push((pile.rule, pile.sink, error.to_string()));
                         break;
@@ -296,11 +302,13 @@ async fn blocking<T: Send + 'static>(
     worked.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
 }
 
-/// The letters of each sink that a filter may mean.
-fn piles(storage: &dyn Storage, filter: &Filter) -> Vec<Pile> {
+/// The letters of each sink that a filter may mean; with `empty` those of sinks, too, that have none now.
+fn piles(storage: &dyn Storage, filter: &Filter, empty: bool) -> Vec<Pile> {
     let queues = storage.queues().into_iter();
     let piles = queues.filter_map(|(name, standing)| match QueueOf::of(&name)? {
-        QueueOf::Letters(rule, sink) if standing.rows > 0 && filter.is_of(rule, sink) => {
+        QueueOf::Letters(rule, sink)
+            if (empty || standing.rows > 0) && filter.is_of(rule, sink) =>
+        {
             let (rule, sink) = (rule.to_owned(), sink.to_owned());
             Some(Pile {
                 rule,
@@ -323,7 +331,7 @@ async fn found(storage: &Arc<dyn Storage>, filter: &Filter) -> Result<Vec<Found>
     };
     let (storage, filter) = (Arc::clone(storage), filter.clone());
     blocking(move || {
-        let piles = piles(&*storage, &filter).into_iter();
+        let piles = piles(&*storage, &filter, false).into_iter();
         let mut found: Vec<Found> = piles
             .map(|pile| {
                 let log = storage.rows(&pile.name)?;
@@ -383,6 +391,27 @@ fn next(
         }
     }
     Ok(None)
+}
+
+/// Gives letters to their sink in parts for which its queue has room; how many, and why not all of them.
+async fn retry_some(
+    sink: &SinkHandle,
+    log: &Arc<dyn RowLog>,
+    mut letters: Vec<(u64, Bytes)>,
+) -> (u64, Result<(), RetryError>) {
+    let (mut retried, mut most) = (0, letters.len());
+    while !letters.is_empty() {
+        let count = most.min(letters.len());
+        match sink.retry(log, letters[..count].to_vec()).await {
+            Ok(()) => {
+                letters.drain(..count);
+                retried += count as u64;
+            }
+            Err(RetryError::NoRoom) if count > 1 => most = count / 2,
+            Err(error) => return (retried, Err(error)),
+        }
+    }
+    (retried, Ok(()))
 }
 
 /// The rows of some letters that a filter means, and where to go on.

@@ -83,6 +83,8 @@ struct State {
     sinks: BTreeMap<(String, String), OpenSink>,
     /// Sinks of removed rules that still deliver what they have.
     draining: Vec<(OpenSink, tokio::task::JoinHandle<u64>)>,
+    /// Sinks of the live version of a rule whose next one is being filled, which has others in their places.
+    replaced: Vec<((String, String), OpenSink)>,
     counters: HashMap<String, Arc<RuleCounters>>,
     totals: Totals,
 }

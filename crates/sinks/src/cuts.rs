@@ -17,8 +17,8 @@ use crate::bridge::signer::mac::hex;
 /// So many cuts are remembered. What the store has settled is known to it a fraction of a second later, so that only the
 /// last few can be asked for again.
 const SLOTS: u64 = 1024;
-/// Epoch, number of the last row, check: 8 bytes each.
-const SLOT_BYTES: usize = 24;
+/// Epoch, number of the last row, how many cuts were noted before, check: 8 bytes each.
+const SLOT_BYTES: usize = 32;
 
 /// The cuts of one sink.
 #[derive(Debug)]
@@ -27,8 +27,10 @@ pub(crate) struct Cuts {
     epoch: u64,
     /// Made with the first cut.
     file: Option<Arc<File>>,
-    next_slot: u64,
-    last: u64,
+    /// How many were noted.
+    count: u64,
+    /// Those that are remembered.
+    known: BTreeSet<u64>,
 }
 
 impl Cuts {
@@ -48,29 +50,27 @@ impl Cuts {
         let path = data_dir.join("requests").join(name);
         // Without the file, or with one that cannot be read, nothing is known: rows are cut as they come.
         let bytes = fs::read(&path).unwrap_or_default();
-        let known: Vec<(u64, u64)> = (0..SLOTS)
-            .zip(bytes.chunks_exact(SLOT_BYTES))
-            .filter_map(|(slot, bytes)| Some((slot, decode(bytes, epoch)?)))
-            .collect();
-        let newest = known.iter().max_by_key(|(_, to)| *to);
+        let slots = bytes.chunks_exact(SLOT_BYTES);
+        let found: Vec<(u64, u64)> = slots.filter_map(|slot| decode(slot, epoch)).collect();
+        let known: BTreeSet<u64> = found.iter().map(|(to, _)| *to).collect();
         let cuts = Self {
             path,
             epoch,
             file: None,
-            next_slot: newest.map_or(0, |(slot, _)| slot + 1),
-            last: newest.map_or(0, |(_, to)| *to),
+            count: found.iter().map(|(_, place)| place + 1).max().unwrap_or(0),
+            known: known.clone(),
         };
-        (cuts, known.into_iter().map(|(_, to)| to).collect())
+        (cuts, known)
     }
 
     /// Puts on stable storage that a request ends with the row of this number.
     pub(crate) async fn note(&mut self, to: u64) -> io::Result<()> {
-        if to <= self.last {
+        if self.known.contains(&to) {
             return Ok(());
         }
         let (path, file) = (self.path.clone(), self.file.take());
-        let at = self.next_slot % SLOTS * SLOT_BYTES as u64;
-        let slot = encode(self.epoch, to);
+        let at = self.count % SLOTS * SLOT_BYTES as u64;
+        let slot = encode(self.epoch, to, self.count);
         let write = move || -> io::Result<Arc<File>> {
             let file = match file {
                 Some(file) => file,
@@ -82,8 +82,11 @@ impl Cuts {
         };
         let written = tokio::task::spawn_blocking(write).await;
         self.file = Some(written.unwrap_or_else(|error| Err(io::Error::other(error)))?);
-        self.next_slot += 1;
-        self.last = to;
+        self.count += 1;
+        self.known.insert(to);
+        while self.known.len() as u64 > SLOTS {
+            self.known.pop_first();
+        }
         Ok(())
     }
 }
@@ -106,19 +109,21 @@ fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn encode(epoch: u64, to: u64) -> [u8; SLOT_BYTES] {
+fn encode(epoch: u64, to: u64, place: u64) -> [u8; SLOT_BYTES] {
     let mut slot = [0; SLOT_BYTES];
     slot[..8].copy_from_slice(&epoch.to_le_bytes());
     slot[8..16].copy_from_slice(&to.to_le_bytes());
-    let check = Sha256::digest(&slot[..16]);
-    slot[16..].copy_from_slice(&check[..8]);
+    slot[16..24].copy_from_slice(&place.to_le_bytes());
+    let check = Sha256::digest(&slot[..24]);
+    slot[24..].copy_from_slice(&check[..8]);
     slot
 }
 
-/// The cut in a slot; `None` when there is none, or it is torn, or of another queue.
-fn decode(slot: &[u8], epoch: u64) -> Option<u64> {
-    let to = u64::from_le_bytes(slot.get(8..16)?.try_into().ok()?);
-    (slot == encode(epoch, to)).then_some(to)
+/// The cut in a slot and how many were noted before it; `None` when there is none, or it is torn, or of another queue.
+fn decode(slot: &[u8], epoch: u64) -> Option<(u64, u64)> {
+    let number = |at: usize| Some(u64::from_le_bytes(slot.get(at..at + 8)?.try_into().ok()?));
+    let (to, place) = (number(8)?, number(16)?);
+    (slot == encode(epoch, to, place)).then_some((to, place))
 }
 
 #[cfg(test)]
@@ -135,15 +140,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut cuts, known) = open(folder.path(), 7);
         assert!(known.is_empty());
-        for to in [10, 15, 15, 40] {
+        for to in [10, 15, 15, 40, 12] {
             cuts.note(to).await.unwrap();
         }
-        assert_eq!(open(folder.path(), 7).1, [10, 15, 40]);
+        assert_eq!(open(folder.path(), 7).1, [10, 12, 15, 40]);
         assert!(open(folder.path(), 8).1.is_empty());
         assert_eq!(Cuts::open(folder.path(), "rule", "other", 7).1.len(), 0);
         let (mut cuts, _) = open(folder.path(), 7);
         cuts.note(50).await.unwrap();
-        assert_eq!(open(folder.path(), 7).1, [10, 15, 40, 50]);
+        assert_eq!(open(folder.path(), 7).1, [10, 12, 15, 40, 50]);
     }
 
     #[tokio::test]
@@ -156,7 +161,7 @@ mod tests {
         let (cuts, known) = open(folder.path(), 7);
         assert_eq!(known.first(), Some(&11));
         assert_eq!(known.last(), Some(&(SLOTS + 10)));
-        assert_eq!(fs::metadata(&cuts.path).unwrap().len(), SLOTS * 24);
+        assert_eq!(fs::metadata(&cuts.path).unwrap().len(), SLOTS * 32);
     }
 
     #[tokio::test]
@@ -166,7 +171,7 @@ mod tests {
         cuts.note(1).await.unwrap();
         cuts.note(2).await.unwrap();
         let mut bytes = fs::read(&cuts.path).unwrap();
-        bytes[30] ^= 1;
+        bytes[40] ^= 1;
         fs::write(&cuts.path, bytes).unwrap();
         assert_eq!(open(folder.path(), 7).1, [1]);
     }

@@ -83,6 +83,8 @@ pub(crate) enum Limit {
 /// What became of letters.
 #[derive(Debug, Default)]
 pub(crate) struct Parked {
+    /// How many from the first on are dealt with; for the others there is no room.
+    pub(crate) letters: usize,
     /// Rows that found no room among the dead letters and are gone, by their numbers.
     pub(crate) dropped: Vec<u64>,
     /// Older letters that made room.
@@ -108,7 +110,8 @@ impl DeadLetters {
         Self { epoch, place }
     }
 
-    /// Keeps letters on stable storage and takes their rows out of `queue`, where they wait in a log.
+    /// Keeps letters on stable storage and takes their rows out of `queue`, where they wait in a log; the first of them at
+    /// least, or it is an error.
     pub(crate) async fn append(
         &self,
         letters: &[Letter],
@@ -118,7 +121,10 @@ impl DeadLetters {
         let (log, opened) = match &self.place {
             Place::File(file) => {
                 file.append(letters).await?;
-                return Ok(Parked::default());
+                return Ok(Parked {
+                    letters: letters.len(),
+                    ..Parked::default()
+                });
             }
             Place::Store { log, opened } => (log, opened),
         };
@@ -141,6 +147,7 @@ impl DeadLetters {
             .map(|letter| (letter.record.seq, self.encoded(letter).encode()))
             .collect();
         let room = Room::make(&opened, rows, log.max_bytes, queue.when_full(), limit).await?;
+        let letters = &letters[..room.letters];
         let mut taken = room.evicted.clone();
         if let Some(log) = queue.log() {
             taken.extend(letters.iter().map(|letter| (log.id(), letter.record.seq)));
@@ -149,6 +156,7 @@ impl DeadLetters {
             .await
             .map_err(|error| failed(&error))?;
         Ok(Parked {
+            letters: letters.len(),
             dropped: room.dropped,
             evicted: room.evicted.len() as u64,
         })
@@ -179,6 +187,8 @@ impl DeadLetters {
 
 /// Letters that fit, and what that costs.
 struct Room {
+    /// How many from the first on are kept or dropped.
+    letters: usize,
     rows: Vec<Bytes>,
     dropped: Vec<u64>,
     evicted: Vec<(u64, u64)>,
@@ -193,6 +203,7 @@ impl Room {
         limit: Limit,
     ) -> Result<Self, SinkError> {
         let mut room = Self {
+            letters: letters.len(),
             rows: Vec::with_capacity(letters.len()),
             dropped: Vec::new(),
             evicted: Vec::new(),
@@ -203,11 +214,21 @@ impl Room {
         match when_full {
             _ if fits => room.rows = letters.into_iter().map(|(_, row)| row).collect(),
             WhenFull::Block => {
-                return Err(SinkError::new(
-                    codes::DEAD_LETTERS_FULL,
-                    format!("the dead letters of the sink have reached {max_bytes} bytes"),
-                )
-                .configuration());
+                for (_, row) in letters {
+                    held += row.len() as u64;
+                    if held > max_bytes {
+                        break;
+                    }
+                    room.rows.push(row);
+                }
+                room.letters = room.rows.len();
+                if room.letters == 0 {
+                    return Err(SinkError::new(
+                        codes::DEAD_LETTERS_FULL,
+                        format!("the dead letters of the sink have reached {max_bytes} bytes"),
+                    )
+                    .configuration());
+                }
             }
             WhenFull::DropNewest => {
                 for (seq, row) in letters {

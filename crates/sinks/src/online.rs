@@ -3,6 +3,7 @@
 //! Only Postgres is asked. Nothing is written there, and nothing of weir's own is made.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _, SqlSafeStr as _};
@@ -15,6 +16,9 @@ use crate::plan::{SinkPlan, Target};
 use crate::postgres::{PostgresDatabase, sqlstate};
 use crate::table::{TablePlan, quote};
 use crate::{SinkError, codes};
+
+/// How long the database may take to say what is asked of it.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// The fields that a rule makes.
 #[derive(Clone, Debug, Default)]
@@ -66,8 +70,20 @@ enum Takes {
 /// Compares what a rule makes with the table or the statement of one of its sinks. Of other sinks nothing is said.
 ///
 /// # Errors
-/// When the database cannot be asked.
+/// When the database cannot be asked, or has not answered after 20 seconds: a lock on its catalogue is waited for else.
 pub async fn compare(
+    connector: &Connector,
+    plan: &SinkPlan,
+    fields: &Fields,
+) -> Result<Vec<Finding>, SinkError> {
+    let asked = tokio::time::timeout(LIMIT, ask(connector, plan, fields)).await;
+    asked.unwrap_or_else(|_| {
+        let message = format!("the database has not answered within {} s", LIMIT.as_secs());
+        Err(SinkError::new(codes::TIMEOUT, message))
+    })
+}
+
+async fn ask(
     connector: &Connector,
     plan: &SinkPlan,
     fields: &Fields,
@@ -342,7 +358,7 @@ impl PostgresDatabase {
     async fn plain_connection(&self) -> Result<PgConnection, SinkError> {
         let options = self.connect_options();
         let connected = PgConnection::connect_with(&options);
-        tokio::time::timeout(std::time::Duration::from_secs(10), connected)
+        tokio::time::timeout(Duration::from_secs(10), connected)
             .await
             .map_err(|_| SinkError::new(codes::TIMEOUT, "the database did not answer in time"))?
             .map_err(failed)

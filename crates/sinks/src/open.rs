@@ -356,7 +356,8 @@ impl SinkHandle {
         }
     }
 
-    /// The same where rows wait in memory: they go from the store when they are there.
+    /// The same where rows wait in memory: they are there before they go from the store, so that whatever happens between
+    /// the two doubles rows and loses none.
     async fn retry_in_memory(
         &self,
         letters: &Arc<dyn RowLog>,
@@ -372,7 +373,6 @@ impl SinkHandle {
         let mut permit = (self.shared.queue)
             .readmit_in_memory(records.len(), bytes)
             .ok_or(RetryError::NoRoom)?;
-        exchange(&**letters, Vec::new(), taken).await?;
         for record in records {
             self.shared.queue.push(
                 &mut permit,
@@ -382,6 +382,10 @@ impl SinkHandle {
                 record.accepted_at_ms,
             );
         }
+        if self.shared.queue.has_stopped() {
+            return Err(RetryError::NoRoom);
+        }
+        exchange(&**letters, Vec::new(), taken).await?;
         Ok(())
     }
 

@@ -101,7 +101,9 @@ impl Worker {
             let Some(batch) = batch else {
                 return;
             };
-            self.deliver(batch).await;
+            if !self.deliver(batch).await {
+                return;
+            }
         }
     }
 
@@ -110,9 +112,10 @@ impl Worker {
         matches!(status.state, SinkState::Up | SinkState::Starting)
     }
 
-    /// Gives a batch until each of its rows is settled, or the queue ends and keeps what is left.
-    async fn deliver(&mut self, mut batch: Vec<Record>) {
-        self.note_cut(&batch).await;
+    /// Gives a batch until each of its rows is settled, or the queue ends and keeps what is left: then it is false, and no
+    /// later row may be given, or the far side's position would go past those that were left.
+    async fn deliver(&mut self, mut batch: Vec<Record>) -> bool {
+        self.note_cut(batch.last().map(|row| row.seq)).await;
         let started = Instant::now();
         let mut attempts: u32 = 0;
         while !batch.is_empty() {
@@ -149,8 +152,15 @@ impl Worker {
             if !settled.delivered.is_empty() {
                 self.shared.queue.delivered(&settled.delivered, now_ms());
             }
-            self.park(settled.letters).await;
+            let parked = settled.letters.last().map(|letter| letter.record.seq);
+            if !self.park(settled.letters).await {
+                return false;
+            }
             batch = settled.left;
+            if !batch.is_empty() {
+                // What was refused is between requests from now on.
+                self.note_cut(parked).await;
+            }
             let Some((after, error)) = settled.failure else {
                 self.succeeded();
                 attempts = 0;
@@ -174,18 +184,34 @@ impl Worker {
                         attempts,
                     })
                     .collect();
-                self.park(letters).await;
+                if !self.park(letters).await {
+                    return false;
+                }
                 continue;
             }
-            let wait = after.unwrap_or_else(|| match self.circuit.state() {
-                CircuitState::Open => self.schedule.long_wait(),
-                _ => self.schedule.next_wait(),
-            });
+            let wait = self.wait_after(after);
             self.failed(&error, wait);
             if self.shared.queue.leaves_its_rows() {
-                return;
+                return false;
             }
             self.wait(wait).await;
+        }
+        true
+    }
+
+    /// How long a failure is waited for, where the far side has named a time or not.
+    fn wait_after(&mut self, named: Option<Duration>) -> Duration {
+        match named {
+            // A link that is away says itself when it is back.
+            Some(named) if !self.delivery.has_circuit => named,
+            // "At once", or a time that is over, must not make a loop without a pause.
+            _ => {
+                let own = match self.circuit.state() {
+                    CircuitState::Open => self.schedule.long_wait(),
+                    _ => self.schedule.next_wait(),
+                };
+                own.max(named.unwrap_or_default())
+            }
         }
     }
 
@@ -193,15 +219,16 @@ impl Worker {
         self.shared.status.lock().circuit = self.circuit.state();
     }
 
-    /// Before rows share a request it is noted where that ends.
-    async fn note_cut(&mut self, batch: &[Record]) {
-        let (Some(cuts), [_, .., last]) = (&mut self.cuts, batch) else {
+    /// Before rows are given that may share a request it is noted where that ends. One row alone may come again, too, and
+    /// must not come with others then.
+    async fn note_cut(&mut self, last: Option<u64>) {
+        let (Some(cuts), Some(last)) = (&mut self.cuts, last) else {
             return;
         };
         if !self.delivery.sink.shares_requests() {
             return;
         }
-        if let Err(error) = cuts.note(last.seq).await {
+        if let Err(error) = cuts.note(last).await {
             // Delivery makes room on a full disk, so it goes on.
             tracing::warn!(
                 code = codes::FILE,
@@ -221,30 +248,36 @@ impl Worker {
         }
     }
 
-    /// Writes dead letters; as long as that fails their rows stay under delivery.
-    async fn park(&mut self, letters: Vec<Letter>) {
-        if letters.is_empty() {
-            return;
-        }
-        let parked: Parked = loop {
+    /// Writes dead letters; as long as that fails their rows stay under delivery. False when the queue ends first.
+    async fn park(&mut self, mut letters: Vec<Letter>) -> bool {
+        while !letters.is_empty() {
             let queue = &self.shared.queue;
             let append = self
                 .shared
                 .dead_letters
                 .append(&letters, queue, Limit::Kept);
             match append.await {
-                Ok(parked) => break parked,
+                Ok(parked) => {
+                    let rest = letters.split_off(parked.letters);
+                    self.parked(letters, &parked);
+                    letters = rest;
+                }
                 Err(error) => {
                     if queue.leaves_its_rows() {
                         // They stay where they are, and are tried again by the next start.
-                        return;
+                        return false;
                     }
                     let wait = self.schedule.next_wait();
                     self.failed(&error, wait);
                     self.wait(wait).await;
                 }
             }
-        };
+        }
+        true
+    }
+
+    /// Letters are written.
+    fn parked(&mut self, letters: Vec<Letter>, parked: &Parked) {
         let queue = &self.shared.queue;
         queue.dropped_from_letters(&parked.dropped, parked.evicted);
         for letter in &letters {

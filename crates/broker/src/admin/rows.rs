@@ -23,7 +23,20 @@ pub(super) async fn drop_sink(
     State(admin): State<Admin>,
     Path((rule, sink)): Path<(String, String)>,
 ) -> Response {
-    match admin.reloader.drop_sink(&rule, &sink).await {
+    to_its_end(async move { drop_queue(&admin, &rule, &sink).await }).await
+}
+
+/// Does `work` also when whoever asked for it is gone: half of it would leave rows in two places, or in none.
+async fn to_its_end(work: impl Future<Output = Response> + Send + 'static) -> Response {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        problem(status, "E1409", "it has ended", &error.to_string())
+    })
+}
+
+async fn drop_queue(admin: &Admin, rule: &str, sink: &str) -> Response {
+    match admin.reloader.drop_sink(rule, sink).await {
         Ok(rows) => Json(json!({ "rule": rule, "sink": sink, "dropped": rows })).into_response(),
         Err(error) => {
             let (status, help) = match &error {
@@ -140,34 +153,35 @@ impl WhichQuery {
 
 pub(super) async fn retry(State(admin): State<Admin>, Query(query): Query<WhichQuery>) -> Response {
     match query.filter() {
-        Ok(filter) => retry_those(&admin, filter).await,
+        Ok(filter) => retry_those(admin, filter).await,
         Err(answer) => *answer,
     }
 }
 
 pub(super) async fn retry_one(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
-    retry_those(
-        &admin,
-        Filter {
-            id: Some(id),
-            ..Filter::default()
-        },
-    )
-    .await
+    let id = Some(id);
+    let filter = Filter {
+        id,
+        ..Filter::default()
+    };
+    retry_those(admin, filter).await
 }
 
-async fn retry_those(admin: &Admin, filter: Filter) -> Response {
-    let sink = |rule: &str, sink: &str| admin.reloader.live_sink(rule, sink);
-    match admin.reloader.letters().retry(filter, now_ms(), sink).await {
-        Ok(retried) => {
-            let left = retried.left.into_iter();
-            let left: Vec<_> = left
-                .map(|(rule, sink, why)| json!({ "rule": rule, "sink": sink, "detail": why }))
-                .collect();
-            Json(json!({ "retried": retried.retried, "left": left })).into_response()
+async fn retry_those(admin: Admin, filter: Filter) -> Response {
+    to_its_end(async move {
+        let sink = |rule: &str, sink: &str| admin.reloader.live_sink(rule, sink);
+        match admin.reloader.letters().retry(filter, now_ms(), sink).await {
+            Ok(retried) => {
+                let left = retried.left.into_iter();
+                let left: Vec<_> = left
+                    .map(|(rule, sink, why)| json!({ "rule": rule, "sink": sink, "detail": why }))
+                    .collect();
+                Json(json!({ "retried": retried.retried, "left": left })).into_response()
+            }
+            Err(error) => refused(&error),
         }
-        Err(error) => refused(&error),
-    }
+    })
+    .await
 }
 
 pub(super) async fn drop_some(
@@ -175,27 +189,28 @@ pub(super) async fn drop_some(
     Query(query): Query<WhichQuery>,
 ) -> Response {
     match query.filter() {
-        Ok(filter) => drop_those(&admin, filter).await,
+        Ok(filter) => drop_those(admin, filter).await,
         Err(answer) => *answer,
     }
 }
 
 pub(super) async fn drop_one(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
-    drop_those(
-        &admin,
-        Filter {
-            id: Some(id),
-            ..Filter::default()
-        },
-    )
-    .await
+    let id = Some(id);
+    let filter = Filter {
+        id,
+        ..Filter::default()
+    };
+    drop_those(admin, filter).await
 }
 
-async fn drop_those(admin: &Admin, filter: Filter) -> Response {
-    match admin.reloader.letters().drop(filter, now_ms()).await {
-        Ok(dropped) => Json(json!({ "dropped": dropped })).into_response(),
-        Err(error) => refused(&error),
-    }
+async fn drop_those(admin: Admin, filter: Filter) -> Response {
+    to_its_end(async move {
+        match admin.reloader.letters().drop(filter, now_ms()).await {
+            Ok(dropped) => Json(json!({ "dropped": dropped })).into_response(),
+            Err(error) => refused(&error),
+        }
+    })
+    .await
 }
 
 fn refused(error: &LettersError) -> Response {

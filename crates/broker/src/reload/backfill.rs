@@ -138,10 +138,12 @@ impl Reloader {
         };
         let done = filling.done;
         if let Err(error) = outcome {
+            self.end_replaced(false);
             // What was live before is live again, and sinks that were opened or changed for it are as they were.
             self.load(&mut turn, false, None, &mut |apply| apply());
             return Err(error);
         }
+        self.end_replaced(true);
         Ok(done)
     }
 
@@ -175,6 +177,21 @@ impl Reloader {
         });
         if let Err(error) = making.await {
             tracing::error!(%error, "queues could not be made");
+        }
+    }
+
+    /// Lets go of the sinks of the version before, or puts them back where the new one did not go live.
+    fn end_replaced(&self, is_live: bool) {
+        let mut state = self.state.lock();
+        for (key, before) in std::mem::take(&mut state.replaced) {
+            let gone = if is_live {
+                Some(before)
+            } else {
+                state.sinks.insert(key, before)
+            };
+            if let Some(gone) = gone {
+                state.let_go(gone);
+            }
         }
     }
 
@@ -219,7 +236,14 @@ impl Reloader {
                 BackfillError::Refused(vec![Problem::whole(&source.path, error.code(), message)])
             })?;
         // Where the reload that makes it live finds them.
-        state.sinks.extend(sinks);
+        for (key, sink) in sinks {
+            let handle = sink.handle.clone();
+            if let Some(before) = state.sinks.insert(key.clone(), sink)
+                && !before.handle.is_same(&handle)
+            {
+                state.replaced.push((key, before));
+            }
+        }
         state.connectors.extend(connectors);
         Ok(live)
     }

@@ -85,8 +85,7 @@ impl Reloader {
         state.counters.retain(|id, _| rules.contains_key(id));
         state.draining.retain(|(_, drain)| !drain.is_finished());
         for sink in gone {
-            let drain = tokio::spawn(drained(sink.handle.clone()));
-            state.draining.push((sink, drain));
+            state.let_go(sink);
         }
         failed
     }
@@ -102,13 +101,19 @@ impl Reloader {
         let mut opened = BTreeMap::new();
         let mut targets = Vec::new();
         for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
-            let target = self
-                .target(rule, sink, connectors, state, &mut opened)
-                .map_err(|error| (Arc::clone(&sink.id), error))?;
-            targets.push(LiveSink {
-                id: Arc::clone(&sink.id),
-                target,
-            });
+            let id = Arc::clone(&sink.id);
+            match self.target(rule, sink, connectors, state, &mut opened) {
+                Ok(target) => targets.push(LiveSink { id, target }),
+                Err(error) => {
+                    // Their workers run already: unseen, each reload would start more of them on the same rows.
+                    for sink in opened.into_values() {
+                        if !state.is_live(&sink) {
+                            state.let_go(sink);
+                        }
+                    }
+                    return Err((id, error));
+                }
+            }
         }
         sinks.extend(opened);
         Ok(Arc::new(LiveRule {
@@ -401,31 +406,59 @@ impl Reloader {
         let (retired, draining): (Vec<_>, Vec<_>) = draining
             .into_iter()
             .partition(|(sink, _)| sink.handle.is_durable());
+        let replaced = std::mem::take(&mut self.state.lock().replaced);
+        let replaced = replaced.into_iter().map(|(_, sink)| sink);
         let mut drains: Vec<_> = draining.into_iter().map(|(_, drain)| drain).collect();
         let retired = retired.into_iter().map(|(sink, watch)| {
             watch.abort();
             sink
         });
-        drains.extend(sinks.into_values().chain(retired).map(|sink| {
-            tokio::spawn(async move {
-                let drained = sink.handle.drain(within).await;
-                if drained.kept > 0 {
-                    tracing::info!(
-                        rule = sink.handle.rule_id(),
-                        sink = sink.handle.sink_id(),
-                        rows = drained.kept,
-                        "rows wait in the store for the next start"
-                    );
-                }
-                drained.dead_lettered + drained.lost
-            })
-        }));
+        drains.extend(
+            sinks
+                .into_values()
+                .chain(retired)
+                .chain(replaced)
+                .map(|sink| {
+                    tokio::spawn(async move {
+                        let drained = sink.handle.drain(within).await;
+                        if drained.kept > 0 {
+                            tracing::info!(
+                                rule = sink.handle.rule_id(),
+                                sink = sink.handle.sink_id(),
+                                rows = drained.kept,
+                                "rows wait in the store for the next start"
+                            );
+                        }
+                        drained.dead_lettered + drained.lost
+                    })
+                }),
+        );
         let mut left = 0;
         for drain in drains {
             left += drain.await.unwrap_or(0);
         }
         self.state.lock().connectors.clear();
         left
+    }
+}
+
+impl State {
+    fn is_live(&self, sink: &OpenSink) -> bool {
+        let mut live = self.sinks.values();
+        live.any(|live| live.handle.is_same(&sink.handle))
+    }
+
+    /// A sink ends when it has delivered what it has; until then a rule that has it again finds it.
+    pub(super) fn let_go(&mut self, sink: OpenSink) {
+        self.draining.retain(|(known, drain)| {
+            let is_it = known.handle.is_same(&sink.handle);
+            if is_it {
+                drain.abort();
+            }
+            !is_it
+        });
+        let drain = tokio::spawn(drained(sink.handle.clone()));
+        self.draining.push((sink, drain));
     }
 }
 

@@ -227,9 +227,10 @@ impl Reloader {
         let known = storage.queues();
         let standing = known.iter().find(|(known, _)| *known == name);
         let rows = standing.map(|(_, standing)| standing.rows);
-        let draining = {
+        let (rows, draining) = {
             let mut state = self.state.lock();
             may_drop(&state, rule, sink)?;
+            let rows = rows.ok_or(DropError::Unknown)?;
             let is_it = |handle: &weir_sinks::SinkHandle| {
                 handle.is_durable() && (handle.rule_id(), handle.sink_id()) == (rule, sink)
             };
@@ -237,9 +238,8 @@ impl Reloader {
             let (ours, others): (Vec<_>, Vec<_>) =
                 all.into_iter().partition(|(open, _)| is_it(&open.handle));
             state.draining = others;
-            ours
+            (rows, ours)
         };
-        let rows = rows.ok_or(DropError::Unknown)?;
         for (open, watch) in draining {
             watch.abort();
             open.handle.abandon().await;

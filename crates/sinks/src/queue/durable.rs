@@ -295,6 +295,11 @@ impl Queue {
         !state.stopped
     }
 
+    /// Whether rows that are pushed are dropped.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
     /// Ends a retired queue that is empty; false when something is in it.
     pub(crate) fn end_if_empty(&self) -> bool {
         let mut state = self.state.lock();
@@ -383,24 +388,24 @@ impl Queue {
         limits: &BatchLimits,
     ) -> io::Result<Vec<Record>> {
         let _turn = self.reading.lock().await;
-        let (from, most_rows) = {
-            let stored = &mut self.state.lock().stored;
-            stored.cuts = stored.cuts.split_off(&stored.next);
-            let rows = stored.cuts.first().map(|cut| cut + 1 - stored.next);
-            let rows = rows.and_then(|rows| usize::try_from(rows).ok());
-            let most = rows.map_or(limits.max_rows, |rows| rows.min(limits.max_rows));
-            (stored.next, most)
-        };
-        let most_bytes = limits.max_bytes;
+        let from = self.state.lock().stored.next;
+        let (most_rows, most_bytes) = (limits.max_rows, limits.max_bytes);
         let read = read(log, from, most_rows, most_bytes, |seq, row| Read {
             seq,
             size: row.len(),
             record: record::decode(seq, row),
         });
-        let rows = read.await?;
+        let mut rows = read.await?;
         let mut state = self.state.lock();
         if state.stopped {
             return Ok(Vec::new());
+        }
+        if let Some(first) = rows.first() {
+            // By number: rows between may be gone.
+            state.stored.cuts = state.stored.cuts.split_off(&first.seq);
+            if let Some(cut) = state.stored.cuts.first() {
+                rows.retain(|row| row.seq <= *cut);
+            }
         }
         let mut batch = Vec::with_capacity(rows.len());
         if rows.first().is_none_or(|first| first.seq > from) {

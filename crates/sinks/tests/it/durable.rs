@@ -33,7 +33,7 @@ impl Life {
         connector: &str,
         more: &str,
         log: &Arc<MemoryRows>,
-        letters: Option<&Arc<MemoryRows>>,
+        letters: Option<(&Arc<MemoryRows>, u64)>,
         folder: &Path,
     ) -> Self {
         let config: ConnectorConfig = toml::from_str(connector).unwrap();
@@ -42,9 +42,9 @@ impl Life {
         let mut spec = spec(&sink, Some((&config, &connector)), folder);
         let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(log);
         spec.rows = Some(rows);
-        spec.letters = letters.map(|letters| {
+        spec.letters = letters.map(|(letters, max_bytes)| {
             let letters: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(letters);
-            LetterLog::new(1 << 20, move || Some(Arc::clone(&letters)))
+            LetterLog::new(max_bytes, move || Some(Arc::clone(&letters)))
         });
         Self {
             sink: open(&spec).unwrap(),
@@ -237,7 +237,8 @@ async fn a_row_is_in_its_queue_or_among_the_letters_and_goes_back_as_it_was() {
     let far = &far_sides(folder.path()).await[1];
     let log = log();
     let letters = Arc::new(log.beside(2, 4712));
-    let life = Life::begin_with(&far.connector(), "", &log, Some(&letters), folder.path());
+    let room = Some((&letters, 1 << 20));
+    let life = Life::begin_with(&far.connector(), "", &log, room, folder.path());
     life.put([1]);
     let bad = encoded("{\"n\":\"no number\"}");
     let permit = life.sink.try_reserve(1, bad.len()).unwrap();
@@ -271,6 +272,154 @@ async fn a_row_is_in_its_queue_or_among_the_letters_and_goes_back_as_it_was() {
     let ended = life.sink.retry(&stored, again).await;
     assert!(matches!(ended, Err(RetryError::NoRoom)), "{ended:?}");
     life.end().await;
+}
+
+/// Letters in a store that never says that anything was written.
+struct Silent(
+    Arc<MemoryRows>,
+    std::sync::Mutex<Vec<weir_sinks::Exchanged>>,
+);
+
+impl std::fmt::Debug for Silent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Silent").finish_non_exhaustive()
+    }
+}
+
+impl RowLog for Silent {
+    fn id(&self) -> u64 {
+        self.0.id()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.0.epoch()
+    }
+
+    fn read(&self, from: u64, rows: usize, bytes: usize) -> std::io::Result<Vec<(u64, Bytes)>> {
+        self.0.read(from, rows, bytes)
+    }
+
+    fn settle(&self, up_to: u64) {
+        self.0.settle(up_to);
+    }
+
+    fn exchange(&self, _: Vec<Bytes>, _: Vec<(u64, u64)>, done: weir_sinks::Exchanged) {
+        self.1.lock().unwrap().push(done);
+    }
+
+    fn standing(&self) -> weir_sinks::Standing {
+        self.0.standing()
+    }
+
+    fn on_arrival(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.0.on_arrival(wake);
+    }
+}
+
+#[tokio::test]
+async fn a_letter_leaves_the_store_after_its_row_is_in_the_memory_of_its_sink() {
+    let bench = bench::Bench::new("type = \"console\"\nbatch = { max_wait = \"1ms\" }", None);
+    let letters = Arc::new(MemoryRows::new(2, 4712));
+    letters.commit([encoded("{\"n\":1}")]);
+    let rows = letters.waiting();
+    let silent: Arc<dyn RowLog> =
+        Arc::new(Silent(Arc::clone(&letters), std::sync::Mutex::default()));
+    tokio::select! {
+        ended = bench.sink.retry(&silent, rows) => panic!("nothing was written: {ended:?}"),
+        _ = bench.wait("the row is delivered", |c| c.delivered == 1) => {}
+    }
+    assert_eq!(letters.waiting().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stop_while_the_dead_letters_are_full_loses_no_refused_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let far = &far_sides(folder.path()).await[1];
+    let log = log();
+    let letters = Arc::new(log.beside(2, 4712));
+    let rows = |numbers: std::ops::RangeInclusive<u64>| {
+        let rows = numbered(numbers).into_iter();
+        rows.map(|(_, row)| row)
+    };
+    log.commit(rows(1..=2));
+    log.commit([encoded("{\"n\":\"no number\"}")]);
+    log.commit(rows(4..=10));
+    let begin = |max_bytes| {
+        let room = Some((&letters, max_bytes));
+        Life::begin_with(&far.connector(), "", &log, room, folder.path())
+    };
+    let first = begin(1);
+    weir_test_support::wait_until("it cannot be parked", bench::PATIENCE, || async {
+        let last = first.sink.last_error();
+        last.is_some_and(|last| last.error.code() == "E3010")
+    })
+    .await;
+    let drained = first.sink.drain(Duration::from_secs(60)).await;
+    assert_eq!((drained.kept, drained.dead_lettered), (8, 0));
+    assert_eq!(
+        far.numbers().await,
+        [1, 2],
+        "nothing goes past a row that is not parked"
+    );
+
+    let second = begin(1 << 20);
+    second.settled().await;
+    second.end().await;
+    assert_eq!(letters.waiting().len(), 1);
+    assert_eq!(far.numbers().await, [1, 2, 4, 5, 6, 7, 8, 9, 10]);
+}
+
+/// A far side that takes no row.
+struct Refuses;
+
+#[async_trait::async_trait]
+impl weir_sinks::Sink for Refuses {
+    async fn deliver(&mut self, batch: &weir_sinks::Batch<'_>) -> Vec<weir_sinks::Outcome> {
+        let error = weir_sinks::SinkError::new("E3201", "no such thing");
+        vec![weir_sinks::Outcome::Rejected { error }; batch.records.len()]
+    }
+
+    async fn check(&mut self) -> Result<(), weir_sinks::SinkError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn of_rows_that_are_refused_together_as_many_are_parked_as_have_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = |max_bytes| {
+        let log = log();
+        log.commit(numbered(1..=10).into_iter().map(|(_, row)| row));
+        let letters = Arc::new(log.beside(2, 4712));
+        let sink = "type = \"file\"\npath = \"f\"\nbatch = { max_rows = 10, max_wait = \"1ms\" }\nretry = { initial = \"10ms\", max = \"20ms\" }";
+        let mut spec = spec(sink, None, folder.path());
+        let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&log);
+        spec.rows = Some(rows);
+        let opened: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&letters);
+        spec.letters = Some(LetterLog::new(max_bytes, move || Some(Arc::clone(&opened))));
+        (
+            weir_sinks::open_with(&spec, Box::new(Refuses)),
+            log,
+            letters,
+        )
+    };
+    let (sink, _, letters) = begin(1 << 20);
+    wait(&sink, "all are parked", |c| c.dead_lettered == 10).await;
+    let room = letters.standing().bytes * 45 / 100;
+
+    let (sink, log, letters) = begin(room);
+    weir_test_support::wait_until("the others find no room", bench::PATIENCE, || async {
+        let last = sink.last_error();
+        last.is_some_and(|last| last.error.code() == "E3010")
+    })
+    .await;
+    assert_eq!(letters.waiting().len(), 4);
+    let counters = sink.counters();
+    assert!(counters.balanced());
+    assert_eq!((counters.dead_lettered, counters.inflight_rows), (4, 6));
+    sink.drain(Duration::from_secs(60)).await;
+    let left: Vec<u64> = log.waiting().iter().map(|(number, _)| *number).collect();
+    assert_eq!(left, [5, 6, 7, 8, 9, 10]);
 }
 
 #[tokio::test]
@@ -353,4 +502,70 @@ async fn rows_that_shared_a_request_before_a_crash_share_it_again_under_the_same
         .collect();
     assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
     assert_eq!(after.len(), 2, "the others wait for no cut");
+}
+
+/// The numbers of the rows of each request, and its key.
+fn shared(requests: &[weir_test_support::Request]) -> Vec<(Vec<u64>, String)> {
+    let each = requests.iter().map(|request| {
+        let rows = request.json().as_array().unwrap().clone();
+        let numbers = rows.iter().map(|row| row["n"].as_u64().unwrap()).collect();
+        let key = request.header("idempotency-key").unwrap().to_owned();
+        (numbers, key)
+    });
+    each.collect()
+}
+
+#[tokio::test]
+async fn a_row_alone_and_rows_around_a_parked_one_come_again_as_they_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Webhook::start().await;
+    let config = format!(
+        "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"10ms\", max = \"20ms\" }}\n\
+         batch = {{ format = \"json_array\", max_rows = 50, max_wait = \"1ms\" }}",
+        server.url()
+    );
+    let log = log();
+    let begin = || {
+        let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&log);
+        let mut spec = spec(&config, None, folder.path());
+        spec.rows = Some(rows);
+        open(&spec).unwrap()
+    };
+    let put = |numbers: Vec<u64>| {
+        log.commit(numbered(numbers).into_iter().map(|(_, row)| row));
+    };
+    let settled = async |sink: &SinkHandle| {
+        let done = |c: &weir_sinks::SinkCounters| c.buffered_rows + c.inflight_rows == 0;
+        wait(sink, "every row is settled", done).await;
+    };
+    // One row alone; then a batch of which row 4 is refused.
+    put(vec![1]);
+    let sink = begin();
+    settled(&sink).await;
+    sink.drain(Duration::from_secs(60)).await;
+    put(vec![2, 3, 4, 5]);
+    for status in [400, 200, 400, 400] {
+        server.answer_next(Answer::status(status));
+    }
+    let sink = begin();
+    settled(&sink).await;
+    assert_eq!(sink.counters().dead_lettered, 1);
+    sink.drain(Duration::from_secs(60)).await;
+    let before = shared(&server.requests());
+    let taken: Vec<_> = before
+        .iter()
+        .filter(|(numbers, _)| !numbers.contains(&4))
+        .cloned()
+        .collect();
+    assert_eq!(taken.len(), 3, "{before:?}");
+
+    // Nothing of that was settled but the row that is parked, and there are more since.
+    log.crash_before_settling(numbered([1, 2, 3, 5]));
+    put(vec![6, 7]);
+    let sink = begin();
+    settled(&sink).await;
+    sink.drain(Duration::from_secs(60)).await;
+    let after = shared(&server.requests()[before.len()..]);
+    assert_eq!(after[..3], taken[..], "{after:?}");
+    assert_eq!(after[3].0, [6, 7]);
 }

@@ -211,6 +211,36 @@ async fn retry_after_is_obeyed() {
 }
 
 #[tokio::test]
+async fn a_server_that_wants_no_pause_gets_one_and_its_circuit_opens() {
+    let server = Webhook::start().await;
+    let past = httpdate::fmt_http_date(std::time::UNIX_EPOCH);
+    for _ in 0..5 {
+        server.answer_next(Answer::status(503).header("retry-after", &past));
+    }
+    server.answer_always(Answer::status(429).header("retry-after", "0"));
+    let sink = format!(
+        "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"20ms\", max = \"400ms\" }}",
+        server.url()
+    );
+    let bench = Bench::new(&sink, None);
+    bench.push("{}");
+    let requests = server.wait_for(7, PATIENCE).await;
+    let waits: Vec<_> = requests
+        .windows(2)
+        .map(|pair| pair[1].at - pair[0].at)
+        .collect();
+    let least = |waits: &[Duration]| waits.iter().min().copied().unwrap_or_default();
+    assert!(least(&waits) >= Duration::from_millis(20), "{waits:?}");
+    assert!(
+        least(&waits[4..]) >= Duration::from_millis(190),
+        "{waits:?}"
+    );
+    assert_eq!(bench.sink.circuit(), CircuitState::Open);
+    server.answer_always(Answer::status(204));
+    assert_eq!(bench.settled().await.delivered, 1);
+}
+
+#[tokio::test]
 async fn a_slow_server_and_one_that_is_away_are_waited_for() {
     let server = Webhook::start().await;
     server.answer_next(Answer::status(200).after(Duration::from_secs(30)));

@@ -55,16 +55,25 @@ async fn of_rule(
     let fields = fields(rule);
     let mut problems = Vec::new();
     for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
-        let Some(name) = &sink.plan.connector else {
-            continue;
+        let (opened, whose) = match (&sink.plan.connector, &sink.plan.inline) {
+            (Some(name), _) => {
+                let Some(config) = checked.connectors.get(&**name) else {
+                    continue;
+                };
+                let opened = connectors
+                    .entry(name.to_string())
+                    .or_insert_with(|| Connector::open(name, &config.config, Path::new(".")));
+                (opened.clone(), format!("connectors/{name}.toml"))
+            }
+            // As delivery opens it.
+            (None, Some(inline)) => {
+                let name = format!("{}.{}", rule.id, sink.id);
+                let opened = Connector::open(&name, inline, Path::new("."));
+                (opened, "the sink's own `url`".to_owned())
+            }
+            (None, None) => continue,
         };
-        let Some(config) = checked.connectors.get(&**name) else {
-            continue;
-        };
-        let opened = connectors
-            .entry(name.to_string())
-            .or_insert_with(|| Connector::open(name, &config.config, Path::new(".")));
-        let asked = match opened {
+        let asked = match &opened {
             Ok(connector) => compare(connector, &sink.plan, &fields).await,
             Err(error) => Err(error.clone()),
         };
@@ -87,7 +96,7 @@ async fn of_rule(
             Err(error) => {
                 let message = format!("sink `{}`: its database cannot be asked: {error}", sink.id);
                 let problem = Problem::whole(at, error.code(), message);
-                problems.push(problem.help(format!("see connectors/{name}.toml")));
+                problems.push(problem.help(format!("see {whose}")));
             }
         }
     }
