@@ -104,12 +104,29 @@ struct Refusals([[Refusal; Reason::WORDS.len()]; Scheme::ALL.len()]);
 #[derive(Default)]
 struct Refusal {
     count: AtomicU64,
-    /// When the log said so last, in milliseconds since 1970.
+    told: Seldom,
+}
+
+/// What is said once in a while: a device that keeps coming does not fill the log.
+#[derive(Default)]
+struct Seldom {
+    /// When it was said last, in milliseconds since 1970.
     said_at_ms: AtomicI64,
 }
 
-/// A device that keeps coming does not fill the log.
-const SAID_EVERY_MS: i64 = 10_000;
+impl Seldom {
+    const EVERY_MS: u64 = 10_000;
+
+    /// Whether it is to be said again; of two who ask at once one is to.
+    fn is_due(&self, now_ms: i64) -> bool {
+        let said_at_ms = self.said_at_ms.load(Relaxed);
+        now_ms.abs_diff(said_at_ms) >= Self::EVERY_MS
+            && self
+                .said_at_ms
+                .compare_exchange(said_at_ms, now_ms, Relaxed, Relaxed)
+                .is_ok()
+    }
+}
 
 impl Devices {
     /// The devices of `source`.
@@ -271,12 +288,7 @@ impl Devices {
         if let (Some(place), Some(word)) = (place, word) {
             let refusal = &self.refusals.0[place][word];
             refusal.count.fetch_add(1, Relaxed);
-            let now_ms = now_ms();
-            let said_at_ms = refusal.said_at_ms.load(Relaxed);
-            let is_due = now_ms.abs_diff(said_at_ms) >= SAID_EVERY_MS.unsigned_abs();
-            let say =
-                |at_ms: &AtomicI64| at_ms.compare_exchange(said_at_ms, now_ms, Relaxed, Relaxed);
-            if !is_due || say(&refusal.said_at_ms).is_err() {
+            if !refusal.told.is_due(now_ms()) {
                 return;
             }
         }

@@ -121,9 +121,13 @@ impl Row {
         }
         for (key, name) in [("tenant_key", &self.tenant_key), ("device", &self.device)] {
             let slash = name.contains('/') && scheme != Scheme::AzureIothub;
-            if !topics::is_plain(name) || slash || (key == "device" && name.is_empty()) {
+            // Tenant and device stand in one name, with a colon between.
+            let colon = name.contains(':') && key == "tenant_key";
+            let empty = key == "device" && name.is_empty();
+            if !topics::is_plain(name) || slash || colon || empty {
+                let colon = if key == "tenant_key" { "`:`, " } else { "" };
                 let message = format!(
-                    "`{key}` is empty, or holds `/`, `+`, `#`, `%`, `$`, a brace or a control character"
+                    "`{key}` is empty, or holds {colon}`/`, `+`, `#`, `%`, `$`, a brace, white space or a control character"
                 );
                 return wrong(key, message, "write it as the cloud's console shows it");
             }
@@ -502,7 +506,10 @@ secret = "s"
             one(&format!("{rest}\nsecrets = 1")).1,
             "unknown key `secrets`"
         );
-        assert_eq!(one("device = \"a/b\"\nsecret = \"hunter2\"").0, 4);
+        for name in ["a/b", "a b", "a\\nlast 1", "a\\u2028b", ""] {
+            let line = format!("device = \"{name}\"\nsecret = \"hunter2\"");
+            assert_eq!(one(&line).0, 4, "{name}");
+        }
         assert_eq!(one("device = \"d\"\nsecret = \"\"").0, 5);
         assert_eq!(one(&format!("{rest}\ntopics = [\"a/#/b\"]")).0, 6);
         let other = |text: &str| told("d.toml", text).remove(0);

@@ -102,7 +102,8 @@ pub(super) fn server_side(tenant: &str, device: &str) -> Vec<SubscriptionRequest
     SERVER_SIDE.iter().filter_map(request).collect()
 }
 
-/// Whether a name can stand in a topic as it is.
+/// Whether a name can stand in a topic, and in a line of a file, as it is.
 pub(super) fn is_plain(name: &str) -> bool {
-    !name.contains(['+', '#', '%', '$', '{', '}']) && !name.contains(char::is_control)
+    let is_blank = |letter: char| letter.is_control() || letter.is_whitespace();
+    !name.contains(['+', '#', '%', '$', '{', '}']) && !name.contains(is_blank)
 }

@@ -40,9 +40,9 @@ pub enum Freshness {
     Any,
     /// The device's next one has to be later than this.
     Later(i64),
-    /// It may not come again before it ends, in seconds since 1970.
+    /// It may not come again for as long as it would be taken: until then, in seconds since 1970.
     Once(i64),
-    /// It may come again from where it came first, until it ends.
+    /// It may come again from where it came first, for as long as it is taken.
     OnePlace(i64),
 }
 
@@ -87,10 +87,12 @@ impl Times {
                     Err(Reason::TooLong)
                 } else if !strict {
                     Ok(Freshness::Any)
-                } else if scheme == Scheme::TencentIot {
-                    Ok(Freshness::Once(until_s))
                 } else {
-                    Ok(Freshness::OnePlace(until_s))
+                    let taken_until_s = until_s.saturating_add(self.skew_s);
+                    Ok(match scheme {
+                        Scheme::TencentIot => Freshness::Once(taken_until_s),
+                        _ => Freshness::OnePlace(taken_until_s),
+                    })
                 }
             }
         }
