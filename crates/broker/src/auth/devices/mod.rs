@@ -92,6 +92,8 @@ pub struct Devices {
     memory: Memory,
     throttle: Throttle,
     refusals: Refusals,
+    /// Lines in the log about secrets whose file cannot be read.
+    unread: Seldom,
     /// Verified in place of the secret of a device that does not exist.
     nobody: Secret,
 }
@@ -139,6 +141,7 @@ impl Devices {
             memory: Memory::default(),
             throttle: Throttle::default(),
             refusals: Refusals::default(),
+            unread: Seldom::default(),
             // Base64 is a key of every scheme.
             nobody: Secret::new(base64::engine::general_purpose::STANDARD.encode(nobody)),
         }
@@ -223,7 +226,7 @@ impl Devices {
             Err(reason) => Err(*reason),
         };
         match &verdict {
-            Ok(_) => self.throttle.succeeded(claimed.as_deref()),
+            Ok(_) => self.throttle.succeeded(claimed.as_deref(), peer),
             Err(Reason::Unavailable | Reason::MemoryFull) => {}
             Err(_) => self.throttle.failed(now, claimed, peer),
         }
@@ -276,7 +279,9 @@ impl Devices {
 
     fn is_signed(&self, claim: &Claim, secret: &Secret) -> Result<bool, Reason> {
         let secret = secret.reveal().map_err(|error| {
-            tracing::error!(%error, "the secret of a device cannot be read from its file");
+            if self.unread.is_due(now_ms()) {
+                tracing::error!(%error, "the secret of a device cannot be read from its file");
+            }
             Reason::Unavailable
         })?;
         Ok(claim.is_signed_with(&secret))

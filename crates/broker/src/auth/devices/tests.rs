@@ -264,6 +264,9 @@ async fn who_fails_too_often_is_told_to_come_later_even_with_the_right_secret() 
         Some(ReasonCode::QuotaExceeded)
     );
     assert_eq!(counted(&devices, "aliyun_iot", "throttled"), 2);
+    // The device itself, elsewhere.
+    request.peer = Some("127.0.0.2:1".parse().unwrap());
+    assert_eq!(refusal(&devices, &request).await, None);
 }
 
 #[tokio::test]
