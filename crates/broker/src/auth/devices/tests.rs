@@ -207,6 +207,21 @@ async fn strict_times_refuse_wrong_clocks_and_what_was_heard_before() {
 }
 
 #[tokio::test]
+async fn a_signature_of_the_hour_is_of_no_use_from_elsewhere() {
+    let devices = made(strict());
+    let inputs =
+        json!({"device_id": "5f_edge", "device_secret": "old-secret", "check_timestamp": 1});
+    let mut huawei = signed("huawei_iotda", inputs, 0);
+    for _ in 0..2 {
+        assert_eq!(refusal(&devices, &huawei).await, None);
+    }
+    huawei.peer = Some("127.0.0.2:1".parse().unwrap());
+    let answer = refusal(&devices, &huawei).await;
+    assert_eq!(answer, Some(ReasonCode::BadUserNameOrPassword));
+    assert_eq!(counted(&devices, "huawei_iotda", "replayed"), 1);
+}
+
+#[tokio::test]
 async fn what_a_client_makes_up_is_not_in_the_file_of_what_was_seen() {
     let folder = tempfile::tempdir().unwrap();
     let devices = made(strict());

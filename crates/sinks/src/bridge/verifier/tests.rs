@@ -470,4 +470,15 @@ fn a_signature_is_remembered_for_as_long_as_it_is_taken() {
     for scheme in [Scheme::Onenet, Scheme::AzureIothub] {
         assert_eq!(strict(scheme), Ok(Freshness::OnePlace(taken_until_s)));
     }
+    // 12:00:00 is the beginning of an hour, and 13:05:00 is too late.
+    let hour = NOW_MS / 1000 + 3600 + 300;
+    for minutes in [0, 59, 64] {
+        let answer = look(
+            Scheme::HuaweiIotda,
+            NOW_MS,
+            NOW_MS + minutes * 60_000,
+            TimeCheck::Strict,
+        );
+        assert_eq!(answer, Ok(Freshness::OnePlace(hour)), "{minutes}");
+    }
 }

@@ -75,7 +75,15 @@ impl Times {
                     (true, 1) => into_ms < GRACE_MS,
                     _ => false,
                 };
-                fits.then_some(Freshness::Any).ok_or(Reason::ClockWrong)
+                if !fits {
+                    return Err(Reason::ClockWrong);
+                }
+                if !strict {
+                    return Ok(Freshness::Any);
+                }
+                // A device signs the same all through the hour: what tells it from others is where it is.
+                let taken_until_ms = began_ms.saturating_add(HOUR_MS + GRACE_MS);
+                Ok(Freshness::OnePlace(taken_until_ms.div_euclid(1000)))
             }
             (scheme, Stamp::Until(until_s)) => {
                 // Beyond every calendar is as good as never.
