@@ -34,6 +34,8 @@ pub struct Table {
     devices: HashMap<(Scheme, String, String), Arc<Device>>,
     /// Devices whose client id is tenant and name in one word, by it.
     joined: HashMap<(Scheme, String), Arc<Device>>,
+    /// The tenants of devices whose own topics do not name it, by the device's name.
+    alone: HashMap<(Scheme, String), String>,
 }
 
 /// One device as it is written.
@@ -235,18 +237,31 @@ impl Table {
         .cloned()
     }
 
-    fn add(&mut self, device: Device) -> Result<(), String> {
+    /// What is wrong, and the cure.
+    fn add(&mut self, device: Device) -> Result<(), (String, &'static str)> {
+        const REMOVE: &str = "remove one of the two";
         let key = (device.scheme, device.tenant.clone(), device.name.clone());
         let joined = (device.scheme, format!("{}{}", device.tenant, device.name));
+        if device.acl.is_some() && topics::name_no_tenant(device.scheme) {
+            let name = (device.scheme, device.name.clone());
+            let tenant = self.alone.entry(name);
+            if *tenant.or_insert_with(|| device.tenant.clone()) != device.tenant {
+                return Err((
+                    "a device of the same name has another `tenant_key`, and topics of this scheme hold the name alone: each could use the other's".to_owned(),
+                    "let one of the two have acl_profile = \"open\" and rules in auth.acl_file, or take it to another weir",
+                ));
+            }
+        }
         let device = Arc::new(device);
         if self.devices.insert(key, Arc::clone(&device)).is_some() {
-            return Err("the device stands twice in the table".to_owned());
+            return Err(("the device stands twice in the table".to_owned(), REMOVE));
         }
         if device.scheme == Scheme::TencentIot && self.joined.insert(joined, device).is_some() {
-            return Err(
+            return Err((
                 "another device has the same client id: product id and name run together"
                     .to_owned(),
-            );
+                REMOVE,
+            ));
         }
         Ok(())
     }
@@ -261,10 +276,10 @@ struct Reading<'s> {
 impl Reading<'_> {
     fn take(&mut self, row: Row, place: impl Fn(&str) -> Range<usize>) {
         let added = row.device().and_then(|device| {
-            self.table.add(device).map_err(|message| Wrong {
+            self.table.add(device).map_err(|(message, help)| Wrong {
                 key: "device",
                 message,
-                help: "remove one of the two",
+                help,
             })
         });
         if let Err(wrong) = added {
@@ -573,5 +588,24 @@ secret = "s"
     fn product_and_name_that_run_together_are_not_guessed_apart() {
         let text = "scheme,tenant_key,device,secret\ntencent_iot,AB,C,c2VjcmV0\ntencent_iot,A,BC,c2VjcmV0\n";
         assert_eq!(told("d.csv", text)[0].0, 3);
+    }
+
+    #[test]
+    fn devices_whose_topics_would_be_the_same_do_not_stand_in_one_table() {
+        let header = "scheme,tenant_key,device,secret,acl_profile\n";
+        let two = |scheme: &str, second: &str| {
+            format!("{header}{scheme},one,d,c2VjcmV0,\n{scheme},two,d,c2VjcmV0,{second}\n")
+        };
+        for scheme in ["azure_iothub", "baidu_iotcore"] {
+            let (line, message) = told("d.csv", &two(scheme, "cloud")).remove(0);
+            assert_eq!(line, 3);
+            assert!(message.contains("another `tenant_key`"), "{message}");
+            let open = Source::new("d.csv", two(scheme, "open"));
+            assert!(Table::parse(&open).is_ok(), "{scheme}");
+        }
+        for scheme in ["aliyun_iot", "aliyun_mq", "tencent_iot", "onenet"] {
+            let source = Source::new("d.csv", two(scheme, "cloud"));
+            assert!(Table::parse(&source).is_ok(), "{scheme}");
+        }
     }
 }

@@ -44,6 +44,14 @@ pub(super) const fn has_own(scheme: Scheme) -> bool {
     !own(scheme).is_empty()
 }
 
+/// Whether devices of one name and two tenants would have the same topics.
+pub(super) fn name_no_tenant(scheme: Scheme) -> bool {
+    scheme.has_tenant()
+        && own(scheme)
+            .iter()
+            .any(|(_, topic)| !topic.contains("{tenant}"))
+}
+
 /// What a device may do: its own topics, `further` ones, and nothing else. `None` where the broker's access list has
 /// to say it.
 ///
