@@ -101,9 +101,11 @@ impl Row {
         let wrong = |key, message: String, help| Err(Wrong { key, message, help });
         let Some(scheme) = Scheme::named(&self.scheme) else {
             let names = Scheme::ALL.map(Scheme::name);
-            let near = nearest(&self.scheme, names)
-                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            let message = format!("`{}` is no scheme{near}", self.scheme);
+            // What is like no scheme may be a secret in the wrong column.
+            let message = match nearest(&self.scheme, names) {
+                Some(near) => format!("`{}` is no scheme; did you mean `{near}`?", self.scheme),
+                None => "`scheme` is none of the schemes".to_owned(),
+            };
             let help = "there are aliyun_iot, aliyun_mq, tencent_iot, huawei_iotda, onenet, baidu_iotcore and azure_iothub";
             return wrong("scheme", message, help);
         };
@@ -201,19 +203,8 @@ impl Table {
         if problems.is_empty() {
             return Ok(reading.table);
         }
-        // A line of CSV has a secret in it, and so may have a table in braces and what is no TOML.
-        let line = |problem: &Problem| source.text.lines().nth(problem.line.saturating_sub(1));
-        let is_safe = |problem: &Problem| {
-            !is_csv && problem.code != "E1001" && !line(problem).unwrap_or_default().contains('{')
-        };
-        let problems = problems.into_iter().map(|problem| {
-            if is_safe(&problem) {
-                problem
-            } else {
-                problem.without_excerpt()
-            }
-        });
-        Err(problems.collect())
+        // Any line may have a secret in it: under a key that is misspelt, or in a value without quotes.
+        Err(problems.into_iter().map(Problem::without_excerpt).collect())
     }
 
     /// How many devices there are.
@@ -289,7 +280,7 @@ impl Reading<'_> {
     }
 
     fn toml(&mut self, outside: &dyn Outside) -> Result<(), Vec<Problem>> {
-        let mut file = TomlFile::parse(self.source)?;
+        let mut file = TomlFile::parse(self.source)?.hiding_values();
         file.fill_in(outside, &mut self.problems);
         let devices = file.take("device");
         for (key, span) in file.keys() {
@@ -399,7 +390,11 @@ fn header(names: &[String]) -> Result<(), String> {
     if let Some(name) = names.iter().find(|name| !COLUMNS.contains(&name.as_str())) {
         return Err(match nearest(name, COLUMNS) {
             Some(near) => format!("unknown column `{name}`; did you mean `{near}`?"),
-            None => format!("unknown column `{name}`; there are {}", COLUMNS.join(", ")),
+            // The first line may be a device, with its secret.
+            None => format!(
+                "the first line names a column that does not exist; there are {}",
+                COLUMNS.join(", ")
+            ),
         });
     }
     for needed in ["scheme", "device", "secret"] {
@@ -476,7 +471,9 @@ secret = "s"
         };
         for problem in &problems {
             let shown = format!("{problem} {}", serde_json::to_string(problem).unwrap());
-            assert!(!shown.contains("hunter2"), "{shown}");
+            for secret in ["hunter2", "7040404", "1979"] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
         }
         problems
             .iter()
@@ -550,12 +547,34 @@ secret = "s"
         );
         assert_eq!(other("[[divice]]\n").1, "unknown key `divice`");
         other("[[device]]\nsecret = \"hunter2\n");
+        let takes = "`secret` takes a text, not a number".to_owned();
+        assert_eq!(other("[[device]]\nsecret = 7040404\n"), (2, takes));
+        let profile = format!("{rest}\nacl_profile = \"hunter2\"");
+        assert_eq!(one(&profile).1, "the value is not one of: cloud, open");
+        for line in [
+            "secret = 7040404",
+            "secret = 7040404.5",
+            "secret = 1979-05-27",
+            "secret = [\"hunter2\"]",
+            "secret = { key = \"hunter2\" }",
+            "secrt = \"hunter2\"",
+            "key = \"hunter2\"",
+            "enabled = \"hunter2\"",
+            "enabled = 7040404",
+            "topics = \"hunter2\"",
+            "scheme = \"hunter2\"",
+        ] {
+            other(&format!("[[device]]\n{line}\n"));
+            other(&format!("{line}\n"));
+        }
         other("device = [{ scheme = \"onenet\", device = \"d\", secret = \"hunter2\" }]\n");
     }
 
     #[test]
     fn a_mistake_in_csv_has_its_line_too() {
         let one = |text: &str| told("d.csv", text).remove(0);
+        one("hunter2,aliyun_iot,pk,d\n");
+        one("scheme,device,secret\nhunter2,pk,aliyun_iot\n");
         assert_eq!(one("scheme,device\n").1, "the column `secret` is missing");
         assert_eq!(
             one("scheme,device,secrt\n").1,
