@@ -304,7 +304,7 @@ impl Reason {
                 "as many signatures as are remembered, of this device or of all, are still good; new ones wait until some run out"
             }
             Self::Throttled => {
-                "too many failures of this device or address: it is heard again in a minute"
+                "too many failures under this device's name from this network, or from the network at all: it is heard there again in a minute"
             }
             Self::Unavailable => "the table of devices cannot be asked",
         }
