@@ -1,6 +1,7 @@
 //! Authenticators that ask others: a web service and a PostgreSQL database, both real, over real MQTT connections.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,14 +10,15 @@ use weir::auth::Authenticator;
 use weir::auth::access_list::{AccessList, DenyAction, NoMatch};
 use weir::auth::chain::Chain;
 use weir::auth::devices::{
-    DeviceSettings, Devices, DevicesPostgres, PostgresDevices, Source as DeviceSource,
+    DeviceSettings, Devices, DevicesPostgres, PostgresDevices, Source as DeviceSource, Table,
     device_statement,
 };
 use weir::auth::http::{HttpService, HttpSettings};
 use weir::auth::password_file::hash_password;
 use weir::auth::password_hash::SaltPosition;
 use weir::auth::postgres::{PostgresSettings, PostgresUsers, Statement};
-use weir::broker::Broker;
+use weir::broker::{Broker, BrokerSettings};
+use weir::problem::Source as Text;
 use weir_mqtt::{Connect, ProtocolVersion, ReasonCode, Utf8};
 use weir_sinks::Secret;
 use weir_sinks::bridge::sign_vector;
@@ -27,7 +29,7 @@ use crate::client::{ALL, Client, TestBroker, V3_1_1, V5, publish};
 /// A broker that asks `authenticator` and nobody else.
 async fn broker_of(authenticator: impl Authenticator) -> TestBroker {
     let mut chain = Chain::new();
-    chain.push(std::sync::Arc::new(authenticator));
+    chain.push(Arc::new(authenticator));
     let list = AccessList::new(None, Some(NoMatch::Allow), DenyAction::Ignore);
     TestBroker::built(Broker::builder().authenticator(chain).authorizer(list)).await
 }
@@ -307,6 +309,45 @@ async fn devices_of_a_database_sign_in_as_their_cloud_wants_it() {
     server.start_again().await;
     let reason = sign_in(&broker, "aliyun_iot", &aliyun("old")).await;
     assert_eq!(reason, ReasonCode::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_of_a_device_is_nobody_elses() {
+    let text = "[[device]]\nscheme = \"aliyun_iot\"\ntenant_key = \"pk\"\ndevice = \"gw\"\nsecret = \"s\"\n";
+    for reserved in [true, false] {
+        let settings = BrokerSettings {
+            reserve_device_names: reserved,
+            ..BrokerSettings::default()
+        };
+        let devices = Devices::of(
+            Table::parse(&Text::new("devices.toml", text)).unwrap_or_default(),
+            DeviceSettings::default(),
+        );
+        let mut chain = Chain::new();
+        chain.push(Arc::new(devices));
+        let builder = Broker::builder().settings(settings).authenticator(chain);
+        let broker = TestBroker::built(builder).await;
+        let inputs = json!({"product_key": "pk", "device_name": "gw", "device_secret": "s"});
+        let reason = sign_in(&broker, "aliyun_iot", &inputs).await;
+        assert_eq!(reason, ReasonCode::Success);
+        let taken = if reserved {
+            ReasonCode::ClientIdentifierNotValid
+        } else {
+            ReasonCode::Success
+        };
+        for (client_id, expected) in [
+            ("aliyun_iot:pk:gw", taken),
+            ("huawei_iotda:", taken),
+            ("aliyun_iotx:pk:gw", ReasonCode::Success),
+            ("aliyun_iot", ReasonCode::Success),
+        ] {
+            for version in ALL {
+                let connect = Connect::new(version, Utf8::new(client_id).unwrap());
+                let (_client, connack) = broker.connect_with(connect).await;
+                assert_eq!(connack.reason, expected, "{client_id} {version:?}");
+            }
+        }
+    }
 }
 
 /// What a device is told that signs with these inputs.

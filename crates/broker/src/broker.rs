@@ -107,6 +107,9 @@ pub struct BrokerSettings {
     pub max_retained_bytes: usize,
     /// Under which name the broker knows a client.
     pub identity: ClientIdentity,
+    /// Whether client identifiers such as `aliyun_iot:a1Example:gw-01`, which begin with the name of a devices' scheme
+    /// and a colon, are kept for the devices that `[auth.devices]` admits.
+    pub reserve_device_names: bool,
     /// Threads for plain TCP connections. `None`: as many as the machine has processors.
     pub threads: Option<NonZeroUsize>,
 }
@@ -182,6 +185,7 @@ impl Default for BrokerSettings {
             max_retained: 1_000_000,
             max_retained_bytes: 256 << 20,
             identity: ClientIdentity::ClientId,
+            reserve_device_names: false,
             threads: None,
         }
     }

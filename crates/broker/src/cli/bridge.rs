@@ -8,6 +8,7 @@ use weir_sinks::bridge::provision::Registrar;
 use weir_sinks::config::connector::TlsConfig;
 use weir_sinks::{ConnectorConfig, bridge};
 
+use super::secret_file::{SecretFile, Unfinished};
 use super::{Common, Exit, block_on, out_json, out_line, print_problems, say};
 use crate::config::toml_file::Process;
 use crate::project::connector_file;
@@ -322,10 +323,10 @@ fn provision(common: &Common, args: &ProvisionArgs) -> Exit {
                 return Exit::Problems;
             }
         };
-        if let Err(error) = file.finish(&secret) {
+        if let Err(Unfinished { error, kept }) = file.finish(&secret) {
+            let (path, kept) = (args.out.display(), kept.display());
             say(&format!(
-                "weir: the secret came, and {} cannot be written: {error}",
-                args.out.display()
+                "weir: the secret came, and {path} cannot be written: {error}; what was written of it is kept in {kept}: move it yourself, for the cloud gives it once"
             ));
             return Exit::Unusable;
         }
@@ -339,57 +340,6 @@ fn provision(common: &Common, args: &ProvisionArgs) -> Exit {
         }
         Exit::Ok
     })
-}
-
-/// A file that only its owner may read, which appears whole or not at all.
-struct SecretFile {
-    path: PathBuf,
-    unfinished: PathBuf,
-    file: std::fs::File,
-    force: bool,
-}
-
-impl SecretFile {
-    fn begin(path: &std::path::Path, force: bool) -> std::io::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        if !force && path.symlink_metadata().is_ok() {
-            return Err(std::io::ErrorKind::AlreadyExists.into());
-        }
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{:08x}", rand::random::<u32>()));
-        let unfinished = path.with_file_name(name);
-        let mut options = std::fs::File::options();
-        let file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        Ok(Self {
-            path: path.to_owned(),
-            unfinished,
-            file,
-            force,
-        })
-    }
-
-    fn finish(&mut self, secret: &str) -> std::io::Result<()> {
-        use std::io::Write as _;
-        self.file.write_all(secret.as_bytes())?;
-        self.file.write_all(b"\n")?;
-        self.file.sync_all()?;
-        if self.force {
-            return std::fs::rename(&self.unfinished, &self.path);
-        }
-        // Unlike a rename, a link never replaces what somebody else has put there meanwhile.
-        std::fs::hard_link(&self.unfinished, &self.path)
-    }
-}
-
-impl Drop for SecretFile {
-    fn drop(&mut self) {
-        // After a rename it is gone already.
-        let _ = std::fs::remove_file(&self.unfinished);
-    }
 }
 
 fn sign_one(common: &Common, args: &SignArgs, now_ms: Option<i64>) -> Exit {

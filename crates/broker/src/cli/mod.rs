@@ -22,6 +22,7 @@ mod reload;
 mod replay;
 mod run;
 mod schema;
+mod secret_file;
 mod sinks;
 mod test;
 mod torture;

@@ -25,6 +25,7 @@ pub use listeners::{Bind, FileMode, Listener, MinTls, Sni};
 pub use mqtt::Mqtt;
 pub use units::{ByteSize, Span};
 
+use crate::broker::ClientIdentity;
 use crate::problem::{Problem, Source, shown};
 use toml_file::{Process, TomlFile};
 
@@ -314,6 +315,13 @@ impl Config {
             }
         }
         self.auth.check(&listeners, &mut refuse);
+        if self.auth.devices.is_some() && self.mqtt.identity != ClientIdentity::ClientId {
+            refuse(
+                "mqtt.identity puts another name in the place of the client id, which devices of [auth.devices] sign"
+                    .to_owned(),
+                "leave mqtt.identity out: devices are known by scheme, tenant key and name whatever it says",
+            );
+        }
         if self
             .http
             .mqtt_path
@@ -340,6 +348,7 @@ impl Config {
     pub fn broker_settings(&self) -> crate::broker::BrokerSettings {
         crate::broker::BrokerSettings {
             limits: self.limits.settings(),
+            reserve_device_names: self.auth.devices.is_some(),
             ..self.mqtt.settings()
         }
     }
@@ -606,6 +615,30 @@ mod tests {
             .into_iter()
             .map(|problem| problem.message)
             .collect()
+    }
+
+    #[test]
+    fn devices_sign_the_client_id_that_they_send() {
+        for identity in ["username", "cert_cn"] {
+            let text =
+                format!("[mqtt]\nidentity = '{identity}'\n[auth.devices]\nfile = 'devices.toml'\n");
+            let problems = load(&text, &[]).unwrap_err();
+            assert_eq!(problems[0].code, "E1006");
+            assert!(problems[0].message.starts_with("mqtt.identity"), "{text}");
+        }
+        let own = "[mqtt]\nidentity = 'clientid'\n[auth.devices]\nfile = 'devices.toml'\n";
+        assert!(
+            load(own, &[])
+                .unwrap()
+                .broker_settings()
+                .reserve_device_names
+        );
+        assert!(
+            !load("", &[])
+                .unwrap()
+                .broker_settings()
+                .reserve_device_names
+        );
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct TomlFile<'s> {
     /// Where it came from.
     pub source: &'s Source,
     root: Spanned<DeTable<'s>>,
+    /// Whether problems tell kinds of values only.
+    hides_values: bool,
 }
 
 /// Where `${kind:name}` values come from.
@@ -84,7 +86,11 @@ impl<'s> TomlFile<'s> {
     pub fn parse(source: &'s Source) -> Result<Self, Vec<Problem>> {
         let (root, errors) = DeTable::parse_recoverable(&source.text);
         if errors.is_empty() {
-            return Ok(Self { source, root });
+            return Ok(Self {
+                source,
+                root,
+                hides_values: false,
+            });
         }
         Err(errors
             .iter()
@@ -118,6 +124,12 @@ impl<'s> TomlFile<'s> {
         self.root.get_mut().remove(key)
     }
 
+    /// The same, for a file of secrets: what is wrong with a value is told without the value.
+    pub fn hiding_values(mut self) -> Self {
+        self.hides_values = true;
+        self
+    }
+
     /// The top-level keys that are left.
     pub fn keys(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
         self.root
@@ -141,7 +153,7 @@ impl<'s> TomlFile<'s> {
     /// E1002 for an unknown key, E1003 for a value that does not fit.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Box<Problem>> {
         T::deserialize(toml::de::Deserializer::from(self.root.clone()))
-            .map_err(|error| Box::new(describe(self.source, &error, self.root.span())))
+            .map_err(|error| Box::new(self.describe(&error, self.root.span())))
     }
 
     /// Reads one value of the file as `T`.
@@ -154,12 +166,25 @@ impl<'s> TomlFile<'s> {
     ) -> Result<T, Box<Problem>> {
         let span = value.span();
         T::deserialize(toml::de::ValueDeserializer::from(value))
-            .map_err(|error| Box::new(describe(self.source, &error, span)))
+            .map_err(|error| Box::new(self.describe(&error, span)))
+    }
+
+    fn describe(&self, error: &toml::de::Error, whole: Range<usize>) -> Problem {
+        describe_or_hide(self.source, error, whole, self.hides_values)
     }
 }
 
 /// Turns serde's sentence into ours, with a code and the next step.
 pub fn describe(source: &Source, error: &toml::de::Error, whole: Range<usize>) -> Problem {
+    describe_or_hide(source, error, whole, false)
+}
+
+fn describe_or_hide(
+    source: &Source,
+    error: &toml::de::Error,
+    whole: Range<usize>,
+    hides_values: bool,
+) -> Problem {
     let span = error.span().unwrap_or(whole);
     let message = error.message();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -178,11 +203,16 @@ pub fn describe(source: &Source, error: &toml::de::Error, whole: Range<usize>) -
     }
     if message.starts_with("unknown variant") && !quoted.is_empty() {
         let (written, known) = (quoted[0], &quoted[1..]);
+        let known_words = known.join(", ");
+        if hides_values {
+            let message = format!("the value is not one of: {known_words}");
+            return Problem::at(source, span, "E1003", message);
+        }
         let problem = Problem::at(
             source,
             span,
             "E1003",
-            format!("`{written}` is not one of: {}", known.join(", ")),
+            format!("`{written}` is not one of: {known_words}"),
         );
         return match nearest(written, known.iter().copied()) {
             Some(near) => problem.label(format!("did you mean `{near}`?")),
@@ -207,9 +237,14 @@ pub fn describe(source: &Source, error: &toml::de::Error, whole: Range<usize>) -
             format!(
                 "{key} takes {}, not {}",
                 kind_in_words(wanted),
-                kind_in_words(found)
+                if hides_values {
+                    bare_kind(found)
+                } else {
+                    kind_in_words(found)
+                }
             )
         }
+        None if hides_values => "the value does not fit".to_owned(),
         None => message.to_owned(),
     };
     Problem::at(source, span, "E1003", message)
@@ -243,6 +278,17 @@ fn kind_in_words(kind: &str) -> String {
             .split_once('`')
             .map_or_else(|| kind.to_owned(), |(_, value)| format!("`{value}")),
         _ => kind.to_owned(),
+    }
+}
+
+/// The kind without the value.
+fn bare_kind(kind: &str) -> String {
+    match kind.split([' ', '`']).next() {
+        Some("integer") => "a number".to_owned(),
+        Some("floating") => "a number with a fraction".to_owned(),
+        Some("boolean") => "true or false".to_owned(),
+        Some("string" | "map" | "struct" | "sequence") => kind_in_words(kind),
+        _ => "what stands there".to_owned(),
     }
 }
 

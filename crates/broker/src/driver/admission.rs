@@ -178,6 +178,7 @@ impl Shared {
                 let why = "client identifiers that begin with `$bridge/` are those of bridges";
                 return Err(Refused::new(ReasonCode::ClientIdentifierNotValid, why).into());
             }
+            self.check_device_name(&identity, &admission.client_id)?;
         }
         let sign_in = proof.map(|proof| {
             let method = proof.method();

@@ -1,12 +1,13 @@
 //! Under which name a client is known: its client identifier, or what the configuration or a hook puts in its place.
 
 use weir_mqtt::{Connect, ReasonCode, Utf8};
+use weir_sinks::bridge::verifier::Scheme;
 
 use super::Shared;
 use super::admission::Door;
 use crate::auth::Identity;
 use crate::broker::ClientIdentity;
-use crate::core::connect::Admission;
+use crate::core::connect::{Admission, Refused};
 use crate::hooks::{Hook, IdentityRequest};
 
 impl Shared {
@@ -59,6 +60,25 @@ impl Shared {
         }
         if self.hooks.unique_id.is_none() && self.settings.identity == ClientIdentity::Username {
             return self.rename(admission, identity.username.as_ref().map(Utf8::detached));
+        }
+        Ok(())
+    }
+
+    /// The session of a device is nobody's but the device's, whatever else somebody may sign in as.
+    pub(super) fn check_device_name(
+        &self,
+        identity: &Identity,
+        client_id: &Utf8,
+    ) -> Result<(), Refused> {
+        let names_device = || {
+            client_id
+                .split_once(':')
+                .is_some_and(|(scheme, _)| Scheme::named(scheme).is_some())
+        };
+        let is_its_own = identity.session.as_ref() == Some(client_id);
+        if self.settings.reserve_device_names && !is_its_own && names_device() {
+            let why = "client identifiers that begin with a scheme of [auth.devices] and a colon are those of devices";
+            return Err(Refused::new(ReasonCode::ClientIdentifierNotValid, why));
         }
         Ok(())
     }

@@ -92,6 +92,8 @@ pub struct Devices {
     memory: Memory,
     throttle: Throttle,
     refusals: Refusals,
+    /// Lines in the log about secrets whose file cannot be read.
+    unread: Seldom,
     /// Verified in place of the secret of a device that does not exist.
     nobody: Secret,
 }
@@ -104,12 +106,29 @@ struct Refusals([[Refusal; Reason::WORDS.len()]; Scheme::ALL.len()]);
 #[derive(Default)]
 struct Refusal {
     count: AtomicU64,
-    /// When the log said so last, in milliseconds since 1970.
+    told: Seldom,
+}
+
+/// What is said once in a while: a device that keeps coming does not fill the log.
+#[derive(Default)]
+struct Seldom {
+    /// When it was said last, in milliseconds since 1970.
     said_at_ms: AtomicI64,
 }
 
-/// A device that keeps coming does not fill the log.
-const SAID_EVERY_MS: i64 = 10_000;
+impl Seldom {
+    const EVERY_MS: u64 = 10_000;
+
+    /// Whether it is to be said again; of two who ask at once one is to.
+    fn is_due(&self, now_ms: i64) -> bool {
+        let said_at_ms = self.said_at_ms.load(Relaxed);
+        now_ms.abs_diff(said_at_ms) >= Self::EVERY_MS
+            && self
+                .said_at_ms
+                .compare_exchange(said_at_ms, now_ms, Relaxed, Relaxed)
+                .is_ok()
+    }
+}
 
 impl Devices {
     /// The devices of `source`.
@@ -122,6 +141,7 @@ impl Devices {
             memory: Memory::default(),
             throttle: Throttle::default(),
             refusals: Refusals::default(),
+            unread: Seldom::default(),
             // Base64 is a key of every scheme.
             nobody: Secret::new(base64::engine::general_purpose::STANDARD.encode(nobody)),
         }
@@ -206,7 +226,7 @@ impl Devices {
             Err(reason) => Err(*reason),
         };
         match &verdict {
-            Ok(_) => self.throttle.succeeded(claimed.as_deref()),
+            Ok(_) => self.throttle.succeeded(claimed.as_deref(), peer),
             Err(Reason::Unavailable | Reason::MemoryFull) => {}
             Err(_) => self.throttle.failed(now, claimed, peer),
         }
@@ -259,7 +279,9 @@ impl Devices {
 
     fn is_signed(&self, claim: &Claim, secret: &Secret) -> Result<bool, Reason> {
         let secret = secret.reveal().map_err(|error| {
-            tracing::error!(%error, "the secret of a device cannot be read from its file");
+            if self.unread.is_due(now_ms()) {
+                tracing::error!(%error, "the secret of a device cannot be read from its file");
+            }
             Reason::Unavailable
         })?;
         Ok(claim.is_signed_with(&secret))
@@ -271,12 +293,7 @@ impl Devices {
         if let (Some(place), Some(word)) = (place, word) {
             let refusal = &self.refusals.0[place][word];
             refusal.count.fetch_add(1, Relaxed);
-            let now_ms = now_ms();
-            let said_at_ms = refusal.said_at_ms.load(Relaxed);
-            let is_due = now_ms.abs_diff(said_at_ms) >= SAID_EVERY_MS.unsigned_abs();
-            let say =
-                |at_ms: &AtomicI64| at_ms.compare_exchange(said_at_ms, now_ms, Relaxed, Relaxed);
-            if !is_due || say(&refusal.said_at_ms).is_err() {
+            if !refusal.told.is_due(now_ms()) {
                 return;
             }
         }

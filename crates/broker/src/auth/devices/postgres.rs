@@ -8,9 +8,10 @@ use sqlx::{AssertSqlSafe, Row as _};
 use weir_sinks::Secret;
 use weir_sinks::bridge::verifier::{Claim, Reason, Scheme};
 
-use super::Device;
 use super::table::{Profile, Row};
+use super::{Device, Seldom};
 use crate::auth::postgres::{PostgresUsersError, Statement, lazy_pool, text, truth};
+use crate::pipeline::world::now_ms;
 
 /// Product ids of Tencent have ten letters; device names follow without a sign between.
 const TENCENT_PRODUCT: usize = 10;
@@ -57,6 +58,7 @@ pub struct PostgresDevices {
     pool: PgPool,
     query: Statement<Place>,
     timeout: Duration,
+    told: Seldom,
 }
 
 impl PostgresDevices {
@@ -70,6 +72,7 @@ impl PostgresDevices {
             pool,
             query: settings.query,
             timeout: settings.timeout,
+            told: Seldom::default(),
         })
     }
 
@@ -88,7 +91,9 @@ impl PostgresDevices {
         }
         let rows = tokio::time::timeout(self.timeout, query.fetch_all(&self.pool)).await;
         let unavailable = |problem: String| {
-            tracing::error!(problem, "devices cannot be looked up");
+            if self.told.is_due(now_ms()) {
+                tracing::error!(problem, "devices cannot be looked up");
+            }
             Reason::Unavailable
         };
         let rows = rows

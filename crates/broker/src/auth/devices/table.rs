@@ -34,6 +34,8 @@ pub struct Table {
     devices: HashMap<(Scheme, String, String), Arc<Device>>,
     /// Devices whose client id is tenant and name in one word, by it.
     joined: HashMap<(Scheme, String), Arc<Device>>,
+    /// The tenants of devices whose own topics do not name it, by the device's name.
+    alone: HashMap<(Scheme, String), String>,
 }
 
 /// One device as it is written.
@@ -99,9 +101,11 @@ impl Row {
         let wrong = |key, message: String, help| Err(Wrong { key, message, help });
         let Some(scheme) = Scheme::named(&self.scheme) else {
             let names = Scheme::ALL.map(Scheme::name);
-            let near = nearest(&self.scheme, names)
-                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            let message = format!("`{}` is no scheme{near}", self.scheme);
+            // What is like no scheme may be a secret in the wrong column.
+            let message = match nearest(&self.scheme, names) {
+                Some(near) => format!("`{}` is no scheme; did you mean `{near}`?", self.scheme),
+                None => "`scheme` is none of the schemes".to_owned(),
+            };
             let help = "there are aliyun_iot, aliyun_mq, tencent_iot, huawei_iotda, onenet, baidu_iotcore and azure_iothub";
             return wrong("scheme", message, help);
         };
@@ -121,9 +125,13 @@ impl Row {
         }
         for (key, name) in [("tenant_key", &self.tenant_key), ("device", &self.device)] {
             let slash = name.contains('/') && scheme != Scheme::AzureIothub;
-            if !topics::is_plain(name) || slash || (key == "device" && name.is_empty()) {
+            // Tenant and device stand in one name, with a colon between.
+            let colon = name.contains(':') && key == "tenant_key";
+            let empty = key == "device" && name.is_empty();
+            if !topics::is_plain(name) || slash || colon || empty {
+                let colon = if key == "tenant_key" { "`:`, " } else { "" };
                 let message = format!(
-                    "`{key}` is empty, or holds `/`, `+`, `#`, `%`, `$`, a brace or a control character"
+                    "`{key}` is empty, or holds {colon}`/`, `+`, `#`, `%`, `$`, a brace, white space or a control character"
                 );
                 return wrong(key, message, "write it as the cloud's console shows it");
             }
@@ -195,19 +203,8 @@ impl Table {
         if problems.is_empty() {
             return Ok(reading.table);
         }
-        // A line of CSV has a secret in it, and so may have a table in braces and what is no TOML.
-        let line = |problem: &Problem| source.text.lines().nth(problem.line.saturating_sub(1));
-        let is_safe = |problem: &Problem| {
-            !is_csv && problem.code != "E1001" && !line(problem).unwrap_or_default().contains('{')
-        };
-        let problems = problems.into_iter().map(|problem| {
-            if is_safe(&problem) {
-                problem
-            } else {
-                problem.without_excerpt()
-            }
-        });
-        Err(problems.collect())
+        // Any line may have a secret in it: under a key that is misspelt, or in a value without quotes.
+        Err(problems.into_iter().map(Problem::without_excerpt).collect())
     }
 
     /// How many devices there are.
@@ -231,18 +228,31 @@ impl Table {
         .cloned()
     }
 
-    fn add(&mut self, device: Device) -> Result<(), String> {
+    /// What is wrong, and the cure.
+    fn add(&mut self, device: Device) -> Result<(), (String, &'static str)> {
+        const REMOVE: &str = "remove one of the two";
         let key = (device.scheme, device.tenant.clone(), device.name.clone());
         let joined = (device.scheme, format!("{}{}", device.tenant, device.name));
+        if device.acl.is_some() && topics::name_no_tenant(device.scheme) {
+            let name = (device.scheme, device.name.clone());
+            let tenant = self.alone.entry(name);
+            if *tenant.or_insert_with(|| device.tenant.clone()) != device.tenant {
+                return Err((
+                    "a device of the same name has another `tenant_key`, and topics of this scheme hold the name alone: each could use the other's".to_owned(),
+                    "let one of the two have acl_profile = \"open\" and rules in auth.acl_file, or take it to another weir",
+                ));
+            }
+        }
         let device = Arc::new(device);
         if self.devices.insert(key, Arc::clone(&device)).is_some() {
-            return Err("the device stands twice in the table".to_owned());
+            return Err(("the device stands twice in the table".to_owned(), REMOVE));
         }
         if device.scheme == Scheme::TencentIot && self.joined.insert(joined, device).is_some() {
-            return Err(
+            return Err((
                 "another device has the same client id: product id and name run together"
                     .to_owned(),
-            );
+                REMOVE,
+            ));
         }
         Ok(())
     }
@@ -257,10 +267,10 @@ struct Reading<'s> {
 impl Reading<'_> {
     fn take(&mut self, row: Row, place: impl Fn(&str) -> Range<usize>) {
         let added = row.device().and_then(|device| {
-            self.table.add(device).map_err(|message| Wrong {
+            self.table.add(device).map_err(|(message, help)| Wrong {
                 key: "device",
                 message,
-                help: "remove one of the two",
+                help,
             })
         });
         if let Err(wrong) = added {
@@ -270,7 +280,7 @@ impl Reading<'_> {
     }
 
     fn toml(&mut self, outside: &dyn Outside) -> Result<(), Vec<Problem>> {
-        let mut file = TomlFile::parse(self.source)?;
+        let mut file = TomlFile::parse(self.source)?.hiding_values();
         file.fill_in(outside, &mut self.problems);
         let devices = file.take("device");
         for (key, span) in file.keys() {
@@ -380,7 +390,11 @@ fn header(names: &[String]) -> Result<(), String> {
     if let Some(name) = names.iter().find(|name| !COLUMNS.contains(&name.as_str())) {
         return Err(match nearest(name, COLUMNS) {
             Some(near) => format!("unknown column `{name}`; did you mean `{near}`?"),
-            None => format!("unknown column `{name}`; there are {}", COLUMNS.join(", ")),
+            // The first line may be a device, with its secret.
+            None => format!(
+                "the first line names a column that does not exist; there are {}",
+                COLUMNS.join(", ")
+            ),
         });
     }
     for needed in ["scheme", "device", "secret"] {
@@ -457,7 +471,9 @@ secret = "s"
         };
         for problem in &problems {
             let shown = format!("{problem} {}", serde_json::to_string(problem).unwrap());
-            assert!(!shown.contains("hunter2"), "{shown}");
+            for secret in ["hunter2", "7040404", "1979"] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
         }
         problems
             .iter()
@@ -502,7 +518,10 @@ secret = "s"
             one(&format!("{rest}\nsecrets = 1")).1,
             "unknown key `secrets`"
         );
-        assert_eq!(one("device = \"a/b\"\nsecret = \"hunter2\"").0, 4);
+        for name in ["a/b", "a b", "a\\nlast 1", "a\\u2028b", ""] {
+            let line = format!("device = \"{name}\"\nsecret = \"hunter2\"");
+            assert_eq!(one(&line).0, 4, "{name}");
+        }
         assert_eq!(one("device = \"d\"\nsecret = \"\"").0, 5);
         assert_eq!(one(&format!("{rest}\ntopics = [\"a/#/b\"]")).0, 6);
         let other = |text: &str| told("d.toml", text).remove(0);
@@ -528,12 +547,34 @@ secret = "s"
         );
         assert_eq!(other("[[divice]]\n").1, "unknown key `divice`");
         other("[[device]]\nsecret = \"hunter2\n");
+        let takes = "`secret` takes a text, not a number".to_owned();
+        assert_eq!(other("[[device]]\nsecret = 7040404\n"), (2, takes));
+        let profile = format!("{rest}\nacl_profile = \"hunter2\"");
+        assert_eq!(one(&profile).1, "the value is not one of: cloud, open");
+        for line in [
+            "secret = 7040404",
+            "secret = 7040404.5",
+            "secret = 1979-05-27",
+            "secret = [\"hunter2\"]",
+            "secret = { key = \"hunter2\" }",
+            "secrt = \"hunter2\"",
+            "key = \"hunter2\"",
+            "enabled = \"hunter2\"",
+            "enabled = 7040404",
+            "topics = \"hunter2\"",
+            "scheme = \"hunter2\"",
+        ] {
+            other(&format!("[[device]]\n{line}\n"));
+            other(&format!("{line}\n"));
+        }
         other("device = [{ scheme = \"onenet\", device = \"d\", secret = \"hunter2\" }]\n");
     }
 
     #[test]
     fn a_mistake_in_csv_has_its_line_too() {
         let one = |text: &str| told("d.csv", text).remove(0);
+        one("hunter2,aliyun_iot,pk,d\n");
+        one("scheme,device,secret\nhunter2,pk,aliyun_iot\n");
         assert_eq!(one("scheme,device\n").1, "the column `secret` is missing");
         assert_eq!(
             one("scheme,device,secrt\n").1,
@@ -566,5 +607,24 @@ secret = "s"
     fn product_and_name_that_run_together_are_not_guessed_apart() {
         let text = "scheme,tenant_key,device,secret\ntencent_iot,AB,C,c2VjcmV0\ntencent_iot,A,BC,c2VjcmV0\n";
         assert_eq!(told("d.csv", text)[0].0, 3);
+    }
+
+    #[test]
+    fn devices_whose_topics_would_be_the_same_do_not_stand_in_one_table() {
+        let header = "scheme,tenant_key,device,secret,acl_profile\n";
+        let two = |scheme: &str, second: &str| {
+            format!("{header}{scheme},one,d,c2VjcmV0,\n{scheme},two,d,c2VjcmV0,{second}\n")
+        };
+        for scheme in ["azure_iothub", "baidu_iotcore"] {
+            let (line, message) = told("d.csv", &two(scheme, "cloud")).remove(0);
+            assert_eq!(line, 3);
+            assert!(message.contains("another `tenant_key`"), "{message}");
+            let open = Source::new("d.csv", two(scheme, "open"));
+            assert!(Table::parse(&open).is_ok(), "{scheme}");
+        }
+        for scheme in ["aliyun_iot", "aliyun_mq", "tencent_iot", "onenet"] {
+            let source = Source::new("d.csv", two(scheme, "cloud"));
+            assert!(Table::parse(&source).is_ok(), "{scheme}");
+        }
     }
 }

@@ -207,6 +207,45 @@ async fn strict_times_refuse_wrong_clocks_and_what_was_heard_before() {
 }
 
 #[tokio::test]
+async fn a_signature_of_the_hour_is_of_no_use_from_elsewhere() {
+    let devices = made(strict());
+    let inputs =
+        json!({"device_id": "5f_edge", "device_secret": "old-secret", "check_timestamp": 1});
+    let mut huawei = signed("huawei_iotda", inputs, 0);
+    for _ in 0..2 {
+        assert_eq!(refusal(&devices, &huawei).await, None);
+    }
+    huawei.peer = Some("127.0.0.2:1".parse().unwrap());
+    let answer = refusal(&devices, &huawei).await;
+    assert_eq!(answer, Some(ReasonCode::BadUserNameOrPassword));
+    assert_eq!(counted(&devices, "huawei_iotda", "replayed"), 1);
+}
+
+#[tokio::test]
+async fn what_a_client_makes_up_is_not_in_the_file_of_what_was_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = made(strict());
+    devices.remember_in(folder.path()).unwrap();
+    let inputs =
+        json!({"product_id": "PID", "device_name": "edge", "device_secret": "b2xkLXNlY3JldA=="});
+    let tencent = signed("tencent_iot", inputs, 0);
+    assert_eq!(refusal(&devices, &tencent).await, None);
+    let text = std::fs::read_to_string(folder.path().join("devices.seen")).unwrap();
+    let username = tencent.username.as_deref().unwrap();
+    let connection = username.split(';').nth(2).unwrap();
+    assert!(!text.contains(connection), "{text}");
+    let mut words = text.split(' ');
+    assert_eq!(words.next(), Some("once"));
+    assert_eq!(words.next_back(), Some("tencent_iot:PID:edge\n"));
+    let again = made(strict());
+    again.remember_in(folder.path()).unwrap();
+    assert_eq!(
+        refusal(&again, &tencent).await,
+        Some(ReasonCode::BadUserNameOrPassword)
+    );
+}
+
+#[tokio::test]
 async fn of_two_that_show_the_same_at_once_one_is_admitted() {
     let devices = Arc::new(made(strict()));
     let request = aliyun("gw-01", "old-secret", 0);
@@ -240,6 +279,9 @@ async fn who_fails_too_often_is_told_to_come_later_even_with_the_right_secret() 
         Some(ReasonCode::QuotaExceeded)
     );
     assert_eq!(counted(&devices, "aliyun_iot", "throttled"), 2);
+    // The device itself, elsewhere.
+    request.peer = Some("127.0.0.2:1".parse().unwrap());
+    assert_eq!(refusal(&devices, &request).await, None);
 }
 
 #[tokio::test]

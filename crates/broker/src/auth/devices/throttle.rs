@@ -1,4 +1,7 @@
-//! Devices and addresses that fail too often are not looked at for a while (VF-4).
+//! Who fails too often is not looked at for a while (VF-4).
+//!
+//! Names are free to say: what fails under a device's name counts against the network that it comes from, and the
+//! device itself is heard from everywhere else.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,11 +10,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::driver::limits::network_of;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const PER_DEVICE: u32 = 5;
-const PER_ADDRESS: u32 = 60;
-/// Who is counted at once; beyond it the count of all begins anew.
+const PER_NETWORK: u32 = 60;
+/// Who is counted at once; beyond it newcomers are not.
 const MAX_COUNTED: usize = 20_000;
+/// Between two looks for those who need not be counted any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Where somebody comes from; `None` over a unix socket.
+type Network = Option<IpAddr>;
 
 /// Counts failures.
 #[derive(Default)]
@@ -21,8 +31,22 @@ pub(super) struct Throttle {
 
 #[derive(Default)]
 struct Counted {
-    devices: HashMap<String, Failures>,
-    addresses: HashMap<IpAddr, Failures>,
+    devices: Counts<(String, Network)>,
+    networks: Counts<IpAddr>,
+}
+
+struct Counts<K> {
+    failures: HashMap<K, Failures>,
+    swept: Option<Instant>,
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self {
+            failures: HashMap::new(),
+            swept: None,
+        }
+    }
 }
 
 struct Failures {
@@ -33,28 +57,32 @@ struct Failures {
 impl Throttle {
     /// Whether somebody is looked at now.
     pub(super) fn admits(&self, now: Instant, device: Option<&str>, peer: Option<IpAddr>) -> bool {
+        let network = peer.map(network_of);
         let counted = self.counted.lock();
-        let device = device.and_then(|device| counted.devices.get(device));
-        let address = peer.and_then(|peer| counted.addresses.get(&peer));
+        let device =
+            device.and_then(|device| counted.devices.failures.get(&(device.to_owned(), network)));
+        let network = network.and_then(|network| counted.networks.failures.get(&network));
         !device.is_some_and(|failures| failures.are_too_many(now, PER_DEVICE))
-            && !address.is_some_and(|failures| failures.are_too_many(now, PER_ADDRESS))
+            && !network.is_some_and(|failures| failures.are_too_many(now, PER_NETWORK))
     }
 
-    /// A device that is known now may fail again.
-    pub(super) fn succeeded(&self, device: Option<&str>) {
+    /// A device that is known now may fail again there.
+    pub(super) fn succeeded(&self, device: Option<&str>, peer: Option<IpAddr>) {
         if let Some(device) = device {
-            self.counted.lock().devices.remove(device);
+            let key = (device.to_owned(), peer.map(network_of));
+            self.counted.lock().devices.failures.remove(&key);
         }
     }
 
     /// One failure more.
     pub(super) fn failed(&self, now: Instant, device: Option<String>, peer: Option<IpAddr>) {
+        let network = peer.map(network_of);
         let mut counted = self.counted.lock();
         if let Some(device) = device {
-            count(&mut counted.devices, device, now, PER_DEVICE);
+            counted.devices.count((device, network), now, PER_DEVICE);
         }
-        if let Some(peer) = peer {
-            count(&mut counted.addresses, peer, now, PER_ADDRESS);
+        if let Some(network) = network {
+            counted.networks.count(network, now, PER_NETWORK);
         }
     }
 }
@@ -65,27 +93,35 @@ impl Failures {
     }
 }
 
-fn count<K: Eq + Hash>(counted: &mut HashMap<K, Failures>, key: K, now: Instant, limit: u32) {
-    if counted.len() >= MAX_COUNTED && !counted.contains_key(&key) {
-        counted.retain(|_, failures| now.duration_since(failures.since) < MINUTE);
-        if counted.len() >= MAX_COUNTED {
-            counted.clear();
+impl<K: Eq + Hash> Counts<K> {
+    fn count(&mut self, key: K, now: Instant, limit: u32) {
+        if self.failures.len() >= MAX_COUNTED && !self.failures.contains_key(&key) {
+            let is_due = |swept| now.duration_since(swept) >= SWEEP_EVERY;
+            if self.swept.is_none_or(is_due) {
+                self.swept = Some(now);
+                self.failures
+                    .retain(|_, failures| now.duration_since(failures.since) < MINUTE);
+            }
+            // Whoever is silent stays so: a crowd of newcomers does not set it free.
+            if self.failures.len() >= MAX_COUNTED {
+                return;
+            }
         }
-    }
-    let failures = counted.entry(key).or_insert(Failures {
-        count: 0,
-        since: now,
-    });
-    if now.duration_since(failures.since) >= MINUTE {
-        *failures = Failures {
+        let failures = self.failures.entry(key).or_insert(Failures {
             count: 0,
             since: now,
-        };
-    }
-    failures.count += 1;
-    // The minute of silence begins with the last failure that was looked at.
-    if failures.count >= limit {
-        failures.since = now;
+        });
+        if now.duration_since(failures.since) >= MINUTE {
+            *failures = Failures {
+                count: 0,
+                since: now,
+            };
+        }
+        failures.count += 1;
+        // The minute of silence begins with the last failure that was looked at.
+        if failures.count >= limit {
+            failures.since = now;
+        }
     }
 }
 
@@ -114,7 +150,7 @@ mod tests {
             for _ in 0..4 {
                 throttle.failed(now, Some("a".to_owned()), None);
             }
-            throttle.succeeded(Some("a"));
+            throttle.succeeded(Some("a"), None);
         }
         assert!(throttle.admits(now, Some("a"), None));
     }
@@ -129,5 +165,42 @@ mod tests {
         }
         assert!(!throttle.admits(now, Some("x"), peer));
         assert!(throttle.admits(now, Some("x"), Some("10.0.0.2".parse().unwrap())));
+    }
+
+    #[test]
+    fn who_fails_under_a_devices_name_silences_itself_and_not_the_device() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let peer = |text: &str| Some(text.parse().unwrap());
+        for (bad, near, far) in [
+            ("10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"),
+            ("::ffff:10.0.1.1", "10.0.1.1", "10.0.1.2"),
+        ] {
+            for _ in 0..5 {
+                throttle.failed(now, Some("a".to_owned()), peer(bad));
+            }
+            assert!(!throttle.admits(now, Some("a"), peer(near)), "{near}");
+            assert!(throttle.admits(now, Some("a"), peer(far)), "{far}");
+            assert!(throttle.admits(now, Some("a"), None));
+            // What the device does elsewhere forgives nothing.
+            throttle.succeeded(Some("a"), peer(far));
+            assert!(!throttle.admits(now, Some("a"), peer(bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_crowd_sets_nobody_free_and_is_forgotten_when_it_is_old() {
+        let (throttle, begin) = (Throttle::default(), Instant::now());
+        let fail = |name: &str, now| throttle.failed(now, Some(name.to_owned()), None);
+        for _ in 0..5 {
+            fail("silent", begin);
+        }
+        for number in 0..MAX_COUNTED {
+            fail(&number.to_string(), begin);
+        }
+        assert!(!throttle.admits(begin, Some("silent"), None));
+        assert_eq!(throttle.counted.lock().devices.failures.len(), MAX_COUNTED);
+        fail("new", begin + MINUTE);
+        assert_eq!(throttle.counted.lock().devices.failures.len(), 1);
     }
 }

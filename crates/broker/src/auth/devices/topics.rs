@@ -44,6 +44,14 @@ pub(super) const fn has_own(scheme: Scheme) -> bool {
     !own(scheme).is_empty()
 }
 
+/// Whether devices of one name and two tenants would have the same topics.
+pub(super) fn name_no_tenant(scheme: Scheme) -> bool {
+    scheme.has_tenant()
+        && own(scheme)
+            .iter()
+            .any(|(_, topic)| !topic.contains("{tenant}"))
+}
+
 /// What a device may do: its own topics, `further` ones, and nothing else. `None` where the broker's access list has
 /// to say it.
 ///
@@ -102,7 +110,8 @@ pub(super) fn server_side(tenant: &str, device: &str) -> Vec<SubscriptionRequest
     SERVER_SIDE.iter().filter_map(request).collect()
 }
 
-/// Whether a name can stand in a topic as it is.
+/// Whether a name can stand in a topic, and in a line of a file, as it is.
 pub(super) fn is_plain(name: &str) -> bool {
-    !name.contains(['+', '#', '%', '$', '{', '}']) && !name.contains(char::is_control)
+    let is_blank = |letter: char| letter.is_control() || letter.is_whitespace();
+    !name.contains(['+', '#', '%', '$', '{', '}']) && !name.contains(is_blank)
 }

@@ -126,8 +126,6 @@ pub struct Claim {
     pub device: String,
     /// What the signature says of time.
     pub stamp: Stamp,
-    /// Made fresh by the device for each connection, and signed.
-    pub nonce: Option<String>,
     /// Whether the device leaves it to the server to subscribe it to its topics (`_ss=1` of Aliyun's SDKs).
     pub leaves_subscribing: bool,
     /// Which hash.
@@ -303,10 +301,10 @@ impl Reason {
                 "a signature comes a second time: somebody repeats what was overheard, or the device signs once and connects often (then use time_check = \"cloud\")"
             }
             Self::MemoryFull => {
-                "as many signatures as are remembered are still good; new ones wait until some run out"
+                "as many signatures as are remembered, of this device or of all, are still good; new ones wait until some run out"
             }
             Self::Throttled => {
-                "too many failures of this device or address: it is heard again in a minute"
+                "too many failures under this device's name from this network, or from the network at all: it is heard there again in a minute"
             }
             Self::Unavailable => "the table of devices cannot be asked",
         }

@@ -163,7 +163,6 @@ fn aliyun_iot(client_id: &str, username: &str, password: &str) -> Result<Claim, 
         tenant: Some(product.to_owned()),
         device: device.to_owned(),
         stamp,
-        nonce: None,
         leaves_subscribing: value(&pairs, "_ss") == Some("1"),
         hash,
         proof: Proof::Keyed(content::aliyun(core, device, product, timestamp)),
@@ -189,7 +188,6 @@ fn aliyun_mq(client_id: &str, username: &str, password: &str) -> Result<Claim, R
         tenant: Some(instance.to_owned()),
         device: client_id.to_owned(),
         stamp: Stamp::Timeless,
-        nonce: None,
         leaves_subscribing: false,
         hash: Hash::Sha1,
         proof: Proof::Keyed(client_id.to_owned()),
@@ -202,6 +200,14 @@ fn tencent(client_id: &str, username: &str, password: &str) -> Result<Claim, Rea
     let (Some(connection), Some(expiry)) = (parts.next(), parts.next()) else {
         return Err(bad("the user name is not id;application;connection;expiry"));
     };
+    // Tencent's SDKs send five letters and digits, others a UUID.
+    if !(1..=64).contains(&connection.len())
+        || !connection.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Err(bad(
+            "the connection id in the user name is not 1 to 64 letters, digits and signs",
+        ));
+    }
     let (signature, method) = password
         .rsplit_once(';')
         .ok_or_else(|| bad("the password has no method behind a `;`"))?;
@@ -215,7 +221,6 @@ fn tencent(client_id: &str, username: &str, password: &str) -> Result<Claim, Rea
         tenant: None,
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
-        nonce: Some(connection.to_owned()),
         leaves_subscribing: false,
         hash,
         proof: Proof::Keyed(username.to_owned()),
@@ -250,7 +255,6 @@ fn huawei(client_id: &str, password: &str) -> Result<Claim, Reason> {
         tenant: None,
         device: device.to_owned(),
         stamp: Stamp::Hour { began_ms, checked },
-        nonce: None,
         leaves_subscribing: false,
         hash: Hash::Sha256,
         proof: Proof::Turned(hour.to_owned()),
@@ -309,7 +313,6 @@ fn onenet(client_id: &str, username: &str, password: &str) -> Result<Claim, Reas
         tenant: Some(username.to_owned()),
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
-        nonce: None,
         leaves_subscribing: false,
         hash,
         proof: Proof::Keyed(content::onenet(expiry, part("method")?, &resource, version)),
@@ -344,7 +347,6 @@ fn baidu(username: &str, password: &str) -> Result<Claim, Reason> {
         tenant: Some(core.to_owned()),
         device: device.to_owned(),
         stamp: Stamp::Made(seconds.saturating_mul(1000)),
-        nonce: None,
         leaves_subscribing: false,
         hash,
         proof: Proof::Suffixed(content::baidu(device, timestamp, method)),
@@ -388,7 +390,6 @@ fn azure(client_id: &str, username: &str, password: &str) -> Result<Claim, Reaso
         tenant: Some(host.to_owned()),
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
-        nonce: None,
         leaves_subscribing: false,
         hash: Hash::Sha256,
         // The encoded resource is what is signed.

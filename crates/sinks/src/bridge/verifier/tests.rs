@@ -429,3 +429,56 @@ fn signatures_are_compared_in_constant_time_alone() {
         assert_eq!(text.lines().find(|line| compared(line)), None);
     }
 }
+
+#[test]
+fn a_connection_id_is_a_word_without_blanks() {
+    let inputs = json!({"product_id": "P", "device_name": "d", "device_secret": "c2VjcmV0"});
+    let moment = Moment {
+        now_ms: NOW_MS,
+        random: 1,
+    };
+    let creds = sign_at("tencent_iot", &inputs, moment).unwrap().show();
+    let username = creds.username.clone().unwrap();
+    let parts: Vec<&str> = username.split(';').collect();
+    let with = |connection: &str| {
+        let mut creds = creds.clone();
+        creds.username = Some(format!(
+            "{};{};{connection};{}",
+            parts[0], parts[1], parts[3]
+        ));
+        claim(&creds).map(|claim| claim.is_some())
+    };
+    let uuid = "0190c2a4-7f1e-7d3c-9a55-1f2e3d4c5b6a";
+    for connection in ["Ab3x9", uuid, &"x".repeat(64)] {
+        assert!(with(connection).is_ok(), "{connection}");
+    }
+    let forged = "x\nlast 9223372036854775807 tencent_iot:P:other";
+    for connection in ["", "a b", forged, "é", &"x".repeat(65)] {
+        let answer = with(connection);
+        assert!(matches!(answer, Err(Reason::Malformed(_))), "{connection}");
+    }
+}
+
+#[test]
+fn a_signature_is_remembered_for_as_long_as_it_is_taken() {
+    let strict = |scheme| look(scheme, NOW_MS, NOW_MS, TimeCheck::Strict);
+    let taken_until_s = NOW_MS / 1000 + 3600 + 60;
+    assert_eq!(
+        strict(Scheme::TencentIot),
+        Ok(Freshness::Once(taken_until_s))
+    );
+    for scheme in [Scheme::Onenet, Scheme::AzureIothub] {
+        assert_eq!(strict(scheme), Ok(Freshness::OnePlace(taken_until_s)));
+    }
+    // 12:00:00 is the beginning of an hour, and 13:05:00 is too late.
+    let hour = NOW_MS / 1000 + 3600 + 300;
+    for minutes in [0, 59, 64] {
+        let answer = look(
+            Scheme::HuaweiIotda,
+            NOW_MS,
+            NOW_MS + minutes * 60_000,
+            TimeCheck::Strict,
+        );
+        assert_eq!(answer, Ok(Freshness::OnePlace(hour)), "{minutes}");
+    }
+}

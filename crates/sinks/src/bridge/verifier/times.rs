@@ -40,9 +40,9 @@ pub enum Freshness {
     Any,
     /// The device's next one has to be later than this.
     Later(i64),
-    /// It may not come again before it ends, in seconds since 1970.
+    /// It may not come again for as long as it would be taken: until then, in seconds since 1970.
     Once(i64),
-    /// It may come again from where it came first, until it ends.
+    /// It may come again from where it came first, for as long as it is taken.
     OnePlace(i64),
 }
 
@@ -75,7 +75,15 @@ impl Times {
                     (true, 1) => into_ms < GRACE_MS,
                     _ => false,
                 };
-                fits.then_some(Freshness::Any).ok_or(Reason::ClockWrong)
+                if !fits {
+                    return Err(Reason::ClockWrong);
+                }
+                if !strict {
+                    return Ok(Freshness::Any);
+                }
+                // A device signs the same all through the hour: what tells it from others is where it is.
+                let taken_until_ms = began_ms.saturating_add(HOUR_MS + GRACE_MS);
+                Ok(Freshness::OnePlace(taken_until_ms.div_euclid(1000)))
             }
             (scheme, Stamp::Until(until_s)) => {
                 // Beyond every calendar is as good as never.
@@ -87,10 +95,12 @@ impl Times {
                     Err(Reason::TooLong)
                 } else if !strict {
                     Ok(Freshness::Any)
-                } else if scheme == Scheme::TencentIot {
-                    Ok(Freshness::Once(until_s))
                 } else {
-                    Ok(Freshness::OnePlace(until_s))
+                    let taken_until_s = until_s.saturating_add(self.skew_s);
+                    Ok(match scheme {
+                        Scheme::TencentIot => Freshness::Once(taken_until_s),
+                        _ => Freshness::OnePlace(taken_until_s),
+                    })
                 }
             }
         }
