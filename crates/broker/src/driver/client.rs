@@ -694,7 +694,7 @@ impl Client {
             if publish.packet_id.is_none() {
                 if self.ingress.is_some() {
                     // Under its name here, or nowhere. At QoS 0 it waits for nothing, and nothing is refused.
-                    drop(self.accept_ingress(now, publish));
+                    let _ = self.accept_ingress(now, publish);
                     continue;
                 }
                 let topic = self.router.topic(&publish.topic);
