@@ -57,15 +57,21 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             return inner.has_ended();
         };
         proven |= held.is_some();
-        if !proven && matches!(failure.loss, Loss::Version | Loss::Network) {
-            // A remote that does not know MQTT 5 says so, or just hangs up.
-            version = if version == Version::V5 {
+        let mut other_version = false;
+        if !proven {
+            // A remote that does not know MQTT 5 says so, or just hangs up. Whatever becomes of 3.1.1, the next round
+            // begins with 5 again: the remote may only have been away.
+            other_version =
+                version == Version::V5 && matches!(failure.loss, Loss::Version | Loss::HungUp);
+            version = if other_version {
                 Version::V311
             } else {
                 Version::V5
             };
         }
         address = match (plan.failover, held) {
+            // It is this address that is asked in the other version.
+            _ if other_version => address,
             (Failover::Primary, Some(_)) => 0,
             _ => (address + 1) % plan.addresses.len(),
         };

@@ -235,7 +235,7 @@ async fn sign_in(
         match client::connect(plan, address, &creds, base, greeting).await {
             Ok((conn, welcome)) => return Ok((conn, *version, welcome)),
             Err(failure) => {
-                let retry = failure.loss == Loss::Version || failure.loss == Loss::Network;
+                let retry = matches!(failure.loss, Loss::Version | Loss::HungUp);
                 last = failure.error;
                 if !retry {
                     break;
