@@ -587,7 +587,7 @@ impl Link {
                 .filter_map(|filter| SubscriptionFilter::parse(filter).ok())
                 .collect();
             if !gone.is_empty() {
-                let packet_id = up.free_id();
+                let packet_id = up.ask_id();
                 up.asked.insert(packet_id.get(), Asked::Unsubscribe);
                 let unsubscribe = Unsubscribe {
                     packet_id,
@@ -607,7 +607,7 @@ impl Link {
                 let Ok(parsed) = SubscriptionFilter::parse(&filter) else {
                     continue;
                 };
-                let packet_id = up.free_id();
+                let packet_id = up.ask_id();
                 up.asked
                     .insert(packet_id.get(), Asked::Subscribe(filter, route.qos.as_u8()));
                 let v5 = up.version() == Version::V5;

@@ -19,7 +19,7 @@ use weir_mqtt::{PacketId, PubRel, Publish, QoS, TopicAlias, Utf8};
 use super::client::{Failure, Limits, Refusal, Version};
 use super::drive::drive;
 use super::home::{Dropped, Gateway, Home};
-use super::plan::BridgePlan;
+use super::plan::{BridgePlan, MAX_INFLIGHT};
 use super::released::Released;
 use crate::codes;
 use crate::connector::{Health, LinkState};
@@ -118,10 +118,22 @@ pub(super) struct Up {
     outstanding: HashMap<u16, Pending>,
     /// Ids of SUBSCRIBE and UNSUBSCRIBE that are not answered.
     pub(super) asked: HashMap<u16, Asked>,
-    last_id: u16,
+    /// The last id of each kind that was given.
+    last_ring: u16,
+    last_ask: u16,
+    /// So many ids are for messages of `QoS` 2 without a number.
+    ring: u16,
     aliases: HashMap<String, u16>,
     /// Ids of an earlier link that the remote is asked to free. Their PUBCOMP speaks of no message of this one.
     freeing: HashSet<u16>,
+    /// One of them was freed, or the link is gone.
+    freed: Arc<Notify>,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.freed.notify_waiters();
+    }
 }
 
 /// What a SUBSCRIBE or UNSUBSCRIBE is about.
@@ -183,14 +195,22 @@ pub(crate) struct Numbered<'a> {
     pub(crate) released: &'a Arc<Released>,
 }
 
-/// Packet ids from here on are for messages without a number, and for SUBSCRIBE.
-const FREE_IDS: u16 = 0x8000;
+/// Packet ids from here on are for messages of `QoS` 2 without a number. They are few, so that all of them can be freed
+/// when a session goes on: what a lost link left half way stands under one of them.
+const RING_IDS: u16 = 0x8000;
+/// Packet ids from here on are for what leaves nothing at the remote: messages of `QoS` 1 without a number, SUBSCRIBE.
+const ASK_IDS: u16 = RING_IDS + ring_of(MAX_INFLIGHT);
 /// So many topics of one link get an alias.
 const MOST_ALIASES: u16 = 256;
 
+/// How many ids messages of `QoS` 2 without a number go round in, more than can be on the way or being freed.
+const fn ring_of(max_inflight: u16) -> u16 {
+    2 * max_inflight + 256
+}
+
 /// The packet id of a message by its number.
 fn id_of(seq: u64) -> u16 {
-    let below = u64::from(FREE_IDS) - 1;
+    let below = u64::from(RING_IDS) - 1;
     u16::try_from(seq % below).map_or(1, |id| id + 1)
 }
 
@@ -336,6 +356,9 @@ impl BridgeLink {
             Ok(place) => place,
             Err(_) => window.acquire_owned().await.map_err(|_| NotSent::Down)?,
         };
+        if message.numbered.is_none() && message.qos.min(plan.qos_cap) == 2 {
+            self.ring_free(number, plan.ack_timeout).await;
+        }
         let (done, answer) = oneshot::channel();
         let mut link = self.inner.link.lock();
         let up = link
@@ -359,6 +382,31 @@ impl BridgeLink {
         }
         self.inner.written.notify_one();
         Ok(answer)
+    }
+
+    /// Waits until no id of the ring may be half way at the remote. A remote that does not say so in time does not answer
+    /// for ids that it does not know: it is not waited for again on this link.
+    async fn ring_free(&self, number: u64, limit: Duration) {
+        let freed = async {
+            loop {
+                let Some(freed) = self.inner.ring_freed(number) else {
+                    return;
+                };
+                let notified = freed.notified();
+                tokio::pin!(notified);
+                // What is freed between the look and the wait is seen.
+                notified.as_mut().enable();
+                if self.inner.ring_freed(number).is_none() {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        if tokio::time::timeout(limit, freed).await.is_err() {
+            tracing::warn!(connector = %self.inner.health.name(), "the remote does not answer PUBREL for packet ids of before");
+            self.inner
+                .with_up(|up| up.freeing.retain(|id| !is_of_ring(*id)));
+        }
     }
 
     /// Frees packet ids at the remote that an earlier link, or life, may have left half way.
@@ -439,7 +487,8 @@ impl Up {
         let packet_id = match (qos, numbered) {
             (0, _) => None,
             (_, Some(numbered)) => PacketId::new(id_of(numbered.seq)),
-            (_, None) => Some(self.free_id()),
+            (2, None) => Some(self.ring_id()),
+            (_, None) => Some(self.ask_id()),
         };
         let mut publish = Publish {
             // [MQTT-3.3.1-1] As far as it is known.
@@ -513,19 +562,27 @@ impl Up {
         }
     }
 
-    /// A packet id that nothing on this link uses.
-    pub(super) fn free_id(&mut self) -> PacketId {
+    /// A packet id for a message of `QoS` 2 without a number.
+    fn ring_id(&mut self) -> PacketId {
+        loop {
+            // Sending waits for the ids of before, and the window is smaller than the ring.
+            self.last_ring = (self.last_ring + 1) % self.ring;
+            let id = RING_IDS + self.last_ring;
+            let taken = self.outstanding.contains_key(&id) || self.freeing.contains(&id);
+            if let Some(id) = PacketId::new(id).filter(|_| !taken) {
+                return id;
+            }
+        }
+    }
+
+    /// A packet id for a message of `QoS` 1 without a number, or for a SUBSCRIBE.
+    pub(super) fn ask_id(&mut self) -> PacketId {
         loop {
             // The window is far smaller than the ids there are.
-            self.last_id = self
-                .last_id
-                .checked_add(1)
-                .unwrap_or(FREE_IDS)
-                .max(FREE_IDS);
-            let taken = self.outstanding.contains_key(&self.last_id)
-                || self.freeing.contains(&self.last_id)
-                || self.asked.contains_key(&self.last_id);
-            if let Some(id) = PacketId::new(self.last_id).filter(|_| !taken) {
+            self.last_ask = self.last_ask.checked_add(1).unwrap_or(ASK_IDS);
+            let taken = self.outstanding.contains_key(&self.last_ask)
+                || self.asked.contains_key(&self.last_ask);
+            if let Some(id) = PacketId::new(self.last_ask).filter(|_| !taken) {
                 return id;
             }
         }
@@ -547,6 +604,10 @@ impl Up {
     pub(super) const fn limits(&self) -> &Limits {
         &self.limits
     }
+}
+
+const fn is_of_ring(id: u16) -> bool {
+    id >= RING_IDS && id < ASK_IDS
 }
 
 fn unfit(why: &str) -> NotSent {
@@ -576,6 +637,7 @@ impl Inner {
                 .max(1),
         );
         let number = *self.changed.borrow() + 1;
+        let ring = ring_of(plan.max_inflight);
         let mut up = Up {
             number,
             version,
@@ -588,13 +650,16 @@ impl Inner {
             unwritten: VecDeque::new(),
             outstanding: HashMap::new(),
             asked: HashMap::new(),
-            last_id: u16::MAX,
+            last_ring: ring - 1,
+            last_ask: u16::MAX,
+            ring,
             aliases: HashMap::new(),
             freeing: HashSet::new(),
+            freed: Arc::default(),
         };
         if resumed && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
             // Ids of messages without a number are given anew on every link: none may be taken for one of before.
-            up.free((FREE_IDS..).take(window));
+            up.free(RING_IDS..RING_IDS + ring);
         }
         *self.link.lock() = Some(up);
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
@@ -687,6 +752,9 @@ impl Inner {
     pub(super) fn taken(&self, id: PacketId) {
         let take = |up: &mut Up| {
             if up.freeing.remove(&id.get()) {
+                if is_of_ring(id.get()) {
+                    up.freed.notify_waiters();
+                }
                 return None;
             }
             up.outstanding.remove(&id.get())
@@ -718,6 +786,14 @@ impl Inner {
             .flatten()
     }
 
+    /// What tells that ids of the ring were freed; `None` when there is nothing to wait for on this link.
+    fn ring_freed(&self, number: u64) -> Option<Arc<Notify>> {
+        let link = self.link.lock();
+        let up = link.as_ref().filter(|up| up.number == number)?;
+        let waits = up.freeing.iter().any(|id| is_of_ring(*id));
+        waits.then(|| Arc::clone(&up.freed))
+    }
+
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.link.lock().as_ref().and_then(Up::oldest)
     }
@@ -731,7 +807,7 @@ mod tests {
     fn numbers_and_free_ids_never_meet() {
         for seq in [0, 1, 32_766, 32_767, 32_768, u64::MAX] {
             let id = id_of(seq);
-            assert!(id > 0 && id < FREE_IDS, "{seq} {id}");
+            assert!(id > 0 && id < RING_IDS, "{seq} {id}");
         }
         assert_eq!(id_of(5), id_of(5 + 32_767));
     }

@@ -9,6 +9,7 @@ mod bench;
 mod contract;
 mod crossing;
 mod durable;
+mod halfway;
 mod http;
 mod logs;
 mod mqtt;
