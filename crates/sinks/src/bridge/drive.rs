@@ -446,6 +446,11 @@ impl Link {
                     self.inner.refused(ack.packet_id, Refusal::of(ack.reason));
                 }
                 Packet::PubAck(ack) => self.inner.taken(ack.packet_id),
+                Packet::PubRec(ack) if ack.reason == ReasonCode::PacketIdentifierInUse => {
+                    if let Some((released, seq)) = self.inner.in_use(ack.packet_id) {
+                        self.released.push((released, seq, ack.packet_id));
+                    }
+                }
                 Packet::PubRec(ack) if ack.reason.is_error() => {
                     self.inner.refused(ack.packet_id, Refusal::of(ack.reason));
                 }

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use weir_mqtt::properties::PublishProperties;
-use weir_mqtt::{PacketId, PubRel, Publish, QoS, TopicAlias, Utf8};
+use weir_mqtt::{PacketId, PubRel, Publish, QoS, ReasonCode, TopicAlias, Utf8};
 
 use super::client::{Failure, Limits, Refusal, Version};
 use super::drive::drive;
@@ -148,6 +148,8 @@ struct Pending {
     done: Option<oneshot::Sender<Answer>>,
     /// For a `QoS` 2 message whose release is remembered: where, and under which number.
     released: Option<(Arc<Released>, u64)>,
+    /// It was sent as a repeat: the remote may have it from an earlier link.
+    again: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -369,6 +371,7 @@ impl BridgeLink {
             since: Instant::now(),
             done: Some(done),
             released: None,
+            again: false,
             _place: Some(place),
         };
         let lowered = up.send(message, &plan, pending)?;
@@ -518,6 +521,7 @@ impl Up {
         match packet_id {
             None => self.unwritten.push_back((self.out_total, pending)),
             Some(packet_id) => {
+                pending.again = publish.dup;
                 if qos == 2 {
                     pending.released =
                         numbered.map(|numbered| (Arc::clone(numbered.released), numbered.seq));
@@ -777,6 +781,32 @@ impl Inner {
         if let Some(pending) = pending {
             self.stats.refused.fetch_add(1, Ordering::Relaxed);
             pending.answer(Answer::Refused(refusal));
+        }
+    }
+
+    /// PUBREC with Packet Identifier in use: the remote holds a message under this id. Of a repeat this is the message
+    /// itself, and where its release is to be remembered is given back. Else it is one of before: it is released, and
+    /// the message is sent again later.
+    pub(super) fn in_use(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
+        let pending = self.with_up(|up| {
+            let known = up.outstanding.get(&id.get())?;
+            if known.again && known.released.is_some() {
+                return Some(Err(known.released.clone()));
+            }
+            let pending = up.outstanding.remove(&id.get());
+            up.free(std::iter::once(id.get()));
+            Some(Ok(pending))
+        });
+        match pending.flatten()? {
+            Err(released) => released,
+            Ok(pending) => {
+                if let Some(pending) = pending {
+                    self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                    let refusal = Refusal::of(ReasonCode::PacketIdentifierInUse);
+                    pending.answer(Answer::Refused(refusal));
+                }
+                None
+            }
         }
     }
 

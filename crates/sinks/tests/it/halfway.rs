@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use crate::bench::Bench;
-use crate::crossing::{Far, Remote};
+use weir_sinks::MemoryRows;
+
+use crate::bench::{self, Bench};
+use crate::crossing::{Far, Remote, commit, open};
 
 /// What a remote knows of messages of `QoS` 2.
 #[derive(Default)]
@@ -78,4 +80,55 @@ async fn ids_of_rule_sinks_that_were_left_half_way_are_freed_before_others_are_s
     let known = known.lock().unwrap();
     assert!(known.lost.is_empty(), "thrown away: {:?}", known.lost);
     assert!(known.half.is_empty(), "half way for ever: {:?}", known.half);
+}
+
+/// PUBREC with Packet Identifier in use, as some remotes answer what they have already.
+async fn say_in_use(far: &mut Far, id: u16) {
+    let [high, low] = id.to_be_bytes();
+    far.send(&[0x50, 3, high, low, 0x91]).await;
+}
+
+#[tokio::test]
+async fn a_repeat_that_the_remote_calls_in_use_is_with_the_remote() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config = remote.config("5");
+    let log = Arc::new(MemoryRows::new(1, 79));
+    commit(&log, &config, "one");
+    let (_connector, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(false).await;
+    let (_, id, _) = far.publish().await;
+    // The PUBREC is lost with the link.
+    drop(far);
+    let mut far = remote.accept(true).await;
+    let (kind, again, _) = far.publish().await;
+    assert_eq!((kind, again), (0x3C, id), "DUP, under the id that it had");
+    say_in_use(&mut far, id).await;
+    let (kind, body) = far.packet().await;
+    assert_eq!((kind, body), (0x62, id.to_be_bytes().to_vec()), "PUBREL");
+    far.acknowledge(0x70, id).await;
+    bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
+}
+
+#[tokio::test]
+async fn an_id_that_is_in_use_by_something_else_is_freed_and_the_message_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config = remote.config("5");
+    let log = Arc::new(MemoryRows::new(1, 80));
+    commit(&log, &config, "one");
+    let (_connector, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(false).await;
+    let (kind, id, _) = far.publish().await;
+    assert_eq!(kind, 0x34, "for the first time");
+    say_in_use(&mut far, id).await;
+    let (kind, body) = far.packet().await;
+    assert_eq!((kind, body), (0x62, id.to_be_bytes().to_vec()), "PUBREL");
+    far.acknowledge(0x70, id).await;
+    let (_, again, payload) = far.publish().await;
+    assert_eq!((again, payload.as_str()), (id, "one"));
+    far.acknowledge(0x50, id).await;
+    assert_eq!(far.packet().await.0, 0x62);
+    far.acknowledge(0x70, id).await;
+    bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
 }
