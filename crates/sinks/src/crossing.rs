@@ -123,6 +123,12 @@ impl CrossingSink {
             return Err(Outcome::Rejected { error });
         };
         if message.is_expired() {
+            if let Some(released) = &self.released
+                && (released.contains(record.seq) || (again && message.qos == 2))
+            {
+                // It may be half way at the remote, which would keep its id taken.
+                self.link.release(std::iter::once(record.seq));
+            }
             self.link
                 .stats()
                 .expired

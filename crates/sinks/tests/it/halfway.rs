@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use weir_rules::value::{Object, Value};
 use weir_sinks::MemoryRows;
 
 use crate::bench::{self, Bench};
-use crate::crossing::{Far, Remote, commit, open};
+use crate::crossing::{Far, Remote, commit, commit_with, open};
 
 /// What a remote knows of messages of `QoS` 2.
 #[derive(Default)]
@@ -131,4 +132,37 @@ async fn an_id_that_is_in_use_by_something_else_is_freed_and_the_message_sent_ag
     assert_eq!(far.packet().await.0, 0x62);
     far.acknowledge(0x70, id).await;
     bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
+}
+
+#[tokio::test]
+async fn a_message_that_expired_half_way_is_released_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config = remote.config("5");
+    let log = Arc::new(MemoryRows::new(1, 81));
+    // They were in the queue before the restart, the first for longer than it lives.
+    let mut properties = Object::default();
+    properties.insert("Message-Expiry-Interval".into(), Value::Int(1));
+    commit_with(&log, &config, "old", Some(&Arc::new(properties)));
+    commit(&log, &config, "two");
+    let (_connector, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(true).await;
+    let mut freed = Vec::new();
+    let (id, payload) = loop {
+        let (kind, body) = far.packet().await;
+        if kind == 0x62 {
+            let id = u16::from_be_bytes([body[0], body[1]]);
+            far.acknowledge(0x70, id).await;
+            freed.push(id);
+            continue;
+        }
+        assert_eq!(kind >> 4, 3, "PUBLISH");
+        break (u16::from_be_bytes([body[3], body[4]]), body[6..].to_vec());
+    };
+    assert!(payload.ends_with(b"two"));
+    assert!(freed.contains(&(id - 1)), "{id}: {freed:?}");
+    far.acknowledge(0x50, id).await;
+    assert_eq!(far.packet().await.0, 0x62);
+    far.acknowledge(0x70, id).await;
+    bench::wait(&sink, "both are settled", |c| c.delivered == 2).await;
 }
