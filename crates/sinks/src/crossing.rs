@@ -17,7 +17,7 @@ use crate::bridge::home::mark;
 use crate::bridge::link::{Answer, BridgeLink, NotSent, Numbered, Outgoing};
 use crate::bridge::released::Released;
 use crate::bridge::route::{OutRoute, Sender, Unmapped};
-use crate::mqtt::{LINK_WAIT, Pace, lost, outcome};
+use crate::mqtt::{LINK_WAIT, Pace, link_broke, lost, outcome};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
 
 /// A message of the broker that `out` wants.
@@ -98,7 +98,9 @@ impl CrossingSink {
             return Ok(());
         }
         let plan = self.link.plan();
-        if !self.link.is_resumed() {
+        // A link that is gone says nothing of the session on the next one.
+        let resumed = self.link.is_resumed(link).ok_or_else(link_broke)?;
+        if !resumed {
             released.forget().map_err(|error| {
                 let message = "the bridge cannot write what it must remember";
                 SinkError::new(codes::FILE, message).caused_by(&error)

@@ -71,11 +71,15 @@ pub(crate) fn lost() -> Outcome {
     // The link itself waits before it connects again; the rows shall not wait longer than it does.
     Outcome::Retry {
         after: Some(Duration::ZERO),
-        error: SinkError::new(
-            codes::LINK_DOWN,
-            "the link broke before the remote acknowledged",
-        ),
+        error: link_broke(),
     }
+}
+
+pub(crate) fn link_broke() -> SinkError {
+    SinkError::new(
+        codes::LINK_DOWN,
+        "the link broke before the remote acknowledged",
+    )
 }
 
 #[async_trait]

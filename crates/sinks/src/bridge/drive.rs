@@ -20,7 +20,8 @@ use super::client::{
 };
 use super::home::{Dropped, Subscribed, subscription_id};
 use super::home_line::{HOME_PING, HomeLine, home_failure};
-use super::link::{Asked, Inner};
+use super::link::{Asked, Inner, Session};
+use super::mirror::Mirror;
 use super::reconnect::{Loss, Reconnect, Waiting};
 use super::released::Released;
 use super::signer::Moment;
@@ -155,22 +156,43 @@ impl Attempt {
         inner
             .gateway
             .set_server(format!("{}:{}", address.host, address.port));
+        let remote = format!("{}:{}", address.host, address.port);
+        let mirror = (inner.home.as_ref())
+            .map(|home| Mirror::of(home.data_dir(), inner.health.name()))
+            .filter(|mirror| {
+                !(plan.inbound.is_empty() && plan.out.is_empty()) || mirror.is_of_any()
+            });
+        let resumed =
+            welcome.session_present && mirror.as_ref().is_none_or(|mirror| mirror.is_of(&remote));
+        if let Some(mirror) = mirror.as_ref().filter(|_| !resumed) {
+            // Of what the remote took and had not passed on nothing is left. It says so only this once.
+            let forgotten = mirror
+                .begin()
+                .and_then(|()| inner.forget_released(&mirror.file("released")));
+            if let Err(error) = forgotten {
+                return Some(failed_to_remember(&error));
+            }
+        }
         let home = match home {
             None => None,
-            Some(home) => match HomeLine::open(inner, home, version, &welcome).await {
+            Some(home) => match HomeLine::open(inner, home, version, !resumed).await {
                 Ok(line) => Some(line),
                 Err(failure) => return Some(failure),
             },
         };
-        if !welcome.session_present {
-            // Of what the remote took and had not passed on nothing is left.
-            if let Err(error) = forget(inner) {
-                return Some(failed_to_remember(&error));
-            }
+        if let Some(mirror) = &mirror
+            && let Err(error) = mirror.is_now_of(&remote)
+        {
+            return Some(failed_to_remember(&error));
         }
         self.up_at = Some(Instant::now());
         let keepalive = welcome.limits.keep_alive.unwrap_or(plan.keepalive);
-        inner.bring_up(version, welcome.limits, welcome.session_present);
+        let session = match (welcome.session_present, resumed) {
+            (_, true) => Session::Resumed,
+            (true, false) => Session::Strange,
+            (false, false) => Session::New,
+        };
+        inner.bring_up(version, welcome.limits, session);
         let link = Link {
             inner: Arc::clone(inner),
             conn,
@@ -180,21 +202,6 @@ impl Attempt {
             released: Vec::new(),
         };
         link.carry(renew).await
-    }
-}
-
-fn forget(inner: &Inner) -> std::io::Result<()> {
-    let Some(home) = &inner.home else {
-        return Ok(());
-    };
-    let name = inner.health.name();
-    let path = home
-        .data_dir()
-        .join("bridges")
-        .join(format!("{name}.filters"));
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

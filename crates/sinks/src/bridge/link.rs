@@ -136,6 +136,17 @@ impl Drop for Up {
     }
 }
 
+/// What is known of the session at the remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    /// It begins with this link.
+    New,
+    /// It is the one of before.
+    Resumed,
+    /// It is there, but is not the one that is known here: anything may be half way in it.
+    Strange,
+}
+
 /// What a SUBSCRIBE or UNSUBSCRIBE is about.
 pub(super) enum Asked {
     /// A filter, at a `QoS`.
@@ -336,9 +347,11 @@ impl BridgeLink {
         }
     }
 
-    /// Whether the remote goes on with the session of before, on the link that is up.
-    pub(crate) fn is_resumed(&self) -> bool {
-        self.inner.link.lock().as_ref().is_some_and(|up| up.resumed)
+    /// Whether the remote goes on with the session of before on this link; `None` when it is not up any more.
+    pub(crate) fn is_resumed(&self, number: u64) -> Option<bool> {
+        let link = self.inner.link.lock();
+        let up = link.as_ref().filter(|up| up.number == number)?;
+        Some(up.resumed)
     }
 
     /// Hands a message over when the window has room; its answer comes later.
@@ -631,7 +644,19 @@ impl Inner {
         Arc::clone(&self.plan.read())
     }
 
-    pub(super) fn bring_up(&self, version: Version, limits: Limits, resumed: bool) {
+    /// Of what `out` has released nothing holds any more.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub(super) fn forget_released(&self, path: &Path) -> std::io::Result<()> {
+        match &*self.released.lock() {
+            Some(released) => released.forget(),
+            None => super::mirror::remove(path),
+        }
+    }
+
+    pub(super) fn bring_up(&self, version: Version, limits: Limits, session: Session) {
+        let resumed = session == Session::Resumed;
         let plan = self.plan();
         let window = usize::from(
             limits
@@ -661,7 +686,10 @@ impl Inner {
             freeing: HashSet::new(),
             freed: Arc::default(),
         };
-        if resumed && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
+        if session != Session::New && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
+            if session == Session::Strange {
+                up.free(1..RING_IDS);
+            }
             // Ids of messages without a number are given anew on every link: none may be taken for one of before.
             up.free(RING_IDS..RING_IDS + ring);
         }

@@ -27,11 +27,16 @@ impl Remote {
         Self { listener }
     }
 
+    pub(crate) fn address(&self) -> String {
+        let port = self.listener.local_addr().unwrap().port();
+        format!("mqtt://127.0.0.1:{port}")
+    }
+
     /// A connector to it, with `more` in its table.
     pub(crate) fn toml(&self, more: &str) -> String {
-        let port = self.listener.local_addr().unwrap().port();
+        let address = self.address();
         format!(
-            "type = \"mqtt\"\naddresses = [\"mqtt://127.0.0.1:{port}\"]\nclient_id = \"w\"\n\
+            "type = \"mqtt\"\naddresses = [\"{address}\"]\nclient_id = \"w\"\n\
              backoff = {{ base = \"100ms\", cap = \"200ms\" }}\n{more}\n"
         )
     }

@@ -12,6 +12,7 @@ mod durable;
 mod halfway;
 mod http;
 mod logs;
+mod mirror;
 mod mqtt;
 mod postgres;
 mod sqlite;
