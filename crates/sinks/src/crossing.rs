@@ -118,6 +118,7 @@ impl CrossingSink {
         &mut self,
         record: &Record,
         again: bool,
+        link: u64,
     ) -> Result<oneshot::Receiver<Answer>, Outcome> {
         let Some(message) = Message::of(record) else {
             let message = "a message of the queue cannot be read";
@@ -150,7 +151,7 @@ impl CrossingSink {
                 released,
             }),
         };
-        match self.link.publish(outgoing).await {
+        match self.link.publish(outgoing, link).await {
             Ok(answer) => Ok(answer),
             Err(NotSent::Unfit(error)) => Err(Outcome::Rejected { error }),
             Err(NotSent::Down) => Err(lost()),
@@ -168,13 +169,16 @@ impl Sink for CrossingSink {
 
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let up = match self.link.up(LINK_WAIT).await {
-            Ok(link) => self.free(link, batch.first_seq()),
+            Ok(link) => self.free(link, batch.first_seq()).map(|()| link),
             Err(error) => Err(error),
         };
-        if let Err(error) = up {
-            let after = Some(Duration::ZERO).filter(|_| error.code() != codes::FILE);
-            return vec![Outcome::Retry { after, error }; batch.records.len()];
-        }
+        let link = match up {
+            Ok(link) => link,
+            Err(error) => {
+                let after = Some(Duration::ZERO).filter(|_| error.code() != codes::FILE);
+                return vec![Outcome::Retry { after, error }; batch.records.len()];
+            }
+        };
         if let Some(released) = &self.released {
             released.settled_below(batch.first_seq());
         }
@@ -186,7 +190,8 @@ impl Sink for CrossingSink {
                 answers.push(Err(lost()));
                 continue;
             }
-            let answer = self.hand_over(record, record.seq <= batch.given_to).await;
+            let again = record.seq <= batch.given_to;
+            let answer = self.hand_over(record, again, link).await;
             down = matches!(answer, Err(Outcome::Retry { .. }));
             answers.push(answer);
         }

@@ -43,6 +43,7 @@ impl MqttSink {
     async fn hand_over(
         &mut self,
         message: &MqttMessage,
+        link: u64,
     ) -> Result<oneshot::Receiver<Answer>, Outcome> {
         self.pace.wait().await;
         let properties = message.content_type.as_deref().and_then(|content_type| {
@@ -59,7 +60,7 @@ impl MqttSink {
             properties,
             numbered: None,
         };
-        match self.link.publish(outgoing).await {
+        match self.link.publish(outgoing, link).await {
             Ok(answer) => Ok(answer),
             Err(NotSent::Unfit(error)) => Err(Outcome::Rejected { error }),
             Err(NotSent::Down) => Err(lost()),
@@ -89,13 +90,16 @@ impl Sink for MqttSink {
     }
 
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
-        if let Err(error) = self.link.up(LINK_WAIT).await {
-            let outcome = Outcome::Retry {
-                after: Some(Duration::ZERO),
-                error,
-            };
-            return vec![outcome; batch.records.len()];
-        }
+        let link = match self.link.up(LINK_WAIT).await {
+            Ok(link) => link,
+            Err(error) => {
+                let outcome = Outcome::Retry {
+                    after: Some(Duration::ZERO),
+                    error,
+                };
+                return vec![outcome; batch.records.len()];
+            }
+        };
         let mut answers = Vec::with_capacity(batch.records.len());
         let mut down = false;
         for record in batch.records {
@@ -105,7 +109,7 @@ impl Sink for MqttSink {
                 continue;
             }
             let answer = match message_for(&self.plan, &record.row, now_ms()) {
-                Ok(message) => self.hand_over(&message).await,
+                Ok(message) => self.hand_over(&message, link).await,
                 Err(error) => Err(Outcome::Rejected {
                     error: error.into(),
                 }),

@@ -186,7 +186,10 @@ impl Attempt {
             return Some(failed_to_remember(&error));
         }
         self.up_at = Some(Instant::now());
-        let keepalive = welcome.limits.keep_alive.unwrap_or(plan.keepalive);
+        // [MQTT-3.1.2-21] Of 0 seconds nothing is asked of us: we still want to know that the remote is there.
+        let keepalive = (welcome.limits.keep_alive)
+            .filter(|keep_alive| !keep_alive.is_zero())
+            .unwrap_or(plan.keepalive);
         let session = match (welcome.session_present, resumed) {
             (_, true) => Session::Resumed,
             (true, false) => Session::Strange,

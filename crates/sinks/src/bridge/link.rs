@@ -354,17 +354,22 @@ impl BridgeLink {
         Some(up.resumed)
     }
 
-    /// Hands a message over when the window has room; its answer comes later.
+    /// Hands a message over to the link of this number when the window has room; its answer comes later. On a newer link
+    /// it would overtake what the sink has given to this one.
     pub(crate) async fn publish(
         &self,
         message: Outgoing<'_>,
+        number: u64,
     ) -> Result<oneshot::Receiver<Answer>, NotSent> {
         let plan = self.inner.plan();
-        let (window, number) = {
+        let window = {
             let link = self.inner.link.lock();
-            let up = link.as_ref().ok_or(NotSent::Down)?;
+            let up = link
+                .as_ref()
+                .filter(|up| up.number == number)
+                .ok_or(NotSent::Down)?;
             check_fit(&message, &up.limits, &plan).map_err(NotSent::Unfit)?;
-            (Arc::clone(&up.window), up.number)
+            Arc::clone(&up.window)
         };
         // The window is closed with the link, so nobody waits here for ever.
         let place = match Arc::clone(&window).try_acquire_owned() {
