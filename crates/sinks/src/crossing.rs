@@ -3,6 +3,7 @@
 //! A message is named for the remote when it is accepted, and keeps its `QoS`, flag and properties. The remote's packet
 //! id follows from its number in the queue, so that a message of `QoS` 2 is the same one after a restart.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +69,9 @@ pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
 /// Sends what waits in the queue of `out`.
 pub(crate) struct CrossingSink {
     link: BridgeLink,
-    /// `None` where rows wait in memory.
+    /// Where what is released is remembered, and the queue's epoch; `None` where rows wait in memory.
+    kept: Option<(PathBuf, u64)>,
+    /// `None` also before the first link: until then an earlier connector may still write it.
     released: Option<Arc<Released>>,
     paces: [Pace; 2],
     /// The link on which ids of before were freed.
@@ -76,11 +79,12 @@ pub(crate) struct CrossingSink {
 }
 
 impl CrossingSink {
-    pub(crate) fn new(link: BridgeLink, released: Option<Arc<Released>>) -> Self {
+    pub(crate) fn new(link: BridgeLink, kept: Option<(PathBuf, u64)>) -> Self {
         let rate = link.plan().rate;
         Self {
             link,
-            released,
+            kept,
+            released: None,
             paces: [
                 Pace::new(rate.map(|(qos0, _)| qos0)),
                 Pace::new(rate.map(|(_, others)| others)),
@@ -91,9 +95,10 @@ impl CrossingSink {
 
     /// Once for each link: ids that were used for the messages before these may be half way at the remote.
     fn free(&mut self, link: u64, first: u64) -> Result<(), SinkError> {
-        let Some(released) = &self.released else {
+        let Some((data_dir, epoch)) = &self.kept else {
             return Ok(());
         };
+        let released = (self.released).get_or_insert_with(|| self.link.released(data_dir, *epoch));
         if self.freed_on == link {
             return Ok(());
         }
@@ -161,12 +166,6 @@ impl CrossingSink {
 
 #[async_trait]
 impl Sink for CrossingSink {
-    fn start(&mut self) {
-        if self.link.home().is_some() {
-            self.link.start();
-        }
-    }
-
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let up = match self.link.up(LINK_WAIT).await {
             Ok(link) => self.free(link, batch.first_seq()).map(|()| link),

@@ -86,7 +86,9 @@ pub(crate) fn link_broke() -> SinkError {
 #[async_trait]
 impl Sink for MqttSink {
     fn start(&mut self) {
-        self.link.start();
+        if !self.link.starts_by_itself() {
+            self.link.start();
+        }
     }
 
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {

@@ -267,8 +267,11 @@ impl BridgeLink {
         &self.inner.stats
     }
 
-    pub(crate) fn home(&self) -> Option<&Arc<dyn Home>> {
-        self.inner.home.as_ref()
+    /// Whether it is connected with the broker it belongs to, and in the place of another one only when that has ended:
+    /// then no sink starts it.
+    pub(crate) fn starts_by_itself(&self) -> bool {
+        let plan = self.inner.plan();
+        self.inner.home.is_some() && !(plan.inbound.is_empty() && plan.out.is_empty())
     }
 
     /// Connects and stays connected.

@@ -154,19 +154,27 @@ pub(crate) fn open(
 ) -> (Arc<Connector>, SinkHandle) {
     let connector = Connector::open("hq", config, folder).unwrap();
     connector.start();
-    let sink = weir_sinks::open(&SinkSpec {
+    let sink = weir_sinks::open(&spec(folder, &connector, log)).unwrap();
+    (connector, sink)
+}
+
+/// `out` of a connector.
+pub(crate) fn spec(
+    folder: &std::path::Path,
+    connector: &Arc<Connector>,
+    log: &Arc<MemoryRows>,
+) -> SinkSpec {
+    SinkSpec {
         rule_id: "$bridges/hq".to_owned(),
         sink_id: "out".to_owned(),
         plan: SinkPlan::of_bridge(&connector.bridge_plan().unwrap()),
-        connector: Some(Arc::clone(&connector)),
+        connector: Some(Arc::clone(connector)),
         data_dir: folder.to_path_buf(),
         store_id: "s".to_owned(),
         console: ConsoleOutput::new(std::io::sink()),
         rows: Some(Arc::clone(log) as Arc<dyn weir_sinks::RowLog>),
         letters: None,
-    })
-    .unwrap();
-    (connector, sink)
+    }
 }
 
 /// [MQTT-4.3.3-6] [MQTT-4.4.0-1]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use weir_rules::value::{Object, Value};
-use weir_sinks::MemoryRows;
+use weir_sinks::{Connector, MemoryRows};
 
 use crate::bench::{self, Bench};
-use crate::crossing::{Far, Remote, commit, commit_with, open};
+use crate::crossing::{Far, Remote, commit, commit_with, open, spec};
 
 /// What a remote knows of messages of `QoS` 2.
 #[derive(Default)]
@@ -165,4 +165,36 @@ async fn a_message_that_expired_half_way_is_released_all_the_same() {
     assert_eq!(far.packet().await.0, 0x62);
     far.acknowledge(0x70, id).await;
     bench::wait(&sink, "both are settled", |c| c.delivered == 2).await;
+}
+
+#[tokio::test]
+async fn what_the_old_link_releases_while_a_new_connector_waits_is_known_to_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config = remote.config("3.1.1");
+    let log = Arc::new(MemoryRows::new(1, 82));
+    commit(&log, &config, "one");
+    let (old, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(false).await;
+    let (_, id, _) = far.publish().await;
+    // A reload: the sink is to use another connector, which waits for the old one to end.
+    let new = Connector::open("hq", &config, folder.path()).unwrap();
+    sink.reconfigure(&spec(folder.path(), &new, &log)).unwrap();
+    far.acknowledge(0x50, id).await;
+    let (kind, body) = far.packet().await;
+    assert_eq!((kind, body), (0x62, id.to_be_bytes().to_vec()), "PUBREL");
+    old.end().await;
+    drop(far);
+    new.start();
+    let mut far = remote.accept(true).await;
+    loop {
+        let (kind, body) = far.packet().await;
+        assert_eq!(kind, 0x62, "it is with the remote: only PUBREL may follow");
+        let freed = u16::from_be_bytes([body[0], body[1]]);
+        far.acknowledge(0x70, freed).await;
+        if freed == id {
+            break;
+        }
+    }
+    bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
 }
