@@ -233,6 +233,8 @@ struct Times {
     pinged: Option<Instant>,
     renew_at: Option<Instant>,
     subscribe_at: Instant,
+    /// Until when the remote was not read: its answers count as late only after that.
+    deaf_until: Instant,
 }
 
 enum Turn {
@@ -266,6 +268,7 @@ impl Link {
             pinged: None,
             renew_at: renew.map(|after| now + after),
             subscribe_at: now + SUBSCRIBE_AGAIN,
+            deaf_until: now,
         };
         let failure = match self.subscribe() {
             Ok(()) => self.turns(&mut times).await,
@@ -290,6 +293,7 @@ impl Link {
             if closing && self.inner.is_quiet() {
                 return Some(renewed());
             }
+            self.listen(times);
             let due = self.due(times, closing);
             let turn = {
                 let inner = &self.inner;
@@ -357,16 +361,23 @@ impl Link {
         }
     }
 
+    /// While too much waits for the broker the remote is not read, and cannot be heard to answer.
+    fn listen(&self, times: &mut Times) {
+        if (self.home.as_ref()).is_some_and(|home| home.out.len() >= HOME_ROOM) {
+            times.deaf_until = Instant::now();
+        }
+    }
+
     /// When something is to be done though nothing happens.
     fn due(&self, times: &Times, closing: bool) -> Instant {
         let ping = match times.pinged {
-            Some(at) => at + self.ping_timeout(),
+            Some(at) => at.max(times.deaf_until) + self.ping_timeout(),
             None => times.last_in.min(times.last_out) + self.keepalive,
         };
         let overdue = self
             .inner
             .oldest()
-            .map(|at| at + self.inner.plan().ack_timeout);
+            .map(|at| at.max(times.deaf_until) + self.inner.plan().ack_timeout);
         let renew = times
             .renew_at
             .map(|at| if closing { at + DRAIN } else { at });
@@ -387,12 +398,13 @@ impl Link {
 
     /// What is due is done.
     fn time(&mut self, times: &mut Times, closing: &mut bool) -> Result<(), Failure> {
+        self.listen(times);
         let now = Instant::now();
         let plan = self.inner.plan();
         if self
             .inner
             .oldest()
-            .is_some_and(|at| now >= at + plan.ack_timeout)
+            .is_some_and(|at| now >= at.max(times.deaf_until) + plan.ack_timeout)
         {
             let seconds = plan.ack_timeout.as_secs();
             let message =
@@ -403,7 +415,7 @@ impl Link {
             )));
         }
         match times.pinged {
-            Some(at) if now >= at + self.ping_timeout() => {
+            Some(at) if now >= at.max(times.deaf_until) + self.ping_timeout() => {
                 let message = "the remote broker has not answered a PINGREQ";
                 return Err(Failure::network(SinkError::new(codes::TIMEOUT, message)));
             }

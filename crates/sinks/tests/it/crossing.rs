@@ -48,15 +48,26 @@ impl Remote {
 
     /// The next link, with or without the session of before.
     pub(crate) async fn accept(&self, session_present: bool) -> Far {
+        let (far, clean) = self.accept_either(session_present).await;
+        assert!(!clean);
+        far
+    }
+
+    /// The next connection, before anything is said on it.
+    pub(crate) async fn connection(&self) -> TcpStream {
         let (stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept())
             .await
             .unwrap()
             .unwrap();
+        stream
+    }
+
+    /// The next link, and whether it asks for a clean session.
+    pub(crate) async fn accept_either(&self, session_present: bool) -> (Far, bool) {
+        let stream = self.connection().await;
         let mut far = Far { stream, v5: false };
         let (kind, body) = far.packet().await;
         assert_eq!(kind >> 4, 1, "CONNECT");
-        // Protocol name, level, then the flags: clean session is not asked for.
-        assert_eq!(body[7] & 0b10, 0);
         let present = u8::from(session_present);
         far.v5 = body[6] == 5;
         if far.v5 {
@@ -64,7 +75,8 @@ impl Remote {
         } else {
             far.send(&[0x20, 2, present, 0]).await;
         }
-        far
+        // Protocol name, level, then the flags.
+        (far, body[7] & 0b10 != 0)
     }
 }
 

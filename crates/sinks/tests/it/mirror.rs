@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use weir_sinks::Connector;
-use weir_sinks::bridge::{Gateway, Home};
+use tokio::sync::watch;
+use weir_sinks::bridge::{self, Gateway, Home};
+use weir_sinks::{Connector, ConnectorConfig, MemoryRows};
 
-use crate::bench::PATIENCE;
-use crate::crossing::{Far, Remote};
+use crate::bench::{self, PATIENCE};
+use crate::crossing::{Far, Remote, commit, spec};
 
 /// A broker that tells how a bridge greets it, and at first has no room.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ struct Broker {
     folder: PathBuf,
     refuses: AtomicUsize,
     greeted: UnboundedSender<bool>,
+    /// Whether it reads what a bridge brings; it greets in any case.
+    reads: watch::Sender<bool>,
 }
 
 impl Broker {
@@ -27,6 +30,7 @@ impl Broker {
             folder: folder.to_owned(),
             refuses: AtomicUsize::new(refuses),
             greeted,
+            reads: watch::Sender::new(true),
         };
         (Arc::new(broker), greetings)
     }
@@ -41,12 +45,14 @@ impl Home for Broker {
             return theirs;
         }
         let greeted = self.greeted.clone();
+        let mut reads = self.reads.subscribe();
         tokio::spawn(async move {
             let mut connect = [0; 256];
             let _ = ours.read(&mut connect).await;
             // Type, length, protocol name, level, flags.
             let _ = greeted.send(connect[9] & 0b10 != 0);
             let _ = ours.write_all(&[0x20, 2, 0, 0]).await;
+            let _ = reads.wait_for(|reads| *reads).await;
             while matches!(ours.read(&mut connect).await, Ok(1..)) {}
         });
         theirs
@@ -57,7 +63,7 @@ impl Home for Broker {
     }
 
     fn max_packet_size(&self) -> usize {
-        4096
+        65_536
     }
 
     fn is_ready(&self) -> bool {
@@ -129,4 +135,67 @@ async fn a_session_at_another_address_is_another_session() {
         "its ids are not the ones that are known"
     );
     subscribe(&mut far).await;
+}
+
+#[tokio::test]
+async fn a_test_of_a_bridge_leaves_no_session_that_was_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    for (protocol, goodbye) in [("5", vec![0, 5, 0x11, 0, 0, 0, 0]), ("3.1.1", vec![])] {
+        let ConnectorConfig::Mqtt(config) = remote.config(protocol) else {
+            unreachable!()
+        };
+        let answers = async {
+            // It is looked first whether anybody listens.
+            drop(remote.connection().await);
+            let mut far = remote.accept(false).await;
+            assert_eq!(far.packet().await, (0xE0, goodbye), "DISCONNECT");
+            if protocol == "3.1.1" {
+                let (mut far, clean) = remote.accept_either(false).await;
+                assert!(clean, "the session is removed");
+                assert_eq!(far.packet().await.0, 0xE0);
+            }
+        };
+        let (stages, ()) = tokio::join!(bridge::test(&config, folder.path(), true, None), answers);
+        assert!(stages.iter().all(|stage| stage.ok), "{stages:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_remote_that_is_not_read_is_not_blamed_for_saying_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let (broker, mut greetings) = Broker::new(folder.path(), 0);
+    broker.reads.send_replace(false);
+    let more = "protocol = \"3.1.1\"\nack_timeout = \"300ms\"\n[[in]]\nfilter = \"a/#\"\nqos = 0\n\
+                [[out]]\nfilter = \"b/#\"";
+    let config: ConnectorConfig = toml::from_str(&remote.toml(more)).unwrap();
+    let home: Arc<dyn Home> = Arc::<Broker>::clone(&broker);
+    let connector = Connector::open_at("hq", &config, folder.path(), Some(home)).unwrap();
+    connector.start();
+    let mut far = remote.accept(false).await;
+    assert!(next_clean(&mut greetings).await);
+    subscribe(&mut far).await;
+    // More than waits for the broker before the remote is read no further.
+    let mut flood = Vec::new();
+    for _ in 0..50 {
+        // PUBLISH of 32768 bytes behind its length: topic `a/b`, and the payload.
+        flood.extend([0x30, 0x80, 0x80, 0x02, 0, 3]);
+        flood.extend(b"a/b");
+        flood.resize(flood.len() + 32_768 - 5, b'x');
+    }
+    far.send(&flood).await;
+    let log = Arc::new(MemoryRows::new(1, 83));
+    commit(&log, &config, "one");
+    let sink = weir_sinks::open(&spec(folder.path(), &connector, &log)).unwrap();
+    let (_, id, _) = far.publish().await;
+    far.acknowledge(0x50, id).await;
+    // Longer than an answer may take.
+    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    broker.reads.send_replace(true);
+    assert_eq!(far.packet().await.0, 0x62, "PUBREL");
+    far.acknowledge(0x70, id).await;
+    bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
+    let stats = connector.bridge_stats().unwrap();
+    assert_eq!(stats.connects.load(Ordering::Relaxed), 1);
 }
