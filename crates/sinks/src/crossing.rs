@@ -3,6 +3,7 @@
 //! A message is named for the remote when it is accepted, and keeps its `QoS`, flag and properties. The remote's packet
 //! id follows from its number in the queue, so that a message of `QoS` 2 is the same one after a restart.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::bridge::home::mark;
 use crate::bridge::link::{Answer, BridgeLink, NotSent, Numbered, Outgoing};
 use crate::bridge::released::Released;
 use crate::bridge::route::{OutRoute, Sender, Unmapped};
-use crate::mqtt::{LINK_WAIT, Pace, lost, outcome};
+use crate::mqtt::{LINK_WAIT, Pace, link_broke, lost, outcome};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
 
 /// A message of the broker that `out` wants.
@@ -68,7 +69,9 @@ pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
 /// Sends what waits in the queue of `out`.
 pub(crate) struct CrossingSink {
     link: BridgeLink,
-    /// `None` where rows wait in memory.
+    /// Where what is released is remembered, and the queue's epoch; `None` where rows wait in memory.
+    kept: Option<(PathBuf, u64)>,
+    /// `None` also before the first link: until then an earlier connector may still write it.
     released: Option<Arc<Released>>,
     paces: [Pace; 2],
     /// The link on which ids of before were freed.
@@ -76,11 +79,12 @@ pub(crate) struct CrossingSink {
 }
 
 impl CrossingSink {
-    pub(crate) fn new(link: BridgeLink, released: Option<Arc<Released>>) -> Self {
+    pub(crate) fn new(link: BridgeLink, kept: Option<(PathBuf, u64)>) -> Self {
         let rate = link.plan().rate;
         Self {
             link,
-            released,
+            kept,
+            released: None,
             paces: [
                 Pace::new(rate.map(|(qos0, _)| qos0)),
                 Pace::new(rate.map(|(_, others)| others)),
@@ -91,14 +95,17 @@ impl CrossingSink {
 
     /// Once for each link: ids that were used for the messages before these may be half way at the remote.
     fn free(&mut self, link: u64, first: u64) -> Result<(), SinkError> {
-        let Some(released) = &self.released else {
+        let Some((data_dir, epoch)) = &self.kept else {
             return Ok(());
         };
+        let released = (self.released).get_or_insert_with(|| self.link.released(data_dir, *epoch));
         if self.freed_on == link {
             return Ok(());
         }
         let plan = self.link.plan();
-        if !self.link.is_resumed() {
+        // A link that is gone says nothing of the session on the next one.
+        let resumed = self.link.is_resumed(link).ok_or_else(link_broke)?;
+        if !resumed {
             released.forget().map_err(|error| {
                 let message = "the bridge cannot write what it must remember";
                 SinkError::new(codes::FILE, message).caused_by(&error)
@@ -116,6 +123,7 @@ impl CrossingSink {
         &mut self,
         record: &Record,
         again: bool,
+        link: u64,
     ) -> Result<oneshot::Receiver<Answer>, Outcome> {
         let Some(message) = Message::of(record) else {
             let message = "a message of the queue cannot be read";
@@ -123,6 +131,12 @@ impl CrossingSink {
             return Err(Outcome::Rejected { error });
         };
         if message.is_expired() {
+            if let Some(released) = &self.released
+                && (released.contains(record.seq) || (again && message.qos == 2))
+            {
+                // It may be half way at the remote, which would keep its id taken.
+                self.link.release(std::iter::once(record.seq));
+            }
             self.link
                 .stats()
                 .expired
@@ -142,7 +156,7 @@ impl CrossingSink {
                 released,
             }),
         };
-        match self.link.publish(outgoing).await {
+        match self.link.publish(outgoing, link).await {
             Ok(answer) => Ok(answer),
             Err(NotSent::Unfit(error)) => Err(Outcome::Rejected { error }),
             Err(NotSent::Down) => Err(lost()),
@@ -152,21 +166,18 @@ impl CrossingSink {
 
 #[async_trait]
 impl Sink for CrossingSink {
-    fn start(&mut self) {
-        if self.link.home().is_some() {
-            self.link.start();
-        }
-    }
-
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let up = match self.link.up(LINK_WAIT).await {
-            Ok(link) => self.free(link, batch.first_seq()),
+            Ok(link) => self.free(link, batch.first_seq()).map(|()| link),
             Err(error) => Err(error),
         };
-        if let Err(error) = up {
-            let after = Some(Duration::ZERO).filter(|_| error.code() != codes::FILE);
-            return vec![Outcome::Retry { after, error }; batch.records.len()];
-        }
+        let link = match up {
+            Ok(link) => link,
+            Err(error) => {
+                let after = Some(Duration::ZERO).filter(|_| error.code() != codes::FILE);
+                return vec![Outcome::Retry { after, error }; batch.records.len()];
+            }
+        };
         if let Some(released) = &self.released {
             released.settled_below(batch.first_seq());
         }
@@ -178,7 +189,8 @@ impl Sink for CrossingSink {
                 answers.push(Err(lost()));
                 continue;
             }
-            let answer = self.hand_over(record, record.seq <= batch.given_to).await;
+            let again = record.seq <= batch.given_to;
+            let answer = self.hand_over(record, again, link).await;
             down = matches!(answer, Err(Outcome::Retry { .. }));
             answers.push(answer);
         }

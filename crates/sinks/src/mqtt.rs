@@ -43,6 +43,7 @@ impl MqttSink {
     async fn hand_over(
         &mut self,
         message: &MqttMessage,
+        link: u64,
     ) -> Result<oneshot::Receiver<Answer>, Outcome> {
         self.pace.wait().await;
         let properties = message.content_type.as_deref().and_then(|content_type| {
@@ -59,7 +60,7 @@ impl MqttSink {
             properties,
             numbered: None,
         };
-        match self.link.publish(outgoing).await {
+        match self.link.publish(outgoing, link).await {
             Ok(answer) => Ok(answer),
             Err(NotSent::Unfit(error)) => Err(Outcome::Rejected { error }),
             Err(NotSent::Down) => Err(lost()),
@@ -71,27 +72,36 @@ pub(crate) fn lost() -> Outcome {
     // The link itself waits before it connects again; the rows shall not wait longer than it does.
     Outcome::Retry {
         after: Some(Duration::ZERO),
-        error: SinkError::new(
-            codes::LINK_DOWN,
-            "the link broke before the remote acknowledged",
-        ),
+        error: link_broke(),
     }
+}
+
+pub(crate) fn link_broke() -> SinkError {
+    SinkError::new(
+        codes::LINK_DOWN,
+        "the link broke before the remote acknowledged",
+    )
 }
 
 #[async_trait]
 impl Sink for MqttSink {
     fn start(&mut self) {
-        self.link.start();
+        if !self.link.starts_by_itself() {
+            self.link.start();
+        }
     }
 
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
-        if let Err(error) = self.link.up(LINK_WAIT).await {
-            let outcome = Outcome::Retry {
-                after: Some(Duration::ZERO),
-                error,
-            };
-            return vec![outcome; batch.records.len()];
-        }
+        let link = match self.link.up(LINK_WAIT).await {
+            Ok(link) => link,
+            Err(error) => {
+                let outcome = Outcome::Retry {
+                    after: Some(Duration::ZERO),
+                    error,
+                };
+                return vec![outcome; batch.records.len()];
+            }
+        };
         let mut answers = Vec::with_capacity(batch.records.len());
         let mut down = false;
         for record in batch.records {
@@ -101,7 +111,7 @@ impl Sink for MqttSink {
                 continue;
             }
             let answer = match message_for(&self.plan, &record.row, now_ms()) {
-                Ok(message) => self.hand_over(&message).await,
+                Ok(message) => self.hand_over(&message, link).await,
                 Err(error) => Err(Outcome::Rejected {
                     error: error.into(),
                 }),

@@ -258,9 +258,9 @@ fn connected(
         }
         (Target::Bridge, Link::Mqtt(link)) => {
             // Without a store numbers begin anew, and nothing can be remembered of them.
-            let epoch = spec.rows.as_ref().map(|rows| rows.epoch());
-            let released = epoch.map(|epoch| link.released(&spec.data_dir, epoch));
-            Box::new(CrossingSink::new(link.clone(), released))
+            let rows = spec.rows.as_ref();
+            let kept = rows.map(|rows| (spec.data_dir.clone(), rows.epoch()));
+            Box::new(CrossingSink::new(link.clone(), kept))
         }
         _ => {
             return Err(SinkError::new(

@@ -109,6 +109,14 @@ impl Failure {
         Self::network(SinkError::new(codes::LINK_DOWN, message))
     }
 
+    /// The same where CONNECT was written and not answered.
+    fn hung_up(self) -> Self {
+        Self {
+            loss: Loss::HungUp,
+            ..self
+        }
+    }
+
     pub(crate) fn malformed(error: &(dyn std::error::Error + 'static)) -> Self {
         let message = "the remote broker has sent what is no MQTT";
         Self::network(SinkError::new(codes::LINK_DOWN, message).caused_by(error))
@@ -278,7 +286,9 @@ async fn sign_in(
         writer.flush().await
     };
     sent.await.map_err(|error| Failure::io(&error))?;
-    let Packet::ConnAck(connack) = reader.packet().await? else {
+    // A remote that does not know the version may just hang up, or say what is no packet of it.
+    let answer = reader.packet().await.map_err(Failure::hung_up)?;
+    let Packet::ConnAck(connack) = answer else {
         let message = "the remote broker did not answer CONNECT with CONNACK";
         return Err(Failure::network(SinkError::new(codes::LINK_DOWN, message)));
     };

@@ -20,7 +20,8 @@ use super::client::{
 };
 use super::home::{Dropped, Subscribed, subscription_id};
 use super::home_line::{HOME_PING, HomeLine, home_failure};
-use super::link::{Asked, Inner};
+use super::link::{Asked, Inner, Session};
+use super::mirror::Mirror;
 use super::reconnect::{Loss, Reconnect, Waiting};
 use super::released::Released;
 use super::signer::Moment;
@@ -57,15 +58,21 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             return inner.has_ended();
         };
         proven |= held.is_some();
-        if !proven && matches!(failure.loss, Loss::Version | Loss::Network) {
-            // A remote that does not know MQTT 5 says so, or just hangs up.
-            version = if version == Version::V5 {
+        let mut other_version = false;
+        if !proven {
+            // A remote that does not know MQTT 5 says so, or just hangs up. Whatever becomes of 3.1.1, the next round
+            // begins with 5 again: the remote may only have been away.
+            other_version =
+                version == Version::V5 && matches!(failure.loss, Loss::Version | Loss::HungUp);
+            version = if other_version {
                 Version::V311
             } else {
                 Version::V5
             };
         }
         address = match (plan.failover, held) {
+            // It is this address that is asked in the other version.
+            _ if other_version => address,
             (Failover::Primary, Some(_)) => 0,
             _ => (address + 1) % plan.addresses.len(),
         };
@@ -149,22 +156,46 @@ impl Attempt {
         inner
             .gateway
             .set_server(format!("{}:{}", address.host, address.port));
+        let remote = format!("{}:{}", address.host, address.port);
+        let mirror = (inner.home.as_ref())
+            .map(|home| Mirror::of(home.data_dir(), inner.health.name()))
+            .filter(|mirror| {
+                !(plan.inbound.is_empty() && plan.out.is_empty()) || mirror.is_of_any()
+            });
+        let resumed =
+            welcome.session_present && mirror.as_ref().is_none_or(|mirror| mirror.is_of(&remote));
+        if let Some(mirror) = mirror.as_ref().filter(|_| !resumed) {
+            // Of what the remote took and had not passed on nothing is left. It says so only this once.
+            let forgotten = mirror
+                .begin()
+                .and_then(|()| inner.forget_released(&mirror.file("released")));
+            if let Err(error) = forgotten {
+                return Some(failed_to_remember(&error));
+            }
+        }
         let home = match home {
             None => None,
-            Some(home) => match HomeLine::open(inner, home, version, &welcome).await {
+            Some(home) => match HomeLine::open(inner, home, version, !resumed).await {
                 Ok(line) => Some(line),
                 Err(failure) => return Some(failure),
             },
         };
-        if !welcome.session_present {
-            // Of what the remote took and had not passed on nothing is left.
-            if let Err(error) = forget(inner) {
-                return Some(failed_to_remember(&error));
-            }
+        if let Some(mirror) = &mirror
+            && let Err(error) = mirror.is_now_of(&remote)
+        {
+            return Some(failed_to_remember(&error));
         }
         self.up_at = Some(Instant::now());
-        let keepalive = welcome.limits.keep_alive.unwrap_or(plan.keepalive);
-        inner.bring_up(version, welcome.limits, welcome.session_present);
+        // [MQTT-3.1.2-21] Of 0 seconds nothing is asked of us: we still want to know that the remote is there.
+        let keepalive = (welcome.limits.keep_alive)
+            .filter(|keep_alive| !keep_alive.is_zero())
+            .unwrap_or(plan.keepalive);
+        let session = match (welcome.session_present, resumed) {
+            (_, true) => Session::Resumed,
+            (true, false) => Session::Strange,
+            (false, false) => Session::New,
+        };
+        inner.bring_up(version, welcome.limits, session);
         let link = Link {
             inner: Arc::clone(inner),
             conn,
@@ -174,21 +205,6 @@ impl Attempt {
             released: Vec::new(),
         };
         link.carry(renew).await
-    }
-}
-
-fn forget(inner: &Inner) -> std::io::Result<()> {
-    let Some(home) = &inner.home else {
-        return Ok(());
-    };
-    let name = inner.health.name();
-    let path = home
-        .data_dir()
-        .join("bridges")
-        .join(format!("{name}.filters"));
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -217,6 +233,8 @@ struct Times {
     pinged: Option<Instant>,
     renew_at: Option<Instant>,
     subscribe_at: Instant,
+    /// Until when the remote was not read: its answers count as late only after that.
+    deaf_until: Instant,
 }
 
 enum Turn {
@@ -250,6 +268,7 @@ impl Link {
             pinged: None,
             renew_at: renew.map(|after| now + after),
             subscribe_at: now + SUBSCRIBE_AGAIN,
+            deaf_until: now,
         };
         let failure = match self.subscribe() {
             Ok(()) => self.turns(&mut times).await,
@@ -274,6 +293,7 @@ impl Link {
             if closing && self.inner.is_quiet() {
                 return Some(renewed());
             }
+            self.listen(times);
             let due = self.due(times, closing);
             let turn = {
                 let inner = &self.inner;
@@ -341,16 +361,23 @@ impl Link {
         }
     }
 
+    /// While too much waits for the broker the remote is not read, and cannot be heard to answer.
+    fn listen(&self, times: &mut Times) {
+        if (self.home.as_ref()).is_some_and(|home| home.out.len() >= HOME_ROOM) {
+            times.deaf_until = Instant::now();
+        }
+    }
+
     /// When something is to be done though nothing happens.
     fn due(&self, times: &Times, closing: bool) -> Instant {
         let ping = match times.pinged {
-            Some(at) => at + self.ping_timeout(),
+            Some(at) => at.max(times.deaf_until) + self.ping_timeout(),
             None => times.last_in.min(times.last_out) + self.keepalive,
         };
         let overdue = self
             .inner
             .oldest()
-            .map(|at| at + self.inner.plan().ack_timeout);
+            .map(|at| at.max(times.deaf_until) + self.inner.plan().ack_timeout);
         let renew = times
             .renew_at
             .map(|at| if closing { at + DRAIN } else { at });
@@ -371,12 +398,13 @@ impl Link {
 
     /// What is due is done.
     fn time(&mut self, times: &mut Times, closing: &mut bool) -> Result<(), Failure> {
+        self.listen(times);
         let now = Instant::now();
         let plan = self.inner.plan();
         if self
             .inner
             .oldest()
-            .is_some_and(|at| now >= at + plan.ack_timeout)
+            .is_some_and(|at| now >= at.max(times.deaf_until) + plan.ack_timeout)
         {
             let seconds = plan.ack_timeout.as_secs();
             let message =
@@ -387,7 +415,7 @@ impl Link {
             )));
         }
         match times.pinged {
-            Some(at) if now >= at + self.ping_timeout() => {
+            Some(at) if now >= at.max(times.deaf_until) + self.ping_timeout() => {
                 let message = "the remote broker has not answered a PINGREQ";
                 return Err(Failure::network(SinkError::new(codes::TIMEOUT, message)));
             }
@@ -440,6 +468,11 @@ impl Link {
                     self.inner.refused(ack.packet_id, Refusal::of(ack.reason));
                 }
                 Packet::PubAck(ack) => self.inner.taken(ack.packet_id),
+                Packet::PubRec(ack) if ack.reason == ReasonCode::PacketIdentifierInUse => {
+                    if let Some((released, seq)) = self.inner.in_use(ack.packet_id) {
+                        self.released.push((released, seq, ack.packet_id));
+                    }
+                }
                 Packet::PubRec(ack) if ack.reason.is_error() => {
                     self.inner.refused(ack.packet_id, Refusal::of(ack.reason));
                 }
@@ -581,7 +614,7 @@ impl Link {
                 .filter_map(|filter| SubscriptionFilter::parse(filter).ok())
                 .collect();
             if !gone.is_empty() {
-                let packet_id = up.free_id();
+                let packet_id = up.ask_id();
                 up.asked.insert(packet_id.get(), Asked::Unsubscribe);
                 let unsubscribe = Unsubscribe {
                     packet_id,
@@ -601,7 +634,7 @@ impl Link {
                 let Ok(parsed) = SubscriptionFilter::parse(&filter) else {
                     continue;
                 };
-                let packet_id = up.free_id();
+                let packet_id = up.ask_id();
                 up.asked
                     .insert(packet_id.get(), Asked::Subscribe(filter, route.qos.as_u8()));
                 let v5 = up.version() == Version::V5;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 use weir_mqtt::{Connect, Packet, ProtocolVersion, Publish, Utf8, codec};
 
-use super::client::{Failure, FrameReader, Version, Welcome};
+use super::client::{Failure, FrameReader, Version};
 use super::home::Home;
 use super::link::Inner;
 use crate::codes;
@@ -35,13 +35,13 @@ impl HomeLine {
         inner: &Inner,
         home: &Arc<dyn Home>,
         version: Version,
-        welcome: &Welcome,
+        clean_start: bool,
     ) -> Result<Self, Failure> {
         let version = version.wire();
         let client_id = Utf8::try_from(inner.gateway.client_id())
             .map_err(|error| home_failure("has no usable name").caused_by_text(&error))?;
         let mut connect = Connect::new(version, client_id);
-        connect.clean_start = !welcome.session_present;
+        connect.clean_start = clean_start;
         connect.keep_alive_s = 60;
         if version.is_v5() {
             connect.properties.session_expiry_interval_s = Some(u32::MAX);

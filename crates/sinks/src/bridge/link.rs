@@ -14,16 +14,19 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use weir_mqtt::properties::PublishProperties;
-use weir_mqtt::{PacketId, PubRel, Publish, QoS, TopicAlias, Utf8};
+use weir_mqtt::{PacketId, ReasonCode};
 
+use self::sending::{check_fit, is_of_ring};
 use super::client::{Failure, Limits, Refusal, Version};
 use super::drive::drive;
 use super::home::{Dropped, Gateway, Home};
-use super::plan::BridgePlan;
+use super::plan::{BridgePlan, MAX_INFLIGHT};
 use super::released::Released;
 use crate::codes;
 use crate::connector::{Health, LinkState};
 use crate::error::SinkError;
+
+mod sending;
 
 /// What a bridge has done.
 #[derive(Debug, Default)]
@@ -118,10 +121,33 @@ pub(super) struct Up {
     outstanding: HashMap<u16, Pending>,
     /// Ids of SUBSCRIBE and UNSUBSCRIBE that are not answered.
     pub(super) asked: HashMap<u16, Asked>,
-    last_id: u16,
+    /// The last id of each kind that was given.
+    last_ring: u16,
+    last_ask: u16,
+    /// So many ids are for messages of `QoS` 2 without a number.
+    ring: u16,
     aliases: HashMap<String, u16>,
     /// Ids of an earlier link that the remote is asked to free. Their PUBCOMP speaks of no message of this one.
     freeing: HashSet<u16>,
+    /// One of them was freed, or the link is gone.
+    freed: Arc<Notify>,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.freed.notify_waiters();
+    }
+}
+
+/// What is known of the session at the remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    /// It begins with this link.
+    New,
+    /// It is the one of before.
+    Resumed,
+    /// It is there, but is not the one that is known here: anything may be half way in it.
+    Strange,
 }
 
 /// What a SUBSCRIBE or UNSUBSCRIBE is about.
@@ -136,6 +162,8 @@ struct Pending {
     done: Option<oneshot::Sender<Answer>>,
     /// For a `QoS` 2 message whose release is remembered: where, and under which number.
     released: Option<(Arc<Released>, u64)>,
+    /// It was sent as a repeat: the remote may have it from an earlier link.
+    again: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -183,14 +211,22 @@ pub(crate) struct Numbered<'a> {
     pub(crate) released: &'a Arc<Released>,
 }
 
-/// Packet ids from here on are for messages without a number, and for SUBSCRIBE.
-const FREE_IDS: u16 = 0x8000;
+/// Packet ids from here on are for messages of `QoS` 2 without a number. They are few, so that all of them can be freed
+/// when a session goes on: what a lost link left half way stands under one of them.
+const RING_IDS: u16 = 0x8000;
+/// Packet ids from here on are for what leaves nothing at the remote: messages of `QoS` 1 without a number, SUBSCRIBE.
+const ASK_IDS: u16 = RING_IDS + ring_of(MAX_INFLIGHT);
 /// So many topics of one link get an alias.
 const MOST_ALIASES: u16 = 256;
 
+/// How many ids messages of `QoS` 2 without a number go round in, more than can be on the way or being freed.
+const fn ring_of(max_inflight: u16) -> u16 {
+    2 * max_inflight + 256
+}
+
 /// The packet id of a message by its number.
 fn id_of(seq: u64) -> u16 {
-    let below = u64::from(FREE_IDS) - 1;
+    let below = u64::from(RING_IDS) - 1;
     u16::try_from(seq % below).map_or(1, |id| id + 1)
 }
 
@@ -234,8 +270,11 @@ impl BridgeLink {
         &self.inner.stats
     }
 
-    pub(crate) fn home(&self) -> Option<&Arc<dyn Home>> {
-        self.inner.home.as_ref()
+    /// Whether it is connected with the broker it belongs to, and in the place of another one only when that has ended:
+    /// then no sink starts it.
+    pub(crate) fn starts_by_itself(&self) -> bool {
+        let plan = self.inner.plan();
+        self.inner.home.is_some() && !(plan.inbound.is_empty() && plan.out.is_empty())
     }
 
     /// Connects and stays connected.
@@ -314,28 +353,38 @@ impl BridgeLink {
         }
     }
 
-    /// Whether the remote goes on with the session of before, on the link that is up.
-    pub(crate) fn is_resumed(&self) -> bool {
-        self.inner.link.lock().as_ref().is_some_and(|up| up.resumed)
+    /// Whether the remote goes on with the session of before on this link; `None` when it is not up any more.
+    pub(crate) fn is_resumed(&self, number: u64) -> Option<bool> {
+        let link = self.inner.link.lock();
+        let up = link.as_ref().filter(|up| up.number == number)?;
+        Some(up.resumed)
     }
 
-    /// Hands a message over when the window has room; its answer comes later.
+    /// Hands a message over to the link of this number when the window has room; its answer comes later. On a newer link
+    /// it would overtake what the sink has given to this one.
     pub(crate) async fn publish(
         &self,
         message: Outgoing<'_>,
+        number: u64,
     ) -> Result<oneshot::Receiver<Answer>, NotSent> {
         let plan = self.inner.plan();
-        let (window, number) = {
+        let window = {
             let link = self.inner.link.lock();
-            let up = link.as_ref().ok_or(NotSent::Down)?;
+            let up = link
+                .as_ref()
+                .filter(|up| up.number == number)
+                .ok_or(NotSent::Down)?;
             check_fit(&message, &up.limits, &plan).map_err(NotSent::Unfit)?;
-            (Arc::clone(&up.window), up.number)
+            Arc::clone(&up.window)
         };
         // The window is closed with the link, so nobody waits here for ever.
         let place = match Arc::clone(&window).try_acquire_owned() {
             Ok(place) => place,
             Err(_) => window.acquire_owned().await.map_err(|_| NotSent::Down)?,
         };
+        if message.numbered.is_none() && message.qos.min(plan.qos_cap) == 2 {
+            self.ring_free(number, plan.ack_timeout).await;
+        }
         let (done, answer) = oneshot::channel();
         let mut link = self.inner.link.lock();
         let up = link
@@ -346,6 +395,7 @@ impl BridgeLink {
             since: Instant::now(),
             done: Some(done),
             released: None,
+            again: false,
             _place: Some(place),
         };
         let lowered = up.send(message, &plan, pending)?;
@@ -361,6 +411,31 @@ impl BridgeLink {
         Ok(answer)
     }
 
+    /// Waits until no id of the ring may be half way at the remote. A remote that does not say so in time does not answer
+    /// for ids that it does not know: it is not waited for again on this link.
+    async fn ring_free(&self, number: u64, limit: Duration) {
+        let freed = async {
+            loop {
+                let Some(freed) = self.inner.ring_freed(number) else {
+                    return;
+                };
+                let notified = freed.notified();
+                tokio::pin!(notified);
+                // What is freed between the look and the wait is seen.
+                notified.as_mut().enable();
+                if self.inner.ring_freed(number).is_none() {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        if tokio::time::timeout(limit, freed).await.is_err() {
+            tracing::warn!(connector = %self.inner.health.name(), "the remote does not answer PUBREL for packet ids of before");
+            self.inner
+                .with_up(|up| up.freeing.retain(|id| !is_of_ring(*id)));
+        }
+    }
+
     /// Frees packet ids at the remote that an earlier link, or life, may have left half way.
     pub(crate) fn release(&self, seqs: impl Iterator<Item = u64>) {
         let mut link = self.inner.link.lock();
@@ -371,202 +446,24 @@ impl BridgeLink {
     }
 }
 
-/// Whether the remote can take the message at all.
-fn check_fit(message: &Outgoing<'_>, limits: &Limits, plan: &BridgePlan) -> Result<(), SinkError> {
-    let payload = message.payload.len();
-    if plan.max_payload.is_some_and(|limit| payload > limit) {
-        let message = format!("a payload of {payload} bytes is over the bridge's limit");
-        return Err(SinkError::new(codes::TOO_LARGE, message));
-    }
-    // Fixed header, topic length, packet id, properties: what stands beside topic and payload.
-    let around = 32 + message.properties.as_ref().map_or(0, properties_size);
-    let packet = payload + message.topic.len() + around;
-    if limits
-        .maximum_packet_size
-        .is_some_and(|limit| packet > limit)
-    {
-        let message = format!("a packet of {packet} bytes is over the remote's limit");
-        return Err(SinkError::new(codes::TOO_LARGE, message));
-    }
-    if let Some((length, slashes)) = plan.preset.topic_limits
-        && (message.topic.len() > length || message.topic.matches('/').count() > slashes)
-    {
-        let message = format!("the topic has more than {length} bytes or {slashes} slashes");
-        return Err(SinkError::new(codes::TOO_LARGE, message));
-    }
-    Ok(())
-}
-
-fn properties_size(properties: &PublishProperties) -> usize {
-    let pairs = properties.user_properties.iter();
-    pairs
-        .map(|(name, value)| 5 + name.len() + value.len())
-        .sum::<usize>()
-        + properties
-            .content_type
-            .as_ref()
-            .map_or(0, |text| text.len())
-        + properties
-            .response_topic
-            .as_ref()
-            .map_or(0, |topic| topic.as_str().len())
-        + properties.correlation_data.as_ref().map_or(0, Bytes::len)
-}
-
-impl Up {
-    /// Puts a message on the wire; true when it goes with a lower `QoS` than it wanted.
-    fn send(
-        &mut self,
-        message: Outgoing<'_>,
-        plan: &BridgePlan,
-        mut pending: Pending,
-    ) -> Result<bool, NotSent> {
-        let qos = message.qos.min(self.limits.maximum_qos).min(plan.qos_cap);
-        let lowered = qos < message.qos;
-        let retain = message.retain && self.limits.retain_available && plan.retain_allowed;
-        let numbered = message.numbered.filter(|_| qos > 0);
-        if let Some(numbered) = numbered
-            && let Some(packet_id) = PacketId::new(id_of(numbered.seq))
-            && self.resumed
-            && numbered.released.contains(numbered.seq)
-        {
-            // The remote has it already: from PUBREC on only PUBREL may follow. [MQTT-4.3.3-6]
-            pending.released = Some((Arc::clone(numbered.released), numbered.seq));
-            self.outstanding.insert(packet_id.get(), pending);
-            self.append(|version, out| PubRel::success(packet_id).encode(version, out));
-            return Ok(false);
-        }
-        let packet_id = match (qos, numbered) {
-            (0, _) => None,
-            (_, Some(numbered)) => PacketId::new(id_of(numbered.seq)),
-            (_, None) => Some(self.free_id()),
-        };
-        let mut publish = Publish {
-            // [MQTT-3.3.1-1] As far as it is known.
-            dup: self.resumed && numbered.is_some_and(|numbered| numbered.again),
-            qos: qos_of(qos),
-            retain,
-            topic: Utf8::new(message.topic).map_err(|_| unfit("the topic is no MQTT text"))?,
-            packet_id,
-            properties: None,
-            payload: message.payload.clone(),
-        };
-        if self.version == Version::V5 {
-            let mut properties = message.properties.unwrap_or_default();
-            self.shorten(&mut publish.topic, &mut properties);
-            publish.properties =
-                (properties != PublishProperties::default()).then(|| properties.into());
-        }
-        let mut fits = true;
-        self.append(|version, out| {
-            let encoded = publish.encode(version, out);
-            fits = encoded.is_ok();
-            encoded
-        });
-        if !fits {
-            return Err(unfit("the message cannot be written as a PUBLISH"));
-        }
-        match packet_id {
-            None => self.unwritten.push_back((self.out_total, pending)),
-            Some(packet_id) => {
-                if qos == 2 {
-                    pending.released =
-                        numbered.map(|numbered| (Arc::clone(numbered.released), numbered.seq));
-                }
-                self.outstanding.insert(packet_id.get(), pending);
-            }
-        }
-        Ok(lowered)
-    }
-
-    /// Puts an alias in the place of a topic that was sent before. `[MQTT-3.3.2-9]`
-    fn shorten(&mut self, topic: &mut Utf8, properties: &mut PublishProperties) {
-        let most = self.limits.topic_alias_maximum.min(MOST_ALIASES);
-        if let Some(alias) = self.aliases.get(topic.as_str()) {
-            properties.topic_alias = TopicAlias::new(*alias);
-            *topic = Utf8::default();
-        } else if self.aliases.len() < usize::from(most)
-            && let Ok(alias) = u16::try_from(self.aliases.len() + 1)
-        {
-            self.aliases.insert(topic.as_str().to_owned(), alias);
-            properties.topic_alias = TopicAlias::new(alias);
-        }
-    }
-
-    pub(super) fn append<E: std::fmt::Debug>(
-        &mut self,
-        write: impl FnOnce(weir_mqtt::ProtocolVersion, &mut Vec<u8>) -> Result<(), E>,
-    ) {
-        let before = self.out.len();
-        if let Err(error) = write(self.version.wire(), &mut self.out) {
-            tracing::error!(?error, "a packet for the remote broker cannot be written");
-        }
-        self.out_total += (self.out.len() - before) as u64;
-    }
-
-    /// Asks the remote to free ids that nothing on this link uses.
-    fn free(&mut self, ids: impl Iterator<Item = u16>) {
-        for id in ids.filter_map(PacketId::new) {
-            if !self.outstanding.contains_key(&id.get()) && self.freeing.insert(id.get()) {
-                self.append(|version, out| PubRel::success(id).encode(version, out));
-            }
-        }
-    }
-
-    /// A packet id that nothing on this link uses.
-    pub(super) fn free_id(&mut self) -> PacketId {
-        loop {
-            // The window is far smaller than the ids there are.
-            self.last_id = self
-                .last_id
-                .checked_add(1)
-                .unwrap_or(FREE_IDS)
-                .max(FREE_IDS);
-            let taken = self.outstanding.contains_key(&self.last_id)
-                || self.freeing.contains(&self.last_id)
-                || self.asked.contains_key(&self.last_id);
-            if let Some(id) = PacketId::new(self.last_id).filter(|_| !taken) {
-                return id;
-            }
-        }
-    }
-
-    fn oldest(&self) -> Option<Instant> {
-        let unwritten = self.unwritten.front().map(|(_, pending)| pending.since);
-        self.outstanding
-            .values()
-            .map(|pending| pending.since)
-            .chain(unwritten)
-            .min()
-    }
-
-    pub(super) const fn version(&self) -> Version {
-        self.version
-    }
-
-    pub(super) const fn limits(&self) -> &Limits {
-        &self.limits
-    }
-}
-
-fn unfit(why: &str) -> NotSent {
-    NotSent::Unfit(SinkError::new(codes::BAD_TOPIC, why))
-}
-
-const fn qos_of(qos: u8) -> QoS {
-    match qos {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
-    }
-}
-
 impl Inner {
     pub(super) fn plan(&self) -> Arc<BridgePlan> {
         Arc::clone(&self.plan.read())
     }
 
-    pub(super) fn bring_up(&self, version: Version, limits: Limits, resumed: bool) {
+    /// Of what `out` has released nothing holds any more.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub(super) fn forget_released(&self, path: &Path) -> std::io::Result<()> {
+        match &*self.released.lock() {
+            Some(released) => released.forget(),
+            None => super::mirror::remove(path),
+        }
+    }
+
+    pub(super) fn bring_up(&self, version: Version, limits: Limits, session: Session) {
+        let resumed = session == Session::Resumed;
         let plan = self.plan();
         let window = usize::from(
             limits
@@ -576,6 +473,7 @@ impl Inner {
                 .max(1),
         );
         let number = *self.changed.borrow() + 1;
+        let ring = ring_of(plan.max_inflight);
         let mut up = Up {
             number,
             version,
@@ -588,13 +486,19 @@ impl Inner {
             unwritten: VecDeque::new(),
             outstanding: HashMap::new(),
             asked: HashMap::new(),
-            last_id: u16::MAX,
+            last_ring: ring - 1,
+            last_ask: u16::MAX,
+            ring,
             aliases: HashMap::new(),
             freeing: HashSet::new(),
+            freed: Arc::default(),
         };
-        if resumed && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
+        if session != Session::New && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
+            if session == Session::Strange {
+                up.free(1..RING_IDS);
+            }
             // Ids of messages without a number are given anew on every link: none may be taken for one of before.
-            up.free((FREE_IDS..).take(window));
+            up.free(RING_IDS..RING_IDS + ring);
         }
         *self.link.lock() = Some(up);
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
@@ -687,6 +591,9 @@ impl Inner {
     pub(super) fn taken(&self, id: PacketId) {
         let take = |up: &mut Up| {
             if up.freeing.remove(&id.get()) {
+                if is_of_ring(id.get()) {
+                    up.freed.notify_waiters();
+                }
                 return None;
             }
             up.outstanding.remove(&id.get())
@@ -712,10 +619,44 @@ impl Inner {
         }
     }
 
+    /// PUBREC with Packet Identifier in use: the remote holds a message under this id. Of a repeat this is the message
+    /// itself, and where its release is to be remembered is given back. Else it is one of before: it is released, and
+    /// the message is sent again later.
+    pub(super) fn in_use(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
+        let pending = self.with_up(|up| {
+            let known = up.outstanding.get(&id.get())?;
+            if known.again && known.released.is_some() {
+                return Some(Err(known.released.clone()));
+            }
+            let pending = up.outstanding.remove(&id.get());
+            up.free(std::iter::once(id.get()));
+            Some(Ok(pending))
+        });
+        match pending.flatten()? {
+            Err(released) => released,
+            Ok(pending) => {
+                if let Some(pending) = pending {
+                    self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                    let refusal = Refusal::of(ReasonCode::PacketIdentifierInUse);
+                    pending.answer(Answer::Refused(refusal));
+                }
+                None
+            }
+        }
+    }
+
     /// Where the release of a message is to be remembered before PUBREL.
     pub(super) fn to_release(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
         self.with_up(|up| up.outstanding.get(&id.get())?.released.clone())
             .flatten()
+    }
+
+    /// What tells that ids of the ring were freed; `None` when there is nothing to wait for on this link.
+    fn ring_freed(&self, number: u64) -> Option<Arc<Notify>> {
+        let link = self.link.lock();
+        let up = link.as_ref().filter(|up| up.number == number)?;
+        let waits = up.freeing.iter().any(|id| is_of_ring(*id));
+        waits.then(|| Arc::clone(&up.freed))
     }
 
     pub(super) fn oldest(&self) -> Option<Instant> {
@@ -731,7 +672,7 @@ mod tests {
     fn numbers_and_free_ids_never_meet() {
         for seq in [0, 1, 32_766, 32_767, 32_768, u64::MAX] {
             let id = id_of(seq);
-            assert!(id > 0 && id < FREE_IDS, "{seq} {id}");
+            assert!(id > 0 && id < RING_IDS, "{seq} {id}");
         }
         assert_eq!(id_of(5), id_of(5 + 32_767));
     }

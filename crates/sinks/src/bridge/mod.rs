@@ -8,6 +8,7 @@ mod drive;
 pub mod home;
 mod home_line;
 pub(crate) mod link;
+mod mirror;
 pub mod plan;
 pub mod preset;
 pub mod provision;

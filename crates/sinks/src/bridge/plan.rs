@@ -270,7 +270,7 @@ const fn qos_of(qos: u8) -> QoS {
 }
 
 /// More unacknowledged messages than any remote takes.
-const MAX_INFLIGHT: u16 = 4096;
+pub(crate) const MAX_INFLIGHT: u16 = 4096;
 
 fn no_preset(name: &str) -> ConfigError {
     let names: Vec<_> = preset::ALL.iter().map(|preset| preset.name).collect();

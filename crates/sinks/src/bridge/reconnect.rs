@@ -10,11 +10,13 @@ use crate::retry::Schedule;
 pub enum Loss {
     /// The remote was not reached, or the link broke.
     Network,
+    /// The remote was reached and took CONNECT, and ended the connection without CONNACK.
+    HungUp,
     /// The remote refused the credentials.
     Credentials,
     /// The remote said that somebody else has taken the identity.
     TakenOver,
-    /// The remote speaks another version; the next attempt uses it.
+    /// The remote does not speak the version that it was asked in.
     Version,
     /// The link was closed to sign in anew before the credentials expire.
     Renewal,
@@ -38,6 +40,8 @@ pub struct Reconnect {
     schedule: Schedule,
     slow: Schedule,
     auth_failures: u32,
+    /// How often in a row the version was refused.
+    version_failures: u32,
     short_links: u32,
 }
 
@@ -61,6 +65,7 @@ impl Reconnect {
             schedule,
             slow,
             auth_failures: 0,
+            version_failures: 0,
             short_links: 0,
         }
     }
@@ -81,6 +86,11 @@ impl Reconnect {
             self.auth_failures = 0;
             self.slow.reset();
         }
+        self.version_failures = if loss == Loss::Version {
+            self.version_failures.saturating_add(1)
+        } else {
+            0
+        };
         self.short_links = match held.filter(|_| loss != Loss::Renewal) {
             Some(held) if held < SHORT => self.short_links + 1,
             Some(_) => 0,
@@ -100,7 +110,8 @@ impl Reconnect {
                 self.slow.next_wait()
             };
             (wait, Waiting::AuthFailed)
-        } else if matches!(loss, Loss::Version | Loss::Renewal) {
+        } else if loss == Loss::Renewal || (loss == Loss::Version && self.version_failures == 1) {
+            // The other version is tried at once. Where there is none, or it is refused too, the schedule holds.
             (Duration::ZERO, Waiting::Backoff)
         } else {
             (self.schedule.next_wait(), Waiting::Backoff)
@@ -152,6 +163,18 @@ mod tests {
         let (wait, state) = reconnect.after(Loss::Network, short, Duration::ZERO);
         assert_eq!(state, Waiting::Evicted);
         assert!(wait >= EVICTED_BASE);
+    }
+
+    #[test]
+    fn a_refused_version_is_answered_at_once_only_the_first_time() {
+        let mut reconnect = Reconnect::new(backoff(1, 0), 3);
+        let mut wait = |loss| reconnect.after(loss, None, Duration::ZERO).0;
+        assert_eq!(wait(Loss::Version), Duration::ZERO);
+        for _ in 0..20 {
+            assert!(wait(Loss::Version) > Duration::ZERO);
+        }
+        assert!(wait(Loss::Network) > Duration::ZERO);
+        assert_eq!(wait(Loss::Version), Duration::ZERO);
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use tokio::io::AsyncWriteExt as _;
+use weir_mqtt::properties::DisconnectProperties;
 use weir_mqtt::{
     Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, Subscribe, SubscribeOptions,
     SubscriptionFilter, SubscriptionRequest, TopicName, codec,
@@ -119,16 +120,60 @@ pub async fn test(
         let done = publish(&plan, &mut conn, (version, &welcome), topic).await;
         stages.push(Stage::of("publish", began, done));
     }
+    // The bridge itself must learn that the remote has no session of before: the one made by this test goes.
+    let made = !welcome.session_present && !plan.clean_start;
+    leave(&mut conn, version, made).await;
+    if made && version == Version::V311 {
+        drop(conn);
+        remove_session(&plan, &address, base).await;
+    }
+    stages
+}
+
+async fn leave(conn: &mut Conn, version: Version, with_session: bool) {
+    let properties = (with_session && version == Version::V5).then(|| {
+        // [MQTT-3.1.2-23] It ends with the connection.
+        DisconnectProperties {
+            session_expiry_interval_s: Some(0),
+            ..DisconnectProperties::default()
+        }
+        .into()
+    });
     let disconnect = Packet::Disconnect(Disconnect {
         reason: ReasonCode::Success,
-        properties: None,
+        properties,
     });
     let goodbye = async {
-        write(&mut conn, &disconnect, version).await.ok();
+        write(conn, &disconnect, version).await.ok();
         conn.writer.shutdown().await.ok();
     };
     let _ = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
-    stages
+}
+
+/// In 3.1.1 a session ends with a connection that asked for a clean one.
+async fn remove_session(plan: &BridgePlan, address: &Address, base: &Path) {
+    let now = now_ms().saturating_add(plan.clock_offset_ms);
+    let Ok(creds) = plan.credentials.sign(Moment::at(now)) else {
+        return;
+    };
+    let greeting = Greeting {
+        clean_start: true,
+        ..greeting(plan, Version::V311)
+    };
+    if let Ok((mut conn, _)) = client::connect(plan, address, &creds, base, greeting).await {
+        leave(&mut conn, Version::V311, false).await;
+    }
+}
+
+fn greeting(plan: &BridgePlan, version: Version) -> Greeting {
+    Greeting {
+        version,
+        clean_start: plan.clean_start,
+        session_expiry: plan.session_expiry,
+        receive_maximum: plan.max_inflight,
+        max_packet_size: client::MAX_INCOMING,
+        bridge_flag: plan.bridge_flag,
+    }
 }
 
 /// Name, socket and TLS; false when a stage failed.
@@ -224,18 +269,11 @@ async fn sign_in(
         let creds = plan
             .credentials
             .sign(Moment::at(now_ms().saturating_add(plan.clock_offset_ms)))?;
-        let greeting = Greeting {
-            version: *version,
-            clean_start: plan.clean_start,
-            session_expiry: plan.session_expiry,
-            receive_maximum: plan.max_inflight,
-            max_packet_size: client::MAX_INCOMING,
-            bridge_flag: plan.bridge_flag,
-        };
+        let greeting = greeting(plan, *version);
         match client::connect(plan, address, &creds, base, greeting).await {
             Ok((conn, welcome)) => return Ok((conn, *version, welcome)),
             Err(failure) => {
-                let retry = failure.loss == Loss::Version || failure.loss == Loss::Network;
+                let retry = matches!(failure.loss, Loss::Version | Loss::HungUp);
                 last = failure.error;
                 if !retry {
                     break;

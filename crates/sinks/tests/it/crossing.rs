@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use weir_rules::value::Text;
+use weir_rules::value::{Object, Text};
 use weir_sinks::bridge::route::Sender;
 use weir_sinks::crossing::{Crossing, row};
 use weir_sinks::{
@@ -17,52 +17,81 @@ use weir_test_support::wait_until;
 use crate::bench::PATIENCE;
 
 /// A remote that says what the test tells it to.
-struct Remote {
+pub(crate) struct Remote {
     listener: TcpListener,
 }
 
 impl Remote {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self { listener }
     }
 
-    fn config(&self) -> ConnectorConfig {
+    pub(crate) fn address(&self) -> String {
         let port = self.listener.local_addr().unwrap().port();
-        toml::from_str(&format!(
-            "type = \"mqtt\"\naddresses = [\"mqtt://127.0.0.1:{port}\"]\nclient_id = \"w\"\nprotocol = \"3.1.1\"\n\
-             backoff = {{ base = \"100ms\", cap = \"200ms\" }}\n[[out]]\nfilter = \"#\"\n"
-        ))
-        .unwrap()
+        format!("mqtt://127.0.0.1:{port}")
+    }
+
+    /// A connector to it, with `more` in its table.
+    pub(crate) fn toml(&self, more: &str) -> String {
+        let address = self.address();
+        format!(
+            "type = \"mqtt\"\naddresses = [\"{address}\"]\nclient_id = \"w\"\n\
+             backoff = {{ base = \"100ms\", cap = \"200ms\" }}\n{more}\n"
+        )
+    }
+
+    pub(crate) fn config(&self, protocol: &str) -> ConnectorConfig {
+        let more = format!("protocol = \"{protocol}\"\n[[out]]\nfilter = \"#\"");
+        toml::from_str(&self.toml(&more)).unwrap()
     }
 
     /// The next link, with or without the session of before.
-    async fn accept(&self, session_present: bool) -> Far {
+    pub(crate) async fn accept(&self, session_present: bool) -> Far {
+        let (far, clean) = self.accept_either(session_present).await;
+        assert!(!clean);
+        far
+    }
+
+    /// The next connection, before anything is said on it.
+    pub(crate) async fn connection(&self) -> TcpStream {
         let (stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept())
             .await
             .unwrap()
             .unwrap();
-        let mut far = Far { stream };
+        stream
+    }
+
+    /// The next link, and whether it asks for a clean session.
+    pub(crate) async fn accept_either(&self, session_present: bool) -> (Far, bool) {
+        let stream = self.connection().await;
+        let mut far = Far { stream, v5: false };
         let (kind, body) = far.packet().await;
         assert_eq!(kind >> 4, 1, "CONNECT");
-        // Protocol name, level, then the flags: clean session is not asked for.
-        assert_eq!(body[7] & 0b10, 0);
-        far.send(&[0x20, 2, u8::from(session_present), 0]).await;
-        far
+        let present = u8::from(session_present);
+        far.v5 = body[6] == 5;
+        if far.v5 {
+            far.send(&[0x20, 3, present, 0, 0]).await;
+        } else {
+            far.send(&[0x20, 2, present, 0]).await;
+        }
+        // Protocol name, level, then the flags.
+        (far, body[7] & 0b10 != 0)
     }
 }
 
-struct Far {
+pub(crate) struct Far {
     stream: TcpStream,
+    v5: bool,
 }
 
 impl Far {
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
     /// First byte and body of the next packet.
-    async fn packet(&mut self) -> (u8, Vec<u8>) {
+    pub(crate) async fn packet(&mut self) -> (u8, Vec<u8>) {
         let read = async {
             let kind = self.stream.read_u8().await.unwrap();
             // Everything here is short.
@@ -76,7 +105,7 @@ impl Far {
     }
 
     /// The next packet that is not about ids of before.
-    async fn publish(&mut self) -> (u8, u16, String) {
+    pub(crate) async fn publish(&mut self) -> (u8, u16, String) {
         loop {
             let (kind, body) = self.packet().await;
             if kind == 0x62 {
@@ -86,18 +115,32 @@ impl Far {
             assert_eq!(kind >> 4, 3, "PUBLISH");
             let topic = usize::from(body[1]);
             let id = u16::from_be_bytes([body[2 + topic], body[3 + topic]]);
-            let payload = String::from_utf8(body[4 + topic..].to_vec()).unwrap();
+            let mut payload = 4 + topic;
+            if self.v5 {
+                // Properties, which here are short.
+                payload += 1 + usize::from(body[payload]);
+            }
+            let payload = String::from_utf8(body[payload..].to_vec()).unwrap();
             return (kind, id, payload);
         }
     }
 
-    async fn acknowledge(&mut self, kind: u8, id: u16) {
+    pub(crate) async fn acknowledge(&mut self, kind: u8, id: u16) {
         let [high, low] = id.to_be_bytes();
         self.send(&[kind, 2, high, low]).await;
     }
 }
 
-fn commit(log: &MemoryRows, config: &ConnectorConfig, payload: &str) {
+pub(crate) fn commit(log: &MemoryRows, config: &ConnectorConfig, payload: &str) {
+    commit_with(log, config, payload, None);
+}
+
+pub(crate) fn commit_with(
+    log: &MemoryRows,
+    config: &ConnectorConfig,
+    payload: &str,
+    properties: Option<&Arc<Object>>,
+) {
     let ConnectorConfig::Mqtt(bridge) = config else {
         unreachable!()
     };
@@ -108,7 +151,7 @@ fn commit(log: &MemoryRows, config: &ConnectorConfig, payload: &str) {
         payload: &payload,
         qos: 2,
         retain: false,
-        properties: None,
+        properties,
         sender: Sender::default(),
         node_id: "n",
     };
@@ -116,26 +159,34 @@ fn commit(log: &MemoryRows, config: &ConnectorConfig, payload: &str) {
     log.commit([record::encode(1, &Text::from_static("c"), 0, &row)]);
 }
 
-fn open(
+pub(crate) fn open(
     folder: &std::path::Path,
     config: &ConnectorConfig,
     log: &Arc<MemoryRows>,
 ) -> (Arc<Connector>, SinkHandle) {
     let connector = Connector::open("hq", config, folder).unwrap();
     connector.start();
-    let sink = weir_sinks::open(&SinkSpec {
+    let sink = weir_sinks::open(&spec(folder, &connector, log)).unwrap();
+    (connector, sink)
+}
+
+/// `out` of a connector.
+pub(crate) fn spec(
+    folder: &std::path::Path,
+    connector: &Arc<Connector>,
+    log: &Arc<MemoryRows>,
+) -> SinkSpec {
+    SinkSpec {
         rule_id: "$bridges/hq".to_owned(),
         sink_id: "out".to_owned(),
         plan: SinkPlan::of_bridge(&connector.bridge_plan().unwrap()),
-        connector: Some(Arc::clone(&connector)),
+        connector: Some(Arc::clone(connector)),
         data_dir: folder.to_path_buf(),
         store_id: "s".to_owned(),
         console: ConsoleOutput::new(std::io::sink()),
         rows: Some(Arc::clone(log) as Arc<dyn weir_sinks::RowLog>),
         letters: None,
-    })
-    .unwrap();
-    (connector, sink)
+    }
 }
 
 /// [MQTT-4.3.3-6] [MQTT-4.4.0-1]
@@ -143,7 +194,7 @@ fn open(
 async fn a_message_that_the_remote_has_is_only_released_again_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let remote = Remote::new().await;
-    let config = remote.config();
+    let config = remote.config("3.1.1");
     let log = Arc::new(MemoryRows::new(1, 77));
     commit(&log, &config, "one");
     commit(&log, &config, "two");
@@ -198,7 +249,7 @@ async fn a_message_that_the_remote_has_is_only_released_again_after_a_restart() 
 async fn a_remote_that_has_lost_the_session_gets_the_message_again() {
     let folder = tempfile::tempdir().unwrap();
     let remote = Remote::new().await;
-    let config = remote.config();
+    let config = remote.config("3.1.1");
     let log = Arc::new(MemoryRows::new(1, 78));
     commit(&log, &config, "one");
     let (connector, sink) = open(folder.path(), &config, &log);

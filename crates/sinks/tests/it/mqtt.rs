@@ -279,6 +279,34 @@ async fn a_remote_that_does_not_know_mqtt_5_is_spoken_to_in_3_1_1() {
     assert_eq!(seen, ["weir in 5", "weir"]);
 }
 
+#[tokio::test]
+async fn a_remote_that_was_away_at_first_is_spoken_to_in_5() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let bench = Bench::new("topic = \"t\"", Some(&plain(port, "")));
+    bench.push("{}");
+    let connector = bench.connector.as_ref().unwrap();
+    wait_until("some attempts have failed", PATIENCE, || async {
+        let stats = connector.bridge_stats().unwrap();
+        stats.connects.load(Ordering::Relaxed) >= 3
+    })
+    .await;
+    // It is there now, and hangs up on whoever speaks 5: each round begins with 5 all the same.
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let (mut stream, _) = tokio::time::timeout(PATIENCE, listener.accept())
+            .await
+            .unwrap()
+            .unwrap();
+        let mut packet = vec![0; 1024];
+        assert!(stream.read(&mut packet).await.unwrap() > 12);
+        seen.push(client_id(&packet));
+    }
+    assert_eq!(seen, ["weir in 5", "weir", "weir in 5", "weir"]);
+}
+
 /// [LESSON-9]
 #[tokio::test]
 async fn an_acknowledgement_that_never_comes_makes_the_link_anew() {
