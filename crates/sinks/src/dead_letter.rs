@@ -2,7 +2,7 @@
 //!
 //! They stand in the broker's store, in a queue beside that of their sink: a row that is parked leaves the one and comes
 //! into the other in one commit, so that it is in exactly one of them whatever happens. A broker without a store writes
-//! them to files ([`file`]); those are taken over when it has one.
+//! them to files ([`mod@file`]); those are taken over when it has one.
 
 pub mod file;
 mod stored;
