@@ -3,7 +3,9 @@
 use crate::WEIR;
 use serde_json::Value as Json;
 use std::time::Duration;
-use weir_test_support::{Answer, LinePublisher, Postgres, Site, Webhook, Weir, wait_until};
+use weir_test_support::{
+    Answer, Database, LinePublisher, Postgres, Site, Webhook, Weir, wait_until,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -29,6 +31,17 @@ async fn sinks(weir: &Weir) -> Vec<Json> {
     listed["sinks"].as_array().unwrap().clone()
 }
 
+/// A site whose only rule has this id, and the database that it writes to.
+async fn site_of(rule: &str, postgres: &Postgres) -> (Site, Database) {
+    let database = postgres.create_database().await;
+    database.psql("CREATE TABLE numbers (n int)").await;
+    let site = Site::new();
+    let connector = format!("type = \"postgres\"\nurl = \"{}\"\n", database.url());
+    site.connector("db", &connector);
+    site.rule(rule, RULE);
+    (site, database)
+}
+
 async fn leftover(weir: &Weir) -> f64 {
     weir.metric("weir_sink_leftover_queues", &[]).await
 }
@@ -36,12 +49,7 @@ async fn leftover(weir: &Weir) -> f64 {
 #[tokio::test]
 async fn the_queue_of_a_rule_that_is_gone_is_shown_and_ends_when_it_is_dropped() {
     let postgres = Postgres::start().await;
-    let database = postgres.create_database().await;
-    database.psql("CREATE TABLE numbers (n int)").await;
-    let site = Site::new();
-    let connector = format!("type = \"postgres\"\nurl = \"{}\"\n", database.url());
-    site.connector("db", &connector);
-    site.rule("plant/numbers", RULE);
+    let (site, database) = site_of("plant/numbers", &postgres).await;
     let weir = site.start(WEIR).await;
     postgres.stop().await;
     publish(&weir, 1..=10).await;
@@ -112,12 +120,7 @@ async fn the_queue_of_a_rule_that_is_gone_is_shown_and_ends_when_it_is_dropped()
 #[tokio::test]
 async fn the_queue_of_a_rule_that_was_just_removed_can_be_dropped_while_it_drains() {
     let postgres = Postgres::start().await;
-    let database = postgres.create_database().await;
-    database.psql("CREATE TABLE numbers (n int)").await;
-    let site = Site::new();
-    let connector = format!("type = \"postgres\"\nurl = \"{}\"\n", database.url());
-    site.connector("db", &connector);
-    site.rule("numbers", RULE);
+    let (site, database) = site_of("numbers", &postgres).await;
     let weir = site.start(WEIR).await;
     postgres.stop().await;
     publish(&weir, 1..=10).await;

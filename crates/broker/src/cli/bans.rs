@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::clients::encoded;
+use super::api::query;
 use super::{Common, Exit, block_on, out_json, out_line, say, server};
 
 #[derive(clap::Args)]
@@ -56,11 +56,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
                 json!({ "kind": kind, "name": name, "for": add.duration, "reason": add.reason });
             client.post(&url).body(body.to_string())
         }
-        Command::Rm(Named { kind, name }) => client.delete(format!(
-            "{url}?kind={}&name={}",
-            encoded(kind),
-            encoded(name)
-        )),
+        Command::Rm(Named { kind, name }) => {
+            let whom = query(&[("kind", Some(kind)), ("name", Some(name))]);
+            client.delete(format!("{url}{whom}"))
+        }
     };
     block_on(common, async {
         let answer = match request.send().await {

@@ -1,8 +1,8 @@
 //! `weir clients`: what an operator does to the clients of a running broker.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value as Json;
 
+use super::api::{encoded, query};
 use super::{Common, Exit, block_on, count, out_json, out_line, say, server};
 
 #[derive(clap::Args)]
@@ -39,11 +39,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Ok(server) => server,
         Err(exit) => return exit,
     };
-    let query = match (&kick.use_server, &kick.moved_to) {
-        (Some(server), _) => format!("?use_server={}", encoded(server)),
-        (None, Some(server)) => format!("?moved_to={}", encoded(server)),
-        (None, None) => String::new(),
-    };
+    let query = query(&[
+        ("use_server", kick.use_server.as_deref()),
+        ("moved_to", kick.moved_to.as_deref()),
+    ]);
     let mut urls = vec![format!("{server}/weir/v1/clients{query}")];
     if !kick.all {
         let of = |id: &String| format!("{server}/weir/v1/clients/{}{query}", encoded(id));
@@ -76,8 +75,4 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         }
         exit
     })
-}
-
-pub(super) fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }

@@ -177,7 +177,7 @@ enum Command {
     Torture(torture::Args),
     /// Take rules and connectors over from another broker
     Import(import::Args),
-    /// Check how a bridge signs in
+    /// Test a bridge stage by stage, show how it signs in, fetch a device's secret
     Bridge(bridge::Args),
     /// Explain a code that a finding has, or a command
     Help(help::Args),

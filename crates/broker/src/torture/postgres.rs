@@ -169,16 +169,8 @@ impl Postgres {
             .await
             .map_err(|_| "PostgreSQL does not answer".to_owned())?
             .map_err(|error| format!("PostgreSQL: {error}"))?;
-        let number = |row: &sqlx::postgres::PgRow, column| {
-            row.try_get::<i32, _>(column)
-                .ok()
-                .and_then(|number| u32::try_from(number).ok())
-                .unwrap_or(u32::MAX)
-        };
-        let arrival = |row| Arrival {
-            sender: number(row, 0),
-            number: number(row, 1),
-            repeat: false,
+        let arrival = |row: &sqlx::postgres::PgRow| {
+            Arrival::of_row(|column| row.try_get::<i32, _>(column).ok().map(i64::from))
         };
         Ok(rows.iter().map(arrival).collect())
     }

@@ -123,16 +123,7 @@ pub(crate) async fn rows(folder: &Path) -> Result<Vec<Arrival>, sqlx::Error> {
         .fetch_all(&mut connection)
         .await?;
     connection.close().await?;
-    let number = |row: &sqlx::sqlite::SqliteRow, column| {
-        row.try_get::<i64, _>(column)
-            .ok()
-            .and_then(|number| u32::try_from(number).ok())
-            .unwrap_or(u32::MAX)
-    };
-    let arrival = |row| Arrival {
-        sender: number(row, 0),
-        number: number(row, 1),
-        repeat: false,
-    };
+    let arrival =
+        |row: &sqlx::sqlite::SqliteRow| Arrival::of_row(|column| row.try_get(column).ok());
     Ok(rows.iter().map(arrival).collect())
 }

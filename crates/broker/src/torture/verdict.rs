@@ -56,6 +56,22 @@ pub(crate) struct Arrival {
     pub(crate) repeat: bool,
 }
 
+impl Arrival {
+    /// A row of a database whose first two columns are the sender and the number; what is neither belongs to nobody.
+    pub(crate) fn of_row(column: impl Fn(usize) -> Option<i64>) -> Self {
+        let number = |at| {
+            column(at)
+                .and_then(|number| u32::try_from(number).ok())
+                .unwrap_or(u32::MAX)
+        };
+        Self {
+            sender: number(0),
+            number: number(1),
+            repeat: false,
+        }
+    }
+}
+
 /// How often a message may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Copies {

@@ -453,22 +453,24 @@ async fn a_retired_sink_delivers_what_it_has_before_it_ends() {
     assert!(!life.sink.revive());
 }
 
-#[tokio::test]
-async fn rows_that_shared_a_request_before_a_crash_share_it_again_under_the_same_key() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Webhook::start().await;
+/// One life of a sink whose rows share requests.
+fn array_sink(server: &Webhook, log: &Arc<MemoryRows>, folder: &Path) -> SinkHandle {
     let config = format!(
         "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"10ms\", max = \"20ms\" }}\n\
          batch = {{ format = \"json_array\", max_rows = 50, max_wait = \"1ms\" }}",
         server.url()
     );
+    let mut spec = spec(&config, None, folder);
+    spec.rows = Some(Arc::<MemoryRows>::clone(log));
+    open(&spec).unwrap()
+}
+
+#[tokio::test]
+async fn rows_that_shared_a_request_before_a_crash_share_it_again_under_the_same_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Webhook::start().await;
     let log = log();
-    let begin = || {
-        let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&log);
-        let mut spec = spec(&config, None, folder.path());
-        spec.rows = Some(rows);
-        open(&spec).unwrap()
-    };
+    let begin = || array_sink(&server, &log, folder.path());
     let put = |numbers: std::ops::RangeInclusive<u64>| {
         log.commit(numbered(numbers).into_iter().map(|(_, row)| row));
     };
@@ -519,18 +521,8 @@ fn shared(requests: &[weir_test_support::Request]) -> Vec<(Vec<u64>, String)> {
 async fn a_row_alone_and_rows_around_a_parked_one_come_again_as_they_came() {
     let folder = tempfile::tempdir().unwrap();
     let server = Webhook::start().await;
-    let config = format!(
-        "type = \"http\"\nurl = \"{}\"\nretry = {{ initial = \"10ms\", max = \"20ms\" }}\n\
-         batch = {{ format = \"json_array\", max_rows = 50, max_wait = \"1ms\" }}",
-        server.url()
-    );
     let log = log();
-    let begin = || {
-        let rows: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(&log);
-        let mut spec = spec(&config, None, folder.path());
-        spec.rows = Some(rows);
-        open(&spec).unwrap()
-    };
+    let begin = || array_sink(&server, &log, folder.path());
     let put = |numbers: Vec<u64>| {
         log.commit(numbered(numbers).into_iter().map(|(_, row)| row));
     };
