@@ -209,11 +209,15 @@ async fn traced(durability: &str) -> (Vec<Promise>, String) {
 
 /// The trace, when it has its last line.
 async fn whole(trace: &Path, pid: u32) -> String {
-    // "exited with …" or "killed by …"
-    let last = format!("{pid} +++ ");
+    // `PID +++ exited with …` or `… killed by …`; behind a number of fewer than five digits stand more spaces.
+    let pid = pid.to_string();
+    let is_last = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next() == Some(&pid) && words.next() == Some("+++")
+    };
     let read = || std::fs::read_to_string(trace).unwrap_or_default();
     wait_until("the end of the trace", PATIENCE, || {
-        let ended = read().lines().any(|line| line.starts_with(&last));
+        let ended = read().lines().any(is_last);
         async move { ended }
     })
     .await;
