@@ -19,7 +19,7 @@ use super::shared_groups::Orphan;
 use super::subscriptions::SubscriptionOptions;
 use super::will::Will;
 use crate::stats::DropReason;
-use crate::store::SessionState;
+use crate::store::{OwedState, SessionState};
 
 /// A session that ends only when the client says so.
 pub const NEVER_EXPIRES: u32 = u32::MAX;
@@ -102,33 +102,30 @@ impl Session {
     }
 
     /// A session as a storage has kept it.
-    pub fn restored(client_id: Utf8, limits: SessionLimits, kept: &SessionState) -> Self {
+    pub fn restored(client_id: Utf8, limits: SessionLimits, mut kept: SessionState) -> Self {
         let epoch = kept.epoch;
         let mut session = Self::new(SessionId { client_id, epoch }, limits);
         session.expiry_interval_s = kept.expiry_interval_s;
         session.next_number = kept.last_number() + 1;
-        session.will.clone_from(&kept.will);
-        for (filter, options) in &kept.subscriptions {
-            session.subscriptions.insert(filter.clone(), *options);
-        }
-        for id in &kept.received {
-            session.received.first_sight(*id);
-        }
-        // It was within bounds when it was accepted, whatever they are now.
-        let unbounded = QueueLimits {
-            messages: usize::MAX,
-            bytes: usize::MAX,
-        };
-        session.queue.make_room(kept.owed().count());
-        for (_, owed) in kept.owed() {
-            let Some(waiting) = owed.waiting.clone() else {
-                continue;
-            };
-            match owed.packet_id {
-                Some(id) => session.in_flight.restore(id, waiting, owed.released),
-                None => drop(session.queue.push(waiting, unbounded)),
+        let is_queued = |(_, owed): &(u64, &OwedState)| owed.packet_id.is_none();
+        let mut queued = Vec::with_capacity(kept.owed().filter(is_queued).count());
+        for (stored, packet_id, released) in kept.take_owed() {
+            match packet_id {
+                Some(id) => {
+                    let waiting = stored.into_waiting();
+                    session.in_flight.restore(id, waiting, released);
+                }
+                None => queued.push(stored),
             }
         }
+        session.queue = Queue::restored(queued);
+        for (filter, options) in kept.subscriptions {
+            session.subscriptions.insert(filter, options);
+        }
+        for id in kept.received {
+            session.received.first_sight(id);
+        }
+        session.will = kept.will;
         session
     }
 
@@ -280,8 +277,7 @@ impl Session {
 
     /// When the oldest message that waits was accepted.
     pub fn oldest_waiting(&self) -> Option<super::Millis> {
-        let oldest = self.queue.front()?;
-        Some(oldest.message.accepted_at)
+        self.queue.oldest_accepted_at()
     }
 
     /// How many subscriptions there are.

@@ -37,7 +37,9 @@ impl Shared {
                 .extend(over.map(|who| Persist::Unbanned { who }));
         }
         for (client_id, kept) in state.take_sessions() {
-            let session = Session::restored(client_id.clone(), self.session_limits, &kept);
+            let (disconnected_at, expiry_interval_s) =
+                (kept.disconnected_at, kept.expiry_interval_s);
+            let session = Session::restored(client_id.clone(), self.session_limits, kept);
             let subscriptions: Vec<_> = session
                 .subscriptions()
                 .map(|(filter, options)| (filter.clone(), options))
@@ -48,15 +50,15 @@ impl Shared {
                 let mut slot = handle.lock();
                 slot.begun = true;
                 // After a crash nobody knows when the connection ended. What is said now counts after the next one too.
-                let since = kept.disconnected_at.unwrap_or(now);
-                if kept.disconnected_at.is_none() {
+                let since = disconnected_at.unwrap_or(now);
+                if disconnected_at.is_none() {
                     slot.session.note_disconnected(since, &mut noticed);
                 }
                 if let Some(will) = slot.session.will() {
-                    slot.will_at = will.due(since, kept.expiry_interval_s);
+                    slot.will_at = will.due(since, expiry_interval_s);
                 }
-                if kept.expiry_interval_s != NEVER_EXPIRES {
-                    let expiry_ms = u64::from(kept.expiry_interval_s) * 1000;
+                if expiry_interval_s != NEVER_EXPIRES {
+                    let expiry_ms = u64::from(expiry_interval_s) * 1000;
                     slot.expires_at = since.saturating_add(expiry_ms);
                 }
             }

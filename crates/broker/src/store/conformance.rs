@@ -296,7 +296,7 @@ fn payloads(state: &State, client_id: &str) -> Vec<String> {
     let session = state.session(client_id).expect("the session came back");
     session
         .owed()
-        .filter_map(|(_, owed)| owed.waiting.as_ref())
+        .filter_map(|(_, owed)| owed.waiting())
         .map(|waiting| String::from_utf8_lossy(&waiting.message.payload).into_owned())
         .collect()
 }

@@ -10,6 +10,7 @@ pub mod disk;
 mod memory;
 pub(crate) mod records;
 mod state;
+mod stored;
 mod ticket;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use crate::core::will::Will;
 pub use disk::Disk;
 pub use memory::Memory;
 pub use state::{OwedState, SessionState, State};
+pub(crate) use stored::Stored;
 pub(crate) use ticket::Line;
 pub use ticket::{Done, Failed, Ticket};
 

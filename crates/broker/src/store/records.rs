@@ -130,11 +130,16 @@ pub(crate) fn encode_batch(records: &[Persist], out: &mut Vec<u8>) {
 /// When something is no record; those before it were given.
 pub(crate) fn decode_batch(bytes: &[u8], each: &mut dyn FnMut(Persist)) -> Result<(), BadRecord> {
     let mut reader = Reader::new(bytes);
-    let mut seen = Vec::new();
-    while !reader.rest.is_empty() {
-        each(reader.record(&mut seen)?);
+    let (mut records, mut seen, mut ended) = (Vec::new(), Vec::new(), Ok(()));
+    while !reader.rest.is_empty() && ended.is_ok() {
+        ended = reader
+            .record(&mut seen)
+            .map(|record| records.push(record));
     }
-    Ok(())
+    // Who takes a message sees then whether others hold it too.
+    drop(seen);
+    records.into_iter().for_each(each);
+    ended
 }
 
 fn write_record(record: &Persist, seen: &mut Seen, out: &mut Vec<u8>) {
@@ -322,6 +327,19 @@ fn write_waiting(waiting: &Waiting, place: Option<u64>, out: &mut Vec<u8>) {
         Some(place) => write_number(place, out),
         None => write_message(message, out),
     }
+}
+
+/// A message with the way of its delivery, by itself.
+pub(super) fn write_delivery(waiting: &Waiting, out: &mut Vec<u8>) {
+    write_waiting(waiting, None, out);
+}
+
+/// What [`write_delivery`] has written.
+///
+/// # Errors
+/// When the bytes are none.
+pub(super) fn read_delivery(bytes: &[u8]) -> Result<Waiting, BadRecord> {
+    Reader::new(bytes).waiting(&mut Vec::new())
 }
 
 /// A message by itself, as [`write_message`] has written it.

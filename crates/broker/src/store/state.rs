@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ahash::HashMap;
 use weir_mqtt::{PacketId, SubscriptionFilter, Utf8};
 
-use super::{Persist, SessionId};
+use super::{Persist, SessionId, Stored};
 use crate::core::Millis;
 use crate::core::bans::Bans;
 use crate::core::message::{Message, Origin};
@@ -40,18 +40,16 @@ pub struct State {
 struct Shared {
     /// By client identifier.
     origins: HashMap<Utf8, Arc<Origin>>,
+    /// For encoding.
+    buffer: Vec<u8>,
 }
 
 impl Shared {
-    /// `before` is another message that this one may resemble.
-    fn take(&mut self, message: &mut Arc<Message>, before: Option<&Message>) {
+    fn take(&mut self, message: &mut Arc<Message>) {
         // One that others hold too has been here.
         let Some(message) = Arc::get_mut(message) else {
             return;
         };
-        if let Some(before) = before.filter(|before| before.topic == message.topic) {
-            message.topic = before.topic.clone();
-        }
         let client_id = &message.origin.client_id;
         match self.origins.get(client_id) {
             Some(known) if is_same(known, &message.origin) => message.origin = Arc::clone(known),
@@ -95,13 +93,20 @@ pub struct SessionState {
 #[non_exhaustive]
 pub struct OwedState {
     /// The message; `None` as long as only later records of it have come.
-    pub waiting: Option<Waiting>,
+    waiting: Option<Stored>,
     /// The identifier that it was sent under.
     pub packet_id: Option<PacketId>,
     /// PUBREC has come: only PUBREL is owed.
     pub released: bool,
     /// It is settled, and its beginning is yet to come.
     settled: bool,
+}
+
+impl OwedState {
+    /// The message; `None` as long as only later records of it have come.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.waiting.as_ref().map(Stored::to_waiting)
+    }
 }
 
 impl SessionState {
@@ -113,10 +118,12 @@ impl SessionState {
             .map(|(number, owed)| (*number, owed))
     }
 
-    /// The last message that is owed.
-    fn last_owed(&self) -> Option<&Message> {
-        let (_, last) = self.owed.last_key_value()?;
-        last.waiting.as_ref().map(|waiting| &*waiting.message)
+    /// Takes what is owed out of it: each message, the identifier that it was sent under, and whether PUBREC has come.
+    pub(crate) fn take_owed(
+        &mut self,
+    ) -> impl Iterator<Item = (Stored, Option<PacketId>, bool)> + use<> {
+        let owed = std::mem::take(&mut self.owed).into_values();
+        owed.filter_map(|owed| Some((owed.waiting?, owed.packet_id, owed.released)))
     }
 
     /// The highest place in the session's order so far.
@@ -188,7 +195,7 @@ impl State {
                 mut message,
                 change,
             } => {
-                self.shared.take(&mut message, None);
+                self.shared.take(&mut message);
                 self.retain(message, change);
             }
             Persist::RetainedCleared { topic, change } => self.clear_retained(topic, change),
@@ -217,10 +224,9 @@ impl State {
                 mut waiting,
             } => {
                 let number = waiting.number;
-                let known = self.sessions.get(&session.client_id);
-                let before = known.and_then(SessionState::last_owed);
-                self.shared.take(&mut waiting.message, before);
-                self.with_owed(&session, number, |owed| owed.waiting = Some(waiting));
+                self.shared.take(&mut waiting.message);
+                let stored = Stored::new(waiting, &mut self.shared.buffer);
+                self.with_owed(&session, number, |owed| owed.waiting = Some(stored));
             }
             Persist::InFlight {
                 session,
@@ -452,10 +458,10 @@ impl SessionState {
                     number,
                 });
             }
-            if let Some(waiting) = &owed.waiting {
+            if let Some(waiting) = owed.waiting() {
                 each(Persist::Owed {
                     session: session(),
-                    waiting: waiting.clone(),
+                    waiting,
                 });
             }
             if let Some(packet_id) = owed.packet_id {
