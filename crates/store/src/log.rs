@@ -40,6 +40,8 @@ const DAMAGED: &str = "damaged-";
 const MAGIC: &[u8; 8] = b"weirlog\x02";
 /// Magic, and twice a salt with its checksum.
 const HEAD_BYTES: usize = 8 + 2 * 8;
+/// No segment has more rows, since each takes four bytes beside its own.
+const MOST_ROWS_MISSING: u64 = 1 << 30;
 /// Rows are copied in frames of about this size.
 const ROWS_FRAME_BYTES: usize = 64 << 10;
 
@@ -87,7 +89,7 @@ pub struct Damage {
     pub file: String,
     /// Where the bytes begin.
     pub at: u64,
-    /// How many there are.
+    /// How many there are; 0 where something is missing.
     pub bytes: u64,
     /// The copy of the file as it was found.
     pub copy: String,
@@ -195,6 +197,13 @@ impl<D: Disk> Log<D> {
             .filter(|number| *number >= from)
             .collect();
         let cuts = reader.cuts(&live)?;
+        let held_frames = |cut: u64| cut > HEAD_BYTES as u64;
+        for (number, cut) in &cuts {
+            let is_gone = *number >= from && held_frames(*cut) && !live.contains(number);
+            if is_gone && let Some(behind) = live.iter().find(|behind| *behind > number) {
+                reader.cut_off(&name_of(SEGMENT, *behind), HEAD_BYTES as u64)?;
+            }
+        }
         // A segment may have been begun and never written to, or not one of its frames is whole: then a crash may have
         // torn the one before it too.
         let mut last_written = 0;
@@ -207,12 +216,15 @@ impl<D: Disk> Log<D> {
         let mut closed_bytes = 0;
         for number in &live {
             let name = name_of(SEGMENT, *number);
+            let cut = cuts.get(number).copied();
             if reader.is_empty(&name)? {
+                if cut.is_some_and(held_frames) {
+                    reader.cut_off(&name, 0)?;
+                }
                 // What cannot be removed now is removed at the next start.
                 let _ = disk.remove(&name);
                 continue;
             }
-            let cut = cuts.get(number).copied();
             if let Some(cut) = cut
                 && disk.length(&name).map_err(OpenError::io(name.as_str()))? > cut
             {
@@ -220,9 +232,13 @@ impl<D: Disk> Log<D> {
                     .map_err(OpenError::io(name.as_str()))?;
             }
             let can_be_torn = *number >= last_written && cut.is_none();
-            closed_bytes += reader.segment(*number, can_be_torn)?;
+            let end = reader.segment(*number, can_be_torn)?;
+            if cut.is_some_and(|cut| end < cut) && !reader.damaged_behind {
+                reader.cut_off(&name, end)?;
+            }
+            closed_bytes += end;
         }
-        let (last, synced) = (reader.last, reader.synced);
+        let (last, synced, misses_frames) = (reader.last, reader.synced, reader.misses_frames);
         let (behind, torn) = (
             std::mem::take(&mut reader.carried),
             std::mem::take(&mut reader.torn),
@@ -281,7 +297,9 @@ impl<D: Disk> Log<D> {
         recovered.gaps = queues.gaps();
         let damage = &recovered.damage[damage_before..];
         let lost: u64 = damage.iter().map(|damage| damage.bytes).sum();
-        let lost = lost + recovered.torn_bytes;
+        // How long frames were that are missing, nobody knows.
+        let missing = if misses_frames { MOST_ROWS_MISSING } else { 0 };
+        let lost = lost + recovered.torn_bytes + missing;
         if lost > 0 {
             // Rows may have stood at the end of what is lost: their numbers mean something to who has read them.
             let heads = queues.skip(lost);
@@ -957,6 +975,12 @@ struct Reader<'d, D: Disk> {
     torn: Vec<(u64, u64)>,
     /// Whether it is an error when there can be no copy of what is damaged.
     must_copy: bool,
+    /// The segment that was read before, and where it ends.
+    before: Option<(String, u64)>,
+    /// Damage was found behind the last frame of a segment: frames that are missing were in it.
+    damaged_behind: bool,
+    /// Frames are missing that are not in any damage.
+    misses_frames: bool,
     recovered: Recovered,
 }
 
@@ -970,6 +994,9 @@ impl<'d, D: Disk> Reader<'d, D> {
             carried: Vec::new(),
             torn: Vec::new(),
             must_copy: false,
+            before: None,
+            damaged_behind: false,
+            misses_frames: false,
             recovered: Recovered::default(),
         }
     }
@@ -1097,7 +1124,10 @@ impl<'d, D: Disk> Reader<'d, D> {
                 Found::Frame(frame, bytes) => {
                     match holes.last_mut() {
                         Some(hole) => hole.behind.push((frame, at)),
-                        None => self.give(&frame, place(at))?,
+                        None => {
+                            self.follows(&name, &frame)?;
+                            self.give(&frame, place(at))?;
+                        }
                     }
                     at += bytes;
                 }
@@ -1127,6 +1157,7 @@ impl<'d, D: Disk> Reader<'d, D> {
             self.damaged(&name, from, bytes)?;
             for (frame, at) in std::mem::take(&mut holes[hole].behind) {
                 self.give(&frame, place(at))?;
+                self.damaged_behind = false;
             }
         }
         if can_be_torn {
@@ -1135,11 +1166,32 @@ impl<'d, D: Disk> Reader<'d, D> {
                 .truncate(&name, at)
                 .map_err(OpenError::io(name.as_str()))?;
         }
+        self.before = Some((name, at));
         Ok(at)
+    }
+
+    /// Frames are numbered through all segments: where one does not follow the last, those between were cut off.
+    fn follows(&mut self, name: &str, frame: &frame::Frame) -> Result<(), OpenError> {
+        // What was carried over a tear counts on from behind it.
+        let is_carried = body::cut_of(&frame.batch).is_some();
+        if frame.number > self.last + 1 && !is_carried && !self.damaged_behind {
+            let here = || (name.to_owned(), HEAD_BYTES as u64);
+            let (before, at) = self.before.clone().unwrap_or_else(here);
+            self.cut_off(&before, at)?;
+        }
+        self.damaged_behind = false;
+        Ok(())
+    }
+
+    /// Frames are missing at the end of a segment.
+    fn cut_off(&mut self, name: &str, at: u64) -> Result<(), OpenError> {
+        self.misses_frames = true;
+        self.damaged(name, at, 0)
     }
 
     /// Damage: it is kept aside and named.
     fn damaged(&mut self, name: &str, at: u64, bytes: u64) -> Result<(), OpenError> {
+        self.damaged_behind = true;
         let copy = format!("{DAMAGED}{name}");
         let known = self
             .recovered
