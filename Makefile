@@ -64,7 +64,7 @@ simulate: ## 10,000 simulated brokers, each with clients that come, go, break of
 	WEIR_SIM_SEEDS=$(or $(SEEDS),10000) $(CARGO) test --release --locked -p weir --lib -- \
 		nothing_is_lost_doubled_or_reordered what_mqtt_promises_holds
 
-soak: test-tools ## The long version of the fault tests: a million messages, database away for a minute
+soak: test-tools ## The long version of the fault tests: a million messages, database away for a minute, 100,000 sessions
 	WEIR_SOAK=1 $(CARGO) test --release -p weir --test faults -- --nocapture
 
 torture: ## Everything around a weir is broken and the promises are counted; TORTURE="--for 30m --kills 220" for longer

@@ -141,6 +141,18 @@ impl<H: Clone> Index<H> {
         options: SubscriptionOptions,
     ) -> bool {
         let existed = self.unsubscribe(key, filter);
+        self.restore(key, handle, filter, options);
+        !existed
+    }
+
+    /// Adds a subscription of a session that does not have it: it is not looked for among those that others have.
+    pub fn restore(
+        &mut self,
+        key: SessionKey,
+        handle: H,
+        filter: &SubscriptionFilter,
+        options: SubscriptionOptions,
+    ) {
         let group = filter.share.is_some().then(|| self.join(filter));
         self.tree.insert(
             &filter.filter,
@@ -151,7 +163,6 @@ impl<H: Clone> Index<H> {
                 group,
             },
         );
-        !existed
     }
 
     fn join(&mut self, name: &SubscriptionFilter) -> Arc<Group> {

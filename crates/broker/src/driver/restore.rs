@@ -66,7 +66,7 @@ impl Shared {
                 .get_or_insert(&client_id, || Arc::clone(&handle));
             self.change_index(|index| {
                 for (filter, options) in &subscriptions {
-                    index.subscribe(handle.key, Arc::clone(&handle), filter, *options);
+                    index.restore(handle.key, Arc::clone(&handle), filter, *options);
                 }
             });
             self.stats.sessions.add(1);

@@ -132,9 +132,7 @@ pub(crate) fn decode_batch(bytes: &[u8], each: &mut dyn FnMut(Persist)) -> Resul
     let mut reader = Reader::new(bytes);
     let (mut records, mut seen, mut ended) = (Vec::new(), Vec::new(), Ok(()));
     while !reader.rest.is_empty() && ended.is_ok() {
-        ended = reader
-            .record(&mut seen)
-            .map(|record| records.push(record));
+        ended = reader.record(&mut seen).map(|record| records.push(record));
     }
     // Who takes a message sees then whether others hold it too.
     drop(seen);
