@@ -175,7 +175,7 @@ where
 
 /// Takes filters out of the index whenever there is time for it.
 async fn forget<S: Wire>(stream: &mut S, mut forgotten: Forgotten) {
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         if !stream.has_time() {
             return Poll::Pending;
         }
