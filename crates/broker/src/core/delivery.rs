@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ahash::HashSet;
 use weir_mqtt::{AliasUse, Delivery as Wire, PacketId, PubRel, PublishFrame, QoS, SubscriptionId};
 
 use super::in_flight::{Awaiting, Entry, Settled};
@@ -9,7 +10,7 @@ use super::message::{Fanout, Message};
 use super::outbox::Outbox;
 use super::persist::Persist;
 use super::queue::{Pushed, Waiting};
-use super::retained::{Retained, Walk};
+use super::retained::Retained;
 use super::session::{Link, Retrieval, Session};
 use super::subscriptions::{SubscriptionOptions, Terms};
 use super::{Effects, Millis};
@@ -282,12 +283,15 @@ impl Session {
         }
     }
 
-    /// Begins to send the retained messages of a new subscription. One that was begun before for the same filter is
-    /// over: so there are never more of them than subscriptions.
-    pub fn retrieve(&mut self, walk: Walk, options: SubscriptionOptions) {
-        self.backlog
-            .retain(|before| before.walk.filter() != walk.filter());
-        self.backlog.push_back(Retrieval { walk, options });
+    /// Begins to send the retained messages of new subscriptions, each with another filter. One that was begun before for
+    /// the same filter is over: so there are never more of them than subscriptions.
+    pub fn retrieve(&mut self, retrievals: Vec<Retrieval>) {
+        if !self.backlog.is_empty() {
+            let again: HashSet<_> = retrievals.iter().map(|new| new.walk.filter()).collect();
+            self.backlog
+                .retain(|before| !again.contains(before.walk.filter()));
+        }
+        self.backlog.extend(retrievals);
     }
 
     /// Whether retained messages wait, which `refill` can only send with a look at what is retained now.

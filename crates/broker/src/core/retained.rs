@@ -194,20 +194,29 @@ impl Retained {
         }
     }
 
+    /// Whether there is one that a subscription with this filter gets.
+    pub fn has_some_for(&self, filter: &TopicFilter, now: Millis) -> bool {
+        self.ahead(&self.walk(filter.clone()), now).next().is_some()
+    }
+
     /// The messages that a walk has before it, in the order of their topics.
     pub fn ahead<'a, 'w>(
         &'a self,
         walk: &'w Walk,
         now: Millis,
     ) -> impl Iterator<Item = &'a Arc<Message>> + use<'a, 'w> {
+        let beginning = beginning_of_all(&walk.filter);
         let from = match &walk.after {
             Some(topic) => Bound::Excluded(&**topic),
-            None => Bound::Unbounded,
+            None => Bound::Included(beginning),
         };
         let mut range = self.by_topic.range::<str, _>((from, Bound::Unbounded));
         std::iter::from_fn(move || {
             loop {
                 let (topic, entry) = range.next()?;
+                if !topic.starts_with(beginning) {
+                    return None;
+                }
                 match fit(walk.filter.as_str(), topic) {
                     Fit::Matches
                         if entry.number <= walk.up_to && !entry.message.is_expired(now) =>
@@ -242,6 +251,17 @@ impl Retained {
 
 fn counts(message: &Message) -> bool {
     !message.topic.starts_with(SYSTEM)
+}
+
+/// How every topic begins that matches: they lie side by side.
+fn beginning_of_all(filter: &TopicFilter) -> &str {
+    let text = filter.as_str();
+    let beginning = text.split(['+', '#']).next().unwrap_or_default();
+    if text.len() == beginning.len() + 1 && text.ends_with('#') {
+        // `sport/#` matches `sport`.
+        return beginning.strip_suffix('/').unwrap_or(beginning);
+    }
+    beginning
 }
 
 /// How a topic stands to a filter, and where in the order of topics the next one can be that matches.
@@ -316,6 +336,34 @@ mod tests {
     use weir_mqtt::{QoS, TopicName};
 
     use super::*;
+
+    #[test]
+    fn a_look_begins_where_the_topics_of_the_filter_do() {
+        let filter = |text| TopicFilter::parse(text).unwrap();
+        for (text, beginning) in [
+            ("#", ""),
+            ("+/a", ""),
+            ("/#", ""),
+            ("sport/#", "sport"),
+            ("sport/+", "sport/"),
+            ("sport/+/#", "sport/"),
+            ("sport/a", "sport/a"),
+        ] {
+            assert_eq!(beginning_of_all(&filter(text)), beginning);
+        }
+        let mut retained = Retained::new(LIMITS);
+        retained.set(&message("sport", "1"));
+        retained.set(&message("spot/a", "1"));
+        for (text, is_some) in [
+            ("sport/#", true),
+            ("sport/+", false),
+            ("sp/#", false),
+            ("spot/+", true),
+            ("+", true),
+        ] {
+            assert_eq!(retained.has_some_for(&filter(text), 0), is_some, "{text}");
+        }
+    }
 
     const LIMITS: RetainedLimits = RetainedLimits {
         messages: 5,

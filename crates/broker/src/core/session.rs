@@ -48,9 +48,11 @@ pub struct Link {
 
 /// The retained messages that are still to be sent to a new subscription.
 #[derive(Clone, Debug)]
-pub(super) struct Retrieval {
-    pub(super) walk: Walk,
-    pub(super) options: SubscriptionOptions,
+pub struct Retrieval {
+    /// The way to them.
+    pub walk: Walk,
+    /// How the subscription wants them.
+    pub options: SubscriptionOptions,
 }
 
 /// The state of one client.

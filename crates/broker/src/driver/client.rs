@@ -17,6 +17,7 @@ use super::Shared;
 use super::access::Expiry;
 use super::events::{self, ClientInfo, Receiver};
 use super::flush::{self, Output};
+use super::forgotten::Forgotten;
 use super::gate::{Gate, Replies};
 use super::handle::{NEVER, SessionHandle, Writer};
 use super::ingress::Ingress;
@@ -157,6 +158,8 @@ pub(crate) struct Client {
     /// The publish that is tried now has been parked before.
     pub(super) retrying: bool,
     left: bool,
+    /// The filters of its session, once that has ended and while some are left.
+    forgotten: Option<Forgotten>,
     /// What its DISCONNECT carried, where a rule listens.
     farewell: Option<Box<DisconnectProperties>>,
 }
@@ -251,6 +254,7 @@ impl Client {
             acknowledged: 0,
             retrying: false,
             left: false,
+            forgotten: None,
             farewell: None,
         }
     }
@@ -755,8 +759,15 @@ impl Client {
             filters = slot.session.end(effects);
             true
         });
-        self.shared.forget_subscriptions(self.handle.key, &filters);
+        let mut forgotten = Forgotten::new(&self.shared, self.handle.key, filters);
+        forgotten.take_out_some();
+        self.forgotten = Some(forgotten).filter(|some| !some.is_done());
         self.shared.stats.sessions.sub(1);
+    }
+
+    /// After the client has left: filters that are still to be taken out of the index, if they are many.
+    pub(crate) fn take_forgotten(&mut self) -> Option<Forgotten> {
+        self.forgotten.take()
     }
 
     /// [`reply`](Self::reply) with the reason in words, where the client wants them and they fit. `[MQTT-3.1.2-29]`

@@ -63,7 +63,7 @@ impl Client {
     ) {
         if let Some(notices) = &mut self.notices {
             for (filter, options) in subscriptions {
-                let subscription = Subscription::new(filter.clone(), options);
+                let subscription = Subscription::new(filter.detached(), options);
                 notices.push(Notice::Subscribed(subscription));
             }
         }

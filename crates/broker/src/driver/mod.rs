@@ -8,6 +8,7 @@ pub(crate) mod admission;
 pub(crate) mod client;
 pub(crate) mod events;
 pub(crate) mod flush;
+pub(crate) mod forgotten;
 pub(crate) mod gate;
 pub(crate) mod handle;
 mod ingress;
@@ -62,6 +63,9 @@ use delayed::{Delayed, DelayedLimits};
 use handle::SessionHandle;
 use limits::{Entrance, RefusalLog};
 use registry::Registry;
+
+/// Changes of the index under one lock.
+const CHANGES_AT_ONCE: usize = 32;
 
 /// What a broker is put together from.
 pub(crate) struct Parts {
@@ -286,15 +290,23 @@ impl Shared {
         result
     }
 
+    /// Changes the index once for each of `all`, some at a time: whoever waits for the index has it in between.
+    pub(crate) fn change_index_by<T>(
+        &self,
+        all: impl IntoIterator<Item = T>,
+        mut change: impl FnMut(&mut Index<Arc<SessionHandle>>, T),
+    ) {
+        let mut all = all.into_iter().peekable();
+        while all.peek().is_some() {
+            let some = all.by_ref().take(CHANGES_AT_ONCE);
+            self.change_index(|index| some.for_each(|one| change(index, one)));
+        }
+    }
+
     /// Takes filters of a session out of the index.
     pub(crate) fn forget_subscriptions(&self, session: SessionKey, filters: &[SubscriptionFilter]) {
-        if filters.is_empty() {
-            return;
-        }
-        self.change_index(|index| {
-            for filter in filters {
-                index.unsubscribe(session, filter);
-            }
+        self.change_index_by(filters, |index, filter| {
+            index.unsubscribe(session, filter);
         });
         self.stats.subscriptions.sub(filters.len() as u64);
     }
@@ -419,6 +431,25 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::AllowAll;
+    use crate::auth::anonymous::Anonymous;
+    use crate::pipeline::world::World;
+
+    /// A broker that keeps nothing and lets everyone do everything.
+    pub(super) fn shared(settings: BrokerSettings) -> Arc<Shared> {
+        let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
+        Shared::new(Parts {
+            settings,
+            pipeline: Arc::new(pipeline),
+            authenticator: Arc::new(Anonymous),
+            authorizer: Arc::new(AllowAll),
+            mechanisms: Mechanisms::default(),
+            capture: None,
+            banned: Arc::default(),
+            hooks: Hooks::default(),
+            storage: None,
+        })
+    }
 
     #[test]
     fn numbers_in_base_36_keep_their_order() {

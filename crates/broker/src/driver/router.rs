@@ -755,30 +755,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::auth::AllowAll;
-    use crate::auth::anonymous::Anonymous;
     use crate::broker::BrokerSettings;
     use crate::core::bans::Who;
     use crate::driver::admission::Door;
     use crate::driver::client::Client;
+    use crate::driver::tests::shared;
     use crate::net::transport::Transport;
-    use crate::pipeline::Pipeline;
-    use crate::pipeline::world::World;
-
-    fn shared(settings: BrokerSettings) -> Arc<Shared> {
-        let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
-        Shared::new(crate::driver::Parts {
-            settings,
-            pipeline: Arc::new(pipeline),
-            authenticator: Arc::new(Anonymous),
-            authorizer: Arc::new(AllowAll),
-            mechanisms: crate::auth::enhanced::Mechanisms::default(),
-            capture: None,
-            banned: Arc::default(),
-            hooks: crate::hooks::Hooks::default(),
-            storage: None,
-        })
-    }
 
     /// A client with a session that is kept.
     async fn admitted(shared: &Arc<Shared>, client_id: &'static str, clean_start: bool) -> Client {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ahash::HashMap;
+use ahash::{HashMap, HashMapExt as _};
 use weir_mqtt::{
     ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionFilter,
     SubscriptionId, SubscriptionRequest, UnsubAck, Unsubscribe, Utf8,
@@ -12,11 +12,12 @@ use super::client::{Client, Leave};
 use super::events;
 use crate::core::Millis;
 use crate::core::connect::{Capabilities, Refused};
-use crate::core::session::Session;
+use crate::core::session::{Retrieval, Session};
 use crate::core::subscriptions::SubscriptionOptions;
 
 /// A subscription that was granted.
 struct Granted {
+    /// In memory of its own if there is something to change.
     filter: SubscriptionFilter,
     options: SubscriptionOptions,
     /// Whether retained messages are to be sent now.
@@ -152,7 +153,10 @@ impl Client {
         id: Option<SubscriptionId>,
     ) -> (Vec<Granted>, Vec<ReasonCode>, &'static str) {
         let mut granted: Vec<Granted> = Vec::new();
-        let mut places: HashMap<&SubscriptionFilter, usize> = HashMap::default();
+        let few = requests
+            .len()
+            .min(self.shared.settings.max_subscriptions_per_client);
+        let mut places: HashMap<&SubscriptionFilter, usize> = HashMap::with_capacity(few);
         let mut new_filters = 0;
         let mut why = "";
         let slot = self.handle.lock();
@@ -164,7 +168,8 @@ impl Client {
                     return ReasonCode::QuotaExceeded;
                 }
                 let known = places.get(filter).copied();
-                let new = known.is_none() && !slot.session.is_subscribed(filter);
+                let present = slot.session.options(filter);
+                let new = known.is_none() && present.is_none();
                 if let Some(refusal) = self.refusal(filter, &slot.session, new, new_filters) {
                     why = refusal.why;
                     return refusal.reason;
@@ -193,17 +198,24 @@ impl Client {
                     retain_as_published: options.retain_as_published,
                     id,
                 };
-                let changes = slot.session.options(filter) != Some(&granted_options);
+                let changes = present != Some(&granted_options);
+                let kept = |changes| match changes {
+                    true => filter.detached(),
+                    false => filter.clone(),
+                };
                 if let Some(known) = known {
                     // As if it came later: the last options count.
-                    granted[known].options = granted_options;
-                    granted[known].retrieve |= retrieve;
-                    granted[known].changes |= changes;
+                    let known = &mut granted[known];
+                    known.options = granted_options;
+                    known.retrieve |= retrieve;
+                    if changes && !known.changes {
+                        (known.filter, known.changes) = (kept(true), true);
+                    }
                 } else {
                     new_filters += usize::from(new);
                     places.insert(filter, granted.len());
                     granted.push(Granted {
-                        filter: filter.detached(),
+                        filter: kept(changes),
                         options: granted_options,
                         retrieve,
                         new,
@@ -248,21 +260,22 @@ impl Client {
         {
             // Held over both, so that a retained message that is published meanwhile comes once: see `Router::retain`.
             let retained = self.shared.retained.read();
-            let mut changes = granted.iter().filter(|one| one.changes).peekable();
             // Without a change no publisher has to look anew where its topics lead.
-            if changes.peek().is_some() {
-                self.shared.change_index(|index| {
-                    for one in changes {
-                        let handle = Arc::clone(&self.handle);
-                        index.subscribe(self.handle.key, handle, &one.filter, one.options);
-                    }
+            let changes = granted.iter().filter(|one| one.changes);
+            self.shared.change_index_by(changes, |index, one| {
+                let handle = Arc::clone(&self.handle);
+                index.subscribe(self.handle.key, handle, &one.filter, one.options);
+            });
+            let to_retrieve = granted.iter().filter(|one| one.retrieve);
+            let retrievals = to_retrieve
+                .filter(|one| retained.has_some_for(&one.filter.filter, now))
+                .map(|one| Retrieval {
+                    walk: retained.walk(one.filter.filter.detached()),
+                    options: one.options,
                 });
-            }
+            let retrievals: Vec<_> = retrievals.collect();
             let mut slot = self.handle.lock();
-            for one in granted.iter().filter(|one| one.retrieve) {
-                let walk = retained.walk(one.filter.filter.clone());
-                slot.session.retrieve(walk, one.options);
-            }
+            slot.session.retrieve(retrievals);
             slot.session
                 .refill(now, Some(&retained), &mut self.router.effects);
         }

@@ -14,6 +14,7 @@ use weir_mqtt::{ProtocolVersion, codec};
 use super::Connection;
 use crate::core::Millis;
 use crate::driver::client::Leave;
+use crate::driver::forgotten::Forgotten;
 use crate::net::wire::Wire;
 use crate::stats::CloseReason;
 
@@ -63,14 +64,20 @@ where
         tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
         let said = self.say_goodbye(leave).await;
         self.client.leave(self.shared.clock.now(), leave.reason);
+        let forgotten = self.client.take_forgotten();
         let Self {
             client, mut stream, ..
         } = *self;
         drop(client);
         if said {
             linger(&mut stream).await;
+        } else if forgotten.is_some() {
+            drop(timeout(LINGER, stream.shutdown()).await);
         } else {
-            stream.close().await;
+            return stream.close().await;
+        }
+        if let Some(forgotten) = forgotten {
+            forget(&mut stream, forgotten).await;
         }
     }
 
@@ -164,6 +171,22 @@ where
         .await;
         written > 0
     }
+}
+
+/// Takes filters out of the index whenever there is time for it.
+async fn forget<S: Wire>(stream: &mut S, mut forgotten: Forgotten) {
+    poll_fn(move |cx| {
+        if !stream.has_time() {
+            return Poll::Pending;
+        }
+        forgotten.take_out_some();
+        if forgotten.is_done() {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Closes for writing and lets the client read what was said: closing at once would reset the connection, and the

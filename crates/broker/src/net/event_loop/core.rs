@@ -1,5 +1,6 @@
 //! One loop: waits for its sockets, polls the connections that something happened to.
 
+mod share;
 mod turns;
 
 use std::cell::{Cell, RefCell};
@@ -16,6 +17,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use tokio::sync::mpsc;
 
+use self::share::Share;
 use self::turns::forget;
 pub(super) use self::turns::run;
 use super::balance::{Advice, Load};
@@ -105,6 +107,8 @@ pub(super) struct Core {
     later: VecDeque<u64>,
     /// Such work rests until then.
     later_at: Instant,
+    /// What part of the time it gets.
+    share: Share,
     /// When a connection was last polled that stands behind nobody.
     served_at: Instant,
     /// When the sockets were last looked at.
@@ -222,6 +226,7 @@ impl Core {
             behind: VecDeque::new(),
             later: VecDeque::new(),
             later_at: now,
+            share: Share::default(),
             served_at: now,
             now,
             mail: Inbox::default(),
@@ -349,13 +354,16 @@ impl Core {
     }
 
     /// Takes in some of those who wait at listening sockets.
-    fn let_in(&mut self) {
+    fn let_in(&mut self, until: Instant) {
         // Most of a crowd stands outside.
         if self.behind.len() >= ACCEPTS {
             return self.entrances.let_wait();
         }
         while let Some(place) = self.entrances.next_call() {
-            for _ in 0..ACCEPTS {
+            for accepted in 0..ACCEPTS {
+                if accepted > 0 && Instant::now() >= until {
+                    break;
+                }
                 match self.entrances.accept(place, &self.descriptors.epoll) {
                     Accepted::Guest(guest) => self.welcome(guest),
                     Accepted::Lost => {}

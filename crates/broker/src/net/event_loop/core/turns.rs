@@ -15,18 +15,11 @@ const EVENTS: usize = 512;
 
 /// How long those who stand behind are served before the sockets are looked at again. Where the others take longer than
 /// this, it is a fourth of their time: whoever comes to a busy broker is let in too.
-const BEHIND_TIME: Duration = Duration::from_micros(50);
+const BEHIND_TIME: Duration = Duration::from_micros(20);
 const BEHIND_SHARE: u32 = 4;
-
-/// How long work that can wait goes on before the sockets are looked at again.
-const LATER_TIME: Duration = Duration::from_micros(100);
 
 /// The same for both while there are no others.
 const ALONE_TIME: Duration = Duration::from_micros(250);
-
-/// After work that can wait the loop rests from it this many times as long, while others have something to do: who
-/// floods it does not get the processor for that.
-const LATER_REST: u32 = 3;
 
 /// As what a connection is polled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +75,7 @@ fn poll_behind(mut core: Box<Core>) -> Option<Box<Core>> {
     } else {
         ALONE_TIME
     };
-    core.let_in();
+    core.let_in(begun + time);
     while let Some(token) = core.behind.pop_front() {
         core = poll(core, token, Class::Behind)?;
         if begun.elapsed() >= time {
@@ -108,7 +101,7 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     // It is not to keep those waiting whom others have written to.
     flush::flush();
     let time = if core.serves() {
-        LATER_TIME
+        core.share.slice()
     } else {
         ALONE_TIME
     };
@@ -126,7 +119,7 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     }
     HERE.with_borrow_mut(|here| (here.later_until, here.later_first) = (None, false));
     let took = begun.elapsed();
-    core.later_at = begun + took * (1 + LATER_REST);
+    core.later_at = begun + took + core.share.rest_after(took, !core.later.is_empty());
     // Such work is nothing to share with other loops: all of it goes through the same locks.
     core.load.rested(took);
     Some(core)
