@@ -23,6 +23,7 @@ mod provision;
 mod reload;
 mod sentence;
 mod signing;
+mod web_sockets;
 
 /// The binary under test.
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");

@@ -3,6 +3,7 @@
 //! Signing, presets, topic names and the waits between attempts are pure; `drive` carries packets. Never here: weir's own listeners
 //! and sessions.
 
+mod address;
 pub(crate) mod client;
 mod drive;
 pub mod home;
@@ -18,6 +19,7 @@ pub mod route;
 pub mod signer;
 pub mod stages;
 pub mod verifier;
+mod web_socket;
 
 pub use home::{Gateway, Home};
 pub use link::BridgeStats;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use weir_mqtt::QoS;
 
+pub use super::address::Address;
+use super::address::WEB_SOCKET_PATH;
 use super::preset::{self, ALIYUN_IOT, AWS_IOT, LATER, PLAIN, Preset, TopicOwner};
 use super::route::{self, InRoute, OutRoute, Way};
 use super::signer::{Credentials, Inputs, Moment, Provider, SignError};
@@ -81,64 +83,6 @@ pub struct Backoff {
     pub stable: Duration,
     /// The shortest time between two CONNECTs, whatever the reason.
     pub spacing: Duration,
-}
-
-/// One address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// The name or number of the host.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Whether TLS is spoken there.
-    pub tls: bool,
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}://{}:{}",
-            if self.tls { "mqtts" } else { "mqtt" },
-            self.host,
-            self.port
-        )
-    }
-}
-
-impl Address {
-    fn parse(text: &str) -> Result<Self, String> {
-        let url =
-            url::Url::parse(text).map_err(|error| format!("`{text}` is no address: {error}"))?;
-        let tls = match url.scheme() {
-            "mqtt" | "tcp" => false,
-            "mqtts" | "ssl" | "tls" => true,
-            other => {
-                return Err(format!(
-                    "`{other}://` is not supported; use mqtt:// or mqtts://"
-                ));
-            }
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                "user and password belong to `username` and `password`, not into the address"
-                    .into(),
-            );
-        }
-        let host = url
-            .host_str()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(|| format!("`{text}` names no host"))?;
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        Ok(Self {
-            host,
-            port: url.port().unwrap_or(if tls { 8883 } else { 1883 }),
-            tls,
-        })
-    }
 }
 
 impl BridgePlan {
@@ -412,10 +356,13 @@ impl Check<'_> {
             _ if c.instance_id.is_some() => Some("{instance_id}.mqtt.iothub.aliyuncs.com"),
             _ => Some("{product_key}.iot-as-mqtt.{region}.aliyuncs.com"),
         };
-        let port = if tls {
-            Some(self.preset.ports.1)
-        } else {
-            self.preset.ports.0
+        // AWS: signed addresses are of WebSockets, and authorizers are asked there alone.
+        let is_aws = self.preset.name == AWS_IOT.name;
+        let web_socket = is_aws && c.access_key_id.is_some();
+        let port = match tls {
+            true if web_socket || (is_aws && c.authorizer.is_some()) => Some(443),
+            true => Some(self.preset.ports.1),
+            false => self.preset.ports.0,
         };
         let Some(port) = port else {
             let message = format!("`{}` speaks TLS alone", self.preset.name);
@@ -429,7 +376,12 @@ impl Check<'_> {
             value => value,
         };
         if let Some(host) = pattern.and_then(|pattern| preset::fill(pattern, value)) {
-            return Some(Address { host, port, tls });
+            return Some(Address {
+                host,
+                port,
+                tls,
+                web_socket: web_socket.then(|| WEB_SOCKET_PATH.to_owned()),
+            });
         }
         let (key, message, help) = match (self.preset.name, pattern) {
             ("plain", _) => (
@@ -582,7 +534,12 @@ impl Check<'_> {
             }
             if !address.tls && self.preset.ports.0.is_none() {
                 let message = format!("`{}` speaks TLS alone", self.preset.name);
-                self.error(codes::BOUND, "addresses", message, "write mqtts://");
+                self.error(
+                    codes::BOUND,
+                    "addresses",
+                    message,
+                    "write mqtts:// or wss://",
+                );
             }
         }
         if provider.name == "aws_x509" && !certificate {
@@ -593,10 +550,12 @@ impl Check<'_> {
                 "`tls = { cert = \"device.pem\", key = \"device.key\" }`",
             );
         }
-        if self.preset.name == AWS_IOT.name && provider.name == "aws_sigv4_ws" {
-            self.warn(
-                "access_key_id",
-                "this version signs the address of the WebSocket but does not connect to it",
+        if provider.name == "aws_sigv4_ws" && address.is_some_and(|it| it.web_socket.is_none()) {
+            self.error(
+                codes::BRIDGE,
+                "addresses",
+                "what an access key signs is the address of a WebSocket",
+                "write wss://, or leave `addresses` out",
             );
         }
     }
