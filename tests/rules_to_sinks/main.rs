@@ -7,6 +7,7 @@ mod bench;
 mod bridging;
 mod cases;
 mod clients;
+mod cloud_limits;
 mod clouds;
 mod dead_letters;
 mod demo;
