@@ -253,7 +253,10 @@ async fn topics_cross_both_ways_in_a_web_socket() {
         ),
     );
     let near = near_site.start(WEIR).await;
-    let _ = until_state(&near, "connected").await;
+    wait_until("the bridge is up", DEADLINE, || async {
+        near.metric("weir_connector_up", &[]).await > 0.5
+    })
+    .await;
     let mut up = Subscriber::start(far.mqtt_port(), "up/#", &["-q", "2"]).await;
     let mut down = Subscriber::start(near.mqtt_port(), "down/#", &["-q", "2"]).await;
     // Larger than what one frame of the wire or one read holds.

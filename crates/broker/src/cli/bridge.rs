@@ -245,7 +245,7 @@ fn provider_of<'a>(name: &'a str, inputs: &serde_json::Map<String, serde_json::V
     match name {
         "aliyun_iot" if has("product_secret") => "aliyun_iot_dynreg",
         "aliyun_iot" if has("device_token") => "aliyun_iot_connwl",
-        "aliyun_mq" if has("tokens") => "aliyun_mq_token",
+        "aliyun_mq" if has("tokens") || has("tokens_from") => "aliyun_mq_token",
         "aliyun_mq" => "aliyun_mq_signature",
         "aws_iot" if has("access_key_id") => "aws_sigv4_ws",
         "aws_iot" if has("authorizer") => "aws_custom_auth",

@@ -434,7 +434,7 @@ impl Check<'_> {
         let c = self.config;
         Provider::named(match self.preset.name {
             "aliyun_iot" if c.device_token.is_some() => "aliyun_iot_connwl",
-            "aliyun_mq" if c.tokens.is_empty() => "aliyun_mq_signature",
+            "aliyun_mq" if c.tokens.is_empty() && c.tokens_from.is_none() => "aliyun_mq_signature",
             "aliyun_mq" => "aliyun_mq_token",
             "aws_iot" if c.access_key_id.is_some() => "aws_sigv4_ws",
             "aws_iot" if c.authorizer.is_some() => "aws_custom_auth",
