@@ -375,3 +375,56 @@ async fn over_mqtt_a_refusal_and_an_answer_about_another_device_leave_no_file() 
         assert!(!site.path().join("gw-02.secret").exists());
     }
 }
+
+#[tokio::test]
+async fn a_weir_that_stands_in_for_the_cloud_tells_a_device_its_secret_over_mqtt() {
+    let (cloud_site, authority) = (Site::new(), Authority::new());
+    authority.server("server", &["localhost"]);
+    cloud_site.write(
+        "weir.toml",
+        &format!(
+            "http.bind = \"127.0.0.1:0\"\n[[listeners]]\nbind = \"127.0.0.1:0\"\n\
+             [[listeners]]\nkind = \"tls\"\nbind = \"127.0.0.1:0\"\ncert = \"{}\"\nkey = \"{}\"\n\
+             [auth.devices]\nfile = \"devices.toml\"\n",
+            authority.text("server.pem"),
+            authority.text("server.key"),
+        ),
+    );
+    cloud_site.write(
+        "devices.toml",
+        "[[product]]\nscheme = \"aliyun_iot\"\ntenant_key = \"a1Example\"\nsecret = \"WeirProdSecret01\"\n\
+         [[device]]\nscheme = \"aliyun_iot\"\ntenant_key = \"a1Example\"\ndevice = \"gw-02\"\n\
+         secret = \"its-own-secret\"\nregister = true\n",
+    );
+    let cloud = cloud_site.start(WEIR).await;
+    let site = Site::new();
+    let endpoint = format!("mqtts://localhost:{}", cloud.ports("mqtts")[0]);
+    let ca = authority.text("ca.pem");
+    let provision = async |secret: &str| {
+        let product = format!("product_secret={secret}");
+        let args = [
+            &["bridge", "provision", "aliyun_iot", "--endpoint", &endpoint][..],
+            &["--ca", &ca, "--out", "gw-02.secret"],
+            &["--set", "product_key=a1Example", "device_name=gw-02"],
+            &[&product],
+        ];
+        site.weir(WEIR, &args.concat()).await
+    };
+    let refused = provision("another").await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("E4118"), "{}", refused.stderr);
+    let _ = provision("WeirProdSecret01").await.succeeded();
+    let secret = std::fs::read_to_string(site.path().join("gw-02.secret")).unwrap();
+    assert_eq!(secret, "its-own-secret\n");
+    assert!(!cloud.printed().contains("its-own-secret"));
+    // And it opens the same cloud.
+    site.connector(
+        "cloud",
+        &format!(
+            "type = \"mqtt\"\npreset = \"aliyun_iot\"\nproduct_key = \"a1Example\"\ndevice_name = \"gw-02\"\n\
+             addresses = [\"{endpoint}\"]\ntls = {{ ca = \"{ca}\" }}\ndevice_secret = \"${{file:gw-02.secret}}\"\n"
+        ),
+    );
+    let tested = site.weir(WEIR, &["bridge", "test", "cloud"]).await;
+    let _ = tested.succeeded();
+}
