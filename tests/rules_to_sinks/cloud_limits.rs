@@ -115,9 +115,9 @@ async fn two_bridges_of_one_identity_do_not_evict_each_other_in_a_storm() {
     };
     let (first_site, second_site) = (near(&text(60)), near(&text(60)));
     let first = first_site.start(WEIR).await;
-    until_state(&first, "connected").await;
+    until_state(&first, "up").await;
     let second = second_site.start(WEIR).await;
-    until_state(&second, "connected").await;
+    until_state(&second, "up").await;
     until_state(&first, "evicted").await;
     assert_eq!(connector(&first).await["last_error"]["code"], "E4110");
     publish(&first, (100..110).map(|n| (n, 0))).await;
@@ -183,7 +183,7 @@ async fn a_remote_that_cuts_who_sends_too_fast_is_waited_for_and_gets_everything
     })
     .await;
     let shown = connector(&near).await;
-    let why = shown["last_error"]["message"].as_str().unwrap_or_default();
+    let why = shown["last_error"]["detail"].as_str().unwrap_or_default();
     assert!(why.contains("0x96"), "{shown}");
     far.until_arrived(0..COUNT).await;
     // Each connection got its burst through; a storm would have been many more.
@@ -195,22 +195,4 @@ async fn a_remote_that_cuts_who_sends_too_fast_is_waited_for_and_gets_everything
     publish(&near, (COUNT..2 * COUNT).map(|n| (n, 0))).await;
     far.until_arrived(0..2 * COUNT).await;
     assert_eq!(far.came(), before + 1);
-}
-
-#[tokio::test]
-async fn a_message_at_which_a_remote_without_limits_in_its_connack_hangs_up_does_not_stop_those_behind_it()
- {
-    let far = Far::start(
-        "[auth.devices]\nfile = \"devices.toml\"\n[mqtt]\nmax_packet_size = \"16KiB\"\n",
-    )
-    .await;
-    let site = near(&format!(
-        "type = \"mqtt\"\npreset = \"aliyun_mq\"\naddresses = [\"mqtt://127.0.0.1:{}\"]\n\
-         group_id = \"GID_weir\"\ndevice_id = \"edge\"\naccess_key = \"LTAI\"\n\
-         access_secret = \"device-secret\"\ninstance_id = \"post-cn-1\"\n",
-        far.weir.mqtt_port()
-    ));
-    let near = site.start(WEIR).await;
-    publish(&near, [(1, 0), (2, 30 * 1024), (3, 0)].into_iter()).await;
-    far.until_arrived([1, 3].into_iter()).await;
 }

@@ -3,7 +3,6 @@
 //! Signing, presets, topic names and the waits between attempts are pure; `drive` carries packets. Never here: weir's own listeners
 //! and sessions.
 
-mod address;
 pub(crate) mod client;
 mod drive;
 pub mod home;

@@ -183,23 +183,29 @@ mod tests {
 
     #[test]
     fn the_host_that_was_signed_is_named_without_its_port() {
-        let address = |text| Address::parse(text).unwrap();
-        let target = |text, signed| {
-            let address = address(text);
-            let path = address.web_socket.clone().unwrap();
-            let target = Target::of(&address, &path, signed).ok().unwrap();
+        let target = |host: &str, port, tls, path: &str, signed| {
+            let address = Address {
+                host: host.to_owned(),
+                port,
+                tls,
+                web_socket: Some(path.to_owned()),
+            };
+            let target = Target::of(&address, path, signed).ok().unwrap();
             (target.uri, target.host)
         };
         let own = |uri: &str, host: &str| (uri.to_owned(), host.to_owned());
         let signed = "wss://data.example:443/mqtt?X-Amz-Signature=00";
         assert_eq!(
-            target("wss://127.0.0.1:8443", Some(signed)),
+            target("127.0.0.1", 8443, true, "/mqtt", Some(signed)),
             own("wss://data.example/mqtt?X-Amz-Signature=00", "data.example")
         );
         assert_eq!(
-            target("ws://[::1]:8083/x", None),
+            target("::1", 8083, false, "/x", None),
             own("ws://[::1]:8083/x", "[::1]:8083")
         );
-        assert_eq!(target("wss://h", None), own("wss://h/mqtt", "h"));
+        assert_eq!(
+            target("h", 443, true, "/mqtt", None),
+            own("wss://h/mqtt", "h")
+        );
     }
 }
