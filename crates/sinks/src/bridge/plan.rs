@@ -83,26 +83,6 @@ pub struct Backoff {
     pub spacing: Duration,
 }
 
-impl BridgeConfig {
-    /// What its remotes know it by: where, and which device or client it is there. Empty where that cannot be said.
-    pub fn remote_clients(&self) -> Vec<String> {
-        let Ok((plan, _)) = BridgePlan::check(self) else {
-            return Vec::new();
-        };
-        let identity = plan.credentials.identity();
-        if identity.is_empty() {
-            return Vec::new();
-        }
-        let addresses = plan.addresses.iter();
-        addresses
-            .map(|address| {
-                let host = address.host.to_ascii_lowercase();
-                format!("{identity} at {host}:{}", address.port)
-            })
-            .collect()
-    }
-}
-
 impl BridgePlan {
     /// Checks a bridge's file: the plan and warnings, or every mistake.
     ///

@@ -1,6 +1,6 @@
 //! Where the remote is: addresses as they are written, or as they follow from a preset.
 
-use super::{Check, TlsChoice, codes, preset};
+use super::{BridgeConfig, BridgePlan, Check, TlsChoice, codes, preset};
 
 /// One address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +172,26 @@ impl Check<'_> {
         };
         self.error(codes::KEY_MISSING, key, message, &help);
         None
+    }
+}
+
+impl BridgeConfig {
+    /// What its remotes know it by: where, and which device or client it is there. Empty where that cannot be said.
+    pub fn remote_clients(&self) -> Vec<String> {
+        let Ok((plan, _)) = BridgePlan::check(self) else {
+            return Vec::new();
+        };
+        let identity = plan.credentials.identity();
+        if identity.is_empty() {
+            return Vec::new();
+        }
+        let addresses = plan.addresses.iter();
+        addresses
+            .map(|address| {
+                let host = address.host.to_ascii_lowercase();
+                format!("{identity} at {host}:{}", address.port)
+            })
+            .collect()
     }
 }
 
