@@ -449,7 +449,8 @@ impl Check<'_> {
                 "`tls = { cert = \"device.pem\", key = \"device.key\" }`",
             );
         }
-        if provider.name == "aws_sigv4_ws" && address.is_some_and(|it| it.web_socket.is_none()) {
+        let is_signed = self.preset.name == AWS_IOT.name && provider.name == "aws_sigv4_ws";
+        if is_signed && address.is_some_and(|address| address.web_socket.is_none()) {
             self.error(
                 codes::BRIDGE,
                 "addresses",
