@@ -50,10 +50,11 @@ impl Api {
             say(&format!("weir: {} answered {status}: {body}", self.server));
             return Err(Exit::Refused);
         }
-        say(&format!("weir: [{}] {}", of("code"), of("title")));
-        if !of("detail").is_empty() {
-            say(&format!("      {}", of("detail")));
-        }
+        let code = Some(of("code")).filter(|code| !code.is_empty());
+        let code = code.map_or_else(String::new, |code| format!("[{code}] "));
+        let detail = Some(of("detail")).filter(|detail| !detail.is_empty());
+        let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
+        say(&format!("weir: {code}{}{detail}", of("title")));
         Err(Exit::Problems)
     }
 }
