@@ -163,7 +163,7 @@ async fn a_payload_over_the_clouds_limit_is_a_dead_letter_and_those_behind_it_ar
 }
 
 #[tokio::test]
-async fn a_remote_that_cuts_who_sends_too_fast_is_waited_for_and_gets_everything() {
+async fn a_remote_that_cuts_who_sends_too_fast_gets_everything_at_the_rate_that_it_takes() {
     const COUNT: u64 = 200;
     let far =
         Far::start("[limits]\nmessages = { per_second = 50 }\nwhen_exceeded = \"disconnect\"\n")
@@ -185,14 +185,14 @@ async fn a_remote_that_cuts_who_sends_too_fast_is_waited_for_and_gets_everything
     let shown = connector(&near).await;
     let why = shown["last_error"]["detail"].as_str().unwrap_or_default();
     assert!(why.contains("0x96"), "{shown}");
-    far.until_arrived(0..COUNT).await;
-    // Each connection got its burst through; a storm would have been many more.
-    assert!(far.came() <= 10, "{}", far.came());
-    let before = far.came();
-    // As fast as the remote takes it, nothing is cut.
+    // It is not tried over and over, and nothing is given up.
+    assert!(far.came() <= 5, "{}", far.came());
     site.connector("far", &text(40));
     let _ = near.reload().await.succeeded();
+    far.until_arrived(0..COUNT).await;
+    let before = far.came();
     publish(&near, (COUNT..2 * COUNT).map(|n| (n, 0))).await;
     far.until_arrived(0..2 * COUNT).await;
-    assert_eq!(far.came(), before + 1);
+    // As fast as the remote takes it, nothing is cut.
+    assert_eq!(far.came(), before);
 }
