@@ -76,7 +76,7 @@ pub struct Identity {
     /// What the client is subscribed to without asking for it.
     pub subscriptions: Vec<SubscriptionRequest>,
     /// What the client is sent when it comes, where one of `subscriptions` is to the topic.
-    pub first_message: Option<FirstMessage>,
+    pub first_message: Option<Box<FirstMessage>>,
     /// May do everything.
     pub superuser: bool,
     /// What this client may do, before the access list of all.

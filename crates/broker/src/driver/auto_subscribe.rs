@@ -5,6 +5,7 @@ use weir_mqtt::{
 };
 
 use super::client::Client;
+use crate::auth::FirstMessage;
 use crate::core::Millis;
 use crate::core::message::Message;
 
@@ -75,10 +76,11 @@ impl Client {
         let Some(first) = self.subject.identity.first_message.clone() else {
             return;
         };
-        let Ok(topic) = TopicName::parse(first.topic) else {
+        let FirstMessage { topic, payload } = *first;
+        let Ok(topic) = TopicName::parse(topic) else {
             return;
         };
-        let mut message = Message::new(topic, first.payload, QoS::AtMostOnce, false);
+        let mut message = Message::new(topic, payload, QoS::AtMostOnce, false);
         message.id = self.router.message_id(now);
         message.accepted_at = now;
         self.router.deliver_to(&self.handle.client_id, message);

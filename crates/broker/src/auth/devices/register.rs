@@ -95,10 +95,10 @@ impl Devices {
         Ok(Identity {
             username: request.username.clone(),
             subscriptions: subscription().into_iter().collect(),
-            first_message: Some(FirstMessage {
+            first_message: Some(Box::new(FirstMessage {
                 topic: Utf8::from(TOPIC),
                 payload: Bytes::from(told.to_string()),
-            }),
+            })),
             acl: Some(Arc::new(nothing())),
             expires_at_s: Some(now_ms() / 1000 + STAY_S),
             ..Identity::default()
