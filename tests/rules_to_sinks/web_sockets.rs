@@ -32,11 +32,9 @@ async fn far(site: &Site) -> Weir {
 
 fn web_socket_port(far: &Weir) -> u16 {
     let printed = far.printed();
-    let address = printed.split_whitespace().skip_while(|word| *word != "ws");
-    let port = address
-        .skip(1)
-        .next()
-        .and_then(|it| it.split(':').next_back());
+    let mut words = printed.split_whitespace();
+    let address = words.find(|word| *word == "ws").and_then(|_| words.next());
+    let port = address.and_then(|address| address.split(':').next_back());
     let digits: String = port
         .unwrap()
         .chars()
