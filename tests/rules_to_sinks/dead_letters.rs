@@ -5,7 +5,7 @@ use crate::WEIR;
 use serde_json::Value as Json;
 use std::fs;
 use std::time::Duration;
-use weir_test_support::{Database, LinePublisher, Postgres, Site, Weir, wait_until};
+use weir_test_support::{Database, LinePublisher, Postgres, Site, Weir, mosquitto_pub, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -464,4 +464,48 @@ async fn the_files_of_an_earlier_version_are_taken_into_the_store() {
     let _ = weir.command(&["dlq", "retry", "--all"]).await.succeeded();
     until(&weir, "delivered", 3).await;
     assert_eq!(database.count("SELECT sum(n) FROM numbers").await, 66);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_come_back_from_a_file_as_they_were() {
+    let database = Postgres::shared().await.create_database().await;
+    database
+        .psql("CREATE TABLE blobs (b bytea CHECK (octet_length(b) <> 4))")
+        .await;
+    let site = Site::new();
+    let connector = format!("type = \"postgres\"\nurl = \"{}\"\n", database.url());
+    site.connector("db", &connector);
+    site.rule(
+        "plant/numbers",
+        "sql = '''SELECT payload AS b FROM \"n\"'''\n\
+         [[sinks]]\nid = \"history\"\nconnector = \"db\"\ntable = \"blobs\"\n",
+    );
+    let weir = site.start(WEIR).await;
+    fs::write(site.path().join("message"), [0xFF, 0x00, b'~', 0xFE]).unwrap();
+    let message = site.path().join("message").display().to_string();
+    let args = ["-t", "n", "-q", "1", "-f", &message];
+    let _ = mosquitto_pub(weir.mqtt_port(), &args).await.succeeded();
+    until(&weir, "dead_lettered", 1).await;
+    for args in [
+        &["dlq", "export", "--out", "letters.ndjson"][..],
+        &["dlq", "drop", "--all", "--yes"],
+    ] {
+        let _ = weir.command(args).await.succeeded();
+    }
+    assert_eq!(weir.stop().await, Some(0));
+    let exported = fs::read_to_string(site.path().join("letters.ndjson")).unwrap();
+    let letter: Json = serde_json::from_str(&exported).unwrap();
+    assert_eq!(letter["row"]["b"], "/wB+/g==", "{letter}");
+    assert_eq!(letter["row_kinds"]["/b"], "bytes", "{letter}");
+
+    site.write("data/dead_letters/plant/numbers/history.ndjson", &exported);
+    let weir = site.start(WEIR).await;
+    assert_eq!(letters(&weir).await.len(), 1);
+    database
+        .psql("ALTER TABLE blobs DROP CONSTRAINT blobs_b_check")
+        .await;
+    let _ = weir.command(&["dlq", "retry", "--all"]).await.succeeded();
+    until(&weir, "delivered", 1).await;
+    let stored = database.psql("SELECT encode(b, 'hex') FROM blobs").await;
+    assert_eq!(stored.trim(), "ff007efe");
 }

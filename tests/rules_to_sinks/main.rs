@@ -7,6 +7,7 @@ mod bench;
 mod bridging;
 mod cases;
 mod clients;
+mod cloud_limits;
 mod clouds;
 mod dead_letters;
 mod demo;
@@ -23,6 +24,7 @@ mod provision;
 mod reload;
 mod sentence;
 mod signing;
+mod web_sockets;
 
 /// The binary under test.
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");

@@ -5,6 +5,7 @@
 //! them to files ([`mod@file`]); those are taken over when it has one.
 
 pub mod file;
+mod row_json;
 mod stored;
 
 use std::path::Path;

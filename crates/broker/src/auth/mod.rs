@@ -55,6 +55,8 @@ pub struct ConnectRequest {
     pub version: ProtocolVersion,
     /// Whether the listener admits clients without credentials.
     pub allow_anonymous: bool,
+    /// Whether there is TLS below MQTT.
+    pub encrypted: bool,
 }
 
 impl ConnectRequest {
@@ -73,6 +75,8 @@ pub struct Identity {
     pub session: Option<Utf8>,
     /// What the client is subscribed to without asking for it.
     pub subscriptions: Vec<SubscriptionRequest>,
+    /// What the client is sent when it comes, where one of `subscriptions` is to the topic.
+    pub first_message: Option<Box<FirstMessage>>,
     /// May do everything.
     pub superuser: bool,
     /// What this client may do, before the access list of all.
@@ -81,6 +85,23 @@ pub struct Identity {
     pub expires_at_s: Option<i64>,
     /// What else the authenticator knows of the client.
     pub attributes: BTreeMap<String, String>,
+}
+
+/// What a client alone is sent when it comes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FirstMessage {
+    /// The topic.
+    pub topic: Utf8,
+    /// May be a secret.
+    pub payload: Bytes,
+}
+
+impl std::fmt::Debug for FirstMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FirstMessage")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Identity {
@@ -135,6 +156,7 @@ pub(crate) mod tests {
             certificate: None,
             version: ProtocolVersion::V5,
             allow_anonymous,
+            encrypted: false,
         }
     }
 }

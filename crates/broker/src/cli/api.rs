@@ -21,8 +21,18 @@ impl Api {
 
     /// What it answers to a path below `/weir/v1`; what it refuses is said.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Json, Exit> {
+        self.tell(method, path, String::new()).await
+    }
+
+    /// The same, with a body.
+    pub(super) async fn tell(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<Json, Exit> {
         let url = format!("{}/weir/v1{path}", self.server);
-        let answer = self.client.request(method, url).send().await;
+        let answer = self.client.request(method, url).body(body).send().await;
         let answer = answer.map_err(|error| no_broker(&self.server, &error))?;
         let status = answer.status();
         let body = answer.text().await.unwrap_or_default();
@@ -40,10 +50,11 @@ impl Api {
             say(&format!("weir: {} answered {status}: {body}", self.server));
             return Err(Exit::Refused);
         }
-        say(&format!("weir: [{}] {}", of("code"), of("title")));
-        if !of("detail").is_empty() {
-            say(&format!("      {}", of("detail")));
-        }
+        let code = Some(of("code")).filter(|code| !code.is_empty());
+        let code = code.map_or_else(String::new, |code| format!("[{code}] "));
+        let detail = Some(of("detail")).filter(|detail| !detail.is_empty());
+        let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
+        say(&format!("weir: {code}{}{detail}", of("title")));
         Err(Exit::Problems)
     }
 }

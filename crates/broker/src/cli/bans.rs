@@ -1,9 +1,10 @@
 //! `weir bans`: whom a running broker turns away.
 
+use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use super::api::query;
-use super::{Common, Exit, block_on, out_json, out_line, say, server};
+use super::api::{Api, query};
+use super::{Common, Exit, block_on, out_json, out_line, say};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -42,43 +43,27 @@ struct Add {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    let server = match server(common) {
-        Ok(server) => server,
+    let api = match Api::of(common) {
+        Ok(api) => api,
         Err(exit) => return exit,
     };
-    let url = format!("{server}/weir/v1/bans");
-    let client = reqwest::Client::new();
-    let request = match &args.command {
-        Command::Ls => client.get(&url),
-        Command::Add(add) => {
-            let Named { kind, name } = &add.named;
-            let body =
-                json!({ "kind": kind, "name": name, "for": add.duration, "reason": add.reason });
-            client.post(&url).body(body.to_string())
-        }
-        Command::Rm(Named { kind, name }) => {
-            let whom = query(&[("kind", Some(kind)), ("name", Some(name))]);
-            client.delete(format!("{url}{whom}"))
-        }
-    };
     block_on(common, async {
-        let answer = match request.send().await {
-            Ok(answer) => answer,
-            Err(error) => return super::no_broker(&server, &error),
+        let asked = match &args.command {
+            Command::Ls => api.ask(Method::GET, "/bans").await,
+            Command::Add(add) => {
+                let Named { kind, name } = &add.named;
+                let body = json!({ "kind": kind, "name": name, "for": add.duration, "reason": add.reason });
+                api.tell(Method::POST, "/bans", body.to_string()).await
+            }
+            Command::Rm(Named { kind, name }) => {
+                let whom = query(&[("kind", Some(kind)), ("name", Some(name))]);
+                api.ask(Method::DELETE, &format!("/bans{whom}")).await
+            }
         };
-        let is_success = answer.status().is_success();
-        let body = answer.text().await.unwrap_or_default();
-        let body: Json = serde_json::from_str(&body).unwrap_or(Json::String(body));
-        if !is_success {
-            let of = |key: &str| body[key].as_str().unwrap_or_default();
-            say(&format!(
-                "weir: [{}] {}: {}",
-                of("code"),
-                of("title"),
-                of("detail")
-            ));
-            return Exit::Problems;
-        }
+        let body = match asked {
+            Ok(body) => body,
+            Err(exit) => return exit,
+        };
         match &args.command {
             Command::Ls => list(common, &body),
             Command::Add(Add { named, .. }) => said(common, &body, "is banned", named),

@@ -47,7 +47,8 @@ struct ProvisionArgs {
     /// The preset: aliyun_iot
     #[arg(value_parser = ["aliyun_iot"])]
     preset: String,
-    /// product_key, device_name, product_secret and region; ${file:PATH} reads a secret from a file
+    /// product_key, device_name, product_secret, and region or instance_id; with auth_type=regnwl the cloud makes the
+    /// device and gives it a token. ${file:PATH} reads a secret from a file
     #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
     set: Vec<String>,
     /// Where the secret goes: a new file that nobody else may read
@@ -56,7 +57,7 @@ struct ProvisionArgs {
     /// Write over a file that is there
     #[arg(long)]
     force: bool,
-    /// Who registers, in place of the region's: https://…
+    /// Who registers, in place of the region's or the instance's: https://…, or mqtts://… to register over MQTT
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
     /// Whom to trust, in place of the system's list: a file with certificates
@@ -244,7 +245,7 @@ fn provider_of<'a>(name: &'a str, inputs: &serde_json::Map<String, serde_json::V
     match name {
         "aliyun_iot" if has("product_secret") => "aliyun_iot_dynreg",
         "aliyun_iot" if has("device_token") => "aliyun_iot_connwl",
-        "aliyun_mq" if has("tokens") => "aliyun_mq_token",
+        "aliyun_mq" if has("tokens") || has("tokens_from") => "aliyun_mq_token",
         "aliyun_mq" => "aliyun_mq_signature",
         "aws_iot" if has("access_key_id") => "aws_sigv4_ws",
         "aws_iot" if has("authorizer") => "aws_custom_auth",
@@ -280,14 +281,16 @@ fn provision(common: &Common, args: &ProvisionArgs) -> Exit {
         ca: args.ca.clone(),
         ..TlsConfig::default()
     };
-    let registrar = match (
-        &args.endpoint,
-        region.as_ref().and_then(|region| region.as_str()),
-    ) {
-        (Some(url), _) => Registrar::at(url, tls),
-        (None, Some(region)) => Registrar::of_region(region, tls),
-        (None, None) => {
-            say("weir: give `--set region=cn-shanghai`, or `--endpoint`");
+    let text = |value: Option<&serde_json::Value>| value?.as_str().map(str::to_owned);
+    let instance = text(inputs.get("instance_id"));
+    let registrar = match (&args.endpoint, text(region.as_ref()), instance) {
+        (Some(url), _, _) => Registrar::at(url, tls),
+        (None, _, Some(instance)) => Registrar::of_instance(&instance, tls),
+        (None, Some(region), None) => Registrar::of_region(&region, tls),
+        (None, None, None) => {
+            say(
+                "weir: give `--set region=cn-shanghai`, `--set instance_id=iot-…`, or `--endpoint`",
+            );
             return Exit::Usage;
         }
     };
@@ -313,8 +316,8 @@ fn provision(common: &Common, args: &ProvisionArgs) -> Exit {
             Ok(registrar) => registrar.register(&inputs, base).await,
             Err(error) => Err(error),
         };
-        let secret = match registered {
-            Ok(secret) => secret,
+        let registered = match registered {
+            Ok(registered) => registered,
             Err(error) => {
                 say(&format!("weir: {error} [{}]", error.code()));
                 if common.json {
@@ -323,7 +326,7 @@ fn provision(common: &Common, args: &ProvisionArgs) -> Exit {
                 return Exit::Problems;
             }
         };
-        if let Err(Unfinished { error, kept }) = file.finish(&secret) {
+        if let Err(Unfinished { error, kept }) = file.finish(&registered.secret) {
             let (path, kept) = (args.out.display(), kept.display());
             say(&format!(
                 "weir: the secret came, and {path} cannot be written: {error}; what was written of it is kept in {kept}: move it yourself, for the cloud gives it once"
@@ -331,12 +334,17 @@ fn provision(common: &Common, args: &ProvisionArgs) -> Exit {
             return Exit::Unusable;
         }
         let path = args.out.display().to_string();
-        if common.json {
-            out_json(&json!({ "file": path }));
-        } else {
-            out_line(&format!(
+        match &registered.token_of {
+            None if common.json => out_json(&json!({ "file": path })),
+            Some(client_id) if common.json => {
+                out_json(&json!({ "file": path, "client_id": client_id }));
+            }
+            None => out_line(&format!(
                 "the device's secret is in {path}: device_secret = \"${{file:{path}}}\""
-            ));
+            )),
+            Some(client_id) => out_line(&format!(
+                "the device's token is in {path}, good for this client id alone: client_id = \"{client_id}\", device_token = \"${{file:{path}}}\""
+            )),
         }
         Exit::Ok
     })

@@ -1,9 +1,9 @@
 //! `weir clients`: what an operator does to the clients of a running broker.
 
-use serde_json::Value as Json;
+use reqwest::Method;
 
-use super::api::{encoded, query};
-use super::{Common, Exit, block_on, count, out_json, out_line, say, server};
+use super::api::{Api, encoded, query};
+use super::{Common, Exit, block_on, count, out_json, out_line};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -35,36 +35,26 @@ struct Kick {
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let Command::Kick(kick) = &args.command;
-    let server = match server(common) {
-        Ok(server) => server,
+    let api = match Api::of(common) {
+        Ok(api) => api,
         Err(exit) => return exit,
     };
     let query = query(&[
         ("use_server", kick.use_server.as_deref()),
         ("moved_to", kick.moved_to.as_deref()),
     ]);
-    let mut urls = vec![format!("{server}/weir/v1/clients{query}")];
+    let mut paths = vec![format!("/clients{query}")];
     if !kick.all {
-        let of = |id: &String| format!("{server}/weir/v1/clients/{}{query}", encoded(id));
-        urls = kick.clients.iter().map(of).collect();
+        let of = |id: &String| format!("/clients/{}{query}", encoded(id));
+        paths = kick.clients.iter().map(of).collect();
     }
     block_on(common, async {
         let (mut done, mut exit) = (0, Exit::Ok);
-        for url in urls {
-            let request = reqwest::Client::new().delete(&url);
-            let answer = match request.send().await {
-                Ok(answer) => answer,
-                Err(error) => return super::no_broker(&server, &error),
-            };
-            let is_success = answer.status().is_success();
-            let body = answer.text().await.unwrap_or_default();
-            let body: Json = serde_json::from_str(&body).unwrap_or(Json::String(body));
-            if is_success {
-                done += body["disconnected"].as_u64().unwrap_or(0);
-            } else {
-                let of = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-                say(&format!("weir: {}: {}", of("title"), of("detail")));
-                exit = Exit::Problems;
+        for path in paths {
+            match api.ask(Method::DELETE, &path).await {
+                Ok(answer) => done += answer["disconnected"].as_u64().unwrap_or(0),
+                Err(Exit::Problems) => exit = Exit::Problems,
+                Err(exit) => return exit,
             }
         }
         if common.json {

@@ -1,8 +1,10 @@
 //! `weir reload`: makes a running broker read its files again, and prints what it says.
 
+use reqwest::Method;
 use serde_json::Value as Json;
 
-use super::{Common, Exit, block_on, out_json, out_line, say, server};
+use super::api::{Api, query};
+use super::{Common, Exit, block_on, out_json, out_line};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -12,27 +14,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    let server = match server(common) {
-        Ok(server) => server,
+    let api = match Api::of(common) {
+        Ok(api) => api,
         Err(exit) => return exit,
     };
     block_on(common, async {
-        let url = format!(
-            "{server}/weir/v1/reload{}",
-            if args.dry_run { "?dry_run=true" } else { "" }
-        );
-        let answer = match reqwest::Client::new().post(&url).send().await {
-            Ok(answer) => answer,
-            Err(error) => return super::no_broker(&server, &error),
-        };
-        let status = answer.status();
-        let body = answer.text().await.unwrap_or_default();
-        let Some(report) = serde_json::from_str::<Json>(&body)
-            .ok()
-            .filter(|_| status.is_success())
-        else {
-            say(&format!("weir: {server} answered {status}: {body}"));
-            return Exit::Refused;
+        let dry_run = args.dry_run.then_some("true");
+        let path = format!("/reload{}", query(&[("dry_run", dry_run)]));
+        let report = match api.ask(Method::POST, &path).await {
+            Ok(report) => report,
+            Err(exit) => return exit,
         };
         if common.json {
             out_json(&report);

@@ -24,7 +24,7 @@ use weir_mqtt::QoS;
 
 use crate::app::{App, StartError};
 use crate::auth::access_list::{AccessList, DenyAction};
-use crate::broker::{Broker, ListenerSettings};
+use crate::broker::{Broker, BrokerSettings, ListenerSettings};
 use crate::client::{Client, ClientError, Options};
 use crate::config::toml_file::{Outside, Process};
 use crate::config::{Config, Listener};
@@ -389,6 +389,10 @@ async fn start_cloud(secret: &str) -> std::io::Result<(Broker, SocketAddr)> {
         std::io::Error::other(problem.unwrap_or_default())
     })?;
     let broker = Broker::builder()
+        .settings(BrokerSettings {
+            reserve_device_names: true,
+            ..BrokerSettings::default()
+        })
         .authenticator(devices)
         .authorizer(AccessList::new(None, None, DenyAction::Ignore))
         .start()

@@ -347,6 +347,7 @@ impl Shared {
             certificate: door.certificate.clone(),
             version: connect.version,
             allow_anonymous: door.allow_anonymous,
+            encrypted: door.transport.is_encrypted(),
         };
         // Checking passwords is slow by design: whoever stands too far back in the line is told to come again.
         let answer = self.authenticator.authenticate(&request);

@@ -1,9 +1,13 @@
 //! Subscriptions that the operator gives to every client when it connects.
 
-use weir_mqtt::{QoS, RetainHandling, SubscribeOptions, SubscriptionFilter, SubscriptionRequest};
+use weir_mqtt::{
+    QoS, RetainHandling, SubscribeOptions, SubscriptionFilter, SubscriptionRequest, TopicName,
+};
 
 use super::client::Client;
+use crate::auth::FirstMessage;
 use crate::core::Millis;
+use crate::core::message::Message;
 
 /// One subscription for every client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,22 @@ impl Client {
             return;
         }
         self.take_subscriptions(now, &requests);
+        self.send_first_message(now);
+    }
+
+    /// Sends the client what who has admitted it wants it to have, and nobody else.
+    fn send_first_message(&mut self, now: Millis) {
+        let Some(first) = self.subject.identity.first_message.clone() else {
+            return;
+        };
+        let FirstMessage { topic, payload } = *first;
+        let Ok(topic) = TopicName::parse(topic) else {
+            return;
+        };
+        let mut message = Message::new(topic, payload, QoS::AtMostOnce, false);
+        message.id = self.router.message_id(now);
+        message.accepted_at = now;
+        self.router.deliver_to(&self.handle.client_id, message);
     }
 }
 

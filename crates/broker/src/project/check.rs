@@ -4,6 +4,7 @@
 //! `weir check` decide alike. A file fails alone: its last good version stands in where there is one.
 
 mod lint;
+mod remote_clients;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,6 +23,7 @@ use super::rule_file::{self, Around, OnError, RuleFile, RuleTest, SinkTable, nea
 use super::script_test;
 use crate::config::toml_file::Outside;
 use crate::problem::{Problem, Severity, Source};
+use remote_clients::RemoteClients;
 
 /// A rule that can run.
 #[derive(Clone)]
@@ -218,12 +220,17 @@ impl<'a> Pass<'a> {
     }
 
     fn connectors(&mut self, refused: &Refused) {
+        let mut clients = RemoteClients::default();
         for (name, source) in self.files.of(Kind::Connector) {
             let file = FileId::connector(name);
             let read = match refused.get(&file) {
                 Some(problems) => Err(problems.clone()),
                 None => connector_file::read(source, self.outside),
             };
+            let read = read.and_then(|(connector, warnings)| {
+                clients.add(name, source, &connector.config)?;
+                Ok((connector, warnings))
+            });
             let (verdict, problems) = match read {
                 Ok((connector, warnings)) => {
                     self.checked.connectors.insert(name.to_owned(), connector);

@@ -20,6 +20,7 @@ use weir_mqtt::{Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Utf8, 
 use super::plan::{Address, BridgePlan};
 use super::reconnect::Loss;
 use super::signer::ConnectCreds;
+use super::web_socket;
 use crate::error::SinkError;
 use crate::{codes, tls};
 
@@ -222,14 +223,12 @@ pub(crate) async fn connect(
     base: &Path,
     greeting: Greeting,
 ) -> Result<(Conn, Welcome), Failure> {
-    if creds.url.is_some() {
-        let message = "bridges over WebSocket are not supported yet";
-        return Err(Failure::network(
-            SinkError::new(codes::NOT_YET, message).configuration(),
-        ));
-    }
     let connected = async {
-        let stream = dial(plan, address, creds, base).await?;
+        let mut stream = dial(plan, address, creds, base).await?;
+        if let Some(path) = &address.web_socket {
+            let signed = creds.url.as_ref().map(|url| url.as_str());
+            stream = web_socket::open(stream, address, path, signed).await?;
+        }
         sign_in(plan, creds, greeting, stream).await
     };
     tokio::time::timeout(plan.connect_timeout, connected)

@@ -18,6 +18,7 @@ pub mod route;
 pub mod signer;
 pub mod stages;
 pub mod verifier;
+mod web_socket;
 
 pub use home::{Gateway, Home};
 pub use link::BridgeStats;

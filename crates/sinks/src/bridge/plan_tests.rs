@@ -72,7 +72,8 @@ fn plain_tcp_to_a_cloud_is_allowed_with_a_warning_and_signs_mode_3() {
         Address {
             host: "127.0.0.1".into(),
             port: 2883,
-            tls: false
+            tls: false,
+            web_socket: None,
         }
     );
 }
@@ -117,7 +118,7 @@ fn what_is_not_supported_yet_is_refused_and_not_ignored() {
 fn addresses_are_checked() {
     let with = |list: &str| errors(&format!("client_id = \"w\"\naddresses = {list}"));
     assert_eq!(with("[]"), [("E3003", "addresses".into())]);
-    assert_eq!(with("[\"ws://h\"]"), [("E4101", "addresses".into())]);
+    assert_eq!(with("[\"http://h\"]"), [("E4101", "addresses".into())]);
     assert_eq!(with("[\"mqtt://u:p@h\"]"), [("E4101", "addresses".into())]);
     assert_eq!(
         with("[\"mqtt://a\", \"mqtts://b\"]"),
@@ -137,7 +138,8 @@ fn addresses_are_checked() {
         Address {
             host: "::1".into(),
             port: 8883,
-            tls: true
+            tls: true,
+            web_socket: None,
         }
     );
 }
@@ -191,6 +193,22 @@ fn each_cloud_signs_from_its_own_keys_and_finds_its_address() {
         let at = Moment::at(1_700_000_000_000);
         assert_eq!(plan.credentials.sign(at).unwrap().client_id, client_id);
     }
+}
+
+#[test]
+fn what_an_access_key_of_aws_signs_is_asked_for_in_a_web_socket() {
+    let keys = "preset = \"aws_iot\"\nclient_id = \"c\"\nregion = \"eu-west-1\"\naccess_key_id = \"k\"\nsecret_access_key = \"s\"\n";
+    let (plan, warnings) = check(&format!("{keys}host = \"a.example\"")).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(plan.addresses[0].to_string(), "wss://a.example:443/mqtt");
+    assert_eq!(
+        errors(&format!("{keys}addresses = [\"mqtts://a.example:443\"]")),
+        [("E4101", "addresses".into())]
+    );
+    let authorizer =
+        "preset = \"aws_iot\"\nclient_id = \"c\"\nhost = \"a.example\"\nauthorizer = \"A\"";
+    let (plan, _) = check(authorizer).unwrap();
+    assert_eq!(plan.addresses[0].to_string(), "mqtts://a.example:443");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Dynamic registration at Aliyun IoT: a device that knows its product's secret fetches its own, once
-//! (cloud-bridges §2.3). Over HTTPS alone: the answer is a secret.
+//! (cloud-bridges §2.3). Over HTTPS, or over MQTT with TLS: the answer is a secret.
+
+mod broker;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,12 +20,37 @@ use crate::{codes, now_ms, tls};
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// No answer of it is longer.
 const MAX_ANSWER: usize = 16 * 1024;
+/// How new instances of the cloud want it said that the device is registered (older ones: 2).
+const INSTANCE_SECUREMODE: i64 = -2;
 
 /// Where a device is registered.
 #[derive(Clone, Debug)]
 pub struct Registrar {
-    url: url::Url,
+    place: Place,
     tls: TlsConfig,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Web(url::Url),
+    /// `mqtts://host:port`
+    Broker(String),
+}
+
+/// What the cloud gave.
+pub struct Registered {
+    /// The device's secret, or its token.
+    pub secret: Zeroizing<String>,
+    /// Of a token: the client id that goes with it.
+    pub token_of: Option<String>,
+}
+
+impl std::fmt::Debug for Registered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registered")
+            .field("token_of", &self.token_of)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Deserialize)]
@@ -57,33 +84,54 @@ impl Registrar {
         Self::at(&url, tls)
     }
 
+    /// The one of an instance, which registers over MQTT.
+    ///
+    /// # Errors
+    /// When that is no instance's id.
+    pub fn of_instance(id: &str, tls: TlsConfig) -> Result<Self, SinkError> {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        if id.is_empty() || !id.chars().all(plain) {
+            return Err(refused(format!("`{id}` is no instance")));
+        }
+        let port = super::preset::ALIYUN_IOT.ports.1;
+        Self::at(
+            &format!("mqtts://{id}.mqtt.iothub.aliyuncs.com:{port}"),
+            tls,
+        )
+    }
+
     /// The one at an address.
     ///
     /// # Errors
-    /// When it is not https.
+    /// When it is neither https nor mqtts.
     pub fn at(url: &str, tls: TlsConfig) -> Result<Self, SinkError> {
-        let url = url::Url::parse(url)
+        let parsed = url::Url::parse(url)
             .map_err(|error| refused(format!("`{url}` is no address: {error}")))?;
-        if url.scheme() != "https" {
-            return Err(refused(
-                "the endpoint has to be https://: the answer is a secret".to_owned(),
-            ));
-        }
-        Ok(Self { url, tls })
+        let place = match parsed.scheme() {
+            "https" => Place::Web(parsed),
+            "mqtts" => Place::Broker(url.to_owned()),
+            _ => {
+                return Err(refused(
+                    "the endpoint has to be https:// or mqtts://: the answer is a secret"
+                        .to_owned(),
+                ));
+            }
+        };
+        Ok(Self { place, tls })
     }
 
-    /// Registers a device: `product_key`, `device_name` and `product_secret` among the inputs. Gives its secret.
+    /// Registers a device: `product_key`, `device_name` and `product_secret` among the inputs. Gives its secret, or with
+    /// `auth_type = "regnwl"` the token of a device that the cloud makes by this.
     ///
     /// # Errors
     /// What cannot be signed, a cloud that cannot be reached, and one that refuses.
-    pub async fn register(
-        &self,
-        inputs: &Value,
-        base: &Path,
-    ) -> Result<Zeroizing<String>, SinkError> {
+    pub async fn register(&self, inputs: &Value, base: &Path) -> Result<Registered, SinkError> {
         let at = Moment::at(now_ms());
         let provider = Provider::named("aliyun_iot_dynreg")?;
         let mut inputs = provider.inputs(inputs)?;
+        if inputs.has("instance_id") && !inputs.has("securemode") {
+            inputs.set_number("securemode", Some(INSTANCE_SECUREMODE));
+        }
         // A fresh one for each attempt.
         let random = at.letters(10);
         inputs.set_text("random", Some(&random));
@@ -95,6 +143,19 @@ impl Registrar {
         let device = inputs
             .shown("device_name")
             .ok_or_else(|| missing("device_name"))?;
+        let url = match &self.place {
+            Place::Broker(address) => {
+                let whom = (&*product, &*device);
+                return broker::register(address, &self.tls, base, &signed, whom).await;
+            }
+            Place::Web(_) if inputs.shown("auth_type").is_some_and(|it| it != "register") => {
+                return Err(refused(
+                    "a device that the cloud does not know yet is registered over MQTT alone: give an endpoint mqtts://"
+                        .to_owned(),
+                ));
+            }
+            Place::Web(url) => url,
+        };
         let method = inputs
             .shown("sign_method")
             .unwrap_or_else(|| "hmacsha256".to_owned());
@@ -106,7 +167,7 @@ impl Registrar {
             .append_pair("sign", &sign)
             .append_pair("signMethod", &method)
             .finish();
-        let data = read(self.ask(body, base).await?)?;
+        let data = read(self.ask(url, body, base).await?)?;
         let other =
             |given: Option<String>, wanted: &str| given.is_some_and(|given| given != wanted);
         if other(data.product_key, &product) || other(data.device_name, &device) {
@@ -115,14 +176,22 @@ impl Registrar {
             ));
         }
         match data.device_secret.map(Zeroizing::new) {
-            Some(secret) if !secret.is_empty() => Ok(secret),
+            Some(secret) if !secret.is_empty() => Ok(Registered {
+                secret,
+                token_of: None,
+            }),
             _ => Err(refused(
                 "the cloud's answer has no device secret".to_owned(),
             )),
         }
     }
 
-    async fn ask(&self, body: String, base: &Path) -> Result<Zeroizing<Vec<u8>>, SinkError> {
+    async fn ask(
+        &self,
+        url: &url::Url,
+        body: String,
+        base: &Path,
+    ) -> Result<Zeroizing<Vec<u8>>, SinkError> {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(Arc::unwrap_or_clone(tls::client_config(&self.tls, base)?))
             .redirect(reqwest::redirect::Policy::none())
@@ -133,18 +202,17 @@ impl Registrar {
                 SinkError::new(codes::TLS, "the HTTP client cannot be made").caused_by(&error)
             })?;
         let sent = client
-            .post(self.url.clone())
+            .post(url.clone())
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body)
             .send()
             .await;
         let mut response = sent.map_err(|error| {
-            SinkError::new(codes::UNREACHABLE, format!("{} cannot be asked", self.url))
-                .caused_by(&error)
+            SinkError::new(codes::UNREACHABLE, format!("{url} cannot be asked")).caused_by(&error)
         })?;
         let status = response.status();
         if !status.is_success() {
-            return Err(refused(format!("{} answers {status}", self.url)));
+            return Err(refused(format!("{url} answers {status}")));
         }
         let mut answer = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(|error| {
@@ -210,10 +278,13 @@ mod tests {
     }
 
     #[test]
-    fn only_https_is_asked() {
+    fn only_what_is_encrypted_is_asked() {
         let tls = TlsConfig::default;
         assert!(Registrar::at("http://127.0.0.1/x", tls()).is_err());
-        assert!(Registrar::at("mqtts://127.0.0.1", tls()).is_err());
+        assert!(Registrar::at("mqtt://127.0.0.1", tls()).is_err());
+        assert!(Registrar::at("mqtts://127.0.0.1", tls()).is_ok());
+        assert!(Registrar::of_instance("a/b", tls()).is_err());
+        assert!(Registrar::of_instance("iot-060a0weir", tls()).is_ok());
         assert!(Registrar::of_region("a.example/", tls()).is_err());
         assert!(Registrar::of_region("cn-shanghai", tls()).is_ok());
     }

@@ -331,6 +331,9 @@ pub struct BridgeConfig {
     /// Aliyun MQ: tokens instead of the access key's secret, `[["RW", "…"]]`.
     #[serde(default)]
     pub tokens: Vec<(String, Secret)>,
+    /// Aliyun MQ: `${file:PATH}` with tokens that a service of yours renews:
+    /// `{"tokens": [{"type": "RW", "token": "…"}], "expires_ms": 1700000000000}`. The link is signed anew before they end.
+    pub tokens_from: Option<Secret>,
 }
 
 impl BridgeConfig {
@@ -396,6 +399,7 @@ impl BridgeConfig {
                 .collect(),
         );
         inputs.set_pairs("tokens", self.tokens.clone());
+        inputs.set_secret("tokens_from", self.tokens_from.as_ref());
         inputs
     }
 

@@ -8,12 +8,12 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use weir_rules::value::{Text, Value};
+use weir_rules::value::Text;
 
+use super::row_json::{self, Kinds};
 use super::{DeadLetter, Letter};
 use crate::error::SinkError;
-use crate::render::json_value;
-use crate::{codes, now_ms, record};
+use crate::{Record, codes, now_ms, record};
 
 /// The file of one sink.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl LetterFile {
 
     fn write_line(&self, letter: &Letter, out: &mut Vec<u8>) {
         let record = &letter.record;
-        let line = serde_json::json!({
+        let mut line = serde_json::json!({
             "v": 1,
             "at_ms": now_ms(),
             "rule": self.rule,
@@ -129,20 +129,24 @@ impl LetterFile {
             "attempts": letter.attempts,
             "epoch": self.epoch,
             "seq": record.seq,
-            "message_id": format!("{:032x}", record.message_id),
-            "client_id": text(&record.client_id.clone().into()),
-            "accepted_at_ms": record.accepted_at_ms,
-            "row": text(&record.row),
         });
+        add_record(&mut line, record);
         // Serialising a JSON tree into memory cannot fail; an empty line would still keep the count.
         let _ = serde_json::to_writer(&mut *out, &line);
         out.push(b'\n');
     }
 }
 
-/// A row that is not even JSON (bytes that are no text) is kept readable rather than lost.
-pub(super) fn text(value: &Value) -> serde_json::Value {
-    json_value(value).unwrap_or_else(|_| serde_json::Value::String(format!("{value:?}")))
+/// Puts into a letter's line what is known of its row, and the row.
+pub(super) fn add_record(line: &mut serde_json::Value, record: &Record) {
+    let (row, kinds) = row_json::written(&record.row);
+    line["message_id"] = format!("{:032x}", record.message_id).into();
+    line["client_id"] = String::from_utf8_lossy(record.client_id.as_bytes()).into();
+    line["accepted_at_ms"] = record.accepted_at_ms.into();
+    line["row"] = row;
+    if !kinds.is_empty() {
+        line["row_kinds"] = serde_json::json!(kinds);
+    }
 }
 
 /// A line of such a file: the rule, the sink, and the letter as a store keeps it. `None` when it is no such line.
@@ -161,9 +165,12 @@ pub fn read_line(line: &[u8]) -> Option<(String, String, DeadLetter)> {
         client_id: String,
         accepted_at_ms: i64,
         row: Box<serde_json::value::RawValue>,
+        #[serde(default)]
+        row_kinds: Kinds,
     }
     let line: Line = serde_json::from_slice(line).ok()?;
     let row = weir_rules::json::decode(line.row.get().as_bytes()).ok()?;
+    let row = row_json::read(row, line.row_kinds)?;
     let message_id = u128::from_str_radix(&line.message_id, 16).ok()?;
     let client_id = Text::from(line.client_id.into_bytes());
     let letter = DeadLetter {
@@ -228,6 +235,33 @@ fn append(path: &Path, text: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::tests::value;
+    use proptest::prelude::*;
+    use weir_rules::value::Value;
+
+    fn letter(row: &Value) -> DeadLetter {
+        DeadLetter {
+            at_ms: 12,
+            attempts: 3,
+            epoch: 7,
+            seq: 8,
+            code: "E3201".into(),
+            reason: "why".into(),
+            row: record::encode(9, &Text::from_static("c"), 5, row),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_comes_back_from_a_line_byte_for_byte(row in value()) {
+            let letter = letter(&row);
+            let line = letter.json("plant/a", "history").to_string();
+            prop_assert!(!line.contains('\n'));
+            let (rule, sink, back) = read_line(line.as_bytes()).unwrap();
+            prop_assert_eq!((&*rule, &*sink), ("plant/a", "history"));
+            prop_assert_eq!(back, letter, "{}", line);
+        }
+    }
 
     #[test]
     fn a_rule_id_is_a_folder_and_cannot_leave() {

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, Bytes};
 use thiserror::Error;
 
-use super::file::text;
+use super::file::add_record;
 use crate::Record;
 use crate::record::{self, BadRecord};
 
@@ -106,12 +106,7 @@ impl DeadLetter {
             "seq": self.seq,
         });
         match self.record() {
-            Ok(record) => {
-                json["message_id"] = format!("{:032x}", record.message_id).into();
-                json["client_id"] = text(&record.client_id.clone().into());
-                json["accepted_at_ms"] = record.accepted_at_ms.into();
-                json["row"] = text(&record.row);
-            }
+            Ok(record) => add_record(&mut json, &record),
             Err(error) => json["unreadable"] = error.to_string().into(),
         }
         json

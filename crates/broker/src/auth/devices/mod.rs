@@ -5,6 +5,7 @@
 
 mod memory;
 mod postgres;
+mod register;
 mod table;
 mod throttle;
 mod topics;
@@ -41,6 +42,8 @@ pub struct Device {
     /// Accepted as well, while a secret is being changed.
     next_secret: Option<Secret>,
     enabled: bool,
+    /// Whether it is told its secret when it asks with its product's.
+    register: bool,
     /// Its own topics; `None` where the broker's access list decides alone.
     acl: Option<Arc<Acl>>,
 }
@@ -236,6 +239,9 @@ impl Devices {
     async fn verify(&self, claim: &Claim, request: &ConnectRequest) -> Result<Identity, Reason> {
         if claim.is_weak() && !self.settings.allow_md5 {
             return Err(Reason::WeakMethod);
+        }
+        if claim.registers {
+            return self.register(claim, request);
         }
         let device = match &self.source {
             Source::Table(table) => table.load().find(claim),

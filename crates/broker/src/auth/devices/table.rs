@@ -10,19 +10,21 @@ use toml::de::DeValue;
 use weir_sinks::Secret;
 use weir_sinks::bridge::verifier::{Claim, Scheme};
 
+use super::register::Product;
 use super::{Device, topics};
 use crate::config::toml_file::{Outside, Process, TomlFile};
 use crate::problem::{Problem, Source, nearest};
 
 /// Mistakes that are told at once; the others come after those are mended.
 const MAX_PROBLEMS: usize = 20;
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "scheme",
     "tenant_key",
     "device",
     "secret",
     "next_secret",
     "enabled",
+    "register",
     "acl_profile",
     "topics",
     "note",
@@ -36,6 +38,8 @@ pub struct Table {
     joined: HashMap<(Scheme, String), Arc<Device>>,
     /// The tenants of devices whose own topics do not name it, by the device's name.
     alone: HashMap<(Scheme, String), String>,
+    /// By their tenant key.
+    products: HashMap<String, Product>,
 }
 
 /// One device as it is written.
@@ -50,6 +54,8 @@ pub(super) struct Row {
     pub(super) next_secret: Option<Secret>,
     #[serde(default = "yes")]
     pub(super) enabled: bool,
+    #[serde(default)]
+    pub(super) register: bool,
     #[serde(default)]
     pub(super) acl_profile: Profile,
     /// Beside its own.
@@ -91,6 +97,7 @@ impl Row {
             secret,
             next_secret: None,
             enabled: true,
+            register: false,
             acl_profile: Profile::Cloud,
             topics: Vec::new(),
             _note: None,
@@ -152,6 +159,10 @@ impl Row {
                 return wrong(key, message, "copy it whole from the cloud's console");
             }
         }
+        if self.register && scheme != Scheme::AliyunIot {
+            let message = "`register` is for devices of aliyun_iot".to_owned();
+            return wrong("register", message, "remove the key");
+        }
         let acl = match self.acl_profile {
             Profile::Open => None,
             Profile::Cloud => topics::acl(scheme, &self.tenant_key, &self.device, &self.topics)
@@ -168,6 +179,7 @@ impl Row {
             secret: self.secret,
             next_secret: self.next_secret,
             enabled: self.enabled,
+            register: self.register,
             acl: acl.map(Arc::new),
         })
     }
@@ -215,6 +227,11 @@ impl Table {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.devices.is_empty()
+    }
+
+    /// The product that a claim is about.
+    pub(super) fn product(&self, claim: &Claim) -> Option<&Product> {
+        self.products.get(claim.tenant.as_deref()?)
     }
 
     /// The device that a claim is about.
@@ -283,10 +300,14 @@ impl Reading<'_> {
         let mut file = TomlFile::parse(self.source)?.hiding_values();
         file.fill_in(outside, &mut self.problems);
         let devices = file.take("device");
+        let products = file.take("product");
         for (key, span) in file.keys() {
             let problem = Problem::at(self.source, span, "E1002", format!("unknown key `{key}`"));
             self.problems
-                .push(problem.help("each device is a table [[device]]"));
+                .push(problem.help("each device is a table [[device]], each product [[product]]"));
+        }
+        if let Some(products) = products {
+            self.products(&file, products);
         }
         let Some(devices) = devices else {
             return Ok(());
@@ -309,6 +330,32 @@ impl Reading<'_> {
             }
         }
         Ok(())
+    }
+
+    fn products(&mut self, file: &TomlFile<'_>, products: Spanned<DeValue<'_>>) {
+        let span = products.span();
+        let DeValue::Array(products) = products.into_inner() else {
+            let problem = Problem::at(self.source, span, "E1017", "`product` is one table");
+            self.problems
+                .push(problem.help("write [[product]], with two brackets, above each product"));
+            return;
+        };
+        for product in products {
+            let places = places(&product);
+            let product = match file.read_value::<Product>(product) {
+                Ok(product) => product,
+                Err(problem) => {
+                    self.problems.push(*problem);
+                    continue;
+                }
+            };
+            if let Some((key, message, help)) = product.fault() {
+                let problem = Problem::at(self.source, places(key), "E1017", message);
+                self.problems.push(problem.help(help));
+            }
+            let key = product.tenant_key.clone();
+            self.table.products.insert(key, product);
+        }
     }
 
     fn csv(&mut self) {
@@ -427,6 +474,11 @@ fn row(names: &[String], fields: Vec<String>) -> Result<Row, String> {
             None | Some("true" | "1") => true,
             Some("false" | "0") => false,
             Some(_) => return Err("`enabled` is neither true nor false".to_owned()),
+        },
+        register: match field("register").as_deref() {
+            None | Some("false" | "0") => false,
+            Some("true" | "1") => true,
+            Some(_) => return Err("`register` is neither true nor false".to_owned()),
         },
         acl_profile: match field("acl_profile").as_deref() {
             None | Some("cloud") => Profile::Cloud,

@@ -82,6 +82,7 @@ fn signed(provider: &str, inputs: serde_json::Value, ago_s: i64) -> ConnectReque
         certificate: None,
         version: ProtocolVersion::V3_1_1,
         allow_anonymous: false,
+        encrypted: true,
     }
 }
 
@@ -463,4 +464,93 @@ async fn a_device_that_leaves_it_to_the_cloud_is_subscribed_to_its_own_topics() 
     assert_eq!(subscriptions(json!([["_ss", "1"]])).await, 5);
     assert_eq!(subscriptions(json!([["_ss", "0"]])).await, 0);
     assert_eq!(subscriptions(json!([])).await, 0);
+}
+
+const PRODUCT: &str = r#"
+[[product]]
+scheme = "aliyun_iot"
+tenant_key = "pk"
+secret = "product-secret"
+
+[[device]]
+scheme = "aliyun_iot"
+tenant_key = "pk"
+device = "gw-02"
+secret = "its-own-secret"
+register = true
+
+[[device]]
+scheme = "aliyun_iot"
+tenant_key = "pk"
+device = "gw-03"
+secret = "its-own-secret"
+"#;
+
+#[tokio::test]
+async fn a_device_that_knows_its_products_secret_is_told_its_own_and_may_do_nothing_else() {
+    let table = Table::parse(&Text::new("devices.toml", PRODUCT));
+    let table = table.unwrap_or_else(|problems| panic!("{problems:?}"));
+    let devices = Devices::of(table, DeviceSettings::default());
+    let asks = |device: &str, secret: &str| {
+        let inputs = json!({"product_key": "pk", "device_name": device, "product_secret": secret});
+        signed("aliyun_iot_dynreg", inputs, 0)
+    };
+    let request = asks("gw-02", "product-secret");
+    let Decision::Allow(identity) = devices.authenticate(&request).await else {
+        panic!("it is refused");
+    };
+    // The device itself may be connected meanwhile.
+    assert_eq!(identity.session, None);
+    assert!(identity.expires_at_s.unwrap() <= now_ms() / 1000 + 15);
+    assert!(!format!("{identity:?}").contains("its-own-secret"));
+    let told = identity.first_message.unwrap();
+    assert_eq!(&*told.topic, "/ext/register");
+    let told: serde_json::Value = serde_json::from_slice(&told.payload).unwrap();
+    assert_eq!(
+        told,
+        json!({"productKey": "pk", "deviceName": "gw-02", "deviceSecret": "its-own-secret"})
+    );
+    let wrong = Some(ReasonCode::BadUserNameOrPassword);
+    for (device, secret, reason) in [
+        ("gw-02", "its-own-secret", "wrong_signature"),
+        ("gw-03", "product-secret", "may_not_register"),
+        ("gw-04", "product-secret", "unknown_device"),
+    ] {
+        assert_eq!(refusal(&devices, &asks(device, secret)).await, wrong);
+        assert_eq!(counted(&devices, "aliyun_iot", reason), 1, "{device}");
+    }
+    let open = ConnectRequest {
+        encrypted: false,
+        ..asks("gw-02", "product-secret")
+    };
+    let refused = refusal(&devices, &open).await;
+    assert_eq!(refused, Some(ReasonCode::ClientIdentifierNotValid));
+}
+
+#[test]
+fn a_product_that_cannot_be_and_a_device_that_cannot_register_are_told() {
+    for (from, to, wanted) in [
+        (
+            "scheme = \"aliyun_iot\"",
+            "scheme = \"onenet\"",
+            "only products of aliyun_iot",
+        ),
+        (
+            "secret = \"product-secret\"",
+            "secret = \"\"",
+            "`secret` is empty",
+        ),
+        (
+            "tenant_key = \"pk\"",
+            "tenant_key = \"\"",
+            "`tenant_key` is empty",
+        ),
+        ("[[product]]", "[product]", "`product` is one table"),
+    ] {
+        let text = PRODUCT.replacen(from, to, 1);
+        let Err(problems) = Table::parse(&Text::new("devices.toml", text.as_str())) else {
+            panic!("{text}");
+        };
+        assert!(problems[0].message.contains(wanted), "{problems:?}");
+    }
 }

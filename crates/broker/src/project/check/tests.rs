@@ -229,3 +229,45 @@ fn rules_that_feed_themselves_or_each_other_are_warned_of() {
     let off = format!("enabled = false\n{back}");
     assert!(codes(&[("r", &there), ("s", &off)]).is_empty());
 }
+
+#[test]
+fn a_second_bridge_that_is_the_same_client_at_the_same_remote_is_refused() {
+    let device = |address: &str, core: &str| {
+        format!(
+            "type = 'mqtt'\npreset = 'aliyun_iot'\nproduct_key = 'pk'\ndevice_name = 'gw'\ndevice_secret = 's'\n\
+             client_id = '{core}'\naddresses = ['{address}']\n"
+        )
+    };
+    let refused = |first: &str, second: &str| {
+        let project = files(&[
+            (FileId::connector("a"), first),
+            (FileId::connector("b"), second),
+        ]);
+        let checked = check(&project, &Files::default(), None, &Process);
+        assert_eq!(verdict(&checked, &FileId::connector("a")), Verdict::Ok);
+        let report = checked
+            .reports
+            .iter()
+            .find(|report| report.file == FileId::connector("b"));
+        let problems = report.unwrap().problems.iter();
+        problems
+            .filter(|problem| problem.severity == Severity::Error)
+            .map(|problem| (problem.code.to_string(), problem.message.clone()))
+            .collect::<Vec<_>>()
+    };
+    let plain = CONNECTOR;
+    let same = refused(plain, plain);
+    assert_eq!(same[0].0, "E1412");
+    assert!(
+        same[0].1.contains("`a`") && same[0].1.contains("w at 127.0.0.1:1"),
+        "{same:?}"
+    );
+    assert!(refused(plain, &plain.replace("'w'", "'w2'")).is_empty());
+    // The cloud knows the device, whatever the core of the client id.
+    let first = device("mqtts://Cloud:8883", "one");
+    assert_eq!(
+        refused(&first, &device("mqtts://cloud:8883", "two"))[0].0,
+        "E1412"
+    );
+    assert!(refused(&first, &device("mqtts://other:8883", "two")).is_empty());
+}

@@ -76,10 +76,7 @@ pub(super) fn register(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, Sign
         parameters.push_str(&format!(",instanceId={id}"));
     }
     let secret = inputs.secret("product_secret")?;
-    let content = format!(
-        "deviceName{}productKey{}random{random}",
-        device.name, device.product
-    );
+    let content = content::aliyun_register(&device.name, &device.product, &random);
     Ok(ConnectCreds {
         client_id: format!("{}|{parameters}|", device.core),
         username: Some(device.username()),

@@ -24,7 +24,11 @@ pub(super) fn aliyun_mq_token(inputs: &Inputs, _: Moment) -> Result<ConnectCreds
     let client_id = mq_client_id(inputs)?;
     let mut seen: Vec<&str> = Vec::new();
     let mut password = Zeroizing::new(String::new());
-    let tokens = inputs.pairs("tokens")?;
+    let (tokens, expires_at_ms) = if inputs.has("tokens_from") {
+        issued(&inputs.secret("tokens_from")?)?
+    } else {
+        (inputs.pairs("tokens")?, None)
+    };
     if tokens.is_empty() {
         return Err(SignError::Input("`tokens` is missing".into()));
     }
@@ -47,8 +51,40 @@ pub(super) fn aliyun_mq_token(inputs: &Inputs, _: Moment) -> Result<ConnectCreds
         username: Some(mq_username("Token", inputs)?),
         client_id,
         password: Some(password),
+        expires_at_ms,
+        // The cloud disconnects who has no token any more.
+        ends_session: true,
         ..ConnectCreds::default()
     })
+}
+
+type Tokens = Vec<(String, Zeroizing<String>)>;
+
+/// Tokens as the operator's service has written them down, and when the first of them ends.
+fn issued(text: &str) -> Result<(Tokens, Option<i64>), SignError> {
+    #[derive(serde::Deserialize)]
+    struct Issued {
+        tokens: Vec<Token>,
+        expires_ms: Option<i64>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Token {
+        #[serde(rename = "type")]
+        kind: String,
+        token: String,
+    }
+    // What the parser would say may quote a token.
+    let issued: Issued = serde_json::from_str(text).map_err(|_| {
+        SignError::Input(
+            "`tokens_from` is not {\"tokens\": [{\"type\": \"RW\", \"token\": \"…\"}], \"expires_ms\": 1700000000000}"
+                .into(),
+        )
+    })?;
+    let tokens = issued.tokens.into_iter();
+    let tokens = tokens
+        .map(|token| (token.kind, Zeroizing::new(token.token)))
+        .collect();
+    Ok((tokens, issued.expires_ms))
 }
 
 fn mq_client_id(inputs: &Inputs) -> Result<String, SignError> {
@@ -269,4 +305,38 @@ pub(super) fn onenet(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignEr
         expires_at_ms: Some(expiry.saturating_mul(1000)),
         ..ConnectCreds::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::bridge::signer::{Moment, SignError, sign_at};
+
+    #[test]
+    fn tokens_that_were_written_down_are_signed_with_and_renewed_before_they_end() {
+        let sign = |tokens: &str| {
+            let inputs = json!({
+                "group_id": "GID_weir", "device_id": "edge", "access_key": "k", "instance_id": "i", "tokens_from": tokens,
+            });
+            sign_at("aliyun_mq_token", &inputs, Moment::at(1_000_000))
+        };
+        let pair = r#"[{"type": "R", "token": "123"}, {"type": "W", "token": "abcd"}]"#;
+        let creds = sign(&format!(r#"{{"tokens": {pair}, "expires_ms": 4600000}}"#)).unwrap();
+        assert_eq!(creds.show().password.unwrap(), "R|123|W|abcd");
+        assert_eq!(creds.renew_after_ms(1_000_000), Some(3_240_000));
+        let endless = sign(&format!(r#"{{"tokens": {pair}}}"#)).unwrap();
+        assert_eq!(endless.renew_after_ms(1_000_000), None);
+        for wrong in [
+            "",
+            "RW|secret",
+            r#"{"tokens": []}"#,
+            r#"{"tokens": ["secret"]}"#,
+        ] {
+            let Err(SignError::Input(message)) = sign(wrong) else {
+                panic!("{wrong}");
+            };
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
 }

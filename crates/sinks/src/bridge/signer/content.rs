@@ -40,3 +40,8 @@ pub(crate) fn azure_resource(host: &str, device: &str, module: Option<&str>) -> 
         None => format!("{host}/devices/{device}"),
     }
 }
+
+/// What a device signs with its product's secret when it asks for its own.
+pub(crate) fn aliyun_register(device: &str, product: &str, random: &str) -> String {
+    format!("deviceName{device}productKey{product}random{random}")
+}

@@ -275,7 +275,7 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "aliyun_mq_token",
         keys: &["group_id", "device_id", "access_key", "instance_id"],
-        secrets: &["tokens"],
+        secrets: &["tokens", "tokens_from"],
         identity: &[],
         sign: china::aliyun_mq_token,
     },

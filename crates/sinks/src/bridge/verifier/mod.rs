@@ -128,6 +128,8 @@ pub struct Claim {
     pub stamp: Stamp,
     /// Whether the device leaves it to the server to subscribe it to its topics (`_ss=1` of Aliyun's SDKs).
     pub leaves_subscribing: bool,
+    /// Whether it knows only its product's secret, signs with that, and asks for its own.
+    pub registers: bool,
     /// Which hash.
     hash: Hash,
     proof: Proof,
@@ -230,13 +232,15 @@ pub enum Reason {
     MemoryFull,
     /// Too many failures of late.
     Throttled,
+    /// The device asks for its secret, and the table does not let it.
+    MayNotRegister,
     /// The table cannot be asked.
     Unavailable,
 }
 
 impl Reason {
     /// Every reason's word.
-    pub const WORDS: [&str; 13] = [
+    pub const WORDS: [&str; 14] = [
         "malformed",
         "unknown_device",
         "disabled",
@@ -249,6 +253,7 @@ impl Reason {
         "replayed",
         "memory_full",
         "throttled",
+        "may_not_register",
         "unavailable",
     ];
 
@@ -267,6 +272,7 @@ impl Reason {
             Self::Replayed => "replayed",
             Self::MemoryFull => "memory_full",
             Self::Throttled => "throttled",
+            Self::MayNotRegister => "may_not_register",
             Self::Unavailable => "unavailable",
         }
     }
@@ -305,6 +311,9 @@ impl Reason {
             }
             Self::Throttled => {
                 "too many failures under this device's name from this network, or from the network at all: it is heard there again in a minute"
+            }
+            Self::MayNotRegister => {
+                "the device asks for its secret with its product's: set register = true for the device in the file, for as long as it takes; or give the device its secret"
             }
             Self::Unavailable => "the table of devices cannot be asked",
         }

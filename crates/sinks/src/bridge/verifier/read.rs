@@ -133,11 +133,15 @@ fn aliyun_iot(client_id: &str, username: &str, password: &str) -> Result<Claim, 
         .split_once('&')
         .ok_or_else(|| bad("the user name has no `&`"))?;
     let pairs = pairs(parameters, ',')?;
-    if value(&pairs, "authType").is_some() {
-        return Err(bad(
-            "the device wants to be registered (authType): enter it in the table, and give it its secret",
-        ));
-    }
+    let random = match value(&pairs, "authType") {
+        None => None,
+        Some("register") => Some(value(&pairs, "random").ok_or_else(|| bad("random is missing"))?),
+        Some(_) => {
+            return Err(bad(
+                "the device wants to be made by registering, or has a token of that (authType): enter it in the table, and give it its secret",
+            ));
+        }
+    };
     let hash = match value(&pairs, "signmethod") {
         None | Some("hmacmd5") => Hash::Md5,
         Some("hmacsha1") => Hash::Sha1,
@@ -164,8 +168,12 @@ fn aliyun_iot(client_id: &str, username: &str, password: &str) -> Result<Claim, 
         device: device.to_owned(),
         stamp,
         leaves_subscribing: value(&pairs, "_ss") == Some("1"),
+        registers: random.is_some(),
         hash,
-        proof: Proof::Keyed(content::aliyun(core, device, product, timestamp)),
+        proof: Proof::Keyed(match random {
+            Some(random) => content::aliyun_register(device, product, random),
+            None => content::aliyun(core, device, product, timestamp),
+        }),
         mac: from_hex(password, hash)?,
     })
 }
@@ -189,6 +197,7 @@ fn aliyun_mq(client_id: &str, username: &str, password: &str) -> Result<Claim, R
         device: client_id.to_owned(),
         stamp: Stamp::Timeless,
         leaves_subscribing: false,
+        registers: false,
         hash: Hash::Sha1,
         proof: Proof::Keyed(client_id.to_owned()),
         mac: from_b64(password)?,
@@ -222,6 +231,7 @@ fn tencent(client_id: &str, username: &str, password: &str) -> Result<Claim, Rea
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
         leaves_subscribing: false,
+        registers: false,
         hash,
         proof: Proof::Keyed(username.to_owned()),
         mac: from_hex(signature, hash)?,
@@ -256,6 +266,7 @@ fn huawei(client_id: &str, password: &str) -> Result<Claim, Reason> {
         device: device.to_owned(),
         stamp: Stamp::Hour { began_ms, checked },
         leaves_subscribing: false,
+        registers: false,
         hash: Hash::Sha256,
         proof: Proof::Turned(hour.to_owned()),
         mac: from_hex(password, Hash::Sha256)?,
@@ -314,6 +325,7 @@ fn onenet(client_id: &str, username: &str, password: &str) -> Result<Claim, Reas
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
         leaves_subscribing: false,
+        registers: false,
         hash,
         proof: Proof::Keyed(content::onenet(expiry, part("method")?, &resource, version)),
         mac: from_b64(&unescaped(part("sign")?)?)?,
@@ -348,6 +360,7 @@ fn baidu(username: &str, password: &str) -> Result<Claim, Reason> {
         device: device.to_owned(),
         stamp: Stamp::Made(seconds.saturating_mul(1000)),
         leaves_subscribing: false,
+        registers: false,
         hash,
         proof: Proof::Suffixed(content::baidu(device, timestamp, method)),
         mac: from_hex(password, hash)?,
@@ -391,6 +404,7 @@ fn azure(client_id: &str, username: &str, password: &str) -> Result<Claim, Reaso
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
         leaves_subscribing: false,
+        registers: false,
         hash: Hash::Sha256,
         // The encoded resource is what is signed.
         proof: Proof::Keyed(format!("{resource}\n{expiry}")),

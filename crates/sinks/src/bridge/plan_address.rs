@@ -1,0 +1,217 @@
+//! Where the remote is: addresses as they are written, or as they follow from a preset.
+
+use super::{BridgeConfig, BridgePlan, Check, TlsChoice, codes, preset};
+
+/// One address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The name or number of the host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Whether TLS is spoken there.
+    pub tls: bool,
+    /// The path and query of a WebSocket; `None` where MQTT is spoken without one.
+    pub web_socket: Option<String>,
+}
+
+/// The path of a WebSocket unless the address has one.
+const WEB_SOCKET_PATH: &str = "/mqtt";
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = match (&self.web_socket, self.tls) {
+            (None, false) => "mqtt",
+            (None, true) => "mqtts",
+            (Some(_), false) => "ws",
+            (Some(_), true) => "wss",
+        };
+        let path = self.web_socket.as_deref().unwrap_or_default();
+        write!(f, "{scheme}://{}:{}{path}", self.host, self.port)
+    }
+}
+
+impl Address {
+    fn parse(text: &str) -> Result<Self, String> {
+        let url =
+            url::Url::parse(text).map_err(|error| format!("`{text}` is no address: {error}"))?;
+        let (tls, is_web_socket, port) = match url.scheme() {
+            "mqtt" | "tcp" => (false, false, 1883),
+            "mqtts" | "ssl" | "tls" => (true, false, 8883),
+            "ws" => (false, true, 80),
+            "wss" => (true, true, 443),
+            other => {
+                return Err(format!(
+                    "`{other}://` is not supported; use mqtt://, mqtts://, ws:// or wss://"
+                ));
+            }
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(
+                "user and password belong to `username` and `password`, not into the address"
+                    .into(),
+            );
+        }
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| format!("`{text}` names no host"))?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let path = match (url.path(), url.query()) {
+            ("" | "/", None) => WEB_SOCKET_PATH.to_owned(),
+            (path, None) => path.to_owned(),
+            (path, Some(query)) => format!("{path}?{query}"),
+        };
+        Ok(Self {
+            host,
+            port: url.port().unwrap_or(port),
+            tls,
+            web_socket: is_web_socket.then_some(path),
+        })
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn addresses(&mut self) -> Vec<Address> {
+        let c = self.config;
+        let no_tls = c.tls == Some(TlsChoice::Switch(false));
+        if c.addresses.is_empty() {
+            return self.preset_address(!no_tls).into_iter().collect();
+        }
+        let mut addresses = Vec::new();
+        for text in &c.addresses {
+            match Address::parse(text) {
+                Ok(address) if address.tls && no_tls => self.error(
+                    codes::BRIDGE,
+                    "tls",
+                    format!("`tls = false` and `{text}` contradict each other"),
+                    "write mqtt:// for plain TCP",
+                ),
+                Ok(address) => addresses.push(address),
+                Err(message) => self.error(
+                    codes::BRIDGE,
+                    "addresses",
+                    message,
+                    "`addresses = [\"mqtts://host:8883\"]`",
+                ),
+            }
+        }
+        if addresses.iter().any(|address| address.tls)
+            && addresses.iter().any(|address| !address.tls)
+        {
+            self.error(
+                codes::BRIDGE,
+                "addresses",
+                "addresses with and without TLS are mixed",
+                "credentials would cross the network in the open after a failover",
+            );
+        }
+        addresses
+    }
+
+    fn preset_address(&mut self, tls: bool) -> Option<Address> {
+        let c = self.config;
+        let inputs = c.sign_inputs();
+        // Aliyun names its instances in two ways.
+        let pattern = match self.preset.name {
+            name if name != preset::ALIYUN_IOT.name => self.preset.host,
+            _ if c.instance_id.is_some() => Some("{instance_id}.mqtt.iothub.aliyuncs.com"),
+            _ => Some("{product_key}.iot-as-mqtt.{region}.aliyuncs.com"),
+        };
+        // AWS: signed addresses are of WebSockets, and authorizers are asked there alone.
+        let is_aws = self.preset.name == preset::AWS_IOT.name;
+        let web_socket = is_aws && c.access_key_id.is_some();
+        let port = match tls {
+            true if web_socket || (is_aws && c.authorizer.is_some()) => Some(443),
+            true => Some(self.preset.ports.1),
+            false => self.preset.ports.0,
+        };
+        let Some(port) = port else {
+            let message = format!("`{}` speaks TLS alone", self.preset.name);
+            self.error(codes::BOUND, "tls", message, "remove `tls = false`");
+            return None;
+        };
+        let value = |key: &str| match inputs.shown(key) {
+            None if key == "region" && self.preset.name == preset::BAIDU_IOTCORE.name => {
+                Some("gz".to_owned())
+            }
+            value => value,
+        };
+        if let Some(host) = pattern.and_then(|pattern| preset::fill(pattern, value)) {
+            return Some(Address {
+                host,
+                port,
+                tls,
+                web_socket: web_socket.then(|| WEB_SOCKET_PATH.to_owned()),
+            });
+        }
+        let (key, message, help) = match (self.preset.name, pattern) {
+            ("plain", _) => (
+                "addresses",
+                "a bridge needs an address",
+                "`addresses = [\"mqtts://host:8883\"]`".to_owned(),
+            ),
+            (_, None) => (
+                "addresses",
+                "the cloud's address is not known",
+                "copy it from the console: `addresses = [\"mqtts://host:8883\"]`".to_owned(),
+            ),
+            (name, Some(_)) if name == preset::ALIYUN_IOT.name => (
+                "region",
+                "the cloud's address is not known",
+                "give `region`, `instance_id` or `addresses`".to_owned(),
+            ),
+            (_, Some(pattern)) => (
+                "addresses",
+                "the cloud's address is not known",
+                format!("give `addresses`, or what makes it: {pattern}"),
+            ),
+        };
+        self.error(codes::KEY_MISSING, key, message, &help);
+        None
+    }
+}
+
+impl BridgeConfig {
+    /// What its remotes know it by: where, and which device or client it is there. Empty where that cannot be said.
+    pub fn remote_clients(&self) -> Vec<String> {
+        let Ok((plan, _)) = BridgePlan::check(self) else {
+            return Vec::new();
+        };
+        let identity = plan.credentials.identity();
+        if identity.is_empty() {
+            return Vec::new();
+        }
+        let addresses = plan.addresses.iter();
+        addresses
+            .map(|address| {
+                let host = address.host.to_ascii_lowercase();
+                format!("{identity} at {host}:{}", address.port)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_as_it_is_used() {
+        for (given, used) in [
+            ("mqtt://h", "mqtt://h:1883"),
+            ("ssl://h", "mqtts://h:8883"),
+            ("ws://h", "ws://h:80/mqtt"),
+            ("wss://h/", "wss://h:443/mqtt"),
+            ("wss://h:8084/broker?a=b", "wss://h:8084/broker?a=b"),
+        ] {
+            assert_eq!(Address::parse(given).unwrap().to_string(), used);
+        }
+        for wrong in ["h:1883", "http://h", "mqtt://", "ws://u:p@h"] {
+            assert!(Address::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
