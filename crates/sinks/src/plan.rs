@@ -160,6 +160,8 @@ pub struct MessagePlan {
     pub content_type: Option<String>,
     /// How often one message may be republished.
     pub max_hops: u32,
+    /// It does not say where it comes from.
+    pub clear_origin: bool,
     /// What a missing field becomes.
     pub undefined: UndefinedPolicy,
     /// The product and device that the topic must belong to.

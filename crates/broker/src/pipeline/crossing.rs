@@ -4,30 +4,32 @@ use std::sync::Arc;
 
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
+use weir_sinks::Connector;
 use weir_sinks::bridge::home::CLIENTS;
 use weir_sinks::bridge::route::{OutRoute, Sender};
 use weir_sinks::crossing::{self, Crossing as Message};
 
 use super::counters::is_power_of_ten;
 use super::world::World;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What one bridge sends without a rule.
 pub struct Crossing {
     /// As whom the bridge is known in this broker: its own messages do not go back.
     client_id: Text,
     routes: Arc<[OutRoute]>,
-    /// Messages without a name at the remote.
-    unmapped: AtomicU64,
+    /// Where messages without a name at the remote are counted.
+    connector: Arc<Connector>,
 }
 
 impl Crossing {
     /// The entries of `out` of a bridge.
-    pub fn new(bridge: &str, routes: Arc<[OutRoute]>) -> Self {
+    pub fn new(connector: &Arc<Connector>, routes: Arc<[OutRoute]>) -> Self {
+        let bridge = connector.name();
         Self {
             client_id: format!("{CLIENTS}{bridge}").into(),
             routes,
-            unmapped: AtomicU64::new(0),
+            connector: Arc::clone(connector),
         }
     }
 
@@ -70,10 +72,15 @@ impl Crossing {
                     }
                 }
                 Err(why) => {
-                    let count = self.unmapped.fetch_add(1, Relaxed) + 1;
+                    let stats = self.connector.bridge_stats();
+                    let count = stats.map_or(1, |stats| {
+                        stats.unmapped[why as usize].fetch_add(1, Relaxed) + 1
+                    });
                     if is_power_of_ten(count) {
                         tracing::warn!(bridge = ?self.client_id, topic, count, "a message has no name at the remote: {why}");
                     }
+                    // To the dead letters, by way of the queue.
+                    rows.push(crossing::unmapped_row(route, message, why));
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 pub mod counters;
 mod crossing;
+mod paths;
 pub mod world;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
 use weir_rules::{EvalError, Matched as MatchedRules, Rule, RuleSet};
+use weir_sinks::bridge::home::path_through;
 use weir_sinks::plan::Target as PlanTarget;
 use weir_sinks::{Full, Owed, Permit, Rendered, SinkHandle, SinkPlan, record, record_size, render};
 
@@ -108,6 +110,15 @@ pub struct LiveSink {
     pub id: Arc<str>,
     /// What takes its rows.
     pub target: Target,
+    /// Its rows tell the far side which brokers their message has crossed.
+    pub marks: bool,
+}
+
+impl LiveSink {
+    /// Whether a sink of this plan tells that.
+    pub fn marks(plan: &SinkPlan) -> bool {
+        matches!(&plan.target, PlanTarget::Mqtt(message) if !message.clear_origin)
+    }
 }
 
 /// What takes rows.
@@ -248,6 +259,8 @@ struct Row {
     demand: usize,
     client_id: Text,
     message_id: u128,
+    /// The brokers that its message has crossed, for a queue in memory.
+    path: Text,
     value: RowValue,
 }
 
@@ -516,7 +529,7 @@ impl Pipeline {
             if let Some(crossing) = &rule.crossing {
                 if let What::Publish(publish) = &event.what {
                     let rows = crossing.rows(publish, &self.world);
-                    route((set, place), rule, rows, event, outcome);
+                    route((set, place), rule, rows, event, self.world.id(), outcome);
                 }
                 continue;
             }
@@ -538,7 +551,7 @@ impl Pipeline {
             };
             let note = match result {
                 Ok(rows) if rows.is_empty() => continue,
-                Ok(rows) => route((set, place), rule, rows, event, outcome),
+                Ok(rows) => route((set, place), rule, rows, event, self.world.id(), outcome),
                 Err(error) => Note::Error(
                     error,
                     event.trigger().as_str().unwrap_or_default().to_owned(),
@@ -593,7 +606,14 @@ impl Pipeline {
             };
             match row.value {
                 RowValue::Plain(value) => {
-                    sink.push(permit, row.client_id, row.message_id, value, now_ms);
+                    sink.push(
+                        permit,
+                        row.client_id,
+                        row.message_id,
+                        value,
+                        now_ms,
+                        row.path,
+                    );
                 }
                 RowValue::Encoded(bytes) => {
                     stored.resize_with(taken.len(), Vec::new);
@@ -626,12 +646,13 @@ impl Pipeline {
     }
 }
 
-/// Sends a rule's rows to its sinks: into the plan, or back into the broker.
+/// Sends a rule's rows to its sinks: into the plan, or back into the broker. `node` names this broker in paths.
 fn route(
     (set, rule_place): (usize, usize),
     rule: &LiveRule,
     rows: Vec<Value>,
     event: &Event,
+    node: &str,
     outcome: &mut Outcome,
 ) -> Note {
     let (client_id, message_id) = match &event.what {
@@ -639,11 +660,17 @@ fn route(
         _ => (INTERNAL_CLIENT, rand::random()),
     };
     let (mut republished, mut republish_failed) = (0, Vec::new());
+    let marked = rule.sinks.iter().any(|sink| sink.marks);
+    let path = if marked {
+        Text::from(path_through(paths::of(event), node))
+    } else {
+        Text::default()
+    };
     for mut row in rows {
         // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
         row.detach();
         // Made for the first sink that wants it, shared by the others.
-        let mut encoded: Option<Bytes> = None;
+        let (mut encoded, mut on_path): (Option<Bytes>, Option<Bytes>) = (None, None);
         for (place, sink) in rule.sinks.iter().enumerate() {
             let address = Address {
                 set,
@@ -652,10 +679,16 @@ fn route(
             };
             match &sink.target {
                 Target::Queue(queue) => {
+                    let (kept, path) = if sink.marks {
+                        (&mut on_path, path.clone())
+                    } else {
+                        (&mut encoded, Text::default())
+                    };
                     let value = if queue.is_durable() {
+                        let at = event.timestamp_ms;
                         let encode =
-                            || record::encode(message_id, &client_id, event.timestamp_ms, &row);
-                        RowValue::Encoded(encoded.get_or_insert_with(encode).clone())
+                            || record::encode_with_path(message_id, &client_id, at, &path, &row);
+                        RowValue::Encoded(kept.get_or_insert_with(encode).clone())
                     } else {
                         RowValue::Plain(row.clone())
                     };
@@ -663,6 +696,7 @@ fn route(
                         demand,
                         client_id: client_id.clone(),
                         message_id,
+                        path,
                         value,
                     });
                 }
@@ -716,7 +750,10 @@ fn republish(
         received_at_ms: event.timestamp_ms,
         hops: hops + 1,
         made_by: Some(Arc::clone(&rule.id)),
-        came_over: crossing::came_over(event),
+        came_over: crossing::came_over(event).filter(|_| !message.clear_origin),
+        properties: paths::of(event)
+            .filter(|_| !message.clear_origin)
+            .map(|path| Arc::new(paths::properties(path))),
         ..Publish::default()
     })
 }

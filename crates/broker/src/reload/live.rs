@@ -103,7 +103,10 @@ impl Reloader {
         for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
             let id = Arc::clone(&sink.id);
             match self.target(rule, sink, connectors, state, &mut opened) {
-                Ok(target) => targets.push(LiveSink { id, target }),
+                Ok(target) => {
+                    let marks = LiveSink::marks(&sink.plan);
+                    targets.push(LiveSink { id, target, marks });
+                }
                 Err(error) => {
                     // Their workers run already: unseen, each reload would start more of them on the same rows.
                     for sink in opened.into_values() {
@@ -329,6 +332,7 @@ impl Reloader {
                 json!({
                     "name": connector.name(), "type": connector.kind(), "state": state.link.name(), "since_ms": state.since_ms,
                     "last_ok_ms": state.last_ok_ms, "next_try_ms": state.next_try_ms,
+                    "refused_filters": state.refused_filters,
                     "last_error": state.last_error.map(|last| json!({
                         "code": last.error.code(), "detail": last.error.to_string(), "at_ms": last.at_ms,
                     })),

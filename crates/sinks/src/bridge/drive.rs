@@ -108,8 +108,15 @@ impl Attempt {
             failure: None,
         };
         let failure = attempt.connect(inner, address, version).await;
-        inner.take_down(failure.as_ref());
-        attempt.failure = failure;
+        let over_message = inner.take_down(failure.as_ref());
+        attempt.failure = failure.map(|failure| Failure {
+            loss: if over_message {
+                Loss::Message
+            } else {
+                failure.loss
+            },
+            ..failure
+        });
         attempt
     }
 
@@ -134,7 +141,7 @@ impl Attempt {
         let home = inner.home.as_ref().filter(|_| !plan.inbound.is_empty());
         let greeting = Greeting {
             version,
-            clean_start: plan.clean_start,
+            clean_start: inner.is_clean_start(&plan),
             session_expiry: plan.session_expiry,
             receive_maximum: home
                 .map_or(plan.max_inflight, |home| home.receive_maximum())
@@ -160,15 +167,17 @@ impl Attempt {
         let mirror = (inner.home.as_ref())
             .map(|home| Mirror::of(home.data_dir(), inner.health.name()))
             .filter(|mirror| {
-                !(plan.inbound.is_empty() && plan.out.is_empty()) || mirror.is_of_any()
+                inner.is_exact()
+                    || !(plan.inbound.is_empty() && plan.out.is_empty())
+                    || mirror.is_of_any()
             });
         let resumed =
             welcome.session_present && mirror.as_ref().is_none_or(|mirror| mirror.is_of(&remote));
-        if let Some(mirror) = mirror.as_ref().filter(|_| !resumed) {
+        if let (Some(mirror), Some(home), false) = (&mirror, &inner.home, resumed) {
             // Of what the remote took and had not passed on nothing is left. It says so only this once.
             let forgotten = mirror
                 .begin()
-                .and_then(|()| inner.forget_released(&mirror.file("released")));
+                .and_then(|()| inner.forget_released(home.data_dir(), mirror));
             if let Err(error) = forgotten {
                 return Some(failed_to_remember(&error));
             }
@@ -374,9 +383,10 @@ impl Link {
             Some(at) => at.max(times.deaf_until) + self.ping_timeout(),
             None => times.last_in.min(times.last_out) + self.keepalive,
         };
-        let overdue = self
-            .inner
-            .oldest()
+        let overdue = [self.inner.oldest(), self.inner.asked_since()]
+            .into_iter()
+            .flatten()
+            .min()
             .map(|at| at.max(times.deaf_until) + self.inner.plan().ack_timeout);
         let renew = times
             .renew_at
@@ -414,6 +424,13 @@ impl Link {
                 message,
             )));
         }
+        if let Some(at) = self.inner.asked_since()
+            && now >= at.max(times.deaf_until) + plan.ack_timeout
+        {
+            let seconds = plan.ack_timeout.as_secs();
+            let message = format!("the remote broker has not answered a SUBSCRIBE for {seconds} s");
+            return Err(Failure::network(SinkError::new(codes::TIMEOUT, message)));
+        }
         match times.pinged {
             Some(at) if now >= at.max(times.deaf_until) + self.ping_timeout() => {
                 let message = "the remote broker has not answered a PINGREQ";
@@ -433,9 +450,7 @@ impl Link {
         }
         if now >= times.subscribe_at {
             times.subscribe_at = now + SUBSCRIBE_AGAIN;
-            if self.inner.stats.refused_filters.load(Relaxed) > 0 {
-                self.subscribe()?;
-            }
+            self.ask_again();
         }
         if let Some(at) = times.renew_at
             && now >= if *closing { at + DRAIN } else { at }
@@ -559,12 +574,16 @@ impl Link {
         let released = std::mem::take(&mut self.released);
         let ids: Vec<PacketId> = released.iter().map(|(_, _, id)| *id).collect();
         let kept = tokio::task::spawn_blocking(move || {
-            // All are of the one queue of `out`.
-            let Some((file, ..)) = released.first() else {
-                return Ok(());
-            };
-            let numbers: Vec<u64> = released.iter().map(|(_, seq, _)| *seq).collect();
-            file.add(&numbers)
+            let mut rest = released;
+            while let Some((file, ..)) = rest.first() {
+                let file = Arc::clone(file);
+                let of_file = |entry: &(Arc<Released>, u64, PacketId)| Arc::ptr_eq(&entry.0, &file);
+                let (these, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(of_file);
+                let numbers: Vec<u64> = these.iter().map(|(_, seq, _)| *seq).collect();
+                file.add(&numbers)?;
+                rest = others;
+            }
+            Ok(())
         });
         match kept.await {
             Ok(Ok(())) => {}
@@ -605,6 +624,6 @@ fn renewed() -> Failure {
     let message = "the link is made anew: its credentials expire, or its filters have changed";
     Failure {
         loss: Loss::Renewal,
-        error: SinkError::new(codes::LINK_DOWN, message),
+        ..Failure::network(SinkError::new(codes::LINK_DOWN, message))
     }
 }

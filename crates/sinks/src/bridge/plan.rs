@@ -60,6 +60,8 @@ pub struct BridgePlan {
     pub out: Arc<[OutRoute]>,
     /// Whether the remote forgets the session with the link.
     pub clean_start: bool,
+    /// Whether it is asked to keep it all the same for a rule's sink at `QoS` 2, so that nothing comes twice.
+    pub session_if_exact: bool,
     /// How long it keeps one, on MQTT 5.
     pub session_expiry: Duration,
     /// Whether a remote of 3.1.1 is told that this is a bridge.
@@ -120,6 +122,7 @@ impl BridgePlan {
             inbound: inbound.into(),
             out: out.into(),
             clean_start: config.is_clean_start(),
+            session_if_exact: config.clean_start.is_none(),
             session_expiry: config
                 .session_expiry
                 .map_or(Duration::from_secs(3600), |span| span.0),

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use super::lanes::Ids;
+
 /// A file of this size, or more, is begun anew when nothing in it is needed.
 const LARGE: u64 = 64 * 1024;
 
@@ -18,6 +20,7 @@ const LARGE: u64 = 64 * 1024;
 pub(crate) struct Released {
     path: PathBuf,
     epoch: u64,
+    ids: Ids,
     state: Mutex<State>,
 }
 
@@ -30,7 +33,7 @@ struct State {
 
 impl Released {
     /// What an earlier life of the queue has released; of another queue nothing is taken.
-    pub(crate) fn open(path: &Path, epoch: u64) -> Self {
+    pub(crate) fn open(path: &Path, epoch: u64, ids: Ids) -> Self {
         let (mut numbers, mut bytes) = (BTreeSet::new(), 0);
         if let Ok(mut file) = File::open(path) {
             let mut content = Vec::new();
@@ -54,12 +57,22 @@ impl Released {
         Self {
             path: path.to_owned(),
             epoch,
+            ids,
             state,
         }
     }
 
     pub(crate) const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The packet identifiers that the numbers go round in.
+    pub(crate) const fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn contains(&self, number: u64) -> bool {
@@ -146,27 +159,27 @@ mod tests {
     fn what_was_released_is_known_after_a_restart_of_the_same_queue() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bridges/hq.released");
-        let released = Released::open(&path, 7);
+        let released = Released::open(&path, 7, Ids::OUT);
         released.add(&[3, 4]).unwrap();
         released.add(&[9]).unwrap();
-        let again = Released::open(&path, 7);
+        let again = Released::open(&path, 7, Ids::OUT);
         assert!([3, 4, 9].iter().all(|number| again.contains(*number)));
         assert!(!again.contains(5));
         again.add(&[10]).unwrap();
-        assert!(Released::open(&path, 7).contains(10));
-        assert!(!Released::open(&path, 8).contains(3));
+        assert!(Released::open(&path, 7, Ids::OUT).contains(10));
+        assert!(!Released::open(&path, 8, Ids::OUT).contains(3));
     }
 
     #[test]
     fn a_torn_number_is_written_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r");
-        Released::open(&path, 7).add(&[3]).unwrap();
+        Released::open(&path, 7, Ids::OUT).add(&[3]).unwrap();
         let mut torn = std::fs::read(&path).unwrap();
         torn.extend([0, 0, 0]);
         std::fs::write(&path, torn).unwrap();
-        Released::open(&path, 7).add(&[4]).unwrap();
-        let last = Released::open(&path, 7);
+        Released::open(&path, 7, Ids::OUT).add(&[4]).unwrap();
+        let last = Released::open(&path, 7, Ids::OUT);
         assert!(last.contains(3) && last.contains(4));
     }
 
@@ -174,18 +187,18 @@ mod tests {
     fn a_file_in_which_nothing_is_needed_does_not_grow_for_ever() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r");
-        let released = Released::open(&path, 7);
+        let released = Released::open(&path, 7, Ids::OUT);
         for batch in 0..20_u64 {
             let numbers: Vec<u64> = (batch * 1000..(batch + 1) * 1000).collect();
             released.add(&numbers).unwrap();
             numbers.iter().for_each(|number| released.done(*number));
         }
         assert!(std::fs::metadata(&path).unwrap().len() < LARGE + 2 * 8 * 1001);
-        let again = Released::open(&path, 7);
+        let again = Released::open(&path, 7, Ids::OUT);
         again.settled_below(20_000);
         assert!(!again.contains(19_999));
         released.add(&[50_000]).unwrap();
         released.forget().unwrap();
-        assert!(!Released::open(&path, 7).contains(50_000));
+        assert!(!Released::open(&path, 7, Ids::OUT).contains(50_000));
     }
 }

@@ -123,6 +123,11 @@ pub enum Unmapped {
     BadTopic,
 }
 
+impl Unmapped {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::Template, Self::BadTopic];
+}
+
 impl fmt::Display for Unmapped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -205,7 +210,7 @@ impl TopicMap {
     }
 
     /// A filter that every name matches which may come of it.
-    fn names(&self, filter: &str) -> String {
+    pub fn names(&self, filter: &str) -> String {
         match self {
             Self::Prefix { off, put } => {
                 let rest = filter.strip_prefix(&**off).unwrap_or(filter);

@@ -53,6 +53,17 @@ impl Remote {
         far
     }
 
+    /// The next link of MQTT 5 that begins a session, welcomed with these properties behind their length.
+    pub(crate) async fn accept_saying(&self, properties: &[u8]) -> Far {
+        let stream = self.connection().await;
+        let mut far = Far { stream, v5: true };
+        assert_eq!(far.packet().await.0 >> 4, 1, "CONNECT");
+        let length = u8::try_from(2 + properties.len()).unwrap();
+        far.send(&[0x20, length, 0, 0]).await;
+        far.send(properties).await;
+        far
+    }
+
     /// The next connection, before anything is said on it.
     pub(crate) async fn connection(&self) -> TcpStream {
         let (stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept())

@@ -15,7 +15,7 @@ use crate::crossing::{Far, Remote, commit, spec};
 
 /// A broker that tells how a bridge greets it, and at first has no room.
 #[derive(Debug)]
-struct Broker {
+pub(crate) struct Broker {
     folder: PathBuf,
     refuses: AtomicUsize,
     greeted: UnboundedSender<bool>,
@@ -24,7 +24,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn new(folder: &Path, refuses: usize) -> (Arc<Self>, UnboundedReceiver<bool>) {
+    pub(crate) fn new(folder: &Path, refuses: usize) -> (Arc<Self>, UnboundedReceiver<bool>) {
         let (greeted, greetings) = unbounded_channel();
         let broker = Self {
             folder: folder.to_owned(),

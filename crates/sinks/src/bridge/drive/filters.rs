@@ -11,7 +11,8 @@ use weir_mqtt::{
 use super::{Link, failed_to_remember, renewed};
 use crate::bridge::client::{Failure, Version};
 use crate::bridge::home::{Subscribed, subscription_id};
-use crate::bridge::link::Asked;
+use crate::bridge::link::{Asked, Up};
+use crate::bridge::route::InRoute;
 use crate::codes;
 use crate::error::SinkError;
 
@@ -46,15 +47,15 @@ impl Link {
         // Until the remote has confirmed that a filter is gone, it may be there.
         file.write(&known)
             .map_err(|error| failed_to_remember(&error))?;
-        self.inner.stats.refused_filters.store(0, Relaxed);
+        self.inner.refused_filters.lock().clear();
+        self.tell_refused();
         self.inner.with_up(|up| {
             let gone: Vec<_> = gone
                 .iter()
                 .filter_map(|filter| SubscriptionFilter::parse(filter).ok())
                 .collect();
             if !gone.is_empty() {
-                let packet_id = up.ask_id();
-                up.asked.insert(packet_id.get(), Asked::Unsubscribe);
+                let packet_id = up.ask_id(Asked::Unsubscribe);
                 let unsubscribe = Unsubscribe {
                     packet_id,
                     filters: gone,
@@ -63,71 +64,50 @@ impl Link {
                 up.append(|version, out| unsubscribe.encode(version, out));
             }
             for route in routes.iter() {
-                let filter = route.subscription();
                 // In 3.1.1 the remote would send every retained message again.
-                if up.version() == Version::V311
-                    && before.get(&filter) == Some(&Some(route.qos.as_u8()))
-                {
-                    continue;
+                let is_there = before.get(&route.subscription()) == Some(&Some(route.qos.as_u8()));
+                if up.version() == Version::V5 || !is_there {
+                    ask(up, route, true);
                 }
-                let Ok(parsed) = SubscriptionFilter::parse(&filter) else {
-                    continue;
-                };
-                let packet_id = up.ask_id();
-                up.asked
-                    .insert(packet_id.get(), Asked::Subscribe(filter, route.qos.as_u8()));
-                let v5 = up.version() == Version::V5;
-                let options = SubscribeOptions {
-                    qos: route.qos,
-                    // [MQTT-3.8.3-4] Not for shared ones.
-                    no_local: v5 && route.share.is_none(),
-                    retain_as_published: v5,
-                    retain_handling: if v5 {
-                        RetainHandling::OnNewSubscription
-                    } else {
-                        RetainHandling::OnSubscribe
-                    },
-                };
-                let properties = SubscribeProperties {
-                    subscription_identifier: up
-                        .limits()
-                        .subscription_identifiers
-                        .then(|| subscription_id(route)),
-                    ..SubscribeProperties::default()
-                };
-                let subscribe = Subscribe {
-                    packet_id,
-                    requests: vec![SubscriptionRequest {
-                        filter: parsed,
-                        options,
-                    }],
-                    properties: v5.then(|| Box::new(properties)),
-                };
-                up.append(|version, out| subscribe.encode(version, out));
             }
         });
         Ok(())
     }
 
+    /// Asks once more for filters that were refused, where the remote may have changed its mind.
+    pub(super) fn ask_again(&mut self) {
+        let refused = self.inner.refused_filters.lock().clone();
+        for route in self.inner.gateway.routes().iter() {
+            let reason = refused.get(&route.subscription());
+            if reason.is_some_and(|reason| !is_for_good(*reason)) {
+                self.inner.with_up(|up| ask(up, route, true));
+            }
+        }
+    }
+
+    /// Shows which filters are refused.
+    fn tell_refused(&self) {
+        let refused = self.inner.refused_filters.lock();
+        self.inner
+            .stats
+            .refused_filters
+            .store(refused.len() as u64, Relaxed);
+        let shown = refused
+            .iter()
+            .map(|(filter, reason)| format!("{filter}: 0x{:02X} {}", reason.as_u8(), reason.name()))
+            .collect();
+        self.inner.health.refuses(shown);
+    }
+
     pub(super) fn subscribed(&self, id: PacketId, reasons: &[ReasonCode]) {
-        let asked = self
-            .inner
-            .with_up(|up| up.asked.remove(&id.get()))
-            .flatten();
-        let Some(Asked::Subscribe(filter, qos)) = asked else {
+        let Some(Asked::Subscribe(filter, qos)) = self.inner.take_asked(id) else {
             return;
         };
-        if let Some(reason) = reasons.iter().find(|reason| reason.is_error()) {
-            self.inner.stats.refused_filters.fetch_add(1, Relaxed);
-            let message = format!(
-                "the remote broker refuses the filter `{filter}`: 0x{:02X} {}",
-                reason.as_u8(),
-                reason.name()
-            );
-            let error = SinkError::new(codes::FILTER_REFUSED, message);
-            // The link is up; of its filters one is missing.
-            self.inner.health.noted(&error);
+        if let Some(reason) = reasons.iter().copied().find(|reason| reason.is_error()) {
+            self.refused(filter, reason);
         } else if let Some(home) = &self.inner.home {
+            self.inner.refused_filters.lock().remove(&filter);
+            self.tell_refused();
             let file = Subscribed::of(home.data_dir(), self.inner.health.name());
             let mut known = file.read();
             known.insert(filter, Some(qos));
@@ -138,8 +118,44 @@ impl Link {
         }
     }
 
+    /// The link is up; of its filters one is missing.
+    fn refused(&self, filter: String, reason: ReasonCode) {
+        if reason == ReasonCode::SubscriptionIdentifiersNotSupported {
+            let routes = self.inner.gateway.routes();
+            let route = routes.iter().find(|route| route.subscription() == filter);
+            let once_more = self.inner.with_up(|up| {
+                // Only once, whatever the remote says to it.
+                let had_one = std::mem::take(&mut up.limits_mut().subscription_identifiers);
+                if let (true, Some(route)) = (had_one, route) {
+                    ask(up, route, false);
+                }
+                had_one
+            });
+            if once_more == Some(true) {
+                return;
+            }
+        }
+        let when = if is_for_good(reason) {
+            "weir does not ask again on this link"
+        } else {
+            "weir asks again in five minutes"
+        };
+        let message = format!(
+            "the remote broker refuses the filter `{filter}`: 0x{:02X} {}; {when}",
+            reason.as_u8(),
+            reason.name()
+        );
+        let before = self.inner.refused_filters.lock().insert(filter, reason);
+        self.tell_refused();
+        if before != Some(reason) {
+            self.inner
+                .health
+                .noted(&SinkError::new(codes::FILTER_REFUSED, message));
+        }
+    }
+
     pub(super) fn unsubscribed(&self, id: PacketId) -> Result<(), Failure> {
-        self.inner.with_up(|up| up.asked.remove(&id.get()));
+        self.inner.take_asked(id);
         let Some(home) = &self.inner.home else {
             return Ok(());
         };
@@ -150,4 +166,50 @@ impl Link {
         file.write(&known)
             .map_err(|error| failed_to_remember(&error))
     }
+}
+
+/// Whether asking again is of no use: it is the filter that the remote does not take, whoever asks.
+const fn is_for_good(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::TopicFilterInvalid
+            | ReasonCode::SharedSubscriptionsNotSupported
+            | ReasonCode::SubscriptionIdentifiersNotSupported
+            | ReasonCode::WildcardSubscriptionsNotSupported
+    )
+}
+
+/// SUBSCRIBE for one entry of `in`, each in a packet of its own: one that is refused does not touch the others.
+fn ask(up: &mut Up, route: &InRoute, with_identifier: bool) {
+    let filter = route.subscription();
+    let Ok(parsed) = SubscriptionFilter::parse(&filter) else {
+        return;
+    };
+    let packet_id = up.ask_id(Asked::Subscribe(filter, route.qos.as_u8()));
+    let v5 = up.version() == Version::V5;
+    let options = SubscribeOptions {
+        qos: route.qos,
+        // [MQTT-3.8.3-4] Not for shared ones.
+        no_local: v5 && route.share.is_none(),
+        retain_as_published: v5,
+        retain_handling: if v5 {
+            RetainHandling::OnNewSubscription
+        } else {
+            RetainHandling::OnSubscribe
+        },
+    };
+    let identified = with_identifier && up.limits().subscription_identifiers;
+    let properties = SubscribeProperties {
+        subscription_identifier: identified.then(|| subscription_id(route)),
+        ..SubscribeProperties::default()
+    };
+    let subscribe = Subscribe {
+        packet_id,
+        requests: vec![SubscriptionRequest {
+            filter: parsed,
+            options,
+        }],
+        properties: v5.then(|| Box::new(properties)),
+    };
+    up.append(|version, out| subscribe.encode(version, out));
 }
