@@ -46,7 +46,7 @@ pub struct Crossing<'a> {
 /// When the message has no name at the remote.
 pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
     let topic = route.map.apply(message.topic, message.sender)?;
-    let qos = message.qos.min(route.qos.as_u8());
+    let qos = route.leaves_with(message.qos);
     let retain = route.retain.apply(message.retain);
     let members = carried(message, &topic, qos, retain);
     Ok(members.into_iter().collect())
@@ -84,7 +84,7 @@ pub fn unmapped_row(route: &OutRoute, message: Crossing<'_>, why: Unmapped) -> V
     if let Some(username) = message.sender.username {
         members.push(("username", Value::from(username)));
     }
-    let qos = message.qos.min(route.qos.as_u8());
+    let qos = route.leaves_with(message.qos);
     let retain = route.retain.apply(message.retain);
     members.extend(carried(message, message.topic, qos, retain));
     members.into_iter().collect()
@@ -163,7 +163,10 @@ impl CrossingSink {
             Ok(message) => message,
             Err(error) => return Err(Outcome::Rejected { error }),
         };
-        if message.is_expired() {
+        let waited = now_ms().saturating_sub(record.accepted_at_ms);
+        let is_old = (self.link.plan().queue_ttl)
+            .is_some_and(|ttl| u128::try_from(waited).is_ok_and(|waited| waited > ttl.as_millis()));
+        if is_old || message.is_expired() {
             self.numbering
                 .gives_up(&self.link, record.seq, again && message.qos == 2);
             self.link

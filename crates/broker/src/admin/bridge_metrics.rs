@@ -14,7 +14,7 @@ use super::exposition::{Exposition, Type};
 
 type Counter = fn(&BridgeStats) -> &AtomicU64;
 
-const METRICS: [(&str, Type, &str, Counter); 15] = [
+const METRICS: [(&str, Type, &str, Counter); 16] = [
     (
         "weir_bridge_connects_total",
         Type::Counter,
@@ -80,6 +80,12 @@ const METRICS: [(&str, Type, &str, Counter); 15] = [
         Type::Counter,
         "Messages that were too old when their turn came.",
         |s| &s.expired,
+    ),
+    (
+        "weir_bridge_not_kept_total",
+        Type::Counter,
+        "Messages of QoS 0 that were dropped while the link was down (`store_qos0 = false`).",
+        |s| &s.not_kept,
     ),
     (
         "weir_bridge_given_up_total",

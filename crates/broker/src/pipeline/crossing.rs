@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
-use weir_sinks::Connector;
 use weir_sinks::bridge::home::CLIENTS;
 use weir_sinks::bridge::route::{OutRoute, Sender};
 use weir_sinks::crossing::{self, Crossing as Message};
+use weir_sinks::{Connector, LinkState};
 
 use super::counters::is_power_of_ten;
 use super::world::World;
@@ -31,6 +31,18 @@ impl Crossing {
             routes,
             connector: Arc::clone(connector),
         }
+    }
+
+    /// Whether a message of `QoS` 0 is put into the queue now; counts it where it is not.
+    fn keeps_qos0(&self) -> bool {
+        let plan = self.connector.bridge_plan();
+        if plan.is_none_or(|plan| plan.store_qos0) || self.connector.state().link == LinkState::Up {
+            return true;
+        }
+        if let Some(stats) = self.connector.bridge_stats() {
+            stats.not_kept.fetch_add(1, Relaxed);
+        }
+        false
     }
 
     /// The rows that a message leaves in the queue: one for each entry, and one for entries that name it alike.
@@ -62,6 +74,9 @@ impl Crossing {
             .iter()
             .filter(|route| route.filter.matches(topic))
         {
+            if route.leaves_with(publish.qos) == 0 && !self.keeps_qos0() {
+                continue;
+            }
             match crossing::row(route, message) {
                 Ok(row) => {
                     let same = |other: &Value| {

@@ -68,6 +68,10 @@ pub struct BridgePlan {
     pub bridge_flag: bool,
     /// How much of `out` may wait.
     pub queue: BufferLimits,
+    /// And for how long.
+    pub queue_ttl: Option<Duration>,
+    /// Whether messages of `QoS` 0 wait there while the link is down.
+    pub store_qos0: bool,
     /// Whether the broker says on a topic whether the link is up.
     pub status: bool,
 }
@@ -128,6 +132,12 @@ impl BridgePlan {
                 .map_or(Duration::from_secs(3600), |span| span.0),
             bridge_flag: config.bridge_flag.unwrap_or(false),
             queue: queue(config.queue.as_ref()),
+            queue_ttl: (config.queue.as_ref())
+                .and_then(|queue| queue.ttl)
+                .map(|span| span.0),
+            store_qos0: (config.queue.as_ref())
+                .and_then(|queue| queue.store_qos0)
+                .unwrap_or(true),
             status: config.status.clone().unwrap_or_default().local,
             addresses,
             failover: config.failover,

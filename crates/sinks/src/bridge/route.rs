@@ -38,8 +38,21 @@ pub struct OutRoute {
     pub map: TopicMap,
     /// The highest `QoS` with which it leaves.
     pub qos: QoS,
+    /// It leaves with that one, whatever it came with.
+    pub force: bool,
     /// What becomes of the RETAIN flag.
     pub retain: RetainPolicy,
+}
+
+impl OutRoute {
+    /// The `QoS` with which a message leaves that came with `qos`.
+    pub fn leaves_with(&self, qos: u8) -> u8 {
+        if self.force {
+            self.qos.as_u8()
+        } else {
+            qos.min(self.qos.as_u8())
+        }
+    }
 }
 
 impl InRoute {
