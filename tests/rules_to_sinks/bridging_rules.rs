@@ -129,3 +129,22 @@ async fn a_message_without_a_name_at_the_remote_is_a_dead_letter_until_it_has_on
         ("there/a/b", "one")
     );
 }
+
+#[tokio::test]
+async fn messages_of_qos_0_do_not_wait_where_the_file_says_so() {
+    let site = Site::new();
+    // Nobody listens there.
+    let more = "queue = { store_qos0 = false }\n[[out]]\nfilter = \"a/#\"\n";
+    site.connector("hq", &hq("near", 1, more));
+    let weir = site.start(WEIR).await;
+    let args = ["-t", "a/b", "-q", "0", "-m", "gone"];
+    let _ = mosquitto_pub(weir.mqtt_port(), &args).await.succeeded();
+    wait_until("it is counted", PATIENCE, || async {
+        let labels = [("connector", "hq")];
+        weir.metric("weir_bridge_not_kept_total", &labels).await > 0.0
+    })
+    .await;
+    publish(weir.mqtt_port(), "a/b", "waits").await;
+    let labels = [("rule", "$bridges/hq"), ("sink", "out")];
+    assert_eq!(weir.metric("weir_sink_buffer_rows", &labels).await, 1.0);
+}
