@@ -83,8 +83,7 @@ pub struct SinkConfig {
     pub content_type: Option<String>,
     /// Republish: how often one message may be republished.
     pub max_hops: Option<u32>,
-    /// MQTT and republish: `keep` (default) tells the next broker which ones the message has crossed, so that none takes it
-    /// twice; `clear` begins anew.
+    /// MQTT and republish: whether the message names the brokers that it has crossed, so that none takes it twice.
     pub origin: Option<OriginMark>,
 
     /// Console: lines a second.

@@ -308,6 +308,13 @@ impl Connector {
             .is_some_and(BridgeConfig::has_routes)
     }
 
+    /// A sink that needs the session at the remote of a bridge will use it: before the first of its sinks connects it.
+    pub fn keep_session(&self) {
+        if let Link::Mqtt(link) = &self.link {
+            link.keep_session();
+        }
+    }
+
     /// What a bridge does by itself; `None` for other connectors.
     pub fn bridge_plan(&self) -> Option<Arc<BridgePlan>> {
         match &self.link {

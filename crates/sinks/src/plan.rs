@@ -209,6 +209,12 @@ impl SinkPlan {
         }
     }
 
+    /// Whether what it sends over a bridge comes once only where the remote keeps the session.
+    pub fn needs_session(&self) -> bool {
+        let exact = matches!(&self.target, Target::Mqtt(message) if message.qos == 2);
+        exact && self.enabled && self.buffer.kind == BufferKind::Disk
+    }
+
     /// The row fields that the sink reads by name; empty where it takes whole rows.
     pub fn fields(&self) -> Vec<String> {
         let mut fields: Vec<String> = match &self.target {

@@ -45,6 +45,16 @@ impl Reloader {
             .filter(|rule| rule.enabled)
             .cloned()
             .collect();
+        // The first sink of a bridge connects it.
+        for plan in (rules.iter().flat_map(|rule| &rule.sinks)).map(|sink| &sink.plan) {
+            let connector = plan
+                .connector
+                .as_ref()
+                .and_then(|name| connectors.get(name));
+            if let Some((_, connector)) = connector.filter(|_| plan.needs_session()) {
+                connector.keep_session();
+            }
+        }
         for rule in &rules {
             match self.live_rule(rule, &connectors, &mut state, &mut sinks) {
                 Ok(rule) => live.push(rule),

@@ -86,6 +86,7 @@ impl Up {
         {
             // The remote has it already: from PUBREC on only PUBREL may follow. [MQTT-4.3.3-6]
             pending.released = Some((Arc::clone(numbered.released), numbered.seq));
+            pending.who = None;
             self.outstanding.insert(packet_id.get(), pending);
             self.append(|version, out| PubRel::success(packet_id).encode(version, out));
             return Ok(false);
