@@ -146,5 +146,5 @@ async fn messages_of_qos_0_do_not_wait_where_the_file_says_so() {
     .await;
     publish(weir.mqtt_port(), "a/b", "waits").await;
     let labels = [("rule", "$bridges/hq"), ("sink", "out")];
-    assert_eq!(weir.metric("weir_sink_buffer_rows", &labels).await, 1.0);
+    assert_eq!(weir.metric("weir_sink_rows_in_total", &labels).await, 1.0);
 }

@@ -159,6 +159,9 @@ impl CrossingSink {
         (epoch, again): (u64, bool),
         link: u64,
     ) -> Result<oneshot::Receiver<Answer>, Outcome> {
+        if self.numbering.is_done(record.seq) {
+            return Err(Outcome::Delivered);
+        }
         let message = match self.message(record) {
             Ok(message) => message,
             Err(error) => return Err(Outcome::Rejected { error }),

@@ -58,6 +58,9 @@ impl MqttSink {
         (epoch, again): (u64, bool),
         link: u64,
     ) -> Result<oneshot::Receiver<Answer>, Outcome> {
+        if self.numbering.is_done(record.seq) {
+            return Err(Outcome::Delivered);
+        }
         let message = match message_for(&self.plan, &record.row, now_ms()) {
             Ok(message) => message,
             Err(error) => {

@@ -72,7 +72,8 @@ impl Numbering {
             let resumed = link.is_resumed(number).ok_or_else(link_broke)?;
             if !resumed {
                 released.forget().map_err(|error| cannot_remember(&error))?;
-            } else if plan.qos_cap == 2 {
+            } else if plan.qos_cap == 2 && released.last().is_none_or(|last| last < first) {
+                // Behind a crash that has forgotten what was done, these identifiers are those of later messages.
                 let before = match self.whose {
                     Whose::Out => u64::from(plan.max_inflight),
                     Whose::Rule => released.ids().span(),
@@ -86,13 +87,25 @@ impl Numbering {
         Ok(())
     }
 
-    /// How the message with this number is known.
+    /// How the message with this number is known. One that lies too far behind for an identifier of its own, which a
+    /// later message may have now, is not.
     pub(crate) fn of(&self, seq: u64, again: bool) -> Option<Numbered<'_>> {
-        self.released.as_ref().map(|released| Numbered {
-            seq,
-            again,
-            released,
-        })
+        self.released
+            .as_ref()
+            .filter(|released| !lies_behind(released, seq))
+            .map(|released| Numbered {
+                seq,
+                again,
+                released,
+            })
+    }
+
+    /// Whether the remote has the message for good, though a crash has forgotten that: a later message was released, and
+    /// that one was not sent before this one was answered.
+    pub(crate) fn is_done(&self, seq: u64) -> bool {
+        self.released
+            .as_ref()
+            .is_some_and(|released| lies_behind(released, seq) && released.contains(seq))
     }
 
     /// A message is not sent after all. It may be half way at the remote, which would keep its identifier taken.
@@ -108,6 +121,11 @@ impl Numbering {
     pub(crate) fn span(&self) -> Option<u64> {
         self.released.as_ref().map(|released| released.ids().span())
     }
+}
+
+fn lies_behind(released: &Released, seq: u64) -> bool {
+    let last = released.last();
+    last.is_some_and(|last| seq + released.ids().span() <= last)
 }
 
 fn cannot_remember(error: &std::io::Error) -> SinkError {

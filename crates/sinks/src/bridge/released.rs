@@ -15,6 +15,9 @@ use super::lanes::Ids;
 /// A file of this size, or more, is begun anew when nothing in it is needed.
 const LARGE: u64 = 64 * 1024;
 
+/// So many numbers are kept when it is.
+const NEWEST: usize = 2048;
+
 /// What was released.
 #[derive(Debug)]
 pub(crate) struct Released {
@@ -29,6 +32,8 @@ struct State {
     file: Option<File>,
     bytes: u64,
     numbers: BTreeSet<u64>,
+    /// The newest of all that are in the file, done or not.
+    newest: BTreeSet<u64>,
 }
 
 impl Released {
@@ -52,6 +57,7 @@ impl Released {
         let state = Mutex::new(State {
             file: None,
             bytes,
+            newest: numbers.clone(),
             numbers,
         });
         Self {
@@ -85,13 +91,19 @@ impl Released {
     /// When they are not.
     pub(crate) fn add(&self, numbers: &[u64]) -> io::Result<()> {
         let mut state = self.state.lock();
-        if state.numbers.is_empty() && state.bytes >= LARGE {
+        let anew = state.numbers.is_empty() && state.bytes >= LARGE;
+        if anew {
             state.bytes = 0;
             state.file = None;
         }
         let mut out = Vec::with_capacity(8 * (numbers.len() + 1));
         if state.bytes == 0 {
             out.extend(self.epoch.to_be_bytes());
+        }
+        if anew {
+            // That these are done may be forgotten by a crash: the queue gives them again.
+            let newest = state.newest.iter();
+            newest.for_each(|number| out.extend(number.to_be_bytes()));
         }
         numbers
             .iter()
@@ -119,12 +131,21 @@ impl Released {
         file.sync_data()?;
         state.bytes += out.len() as u64;
         state.numbers.extend(numbers);
+        state.newest.extend(numbers);
+        while state.newest.len() > NEWEST {
+            state.newest.pop_first();
+        }
         Ok(())
     }
 
     /// The message is done. The file keeps its number until it is begun anew: the queue does not come back to it.
     pub(crate) fn done(&self, number: u64) {
         self.state.lock().numbers.remove(&number);
+    }
+
+    /// The newest number of all.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.state.lock().newest.last().copied()
     }
 
     /// Everything before this number is done.
@@ -142,6 +163,7 @@ impl Released {
     pub(crate) fn forget(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.numbers.clear();
+        state.newest.clear();
         state.bytes = 0;
         state.file = None;
         match std::fs::remove_file(&self.path) {

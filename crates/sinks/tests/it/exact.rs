@@ -159,3 +159,26 @@ async fn a_file_that_asks_for_a_clean_session_gets_one() {
     let (_far, clean) = remote.accept_either(false).await;
     assert!(clean);
 }
+
+#[tokio::test]
+async fn what_was_done_long_before_a_crash_is_not_sent_though_the_queue_has_forgotten_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config: ConnectorConfig = toml::from_str(&remote.toml("protocol = \"3.1.1\"")).unwrap();
+    let log = Arc::new(MemoryRows::new(1, 80));
+    // The file as an earlier life left it: the remote has had 1 to 600, and may have 600 half way.
+    std::fs::create_dir(folder.path().join("bridges")).unwrap();
+    std::fs::write(folder.path().join("bridges/hq.lanes"), "0 80\n").unwrap();
+    let words = std::iter::once(80_u64).chain(1..=600);
+    let file: Vec<u8> = words.flat_map(u64::to_be_bytes).collect();
+    std::fs::write(folder.path().join("bridges/hq.released-0"), file).unwrap();
+    (1..=601).for_each(|n| commit(&log, n));
+    let (_connector, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(true).await;
+    let (released, came) = take(&mut far, 1).await;
+    assert_eq!(came[0].0, "601");
+    // Of the lane only identifiers that no later message may have are released.
+    let lane = released.iter().filter(|id| **id >= 41_216).count();
+    assert!(lane <= 256, "{lane}");
+    bench::wait(&sink, "all are settled", |c| c.delivered == 601).await;
+}
