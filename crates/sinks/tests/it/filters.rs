@@ -88,7 +88,7 @@ async fn a_subscribe_that_is_not_answered_makes_the_link_anew() {
     );
     let mut far = remote.accept(false).await;
     asked(&mut far).await;
-    let mut far = remote.accept(true).await;
+    let mut far = remote.accept(false).await;
     asked(&mut far).await;
     let error = connector.state().last_error.unwrap().error;
     assert!(error.to_string().contains("SUBSCRIBE"), "{error}");
