@@ -142,7 +142,7 @@ impl CrossingSink {
     /// The message of a row. One that had no name at the remote may have one by now.
     fn message(&self, record: &Record) -> Result<Message, SinkError> {
         let Some(why) = record.row.get("unmapped").and_then(Value::as_str) else {
-            return Message::of(record).ok_or_else(|| unreadable());
+            return Message::of(record).ok_or_else(unreadable);
         };
         let named = named_anew(record, &self.link.plan().out).ok_or_else(|| {
             let topic = record.row.get("topic").and_then(Value::as_str);
@@ -150,7 +150,7 @@ impl CrossingSink {
             let message = format!("a message on `{topic}` has no name at the remote: {why}");
             SinkError::new(codes::UNMAPPED, message)
         })?;
-        Message::of(&named).ok_or_else(|| unreadable())
+        Message::of(&named).ok_or_else(unreadable)
     }
 
     async fn hand_over(
