@@ -5,6 +5,7 @@
 mod access_files;
 mod bench;
 mod bridging;
+mod bridging_rules;
 mod cases;
 mod clients;
 mod cloud_limits;

@@ -94,6 +94,10 @@ codes! {
         "Use `protocol = \"5\"`, or filters and prefixes that do not overlap at the remote.";
     FILTER_REFUSED = "E4115", "The remote broker refuses a filter of `in`",
         "Let the bridge's user subscribe to it there; weir asks again every five minutes.";
+    UNMAPPED = "E4116", "A message of `out` has no name at the remote",
+        "Correct `remote_topic` or the prefixes of the entry, then retry the dead letter.";
+    CLOSED_OVER = "E4117", "The remote broker closes the link over a message",
+        "It is too large for the remote, or on a topic that it forbids: the message is in the dead letters.";
     NOT_REGISTERED = "E4118", "The cloud does not register the device",
         "The message has the cloud's answer. Compare product key, device name and product secret with the console; a device that was activated before has its secret there.";
 }

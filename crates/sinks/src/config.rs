@@ -83,6 +83,8 @@ pub struct SinkConfig {
     pub content_type: Option<String>,
     /// Republish: how often one message may be republished.
     pub max_hops: Option<u32>,
+    /// MQTT and republish: whether the message names the brokers that it has crossed, so that none takes it twice.
+    pub origin: Option<OriginMark>,
 
     /// Console: lines a second.
     pub max_per_second: Option<u32>,
@@ -343,6 +345,18 @@ impl<'de> Deserialize<'de> for StatusRange {
         }
         Ok(Self(range))
     }
+}
+
+/// What a message that a rule makes tells of where it comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "snake_case")]
+pub enum OriginMark {
+    /// The brokers that what the rule read has crossed, and this one; and the bridge over which it came.
+    #[default]
+    Keep,
+    /// Nothing: it may come back.
+    Clear,
 }
 
 /// The form of a file.

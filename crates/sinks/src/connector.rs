@@ -87,6 +87,8 @@ pub struct ConnectorState {
     pub last_error: Option<LastError>,
     /// When the next attempt comes, where one is planned.
     pub next_try_ms: Option<i64>,
+    /// Filters of `in` that the remote refuses now, each with its reason. The others work.
+    pub refused_filters: Vec<String>,
 }
 
 /// The state of one connector, told by those who use it.
@@ -103,6 +105,7 @@ impl Health {
             last_ok_ms: None,
             last_error: None,
             next_try_ms: None,
+            refused_filters: Vec::new(),
         };
         Arc::new(Self {
             name: name.to_owned(),
@@ -146,6 +149,10 @@ impl Health {
         });
         state.next_try_ms = wait
             .map(|wait| now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
+    }
+
+    pub(crate) fn refuses(&self, filters: Vec<String>) {
+        self.state.lock().refused_filters = filters;
     }
 
     /// Something is wrong that leaves the link up.
@@ -299,6 +306,13 @@ impl Connector {
             .lock()
             .as_ref()
             .is_some_and(BridgeConfig::has_routes)
+    }
+
+    /// A sink that needs the session at the remote of a bridge will use it: before the first of its sinks connects it.
+    pub fn keep_session(&self) {
+        if let Link::Mqtt(link) = &self.link {
+            link.keep_session();
+        }
     }
 
     /// What a bridge does by itself; `None` for other connectors.

@@ -3,7 +3,6 @@
 //! A message is named for the remote when it is accepted, and keeps its `QoS`, flag and properties. The remote's packet
 //! id follows from its number in the queue, so that a message of `QoS` 2 is the same one after a restart.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +14,11 @@ use weir_mqtt::{TopicName, Utf8};
 use weir_rules::value::{Object, Text, Value};
 
 use crate::bridge::home::mark;
-use crate::bridge::link::{Answer, BridgeLink, NotSent, Numbered, Outgoing};
-use crate::bridge::released::Released;
+use crate::bridge::lanes::Whose;
+use crate::bridge::link::{Answer, BridgeLink, NotSent, Outgoing};
+use crate::bridge::numbering::{Kept, Numbering};
 use crate::bridge::route::{OutRoute, Sender, Unmapped};
-use crate::mqtt::{LINK_WAIT, Pace, link_broke, lost, outcome};
+use crate::mqtt::{LINK_WAIT, Pace, lost, outcome};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
 
 /// A message of the broker that `out` wants.
@@ -46,15 +46,22 @@ pub struct Crossing<'a> {
 /// When the message has no name at the remote.
 pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
     let topic = route.map.apply(message.topic, message.sender)?;
-    let qos = message.qos.min(route.qos.as_u8());
+    let qos = route.leaves_with(message.qos);
+    let retain = route.retain.apply(message.retain);
+    let members = carried(message, &topic, qos, retain);
+    Ok(members.into_iter().collect())
+}
+
+/// What goes along with a message under a name.
+fn carried<'k>(message: Crossing<'_>, topic: &str, qos: u8, retain: bool) -> Vec<(&'k str, Value)> {
     let mut members = vec![
-        ("topic", Value::from(topic.as_str())),
+        ("topic", Value::from(topic)),
         (
             "payload",
             Value::Text(Text::from_bytes(message.payload.clone())),
         ),
         ("qos", Value::Int(qos.into())),
-        ("retain", Value::Bool(route.retain.apply(message.retain))),
+        ("retain", Value::Bool(retain)),
         ("node", Value::from(message.node_id)),
     ];
     if let Some(properties) = message
@@ -63,80 +70,108 @@ pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
     {
         members.push(("properties", Value::Object(Arc::clone(properties))));
     }
-    Ok(members.into_iter().collect())
+    members
+}
+
+/// The row of a message that has no name at the remote: it goes to the dead letters from the queue, with everything that a
+/// name may be made of once the file was corrected.
+pub fn unmapped_row(route: &OutRoute, message: Crossing<'_>, why: Unmapped) -> Value {
+    let mut members = vec![
+        ("unmapped", Value::from(why.to_string().as_str())),
+        ("filter", Value::from(route.filter.as_str())),
+        ("from_node", Value::from(message.sender.node)),
+    ];
+    if let Some(username) = message.sender.username {
+        members.push(("username", Value::from(username)));
+    }
+    let qos = route.leaves_with(message.qos);
+    let retain = route.retain.apply(message.retain);
+    members.extend(carried(message, message.topic, qos, retain));
+    members.into_iter().collect()
+}
+
+/// The row of a message that had no name, under the name that the entry of its filter gives it now.
+fn named_anew(record: &Record, routes: &[OutRoute]) -> Option<Record> {
+    let text = |key: &str| record.row.get(key).and_then(Value::as_str);
+    let route = routes
+        .iter()
+        .find(|route| Some(route.filter.as_str()) == text("filter"))?;
+    let qos = match record.row.get("qos")? {
+        Value::Int(qos) => u8::try_from(*qos).ok()?,
+        _ => return None,
+    };
+    let sender = Sender {
+        client_id: record.client_id.as_str().unwrap_or_default(),
+        username: text("username"),
+        qos,
+        node: text("from_node").unwrap_or_default(),
+    };
+    let topic = route.map.apply(text("topic")?, sender).ok()?;
+    let mut members = record.row.as_object()?.clone();
+    members.insert("topic".into(), Value::from(topic.as_str()));
+    Some(Record {
+        row: Value::from(members),
+        ..record.clone()
+    })
+}
+
+fn unreadable() -> SinkError {
+    SinkError::new(codes::DEFECT, "a message of the queue cannot be read")
 }
 
 /// Sends what waits in the queue of `out`.
 pub(crate) struct CrossingSink {
     link: BridgeLink,
-    /// Where what is released is remembered, and the queue's epoch; `None` where rows wait in memory.
-    kept: Option<(PathBuf, u64)>,
-    /// `None` also before the first link: until then an earlier connector may still write it.
-    released: Option<Arc<Released>>,
+    numbering: Numbering,
     paces: [Pace; 2],
-    /// The link on which ids of before were freed.
-    freed_on: u64,
 }
 
 impl CrossingSink {
-    pub(crate) fn new(link: BridgeLink, kept: Option<(PathBuf, u64)>) -> Self {
+    pub(crate) fn new(link: BridgeLink, kept: Option<Kept>) -> Self {
         let rate = link.plan().rate;
         Self {
             link,
-            kept,
-            released: None,
+            numbering: Numbering::new(Whose::Out, kept),
             paces: [
                 Pace::new(rate.map(|(qos0, _)| qos0)),
                 Pace::new(rate.map(|(_, others)| others)),
             ],
-            freed_on: 0,
         }
     }
 
-    /// Once for each link: ids that were used for the messages before these may be half way at the remote.
-    fn free(&mut self, link: u64, first: u64) -> Result<(), SinkError> {
-        let Some((data_dir, epoch)) = &self.kept else {
-            return Ok(());
+    /// The message of a row. One that had no name at the remote may have one by now.
+    fn message(&self, record: &Record) -> Result<Message, SinkError> {
+        let Some(why) = record.row.get("unmapped").and_then(Value::as_str) else {
+            return Message::of(record).ok_or_else(unreadable);
         };
-        let released = (self.released).get_or_insert_with(|| self.link.released(data_dir, *epoch));
-        if self.freed_on == link {
-            return Ok(());
-        }
-        let plan = self.link.plan();
-        // A link that is gone says nothing of the session on the next one.
-        let resumed = self.link.is_resumed(link).ok_or_else(link_broke)?;
-        if !resumed {
-            released.forget().map_err(|error| {
-                let message = "the bridge cannot write what it must remember";
-                SinkError::new(codes::FILE, message).caused_by(&error)
-            })?;
-        } else if plan.qos_cap == 2 {
-            let window = u64::from(plan.max_inflight);
-            self.link
-                .release(first.saturating_sub(window).max(1)..first);
-        }
-        self.freed_on = link;
-        Ok(())
+        let named = named_anew(record, &self.link.plan().out).ok_or_else(|| {
+            let topic = record.row.get("topic").and_then(Value::as_str);
+            let topic = topic.unwrap_or_default();
+            let message = format!("a message on `{topic}` has no name at the remote: {why}");
+            SinkError::new(codes::UNMAPPED, message)
+        })?;
+        Message::of(&named).ok_or_else(unreadable)
     }
 
     async fn hand_over(
         &mut self,
         record: &Record,
-        again: bool,
+        (epoch, again): (u64, bool),
         link: u64,
     ) -> Result<oneshot::Receiver<Answer>, Outcome> {
-        let Some(message) = Message::of(record) else {
-            let message = "a message of the queue cannot be read";
-            let error = SinkError::new(codes::DEFECT, message);
-            return Err(Outcome::Rejected { error });
+        if self.numbering.is_done(record.seq) {
+            return Err(Outcome::Delivered);
+        }
+        let message = match self.message(record) {
+            Ok(message) => message,
+            Err(error) => return Err(Outcome::Rejected { error }),
         };
-        if message.is_expired() {
-            if let Some(released) = &self.released
-                && (released.contains(record.seq) || (again && message.qos == 2))
-            {
-                // It may be half way at the remote, which would keep its id taken.
-                self.link.release(std::iter::once(record.seq));
-            }
+        let waited = now_ms().saturating_sub(record.accepted_at_ms);
+        let is_old = (self.link.plan().queue_ttl)
+            .is_some_and(|ttl| u128::try_from(waited).is_ok_and(|waited| waited > ttl.as_millis()));
+        if is_old || message.is_expired() {
+            self.numbering
+                .gives_up(&self.link, record.seq, again && message.qos == 2);
             self.link
                 .stats()
                 .expired
@@ -150,15 +185,15 @@ impl CrossingSink {
             qos: message.qos,
             retain: message.retain,
             properties: Some(message.properties),
-            numbered: self.released.as_ref().map(|released| Numbered {
-                seq: record.seq,
-                again,
-                released,
-            }),
+            who: (epoch, record.seq),
+            numbered: self.numbering.of(record.seq, again),
         };
         match self.link.publish(outgoing, link).await {
             Ok(answer) => Ok(answer),
-            Err(NotSent::Unfit(error)) => Err(Outcome::Rejected { error }),
+            Err(NotSent::Unfit(error)) => {
+                self.numbering.gives_up(&self.link, record.seq, again);
+                Err(Outcome::Rejected { error })
+            }
             Err(NotSent::Down) => Err(lost()),
         }
     }
@@ -168,7 +203,11 @@ impl CrossingSink {
 impl Sink for CrossingSink {
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let up = match self.link.up(LINK_WAIT).await {
-            Ok(link) => self.free(link, batch.first_seq()).map(|()| link),
+            Ok(number) => {
+                let first = batch.first_seq();
+                let prepared = self.numbering.prepare(&self.link, number, first);
+                prepared.map(|()| number)
+            }
             Err(error) => Err(error),
         };
         let link = match up {
@@ -178,9 +217,6 @@ impl Sink for CrossingSink {
                 return vec![Outcome::Retry { after, error }; batch.records.len()];
             }
         };
-        if let Some(released) = &self.released {
-            released.settled_below(batch.first_seq());
-        }
         let mut answers = Vec::with_capacity(batch.records.len());
         let mut down = false;
         for record in batch.records {
@@ -190,7 +226,7 @@ impl Sink for CrossingSink {
                 continue;
             }
             let again = record.seq <= batch.given_to;
-            let answer = self.hand_over(record, again, link).await;
+            let answer = self.hand_over(record, (batch.epoch, again), link).await;
             down = matches!(answer, Err(Outcome::Retry { .. }));
             answers.push(answer);
         }

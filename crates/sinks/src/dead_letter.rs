@@ -176,10 +176,11 @@ impl DeadLetters {
             seq: record.seq,
             code: error.code().to_owned(),
             reason: error.to_string(),
-            row: record::encode(
+            row: record::encode_with_path(
                 record.message_id,
                 &record.client_id,
                 record.accepted_at_ms,
+                &record.path,
                 &record.row,
             ),
         }

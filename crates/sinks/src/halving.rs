@@ -121,6 +121,7 @@ mod tests {
                 message_id: u128::from(seq),
                 client_id: Text::from_static("c"),
                 accepted_at_ms: 0,
+                path: Text::default(),
                 row: Value::Int(1),
             })
             .collect()

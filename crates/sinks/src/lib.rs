@@ -69,6 +69,8 @@ pub struct Record {
     pub client_id: Text,
     /// When the broker accepted that message, in milliseconds since the Unix epoch.
     pub accepted_at_ms: i64,
+    /// The brokers that what it is made of has crossed, with commas between; empty where nobody asks.
+    pub path: Text,
     /// What the rule made; rendered only at delivery.
     pub row: Value,
 }

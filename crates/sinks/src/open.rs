@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use weir_rules::value::{Text, Value};
 
+use crate::bridge::numbering::Kept;
 use crate::circuit::CircuitState;
 use crate::config::BufferKind;
 use crate::connector::Connector;
@@ -254,12 +255,15 @@ fn connected(
             spec.store_id.clone(),
         )),
         (Target::Mqtt(message), Link::Mqtt(link)) => {
-            Box::new(MqttSink::new(link.clone(), message.clone()))
+            let rows = spec.rows.as_ref();
+            let rows = rows.filter(|_| spec.plan.buffer.kind == BufferKind::Disk);
+            let kept = rows.map(|rows| kept(spec, &**rows));
+            Box::new(MqttSink::new(link.clone(), message.clone(), kept))
         }
         (Target::Bridge, Link::Mqtt(link)) => {
             // Without a store numbers begin anew, and nothing can be remembered of them.
             let rows = spec.rows.as_ref();
-            let kept = rows.map(|rows| (spec.data_dir.clone(), rows.epoch()));
+            let kept = rows.map(|rows| kept(spec, &**rows));
             Box::new(CrossingSink::new(link.clone(), kept))
         }
         _ => {
@@ -273,6 +277,13 @@ fn connected(
         }
     };
     Ok(sink)
+}
+
+fn kept(spec: &SinkSpec, rows: &dyn RowLog) -> Kept {
+    Kept {
+        data_dir: spec.data_dir.clone(),
+        epoch: rows.epoch(),
+    }
 }
 
 impl SinkHandle {
@@ -305,7 +316,8 @@ impl SinkHandle {
         self.shared.queue.try_reserve(rows, bytes)
     }
 
-    /// Puts a row in. Never fails: the permit holds its room.
+    /// Puts a row in. Never fails: the permit holds its room. `path` names the nodes that its message has crossed; it may be
+    /// empty.
     pub fn push(
         &self,
         permit: &mut Permit,
@@ -313,10 +325,17 @@ impl SinkHandle {
         message_id: u128,
         row: Value,
         now_ms: i64,
+        path: Text,
     ) {
-        self.shared
-            .queue
-            .push(permit, message_id, client_id, row, now_ms);
+        let record = Record {
+            seq: 0,
+            message_id,
+            client_id,
+            accepted_at_ms: now_ms,
+            path,
+            row,
+        };
+        self.shared.queue.push(permit, record);
     }
 
     /// Makes a reservation rows that are to be committed with the rest of what their message made; those that the policy
@@ -374,13 +393,7 @@ impl SinkHandle {
             .readmit_in_memory(records.len(), bytes)
             .ok_or(RetryError::NoRoom)?;
         for record in records {
-            self.shared.queue.push(
-                &mut permit,
-                record.message_id,
-                record.client_id,
-                record.row,
-                record.accepted_at_ms,
-            );
+            self.shared.queue.push(&mut permit, record);
         }
         if self.shared.queue.has_stopped() {
             return Err(RetryError::NoRoom);

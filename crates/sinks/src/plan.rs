@@ -160,6 +160,8 @@ pub struct MessagePlan {
     pub content_type: Option<String>,
     /// How often one message may be republished.
     pub max_hops: u32,
+    /// It does not say where it comes from.
+    pub clear_origin: bool,
     /// What a missing field becomes.
     pub undefined: UndefinedPolicy,
     /// The product and device that the topic must belong to.
@@ -205,6 +207,12 @@ impl SinkPlan {
             },
             target: Target::Bridge,
         }
+    }
+
+    /// Whether what it sends over a bridge comes once only where the remote keeps the session.
+    pub fn needs_session(&self) -> bool {
+        let exact = matches!(&self.target, Target::Mqtt(message) if message.qos == 2);
+        exact && self.enabled && self.buffer.kind == BufferKind::Disk
     }
 
     /// The row fields that the sink reads by name; empty where it takes whole rows.

@@ -15,11 +15,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::Record;
 use crate::counters::{Histogram, ROWS, SinkCounters};
 use crate::plan::{BatchLimits, BufferLimits, WhenFull};
 use crate::row_log::RowLog;
-use crate::{Record, record_size};
-use weir_rules::value::{Text, Value};
 
 pub use durable::{Claim, Owed};
 
@@ -300,16 +299,9 @@ impl Queue {
         })
     }
 
-    /// Puts a row in. With a permit of a `block` queue it always fits; the other policies make room or drop.
-    pub(crate) fn push(
-        &self,
-        permit: &mut Permit,
-        message_id: u128,
-        client_id: Text,
-        row: Value,
-        accepted_at_ms: i64,
-    ) {
-        let size = record_size(&client_id, &row);
+    /// Puts a row in, under the next number. With a permit of a `block` queue it always fits; the other policies make room or drop.
+    pub(crate) fn push(&self, permit: &mut Permit, record: Record) {
+        let size = record.size_bytes();
         let mut state = self.state.lock();
         state.counters.rows_in += 1;
         let (rows, bytes) = (permit.rows.min(1), permit.bytes.min(size));
@@ -335,10 +327,7 @@ impl Queue {
         }
         let record = Record {
             seq: state.next_seq,
-            message_id,
-            client_id,
-            accepted_at_ms,
-            row,
+            ..record
         };
         state.next_seq += 1;
         let bytes_before = state.waiting_bytes;

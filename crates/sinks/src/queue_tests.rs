@@ -1,6 +1,19 @@
 use super::*;
 use crate::config::BufferKind;
+use crate::record_size;
 use proptest::prelude::*;
+use weir_rules::value::{Text, Value};
+
+fn record(row: Value, accepted_at_ms: i64) -> Record {
+    Record {
+        seq: 0,
+        message_id: 1,
+        client_id: CLIENT,
+        accepted_at_ms,
+        path: Text::default(),
+        row,
+    }
+}
 
 fn limits(max_rows: usize, max_bytes: usize, when_full: WhenFull) -> BufferLimits {
     BufferLimits {
@@ -27,7 +40,7 @@ fn size() -> usize {
 
 fn push(queue: &Arc<Queue>, number: i64) {
     let mut permit = queue.try_reserve(1, size()).unwrap();
-    queue.push(&mut permit, 1, CLIENT, Value::Int(number), number);
+    queue.push(&mut permit, record(Value::Int(number), number));
 }
 
 fn numbers(records: &[Record]) -> Vec<i64> {
@@ -169,7 +182,7 @@ async fn a_row_larger_than_the_buffer_is_dropped_and_evicts_nothing() {
     (1..=3).for_each(|number| push(&queue, number));
     let large = Value::Text("x".repeat(20 * size()).into());
     let mut permit = queue.try_reserve(1, 1).unwrap();
-    queue.push(&mut permit, 1, CLIENT, large, 4);
+    queue.push(&mut permit, record(large, 4));
     let counters = queue.counters();
     assert_eq!((counters.buffered_rows, counters.dropped), (3, 1));
     assert!(counters.balanced());
@@ -216,7 +229,7 @@ async fn a_stopped_queue_hands_over_everything_in_order_and_counts_what_comes_la
     let _taken = queue.take_batch(&batch(1, 1 << 20, 0)).await.unwrap();
     let mut late = queue.try_reserve(1, size()).unwrap();
     assert_eq!(numbers(&queue.stop()), [1, 2, 3]);
-    queue.push(&mut late, 1, CLIENT, Value::Int(4), 4);
+    queue.push(&mut late, record(Value::Int(4), 4));
     let counters = queue.counters();
     assert_eq!(counters.dropped_by["sink_stopped"], 1);
     assert!(counters.balanced());
@@ -272,7 +285,7 @@ proptest! {
                     }
                     Step::Push => {
                         if let Some(permit) = &mut permit {
-                            queue.push(permit, 1, CLIENT, Value::Int(1), 0);
+                            queue.push(permit, record(Value::Int(1), 0));
                         }
                     }
                     Step::Forget => permit = None,

@@ -11,8 +11,9 @@ use weir_rules::value::{Bits, Key, Object, Text, Value};
 
 use crate::Record;
 
-/// The format that is written. A reader refuses any other: it would have to guess.
+/// The formats that are written; the second has a path before the row. A reader refuses any other: it would have to guess.
 const VERSION: u8 = 1;
+const WITH_PATH: u8 = 2;
 
 /// What stands before a value. The numbers stand in files: each is fixed for ever.
 mod tag {
@@ -44,11 +45,26 @@ pub struct BadRecord {
 
 /// A row as it is kept; its number is given by the queue.
 pub fn encode(message_id: u128, client_id: &Text, accepted_at_ms: i64, row: &Value) -> Bytes {
+    encode_with_path(message_id, client_id, accepted_at_ms, &Text::default(), row)
+}
+
+/// The same with the brokers that the message has crossed.
+pub fn encode_with_path(
+    message_id: u128,
+    client_id: &Text,
+    accepted_at_ms: i64,
+    path: &Text,
+    row: &Value,
+) -> Bytes {
+    let has_path = !path.as_bytes().is_empty();
     let mut out = Vec::with_capacity(128);
-    out.push(VERSION);
+    out.push(if has_path { WITH_PATH } else { VERSION });
     out.extend_from_slice(&message_id.to_be_bytes());
     out.extend_from_slice(&accepted_at_ms.to_be_bytes());
     write_bytes(client_id.as_bytes(), &mut out);
+    if has_path {
+        write_bytes(path.as_bytes(), &mut out);
+    }
     write_value(row, MAX_DEPTH, &mut out);
     out.into()
 }
@@ -60,7 +76,8 @@ pub fn encode(message_id: u128, client_id: &Text, accepted_at_ms: i64, row: &Val
 pub fn decode(seq: u64, bytes: &[u8]) -> Result<Record, BadRecord> {
     let mut reader = Reader { rest: bytes, at: 0 };
     let version = "a version of the format that is known";
-    if reader.array(version)? != [VERSION] {
+    let [format] = reader.array(version)?;
+    if ![VERSION, WITH_PATH].contains(&format) {
         return Err(BadRecord {
             at: 0,
             what: version,
@@ -71,6 +88,11 @@ pub fn decode(seq: u64, bytes: &[u8]) -> Result<Record, BadRecord> {
         message_id: u128::from_be_bytes(reader.array("a message id")?),
         accepted_at_ms: i64::from_be_bytes(reader.array("a time")?),
         client_id: reader.text("a client id")?,
+        path: if format == WITH_PATH {
+            reader.text("a path")?
+        } else {
+            Text::default()
+        },
         row: reader.value(MAX_DEPTH)?,
     };
     if reader.rest.is_empty() {
@@ -291,16 +313,19 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn a_row_comes_back_as_it_was(
-            message_id: u128, client in proptest::collection::vec(any::<u8>(), 0..30), at: i64, row in value(), seq: u64,
+            message_id: u128, client in proptest::collection::vec(any::<u8>(), 0..30), at: i64, path in "[a-z,]{0,9}",
+            row in value(), seq: u64,
         ) {
             let client = Text::from(client);
-            let bytes = encode(message_id, &client, at, &row);
+            let path = Text::from(path.as_str());
+            let bytes = encode_with_path(message_id, &client, at, &path, &row);
             let record = decode(seq, &bytes).unwrap();
             prop_assert_eq!((record.seq, record.message_id, record.accepted_at_ms), (seq, message_id, at));
             prop_assert_eq!(record.client_id.as_bytes(), client.as_bytes());
+            prop_assert_eq!(record.path.as_bytes(), path.as_bytes());
             // What has the same bytes is the same, kinds and all.
             prop_assert_eq!(format!("{:?}", record.row), format!("{row:?}"));
-            prop_assert_eq!(encode(message_id, &record.client_id, at, &record.row), bytes);
+            prop_assert_eq!(encode_with_path(message_id, &record.client_id, at, &record.path, &record.row), bytes);
         }
 
         #[test]
@@ -336,7 +361,7 @@ pub(crate) mod tests {
     #[test]
     fn a_row_of_another_version_is_refused() {
         let mut bytes = encode(1, &Text::from_static("c"), 2, &Value::Null).to_vec();
-        bytes[0] = VERSION + 1;
+        bytes[0] = WITH_PATH + 1;
         assert_eq!(decode(1, &bytes).unwrap_err().at, 0);
     }
 

@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use weir_sinks::Connector;
 use weir_sinks::bridge::BridgeStats;
 use weir_sinks::bridge::home::Dropped;
+use weir_sinks::bridge::route::Unmapped;
 
 use super::Admin;
 use super::exposition::{Exposition, Type};
 
 type Counter = fn(&BridgeStats) -> &AtomicU64;
 
-const METRICS: [(&str, Type, &str, Counter); 14] = [
+const METRICS: [(&str, Type, &str, Counter); 16] = [
     (
         "weir_bridge_connects_total",
         Type::Counter,
@@ -81,6 +82,18 @@ const METRICS: [(&str, Type, &str, Counter); 14] = [
         |s| &s.expired,
     ),
     (
+        "weir_bridge_not_kept_total",
+        Type::Counter,
+        "Messages of QoS 0 that were dropped while the link was down (`store_qos0 = false`).",
+        |s| &s.not_kept,
+    ),
+    (
+        "weir_bridge_given_up_total",
+        Type::Counter,
+        "Messages in the dead letters because the remote closed the link over them.",
+        |s| &s.given_up,
+    ),
+    (
         "weir_bridge_filters_refused",
         Type::Gauge,
         "Filters that the remote refuses now.",
@@ -112,6 +125,21 @@ pub(super) fn bridges(admin: &Admin, out: &mut Exposition) {
             metric.sample(
                 &[("connector", connector.name())],
                 counter(stats).load(Relaxed),
+            );
+        }
+    }
+    let mut unmapped = out.metric(
+        "weir_bridge_unmapped_total",
+        Type::Counter,
+        "Messages of `out` without a name at the remote: they go to the dead letters.",
+    );
+    for (connector, stats) in &bridges {
+        for why in Unmapped::ALL {
+            let count = stats.unmapped[why as usize].load(Relaxed);
+            let reason = why.to_string();
+            unmapped.sample(
+                &[("connector", connector.name()), ("reason", reason.as_str())],
+                count,
             );
         }
     }

@@ -7,28 +7,42 @@ use weir_rules::value::{Text, Value};
 use weir_sinks::bridge::home::CLIENTS;
 use weir_sinks::bridge::route::{OutRoute, Sender};
 use weir_sinks::crossing::{self, Crossing as Message};
+use weir_sinks::{Connector, LinkState};
 
 use super::counters::is_power_of_ten;
 use super::world::World;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What one bridge sends without a rule.
 pub struct Crossing {
     /// As whom the bridge is known in this broker: its own messages do not go back.
     client_id: Text,
     routes: Arc<[OutRoute]>,
-    /// Messages without a name at the remote.
-    unmapped: AtomicU64,
+    /// Where messages without a name at the remote are counted.
+    connector: Arc<Connector>,
 }
 
 impl Crossing {
     /// The entries of `out` of a bridge.
-    pub fn new(bridge: &str, routes: Arc<[OutRoute]>) -> Self {
+    pub fn new(connector: &Arc<Connector>, routes: Arc<[OutRoute]>) -> Self {
+        let bridge = connector.name();
         Self {
             client_id: format!("{CLIENTS}{bridge}").into(),
             routes,
-            unmapped: AtomicU64::new(0),
+            connector: Arc::clone(connector),
         }
+    }
+
+    /// Whether a message of `QoS` 0 is put into the queue now; counts it where it is not.
+    fn keeps_qos0(&self) -> bool {
+        let plan = self.connector.bridge_plan();
+        if plan.is_none_or(|plan| plan.store_qos0) || self.connector.state().link == LinkState::Up {
+            return true;
+        }
+        if let Some(stats) = self.connector.bridge_stats() {
+            stats.not_kept.fetch_add(1, Relaxed);
+        }
+        false
     }
 
     /// The rows that a message leaves in the queue: one for each entry, and one for entries that name it alike.
@@ -60,6 +74,9 @@ impl Crossing {
             .iter()
             .filter(|route| route.filter.matches(topic))
         {
+            if route.leaves_with(publish.qos) == 0 && !self.keeps_qos0() {
+                continue;
+            }
             match crossing::row(route, message) {
                 Ok(row) => {
                     let same = |other: &Value| {
@@ -70,10 +87,15 @@ impl Crossing {
                     }
                 }
                 Err(why) => {
-                    let count = self.unmapped.fetch_add(1, Relaxed) + 1;
+                    let stats = self.connector.bridge_stats();
+                    let count = stats.map_or(1, |stats| {
+                        stats.unmapped[why as usize].fetch_add(1, Relaxed) + 1
+                    });
                     if is_power_of_ten(count) {
                         tracing::warn!(bridge = ?self.client_id, topic, count, "a message has no name at the remote: {why}");
                     }
+                    // To the dead letters, by way of the queue.
+                    rows.push(crossing::unmapped_row(route, message, why));
                 }
             }
         }

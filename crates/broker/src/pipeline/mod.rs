@@ -5,6 +5,8 @@
 
 pub mod counters;
 mod crossing;
+mod paths;
+mod rows;
 pub mod world;
 
 use std::collections::BTreeMap;
@@ -18,12 +20,13 @@ use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
 use weir_rules::{EvalError, Matched as MatchedRules, Rule, RuleSet};
 use weir_sinks::plan::Target as PlanTarget;
-use weir_sinks::{Full, Owed, Permit, Rendered, SinkHandle, SinkPlan, record, record_size, render};
+use weir_sinks::{Full, Owed, Permit, SinkHandle, SinkPlan, record_size};
 
 use crate::driver::flush;
 use crate::project::rule_file::OnError;
-use counters::{Here, RuleCounters, RuleError};
+use counters::{Here, RuleCounters};
 pub use crossing::Crossing;
+use rows::{route, settle};
 use world::World;
 
 /// The client id of messages that weir makes itself.
@@ -108,6 +111,15 @@ pub struct LiveSink {
     pub id: Arc<str>,
     /// What takes its rows.
     pub target: Target,
+    /// Its rows tell the far side which brokers their message has crossed.
+    pub marks: bool,
+}
+
+impl LiveSink {
+    /// Whether a sink of this plan tells that.
+    pub fn marks(plan: &SinkPlan) -> bool {
+        matches!(&plan.target, PlanTarget::Mqtt(message) if !message.clear_origin)
+    }
 }
 
 /// What takes rows.
@@ -248,6 +260,8 @@ struct Row {
     demand: usize,
     client_id: Text,
     message_id: u128,
+    /// The brokers that its message has crossed, for a queue in memory.
+    path: Text,
     value: RowValue,
 }
 
@@ -516,7 +530,7 @@ impl Pipeline {
             if let Some(crossing) = &rule.crossing {
                 if let What::Publish(publish) = &event.what {
                     let rows = crossing.rows(publish, &self.world);
-                    route((set, place), rule, rows, event, outcome);
+                    route((set, place), rule, rows, event, self.world.id(), outcome);
                 }
                 continue;
             }
@@ -538,7 +552,7 @@ impl Pipeline {
             };
             let note = match result {
                 Ok(rows) if rows.is_empty() => continue,
-                Ok(rows) => route((set, place), rule, rows, event, outcome),
+                Ok(rows) => route((set, place), rule, rows, event, self.world.id(), outcome),
                 Err(error) => Note::Error(
                     error,
                     event.trigger().as_str().unwrap_or_default().to_owned(),
@@ -593,7 +607,14 @@ impl Pipeline {
             };
             match row.value {
                 RowValue::Plain(value) => {
-                    sink.push(permit, row.client_id, row.message_id, value, now_ms);
+                    sink.push(
+                        permit,
+                        row.client_id,
+                        row.message_id,
+                        value,
+                        now_ms,
+                        row.path,
+                    );
                 }
                 RowValue::Encoded(bytes) => {
                     stored.resize_with(taken.len(), Vec::new);
@@ -622,146 +643,6 @@ impl Pipeline {
         Accepted::Kept {
             republish: outcome.republish,
             rows,
-        }
-    }
-}
-
-/// Sends a rule's rows to its sinks: into the plan, or back into the broker.
-fn route(
-    (set, rule_place): (usize, usize),
-    rule: &LiveRule,
-    rows: Vec<Value>,
-    event: &Event,
-    outcome: &mut Outcome,
-) -> Note {
-    let (client_id, message_id) = match &event.what {
-        What::Publish(publish) => (publish.client_id.clone(), publish.id),
-        _ => (INTERNAL_CLIENT, rand::random()),
-    };
-    let (mut republished, mut republish_failed) = (0, Vec::new());
-    for mut row in rows {
-        // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
-        row.detach();
-        // Made for the first sink that wants it, shared by the others.
-        let mut encoded: Option<Bytes> = None;
-        for (place, sink) in rule.sinks.iter().enumerate() {
-            let address = Address {
-                set,
-                rule: rule_place,
-                sink: place,
-            };
-            match &sink.target {
-                Target::Queue(queue) => {
-                    let value = if queue.is_durable() {
-                        let encode =
-                            || record::encode(message_id, &client_id, event.timestamp_ms, &row);
-                        RowValue::Encoded(encoded.get_or_insert_with(encode).clone())
-                    } else {
-                        RowValue::Plain(row.clone())
-                    };
-                    outcome.add_row(address, |demand| Row {
-                        demand,
-                        client_id: client_id.clone(),
-                        message_id,
-                        value,
-                    });
-                }
-                Target::Republish(plan) => match republish(rule, plan, &row, event) {
-                    Ok(copy) => {
-                        republished += 1;
-                        outcome.republish.push(copy);
-                    }
-                    Err(reason) => republish_failed.push(reason),
-                },
-            }
-        }
-    }
-    Note::Passed {
-        republished,
-        republish_failed,
-    }
-}
-
-/// The message that a republish sink makes of a row.
-fn republish(
-    rule: &LiveRule,
-    plan: &SinkPlan,
-    row: &Value,
-    event: &Event,
-) -> Result<Publish, String> {
-    let hops = match &event.what {
-        What::Publish(publish) => publish.hops,
-        _ => 0,
-    };
-    let PlanTarget::Republish(message) = &plan.target else {
-        return Err("the sink makes no messages".to_owned());
-    };
-    if u32::from(hops) >= message.max_hops {
-        return Err(format!(
-            "[E3301] the message was republished {hops} times, which is this sink's max_hops"
-        ));
-    }
-    let rendered = match render(plan, row, event.timestamp_ms) {
-        Ok(Rendered::Mqtt(rendered)) => rendered,
-        Ok(_) => return Err("the sink makes no messages".to_owned()),
-        Err(error) => return Err(format!("[{}] {error}", error.code)),
-    };
-    Ok(Publish {
-        id: rand::random(),
-        topic: rendered.topic.into(),
-        payload: rendered.payload.0,
-        client_id: INTERNAL_CLIENT,
-        qos: rendered.qos,
-        retain: rendered.retain,
-        received_at_ms: event.timestamp_ms,
-        hops: hops + 1,
-        made_by: Some(Arc::clone(&rule.id)),
-        came_over: crossing::came_over(event),
-        ..Publish::default()
-    })
-}
-
-/// Counts what became of one evaluation, once the message is accepted.
-fn settle(rule: &LiveRule, note: Note, here: Here, now_ms: i64) {
-    use Ordering::Relaxed;
-    let counters = &rule.counters;
-    match note {
-        Note::Own => {}
-        Note::Passed {
-            republished,
-            republish_failed,
-        } => {
-            counters.count(here, now_ms, Some(true));
-            if republished > 0 {
-                counters.republished.fetch_add(republished, Relaxed);
-            }
-            for message in republish_failed {
-                let count = counters.republish_failed.fetch_add(1, Relaxed) + 1;
-                if counters::is_power_of_ten(count) {
-                    tracing::warn!(rule = %rule.id, count, "a row was not republished: {message}");
-                }
-                counters.remember(RuleError {
-                    at_ms: now_ms,
-                    kind: "republish",
-                    message,
-                    topic: String::new(),
-                });
-            }
-        }
-        Note::Error(error, topic) => {
-            counters.count(here, now_ms, None);
-            let entry = RuleError {
-                at_ms: now_ms,
-                kind: error.kind.name(),
-                message: error.to_string(),
-                topic: topic.clone(),
-            };
-            let entry = (rule.on_error == OnError::DeadLetter).then_some(entry);
-            if counters.error(error.kind, entry) {
-                // The value is part of a payload: it is kept with the rule's last errors, never logged.
-                let at = format!("{}:{}", error.line, error.column);
-                tracing::warn!(rule = %rule.id, kind = error.kind.name(), topic, at, "{}", error.message);
-            }
         }
     }
 }

@@ -38,6 +38,7 @@ fn rule(id: &str, sql: &str, targets: Vec<Target>) -> Arc<LiveRule> {
             .map(|(at, target)| LiveSink {
                 id: at.to_string().into(),
                 target,
+                marks: false,
             })
             .collect(),
         counters: Arc::default(),

@@ -3,6 +3,7 @@
 //! A pure function of two sets of files, the project's and the last good ones, so that start, reload and
 //! `weir check` decide alike. A file fails alone: its last good version stands in where there is one.
 
+mod bridges;
 mod lint;
 mod remote_clients;
 
@@ -455,6 +456,14 @@ impl<'a> Pass<'a> {
         let mut problems = Vec::new();
         let rule = statement(source, &file, &self.catalog, &mut problems);
         let sinks = self.sinks(source, &file, rule.as_ref(), &mut problems);
+        if let Some(rule) = &rule {
+            problems.extend(bridges::problems(
+                source,
+                &file,
+                rule,
+                &self.checked.connectors,
+            ));
+        }
         let tests = tests(id, source, &file, siblings);
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
         match rule {

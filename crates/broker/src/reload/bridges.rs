@@ -169,10 +169,12 @@ impl Reloader {
             sinks: vec![LiveSink {
                 id: OUT.into(),
                 target: Target::Queue(handle),
+                // Its rows name this broker themselves.
+                marks: false,
             }],
             counters: Arc::default(),
             on_error: crate::project::rule_file::OnError::default(),
-            crossing: Some(Crossing::new(name, Arc::clone(&plan.out))),
+            crossing: Some(Crossing::new(connector, Arc::clone(&plan.out))),
         })))
     }
 }

@@ -45,6 +45,16 @@ impl Reloader {
             .filter(|rule| rule.enabled)
             .cloned()
             .collect();
+        // The first sink of a bridge connects it.
+        for plan in (rules.iter().flat_map(|rule| &rule.sinks)).map(|sink| &sink.plan) {
+            let connector = plan
+                .connector
+                .as_ref()
+                .and_then(|name| connectors.get(name));
+            if let Some((_, connector)) = connector.filter(|_| plan.needs_session()) {
+                connector.keep_session();
+            }
+        }
         for rule in &rules {
             match self.live_rule(rule, &connectors, &mut state, &mut sinks) {
                 Ok(rule) => live.push(rule),
@@ -103,7 +113,10 @@ impl Reloader {
         for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
             let id = Arc::clone(&sink.id);
             match self.target(rule, sink, connectors, state, &mut opened) {
-                Ok(target) => targets.push(LiveSink { id, target }),
+                Ok(target) => {
+                    let marks = LiveSink::marks(&sink.plan);
+                    targets.push(LiveSink { id, target, marks });
+                }
                 Err(error) => {
                     // Their workers run already: unseen, each reload would start more of them on the same rows.
                     for sink in opened.into_values() {
@@ -329,6 +342,7 @@ impl Reloader {
                 json!({
                     "name": connector.name(), "type": connector.kind(), "state": state.link.name(), "since_ms": state.since_ms,
                     "last_ok_ms": state.last_ok_ms, "next_try_ms": state.next_try_ms,
+                    "refused_filters": state.refused_filters,
                     "last_error": state.last_error.map(|last| json!({
                         "code": last.error.code(), "detail": last.error.to_string(), "at_ms": last.at_ms,
                     })),

@@ -88,6 +88,8 @@ pub(crate) struct Limits {
 pub(crate) struct Failure {
     pub(crate) loss: Loss,
     pub(crate) error: SinkError,
+    /// The remote has ended the connection, perhaps over what it was sent.
+    pub(crate) closed: bool,
 }
 
 impl Failure {
@@ -95,11 +97,19 @@ impl Failure {
         Self {
             loss: Loss::Network,
             error,
+            closed: false,
+        }
+    }
+
+    fn by_remote(error: SinkError) -> Self {
+        Self {
+            closed: true,
+            ..Self::network(error)
         }
     }
 
     pub(crate) fn io(error: &io::Error) -> Self {
-        Self::network(
+        Self::by_remote(
             SinkError::new(codes::LINK_DOWN, "the link to the remote broker is down")
                 .caused_by(error),
         )
@@ -107,7 +117,7 @@ impl Failure {
 
     pub(crate) fn closed() -> Self {
         let message = "the remote broker has closed the link";
-        Self::network(SinkError::new(codes::LINK_DOWN, message))
+        Self::by_remote(SinkError::new(codes::LINK_DOWN, message))
     }
 
     /// The same where CONNECT was written and not answered.
@@ -393,7 +403,7 @@ fn refused(reason: ReasonCode, version: Version) -> Failure {
             );
             return Failure {
                 loss: Loss::Version,
-                error: SinkError::new(codes::LINK_DOWN, message),
+                ..Failure::network(SinkError::new(codes::LINK_DOWN, message))
             };
         }
         _ => (Loss::Network, codes::LINK_DOWN),
@@ -405,7 +415,7 @@ fn refused(reason: ReasonCode, version: Version) -> Failure {
     );
     Failure {
         loss,
-        error: SinkError::new(code, message),
+        ..Failure::network(SinkError::new(code, message))
     }
 }
 
@@ -422,9 +432,22 @@ pub(crate) fn dismissed(disconnect: &Disconnect) -> Failure {
         disconnect.reason.as_u8(),
         disconnect.reason.name()
     );
+    let closed = !matches!(
+        disconnect.reason,
+        ReasonCode::SessionTakenOver
+            | ReasonCode::ServerBusy
+            | ReasonCode::ServerShuttingDown
+            | ReasonCode::KeepAliveTimeout
+            | ReasonCode::UseAnotherServer
+            | ReasonCode::ServerMoved
+            | ReasonCode::AdministrativeAction
+            | ReasonCode::MaximumConnectTime
+            | ReasonCode::ConnectionRateExceeded
+    );
     Failure {
         loss,
         error: SinkError::new(code, message),
+        closed,
     }
 }
 

@@ -8,19 +8,17 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
-use weir_mqtt::properties::SubscribeProperties;
 use weir_mqtt::{
     Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish, QoS,
-    ReasonCode, RetainHandling, Subscribe, SubscribeOptions, SubscriptionFilter,
-    SubscriptionRequest, Unsubscribe, codec,
+    ReasonCode, codec,
 };
 
 use super::client::{
     Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
 };
-use super::home::{Dropped, Subscribed, subscription_id};
+use super::home::Dropped;
 use super::home_line::{HOME_PING, HomeLine, home_failure};
-use super::link::{Asked, Inner, Session};
+use super::link::{Inner, Session};
 use super::mirror::Mirror;
 use super::reconnect::{Loss, Reconnect, Waiting};
 use super::released::Released;
@@ -29,6 +27,8 @@ use crate::config::connector::{Failover, Protocol};
 use crate::connector::LinkState;
 use crate::error::SinkError;
 use crate::{codes, now_ms};
+
+mod filters;
 
 /// How long acknowledgements may take before a link is closed to sign in anew.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -108,8 +108,15 @@ impl Attempt {
             failure: None,
         };
         let failure = attempt.connect(inner, address, version).await;
-        inner.take_down(failure.as_ref());
-        attempt.failure = failure;
+        let over_message = inner.take_down(failure.as_ref());
+        attempt.failure = failure.map(|failure| Failure {
+            loss: if over_message {
+                Loss::Message
+            } else {
+                failure.loss
+            },
+            ..failure
+        });
         attempt
     }
 
@@ -134,7 +141,7 @@ impl Attempt {
         let home = inner.home.as_ref().filter(|_| !plan.inbound.is_empty());
         let greeting = Greeting {
             version,
-            clean_start: plan.clean_start,
+            clean_start: inner.is_clean_start(&plan),
             session_expiry: plan.session_expiry,
             receive_maximum: home
                 .map_or(plan.max_inflight, |home| home.receive_maximum())
@@ -160,15 +167,17 @@ impl Attempt {
         let mirror = (inner.home.as_ref())
             .map(|home| Mirror::of(home.data_dir(), inner.health.name()))
             .filter(|mirror| {
-                !(plan.inbound.is_empty() && plan.out.is_empty()) || mirror.is_of_any()
+                inner.is_exact()
+                    || !(plan.inbound.is_empty() && plan.out.is_empty())
+                    || mirror.is_of_any()
             });
         let resumed =
             welcome.session_present && mirror.as_ref().is_none_or(|mirror| mirror.is_of(&remote));
-        if let Some(mirror) = mirror.as_ref().filter(|_| !resumed) {
+        if let (Some(mirror), Some(home), false) = (&mirror, &inner.home, resumed) {
             // Of what the remote took and had not passed on nothing is left. It says so only this once.
             let forgotten = mirror
                 .begin()
-                .and_then(|()| inner.forget_released(&mirror.file("released")));
+                .and_then(|()| inner.forget_released(home.data_dir(), mirror));
             if let Err(error) = forgotten {
                 return Some(failed_to_remember(&error));
             }
@@ -374,9 +383,10 @@ impl Link {
             Some(at) => at.max(times.deaf_until) + self.ping_timeout(),
             None => times.last_in.min(times.last_out) + self.keepalive,
         };
-        let overdue = self
-            .inner
-            .oldest()
+        let overdue = [self.inner.oldest(), self.inner.asked_since()]
+            .into_iter()
+            .flatten()
+            .min()
             .map(|at| at.max(times.deaf_until) + self.inner.plan().ack_timeout);
         let renew = times
             .renew_at
@@ -414,6 +424,13 @@ impl Link {
                 message,
             )));
         }
+        if let Some(at) = self.inner.asked_since()
+            && now >= at.max(times.deaf_until) + plan.ack_timeout
+        {
+            let seconds = plan.ack_timeout.as_secs();
+            let message = format!("the remote broker has not answered a SUBSCRIBE for {seconds} s");
+            return Err(Failure::network(SinkError::new(codes::TIMEOUT, message)));
+        }
         match times.pinged {
             Some(at) if now >= at.max(times.deaf_until) + self.ping_timeout() => {
                 let message = "the remote broker has not answered a PINGREQ";
@@ -433,9 +450,7 @@ impl Link {
         }
         if now >= times.subscribe_at {
             times.subscribe_at = now + SUBSCRIBE_AGAIN;
-            if self.inner.stats.refused_filters.load(Relaxed) > 0 {
-                self.subscribe()?;
-            }
+            self.ask_again();
         }
         if let Some(at) = times.renew_at
             && now >= if *closing { at + DRAIN } else { at }
@@ -559,12 +574,16 @@ impl Link {
         let released = std::mem::take(&mut self.released);
         let ids: Vec<PacketId> = released.iter().map(|(_, _, id)| *id).collect();
         let kept = tokio::task::spawn_blocking(move || {
-            // All are of the one queue of `out`.
-            let Some((file, ..)) = released.first() else {
-                return Ok(());
-            };
-            let numbers: Vec<u64> = released.iter().map(|(_, seq, _)| *seq).collect();
-            file.add(&numbers)
+            let mut rest = released;
+            while let Some((file, ..)) = rest.first() {
+                let file = Arc::clone(file);
+                let of_file = |entry: &(Arc<Released>, u64, PacketId)| Arc::ptr_eq(&entry.0, &file);
+                let (these, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(of_file);
+                let numbers: Vec<u64> = these.iter().map(|(_, seq, _)| *seq).collect();
+                file.add(&numbers)?;
+                rest = others;
+            }
+            Ok(())
         });
         match kept.await {
             Ok(Ok(())) => {}
@@ -575,141 +594,6 @@ impl Link {
             self.to_remote(&Packet::PubRel(PubRel::success(id)));
         }
         Ok(())
-    }
-
-    /// The filters have changed while the link is up.
-    fn rerouted(&mut self) -> Result<(), Failure> {
-        if self.home.is_none() && !self.inner.gateway.routes().is_empty() {
-            // Until now nothing came in: a new link asks for it, and opens the way into the broker.
-            return Err(renewed());
-        }
-        self.subscribe()
-    }
-
-    /// Asks for every filter, and no longer for those that are gone.
-    fn subscribe(&mut self) -> Result<(), Failure> {
-        let Some(home) = &self.inner.home else {
-            return Ok(());
-        };
-        let routes = self.inner.gateway.routes();
-        let file = Subscribed::of(home.data_dir(), self.inner.health.name());
-        let before = file.read();
-        let mut known = before.clone();
-        for route in routes.iter() {
-            known.entry(route.subscription()).or_insert(None);
-        }
-        let wanted = |filter: &String| routes.iter().any(|route| route.subscription() == *filter);
-        let gone: Vec<_> = before
-            .keys()
-            .filter(|filter| !wanted(filter))
-            .cloned()
-            .collect();
-        // Until the remote has confirmed that a filter is gone, it may be there.
-        file.write(&known)
-            .map_err(|error| failed_to_remember(&error))?;
-        self.inner.stats.refused_filters.store(0, Relaxed);
-        self.inner.with_up(|up| {
-            let gone: Vec<_> = gone
-                .iter()
-                .filter_map(|filter| SubscriptionFilter::parse(filter).ok())
-                .collect();
-            if !gone.is_empty() {
-                let packet_id = up.ask_id();
-                up.asked.insert(packet_id.get(), Asked::Unsubscribe);
-                let unsubscribe = Unsubscribe {
-                    packet_id,
-                    filters: gone,
-                    properties: None,
-                };
-                up.append(|version, out| unsubscribe.encode(version, out));
-            }
-            for route in routes.iter() {
-                let filter = route.subscription();
-                // In 3.1.1 the remote would send every retained message again.
-                if up.version() == Version::V311
-                    && before.get(&filter) == Some(&Some(route.qos.as_u8()))
-                {
-                    continue;
-                }
-                let Ok(parsed) = SubscriptionFilter::parse(&filter) else {
-                    continue;
-                };
-                let packet_id = up.ask_id();
-                up.asked
-                    .insert(packet_id.get(), Asked::Subscribe(filter, route.qos.as_u8()));
-                let v5 = up.version() == Version::V5;
-                let options = SubscribeOptions {
-                    qos: route.qos,
-                    // [MQTT-3.8.3-4] Not for shared ones.
-                    no_local: v5 && route.share.is_none(),
-                    retain_as_published: v5,
-                    retain_handling: if v5 {
-                        RetainHandling::OnNewSubscription
-                    } else {
-                        RetainHandling::OnSubscribe
-                    },
-                };
-                let properties = SubscribeProperties {
-                    subscription_identifier: up
-                        .limits()
-                        .subscription_identifiers
-                        .then(|| subscription_id(route)),
-                    ..SubscribeProperties::default()
-                };
-                let subscribe = Subscribe {
-                    packet_id,
-                    requests: vec![SubscriptionRequest {
-                        filter: parsed,
-                        options,
-                    }],
-                    properties: v5.then(|| Box::new(properties)),
-                };
-                up.append(|version, out| subscribe.encode(version, out));
-            }
-        });
-        Ok(())
-    }
-
-    fn subscribed(&self, id: PacketId, reasons: &[ReasonCode]) {
-        let asked = self
-            .inner
-            .with_up(|up| up.asked.remove(&id.get()))
-            .flatten();
-        let Some(Asked::Subscribe(filter, qos)) = asked else {
-            return;
-        };
-        if let Some(reason) = reasons.iter().find(|reason| reason.is_error()) {
-            self.inner.stats.refused_filters.fetch_add(1, Relaxed);
-            let message = format!(
-                "the remote broker refuses the filter `{filter}`: 0x{:02X} {}",
-                reason.as_u8(),
-                reason.name()
-            );
-            let error = SinkError::new(codes::FILTER_REFUSED, message);
-            // The link is up; of its filters one is missing.
-            self.inner.health.noted(&error);
-        } else if let Some(home) = &self.inner.home {
-            let file = Subscribed::of(home.data_dir(), self.inner.health.name());
-            let mut known = file.read();
-            known.insert(filter, Some(qos));
-            // Where it cannot be kept, the filter is asked for again.
-            if let Err(error) = file.write(&known) {
-                tracing::warn!(%error, "the filters of a bridge cannot be kept");
-            }
-        }
-    }
-
-    fn unsubscribed(&self, id: PacketId) -> Result<(), Failure> {
-        self.inner.with_up(|up| up.asked.remove(&id.get()));
-        let Some(home) = &self.inner.home else {
-            return Ok(());
-        };
-        let routes = self.inner.gateway.routes();
-        let file = Subscribed::of(home.data_dir(), self.inner.health.name());
-        let mut known = file.read();
-        known.retain(|filter, _| routes.iter().any(|route| route.subscription() == *filter));
-        file.write(&known)
-            .map_err(|error| failed_to_remember(&error))
     }
 
     async fn say_goodbye(&mut self) {
@@ -740,6 +624,6 @@ fn renewed() -> Failure {
     let message = "the link is made anew: its credentials expire, or its filters have changed";
     Failure {
         loss: Loss::Renewal,
-        error: SinkError::new(codes::LINK_DOWN, message),
+        ..Failure::network(SinkError::new(codes::LINK_DOWN, message))
     }
 }

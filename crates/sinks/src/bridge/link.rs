@@ -3,30 +3,36 @@
 //! The sinks' queues are the source of truth: when the link is lost, every message that was not acknowledged goes
 //! back to its sink, which gives it again in order. `drive` makes the connection and keeps it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
+use weir_mqtt::ReasonCode;
 use weir_mqtt::properties::PublishProperties;
-use weir_mqtt::{PacketId, ReasonCode};
 
 use self::sending::{check_fit, is_of_ring};
-use super::client::{Failure, Limits, Refusal, Version};
+use self::suspect::Suspect;
+pub(super) use self::suspect::Who;
+use super::client::{Limits, Refusal, Version};
 use super::drive::drive;
 use super::home::{Dropped, Gateway, Home};
-use super::plan::{BridgePlan, MAX_INFLIGHT};
+use super::lanes::{Ids, Lanes, Whose};
+use super::plan::BridgePlan;
 use super::released::Released;
+use super::route::Unmapped;
 use crate::codes;
-use crate::connector::{Health, LinkState};
+use crate::connector::Health;
 use crate::error::SinkError;
 
+mod inner;
 mod sending;
+mod suspect;
 
 /// What a bridge has done.
 #[derive(Debug, Default)]
@@ -57,6 +63,12 @@ pub struct BridgeStats {
     pub qos_downgrades: AtomicU64,
     /// Messages that were too old when their turn came.
     pub expired: AtomicU64,
+    /// Messages of `QoS` 0 that were not kept while the link was down.
+    pub not_kept: AtomicU64,
+    /// Messages that were given up because the remote closed the link over them.
+    pub given_up: AtomicU64,
+    /// Messages of `out` without a name at the remote, by reason.
+    pub unmapped: [AtomicU64; Unmapped::ALL.len()],
     /// Filters that the remote refuses now.
     pub refused_filters: AtomicU64,
     /// Messages that are on their way to the remote now.
@@ -88,7 +100,13 @@ pub(super) struct Inner {
     /// The filters of `in` have changed.
     pub(super) rerouted: Notify,
     started: Mutex<bool>,
-    released: Mutex<Option<Arc<Released>>>,
+    /// What queues have released that the remote has PUBREC of: `out`, and rules' sinks.
+    released: Mutex<Vec<Arc<Released>>>,
+    /// A rule's sink sends at `QoS` 2: the session at the remote is to outlive the link.
+    exact: AtomicBool,
+    suspect: Mutex<Suspect>,
+    /// Filters that the remote refuses.
+    pub(super) refused_filters: Mutex<BTreeMap<String, ReasonCode>>,
     /// The task that keeps the link has ended.
     ended: watch::Sender<bool>,
 }
@@ -108,6 +126,8 @@ pub(super) struct Up {
     version: Version,
     limits: Limits,
     window: Arc<Semaphore>,
+    /// So many places the window has beside those that are there now: while messages go one at a time.
+    held_back: usize,
     /// The session at the remote is the one of before.
     resumed: bool,
     /// Bytes for the socket.
@@ -119,8 +139,8 @@ pub(super) struct Up {
     unwritten: VecDeque<(u64, Pending)>,
     /// On the wire, by packet id.
     outstanding: HashMap<u16, Pending>,
-    /// Ids of SUBSCRIBE and UNSUBSCRIBE that are not answered.
-    pub(super) asked: HashMap<u16, Asked>,
+    /// Ids of SUBSCRIBE and UNSUBSCRIBE that are not answered, and since when.
+    asked: HashMap<u16, (Instant, Asked)>,
     /// The last id of each kind that was given.
     last_ring: u16,
     last_ask: u16,
@@ -129,7 +149,7 @@ pub(super) struct Up {
     aliases: HashMap<String, u16>,
     /// Ids of an earlier link that the remote is asked to free. Their PUBCOMP speaks of no message of this one.
     freeing: HashSet<u16>,
-    /// One of them was freed, or the link is gone.
+    /// One of them was freed, a SUBSCRIBE was answered, or the link is gone.
     freed: Arc<Notify>,
 }
 
@@ -159,6 +179,8 @@ pub(super) enum Asked {
 
 struct Pending {
     since: Instant,
+    /// Which message it is, until the remote has said anything to it.
+    who: Option<Who>,
     done: Option<oneshot::Sender<Answer>>,
     /// For a `QoS` 2 message whose release is remembered: where, and under which number.
     released: Option<(Arc<Released>, u64)>,
@@ -199,6 +221,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) qos: u8,
     pub(crate) retain: bool,
     pub(crate) properties: Option<PublishProperties>,
+    /// The same message has the same whenever it is given.
+    pub(crate) who: Who,
     pub(crate) numbered: Option<Numbered<'a>>,
 }
 
@@ -211,24 +235,14 @@ pub(crate) struct Numbered<'a> {
     pub(crate) released: &'a Arc<Released>,
 }
 
-/// Packet ids from here on are for messages of `QoS` 2 without a number. They are few, so that all of them can be freed
-/// when a session goes on: what a lost link left half way stands under one of them.
-const RING_IDS: u16 = 0x8000;
-/// Packet ids from here on are for what leaves nothing at the remote: messages of `QoS` 1 without a number, SUBSCRIBE.
-const ASK_IDS: u16 = RING_IDS + ring_of(MAX_INFLIGHT);
+impl Numbered<'_> {
+    pub(crate) fn id(&self) -> u16 {
+        self.released.ids().of(self.seq)
+    }
+}
+
 /// So many topics of one link get an alias.
 const MOST_ALIASES: u16 = 256;
-
-/// How many ids messages of `QoS` 2 without a number go round in, more than can be on the way or being freed.
-const fn ring_of(max_inflight: u16) -> u16 {
-    2 * max_inflight + 256
-}
-
-/// The packet id of a message by its number.
-fn id_of(seq: u64) -> u16 {
-    let below = u64::from(RING_IDS) - 1;
-    u16::try_from(seq % below).map_or(1, |id| id + 1)
-}
 
 impl BridgeLink {
     pub(crate) fn new(
@@ -252,7 +266,10 @@ impl BridgeLink {
             written: Notify::new(),
             rerouted: Notify::new(),
             started: Mutex::new(false),
-            released: Mutex::new(None),
+            released: Mutex::default(),
+            exact: AtomicBool::new(false),
+            suspect: Mutex::default(),
+            refused_filters: Mutex::default(),
             ended: watch::Sender::new(false),
         });
         inner.tell(false);
@@ -340,17 +357,47 @@ impl BridgeLink {
         }
     }
 
-    /// What `out` has released: one for all sinks that deliver it one after the other.
-    pub(crate) fn released(&self, data_dir: &Path, epoch: u64) -> Arc<Released> {
-        let mut released = self.inner.released.lock();
-        match &*released {
-            Some(known) if known.epoch() == epoch => Arc::clone(known),
-            _ => {
-                let file = format!("{}.released", self.inner.health.name());
-                let path = data_dir.join("bridges").join(file);
-                Arc::clone(released.insert(Arc::new(Released::open(&path, epoch))))
-            }
+    pub(crate) fn name(&self) -> &str {
+        self.inner.health.name()
+    }
+
+    /// The session at the remote is wanted when the link is made anew, where the file does not say otherwise: before
+    /// [`start`](Self::start).
+    pub(crate) fn keep_session(&self) {
+        self.inner.exact.store(true, Ordering::Relaxed);
+    }
+
+    /// What the queue with this epoch has released: one for all sinks that deliver it one after the other. `None` when
+    /// there are no packet identifiers left that it could have for itself.
+    ///
+    /// # Errors
+    /// When it cannot be remembered which identifiers are its.
+    pub(crate) fn released(
+        &self,
+        data_dir: &Path,
+        epoch: u64,
+        whose: Whose,
+    ) -> std::io::Result<Option<Arc<Released>>> {
+        let mut all = self.inner.released.lock();
+        if let Some(known) = all.iter().find(|known| known.epoch() == epoch) {
+            return Ok(Some(Arc::clone(known)));
         }
+        let name = self.inner.health.name();
+        let (ids, path) = match whose {
+            Whose::Out => (
+                Ids::OUT,
+                data_dir.join("bridges").join(format!("{name}.released")),
+            ),
+            Whose::Rule => match Lanes::of(data_dir, name).take(epoch)? {
+                Some(lane) => lane,
+                None => return Ok(None),
+            },
+        };
+        // Of another queue of `out` nothing holds any more.
+        all.retain(|known| known.path() != path);
+        let released = Arc::new(Released::open(&path, epoch, ids));
+        all.push(Arc::clone(&released));
+        Ok(Some(released))
     }
 
     /// Whether the remote goes on with the session of before on this link; `None` when it is not up any more.
@@ -374,7 +421,11 @@ impl BridgeLink {
                 .as_ref()
                 .filter(|up| up.number == number)
                 .ok_or(NotSent::Down)?;
-            check_fit(&message, &up.limits, &plan).map_err(NotSent::Unfit)?;
+            check_fit(&message, up, &plan).map_err(NotSent::Unfit)?;
+            if let Some(times) = self.inner.suspect.lock().is_to_blame(message.who) {
+                self.inner.stats.given_up.fetch_add(1, Ordering::Relaxed);
+                return Err(NotSent::Unfit(closed_over(&message, times)));
+            }
             Arc::clone(&up.window)
         };
         // The window is closed with the link, so nobody waits here for ever.
@@ -385,6 +436,9 @@ impl BridgeLink {
         if message.numbered.is_none() && message.qos.min(plan.qos_cap) == 2 {
             self.ring_free(number, plan.ack_timeout).await;
         }
+        // What ends the link now shall be the message and no SUBSCRIBE. One that is not answered ends the link, too.
+        self.until(number, |up| up.held_back == 0 || up.asked.is_empty())
+            .await;
         let (done, answer) = oneshot::channel();
         let mut link = self.inner.link.lock();
         let up = link
@@ -393,6 +447,7 @@ impl BridgeLink {
             .ok_or(NotSent::Down)?;
         let pending = Pending {
             since: Instant::now(),
+            who: Some(message.who),
             done: Some(done),
             released: None,
             again: false,
@@ -414,21 +469,7 @@ impl BridgeLink {
     /// Waits until no id of the ring may be half way at the remote. A remote that does not say so in time does not answer
     /// for ids that it does not know: it is not waited for again on this link.
     async fn ring_free(&self, number: u64, limit: Duration) {
-        let freed = async {
-            loop {
-                let Some(freed) = self.inner.ring_freed(number) else {
-                    return;
-                };
-                let notified = freed.notified();
-                tokio::pin!(notified);
-                // What is freed between the look and the wait is seen.
-                notified.as_mut().enable();
-                if self.inner.ring_freed(number).is_none() {
-                    return;
-                }
-                notified.await;
-            }
-        };
+        let freed = self.until(number, |up| !up.freeing.iter().any(|id| is_of_ring(*id)));
         if tokio::time::timeout(limit, freed).await.is_err() {
             tracing::warn!(connector = %self.inner.health.name(), "the remote does not answer PUBREL for packet ids of before");
             self.inner
@@ -436,244 +477,35 @@ impl BridgeLink {
         }
     }
 
+    /// Waits until the link of this number is as `holds` says, or is gone.
+    async fn until(&self, number: u64, holds: fn(&Up) -> bool) {
+        while let Some(freed) = self.inner.still(number, holds) {
+            let notified = freed.notified();
+            tokio::pin!(notified);
+            // What is freed between the look and the wait is seen.
+            notified.as_mut().enable();
+            if self.inner.still(number, holds).is_none() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
     /// Frees packet ids at the remote that an earlier link, or life, may have left half way.
-    pub(crate) fn release(&self, seqs: impl Iterator<Item = u64>) {
+    pub(crate) fn release(&self, released: &Released, seqs: impl Iterator<Item = u64>) {
         let mut link = self.inner.link.lock();
         let Some(up) = link.as_mut() else { return };
-        up.free(seqs.map(id_of));
+        up.free(seqs.map(|seq| released.ids().of(seq)));
         drop(link);
         self.inner.written.notify_one();
     }
 }
 
-impl Inner {
-    pub(super) fn plan(&self) -> Arc<BridgePlan> {
-        Arc::clone(&self.plan.read())
-    }
-
-    /// Of what `out` has released nothing holds any more.
-    ///
-    /// # Errors
-    /// When the file cannot be removed.
-    pub(super) fn forget_released(&self, path: &Path) -> std::io::Result<()> {
-        match &*self.released.lock() {
-            Some(released) => released.forget(),
-            None => super::mirror::remove(path),
-        }
-    }
-
-    pub(super) fn bring_up(&self, version: Version, limits: Limits, session: Session) {
-        let resumed = session == Session::Resumed;
-        let plan = self.plan();
-        let window = usize::from(
-            limits
-                .receive_maximum
-                .unwrap_or(u16::MAX)
-                .min(plan.max_inflight)
-                .max(1),
-        );
-        let number = *self.changed.borrow() + 1;
-        let ring = ring_of(plan.max_inflight);
-        let mut up = Up {
-            number,
-            version,
-            limits,
-            window: Arc::new(Semaphore::new(window)),
-            resumed,
-            out: Vec::new(),
-            out_total: 0,
-            written_total: 0,
-            unwritten: VecDeque::new(),
-            outstanding: HashMap::new(),
-            asked: HashMap::new(),
-            last_ring: ring - 1,
-            last_ask: u16::MAX,
-            ring,
-            aliases: HashMap::new(),
-            freeing: HashSet::new(),
-            freed: Arc::default(),
-        };
-        if session != Session::New && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
-            if session == Session::Strange {
-                up.free(1..RING_IDS);
-            }
-            // Ids of messages without a number are given anew on every link: none may be taken for one of before.
-            up.free(RING_IDS..RING_IDS + ring);
-        }
-        *self.link.lock() = Some(up);
-        self.stats.connected.fetch_add(1, Ordering::Relaxed);
-        self.health.ok();
-        tracing::info!(connector = %self.health.name(), window, resumed, version = version.name(), "bridge is up");
-        self.changed.send_replace(number);
-        self.tell(true);
-    }
-
-    /// No further message is taken by this link.
-    pub(super) fn stop_taking(&self) {
-        if let Some(up) = &*self.link.lock() {
-            up.window.close();
-        }
-    }
-
-    /// Whether nothing waits for an acknowledgement.
-    pub(super) fn is_quiet(&self) -> bool {
-        let link = self.link.lock();
-        link.as_ref()
-            .is_none_or(|up| up.unwritten.is_empty() && up.outstanding.is_empty())
-    }
-
-    /// The link is gone: what was not acknowledged goes back to its sink when its sender is dropped here.
-    pub(super) fn take_down(&self, failure: Option<&Failure>) {
-        let Some(up) = self.link.lock().take() else {
-            return;
-        };
-        up.window.close();
-        let returned = up.unwritten.len() + up.outstanding.len();
-        self.stats
-            .returned
-            .fetch_add(returned as u64, Ordering::Relaxed);
-        self.stats.in_flight.store(0, Ordering::Relaxed);
-        // The state is told before the sinks are: they show the failure as their own.
-        if let Some(failure) = failure {
-            self.health.failed(&failure.error, LinkState::Backoff, None);
-        }
-        self.changed.send_replace(up.number + 1);
-        self.tell(false);
-        drop(up);
-    }
-
-    fn tell(&self, up: bool) {
-        if let Some(home) = self.home.as_ref().filter(|_| self.plan().status) {
-            home.linked(self.health.name(), up);
-        }
-    }
-
-    pub(super) fn has_ended(&self) {
-        self.ended.send_replace(true);
-    }
-
-    /// Something about the link that is up; `None` when there is none.
-    pub(super) fn with_up<T>(&self, act: impl FnOnce(&mut Up) -> T) -> Option<T> {
-        self.link.lock().as_mut().map(act)
-    }
-
-    /// What is to be written.
-    pub(super) fn take_out(&self) -> Bytes {
-        let mut link = self.link.lock();
-        let Some(up) = link.as_mut() else {
-            return Bytes::new();
-        };
-        let in_flight = up.unwritten.len() + up.outstanding.len();
-        self.stats
-            .in_flight
-            .store(in_flight as u64, Ordering::Relaxed);
-        std::mem::take(&mut up.out).into()
-    }
-
-    /// So many bytes more are with the socket.
-    pub(super) fn wrote(&self, bytes: usize) {
-        let mut link = self.link.lock();
-        let Some(up) = link.as_mut() else { return };
-        up.written_total += bytes as u64;
-        while up
-            .unwritten
-            .front()
-            .is_some_and(|(end, _)| *end <= up.written_total)
-        {
-            if let Some((_, pending)) = up.unwritten.pop_front() {
-                self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
-                pending.answer(Answer::Taken);
-            }
-        }
-    }
-
-    /// PUBACK or PUBCOMP: the remote has taken a message.
-    pub(super) fn taken(&self, id: PacketId) {
-        let take = |up: &mut Up| {
-            if up.freeing.remove(&id.get()) {
-                if is_of_ring(id.get()) {
-                    up.freed.notify_waiters();
-                }
-                return None;
-            }
-            up.outstanding.remove(&id.get())
-        };
-        let pending = self.with_up(take).flatten();
-        if let Some(pending) = pending {
-            if let Some((released, seq)) = &pending.released {
-                released.done(*seq);
-            }
-            self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
-            pending.answer(Answer::Taken);
-        }
-    }
-
-    /// The remote has refused a message.
-    pub(super) fn refused(&self, id: PacketId, refusal: Refusal) {
-        let pending = self
-            .with_up(|up| up.outstanding.remove(&id.get()))
-            .flatten();
-        if let Some(pending) = pending {
-            self.stats.refused.fetch_add(1, Ordering::Relaxed);
-            pending.answer(Answer::Refused(refusal));
-        }
-    }
-
-    /// PUBREC with Packet Identifier in use: the remote holds a message under this id. Of a repeat this is the message
-    /// itself, and where its release is to be remembered is given back. Else it is one of before: it is released, and
-    /// the message is sent again later.
-    pub(super) fn in_use(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
-        let pending = self.with_up(|up| {
-            let known = up.outstanding.get(&id.get())?;
-            if known.again && known.released.is_some() {
-                return Some(Err(known.released.clone()));
-            }
-            let pending = up.outstanding.remove(&id.get());
-            up.free(std::iter::once(id.get()));
-            Some(Ok(pending))
-        });
-        match pending.flatten()? {
-            Err(released) => released,
-            Ok(pending) => {
-                if let Some(pending) = pending {
-                    self.stats.refused.fetch_add(1, Ordering::Relaxed);
-                    let refusal = Refusal::of(ReasonCode::PacketIdentifierInUse);
-                    pending.answer(Answer::Refused(refusal));
-                }
-                None
-            }
-        }
-    }
-
-    /// Where the release of a message is to be remembered before PUBREL.
-    pub(super) fn to_release(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
-        self.with_up(|up| up.outstanding.get(&id.get())?.released.clone())
-            .flatten()
-    }
-
-    /// What tells that ids of the ring were freed; `None` when there is nothing to wait for on this link.
-    fn ring_freed(&self, number: u64) -> Option<Arc<Notify>> {
-        let link = self.link.lock();
-        let up = link.as_ref().filter(|up| up.number == number)?;
-        let waits = up.freeing.iter().any(|id| is_of_ring(*id));
-        waits.then(|| Arc::clone(&up.freed))
-    }
-
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.link.lock().as_ref().and_then(Up::oldest)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_and_free_ids_never_meet() {
-        for seq in [0, 1, 32_766, 32_767, 32_768, u64::MAX] {
-            let id = id_of(seq);
-            assert!(id > 0 && id < RING_IDS, "{seq} {id}");
-        }
-        assert_eq!(id_of(5), id_of(5 + 32_767));
-    }
+fn closed_over(message: &Outgoing<'_>, times: u32) -> SinkError {
+    let text = format!(
+        "the remote broker closed the link {times} times right after this message of {} bytes on `{}`, and said nothing else",
+        message.payload.len(),
+        message.topic
+    );
+    SinkError::new(codes::CLOSED_OVER, text)
 }

@@ -28,7 +28,7 @@ impl Mirror {
 
     /// Whether anything of a session is here.
     pub(super) fn is_of_any(&self) -> bool {
-        ["fresh", "filters", "released"]
+        ["fresh", "filters", "released", "lanes"]
             .iter()
             .any(|what| self.file(what).exists())
     }

@@ -60,12 +60,18 @@ pub struct BridgePlan {
     pub out: Arc<[OutRoute]>,
     /// Whether the remote forgets the session with the link.
     pub clean_start: bool,
+    /// Whether it is asked to keep it all the same for a rule's sink at `QoS` 2, so that nothing comes twice.
+    pub session_if_exact: bool,
     /// How long it keeps one, on MQTT 5.
     pub session_expiry: Duration,
     /// Whether a remote of 3.1.1 is told that this is a bridge.
     pub bridge_flag: bool,
     /// How much of `out` may wait.
     pub queue: BufferLimits,
+    /// And for how long.
+    pub queue_ttl: Option<Duration>,
+    /// Whether messages of `QoS` 0 wait there while the link is down.
+    pub store_qos0: bool,
     /// Whether the broker says on a topic whether the link is up.
     pub status: bool,
 }
@@ -120,11 +126,18 @@ impl BridgePlan {
             inbound: inbound.into(),
             out: out.into(),
             clean_start: config.is_clean_start(),
+            session_if_exact: config.clean_start.is_none(),
             session_expiry: config
                 .session_expiry
                 .map_or(Duration::from_secs(3600), |span| span.0),
             bridge_flag: config.bridge_flag.unwrap_or(false),
             queue: queue(config.queue.as_ref()),
+            queue_ttl: (config.queue.as_ref())
+                .and_then(|queue| queue.ttl)
+                .map(|span| span.0),
+            store_qos0: (config.queue.as_ref())
+                .and_then(|queue| queue.store_qos0)
+                .unwrap_or(true),
             status: config.status.clone().unwrap_or_default().local,
             addresses,
             failover: config.failover,

@@ -58,7 +58,8 @@ impl Check<'_> {
             out.push(OutRoute {
                 filter: read.filter,
                 map,
-                qos: qos_of(qos),
+                qos: qos_of(entry.qos_force.map_or(qos, |force| force.min(qos_cap))),
+                force: entry.qos_force.is_some(),
                 retain,
             });
         }
@@ -85,12 +86,36 @@ impl Check<'_> {
                 "lower it, or raise `qos_cap`",
             );
         }
+        self.forced(way, at, entry, qos_cap);
         match route::read(way, at, entry) {
             Ok(read) => Some((read, qos.min(qos_cap))),
             Err(error) => {
                 self.errors.push(error);
                 None
             }
+        }
+    }
+
+    fn forced(&mut self, way: Way, at: usize, entry: &BridgeRoute, qos_cap: u8) {
+        let Some(force) = entry.qos_force else { return };
+        let key = format!(
+            "{}[{at}].qos_force",
+            if way == Way::In { "in" } else { "out" }
+        );
+        if way == Way::In {
+            let help = "remove it: a message comes in with the QoS that the remote sends it with";
+            self.error(codes::BRIDGE, &key, "`qos_force` is for `out`", help);
+        } else if entry.qos.is_some() {
+            let help = "remove one of the two";
+            self.error(
+                codes::BRIDGE,
+                &key,
+                "`qos` and `qos_force` exclude each other",
+                help,
+            );
+        } else if force > qos_cap {
+            let message = format!("QoS {force} is above the bridge's cap of {qos_cap}");
+            self.error(codes::BRIDGE, &key, message, "lower it, or raise `qos_cap`");
         }
     }
 

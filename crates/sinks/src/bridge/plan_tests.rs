@@ -318,3 +318,27 @@ fn entries_are_held_to_the_bridges_bounds_and_to_the_device() {
         ("W4103", "in[1].filter")
     );
 }
+
+#[test]
+fn a_forced_qos_raises_and_lowers_what_leaves_and_stays_below_the_cap() {
+    let (plan, _) = check(&plain(
+        "out = [{ filter = \"a\", qos_force = 1 }, { filter = \"b\", qos = 1 }]",
+    ))
+    .unwrap();
+    assert_eq!([0, 1, 2].map(|qos| plan.out[0].leaves_with(qos)), [1, 1, 1]);
+    assert_eq!([0, 1, 2].map(|qos| plan.out[1].leaves_with(qos)), [0, 1, 1]);
+    for wrong in [
+        "qos_cap = 1\nout = [{ filter = \"a\", qos_force = 2 }]",
+        "out = [{ filter = \"a\", qos_force = 1, qos = 1 }]",
+    ] {
+        assert_eq!(
+            errors(&plain(wrong)),
+            [("E4101", "out[0].qos_force".into())]
+        );
+    }
+    let inbound = "in = [{ filter = \"a\", qos_force = 1 }]";
+    assert_eq!(
+        errors(&plain(inbound)),
+        [("E4101", "in[0].qos_force".into())]
+    );
+}

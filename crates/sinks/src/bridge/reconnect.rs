@@ -10,6 +10,8 @@ use crate::retry::Schedule;
 pub enum Loss {
     /// The remote was not reached, or the link broke.
     Network,
+    /// The remote ended the link over a message.
+    Message,
     /// The remote was reached and took CONNECT, and ended the connection without CONNACK.
     HungUp,
     /// The remote refused the credentials.
@@ -91,7 +93,7 @@ impl Reconnect {
         } else {
             0
         };
-        self.short_links = match held.filter(|_| loss != Loss::Renewal) {
+        self.short_links = match held.filter(|_| !matches!(loss, Loss::Renewal | Loss::Message)) {
             Some(held) if held < SHORT => self.short_links + 1,
             Some(_) => 0,
             None => self.short_links,

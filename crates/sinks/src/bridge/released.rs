@@ -10,14 +10,20 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use super::lanes::Ids;
+
 /// A file of this size, or more, is begun anew when nothing in it is needed.
 const LARGE: u64 = 64 * 1024;
+
+/// So many numbers are kept when it is.
+const NEWEST: usize = 2048;
 
 /// What was released.
 #[derive(Debug)]
 pub(crate) struct Released {
     path: PathBuf,
     epoch: u64,
+    ids: Ids,
     state: Mutex<State>,
 }
 
@@ -26,11 +32,13 @@ struct State {
     file: Option<File>,
     bytes: u64,
     numbers: BTreeSet<u64>,
+    /// The newest of all that are in the file, done or not.
+    newest: BTreeSet<u64>,
 }
 
 impl Released {
     /// What an earlier life of the queue has released; of another queue nothing is taken.
-    pub(crate) fn open(path: &Path, epoch: u64) -> Self {
+    pub(crate) fn open(path: &Path, epoch: u64, ids: Ids) -> Self {
         let (mut numbers, mut bytes) = (BTreeSet::new(), 0);
         if let Ok(mut file) = File::open(path) {
             let mut content = Vec::new();
@@ -49,17 +57,28 @@ impl Released {
         let state = Mutex::new(State {
             file: None,
             bytes,
+            newest: numbers.clone(),
             numbers,
         });
         Self {
             path: path.to_owned(),
             epoch,
+            ids,
             state,
         }
     }
 
     pub(crate) const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The packet identifiers that the numbers go round in.
+    pub(crate) const fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn contains(&self, number: u64) -> bool {
@@ -72,13 +91,19 @@ impl Released {
     /// When they are not.
     pub(crate) fn add(&self, numbers: &[u64]) -> io::Result<()> {
         let mut state = self.state.lock();
-        if state.numbers.is_empty() && state.bytes >= LARGE {
+        let anew = state.numbers.is_empty() && state.bytes >= LARGE;
+        if anew {
             state.bytes = 0;
             state.file = None;
         }
         let mut out = Vec::with_capacity(8 * (numbers.len() + 1));
         if state.bytes == 0 {
             out.extend(self.epoch.to_be_bytes());
+        }
+        if anew {
+            // That these are done may be forgotten by a crash: the queue gives them again.
+            let newest = state.newest.iter();
+            newest.for_each(|number| out.extend(number.to_be_bytes()));
         }
         numbers
             .iter()
@@ -106,12 +131,21 @@ impl Released {
         file.sync_data()?;
         state.bytes += out.len() as u64;
         state.numbers.extend(numbers);
+        state.newest.extend(numbers);
+        while state.newest.len() > NEWEST {
+            state.newest.pop_first();
+        }
         Ok(())
     }
 
     /// The message is done. The file keeps its number until it is begun anew: the queue does not come back to it.
     pub(crate) fn done(&self, number: u64) {
         self.state.lock().numbers.remove(&number);
+    }
+
+    /// The newest number of all.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.state.lock().newest.last().copied()
     }
 
     /// Everything before this number is done.
@@ -129,6 +163,7 @@ impl Released {
     pub(crate) fn forget(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.numbers.clear();
+        state.newest.clear();
         state.bytes = 0;
         state.file = None;
         match std::fs::remove_file(&self.path) {
@@ -146,27 +181,27 @@ mod tests {
     fn what_was_released_is_known_after_a_restart_of_the_same_queue() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bridges/hq.released");
-        let released = Released::open(&path, 7);
+        let released = Released::open(&path, 7, Ids::OUT);
         released.add(&[3, 4]).unwrap();
         released.add(&[9]).unwrap();
-        let again = Released::open(&path, 7);
+        let again = Released::open(&path, 7, Ids::OUT);
         assert!([3, 4, 9].iter().all(|number| again.contains(*number)));
         assert!(!again.contains(5));
         again.add(&[10]).unwrap();
-        assert!(Released::open(&path, 7).contains(10));
-        assert!(!Released::open(&path, 8).contains(3));
+        assert!(Released::open(&path, 7, Ids::OUT).contains(10));
+        assert!(!Released::open(&path, 8, Ids::OUT).contains(3));
     }
 
     #[test]
     fn a_torn_number_is_written_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r");
-        Released::open(&path, 7).add(&[3]).unwrap();
+        Released::open(&path, 7, Ids::OUT).add(&[3]).unwrap();
         let mut torn = std::fs::read(&path).unwrap();
         torn.extend([0, 0, 0]);
         std::fs::write(&path, torn).unwrap();
-        Released::open(&path, 7).add(&[4]).unwrap();
-        let last = Released::open(&path, 7);
+        Released::open(&path, 7, Ids::OUT).add(&[4]).unwrap();
+        let last = Released::open(&path, 7, Ids::OUT);
         assert!(last.contains(3) && last.contains(4));
     }
 
@@ -174,18 +209,18 @@ mod tests {
     fn a_file_in_which_nothing_is_needed_does_not_grow_for_ever() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r");
-        let released = Released::open(&path, 7);
+        let released = Released::open(&path, 7, Ids::OUT);
         for batch in 0..20_u64 {
             let numbers: Vec<u64> = (batch * 1000..(batch + 1) * 1000).collect();
             released.add(&numbers).unwrap();
             numbers.iter().for_each(|number| released.done(*number));
         }
         assert!(std::fs::metadata(&path).unwrap().len() < LARGE + 2 * 8 * 1001);
-        let again = Released::open(&path, 7);
+        let again = Released::open(&path, 7, Ids::OUT);
         again.settled_below(20_000);
         assert!(!again.contains(19_999));
         released.add(&[50_000]).unwrap();
         released.forget().unwrap();
-        assert!(!Released::open(&path, 7).contains(50_000));
+        assert!(!Released::open(&path, 7, Ids::OUT).contains(50_000));
     }
 }

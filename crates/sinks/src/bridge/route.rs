@@ -38,8 +38,21 @@ pub struct OutRoute {
     pub map: TopicMap,
     /// The highest `QoS` with which it leaves.
     pub qos: QoS,
+    /// It leaves with that one, whatever it came with.
+    pub force: bool,
     /// What becomes of the RETAIN flag.
     pub retain: RetainPolicy,
+}
+
+impl OutRoute {
+    /// The `QoS` with which a message leaves that came with `qos`.
+    pub fn leaves_with(&self, qos: u8) -> u8 {
+        if self.force {
+            self.qos.as_u8()
+        } else {
+            qos.min(self.qos.as_u8())
+        }
+    }
 }
 
 impl InRoute {
@@ -121,6 +134,11 @@ pub enum Unmapped {
     Template,
     /// What came of it is no topic name.
     BadTopic,
+}
+
+impl Unmapped {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::Template, Self::BadTopic];
 }
 
 impl fmt::Display for Unmapped {
@@ -205,7 +223,7 @@ impl TopicMap {
     }
 
     /// A filter that every name matches which may come of it.
-    fn names(&self, filter: &str) -> String {
+    pub fn names(&self, filter: &str) -> String {
         match self {
             Self::Prefix { off, put } => {
                 let rest = filter.strip_prefix(&**off).unwrap_or(filter);

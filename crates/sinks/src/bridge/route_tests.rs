@@ -200,6 +200,7 @@ fn both(inbound: &[&str], out: &[&str]) -> Option<(usize, usize)> {
         .map(|text| {
             let read = read(Way::Out, 0, &route(text)).unwrap();
             OutRoute {
+                force: false,
                 filter: read.filter,
                 map: read.map.unwrap(),
                 qos: QoS::AtLeastOnce,

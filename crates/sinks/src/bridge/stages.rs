@@ -121,13 +121,18 @@ pub async fn test(
         stages.push(Stage::of("publish", began, done));
     }
     // The bridge itself must learn that the remote has no session of before: the one made by this test goes.
-    let made = !welcome.session_present && !plan.clean_start;
+    let made = !welcome.session_present && !is_clean(&plan);
     leave(&mut conn, version, made).await;
     if made && version == Version::V311 {
         drop(conn);
         remove_session(&plan, &address, base).await;
     }
     stages
+}
+
+/// A session that rules' sinks may need is left as it is.
+const fn is_clean(plan: &BridgePlan) -> bool {
+    plan.clean_start && !plan.session_if_exact
 }
 
 async fn leave(conn: &mut Conn, version: Version, with_session: bool) {
@@ -168,7 +173,7 @@ async fn remove_session(plan: &BridgePlan, address: &Address, base: &Path) {
 fn greeting(plan: &BridgePlan, version: Version) -> Greeting {
     Greeting {
         version,
-        clean_start: plan.clean_start,
+        clean_start: is_clean(plan),
         session_expiry: plan.session_expiry,
         receive_maximum: plan.max_inflight,
         max_packet_size: client::MAX_INCOMING,

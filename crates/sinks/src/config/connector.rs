@@ -498,6 +498,10 @@ pub struct BridgeQueue {
     /// What happens when it is full.
     #[serde(default)]
     pub full: BridgeFull,
+    /// Whether messages of `QoS` 0 wait, too (default). With `false` they are dropped while the link is down.
+    pub store_qos0: Option<bool>,
+    /// A message that has waited for so long is not sent any more (default: it waits for ever).
+    pub ttl: Option<Span>,
 }
 
 /// What a full queue of `out` does.
@@ -548,6 +552,9 @@ pub struct BridgeRoute {
     /// The highest `QoS` (default `qos_cap`).
     #[cfg_attr(feature = "schema", schemars(range(max = 2)))]
     pub qos: Option<u8>,
+    /// `out`: the `QoS` with which every message leaves, whatever it came with; at most `qos_cap`.
+    #[cfg_attr(feature = "schema", schemars(range(max = 2)))]
+    pub qos_force: Option<u8>,
     /// What becomes of the RETAIN flag (default `keep`, or `strip` where the remote takes no retained messages).
     pub retain: Option<RetainPolicy>,
     /// `in`: the group of several weirs that share what the remote sends.

@@ -17,7 +17,8 @@ use crate::config::connector::{
     ConnectorConfig, HttpConnector, PoolConfig, PostgresConnector, SqliteConnector,
 };
 use crate::config::{
-    BatchFormat, BufferKind, Columns, FileFormat, Kind, Missing, SinkConfig, StatusRange, Undefined,
+    BatchFormat, BufferKind, Columns, FileFormat, Kind, Missing, OriginMark, SinkConfig,
+    StatusRange, Undefined,
 };
 use crate::error::ConfigError;
 use crate::secret::Secret;
@@ -112,7 +113,7 @@ impl Check<'_> {
     fn foreign_keys(&mut self) {
         let c = self.config;
         let inline = c.connector.is_none();
-        let keys: [(&str, bool, &[Kind]); 24] = [
+        let keys: [(&str, bool, &[Kind]); 25] = [
             ("table", c.table.is_some(), SQL),
             (
                 "columns",
@@ -144,6 +145,7 @@ impl Check<'_> {
             ("payload", c.payload.is_some(), MESSAGES),
             ("content_type", c.content_type.is_some(), MESSAGES),
             ("max_hops", c.max_hops.is_some(), &[Kind::Republish]),
+            ("origin", c.origin.is_some(), MESSAGES),
             (
                 "max_per_second",
                 c.max_per_second.is_some(),
@@ -377,6 +379,7 @@ impl Check<'_> {
             payload,
             content_type,
             max_hops: c.max_hops.unwrap_or(4),
+            clear_origin: c.origin == Some(OriginMark::Clear),
             undefined: self.undefined(),
             owner,
         })

@@ -92,7 +92,14 @@ pub(crate) fn push(sink: &SinkHandle, json: &str) {
     let row = row(json);
     let client = Text::from_static("client-1");
     let mut permit = sink.try_reserve(1, record_size(&client, &row)).unwrap();
-    sink.push(&mut permit, client, 7, row, 1_700_000_000_000);
+    sink.push(
+        &mut permit,
+        client,
+        7,
+        row,
+        1_700_000_000_000,
+        Text::default(),
+    );
 }
 
 pub(crate) fn row(json: &str) -> Value {

@@ -53,6 +53,17 @@ impl Remote {
         far
     }
 
+    /// The next link of MQTT 5 that begins a session, welcomed with these properties behind their length.
+    pub(crate) async fn accept_saying(&self, properties: &[u8]) -> Far {
+        let stream = self.connection().await;
+        let mut far = Far { stream, v5: true };
+        assert_eq!(far.packet().await.0 >> 4, 1, "CONNECT");
+        let length = u8::try_from(2 + properties.len()).unwrap();
+        far.send(&[0x20, length, 0, 0]).await;
+        far.send(properties).await;
+        far
+    }
+
     /// The next connection, before anything is said on it.
     pub(crate) async fn connection(&self) -> TcpStream {
         let (stream, _) = tokio::time::timeout(PATIENCE, self.listener.accept())
@@ -273,4 +284,28 @@ async fn a_remote_that_has_lost_the_session_gets_the_message_again() {
     assert_eq!(far.packet().await.0, 0x62);
     far.acknowledge(0x70, one).await;
     crate::bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
+}
+
+#[tokio::test]
+async fn what_has_waited_for_longer_than_the_files_time_is_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let more = "queue = { ttl = \"1h\" }\nprotocol = \"3.1.1\"\n[[out]]\nfilter = \"#\"";
+    let config: ConnectorConfig = toml::from_str(&remote.toml(more)).unwrap();
+    let log = Arc::new(MemoryRows::new(1, 80));
+    // It was accepted in 1970.
+    commit(&log, &config, "old");
+    let row = crate::bench::row(r#"{"topic":"t","payload":"new","qos":1,"retain":false}"#);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_ms = i64::try_from(now.unwrap().as_millis()).unwrap();
+    log.commit([record::encode(2, &Text::from_static("c"), now_ms, &row)]);
+    let (connector, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(false).await;
+    let (_, id, payload) = far.publish().await;
+    assert_eq!(payload, "new");
+    far.acknowledge(0x40, id).await;
+    crate::bench::wait(&sink, "both are settled", |c| c.delivered == 2).await;
+    let stats = connector.bridge_stats().unwrap();
+    let expired = stats.expired.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(expired, 1);
 }

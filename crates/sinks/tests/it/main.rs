@@ -6,9 +6,12 @@
 )]
 
 mod bench;
+mod closed_over;
 mod contract;
 mod crossing;
 mod durable;
+mod exact;
+mod filters;
 mod halfway;
 mod http;
 mod logs;

@@ -15,7 +15,7 @@ use crate::crossing::{Far, Remote, commit, spec};
 
 /// A broker that tells how a bridge greets it, and at first has no room.
 #[derive(Debug)]
-struct Broker {
+pub(crate) struct Broker {
     folder: PathBuf,
     refuses: AtomicUsize,
     greeted: UnboundedSender<bool>,
@@ -24,7 +24,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn new(folder: &Path, refuses: usize) -> (Arc<Self>, UnboundedReceiver<bool>) {
+    pub(crate) fn new(folder: &Path, refuses: usize) -> (Arc<Self>, UnboundedReceiver<bool>) {
         let (greeted, greetings) = unbounded_channel();
         let broker = Self {
             folder: folder.to_owned(),
@@ -51,7 +51,13 @@ impl Home for Broker {
             let _ = ours.read(&mut connect).await;
             // Type, length, protocol name, level, flags.
             let _ = greeted.send(connect[9] & 0b10 != 0);
-            let _ = ours.write_all(&[0x20, 2, 0, 0]).await;
+            let v5 = connect[8] == 5;
+            let welcome: &[u8] = if v5 {
+                &[0x20, 3, 0, 0, 0]
+            } else {
+                &[0x20, 2, 0, 0]
+            };
+            let _ = ours.write_all(welcome).await;
             let _ = reads.wait_for(|reads| *reads).await;
             while matches!(ours.read(&mut connect).await, Ok(1..)) {}
         });

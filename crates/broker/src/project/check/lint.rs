@@ -117,7 +117,7 @@ fn way_back<'r>(id: &'r str, next: &BTreeMap<&'r str, Vec<&'r str>>) -> Option<V
 }
 
 /// Where the statement stands, or else the start of the file.
-fn sql_place(source: &Source) -> std::ops::Range<usize> {
+pub(super) fn sql_place(source: &Source) -> std::ops::Range<usize> {
     let text: &Arc<str> = &source.text;
     match text.find("sql") {
         Some(at) => at..at + 3,

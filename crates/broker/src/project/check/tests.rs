@@ -271,3 +271,61 @@ fn a_second_bridge_that_is_the_same_client_at_the_same_remote_is_refused() {
     );
     assert!(refused(&first, &device("mqtts://other:8883", "two")).is_empty());
 }
+
+/// The warnings of a rule beside the bridge `hq` whose file has `more`.
+fn beside_bridge(rule: &str, more: &str) -> Vec<String> {
+    let connector = format!("{CONNECTOR}{more}");
+    let parts = [
+        (FileId::rule("r"), rule),
+        (FileId::connector("hq"), connector.as_str()),
+    ];
+    let checked = check(&files(&parts), &Files::default(), None, &Process);
+    let report = checked
+        .reports
+        .iter()
+        .find(|report| report.file == FileId::rule("r"))
+        .unwrap();
+    assert_eq!(report.verdict, Verdict::Ok, "{:?}", report.problems);
+    let codes = report.problems.iter();
+    codes.map(|problem| problem.code.to_string()).collect()
+}
+
+#[test]
+fn a_rule_whose_own_messages_come_back_over_a_bridge_is_warned_of() {
+    let rule = |from: &str, topic: &str| {
+        format!(
+            "sql = 'SELECT payload FROM \"{from}\"'\n[[sinks]]\nconnector = 'hq'\ntopic = '{topic}'\n"
+        )
+    };
+    let taken = "[[in]]\nfilter = 'up/#'\nlocal_prefix = 'hq/'\n";
+    assert_eq!(beside_bridge(&rule("hq/#", "up/x"), taken), ["W4104"]);
+    assert_eq!(
+        beside_bridge(&rule("hq/#", "up/${payload}"), taken),
+        ["W4104"]
+    );
+    assert_eq!(
+        beside_bridge(&rule("$bridges/mqtt:hq", "up/x"), taken),
+        ["W4104"]
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(beside_bridge(&rule("hq/#", "down/x"), taken), none);
+    assert_eq!(beside_bridge(&rule("hq/up/y", "up/x"), taken), none);
+    let kept_back = format!("protocol = '5'\n{taken}");
+    assert_eq!(beside_bridge(&rule("hq/#", "up/x"), &kept_back), none);
+    let shared = format!("{kept_back}share = 'g'\n");
+    assert_eq!(beside_bridge(&rule("hq/#", "up/x"), &shared), ["W4104"]);
+}
+
+#[test]
+fn a_rule_on_a_bridge_from_which_nothing_comes_is_warned_of() {
+    let rule = |name: &str| {
+        format!(
+            "sql = 'SELECT payload FROM \"$bridges/mqtt:{name}\"'\n[[sinks]]\ntype = 'console'\n"
+        )
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(beside_bridge(&rule("hq"), ""), ["W4105"]);
+    assert_eq!(beside_bridge(&rule("gone"), ""), ["W4105"]);
+    assert_eq!(beside_bridge(&rule("hq"), "[[in]]\nfilter = 'a'\n"), none);
+    assert_eq!(beside_bridge(&rule("*"), ""), none);
+}

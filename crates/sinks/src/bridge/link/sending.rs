@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use weir_mqtt::properties::PublishProperties;
 use weir_mqtt::{PacketId, PubRel, Publish, QoS, TopicAlias, Utf8};
 
-use super::{ASK_IDS, MOST_ALIASES, NotSent, Outgoing, Pending, RING_IDS, Up, id_of};
+use super::{Asked, MOST_ALIASES, NotSent, Outgoing, Pending, Up};
 use crate::bridge::client::{Limits, Version};
+use crate::bridge::lanes::{ASK_IDS, LANE_IDS, RING_IDS};
 use crate::bridge::plan::BridgePlan;
 use crate::codes;
 use crate::error::SinkError;
@@ -16,7 +17,7 @@ use crate::error::SinkError;
 /// Whether the remote can take the message at all.
 pub(super) fn check_fit(
     message: &Outgoing<'_>,
-    limits: &Limits,
+    up: &Up,
     plan: &BridgePlan,
 ) -> Result<(), SinkError> {
     let payload = message.payload.len();
@@ -24,15 +25,16 @@ pub(super) fn check_fit(
         let message = format!("a payload of {payload} bytes is over the bridge's limit");
         return Err(SinkError::new(codes::TOO_LARGE, message));
     }
-    // Fixed header, topic length, packet id, properties: what stands beside topic and payload.
-    let around = 32 + message.properties.as_ref().map_or(0, properties_size);
-    let packet = payload + message.topic.len() + around;
-    if limits
-        .maximum_packet_size
-        .is_some_and(|limit| packet > limit)
+    if let Some(limit) = up.limits.maximum_packet_size
+        && about(message) > limit
     {
-        let message = format!("a packet of {packet} bytes is over the remote's limit");
-        return Err(SinkError::new(codes::TOO_LARGE, message));
+        // [MQTT-3.1.2-24] Measured, for it comes near.
+        let packet = up.size_of(message, plan);
+        if packet > limit {
+            let message =
+                format!("a packet of {packet} bytes is over the remote's limit of {limit}");
+            return Err(SinkError::new(codes::TOO_LARGE, message));
+        }
     }
     if let Some((length, slashes)) = plan.preset.topic_limits
         && (message.topic.len() > length || message.topic.matches('/').count() > slashes)
@@ -41,6 +43,12 @@ pub(super) fn check_fit(
         return Err(SinkError::new(codes::TOO_LARGE, message));
     }
     Ok(())
+}
+
+/// At most how large the packet is: fixed header, topic length, packet id and properties stand beside topic and payload.
+fn about(message: &Outgoing<'_>) -> usize {
+    let around = 32 + message.properties.as_ref().map_or(0, properties_size);
+    message.payload.len() + message.topic.len() + around
 }
 
 fn properties_size(properties: &PublishProperties) -> usize {
@@ -72,21 +80,22 @@ impl Up {
         let retain = message.retain && self.limits.retain_available && plan.retain_allowed;
         let numbered = message.numbered.filter(|_| qos > 0);
         if let Some(numbered) = numbered
-            && let Some(packet_id) = PacketId::new(id_of(numbered.seq))
+            && let Some(packet_id) = PacketId::new(numbered.id())
             && self.resumed
             && numbered.released.contains(numbered.seq)
         {
             // The remote has it already: from PUBREC on only PUBREL may follow. [MQTT-4.3.3-6]
             pending.released = Some((Arc::clone(numbered.released), numbered.seq));
+            pending.who = None;
             self.outstanding.insert(packet_id.get(), pending);
             self.append(|version, out| PubRel::success(packet_id).encode(version, out));
             return Ok(false);
         }
         let packet_id = match (qos, numbered) {
             (0, _) => None,
-            (_, Some(numbered)) => PacketId::new(id_of(numbered.seq)),
+            (_, Some(numbered)) => PacketId::new(numbered.id()),
             (2, None) => Some(self.ring_id()),
-            (_, None) => Some(self.ask_id()),
+            (_, None) => Some(self.free_id()),
         };
         let mut publish = Publish {
             // [MQTT-3.3.1-1] As far as it is known.
@@ -99,8 +108,12 @@ impl Up {
             payload: message.payload.clone(),
         };
         if self.version == Version::V5 {
+            let size = about(&message);
             let mut properties = message.properties.unwrap_or_default();
-            self.shorten(&mut publish.topic, &mut properties);
+            // An alias costs three bytes where it is given.
+            if (self.limits.maximum_packet_size).is_none_or(|limit| size <= limit) {
+                self.shorten(&mut publish.topic, &mut properties);
+            }
             publish.properties =
                 (properties != PublishProperties::default()).then(|| properties.into());
         }
@@ -125,6 +138,28 @@ impl Up {
             }
         }
         Ok(lowered)
+    }
+
+    /// How large the packet of a message is, without an alias.
+    fn size_of(&self, message: &Outgoing<'_>, plan: &BridgePlan) -> usize {
+        let qos = message.qos.min(self.limits.maximum_qos).min(plan.qos_cap);
+        let properties = (message.properties.clone())
+            .filter(|properties| *properties != PublishProperties::default());
+        let publish = Publish {
+            dup: false,
+            qos: qos_of(qos),
+            retain: false,
+            topic: Utf8::new(message.topic).unwrap_or_default(),
+            packet_id: PacketId::new(1).filter(|_| qos > 0),
+            properties: properties
+                .filter(|_| self.version == Version::V5)
+                .map(Into::into),
+            payload: message.payload.clone(),
+        };
+        let mut packet = Vec::new();
+        // What cannot be written at all is found when it is sent.
+        let _ = publish.encode(self.version.wire(), &mut packet);
+        packet.len()
     }
 
     /// Puts an alias in the place of a topic that was sent before. `[MQTT-3.3.2-9]`
@@ -174,8 +209,15 @@ impl Up {
         }
     }
 
+    /// A packet id for a SUBSCRIBE or UNSUBSCRIBE, whose answer is waited for from now on.
+    pub(in crate::bridge) fn ask_id(&mut self, asked: Asked) -> PacketId {
+        let id = self.free_id();
+        self.asked.insert(id.get(), (Instant::now(), asked));
+        id
+    }
+
     /// A packet id for a message of `QoS` 1 without a number, or for a SUBSCRIBE.
-    pub(in crate::bridge) fn ask_id(&mut self) -> PacketId {
+    fn free_id(&mut self) -> PacketId {
         loop {
             // The window is far smaller than the ids there are.
             self.last_ask = self.last_ask.checked_add(1).unwrap_or(ASK_IDS);
@@ -203,10 +245,14 @@ impl Up {
     pub(in crate::bridge) const fn limits(&self) -> &Limits {
         &self.limits
     }
+
+    pub(in crate::bridge) const fn limits_mut(&mut self) -> &mut Limits {
+        &mut self.limits
+    }
 }
 
 pub(super) const fn is_of_ring(id: u16) -> bool {
-    id >= RING_IDS && id < ASK_IDS
+    id >= RING_IDS && id < LANE_IDS
 }
 
 fn unfit(why: &str) -> NotSent {

@@ -1,0 +1,310 @@
+//! What a link is told by its driver: it comes up and goes, and the remote answers.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use weir_mqtt::{PacketId, ReasonCode};
+
+use super::sending::is_of_ring;
+use super::{Answer, Asked, Inner, Session, Up, Who};
+use crate::bridge::client::{Failure, Limits, Refusal, Version};
+use crate::bridge::home::Home;
+use crate::bridge::lanes::{ASK_IDS, LANE_IDS, Lanes, RING_IDS, ring_of};
+use crate::bridge::mirror::{self, Mirror};
+use crate::bridge::plan::BridgePlan;
+use crate::bridge::released::Released;
+use crate::connector::LinkState;
+
+impl Inner {
+    pub(in crate::bridge) fn plan(&self) -> Arc<BridgePlan> {
+        Arc::clone(&self.plan.read())
+    }
+
+    /// Whether the remote is asked to begin a new session.
+    pub(in crate::bridge) fn is_clean_start(&self, plan: &BridgePlan) -> bool {
+        plan.clean_start && !(plan.session_if_exact && self.is_exact())
+    }
+
+    /// Whether a rule's sink needs the session at the remote: one that is here, or that was in an earlier life.
+    pub(in crate::bridge) fn is_exact(&self) -> bool {
+        let known =
+            |home: &Arc<dyn Home>| Lanes::of(home.data_dir(), self.health.name()).is_there();
+        self.exact.load(Ordering::Relaxed) || self.home.as_ref().is_some_and(known)
+    }
+
+    /// Of what was released nothing holds any more.
+    ///
+    /// # Errors
+    /// When the files cannot be removed.
+    pub(in crate::bridge) fn forget_released(
+        &self,
+        data_dir: &Path,
+        mirror: &Mirror,
+    ) -> std::io::Result<()> {
+        let known = self.released.lock();
+        for released in &*known {
+            released.forget()?;
+        }
+        let epochs: Vec<u64> = known.iter().map(|released| released.epoch()).collect();
+        Lanes::of(data_dir, self.health.name()).keep(&epochs)?;
+        mirror::remove(&mirror.file("released"))
+    }
+
+    pub(in crate::bridge) fn bring_up(&self, version: Version, limits: Limits, session: Session) {
+        let resumed = session == Session::Resumed;
+        let plan = self.plan();
+        let window = usize::from(
+            limits
+                .receive_maximum
+                .unwrap_or(u16::MAX)
+                .min(plan.max_inflight)
+                .max(1),
+        );
+        let held_back = if self.suspect.lock().goes_alone() {
+            window - 1
+        } else {
+            0
+        };
+        let number = *self.changed.borrow() + 1;
+        let ring = ring_of(plan.max_inflight);
+        let mut up = Up {
+            number,
+            version,
+            limits,
+            window: Arc::new(Semaphore::new(window - held_back)),
+            held_back,
+            resumed,
+            out: Vec::new(),
+            out_total: 0,
+            written_total: 0,
+            unwritten: VecDeque::new(),
+            outstanding: HashMap::new(),
+            asked: HashMap::new(),
+            last_ring: ring - 1,
+            last_ask: u16::MAX,
+            ring,
+            aliases: HashMap::new(),
+            freeing: HashSet::new(),
+            freed: Arc::default(),
+        };
+        if session != Session::New && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
+            if session == Session::Strange {
+                up.free((1..RING_IDS).chain(LANE_IDS..ASK_IDS));
+            }
+            // Ids of messages without a number are given anew on every link: none may be taken for one of before.
+            up.free(RING_IDS..RING_IDS + ring);
+        }
+        *self.link.lock() = Some(up);
+        self.stats.connected.fetch_add(1, Ordering::Relaxed);
+        self.health.ok();
+        tracing::info!(connector = %self.health.name(), window, resumed, version = version.name(), "bridge is up");
+        self.changed.send_replace(number);
+        self.tell(true);
+    }
+
+    /// No further message is taken by this link.
+    pub(in crate::bridge) fn stop_taking(&self) {
+        if let Some(up) = &*self.link.lock() {
+            up.window.close();
+        }
+    }
+
+    /// Whether nothing waits for an acknowledgement.
+    pub(in crate::bridge) fn is_quiet(&self) -> bool {
+        let link = self.link.lock();
+        link.as_ref()
+            .is_none_or(|up| up.unwritten.is_empty() && up.outstanding.is_empty())
+    }
+
+    /// The link is gone: what was not acknowledged goes back to its sink when its sender is dropped here. True when the
+    /// remote has closed it over one message.
+    pub(in crate::bridge) fn take_down(&self, failure: Option<&Failure>) -> bool {
+        let Some(up) = self.link.lock().take() else {
+            return false;
+        };
+        let closed = failure.is_some_and(|failure| failure.closed) && up.asked.is_empty();
+        let on_their_way: Vec<Who> = (up.outstanding.values().filter_map(|one| one.who)).collect();
+        let over_one = closed && self.suspect.lock().closed_over(&on_their_way);
+        up.window.close();
+        let returned = up.unwritten.len() + up.outstanding.len();
+        self.stats
+            .returned
+            .fetch_add(returned as u64, Ordering::Relaxed);
+        self.stats.in_flight.store(0, Ordering::Relaxed);
+        // The state is told before the sinks are: they show the failure as their own.
+        if let Some(failure) = failure {
+            self.health.failed(&failure.error, LinkState::Backoff, None);
+        }
+        self.changed.send_replace(up.number + 1);
+        self.tell(false);
+        drop(up);
+        over_one
+    }
+
+    pub(super) fn tell(&self, up: bool) {
+        if let Some(home) = self.home.as_ref().filter(|_| self.plan().status) {
+            home.linked(self.health.name(), up);
+        }
+    }
+
+    pub(in crate::bridge) fn has_ended(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Something about the link that is up; `None` when there is none.
+    pub(in crate::bridge) fn with_up<T>(&self, act: impl FnOnce(&mut Up) -> T) -> Option<T> {
+        self.link.lock().as_mut().map(act)
+    }
+
+    /// What is to be written.
+    pub(in crate::bridge) fn take_out(&self) -> Bytes {
+        let mut link = self.link.lock();
+        let Some(up) = link.as_mut() else {
+            return Bytes::new();
+        };
+        let in_flight = up.unwritten.len() + up.outstanding.len();
+        self.stats
+            .in_flight
+            .store(in_flight as u64, Ordering::Relaxed);
+        std::mem::take(&mut up.out).into()
+    }
+
+    /// So many bytes more are with the socket.
+    pub(in crate::bridge) fn wrote(&self, bytes: usize) {
+        let mut link = self.link.lock();
+        let Some(up) = link.as_mut() else { return };
+        up.written_total += bytes as u64;
+        while up
+            .unwritten
+            .front()
+            .is_some_and(|(end, _)| *end <= up.written_total)
+        {
+            if let Some((_, pending)) = up.unwritten.pop_front() {
+                self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
+                pending.answer(Answer::Taken);
+            }
+        }
+    }
+
+    /// PUBACK or PUBCOMP: the remote has taken a message.
+    pub(in crate::bridge) fn taken(&self, id: PacketId) {
+        let take = |up: &mut Up| {
+            if up.freeing.remove(&id.get()) {
+                if is_of_ring(id.get()) {
+                    up.freed.notify_waiters();
+                }
+                return None;
+            }
+            up.outstanding.remove(&id.get())
+        };
+        let pending = self.with_up(take).flatten();
+        if let Some(pending) = pending {
+            if let Some((released, seq)) = &pending.released {
+                released.done(*seq);
+            }
+            self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
+            pending.answer(Answer::Taken);
+            self.done_with_one();
+        }
+    }
+
+    /// The remote has refused a message.
+    pub(in crate::bridge) fn refused(&self, id: PacketId, refusal: Refusal) {
+        let pending = self
+            .with_up(|up| up.outstanding.remove(&id.get()))
+            .flatten();
+        if let Some(pending) = pending {
+            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+            pending.answer(Answer::Refused(refusal));
+            self.done_with_one();
+        }
+    }
+
+    /// PUBREC with Packet Identifier in use: the remote holds a message under this id. Of a repeat this is the message
+    /// itself, and where its release is to be remembered is given back. Else it is one of before: it is released, and
+    /// the message is sent again later.
+    pub(in crate::bridge) fn in_use(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
+        let pending = self.with_up(|up| {
+            let known = up.outstanding.get(&id.get())?;
+            if known.again && known.released.is_some() {
+                return Some(Err(known.released.clone()));
+            }
+            let pending = up.outstanding.remove(&id.get());
+            up.free(std::iter::once(id.get()));
+            Some(Ok(pending))
+        });
+        match pending.flatten()? {
+            Err(released) => released,
+            Ok(pending) => {
+                if let Some(pending) = pending {
+                    self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                    let refusal = Refusal::of(ReasonCode::PacketIdentifierInUse);
+                    pending.answer(Answer::Refused(refusal));
+                }
+                None
+            }
+        }
+    }
+
+    /// Where the release of a message is to be remembered before PUBREL.
+    pub(in crate::bridge) fn to_release(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
+        self.answered();
+        self.with_up(|up| {
+            let pending = up.outstanding.get_mut(&id.get())?;
+            // It has the message: what comes now is not the message's fault.
+            pending.who = None;
+            pending.released.clone()
+        })
+        .flatten()
+    }
+
+    /// What tells that the link of this number has changed; `None` when `holds` is true of it, or it is gone.
+    pub(super) fn still(&self, number: u64, holds: fn(&Up) -> bool) -> Option<Arc<Notify>> {
+        let link = self.link.lock();
+        let up = link.as_ref().filter(|up| up.number == number)?;
+        (!holds(up)).then(|| Arc::clone(&up.freed))
+    }
+
+    /// The remote has answered for a message, so none is suspected.
+    fn answered(&self) {
+        self.suspect.lock().answered();
+    }
+
+    /// A message is done with.
+    fn done_with_one(&self) {
+        let together = {
+            let mut suspect = self.suspect.lock();
+            suspect.answered();
+            suspect.done()
+        };
+        if together {
+            self.with_up(|up| up.window.add_permits(std::mem::take(&mut up.held_back)));
+        }
+    }
+
+    /// Since when the oldest SUBSCRIBE or UNSUBSCRIBE waits for its answer.
+    pub(in crate::bridge) fn asked_since(&self) -> Option<Instant> {
+        let link = self.link.lock();
+        let asked = link.as_ref()?.asked.values();
+        asked.map(|(since, _)| *since).min()
+    }
+
+    /// What was asked under this id, which is answered now.
+    pub(in crate::bridge) fn take_asked(&self, id: PacketId) -> Option<Asked> {
+        self.with_up(|up| {
+            let asked = up.asked.remove(&id.get());
+            up.freed.notify_waiters();
+            asked.map(|(_, asked)| asked)
+        })
+        .flatten()
+    }
+
+    pub(in crate::bridge) fn oldest(&self) -> Option<Instant> {
+        self.link.lock().as_ref().and_then(Up::oldest)
+    }
+}

@@ -1,0 +1,121 @@
+//! Messages that the remote does not take and says so only by closing the link, or by a limit.
+
+use std::sync::Arc;
+
+use weir_sinks::{ConnectorConfig, MemoryRows};
+
+use crate::bench::{self, Bench, PATIENCE};
+use crate::crossing::{Far, Remote, commit, open};
+
+/// Takes messages until one says `bad`; what came.
+async fn take_until_bad(far: &mut Far, came: &mut Vec<String>) {
+    loop {
+        let (kind, body) = far.packet().await;
+        match kind >> 4 {
+            3 => {
+                let topic = usize::from(body[1]);
+                let id = u16::from_be_bytes([body[2 + topic], body[3 + topic]]);
+                let payload = String::from_utf8_lossy(&body[4 + topic..]).into_owned();
+                if payload == "bad" {
+                    return;
+                }
+                came.push(payload);
+                far.acknowledge(0x50, id).await;
+            }
+            6 => {
+                let id = u16::from_be_bytes([body[0], body[1]]);
+                far.acknowledge(0x70, id).await;
+                if came.last().is_some_and(|last| last == "last") {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_over_which_the_remote_closes_the_link_does_not_hold_up_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config = remote.config("3.1.1");
+    let log = Arc::new(MemoryRows::new(1, 90));
+    for payload in ["one", "two", "bad", "last"] {
+        commit(&log, &config, payload);
+    }
+    let (connector, sink) = open(folder.path(), &config, &log);
+    let (mut came, mut links) = (Vec::new(), 0);
+    while came.last().is_none_or(|last| last != "last") {
+        let mut far = remote.accept(links > 0).await;
+        links += 1;
+        take_until_bad(&mut far, &mut came).await;
+    }
+    came.dedup();
+    assert_eq!(came, ["one", "two", "last"]);
+    // Three times alone; before that perhaps together with others.
+    assert!(links == 4 || links == 5, "{links}");
+    bench::wait(&sink, "all are settled", |c| {
+        c.delivered == 3 && c.dead_lettered == 1
+    })
+    .await;
+    let path = weir_sinks::dead_letter::file::path(folder.path(), "$bridges/hq", "out");
+    let letters = std::fs::read_to_string(path).unwrap();
+    assert!(letters.contains("E4117"), "{letters}");
+    let stats = connector.bridge_stats().unwrap();
+    let given_up = stats.given_up.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(given_up, 1);
+}
+
+/// [MQTT-3.1.2-24]
+#[tokio::test]
+async fn a_packet_of_the_size_that_the_remote_takes_is_sent_and_one_byte_more_is_not() {
+    let remote = Remote::new().await;
+    let config: ConnectorConfig =
+        toml::from_str(&remote.toml("protocol = \"5\"\nclean_start = true")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let connector = weir_sinks::Connector::open("far", &config, folder.path()).unwrap();
+    let sink = "connector = \"far\"\ntopic = \"t\"\nqos = 1\npayload = \"${p}\"";
+    let sink = weir_sinks::open(&bench::spec(
+        sink,
+        Some((&config, &connector)),
+        folder.path(),
+    ))
+    .unwrap();
+    for many in [93, 92] {
+        bench::push(&sink, &format!("{{\"p\":\"{}\"}}", "x".repeat(many)));
+    }
+    let mut far = remote.accept_saying(&[5, 0x27, 0, 0, 0, 100]).await;
+    // Type, length, topic with its length, id, properties, payload: 2 + 3 + 2 + 1 + 92.
+    let (_, id, payload) = far.publish().await;
+    assert_eq!(payload.len(), 92);
+    far.acknowledge(0x40, id).await;
+    bench::wait(&sink, "one is sent, one refused", |c| {
+        c.delivered == 1 && c.dead_lettered == 1
+    })
+    .await;
+    assert_eq!(bench::dead_letters(folder.path())[0]["code"], "E4108");
+}
+
+#[tokio::test]
+async fn a_remote_that_dies_again_and_again_costs_no_message() {
+    let remote = Remote::new().await;
+    let bench = Bench::new(
+        "topic = \"t\"\nqos = 1\npayload = \"${n}\"",
+        Some(&remote.toml("protocol = \"3.1.1\"")),
+    );
+    (0..3).for_each(|n| bench.push(&format!("{{\"n\":{n}}}")));
+    // Each life takes one message, and is gone with the next one.
+    for life in 0..3 {
+        let (mut far, _) = remote.accept_either(life > 0).await;
+        let (_, id, _) = far.publish().await;
+        far.acknowledge(0x40, id).await;
+        let delivered = life + 1;
+        bench
+            .wait("it is taken", |c| c.delivered >= delivered)
+            .await;
+    }
+    let counters = tokio::time::timeout(PATIENCE, bench.settled())
+        .await
+        .unwrap();
+    assert_eq!((counters.delivered, counters.dead_lettered), (3, 0));
+}
