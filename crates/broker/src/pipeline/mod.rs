@@ -639,9 +639,14 @@ fn route(
         _ => (INTERNAL_CLIENT, rand::random()),
     };
     let (mut republished, mut republish_failed) = (0, Vec::new());
+    let is_encoded =
+        |sink: &LiveSink| matches!(&sink.target, Target::Queue(queue) if queue.is_durable());
+    let all_are_encoded = rule.sinks.iter().all(is_encoded);
     for mut row in rows {
-        // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
-        row.detach();
+        if !all_are_encoded {
+            // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
+            row.detach();
+        }
         // Made for the first sink that wants it, shared by the others.
         let mut encoded: Option<Bytes> = None;
         for (place, sink) in rule.sinks.iter().enumerate() {

@@ -9,6 +9,8 @@
 //! which of the batch's messages it is. A kind, a flag or a tag that it does not know is an error, so that nothing is half read. There is no checksum
 //! here: bytes that were damaged may still be a record.
 
+mod passing;
+
 use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use crate::core::bans::{Ban, Who};
 use crate::core::message::{Message, Origin};
 use crate::core::shared_groups::{Group, Strategies};
 use crate::core::will::Will;
+
+pub(crate) use passing::{Of, Step, decode_wanted, glance_at_batch};
 
 /// The kinds of records. The numbers stand in files: each is fixed for ever, and none is given a second time.
 mod kind {
@@ -117,7 +121,10 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Persist, BadRecord> {
 
 /// Appends records one after another.
 pub(crate) fn encode_batch(records: &[Persist], out: &mut Vec<u8>) {
-    let mut seen = Seen::default();
+    let mut seen = Seen(HashMap::with_capacity_and_hasher(
+        records.len(),
+        ahash::RandomState::default(),
+    ));
     let is_record = |record: &&Persist| !matches!(record, Persist::Row { .. });
     for record in records.iter().filter(is_record) {
         write_block(out, |out| write_record(record, &mut seen, out));
@@ -527,20 +534,41 @@ fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 /// What `body` appends, behind its length.
 fn write_block(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
+    // Most lengths take so many bytes; else the body moves.
+    out.extend_from_slice(&[0; 2]);
     body(out);
-    let end = out.len();
-    write_number((end - start) as u64, out);
-    let length_bytes = out.len() - end;
-    out[start..].rotate_right(length_bytes);
+    let length = out.len() - start - 2;
+    let mut bytes = [0; 10];
+    let bytes = number_bytes(length as u64, &mut bytes);
+    match *bytes {
+        [first, second] => out[start..start + 2].copy_from_slice(&[first, second]),
+        [only] => {
+            out[start] = only;
+            out.copy_within(start + 2.., start + 1);
+            out.pop();
+        }
+        _ => drop(out.splice(start..start + 2, bytes.iter().copied())),
+    }
 }
 
 fn write_number(number: impl Into<u64>, out: &mut Vec<u8>) {
-    let mut rest = number.into();
-    while rest >= 0x80 {
-        out.push((rest & 0x7F) as u8 | 0x80);
-        rest >>= 7;
+    let number = number.into();
+    if number < 0x80 {
+        out.push((number & 0x7F) as u8);
+        return;
     }
-    out.push((rest & 0x7F) as u8);
+    out.extend_from_slice(number_bytes(number, &mut [0; 10]));
+}
+
+fn number_bytes(number: u64, bytes: &mut [u8; 10]) -> &[u8] {
+    let (mut rest, mut count) = (number, 0);
+    while rest >= 0x80 {
+        bytes[count] = (rest & 0x7F) as u8 | 0x80;
+        rest >>= 7;
+        count += 1;
+    }
+    bytes[count] = (rest & 0x7F) as u8;
+    &bytes[..=count]
 }
 
 /// What is still to be read. Nothing is reserved by what a count says: memory grows with what is really there.
@@ -551,13 +579,31 @@ struct Reader<'a> {
     at: usize,
 }
 
+/// A message that was owed by an earlier record of the batch.
+enum Standing<'a> {
+    Read(Arc<Message>),
+    /// That record was passed over.
+    Unread(Reader<'a>),
+}
+
+impl Standing<'_> {
+    fn read(&mut self) -> Result<Arc<Message>, BadRecord> {
+        let message = match self {
+            Self::Read(message) => Arc::clone(message),
+            Self::Unread(reader) => Arc::new(reader.message()?),
+        };
+        *self = Self::Read(Arc::clone(&message));
+        Ok(message)
+    }
+}
+
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, at: 0 }
     }
 
     /// `seen`: the messages of the batch that were owed before.
-    fn record(&mut self, seen: &mut Vec<Arc<Message>>) -> Result<Persist, BadRecord> {
+    fn record(&mut self, seen: &mut Vec<Standing<'a>>) -> Result<Persist, BadRecord> {
         let mut body = self.block("a record")?;
         let unknown = body.bad("a known kind of record");
         Ok(match body.u8("a kind of record")? {
@@ -711,8 +757,26 @@ impl<'a> Reader<'a> {
         Ok(SubscriptionFilter { share, filter })
     }
 
-    fn waiting(&mut self, seen: &mut Vec<Arc<Message>>) -> Result<Waiting, BadRecord> {
+    fn waiting(&mut self, seen: &mut Vec<Standing<'a>>) -> Result<Waiting, BadRecord> {
         let number = self.place()?;
+        let (delivery, stands_before) = self.delivery(number)?;
+        let message = if stands_before {
+            let bad = self.bad("a message that stands earlier in the batch");
+            let place: usize = self.number(bad.what)?;
+            seen.get_mut(place).ok_or(bad)?.read()?
+        } else {
+            let message = Arc::new(self.message()?);
+            seen.push(Standing::Read(Arc::clone(&message)));
+            message
+        };
+        Ok(delivery(message))
+    }
+
+    /// What stands before the message of a delivery, and whether that stands earlier in the batch.
+    fn delivery(
+        &mut self,
+        number: u64,
+    ) -> Result<(impl FnOnce(Arc<Message>) -> Waiting + use<>, bool), BadRecord> {
         let qos = self.qos()?;
         let [retain, has_ids, has_group, stands_before] = self.flags("flags of a delivery")?;
         let subscription_ids = self.option(has_ids, |reader| {
@@ -723,23 +787,15 @@ impl<'a> Reader<'a> {
             let name = reader.filter()?;
             Ok(Group::new(name, &Strategies::default()))
         })?;
-        let message = if stands_before {
-            let bad = self.bad("a message that stands earlier in the batch");
-            let place: usize = self.number(bad.what)?;
-            Arc::clone(seen.get(place).ok_or(bad)?)
-        } else {
-            let message = Arc::new(self.message()?);
-            seen.push(Arc::clone(&message));
-            message
-        };
-        Ok(Waiting {
+        let delivery = move |message| Waiting {
             message,
             qos,
             retain,
             subscription_ids,
             number,
             group,
-        })
+        };
+        Ok((delivery, stands_before))
     }
 
     fn message(&mut self) -> Result<Message, BadRecord> {
