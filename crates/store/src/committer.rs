@@ -784,7 +784,10 @@ mod tests {
 
     fn put(committer: &Committer, queue: &Queue, rows: impl IntoIterator<Item = Vec<u8>>) {
         let (told, kept) = channel();
-        let rows = rows.into_iter().map(|row| (queue.id(), row.into())).collect();
+        let rows = rows
+            .into_iter()
+            .map(|row| (queue.id(), row.into()))
+            .collect();
         let records = Vec::new();
         committer.commit(
             Batch {

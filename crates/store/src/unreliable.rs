@@ -642,7 +642,9 @@ pub(crate) fn one_of_each_kind(taken: bool) -> Unreliable {
         made(&mut opened.log, "dropped"),
     );
     let batch = |number: u64, rows: &[&str]| {
-        let rows = rows.iter().map(|row| (kept.id(), row.as_bytes().to_vec().into()));
+        let rows = rows
+            .iter()
+            .map(|row| (kept.id(), row.as_bytes().to_vec().into()));
         Batch {
             records: number.to_le_bytes().to_vec(),
             rows: rows.collect(),

@@ -100,10 +100,7 @@ impl weir_store::Fold for Fold {
         self.take_keeping(batch, AHEAD_BYTES);
     }
 
-    fn give(
-        mut self: Box<Self>,
-        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn give(mut self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         self.keep_ahead(0);
         let (mut records, mut bytes, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
         let mut write = |records: &mut Vec<Persist>| {
@@ -230,13 +227,21 @@ mod tests {
             number: 1,
         };
         let mut fold = Fold::default();
-        for records in [vec![begun(0), begun(1)], vec![owed(0), owed(1)], vec![settled]] {
+        for records in [
+            vec![begun(0), begun(1)],
+            vec![owed(0), owed(1)],
+            vec![settled],
+        ] {
             let mut bytes = Vec::new();
             encode_batch(&records, &mut bytes);
             fold.take_keeping(&bytes, AHEAD_BYTES);
         }
         fold.keep_ahead(0);
-        let owed = |client| fold.state.session(client).map(|session| session.owed().count());
+        let owed = |client| {
+            fold.state
+                .session(client)
+                .map(|session| session.owed().count())
+        };
         assert_eq!((owed("a"), owed("b")), (Some(0), Some(1)));
     }
 }

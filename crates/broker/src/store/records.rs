@@ -121,10 +121,9 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Persist, BadRecord> {
 
 /// Appends records one after another.
 pub(crate) fn encode_batch(records: &[Persist], out: &mut Vec<u8>) {
-    let mut seen = Seen(HashMap::with_capacity_and_hasher(
-        records.len(),
-        ahash::RandomState::default(),
-    ));
+    let is_owed = |record: &&Persist| matches!(record, Persist::Owed { .. });
+    let owed = records.iter().filter(is_owed).count();
+    let mut seen = Seen(HashMap::with_capacity_and_hasher(owed, Default::default()));
     let is_record = |record: &&Persist| !matches!(record, Persist::Row { .. });
     for record in records.iter().filter(is_record) {
         write_block(out, |out| write_record(record, &mut seen, out));

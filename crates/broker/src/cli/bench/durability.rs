@@ -153,7 +153,11 @@ async fn measured(common: &Common, args: &Args) -> Result<Vec<Row>, Failure> {
         (Some(url), Rows::Postgres) => Some(Postgres::given(url).await.map_err(problem)?),
         (None, Rows::Postgres) => {
             let started = Postgres::start(&folder.0.join("postgres")).await;
-            let missing = || Failure::usage("PostgreSQL is not installed; --postgres names a server that is there");
+            let missing = || {
+                Failure::usage(
+                    "PostgreSQL is not installed; --postgres names a server that is there",
+                )
+            };
             Some(started.map_err(problem)?.ok_or_else(missing)?)
         }
     };
@@ -198,19 +202,8 @@ async fn once(
     durability: Durability,
     postgres: Option<&Postgres>,
 ) -> Result<f64, String> {
-    let mut text = WEIR.to_owned();
-    let sink = match args.sink {
-        Rows::Postgres => "connector = \"postgres\"\ntable = \"weir_bench\"",
-        Rows::File => "type = \"file\"\npath = \"{dir}/rows.ndjson\"",
-        Rows::None => "",
-    };
-    if !sink.is_empty() {
-        text.push_str(&RULE.replace("{sink}", sink));
-    }
-    if let Some(postgres) = postgres {
-        text.push_str(&CONNECTOR.replace("{postgres}", &postgres.url_through(None)));
-    }
-    let text = text.replace("{durability}", durability.name());
+    let url = postgres.map(|postgres| postgres.url_through(None));
+    let text = described(args.sink, durability, url.as_deref());
     let mut peers = parse(&text).map_err(|error| error.to_string())?;
     let running = peers.remove(0).start("").await?;
     let numbers = [
@@ -231,9 +224,24 @@ async fn once(
     } else {
         "messages_per_s"
     };
-    result?[rate]
-        .as_f64()
-        .ok_or_else(|| "no result".to_owned())
+    result?[rate].as_f64().ok_or_else(|| "no result".to_owned())
+}
+
+/// A weir as `peers.toml` describes one.
+fn described(sink: Rows, durability: Durability, postgres: Option<&str>) -> String {
+    let mut text = WEIR.to_owned();
+    let sink = match sink {
+        Rows::Postgres => "connector = \"postgres\"\ntable = \"weir_bench\"",
+        Rows::File => "type = \"file\"\npath = \"rows.ndjson\"",
+        Rows::None => "",
+    };
+    if !sink.is_empty() {
+        text.push_str(&RULE.replace("{sink}", sink));
+    }
+    if let Some(url) = postgres {
+        text.push_str(&CONNECTOR.replace("{postgres}", url));
+    }
+    text.replace("{durability}", durability.name())
 }
 
 fn tell(common: &Common, args: &Args, rows: &[Row]) -> Exit {
@@ -254,7 +262,9 @@ fn tell(common: &Common, args: &Args, rows: &[Row]) -> Exit {
         }
         line.push_str(&format!("   the store alone {}/s", rounded(store)));
         if common.json {
-            told.push(json!({ "publishers": row.publishers, "durabilities": each, "store_per_s": store }));
+            told.push(
+                json!({ "publishers": row.publishers, "durabilities": each, "store_per_s": store }),
+            );
         } else {
             out_line(&line);
         }
@@ -315,8 +325,7 @@ impl Raw {
             sync: self.sync,
             ..Options::default()
         };
-        let committer =
-            Committer::start(log, disk, options, || Box::new(Nothing), |_| ())?;
+        let committer = Committer::start(log, disk, options, || Box::new(Nothing), |_| ())?;
         let queue = committer.queue("rows")?;
         let (told, kept) = channel();
         let commit = || {
@@ -341,5 +350,38 @@ impl Raw {
             commit();
         }
         Ok(messages / begun.elapsed().as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weir_with_each_sink_is_well_described() {
+        for (sink, files) in [(Rows::Postgres, 3), (Rows::File, 2), (Rows::None, 1)] {
+            let url = (sink == Rows::Postgres).then_some("postgres://weir@127.0.0.1:1/postgres");
+            let text = described(sink, Durability::Fsync, url);
+            let peers = parse(&text).unwrap();
+            assert_eq!(peers[0].name, "fsync");
+            assert_eq!(text.matches(".toml\" = ").count(), files);
+            // Nothing is left to be filled in but what every broker's start fills in.
+            for place in ["{durability}", "{postgres}", "{sink}"] {
+                assert!(!text.contains(place), "{place}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_store_alone_keeps_what_it_is_given() {
+        let load = Raw {
+            publishers: 2,
+            messages: 4,
+            records: 400,
+            rows: true,
+            sync: true,
+            time: Duration::from_millis(20),
+        };
+        assert!(load.measure().unwrap() > 0.0);
     }
 }
