@@ -235,7 +235,7 @@ impl Storage for Disk {
             done.kept();
             return;
         }
-        let mut records = Vec::with_capacity(super::weight(&batch));
+        let mut records = Vec::with_capacity(64 * batch.len());
         encode_batch(&batch, &mut records);
         let rows = batch.into_iter().filter_map(|record| match record {
             Persist::Row { queue, row } => Some((queue, row)),
