@@ -13,9 +13,11 @@ use weir_store::{Batch, Committer, Folder, Log, OpenError, Options, Trouble};
 
 pub use weir_store::{Damage, Recovered};
 
-use super::fold::Fold;
 use super::records::{decode_batch, encode_batch};
 use super::{Done, Durability, Persist, State, Storage, StorageError};
+
+/// So many records of a snapshot are one batch.
+const RECORDS_A_BATCH: usize = 64;
 
 /// Keeps everything in files; one thread writes for all connections, and syncs once for all that wait.
 pub struct Disk {
@@ -411,6 +413,40 @@ fn tell(trouble: Trouble) {
             to = gap.to,
             "rows of a sink are lost in a damaged file of the store"
         ),
+    }
+}
+
+/// What the records of a log come to, for a snapshot.
+#[derive(Default)]
+struct Fold(State);
+
+impl weir_store::Fold for Fold {
+    fn take(&mut self, batch: &[u8]) {
+        // The same bytes were decoded when they were opened, or were encoded by this very program.
+        let _ = decode_batch(batch, &mut |record| self.0.apply(record));
+    }
+
+    fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let (mut records, mut bytes, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
+        let mut write = |records: &mut Vec<Persist>| {
+            bytes.clear();
+            encode_batch(records, &mut bytes);
+            records.clear();
+            each(&bytes)
+        };
+        self.0.records(|record| {
+            if outcome.is_ok() {
+                records.push(record);
+                if records.len() == RECORDS_A_BATCH {
+                    outcome = write(&mut records);
+                }
+            }
+        });
+        outcome?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        write(&mut records)
     }
 }
 

@@ -7,7 +7,6 @@
 mod bad_disk;
 pub mod conformance;
 pub mod disk;
-mod fold;
 mod memory;
 pub(crate) mod records;
 mod state;

@@ -9,8 +9,6 @@
 //! which of the batch's messages it is. A kind, a flag or a tag that it does not know is an error, so that nothing is half read. There is no checksum
 //! here: bytes that were damaged may still be a record.
 
-mod passing;
-
 use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
@@ -28,8 +26,6 @@ use crate::core::bans::{Ban, Who};
 use crate::core::message::{Message, Origin};
 use crate::core::shared_groups::{Group, Strategies};
 use crate::core::will::Will;
-
-pub(crate) use passing::{Of, Step, decode_wanted, glance_at_batch};
 
 /// The kinds of records. The numbers stand in files: each is fixed for ever, and none is given a second time.
 mod kind {
@@ -578,31 +574,13 @@ struct Reader<'a> {
     at: usize,
 }
 
-/// A message that was owed by an earlier record of the batch.
-enum Standing<'a> {
-    Read(Arc<Message>),
-    /// That record was passed over.
-    Unread(Reader<'a>),
-}
-
-impl Standing<'_> {
-    fn read(&mut self) -> Result<Arc<Message>, BadRecord> {
-        let message = match self {
-            Self::Read(message) => Arc::clone(message),
-            Self::Unread(reader) => Arc::new(reader.message()?),
-        };
-        *self = Self::Read(Arc::clone(&message));
-        Ok(message)
-    }
-}
-
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, at: 0 }
     }
 
     /// `seen`: the messages of the batch that were owed before.
-    fn record(&mut self, seen: &mut Vec<Standing<'a>>) -> Result<Persist, BadRecord> {
+    fn record(&mut self, seen: &mut Vec<Arc<Message>>) -> Result<Persist, BadRecord> {
         let mut body = self.block("a record")?;
         let unknown = body.bad("a known kind of record");
         Ok(match body.u8("a kind of record")? {
@@ -756,26 +734,8 @@ impl<'a> Reader<'a> {
         Ok(SubscriptionFilter { share, filter })
     }
 
-    fn waiting(&mut self, seen: &mut Vec<Standing<'a>>) -> Result<Waiting, BadRecord> {
+    fn waiting(&mut self, seen: &mut Vec<Arc<Message>>) -> Result<Waiting, BadRecord> {
         let number = self.place()?;
-        let (delivery, stands_before) = self.delivery(number)?;
-        let message = if stands_before {
-            let bad = self.bad("a message that stands earlier in the batch");
-            let place: usize = self.number(bad.what)?;
-            seen.get_mut(place).ok_or(bad)?.read()?
-        } else {
-            let message = Arc::new(self.message()?);
-            seen.push(Standing::Read(Arc::clone(&message)));
-            message
-        };
-        Ok(delivery(message))
-    }
-
-    /// What stands before the message of a delivery, and whether that stands earlier in the batch.
-    fn delivery(
-        &mut self,
-        number: u64,
-    ) -> Result<(impl FnOnce(Arc<Message>) -> Waiting + use<>, bool), BadRecord> {
         let qos = self.qos()?;
         let [retain, has_ids, has_group, stands_before] = self.flags("flags of a delivery")?;
         let subscription_ids = self.option(has_ids, |reader| {
@@ -786,15 +746,23 @@ impl<'a> Reader<'a> {
             let name = reader.filter()?;
             Ok(Group::new(name, &Strategies::default()))
         })?;
-        let delivery = move |message| Waiting {
+        let message = if stands_before {
+            let bad = self.bad("a message that stands earlier in the batch");
+            let place: usize = self.number(bad.what)?;
+            Arc::clone(seen.get(place).ok_or(bad)?)
+        } else {
+            let message = Arc::new(self.message()?);
+            seen.push(Arc::clone(&message));
+            message
+        };
+        Ok(Waiting {
             message,
             qos,
             retain,
             subscription_ids,
             number,
             group,
-        };
-        Ok((delivery, stands_before))
+        })
     }
 
     fn message(&mut self) -> Result<Message, BadRecord> {
