@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use weir_test_support::{Site, wait_until};
 
 use crate::WEIR;
@@ -44,26 +44,56 @@ async fn all_promises_hold_while_everything_is_broken() {
     }
 }
 
-/// Processes whose working folder lies in one of these.
+/// Processes whose working folder has this in its path.
 fn living_in(part: &str) -> Vec<PathBuf> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let folders = processes.filter_map(|entry| std::fs::read_link(entry.path().join("cwd")).ok());
-    folders
-        .filter(|folder| folder.to_string_lossy().contains(part))
-        .collect()
+    let lives_there = |process: &PathBuf| {
+        std::fs::read_link(process.join("cwd"))
+            .is_ok_and(|folder| folder.to_string_lossy().contains(part))
+    };
+    let processes = processes.map(|entry| entry.path());
+    processes.filter(lives_there).collect()
 }
 
-#[tokio::test]
-async fn nothing_that_it_has_started_outlives_it() {
-    let mut torture = Command::new(WEIR)
-        .args(["torture", "--for", "1m", "--seed", "5"])
+/// How many of these, by the name of their program, stand still.
+fn stopped_in(part: &str, program: &str) -> usize {
+    let stopped = format!("({program}) T ");
+    let stats = living_in(part).into_iter();
+    stats
+        .filter_map(|process| std::fs::read_to_string(process.join("stat")).ok())
+        .filter(|stat| stat.contains(&stopped))
+        .count()
+}
+
+/// The torture of a seed, and what its folder is called.
+fn torture(seed: &str, more: &[&str]) -> (Child, String) {
+    let torture = Command::new(WEIR)
+        .args(["torture", "--for", "1m", "--seed", seed])
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let part = format!("weir-torture-5-{}", torture.id().unwrap());
+    let part = format!("weir-torture-{seed}-{}", torture.id().unwrap());
+    (torture, part)
+}
+
+/// Kills it, and returns when nothing of it is left.
+async fn killed(mut torture: Child, part: &str) {
+    torture.kill().await.unwrap();
+    wait_until("all of them to end", Duration::from_secs(30), || {
+        let left = living_in(part);
+        async move { left.is_empty() }
+    })
+    .await;
+    let _ = std::fs::remove_dir_all(std::env::temp_dir().join(part));
+}
+
+#[tokio::test]
+async fn nothing_that_it_has_started_outlives_it() {
+    let (mut torture, part) = torture("5", &[]);
     let mut lines = BufReader::new(torture.stderr.take().unwrap()).lines();
     // The first line is its seed, the next is told when the load is there.
     for _ in 0..2 {
@@ -72,11 +102,17 @@ async fn nothing_that_it_has_started_outlives_it() {
     let before = living_in(&part);
     // weir, the remote and PostgreSQL with its own.
     assert!(before.len() >= 3, "{before:?}");
-    torture.kill().await.unwrap();
-    wait_until("all of them to end", Duration::from_secs(30), || {
-        let left = living_in(&part);
-        async move { left.is_empty() }
+    killed(torture, &part).await;
+}
+
+#[tokio::test]
+async fn nothing_that_it_has_stopped_outlives_it() {
+    let (torture, part) = torture("6", &["--kills", "1", "--faults", "hang"]);
+    wait_until("PostgreSQL to stand still", Duration::from_secs(60), || {
+        let postgres = stopped_in(&part, "postgres");
+        // The server and its own.
+        async move { postgres >= 3 }
     })
     .await;
-    let _ = std::fs::remove_dir_all(std::env::temp_dir().join(part));
+    killed(torture, &part).await;
 }

@@ -62,7 +62,7 @@ fn fill(committer: &Committer, queue: &Queue, rows: usize) {
     for _ in 0..rows / 1000 {
         let batches = (0..100).map(|_| Batch {
             records: Vec::new(),
-            rows: vec![(queue.id(), vec![7; 200]); 10],
+            rows: vec![(queue.id(), vec![7; 200].into()); 10],
             ..Batch::default()
         });
         commit(committer, batches);
@@ -91,7 +91,7 @@ fn records_and_rows(bencher: Bencher, waiting: usize) {
     bencher.counter(ItemsCount::new(waiting)).bench(|| {
         let batches = (0..waiting).map(|_| Batch {
             records: vec![7; 200],
-            rows: vec![(queue.id(), vec![7; 200])],
+            rows: vec![(queue.id(), vec![7; 200].into())],
             ..Batch::default()
         });
         commit(&committer, batches);

@@ -286,7 +286,7 @@ pub struct Batch {
     /// Opaque to the store.
     pub records: Vec<u8>,
     /// Rows for the ends of queues, in order.
-    pub rows: Vec<(QueueId, Vec<u8>)>,
+    pub rows: Vec<(QueueId, Bytes)>,
     /// Rows that are consumed, by queue and number, though rows before them may wait. Those that are none are nothing.
     pub taken: Vec<(QueueId, u64)>,
 }

@@ -526,6 +526,8 @@ impl<D: Disk> Writer<D> {
 mod tests {
     use std::sync::mpsc::channel;
 
+    use bytes::Bytes;
+
     use super::*;
     use crate::disk::{DiskFile, Folder};
 
@@ -738,7 +740,7 @@ mod tests {
             ["written", "kept"]
         );
         // There is no such queue.
-        put(vec![(77, b"row".to_vec())]);
+        put(vec![(77, Bytes::from_static(b"row"))]);
         assert_eq!(heard.recv().unwrap(), "refused");
         assert!(heard.try_recv().is_err());
     }
@@ -782,7 +784,10 @@ mod tests {
 
     fn put(committer: &Committer, queue: &Queue, rows: impl IntoIterator<Item = Vec<u8>>) {
         let (told, kept) = channel();
-        let rows = rows.into_iter().map(|row| (queue.id(), row)).collect();
+        let rows = rows
+            .into_iter()
+            .map(|row| (queue.id(), row.into()))
+            .collect();
         let records = Vec::new();
         committer.commit(
             Batch {
@@ -890,7 +895,7 @@ mod tests {
         assert_ne!((new.id(), new.epoch()), (old.id(), old.epoch()));
         assert_eq!(new.tail(), 1);
         let (told, kept) = channel();
-        let rows = vec![(7, vec![1])];
+        let rows = vec![(7, vec![1].into())];
         let records = Vec::new();
         committer.commit(
             Batch {

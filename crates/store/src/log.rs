@@ -22,6 +22,7 @@ use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::body::{self, Batch, Head, Part, QueueId};
@@ -408,7 +409,7 @@ impl<D: Disk> Log<D> {
                 }
                 body::batch(&batch.records, out);
                 for run in &rows {
-                    let each = run.rows.iter().map(Vec::as_slice);
+                    let each = run.rows.iter().map(|row| &row[..]);
                     body::rows(run.queue, run.first, each, out);
                 }
                 for (queue, seq) in &batch.taken {
@@ -548,7 +549,7 @@ pub(crate) enum Change {
 struct Run {
     queue: QueueId,
     first: u64,
-    rows: Vec<Vec<u8>>,
+    rows: Vec<Bytes>,
 }
 
 /// Rows of a group, numbered.

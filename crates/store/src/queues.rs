@@ -394,7 +394,7 @@ impl State {
     }
 
     /// Rows that are kept from now on.
-    pub(crate) fn arrived(&self, first: u64, rows: Vec<Vec<u8>>, place: Place) {
+    pub(crate) fn arrived(&self, first: u64, rows: Vec<Bytes>, place: Place) {
         let sizes: Vec<u32> = rows
             .iter()
             .map(|row| u32::try_from(row.len()).expect("batches are bounded"))
@@ -403,7 +403,7 @@ impl State {
         inner.next = first + rows.len() as u64;
         inner.add(first, &sizes, place);
         for (seq, row) in (first..).zip(rows) {
-            inner.keep(seq, row.into());
+            inner.keep(seq, row);
         }
     }
 
@@ -512,7 +512,7 @@ impl Queues {
     }
 
     /// The first of the ids that no queue ever had.
-    pub(crate) fn unknown(&self, rows: &[(QueueId, Vec<u8>)]) -> Option<QueueId> {
+    pub(crate) fn unknown(&self, rows: &[(QueueId, Bytes)]) -> Option<QueueId> {
         let table = self.table.lock();
         let mut ids = rows.iter().map(|(id, _)| *id);
         ids.find(|id| !table.by_id.contains_key(id) && !table.dropped.contains(id))

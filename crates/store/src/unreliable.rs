@@ -282,7 +282,7 @@ impl Expectation {
                 let place = rng.random_range(0..3);
                 if let Some(queue) = &queues[place] {
                     let row = row(number, place, at, rng);
-                    batch.rows.push((queue.id(), row.clone()));
+                    batch.rows.push((queue.id(), row.clone().into()));
                     rows.push((place, tails[place], row));
                     tails[place] += 1;
                 }
@@ -564,7 +564,7 @@ fn rows_that_are_damaged_while_they_wait_are_jumped_over_and_told() {
     let id = queue(&opened.log, "one").unwrap().id();
     for number in 0..10_u8 {
         let mut batch = Batch::default();
-        batch.rows.push((id, vec![number; 300_000]));
+        batch.rows.push((id, vec![number; 300_000].into()));
         opened.log.commit(&mut [batch], &[], true).unwrap();
     }
     drop(opened);
@@ -642,7 +642,9 @@ pub(crate) fn one_of_each_kind(taken: bool) -> Unreliable {
         made(&mut opened.log, "dropped"),
     );
     let batch = |number: u64, rows: &[&str]| {
-        let rows = rows.iter().map(|row| (kept.id(), row.as_bytes().to_vec()));
+        let rows = rows
+            .iter()
+            .map(|row| (kept.id(), row.as_bytes().to_vec().into()));
         Batch {
             records: number.to_le_bytes().to_vec(),
             rows: rows.collect(),

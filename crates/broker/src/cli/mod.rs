@@ -191,6 +191,9 @@ enum Command {
     /// Run a program that ends with the weir that has started this
     #[command(hide = true)]
     Guarded(torture::GuardedArgs),
+    /// Kill processes when the weir that has started this is gone
+    #[command(hide = true)]
+    KillAfter(torture::KillAfterArgs),
     /// Run jq programs for the weir that has started this
     #[cfg(feature = "jq")]
     #[command(hide = true)]
@@ -228,6 +231,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&common, &args),
         Command::Torture(args) => torture::run(&common, &args),
         Command::Guarded(args) => torture::guarded(&args),
+        Command::KillAfter(args) => torture::kill_after(&args),
         Command::Import(args) => import::run(&common, &args),
         Command::Bridge(args) => bridge::run(&common, &args),
         Command::Help(args) => help::run(&common, &args),

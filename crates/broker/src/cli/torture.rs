@@ -167,3 +167,19 @@ pub(super) fn guarded(args: &GuardedArgs) -> Exit {
     }
     Exit::Unusable
 }
+
+/// The arguments of `weir kill-after`.
+#[derive(clap::Args)]
+pub(super) struct KillAfterArgs {
+    /// The processes
+    #[arg(required = true)]
+    pids: Vec<i32>,
+}
+
+/// Waits for the end of the process that has started this.
+pub(super) fn kill_after(args: &KillAfterArgs) -> Exit {
+    match process::kill_after(&args.pids) {
+        Ok(()) => Exit::Ok,
+        Err(_) => Exit::Unusable,
+    }
+}

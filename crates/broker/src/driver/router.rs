@@ -715,10 +715,14 @@ impl OwedRows {
 
 /// Puts rows into a batch; gives who is to hear what becomes of it.
 pub(crate) fn into_batch(owed: Vec<Owed>, batch: &mut Vec<Persist>) -> Vec<Claim> {
-    let mut claims = Vec::with_capacity(owed.len());
+    let mut claims: Vec<Claim> = Vec::new();
     for Owed { queue, rows, claim } in owed {
         batch.extend(rows.into_iter().map(|row| Persist::Row { queue, row }));
-        claims.push(claim);
+        // Each message has made its own; a sink hears of them once.
+        match claims.iter_mut().find(|known| known.is_of_queue_of(&claim)) {
+            Some(known) => known.join(claim),
+            None => claims.push(claim),
+        }
     }
     claims
 }

@@ -12,7 +12,8 @@ use weir_sinks::{Rendered, SinkPlan, record, render};
 
 use super::counters::{self, Here, RuleError};
 use super::{
-    Address, INTERNAL_CLIENT, LiveRule, Note, Outcome, Row, RowValue, Target, crossing, paths,
+    Address, INTERNAL_CLIENT, LiveRule, LiveSink, Note, Outcome, Row, RowValue, Target, crossing,
+    paths,
 };
 use crate::project::rule_file::OnError;
 
@@ -36,9 +37,14 @@ pub(super) fn route(
     } else {
         Text::default()
     };
+    let is_encoded =
+        |sink: &LiveSink| matches!(&sink.target, Target::Queue(queue) if queue.is_durable());
+    let all_are_encoded = rule.sinks.iter().all(is_encoded);
     for mut row in rows {
-        // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
-        row.detach();
+        if !all_are_encoded {
+            // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
+            row.detach();
+        }
         // Made for the first sink that wants it, shared by the others.
         let (mut encoded, mut on_path): (Option<Bytes>, Option<Bytes>) = (None, None);
         for (place, sink) in rule.sinks.iter().enumerate() {

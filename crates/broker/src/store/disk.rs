@@ -240,7 +240,7 @@ impl Storage for Disk {
         let mut records = Vec::with_capacity(64 * batch.len());
         encode_batch(&batch, &mut records);
         let rows = batch.into_iter().filter_map(|record| match record {
-            Persist::Row { queue, row } => Some((queue, row.into())),
+            Persist::Row { queue, row } => Some((queue, row)),
             _ => None,
         });
         let rows = rows.collect();
@@ -370,7 +370,7 @@ impl RowLog for Rows {
         let id = self.queue.id();
         let batch = Batch {
             records: Vec::new(),
-            rows: rows.into_iter().map(|row| (id, row.into())).collect(),
+            rows: rows.into_iter().map(|row| (id, row)).collect(),
             taken,
         };
         let condition = Arc::clone(&self.condition);

@@ -117,7 +117,9 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Persist, BadRecord> {
 
 /// Appends records one after another.
 pub(crate) fn encode_batch(records: &[Persist], out: &mut Vec<u8>) {
-    let mut seen = Seen::default();
+    let is_owed = |record: &&Persist| matches!(record, Persist::Owed { .. });
+    let owed = records.iter().filter(is_owed).count();
+    let mut seen = Seen(HashMap::with_capacity_and_hasher(owed, Default::default()));
     let is_record = |record: &&Persist| !matches!(record, Persist::Row { .. });
     for record in records.iter().filter(is_record) {
         write_block(out, |out| write_record(record, &mut seen, out));
@@ -543,20 +545,41 @@ fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 /// What `body` appends, behind its length.
 fn write_block(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
+    // Most lengths take so many bytes; else the body moves.
+    out.extend_from_slice(&[0; 2]);
     body(out);
-    let end = out.len();
-    write_number((end - start) as u64, out);
-    let length_bytes = out.len() - end;
-    out[start..].rotate_right(length_bytes);
+    let length = out.len() - start - 2;
+    let mut bytes = [0; 10];
+    let bytes = number_bytes(length as u64, &mut bytes);
+    match *bytes {
+        [first, second] => out[start..start + 2].copy_from_slice(&[first, second]),
+        [only] => {
+            out[start] = only;
+            out.copy_within(start + 2.., start + 1);
+            out.pop();
+        }
+        _ => drop(out.splice(start..start + 2, bytes.iter().copied())),
+    }
 }
 
 fn write_number(number: impl Into<u64>, out: &mut Vec<u8>) {
-    let mut rest = number.into();
-    while rest >= 0x80 {
-        out.push((rest & 0x7F) as u8 | 0x80);
-        rest >>= 7;
+    let number = number.into();
+    if number < 0x80 {
+        out.push((number & 0x7F) as u8);
+        return;
     }
-    out.push((rest & 0x7F) as u8);
+    out.extend_from_slice(number_bytes(number, &mut [0; 10]));
+}
+
+fn number_bytes(number: u64, bytes: &mut [u8; 10]) -> &[u8] {
+    let (mut rest, mut count) = (number, 0);
+    while rest >= 0x80 {
+        bytes[count] = (rest & 0x7F) as u8 | 0x80;
+        rest >>= 7;
+        count += 1;
+    }
+    bytes[count] = (rest & 0x7F) as u8;
+    &bytes[..=count]
 }
 
 /// What is still to be read. Nothing is reserved by what a count says: memory grows with what is really there.

@@ -79,8 +79,8 @@ impl Broker {
         }
     }
 
-    pub(crate) fn hang(&self, hangs: bool) {
-        if let Some(process) = &self.process {
+    pub(crate) fn hang(&mut self, hangs: bool) {
+        if let Some(process) = &mut self.process {
             process.hang(hangs);
         }
     }

@@ -9,7 +9,7 @@ mod client;
 mod disk;
 mod load;
 pub(crate) mod plan;
-mod postgres;
+pub(crate) mod postgres;
 pub(crate) mod process;
 mod proxy;
 mod report;

@@ -103,8 +103,8 @@ impl Postgres {
         self.own.as_mut().map_or(Ok(()), Own::launch)
     }
 
-    pub(crate) fn hang(&self, hangs: bool) {
-        if let Some(process) = self.own.as_ref().and_then(|own| own.process.as_ref()) {
+    pub(crate) fn hang(&mut self, hangs: bool) {
+        if let Some(process) = self.own.as_mut().and_then(|own| own.process.as_mut()) {
             process.hang(hangs);
         }
     }
@@ -142,6 +142,17 @@ impl Postgres {
                 Err(error) => return Err(format!("PostgreSQL: {error}")),
             }
         }
+    }
+
+    /// Statements of ours.
+    pub(crate) async fn execute(&self, sql: &'static str) -> Result<(), String> {
+        let executed = async {
+            let mut connection = PgConnection::connect(&self.url).await?;
+            sqlx::raw_sql(sql).execute(&mut connection).await?;
+            connection.close().await
+        };
+        let executed: Result<(), sqlx::Error> = executed.await;
+        executed.map_err(|error| format!("PostgreSQL: {error}"))
     }
 
     /// How many rows there are; `None` while it is away.

@@ -2,18 +2,21 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 
 /// A running child. It is killed with this value, and by the system when this process dies in whatever way.
 #[derive(Debug)]
-pub(crate) struct Process(Child);
+pub(crate) struct Process {
+    child: Child,
+    hanging: Option<Hanging>,
+}
 
 impl Process {
     /// Starts a program in a folder; what it prints is added to the file `log` there.
@@ -54,19 +57,22 @@ impl Process {
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        Ok(Self(child))
+        Ok(Self {
+            child,
+            hanging: None,
+        })
     }
 
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<String> {
-        let status = self.0.try_wait().ok()??;
+        let status = self.child.try_wait().ok()??;
         Some(status.to_string())
     }
 
     /// SIGKILL; returns when it is gone.
     pub(crate) async fn kill(mut self) {
         // One that has ended by itself is gone as well.
-        let _ = self.0.kill().await;
+        let _ = self.child.kill().await;
     }
 
     /// SIGTERM; returns how it ended.
@@ -74,21 +80,84 @@ impl Process {
         if let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::TERM);
         }
-        self.0.wait().await
+        self.child.wait().await
     }
 
-    /// Makes it and its children stand still, or go on.
-    pub(crate) fn hang(&self, hangs: bool) {
-        let signal = if hangs { Signal::STOP } else { Signal::CONT };
-        let Some(pid) = self.pid() else { return };
-        for pid in family(pid) {
-            let _ = kill_process(pid, signal);
+    /// Makes it and its children stand still, or go on. They end with this value, too.
+    pub(crate) fn hang(&mut self, hangs: bool) {
+        if !hangs {
+            if let Some(hanging) = self.hanging.take() {
+                hanging.go_on();
+            }
+            return;
         }
+        // Whoever nobody would kill if this process died now is not stopped.
+        self.hanging = self.pid().and_then(|pid| Hanging::stop(family(pid)).ok());
     }
 
     fn pid(&self) -> Option<Pid> {
-        Pid::from_raw(i32::try_from(self.0.id()?).ok()?)
+        Pid::from_raw(i32::try_from(self.child.id()?).ok()?)
     }
+}
+
+/// Processes that stand still.
+///
+/// Children of a child are not killed by the system with this process, and while they stand still they do not see that
+/// their parent is gone. So a process of its own kills them when this value goes, or this process dies.
+#[derive(Debug)]
+struct Hanging {
+    stopped: Vec<Pid>,
+    killer: std::process::Child,
+}
+
+impl Hanging {
+    fn stop(family: Vec<Pid>) -> io::Result<Self> {
+        let killer = std::process::Command::new(std::env::current_exe()?)
+            .arg("kill-after")
+            .args(family.iter().map(|pid| pid.as_raw_nonzero().to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // What a terminal sends to all of a group must not end it first.
+            .process_group(0)
+            .spawn()?;
+        for pid in &family {
+            let _ = kill_process(*pid, Signal::STOP);
+        }
+        let stopped = family;
+        Ok(Self { stopped, killer })
+    }
+
+    fn go_on(mut self) {
+        for pid in &self.stopped {
+            let _ = kill_process(*pid, Signal::CONT);
+        }
+        if let Some(pipe) = &mut self.killer.stdin {
+            let _ = pipe.write_all(b".");
+        }
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        drop(self.killer.stdin.take());
+        let _ = self.killer.wait();
+    }
+}
+
+/// Kills processes when the standard input ends, and does nothing when a byte comes first.
+pub(crate) fn kill_after(pids: &[i32]) -> io::Result<()> {
+    let pids = pids.iter().filter_map(|pid| Pid::from_raw(*pid));
+    // Another process may get the number of one that ends meanwhile.
+    let held: Vec<_> = pids
+        .filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        .collect();
+    if io::stdin().read(&mut [0])? == 0 {
+        for process in &held {
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+    Ok(())
 }
 
 /// A process and its children.

@@ -169,12 +169,12 @@ impl Scene {
             Fault::Hang(Who::Weir) => self.weir.hang(begins),
             Fault::Hang(Who::Webhook) => self.webhook.hang(begins),
             Fault::Hang(Who::Postgres) => {
-                if let Some(postgres) = &self.postgres {
+                if let Some(postgres) = &mut self.postgres {
                     postgres.hang(begins);
                 }
             }
             Fault::Hang(Who::Remote) => {
-                if let Some(remote) = &self.remote {
+                if let Some(remote) = &mut self.remote {
                     remote.hang(begins);
                 }
             }

@@ -116,6 +116,7 @@ fn refused(error: &Error) -> Failure {
     Failure {
         loss,
         error: SinkError::new(code, message),
+        closed: false,
     }
 }
 

@@ -49,6 +49,18 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Whether both are of the same sink.
+    pub fn is_of_queue_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.queue, &other.queue)
+    }
+
+    /// Answers for the rows of another one of the same sink, too.
+    pub fn join(&mut self, mut other: Self) {
+        let (rows, bytes) = other.take();
+        self.rows += rows;
+        self.bytes += bytes;
+    }
+
     /// The commit is done.
     pub fn kept(mut self) {
         let (rows, bytes) = self.take();

@@ -3,6 +3,7 @@
 //! Each run has its broker started afresh, and the order is reversed with every repetition, so that whatever
 //! else the machine does falls on all of them.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -233,7 +234,8 @@ async fn measure(
 /// One run against a broker that is started for it.
 async fn once(args: &Args, scenario: &Scenario, peer: &Peer) -> Result<Json, String> {
     let running = peer.start(scenario.relay.unwrap_or_default()).await?;
-    let result = generator(args, scenario, &running).await;
+    let measures = scenario.counts_messages().then_some(args.duration);
+    let result = generator(scenario.args, measures, &running).await;
     running.stop().await;
     result
 }
@@ -241,20 +243,25 @@ async fn once(args: &Args, scenario: &Scenario, peer: &Peer) -> Result<Json, Str
 /// The slowest broker known takes 12 s for 10,000 connects.
 const CONNECTS: Duration = Duration::from_secs(60);
 
-async fn generator(args: &Args, scenario: &Scenario, running: &Running) -> Result<Json, String> {
+/// `weir bench` with these arguments, in a process of its own; `measures`: for how long, where it counts messages.
+pub(super) async fn generator(
+    args: &[impl AsRef<OsStr>],
+    measures: Option<Duration>,
+    running: &Running,
+) -> Result<Json, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let pid = running.pid().ok_or("it has ended")?.to_string();
     let mut command = Command::new(program);
     command
         .arg("bench")
-        .args(scenario.args)
+        .args(args)
         .args(["--json", "--quiet", "--pid", &pid])
         .args(["--host", &format!("127.0.0.1:{}", running.port)])
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let mut most = CONNECTS;
-    if scenario.counts_messages() {
-        let duration = format!("{}ms", args.duration.as_millis());
+    if let Some(measures) = measures {
+        let duration = format!("{}ms", measures.as_millis());
         command.args([
             "--duration",
             &duration,
@@ -263,7 +270,7 @@ async fn generator(args: &Args, scenario: &Scenario, running: &Running) -> Resul
             "--drain",
             "2s",
         ]);
-        most += args.duration;
+        most += measures;
     }
     let output = timeout(most, command.output())
         .await
@@ -303,18 +310,24 @@ fn figures(row: &Row<'_>) -> [(&'static str, &'static str); 5] {
     ]
 }
 
+/// The middle one, or the middle of two; `None` of nothing.
+pub(super) fn median(figures: &[f64]) -> Option<f64> {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    let middle = figures.len() / 2;
+    if figures.len() % 2 == 1 {
+        return Some(figures[middle]);
+    }
+    (!figures.is_empty()).then(|| f64::midpoint(figures[middle - 1], figures[middle]))
+}
+
 impl Row<'_> {
     fn median(&self, pointer: &str) -> Option<f64> {
         let figures = self.results.iter();
-        let mut figures: Vec<f64> = figures
+        let figures: Vec<f64> = figures
             .filter_map(|result| result.pointer(pointer)?.as_f64())
             .collect();
-        figures.sort_by(f64::total_cmp);
-        let middle = figures.len() / 2;
-        if figures.len() % 2 == 1 {
-            return Some(figures[middle]);
-        }
-        (!figures.is_empty()).then(|| f64::midpoint(figures[middle - 1], figures[middle]))
+        median(&figures)
     }
 
     fn sum(&self, key: &str) -> u64 {

@@ -6,6 +6,7 @@
 mod arrivals;
 mod compare;
 mod conn;
+mod durability;
 mod engine;
 mod hostile;
 mod hostile_clients;
@@ -64,6 +65,8 @@ enum Scenario {
     Relay(relay::Args),
     /// Runs the scenarios against weir and every broker found on this machine, in turn; prints one table
     Compare(compare::Args),
+    /// One load with each durability in turn, with rows for PostgreSQL; and the store alone
+    Durability(durability::Args),
     /// The hostile clients of `hostile`, in a process of their own
     #[command(hide = true)]
     HostileClients(hostile_clients::Args),
@@ -103,6 +106,9 @@ struct Target {
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
     match &args.scenario {
         Scenario::Compare(args) => return super::block_on(common, compare::run(common, args)),
+        Scenario::Durability(args) => {
+            return super::block_on(common, durability::run(common, args));
+        }
         Scenario::Hostile(args) => return super::block_on(common, hostile::run(common, args)),
         Scenario::Rule(args) => return rule::run(common, args),
         _ => {}
@@ -115,7 +121,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Scenario::Conn(args) => conn::run(common, args),
         Scenario::Relay(args) => relay::run(common, args),
         Scenario::HostileClients(args) => hostile_clients::run(args),
-        Scenario::Compare(_) | Scenario::Hostile(_) | Scenario::Rule(_) => Ok(Exit::Usage),
+        Scenario::Compare(_)
+        | Scenario::Durability(_)
+        | Scenario::Hostile(_)
+        | Scenario::Rule(_) => Ok(Exit::Usage),
     };
     outcome.unwrap_or_else(|failure| failure.tell())
 }

@@ -61,7 +61,8 @@ pub(super) fn known(more: Option<&Path>) -> Result<Vec<Peer>, Failure> {
     Ok(peers)
 }
 
-fn parse(text: &str) -> Result<Vec<Peer>, toml::de::Error> {
+/// The brokers of a file.
+pub(super) fn parse(text: &str) -> Result<Vec<Peer>, toml::de::Error> {
     toml::from_str::<PeersFile>(text).map(|file| file.broker)
 }
 
@@ -94,7 +95,12 @@ impl Peer {
                 .replace("{relay}", relay)
         };
         for (name, text) in &self.files {
-            std::fs::write(folder.0.join(name), filled(text)).map_err(|error| error.to_string())?;
+            let file = folder.0.join(name);
+            let write = || {
+                file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+                std::fs::write(&file, filled(text))
+            };
+            write().map_err(|error| error.to_string())?;
         }
         let log = folder.0.join("weir-bench.out");
         let out = std::fs::File::create(&log).map_err(|error| error.to_string())?;
@@ -167,10 +173,10 @@ impl Running {
 }
 
 /// A new folder, removed with this value.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> std::io::Result<Self> {
+    pub(super) fn new(name: &str) -> std::io::Result<Self> {
         let unique: u64 = rand::random();
         let path = std::env::temp_dir().join(format!("weir-bench-{name}-{unique:016x}"));
         std::fs::create_dir(&path)?;
