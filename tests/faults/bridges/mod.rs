@@ -25,3 +25,12 @@ fn long() -> Option<u64> {
     let text = std::env::var("BRIDGES_MESSAGES").ok()?;
     Some(text.parse().expect("BRIDGES_MESSAGES is a number"))
 }
+
+/// A line of what was measured.
+#[expect(
+    clippy::print_stderr,
+    reason = "the figures are what a long run is for"
+)]
+fn say(line: &str) {
+    eprintln!("{line}");
+}

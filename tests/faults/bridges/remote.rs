@@ -1,9 +1,8 @@
-//! The other side of a bridge: a second weir or a mosquitto, which is killed, ended, cut off and stopped for a while.
+//! The other side of a bridge: a second weir or a mosquitto, which is killed, cut off and stopped for a while.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -17,7 +16,7 @@ use super::weir_binary;
 /// What befalls the remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A weir is killed. mosquitto, which may lose what it acknowledged when it is killed, is ended and cut off in turn.
+    /// A weir is killed. A mosquitto, which may lose what it has acknowledged when it is killed, is cut off.
     Kill,
     /// It neither reads nor says anything for so long.
     Hang(Duration),
@@ -29,10 +28,8 @@ pub(super) struct Remote {
     pub(super) port: u16,
     authority: Authority,
     broker: Broker,
-    kills: u32,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Broker {
     Weir {
         site: Site,
@@ -44,7 +41,6 @@ enum Broker {
     },
     Mosquitto {
         mosquitto: Mosquitto,
-        _folder: TempDir,
         /// Before its listeners for TLS without and with certificates.
         lines: [Proxy; 2],
     },
@@ -95,14 +91,12 @@ impl Remote {
             port,
             authority,
             broker,
-            kills: 0,
         }
     }
 
-    /// A mosquitto that writes its sessions down when it ends.
+    /// A mosquitto that has one message at a time under way: with more it does not keep their order (mosquitto.conf(5)).
     pub(super) async fn mosquitto() -> Self {
         let authority = authority();
-        let folder = tempfile::tempdir().unwrap();
         let (tls, mtls) = (free_port(), free_port());
         let files = format!(
             "cafile {}\ncertfile {}\nkeyfile {}\n",
@@ -111,22 +105,16 @@ impl Remote {
             authority.text("server.key"),
         );
         let config = format!(
-            "allow_anonymous true\nmax_queued_messages 0\npersistence true\npersistence_location {}/\n\
+            "allow_anonymous true\nmax_inflight_messages 1\nmax_queued_messages 0\nset_tcp_nodelay true\n\
              listener {tls} 127.0.0.1\n{files}\
-             listener {mtls} 127.0.0.1\n{files}require_certificate true\n",
-            folder.path().display(),
+             listener {mtls} 127.0.0.1\n{files}require_certificate true\n"
         );
         let mosquitto = Mosquitto::start_with(&config).await;
         let lines = [Proxy::start(tls).await, Proxy::start(mtls).await];
         Self {
             port: mosquitto.port(),
             authority,
-            broker: Broker::Mosquitto {
-                mosquitto,
-                _folder: folder,
-                lines,
-            },
-            kills: 0,
+            broker: Broker::Mosquitto { mosquitto, lines },
         }
     }
 
@@ -182,15 +170,10 @@ impl Remote {
     }
 
     async fn kill(&mut self) {
-        self.kills += 1;
         match &mut self.broker {
             Broker::Weir { .. } => {
                 self.leave().await;
                 self.come_back().await;
-            }
-            Broker::Mosquitto { mosquitto, .. } if self.kills % 2 == 1 => {
-                mosquitto.end().await;
-                mosquitto.start_again().await;
             }
             Broker::Mosquitto { lines, .. } => lines.iter().for_each(Proxy::cut),
         }

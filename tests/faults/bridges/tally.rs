@@ -27,7 +27,7 @@ pub(super) struct Stream {
 struct Copies {
     of: Vec<u32>,
     /// By topic: one more than the highest number that has come.
-    next: [u64; KEPT_TOPICS as usize],
+    next: Vec<u64>,
     late: u64,
 }
 
@@ -106,6 +106,7 @@ impl Stream {
         copies.of[index] += 1;
         if copies.of[index] == 1 {
             self.arrived.fetch_add(1, Ordering::Relaxed);
+            copies.next.resize(usize::try_from(KEPT_TOPICS).unwrap(), 0);
             copies.late += u64::from(number < copies.next[topic]);
             copies.next[topic] = copies.next[topic].max(number + 1);
         }

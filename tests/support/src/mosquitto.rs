@@ -123,17 +123,6 @@ impl Mosquitto {
         child.id().expect("mosquitto runs")
     }
 
-    /// Ends it politely, so that it writes down what it keeps.
-    ///
-    /// # Panics
-    /// When it does not run.
-    pub async fn end(&mut self) {
-        programs::signal("TERM", self.pid()).await;
-        if let Some(mut child) = self.child.take() {
-            child.wait().await.expect("our own child");
-        }
-    }
-
     /// Kills it: its connections break without a word.
     pub async fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
