@@ -14,7 +14,7 @@ use weir_test_support::{LinePublisher, Site};
 
 use crate::WEIR;
 
-const MESSAGES: usize = 30;
+const MESSAGES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for a message that must not come.
 const QUIET: Duration = Duration::from_millis(20);
