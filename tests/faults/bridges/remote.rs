@@ -230,6 +230,8 @@ impl Proxy {
                 tokio::spawn(async move {
                     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, target));
                     let mut server = TcpStream::connect(target).await.ok()?;
+                    client.set_nodelay(true).ok()?;
+                    server.set_nodelay(true).ok()?;
                     tokio::select! {
                         _ = copy_bidirectional(&mut client, &mut server) => {}
                         _ = cut.changed() => {}
