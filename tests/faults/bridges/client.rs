@@ -381,7 +381,7 @@ pub(super) async fn retained(port: u16, filter: &str) -> Vec<(String, u64)> {
         .await
         .unwrap();
     let mut kept = Vec::new();
-    let quiet = Duration::from_millis(500);
+    let quiet = Duration::from_millis(200);
     while let Ok(packet) = tokio::time::timeout(quiet, connection.next()).await {
         if let Packet::Publish(publish) = packet.unwrap()
             && publish.retain

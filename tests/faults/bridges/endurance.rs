@@ -39,7 +39,7 @@ impl Size {
             None => Self {
                 messages: 2000 / STREAMS,
                 faults: vec![Kill, Kill, Hang(LONG_HANG)],
-                patience: Duration::from_secs(120),
+                patience: Duration::from_secs(180),
             },
             Some(messages) => {
                 let mut faults = vec![Kill; 10];
