@@ -6,7 +6,7 @@ CARGO ?= cargo
 RUNNER = scripts/run-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools check ci lint docs tidy bench microbench bench-peers fmt fuzz simulate soak torture
+.PHONY: help demo test test-tools check ci lint docs tidy bench microbench bench-peers fmt fuzz simulate soak torture bridges-long
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,3 +70,8 @@ soak: test-tools ## The long version of the fault tests: a million messages, dat
 torture: ## Everything around a weir is broken and the promises are counted; TORTURE="--for 30m --kills 220" for longer
 	$(CARGO) build --release --locked
 	target/release/weir torture $(TORTURE)
+
+bridges-long: test-tools ## 100,000 messages over each kind of bridge while the remote is killed and hangs; a million wait; MESSAGES=20000 for fewer
+	$(CARGO) build --release --locked
+	BRIDGES_MESSAGES=$(or $(MESSAGES),100000) BRIDGES_BINARY=$(CURDIR)/target/release/weir \
+		$(CARGO) test --locked -p weir --test faults -- --nocapture --test-threads 1 bridges:: --skip lessons

@@ -15,7 +15,7 @@ async fn comes(weir: &Weir, client_id: &str, username: &str) -> Option<i32> {
 
 async fn says(weir: &Weir, args: &[&str]) -> (Option<i32>, String) {
     let finished = weir.command(args).await;
-    (finished.code, finished.stdout + &finished.stderr)
+    (finished.code, finished.stdout + finished.stderr.as_str())
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod away;
 mod bans;
+mod bridges;
 mod database;
 mod far_sides;
 mod full_disk;

@@ -282,6 +282,16 @@ impl Weir {
         }
     }
 
+    /// Stops it as a hung machine is stopped: its connections stand, and it neither reads nor says anything.
+    pub async fn pause(&self) {
+        programs::signal("STOP", self.pid()).await;
+    }
+
+    /// Lets it go on.
+    pub async fn go_on(&self) {
+        programs::signal("CONT", self.pid()).await;
+    }
+
     /// Kills it without a warning.
     ///
     /// # Panics
