@@ -123,13 +123,15 @@ impl Queue {
             .waiting
             .iter()
             .position(|waiting| waiting.qos == QoS::AtMostOnce);
-        let evicted = match (oldest, self.restored.iter().rposition(is_qos0)) {
-            (Some(oldest), _) if oldest < self.ahead => {
-                self.ahead -= 1;
-                self.waiting.remove(oldest)?
-            }
-            (_, Some(restored)) => self.restored.remove(restored).into_waiting(),
-            (oldest, None) => self.waiting.remove(oldest?)?,
+        // What is ahead is older than what is packed, and that is older than the rest.
+        let in_restored = || self.restored.iter().rposition(is_qos0);
+        let evicted = if let Some(oldest) = oldest.filter(|oldest| *oldest < self.ahead) {
+            self.ahead -= 1;
+            self.waiting.remove(oldest)?
+        } else if let Some(packed) = in_restored() {
+            self.restored.remove(packed).into_waiting()
+        } else {
+            self.waiting.remove(oldest?)?
         };
         self.qos0 -= 1;
         self.bytes -= evicted.message.size();

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tokio::sync::watch;
 use weir_mqtt::{QoS, SubscriptionFilter, Utf8};
 
@@ -290,7 +290,7 @@ impl Shared {
         result
     }
 
-    /// Changes the index once for each of `all`, some at a time: whoever waits for the index has it in between.
+    /// Changes the index once for each of `all`, some at a time: who waits for the index is let in in between.
     pub(crate) fn change_index_by<T>(
         &self,
         all: impl IntoIterator<Item = T>,
@@ -298,8 +298,11 @@ impl Shared {
     ) {
         let mut all = all.into_iter().peekable();
         while all.peek().is_some() {
+            let mut index = self.index.write();
             let some = all.by_ref().take(CHANGES_AT_ONCE);
-            self.change_index(|index| some.for_each(|one| change(index, one)));
+            some.for_each(|one| change(&mut index, one));
+            self.index_generation.fetch_add(1, Ordering::Release);
+            RwLockWriteGuard::unlock_fair(index);
         }
     }
 

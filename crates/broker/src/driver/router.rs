@@ -405,6 +405,7 @@ impl Router {
             }
             return topic.matched.is_some();
         }
+        let mut reached = topic.matched.is_some() || !topic.routes.groups.is_empty();
         let buffer = std::mem::take(&mut self.buffer);
         let mut fanout = Fanout::with(message, &topic.name, buffer);
         for route in &topic.routes.sessions {
@@ -415,15 +416,16 @@ impl Router {
             } else {
                 Some(&route.terms)
             };
-            if let Some(terms) = terms {
-                self.deliver(route, terms, &mut fanout);
-            }
+            reached |= terms.is_none_or(|terms| self.deliver(route, terms, &mut fanout));
         }
         for group in &topic.routes.groups {
             self.deliver_to_group(group, &mut fanout);
         }
+        if !reached && self.watch.dropped {
+            self.tell_dropped(fanout.message(), "no_subscribers");
+        }
         self.buffer = fanout.into_buffer();
-        true
+        reached
     }
 
     /// Sets or deletes the retained message. A subscription that comes at the same time gets either the retained or the
@@ -467,25 +469,29 @@ impl Router {
     pub(crate) fn deliver_to(&mut self, client_id: &str, message: Message) -> bool {
         let (_, routes) = self.shared.routes(&message.topic);
         let members = routes.groups.iter().flat_map(|group| &group.members);
-        let mut all = routes.sessions.iter().chain(members);
-        let Some(route) = all.find(|route| route.handle.client_id.as_str() == client_id) else {
-            return false;
-        };
-        self.deliver(route, &route.terms, &mut Fanout::new(message));
-        true
+        let fanout = &mut Fanout::new(message);
+        // The session before the present one may have filters that are yet to leave the index.
+        let all = routes.sessions.iter().chain(members);
+        all.filter(|route| route.handle.client_id.as_str() == client_id)
+            .any(|route| self.deliver(route, &route.terms, fanout))
     }
 
+    /// False when the session has ended, with filters that are yet to leave the index: that is no subscriber.
     fn deliver(
         &mut self,
         route: &Route<Arc<SessionHandle>>,
         terms: &Terms,
         fanout: &mut Fanout<'_>,
-    ) {
+    ) -> bool {
         let mut slot = route.handle.lock();
+        if slot.ended {
+            return false;
+        }
         let (delivery, signal) = self.hand(&mut slot, terms, fanout);
         self.note_held(&route.handle, &mut slot);
         drop(slot);
         self.delivered(route, fanout, delivery, signal);
+        true
     }
 
     /// Notes a receiver that has got something which leaves only when the present step is kept.
@@ -506,10 +512,6 @@ impl Router {
         terms: &Terms,
         fanout: &mut Fanout<'_>,
     ) -> (Delivery, bool) {
-        if slot.ended {
-            // The way here was looked up before the end.
-            return (Delivery::Dropped(DropReason::SessionEnded), false);
-        }
         let delivery = slot.session.deliver(fanout, terms, &mut self.effects);
         (delivery, slot.session.outbox().signal())
     }
@@ -754,8 +756,8 @@ pub(super) fn qos_of(number: u8) -> QoS {
 mod tests {
     use bytes::Bytes;
     use weir_mqtt::{
-        Connect, Packet, PacketId, ProtocolVersion, ReasonCode, Subscribe, SubscribeOptions,
-        SubscriptionFilter, SubscriptionRequest, TopicName,
+        Connect, Disconnect, DisconnectProperties, Packet, PacketId, ProtocolVersion, ReasonCode,
+        Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionRequest, TopicName,
     };
 
     use super::*;
@@ -861,10 +863,49 @@ mod tests {
         assert_eq!(shared.stats.subscriptions.get(), 0);
         assert!(router.distribute(message("t"), topic));
         assert_eq!(queued(&new.handle), 0);
-        assert_eq!(dropped(&shared, DropReason::SessionEnded), 2);
+        assert_eq!(dropped(&shared, DropReason::SessionEnded), 1, "the group's");
         // And what the ended session knew is not known any more.
         let again = router.topic(&Utf8::from("t"));
         assert!(again.routes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_ended_gets_nothing_though_its_filters_are_yet_to_leave_the_index() {
+        let shared = shared(BrokerSettings::default());
+        let mut old = admitted(&shared, "c", false).await;
+        for number in 0..100 {
+            subscribe(&mut old, &format!("t/{number}"), false);
+        }
+        let now = shared.clock.now();
+        let properties = DisconnectProperties {
+            session_expiry_interval_s: Some(0),
+            ..DisconnectProperties::default()
+        };
+        let disconnect = Disconnect {
+            reason: ReasonCode::Success,
+            properties: Some(Box::new(properties)),
+        };
+        let leave = old
+            .handle(now, Packet::Disconnect(disconnect), 0)
+            .unwrap_err();
+        old.leave(now, leave.reason);
+        let forgotten = old.take_forgotten().unwrap();
+        drop(old);
+        let mut router = Router::new(&shared);
+        let topic = router.topic(&Utf8::from("t/0"));
+        assert!(!topic.routes.is_empty(), "the index has it yet");
+        assert!(
+            !router.distribute(message("t/0"), topic),
+            "but nobody gets it"
+        );
+        assert_eq!(dropped(&shared, DropReason::SessionEnded), 0);
+        let mut new = admitted(&shared, "c", false).await;
+        assert!(!router.deliver_to("c", message("t/0")));
+        subscribe(&mut new, "t/0", false);
+        assert!(router.deliver_to("c", message("t/0")));
+        assert_eq!(queued(&new.handle), 1);
+        drop(forgotten);
+        assert!(router.topic(&Utf8::from("t/1")).routes.is_empty());
     }
 
     #[tokio::test]

@@ -249,7 +249,7 @@ fn tell(common: &Common, args: &Args, rows: &[Row]) -> Exit {
     let mut told = Vec::new();
     for row in rows {
         let medians: Vec<f64> = row.rates.iter().filter_map(|rates| median(rates)).collect();
-        let first = medians.first().copied().unwrap_or_default();
+        let first = medians.first().copied().unwrap_or_default().max(1.0);
         let store = median(&row.store).unwrap_or_default();
         let mut line = format!("{:>6} publishers", row.publishers);
         let mut each = Vec::new();

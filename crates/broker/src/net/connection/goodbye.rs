@@ -69,15 +69,15 @@ where
             client, mut stream, ..
         } = *self;
         drop(client);
+        if let Some(forgotten) = forgotten {
+            // The client knows meanwhile that this is the end.
+            drop(timeout(LINGER, stream.shutdown()).await);
+            forget(&mut stream, forgotten).await;
+        }
         if said {
             linger(&mut stream).await;
-        } else if forgotten.is_some() {
-            drop(timeout(LINGER, stream.shutdown()).await);
         } else {
-            return stream.close().await;
-        }
-        if let Some(forgotten) = forgotten {
-            forget(&mut stream, forgotten).await;
+            stream.close().await;
         }
     }
 
