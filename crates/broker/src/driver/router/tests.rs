@@ -1,8 +1,10 @@
 use bytes::Bytes;
 use weir_mqtt::{
-    Connect, Disconnect, DisconnectProperties, Packet, PacketId, ProtocolVersion, ReasonCode,
-    Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionRequest, TopicName,
+    Connect, Disconnect, Packet, PacketId, ProtocolVersion, ReasonCode, Subscribe,
+    SubscribeOptions, SubscriptionFilter, SubscriptionRequest, TopicName,
 };
+
+use weir_mqtt::properties::DisconnectProperties;
 
 use super::*;
 use crate::broker::BrokerSettings;
