@@ -253,6 +253,10 @@ fn what_is_cut_off_before_a_carried_tail_is_told_and_gives_no_number_again() {
     let opened = try_open(&disk, 0).expect("the last write is torn");
     assert_eq!(opened.records, [2], "it was carried");
     drop(opened);
+    let again = try_open(&disk.copy(), 0).expect("it was mended");
+    assert!(again.recovered.missing.is_empty(), "{:?}", again.recovered);
+    let next = queue(&again.log, "kept").expect("it is there").tail();
+    assert!(next < 2 * LOST, "{next}: a tear skips its bytes and no more");
     disk.cut(name, frames[20] + 7);
     gives_no_number_again(&disk);
 }
@@ -344,4 +348,16 @@ fn a_bad_tail_that_was_folded_is_no_news_at_the_next_start() {
         recovered.damage.is_empty() && recovered.missing.is_empty(),
         "{recovered:?}"
     );
+}
+
+#[test]
+fn a_snapshot_of_which_nothing_is_left_is_damage_and_makes_no_frames_missing() {
+    let disk = Unreliable::default();
+    let mut log = with_rows(&disk, 3);
+    snapshot(&mut log, &disk, 0, true);
+    put_rows(&mut log, 1);
+    drop(log);
+    disk.cut("snapshot-0000000000000002", HEAD_BYTES);
+    let recovered = try_open(&disk, 0).expect("damage is no error").recovered;
+    assert!(!recovered.damage.is_empty() && recovered.missing.is_empty());
 }
