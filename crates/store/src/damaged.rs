@@ -256,7 +256,10 @@ fn what_is_cut_off_before_a_carried_tail_is_told_and_gives_no_number_again() {
     let again = try_open(&disk.copy(), 0).expect("it was mended");
     assert!(again.recovered.missing.is_empty(), "{:?}", again.recovered);
     let next = queue(&again.log, "kept").expect("it is there").tail();
-    assert!(next < 2 * LOST, "{next}: a tear skips its bytes and no more");
+    assert!(
+        next < 2 * LOST,
+        "{next}: a tear skips its bytes and no more"
+    );
     disk.cut(name, frames[20] + 7);
     gives_no_number_again(&disk);
 }
@@ -308,7 +311,7 @@ fn a_segment_that_is_gone_is_told_by_its_frames_and_no_sound_file_is_copied() {
     };
     let copy = disk.copy();
     let opened = try_open(&copy, 0).expect("what is there is sound");
-    assert_eq!(opened.recovered.missing, [expected.clone()]);
+    assert_eq!(opened.recovered.missing, std::slice::from_ref(&expected));
     assert!(opened.recovered.damage.is_empty() && !has_copies(&copy));
     let segment = log.rotate().expect("there is room");
     let folded = fold_up_to(&log, &disk, segment).expect("it needs no copy");
