@@ -24,6 +24,7 @@ use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
 use crate::reload::{self, AccessFiles, Certificates, Project, ReloadReport, Reloader};
+use crate::store::disk::tell_missing;
 use crate::store::{Disk, Done, Durability, Persist, State, Storage, StorageError};
 
 /// How long clients and sinks get to finish at the end.
@@ -371,6 +372,9 @@ fn storage(config: &Config, data_dir: &Path) -> Result<Option<Disk>, StartError>
             copy = damage.copy,
             "a file of the store is damaged: what is sound is there, the rest is lost"
         );
+    }
+    for missing in &recovered.missing {
+        tell_missing(missing);
     }
     for gap in &recovered.gaps {
         tracing::error!(

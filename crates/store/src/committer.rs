@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::body::Batch;
 use crate::disk::Disk;
-use crate::log::{Change, Damage, Fold, Folded, Log, OpenError, fold};
+use crate::log::{Change, Damage, Fold, Folded, Log, Missing, OpenError, fold};
 use crate::queues::{Gap, Heads, Queue, Queues, Standing};
 
 /// What became of a batch.
@@ -25,6 +25,8 @@ pub enum Trouble {
     Fold(OpenError),
     /// A file is not sound; a copy was kept.
     Damage(Damage),
+    /// Frames are not there.
+    Missing(Missing),
     /// Rows are lost.
     Gap(Gap),
 }
@@ -486,7 +488,7 @@ impl<D: Disk> Writer<D> {
         self.folding.running.store(true, Ordering::Release);
         let queues = Arc::clone(self.log.queues());
         // As they stand where the segment begins: nothing is written meanwhile.
-        let heads: Heads = queues.heads();
+        let (heads, last): (Heads, u64) = (queues.heads(), self.log.last());
         let (disk, folding, make) = (
             Arc::clone(&self.disk),
             Arc::clone(&self.folding),
@@ -497,11 +499,13 @@ impl<D: Disk> Writer<D> {
             // Also after a panic: the next one may be made.
             let mut end = FoldEnds(folding, None);
             let stop = &end.0.stop;
-            match fold(&*disk, segment, &queues, &heads, make(), stop) {
+            match fold(&*disk, segment, last, &queues, &heads, make(), stop) {
                 Ok(mut folded) => {
                     let damage = folded.damage.drain(..).map(Trouble::Damage);
+                    let missing = folded.missing.drain(..).map(Trouble::Missing);
                     let gaps = folded.gaps.drain(..).map(Trouble::Gap);
-                    damage.chain(gaps).for_each(|trouble| queues.tell(trouble));
+                    let troubles = damage.chain(missing).chain(gaps);
+                    troubles.for_each(|trouble| queues.tell(trouble));
                     end.1 = Some(folded);
                 }
                 Err(_) if stop.load(Ordering::Acquire) => {}

@@ -29,7 +29,7 @@ mod unreliable;
 pub use body::{Batch, QueueId};
 pub use committer::{Committer, Options, Outcome, Trouble, Written};
 pub use disk::{Disk, DiskFile, Folder};
-pub use log::{Damage, Fold, Log, OpenError, Recovered};
+pub use log::{Damage, Fold, Log, Missing, OpenError, Recovered};
 #[cfg(any(test, feature = "unreliable"))]
 pub use lossy::{OpenFile, Unreliable};
 pub use queues::{Gap, Queue, Standing};

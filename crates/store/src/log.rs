@@ -96,6 +96,19 @@ pub struct Damage {
     pub copy: String,
 }
 
+/// Frames that were safe once and that no file has: a file is gone, or was cut where a frame ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The number of the first frame; frames are numbered through all segments.
+    pub from: u64,
+    /// The number of the last one, where it is known.
+    pub to: Option<u64>,
+    /// The file behind which they stood; `None` where there is none.
+    pub behind: Option<String>,
+    /// The segment before which they stood.
+    pub before: String,
+}
+
 /// What was found when the log was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -106,7 +119,9 @@ pub struct Recovered {
     pub torn_bytes: u64,
     /// What is not sound. The batches in it are lost; those around it are there.
     pub damage: Vec<Damage>,
-    /// Rows that are lost with it.
+    /// What is not there.
+    pub missing: Vec<Missing>,
+    /// Rows that are lost with both.
     pub gaps: Vec<Gap>,
 }
 
@@ -180,7 +195,7 @@ impl<D: Disk> Log<D> {
             };
             understood(body, place.file, take_part)
         };
-        let mut reader = Reader::new(&*disk, &mut take);
+        let mut reader = Reader::new(&*disk, from, &mut take);
         let mut snapshot_bytes = 0;
         if let Some(number) = snapshot {
             snapshot_bytes = reader.whole_file(FileId::Snapshot(number))?;
@@ -198,13 +213,6 @@ impl<D: Disk> Log<D> {
             .filter(|number| *number >= from)
             .collect();
         let cuts = reader.cuts(&live)?;
-        let held_frames = |cut: u64| cut > HEAD_BYTES as u64;
-        for (number, cut) in &cuts {
-            let is_gone = *number >= from && held_frames(*cut) && !live.contains(number);
-            if is_gone && let Some(behind) = live.iter().find(|behind| *behind > number) {
-                reader.cut_off(&name_of(SEGMENT, *behind), HEAD_BYTES as u64)?;
-            }
-        }
         // A segment may have been begun and never written to, or not one of its frames is whole: then a crash may have
         // torn the one before it too.
         let mut last_written = 0;
@@ -219,9 +227,6 @@ impl<D: Disk> Log<D> {
             let name = name_of(SEGMENT, *number);
             let cut = cuts.get(number).copied();
             if reader.is_empty(&name)? {
-                if cut.is_some_and(held_frames) {
-                    reader.cut_off(&name, 0)?;
-                }
                 // What cannot be removed now is removed at the next start.
                 let _ = disk.remove(&name);
                 continue;
@@ -233,11 +238,7 @@ impl<D: Disk> Log<D> {
                     .map_err(OpenError::io(name.as_str()))?;
             }
             let can_be_torn = *number >= last_written && cut.is_none();
-            let end = reader.segment(*number, can_be_torn)?;
-            if cut.is_some_and(|cut| end < cut) && !reader.damaged_behind {
-                reader.cut_off(&name, end)?;
-            }
-            closed_bytes += end;
+            closed_bytes += reader.segment(*number, can_be_torn)?;
         }
         let (last, synced, misses_frames) = (reader.last, reader.synced, reader.misses_frames);
         let (behind, torn) = (
@@ -459,6 +460,11 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// The number of the last frame.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// The size of the segment that is written.
     pub(crate) fn length(&self) -> u64 {
         self.length
@@ -616,11 +622,13 @@ pub(crate) struct Folded {
     rows_gone: Vec<u64>,
     /// What was not sound in the files that it stands for.
     pub(crate) damage: Vec<Damage>,
+    /// What was not there.
+    pub(crate) missing: Vec<Missing>,
     pub(crate) gaps: Vec<Gap>,
 }
 
-/// Makes the snapshot that stands for everything before segment `number`, from the one before it and the segments
-/// between. Rows that are not settled are copied. Runs beside a log that is being written, and ends early when `stop` is
+/// Makes the snapshot that stands for everything before segment `number`, up to the frame numbered `last`, from the one
+/// before it and the segments between. Rows that are not settled are copied. Runs beside a log that is being written, and ends early when `stop` is
 /// set.
 ///
 /// # Errors
@@ -628,6 +636,7 @@ pub(crate) struct Folded {
 pub(crate) fn fold<D: Disk>(
     disk: &D,
     number: u64,
+    last: u64,
     queues: &Queues,
     heads: &Heads,
     mut fold: Box<dyn Fold>,
@@ -678,8 +687,8 @@ pub(crate) fn fold<D: Disk>(
         })?;
         outcome.map_err(OpenError::io(name_of(ROWS, number)))
     };
-    let mut made = || -> Result<(u64, u64, Vec<Damage>), OpenError> {
-        let mut reader = Reader::new(disk, &mut take);
+    let mut made = || -> Result<(u64, u64, Recovered), OpenError> {
+        let mut reader = Reader::new(disk, before.unwrap_or(0), &mut take);
         reader.must_copy = true;
         for rows in &rewritten {
             reader.whole_file(FileId::Rows(*rows))?;
@@ -691,7 +700,9 @@ pub(crate) fn fold<D: Disk>(
         for segment in &segments {
             bytes += reader.segment(*segment, false)?;
         }
-        Ok((bytes, reader.last, reader.recovered.damage))
+        reader.follows(number, last + 1);
+        // What is lost behind the last frame that could be read has had its numbers too.
+        Ok((bytes, reader.last.max(last), reader.recovered))
     };
     let made = made();
     let unfinished = name_of(UNFINISHED, number);
@@ -728,11 +739,11 @@ pub(crate) fn fold<D: Disk>(
             disk.sync_names()?;
             Ok((length + buffer.len() as u64, rows_bytes))
         };
-    let outcome = made.and_then(|(bytes, last, damage)| {
+    let outcome = made.and_then(|(bytes, last, found)| {
         let lengths = write(fold, last, &mut copy).map_err(OpenError::io(unfinished.as_str()))?;
-        Ok((bytes, damage, lengths))
+        Ok((bytes, found, lengths))
     });
-    let (bytes, damage, (snapshot_bytes, rows_bytes)) = match outcome {
+    let (bytes, found, (snapshot_bytes, rows_bytes)) = match outcome {
         Ok(made) => made,
         Err(error) => {
             // The snapshot may have its name and not be durable by it: then its rows must stay too.
@@ -760,7 +771,8 @@ pub(crate) fn fold<D: Disk>(
         bytes,
         rows_bytes,
         rows_gone: gone,
-        damage,
+        damage: found.damage,
+        missing: found.missing,
         gaps,
     })
 }
@@ -976,17 +988,21 @@ struct Reader<'d, D: Disk> {
     torn: Vec<(u64, u64)>,
     /// Whether it is an error when there can be no copy of what is damaged.
     must_copy: bool,
-    /// The segment that was read before, and where it ends.
-    before: Option<(String, u64)>,
-    /// Damage was found behind the last frame of a segment: frames that are missing were in it.
-    damaged_behind: bool,
-    /// Frames are missing that are not in any damage.
+    /// The snapshot stands for all segments before this one.
+    from: u64,
+    /// The snapshot or segment that was read last.
+    before: Option<String>,
+    /// Where the segments end that were read.
+    ends: HashMap<u64, u64>,
+    /// So many frames may have stood in the damage behind the last frame.
+    hidden: u64,
+    /// Frames are missing, and nobody knows how long they were.
     misses_frames: bool,
     recovered: Recovered,
 }
 
 impl<'d, D: Disk> Reader<'d, D> {
-    fn new(disk: &'d D, take: &'d mut Take<'d>) -> Self {
+    fn new(disk: &'d D, from: u64, take: &'d mut Take<'d>) -> Self {
         Self {
             disk,
             take,
@@ -995,8 +1011,10 @@ impl<'d, D: Disk> Reader<'d, D> {
             carried: Vec::new(),
             torn: Vec::new(),
             must_copy: false,
+            from,
             before: None,
-            damaged_behind: false,
+            ends: HashMap::new(),
+            hidden: 0,
             misses_frames: false,
             recovered: Recovered::default(),
         }
@@ -1032,6 +1050,7 @@ impl<'d, D: Disk> Reader<'d, D> {
         let Some(salt) = salt else {
             let length = self.disk.length(name).map_err(OpenError::io(name))?;
             self.damaged(name, 0, length)?;
+            self.hides(length);
             return Ok(None);
         };
         if !sound {
@@ -1102,6 +1121,13 @@ impl<'d, D: Disk> Reader<'d, D> {
 
     /// Takes the frames of a segment; gives its size.
     fn segment(&mut self, number: u64, can_be_torn: bool) -> Result<u64, OpenError> {
+        let end = self.frames_of_segment(number, can_be_torn)?;
+        self.ends.insert(number, end);
+        self.before = Some(name_of(SEGMENT, number));
+        Ok(end)
+    }
+
+    fn frames_of_segment(&mut self, number: u64, can_be_torn: bool) -> Result<u64, OpenError> {
         let file = FileId::Segment(number);
         let name = file_name(file);
         let Some((mut frames, salt)) = self.frames(&name)? else {
@@ -1111,6 +1137,7 @@ impl<'d, D: Disk> Reader<'d, D> {
         let place = |offset| Place { file, offset, salt };
         // Bad bytes, and the frames behind them: only those tell a tear from damage.
         let mut holes: Vec<Hole> = Vec::new();
+        let mut is_first = true;
         loop {
             match frames.next().map_err(OpenError::io(name.as_str()))? {
                 Found::End => break,
@@ -1126,8 +1153,8 @@ impl<'d, D: Disk> Reader<'d, D> {
                     match holes.last_mut() {
                         Some(hole) => hole.behind.push((frame, at)),
                         None => {
-                            self.follows(&name, &frame)?;
-                            self.give(&frame, place(at))?;
+                            self.give_next(number, &frame, is_first, place(at))?;
+                            is_first = false;
                         }
                     }
                     at += bytes;
@@ -1156,9 +1183,10 @@ impl<'d, D: Disk> Reader<'d, D> {
             }
             let (from, bytes) = (rest[0].at, rest[0].bytes);
             self.damaged(&name, from, bytes)?;
+            self.hides(bytes);
             for (frame, at) in std::mem::take(&mut holes[hole].behind) {
-                self.give(&frame, place(at))?;
-                self.damaged_behind = false;
+                self.give_next(number, &frame, is_first, place(at))?;
+                is_first = false;
             }
         }
         if can_be_torn {
@@ -1167,32 +1195,62 @@ impl<'d, D: Disk> Reader<'d, D> {
                 .truncate(&name, at)
                 .map_err(OpenError::io(name.as_str()))?;
         }
-        self.before = Some((name, at));
         Ok(at)
     }
 
-    /// Frames are numbered through all segments: where one does not follow the last, those between were cut off.
-    fn follows(&mut self, name: &str, frame: &frame::Frame) -> Result<(), OpenError> {
-        // What was carried over a tear counts on from behind it.
-        let is_carried = body::cut_of(&frame.batch).is_some();
-        if frame.number > self.last + 1 && !is_carried && !self.damaged_behind {
-            let here = || (name.to_owned(), HEAD_BYTES as u64);
-            let (before, at) = self.before.clone().unwrap_or_else(here);
-            self.cut_off(&before, at)?;
+    /// Takes a frame of a segment; `is_first`: of its frames that are there.
+    fn give_next(
+        &mut self,
+        segment: u64,
+        frame: &frame::Frame,
+        is_first: bool,
+        place: Place,
+    ) -> Result<(), OpenError> {
+        match body::cut_of(&frame.batch) {
+            // What was carried over a tear counts on from behind it, and knows where the tear was.
+            Some((torn, cut)) => {
+                let end = self.ends.get(&torn).copied().unwrap_or(0);
+                if torn >= self.from && cut > HEAD_BYTES as u64 && end < cut {
+                    self.missing(segment, None);
+                }
+            }
+            None => {
+                // Damage where a segment ends or begins may be all that is left of more than its own bytes.
+                self.misses_frames |= is_first && frame.number > self.last + 1;
+                self.follows(segment, frame.number);
+            }
         }
-        self.damaged_behind = false;
-        Ok(())
+        self.hidden = 0;
+        self.give(frame, place)
     }
 
-    /// Frames are missing at the end of a segment.
-    fn cut_off(&mut self, name: &str, at: u64) -> Result<(), OpenError> {
+    /// Frames are numbered through all segments: where one does not follow the last, and no damage can have held all
+    /// between, those between are missing.
+    fn follows(&mut self, segment: u64, number: u64) {
+        if number.saturating_sub(self.last + 1) > self.hidden {
+            self.missing(segment, Some(number - 1));
+        }
+    }
+
+    /// Frames are missing before those of a segment, or between them: up to number `to`.
+    fn missing(&mut self, segment: u64, to: Option<u64>) {
         self.misses_frames = true;
-        self.damaged(name, at, 0)
+        self.recovered.missing.push(Missing {
+            from: self.last + 1,
+            to,
+            behind: self.before.clone(),
+            before: name_of(SEGMENT, segment),
+        });
+    }
+
+    /// Frames may have stood in damage of so many bytes, the last of them in part.
+    fn hides(&mut self, bytes: u64) {
+        let frames = bytes.div_ceil(frame::HEAD_BYTES as u64);
+        self.hidden = self.hidden.saturating_add(frames);
     }
 
     /// Damage: it is kept aside and named.
     fn damaged(&mut self, name: &str, at: u64, bytes: u64) -> Result<(), OpenError> {
-        self.damaged_behind = true;
         let copy = format!("{DAMAGED}{name}");
         let known = self
             .recovered
@@ -1245,6 +1303,19 @@ impl<'d, D: Disk> Reader<'d, D> {
 
     /// Takes the frames of a file that was made as a whole; gives its size.
     fn whole_file(&mut self, file: FileId) -> Result<u64, OpenError> {
+        let (hidden, frames) = (self.hidden, self.recovered.batches);
+        let bytes = self.frames_of_whole(file)?;
+        self.hidden = hidden;
+        if matches!(file, FileId::Snapshot(_)) {
+            // Any of its frames has the number of the last one that it stands for.
+            let is_lost = self.recovered.batches == frames;
+            self.hidden = if is_lost { u64::MAX } else { 0 };
+            self.before = Some(file_name(file));
+        }
+        Ok(bytes)
+    }
+
+    fn frames_of_whole(&mut self, file: FileId) -> Result<u64, OpenError> {
         let name = file_name(file);
         let damages = self.recovered.damage.len();
         let Some((mut frames, salt)) = self.frames(&name)? else {

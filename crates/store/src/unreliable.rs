@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use crate::Recovered;
 use crate::body::Batch;
 use crate::disk::{Disk, DiskFile};
-use crate::log::{Change, Fold, Log, OpenError, fold};
+use crate::log::{Change, Fold, Folded, Log, OpenError, fold};
 use crate::lossy::Unreliable;
 use crate::queues::Queue;
 
@@ -329,24 +329,26 @@ impl Expectation {
     }
 }
 
-fn snapshot(log: &mut Log<Unreliable>, disk: &Unreliable, seed: u64, whole: bool) {
+/// A snapshot of everything before segment `segment`, which was begun just now.
+pub(crate) fn fold_up_to(
+    log: &Log<Unreliable>,
+    disk: &Unreliable,
+    segment: u64,
+) -> Result<Folded, OpenError> {
+    let (queues, heads) = (Arc::clone(log.queues()), log.queues().heads());
+    let (stop, last) = (AtomicBool::new(false), log.last());
+    let all = Box::<KeepAll>::default();
+    fold(disk, segment, last, &queues, &heads, all, &stop)
+}
+
+pub(crate) fn snapshot(log: &mut Log<Unreliable>, disk: &Unreliable, seed: u64, whole: bool) {
     let Ok(segment) = log.rotate() else { return };
     if !whole {
         return;
     }
-    let (queues, heads) = (Arc::clone(log.queues()), log.queues().heads());
-    let stop = AtomicBool::new(false);
-    let made = fold(
-        disk,
-        segment,
-        &queues,
-        &heads,
-        Box::<KeepAll>::default(),
-        &stop,
-    );
-    if let Ok(folded) = made {
+    if let Ok(folded) = fold_up_to(log, disk, segment) {
         assert!(
-            folded.damage.is_empty() && folded.gaps.is_empty(),
+            folded.damage.is_empty() && folded.missing.is_empty() && folded.gaps.is_empty(),
             "seed {seed}"
         );
         log.folded(&folded);
@@ -378,7 +380,9 @@ fn what_was_acknowledged_is_there_after_any_loss_of_power() {
             disk.0.lock().fuel = None;
             let recovered = &opened.recovered;
             assert!(
-                recovered.damage.is_empty() && recovered.gaps.is_empty(),
+                recovered.damage.is_empty()
+                    && recovered.missing.is_empty()
+                    && recovered.gaps.is_empty(),
                 "seed {seed}: {recovered:?}"
             );
             expected.check(&opened, seed, &mut rng);
@@ -510,17 +514,7 @@ fn a_snapshot_keeps_a_copy_of_what_is_damaged_and_says_so() {
     let name = "log-0000000000000001";
     disk.flip(name, disk.bytes(name) / 2);
     let segment = opened.log.rotate().unwrap();
-    let heads = opened.log.queues().heads();
-    let (queues, stop) = (Arc::clone(opened.log.queues()), AtomicBool::new(false));
-    let folded = fold(
-        &disk,
-        segment,
-        &queues,
-        &heads,
-        Box::<KeepAll>::default(),
-        &stop,
-    )
-    .unwrap();
+    let folded = fold_up_to(&opened.log, &disk, segment).unwrap();
     assert_eq!(folded.damage.len(), 1);
     let names = disk.list().unwrap();
     assert!(names.contains(&folded.damage[0].copy) && !names.contains(&name.to_owned()));

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use weir_sinks::{Exchanged, RowLog, Standing};
 use weir_store::{Batch, Committer, Folder, Log, OpenError, Options, Trouble};
 
-pub use weir_store::{Damage, Recovered};
+pub use weir_store::{Damage, Missing, Recovered};
 
 use super::records::{decode_batch, encode_batch};
 use super::{Done, Durability, Persist, State, Storage, StorageError};
@@ -406,6 +406,7 @@ fn tell(trouble: Trouble) {
             copy = damage.copy,
             "a file of the store is damaged"
         ),
+        Trouble::Missing(missing) => tell_missing(&missing),
         Trouble::Gap(gap) => tracing::error!(
             code = "E1604",
             queue = gap.queue,
@@ -414,6 +415,18 @@ fn tell(trouble: Trouble) {
             "rows of a sink are lost in a damaged file of the store"
         ),
     }
+}
+
+/// Says which frames no file of the store has.
+pub fn tell_missing(missing: &Missing) {
+    tracing::error!(
+        code = "E1604",
+        from = missing.from,
+        to = missing.to,
+        behind = missing.behind,
+        before = missing.before,
+        "frames of the store are missing: a file is gone or was cut, what stood in it is lost"
+    );
 }
 
 /// What the records of a log come to, for a snapshot.
