@@ -443,6 +443,8 @@ pub(crate) fn dismissed(disconnect: &Disconnect) -> Failure {
             | ReasonCode::AdministrativeAction
             | ReasonCode::MaximumConnectTime
             | ReasonCode::ConnectionRateExceeded
+            | ReasonCode::MessageRateTooHigh
+            | ReasonCode::QuotaExceeded
     );
     Failure {
         loss,
@@ -457,6 +459,28 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remote_that_had_too_much_has_not_closed_the_link_over_one_message() {
+        let over_a_message = |reason| {
+            let disconnect = Disconnect {
+                reason,
+                properties: None,
+            };
+            dismissed(&disconnect).closed
+        };
+        for too_much in [
+            ReasonCode::MessageRateTooHigh,
+            ReasonCode::QuotaExceeded,
+            ReasonCode::ConnectionRateExceeded,
+            ReasonCode::ServerBusy,
+        ] {
+            assert!(!over_a_message(too_much), "{too_much:?}");
+        }
+        for perhaps_the_message in [ReasonCode::PacketTooLarge, ReasonCode::NotAuthorized] {
+            assert!(over_a_message(perhaps_the_message));
+        }
+    }
 
     #[test]
     fn a_bridge_is_marked_in_the_protocol_level_whatever_the_length_takes() {
