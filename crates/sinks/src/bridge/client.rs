@@ -88,7 +88,7 @@ pub(crate) struct Limits {
 pub(crate) struct Failure {
     pub(crate) loss: Loss,
     pub(crate) error: SinkError,
-    /// The remote has ended the connection, perhaps over what it was sent.
+    /// The remote has ended the connection, or answered so that it must end, perhaps over what it was sent.
     pub(crate) closed: bool,
 }
 
@@ -205,9 +205,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             return Ok(None);
         };
         let frame = self.buffer.split_to(length).freeze();
+        // Some brokers say of a message in PUBACK or PUBREC what these cannot say.
+        let answers = matches!(frame.first().map(|kind| kind >> 4), Some(4 | 5));
         codec::decode(frame, self.version)
             .map(Some)
-            .map_err(|error| Failure::malformed(&error))
+            .map_err(|error| Failure {
+                closed: answers,
+                ..Failure::malformed(&error)
+            })
     }
 
     /// The next packet, waited for.

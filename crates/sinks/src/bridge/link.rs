@@ -510,7 +510,7 @@ impl BridgeLink {
 
 fn closed_over(message: &Outgoing<'_>, times: u32) -> SinkError {
     let text = format!(
-        "the remote broker closed the link {times} times right after this message of {} bytes on `{}`, and said nothing else",
+        "the remote broker closed the link {times} times right after this message of {} bytes on `{}`, or answered with what is no MQTT",
         message.payload.len(),
         message.topic
     );

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use weir_sinks::{ConnectorConfig, MemoryRows};
-use weir_test_support::wait_until;
+use weir_test_support::{Mosquitto, wait_until};
 
 use crate::bench::{self, Bench, PATIENCE};
 use crate::crossing::{Far, Remote, commit, open};
@@ -182,4 +182,26 @@ async fn a_quota_that_is_used_up_for_all_is_waited_for() {
     }
     let counters = bench.settled().await;
     assert_eq!((counters.delivered, counters.dead_lettered), (3, 0));
+}
+
+/// It answers with 0x95, which PUBACK and PUBREC do not have.
+#[tokio::test]
+async fn a_message_that_mosquitto_takes_for_too_large_does_not_hold_up_the_others() {
+    for (protocol, qos) in [("5", 1), ("5", 2)] {
+        let remote = Mosquitto::start_with("allow_anonymous true\nmessage_size_limit 10\n").await;
+        let port = remote.port();
+        let bench = Bench::new(
+            &format!("topic = \"t\"\nqos = {qos}\npayload = \"${{p}}\""),
+            Some(&format!(
+                "type = \"mqtt\"\naddresses = [\"mqtt://127.0.0.1:{port}\"]\nclient_id = \"w\"\n\
+                 protocol = \"{protocol}\"\nbackoff = {{ base = \"10ms\", cap = \"20ms\" }}"
+            )),
+        );
+        for payload in ["small", "much too large", "last"] {
+            bench.push(&format!("{{\"p\":\"{payload}\"}}"));
+        }
+        let counters = bench.settled().await;
+        assert_eq!((counters.delivered, counters.dead_lettered), (2, 1));
+        assert_eq!(bench.dead_letters()[0]["code"], "E4117");
+    }
 }
