@@ -185,7 +185,7 @@ mod tests {
             ids.iter()
                 .all(|id| { *id > 0 && (*id < RING_IDS || *id >= LANE_IDS) && *id < ASK_IDS })
         );
-        assert!(u16::MAX - ASK_IDS > MAX_INFLIGHT + 1024);
+        const { assert!(u16::MAX - ASK_IDS > MAX_INFLIGHT + 1024) };
     }
 
     #[test]
