@@ -90,7 +90,7 @@ const METRICS: [(&str, Type, &str, Counter); 16] = [
     (
         "weir_bridge_given_up_total",
         Type::Counter,
-        "Messages in the dead letters because the remote closed the link over them.",
+        "Messages in the dead letters because the remote closed the link over them, or refused them again and again for their size.",
         |s| &s.given_up,
     ),
     (

@@ -299,8 +299,8 @@ async fn check(
         });
     };
     for watcher in &load.watchers {
-        // A bridge sends again what it had not heard of when its link broke.
-        let copies = if watcher.name.starts_with("remote") {
+        // A bridge sends again at QoS 1 what it had not heard of when its link broke.
+        let copies = if watcher.name == "remote, QoS 1" {
             Copies::AnyNumber
         } else {
             Copies::AsPublished

@@ -88,7 +88,7 @@ pub(crate) struct Limits {
 pub(crate) struct Failure {
     pub(crate) loss: Loss,
     pub(crate) error: SinkError,
-    /// The remote has ended the connection, perhaps over what it was sent.
+    /// The remote has ended the connection, or answered so that it must end, perhaps over what it was sent.
     pub(crate) closed: bool,
 }
 
@@ -205,9 +205,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             return Ok(None);
         };
         let frame = self.buffer.split_to(length).freeze();
+        // Some brokers say of a message in PUBACK or PUBREC what these cannot say.
+        let answers = matches!(frame.first().map(|kind| kind >> 4), Some(4 | 5));
         codec::decode(frame, self.version)
             .map(Some)
-            .map_err(|error| Failure::malformed(&error))
+            .map_err(|error| Failure {
+                closed: answers,
+                ..Failure::malformed(&error)
+            })
     }
 
     /// The next packet, waited for.
@@ -443,6 +448,8 @@ pub(crate) fn dismissed(disconnect: &Disconnect) -> Failure {
             | ReasonCode::AdministrativeAction
             | ReasonCode::MaximumConnectTime
             | ReasonCode::ConnectionRateExceeded
+            | ReasonCode::MessageRateTooHigh
+            | ReasonCode::QuotaExceeded
     );
     Failure {
         loss,
@@ -457,6 +464,28 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remote_that_had_too_much_has_not_closed_the_link_over_one_message() {
+        let over_a_message = |reason| {
+            let disconnect = Disconnect {
+                reason,
+                properties: None,
+            };
+            dismissed(&disconnect).closed
+        };
+        for too_much in [
+            ReasonCode::MessageRateTooHigh,
+            ReasonCode::QuotaExceeded,
+            ReasonCode::ConnectionRateExceeded,
+            ReasonCode::ServerBusy,
+        ] {
+            assert!(!over_a_message(too_much), "{too_much:?}");
+        }
+        for perhaps_the_message in [ReasonCode::PacketTooLarge, ReasonCode::NotAuthorized] {
+            assert!(over_a_message(perhaps_the_message));
+        }
+    }
 
     #[test]
     fn a_bridge_is_marked_in_the_protocol_level_whatever_the_length_takes() {

@@ -17,6 +17,7 @@ use weir_mqtt::ReasonCode;
 use weir_mqtt::properties::PublishProperties;
 
 use self::sending::{check_fit, is_of_ring};
+use self::sizes::Sizes;
 use self::suspect::Suspect;
 pub(super) use self::suspect::Who;
 use super::client::{Limits, Refusal, Version};
@@ -32,6 +33,7 @@ use crate::error::SinkError;
 
 mod inner;
 mod sending;
+mod sizes;
 mod suspect;
 
 /// What a bridge has done.
@@ -65,7 +67,7 @@ pub struct BridgeStats {
     pub expired: AtomicU64,
     /// Messages of `QoS` 0 that were not kept while the link was down.
     pub not_kept: AtomicU64,
-    /// Messages that were given up because the remote closed the link over them.
+    /// Messages that were given up because the remote closed the link over them, or refused them for their size.
     pub given_up: AtomicU64,
     /// Messages of `out` without a name at the remote, by reason.
     pub unmapped: [AtomicU64; Unmapped::ALL.len()],
@@ -105,6 +107,7 @@ pub(super) struct Inner {
     /// A rule's sink sends at `QoS` 2: the session at the remote is to outlive the link.
     exact: AtomicBool,
     suspect: Mutex<Suspect>,
+    sizes: Mutex<Sizes>,
     /// Filters that the remote refuses.
     pub(super) refused_filters: Mutex<BTreeMap<String, ReasonCode>>,
     /// The task that keeps the link has ended.
@@ -181,6 +184,8 @@ struct Pending {
     since: Instant,
     /// Which message it is, until the remote has said anything to it.
     who: Option<Who>,
+    /// How large its payload is.
+    bytes: usize,
     done: Option<oneshot::Sender<Answer>>,
     /// For a `QoS` 2 message whose release is remembered: where, and under which number.
     released: Option<(Arc<Released>, u64)>,
@@ -269,6 +274,7 @@ impl BridgeLink {
             released: Mutex::default(),
             exact: AtomicBool::new(false),
             suspect: Mutex::default(),
+            sizes: Mutex::default(),
             refused_filters: Mutex::default(),
             ended: watch::Sender::new(false),
         });
@@ -448,6 +454,7 @@ impl BridgeLink {
         let pending = Pending {
             since: Instant::now(),
             who: Some(message.who),
+            bytes: message.payload.len(),
             done: Some(done),
             released: None,
             again: false,
@@ -503,7 +510,7 @@ impl BridgeLink {
 
 fn closed_over(message: &Outgoing<'_>, times: u32) -> SinkError {
     let text = format!(
-        "the remote broker closed the link {times} times right after this message of {} bytes on `{}`, and said nothing else",
+        "the remote broker closed the link {times} times right after this message of {} bytes on `{}`, or answered with what is no MQTT",
         message.payload.len(),
         message.topic
     );

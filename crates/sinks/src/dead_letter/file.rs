@@ -143,6 +143,9 @@ pub(super) fn add_record(line: &mut serde_json::Value, record: &Record) {
     line["message_id"] = format!("{:032x}", record.message_id).into();
     line["client_id"] = String::from_utf8_lossy(record.client_id.as_bytes()).into();
     line["accepted_at_ms"] = record.accepted_at_ms.into();
+    if !record.path.as_bytes().is_empty() {
+        line["path"] = String::from_utf8_lossy(record.path.as_bytes()).into();
+    }
     line["row"] = row;
     if !kinds.is_empty() {
         line["row_kinds"] = serde_json::json!(kinds);
@@ -164,6 +167,8 @@ pub fn read_line(line: &[u8]) -> Option<(String, String, DeadLetter)> {
         message_id: String,
         client_id: String,
         accepted_at_ms: i64,
+        #[serde(default)]
+        path: String,
         row: Box<serde_json::value::RawValue>,
         #[serde(default)]
         row_kinds: Kinds,
@@ -173,6 +178,7 @@ pub fn read_line(line: &[u8]) -> Option<(String, String, DeadLetter)> {
     let row = row_json::read(row, line.row_kinds)?;
     let message_id = u128::from_str_radix(&line.message_id, 16).ok()?;
     let client_id = Text::from(line.client_id.into_bytes());
+    let path = Text::from(line.path.into_bytes());
     let letter = DeadLetter {
         at_ms: line.at_ms,
         attempts: line.attempts,
@@ -180,7 +186,7 @@ pub fn read_line(line: &[u8]) -> Option<(String, String, DeadLetter)> {
         seq: line.seq,
         code: line.code,
         reason: line.reason,
-        row: record::encode(message_id, &client_id, line.accepted_at_ms, &row),
+        row: record::encode_with_path(message_id, &client_id, line.accepted_at_ms, &path, &row),
     };
     Some((line.rule, line.sink, letter))
 }
@@ -239,7 +245,8 @@ mod tests {
     use proptest::prelude::*;
     use weir_rules::value::Value;
 
-    fn letter(row: &Value) -> DeadLetter {
+    fn letter(path: &str, row: &Value) -> DeadLetter {
+        let path = Text::from(path);
         DeadLetter {
             at_ms: 12,
             attempts: 3,
@@ -247,14 +254,14 @@ mod tests {
             seq: 8,
             code: "E3201".into(),
             reason: "why".into(),
-            row: record::encode(9, &Text::from_static("c"), 5, row),
+            row: record::encode_with_path(9, &Text::from_static("c"), 5, &path, row),
         }
     }
 
     proptest! {
         #[test]
-        fn a_row_comes_back_from_a_line_byte_for_byte(row in value()) {
-            let letter = letter(&row);
+        fn a_row_comes_back_from_a_line_byte_for_byte(path in "[a-z,]{0,9}", row in value()) {
+            let letter = letter(&path, &row);
             let line = letter.json("plant/a", "history").to_string();
             prop_assert!(!line.contains('\n'));
             let (rule, sink, back) = read_line(line.as_bytes()).unwrap();

@@ -1,8 +1,10 @@
 //! Messages that the remote does not take and says so only by closing the link, or by a limit.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use weir_sinks::{ConnectorConfig, MemoryRows};
+use weir_test_support::{Mosquitto, wait_until};
 
 use crate::bench::{self, Bench, PATIENCE};
 use crate::crossing::{Far, Remote, commit, open};
@@ -62,7 +64,7 @@ async fn a_message_over_which_the_remote_closes_the_link_does_not_hold_up_the_ot
     let letters = std::fs::read_to_string(path).unwrap();
     assert!(letters.contains("E4117"), "{letters}");
     let stats = connector.bridge_stats().unwrap();
-    let given_up = stats.given_up.load(std::sync::atomic::Ordering::Relaxed);
+    let given_up = stats.given_up.load(Ordering::Relaxed);
     assert_eq!(given_up, 1);
 }
 
@@ -104,18 +106,102 @@ async fn a_remote_that_dies_again_and_again_costs_no_message() {
         Some(&remote.toml("protocol = \"3.1.1\"")),
     );
     (0..3).for_each(|n| bench.push(&format!("{{\"n\":{n}}}")));
+    let stats = bench.connector.as_ref().unwrap().bridge_stats().unwrap();
+    let acknowledged = || stats.acknowledged.load(Ordering::Relaxed);
     // Each life takes one message, and is gone with the next one.
     for life in 0..3 {
         let (mut far, _) = remote.accept_either(life > 0).await;
         let (_, id, _) = far.publish().await;
         far.acknowledge(0x40, id).await;
-        let delivered = life + 1;
-        bench
-            .wait("it is taken", |c| c.delivered >= delivered)
-            .await;
+        let is_heard = || async { acknowledged() > life };
+        wait_until("it is heard", PATIENCE, is_heard).await;
     }
-    let counters = tokio::time::timeout(PATIENCE, bench.settled())
-        .await
-        .unwrap();
+    let counters = bench.settled().await;
     assert_eq!((counters.delivered, counters.dead_lettered), (3, 0));
+}
+
+/// What the remote of a test says of a message: 0x97 over `limit` bytes.
+async fn answer_by_size(far: &mut Far, limit: usize) -> String {
+    let (_, id, payload) = far.publish().await;
+    let [high, low] = id.to_be_bytes();
+    if payload.len() > limit {
+        far.send(&[0x40, 3, high, low, 0x97]).await;
+    } else {
+        far.acknowledge(0x40, id).await;
+    }
+    payload
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_for_its_size_as_over_a_quota_does_not_hold_up_the_others() {
+    let remote = Remote::new().await;
+    let bench = Bench::new(
+        "topic = \"t\"\nqos = 1\npayload = \"${p}\"\nretry = { initial = \"1ms\", max = \"2ms\" }",
+        Some(&remote.toml("protocol = \"5\"\nclean_start = true")),
+    );
+    for payload in ["small", "much too large", "last"] {
+        bench.push(&format!("{{\"p\":\"{payload}\"}}"));
+    }
+    let mut far = remote.accept_saying(&[0]).await;
+    let (mut large, mut last) = (0, false);
+    while large < 50 || !last {
+        match answer_by_size(&mut far, 5).await.as_str() {
+            "much too large" => large += 1,
+            payload => last |= payload == "last",
+        }
+    }
+    let counters = bench.settled().await;
+    assert_eq!((counters.delivered, counters.dead_lettered), (2, 1));
+    let letter = &bench.dead_letters()[0];
+    assert_eq!(letter["code"], "E4106");
+    assert!(
+        letter["reason"].as_str().unwrap().contains("14 bytes"),
+        "{letter}"
+    );
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_for_all_is_waited_for() {
+    let remote = Remote::new().await;
+    let bench = Bench::new(
+        "topic = \"t\"\nqos = 1\npayload = \"${p}\"\nretry = { initial = \"1ms\", max = \"2ms\" }",
+        Some(&remote.toml("protocol = \"5\"\nclean_start = true")),
+    );
+    bench.push("{\"p\":\"as large as others\"}");
+    let mut far = remote.accept_saying(&[0]).await;
+    answer_by_size(&mut far, usize::MAX).await;
+    bench.settled().await;
+    for payload in ["no larger", "tiny"] {
+        bench.push(&format!("{{\"p\":\"{payload}\"}}"));
+    }
+    for _ in 0..200 {
+        answer_by_size(&mut far, 0).await;
+    }
+    for _ in 0..2 {
+        answer_by_size(&mut far, usize::MAX).await;
+    }
+    let counters = bench.settled().await;
+    assert_eq!((counters.delivered, counters.dead_lettered), (3, 0));
+}
+
+/// It answers with 0x95, which PUBACK and PUBREC do not have.
+#[tokio::test]
+async fn a_message_that_mosquitto_takes_for_too_large_does_not_hold_up_the_others() {
+    for (protocol, qos) in [("5", 1), ("5", 2)] {
+        let remote = Mosquitto::start_with("allow_anonymous true\nmessage_size_limit 10\n").await;
+        let port = remote.port();
+        let bench = Bench::new(
+            &format!("topic = \"t\"\nqos = {qos}\npayload = \"${{p}}\""),
+            Some(&format!(
+                "type = \"mqtt\"\naddresses = [\"mqtt://127.0.0.1:{port}\"]\nclient_id = \"w\"\n\
+                 protocol = \"{protocol}\"\nbackoff = {{ base = \"10ms\", cap = \"20ms\" }}"
+            )),
+        );
+        for payload in ["small", "much too large", "last"] {
+            bench.push(&format!("{{\"p\":\"{payload}\"}}"));
+        }
+        let counters = bench.settled().await;
+        assert_eq!((counters.delivered, counters.dead_lettered), (2, 1));
+        assert_eq!(bench.dead_letters()[0]["code"], "E4117");
+    }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use weir_mqtt::{PacketId, ReasonCode};
 
 use super::sending::is_of_ring;
-use super::{Answer, Asked, Inner, Session, Up, Who};
+use super::{Answer, Asked, Inner, Pending, Session, Up, Who};
 use crate::bridge::client::{Failure, Limits, Refusal, Version};
 use crate::bridge::home::Home;
 use crate::bridge::lanes::{ASK_IDS, LANE_IDS, Lanes, RING_IDS, ring_of};
@@ -207,6 +207,7 @@ impl Inner {
             if let Some((released, seq)) = &pending.released {
                 released.done(*seq);
             }
+            self.sizes.lock().taken(pending.bytes);
             self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
             pending.answer(Answer::Taken);
             self.done_with_one();
@@ -220,8 +221,32 @@ impl Inner {
             .flatten();
         if let Some(pending) = pending {
             self.stats.refused.fetch_add(1, Ordering::Relaxed);
+            let refusal = self.weighed(refusal, &pending);
             pending.answer(Answer::Refused(refusal));
             self.done_with_one();
+        }
+    }
+
+    /// What is refused for now is refused for good when it is too large for the remote.
+    fn weighed(&self, refusal: Refusal, pending: &Pending) -> Refusal {
+        let Some(who) = pending.who else {
+            return refusal;
+        };
+        let mut sizes = self.sizes.lock();
+        if !refusal.later {
+            sizes.forget(who);
+            return refusal;
+        }
+        let Some(times) = sizes.refused(who, pending.bytes) else {
+            return refusal;
+        };
+        self.stats.given_up.fetch_add(1, Ordering::Relaxed);
+        Refusal {
+            reason: format!(
+                "{}, {times} times, while everything smaller is taken: its payload of {} bytes seems too large for the remote",
+                refusal.reason, pending.bytes
+            ),
+            later: false,
         }
     }
 
