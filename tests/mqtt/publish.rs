@@ -531,6 +531,7 @@ fn with_stuck_sink(folder: &std::path::Path) -> Arc<Pipeline> {
         sinks: vec![LiveSink {
             id: "s".into(),
             target: Target::Queue(sink),
+            marks: false,
         }],
         counters: Arc::default(),
         on_error: OnError::Drop,
