@@ -1,8 +1,10 @@
 //! Chapters 4.3, 4.4 and 4.6: the exchanges of QoS 1 and 2 in both directions, what is sent again and what is not.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use weir::stats::DropReason;
 use weir_mqtt::{Packet, PubAck, PubComp, PubRec, PubRel, Publish, QoS, ReasonCode};
 
 use crate::client::{ALL, Client, TestBroker, V3_1_1, V5, id, persistent, publish};
@@ -254,6 +256,35 @@ async fn an_exchange_that_began_goes_on_when_the_message_expires() {
         Packet::PubComp(PubComp::success(id(1)))
     );
     subscriber.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_began_is_ended_when_the_message_has_become_too_large() {
+    let broker = TestBroker::start().await;
+    let (mut subscriber, mut publisher) = pair(&broker, V5, 2).await;
+    let large = publish("t", &"x".repeat(100), 2, 1);
+    publisher.publish(large).await;
+    let packet_id = subscriber.receive_publish().await.packet_id.unwrap();
+    // [MQTT-3.1.2-25] As if it had been sent: else the client, which still holds the identifier, would take the next
+    // message that gets it for this one.
+    let released = Packet::PubRel(PubRel::success(packet_id));
+    for _ in 0..2 {
+        subscriber.vanish();
+        let mut connect = persistent(V5, "sub");
+        connect.properties.maximum_packet_size = NonZeroU32::new(50);
+        (subscriber, _) = broker.connect_with(connect).await;
+        assert_eq!(subscriber.receive().await, released);
+        subscriber.expect_nothing().await;
+    }
+    assert_eq!(broker.broker.stats().drops(DropReason::TooLarge), 1);
+    // Whoever has never seen the message answers with Packet Identifier not found, which is no error here.
+    let reason = ReasonCode::PacketIdentifierNotFound;
+    let completed = Packet::PubComp(PubComp::new(packet_id, reason));
+    subscriber.send(completed).await;
+    let mut subscriber = come_back(&broker, subscriber).await;
+    subscriber.expect_nothing().await;
+    publisher.publish(publish("t", "next", 2, 2)).await;
+    assert_eq!(&subscriber.receive_publish().await.payload[..], b"next");
 }
 
 #[tokio::test]

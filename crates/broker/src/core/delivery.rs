@@ -274,6 +274,13 @@ impl Session {
         }
     }
 
+    fn note_released(&self, number: u64, effects: &mut Effects) {
+        if self.is_durable() {
+            let session = self.id.clone();
+            effects.persist.push(Persist::Released { session, number });
+        }
+    }
+
     fn note_settled(&self, number: u64, effects: &mut Effects) {
         if self.is_durable() {
             effects.persist.push(Persist::Settled {
@@ -336,6 +343,9 @@ impl Session {
 
     fn repeat(&mut self, now: Millis, link: Link, entry: &Entry) -> Result<(), Unsent> {
         let (Awaiting::Ack(message) | Awaiting::Rec(message)) = &entry.awaiting else {
+            for hold in &self.holds {
+                self.outbox.hold(hold);
+            }
             return pubrel(entry.id, link, &mut self.outbox);
         };
         let (qos, ids) = (entry.qos(), ids(&entry.subscription_ids));
@@ -350,15 +360,27 @@ impl Session {
         self.put(&frame, link, wire(qos, entry.id, true), entry.retain, ids)
     }
 
+    /// `[MQTT-3.1.2-25]` As if it had been sent.
     fn give_up_unsent(&mut self, effects: &mut Effects) {
-        if let Some(Entry {
-            awaiting: Awaiting::Ack(message) | Awaiting::Rec(message),
-            number,
-            ..
-        }) = self.in_flight.drop_unsent()
-        {
-            effects.dropped.push((DropReason::TooLarge, message));
-            self.note_settled(number, effects);
+        let Some(entry) = self.in_flight.give_up_unsent() else {
+            return;
+        };
+        let number = entry.number;
+        match entry.awaiting {
+            Awaiting::Ack(message) => {
+                effects.dropped.push((DropReason::TooLarge, message));
+                self.note_settled(number, effects);
+            }
+            Awaiting::Rec(message) => {
+                effects.dropped.push((DropReason::TooLarge, message));
+                if self.is_durable() {
+                    // After a crash the message would be sent again, and the client, which has forgotten the
+                    // identifier at PUBREL, would take it twice: so PUBREL leaves when this is kept.
+                    self.remember_hold(effects);
+                    self.note_released(number, effects);
+                }
+            }
+            Awaiting::Comp => {}
         }
     }
 
@@ -510,10 +532,7 @@ impl Session {
     ) -> (bool, Option<Arc<Message>>) {
         match self.in_flight.received(id, refused) {
             Settled::Release(entry) => {
-                if self.is_durable() {
-                    let (session, number) = (self.id.clone(), entry.number);
-                    effects.persist.push(Persist::Released { session, number });
-                }
+                self.note_released(entry.number, effects);
                 (true, entry.into_message())
             }
             Settled::Done(entry) => {
@@ -566,6 +585,79 @@ fn frame_of(message: &Message, now: Millis, link: Link) -> Result<PublishFrame, 
 
 fn pubrel(id: PacketId, link: Link, outbox: &mut Outbox) -> Result<(), Unsent> {
     PubRel::success(id)
-        .encode(link.version, outbox.control())
+        .encode(link.version, outbox.held_control())
         .map_err(|_| Unsent::TooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_mqtt::{Packet, ProtocolVersion, SubscriptionFilter, TopicName, Utf8, codec};
+
+    use super::*;
+    use crate::core::outbox::WriteBatch;
+    use crate::core::queue::QueueLimits;
+    use crate::core::session::SessionLimits;
+    use crate::core::subscriptions::Index;
+
+    fn link(max_packet_size: usize) -> Link {
+        Link {
+            version: ProtocolVersion::V5,
+            receive_maximum: 10,
+            max_packet_size,
+            topic_aliases: 0,
+        }
+    }
+
+    fn sent(session: &mut Session) -> Vec<u8> {
+        let mut batch = WriteBatch::default();
+        session.outbox().take_into(&mut batch);
+        batch.contiguous().unwrap().to_vec()
+    }
+
+    #[test]
+    fn what_is_given_up_is_kept_as_released_before_its_client_hears_of_it() {
+        let queue = QueueLimits {
+            messages: 10,
+            bytes: 1000,
+        };
+        let limits = SessionLimits {
+            queue,
+            outbox_bytes: 1000,
+        };
+        let mut session = Session::new(Default::default(), limits);
+        session.set_expiry_interval(1000, &mut Effects::default());
+        session.attach(link(usize::MAX));
+        let mut index = Index::default();
+        let filter = SubscriptionFilter::parse("t").unwrap();
+        let options = SubscriptionOptions {
+            qos: QoS::ExactlyOnce,
+            no_local: false,
+            retain_as_published: false,
+            id: None,
+        };
+        index.subscribe(0, (), &filter, options);
+        let mut begun = Effects::default();
+        for route in &index.routes(&Utf8::from("t")).sessions {
+            let topic = TopicName::new("t").unwrap();
+            let message = Message::new(topic, vec![0; 100].into(), QoS::ExactlyOnce, false);
+            session.deliver(&mut Fanout::new(message), &route.terms, &mut begun);
+        }
+        begun.hold.unwrap().open();
+        assert!(sent(&mut session).len() > 100);
+        session.detach();
+
+        let mut given_up = Effects::default();
+        session.attach(link(50));
+        session.refill(0, None, &mut given_up);
+        let [Persist::Released { number: 1, .. }] = given_up.persist[..] else {
+            panic!("{:?}", given_up.persist)
+        };
+        assert!(sent(&mut session).is_empty(), "it is not kept yet");
+        given_up.hold.unwrap().open();
+        let released = codec::decode(sent(&mut session).into(), ProtocolVersion::V5);
+        let pubrel = PubRel::success(PacketId::MIN);
+        assert_eq!(released.unwrap(), Packet::PubRel(pubrel));
+        assert_eq!(session.in_flight_len(), 1, "until PUBCOMP");
+        assert!(session.pubcomp(PacketId::MIN, &mut Effects::default()));
+    }
 }

@@ -243,8 +243,15 @@ impl InFlight {
         self.sent = (self.sent + 1).min(self.entries.len());
     }
 
-    /// The entry of [`next_unsent`](Self::next_unsent) is given up.
-    pub fn drop_unsent(&mut self) -> Option<Entry> {
+    /// The message of [`next_unsent`](Self::next_unsent) is given up; gives the entry as it was. At QoS 2 PUBREL is due
+    /// now: the client may hold the identifier, and would take the next message under it for a repetition.
+    pub fn give_up_unsent(&mut self) -> Option<Entry> {
+        let entry = self.entries.get_mut(self.sent)?;
+        if matches!(entry.awaiting, Awaiting::Rec(_)) {
+            let before = entry.clone();
+            entry.awaiting = Awaiting::Comp;
+            return Some(before);
+        }
         self.entries.remove(self.sent)
     }
 

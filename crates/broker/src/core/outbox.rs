@@ -101,6 +101,16 @@ impl Outbox {
         self.counts.packets += 1;
         self.counts.payload_bytes += payload as u64;
         self.counts.messages[usize::from(qos.as_u8())] += 1;
+        self.behind_messages()
+    }
+
+    /// Where one control packet is encoded that may leave no earlier than the messages before it.
+    pub fn held_control(&mut self) -> &mut Vec<u8> {
+        self.counts.packets += 1;
+        self.behind_messages()
+    }
+
+    fn behind_messages(&mut self) -> &mut Vec<u8> {
         self.release();
         // The order of messages is kept: what comes behind a held one waits with it.
         match self.held.back() {

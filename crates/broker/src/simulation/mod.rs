@@ -29,6 +29,7 @@ use crate::driver::Parts;
 use crate::net::in_memory::{Line, Net};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::World;
+use crate::stats::DropReason;
 use crate::store::{Memory, Storage};
 use client::Client;
 use ledger::{Sent, Tick};
@@ -64,6 +65,8 @@ struct Simulation {
     crashes: Vec<Tick>,
     /// Drops of brokers that have crashed.
     dropped_before: u64,
+    /// How often a message came late to a client, as the queue was full when it was taken first.
+    late: u64,
 }
 
 impl Simulation {
@@ -113,6 +116,7 @@ impl Simulation {
             goodbye_on_its_way: false,
             crashes: Vec::new(),
             dropped_before: 0,
+            late: 0,
             random,
         }
     }
@@ -207,6 +211,11 @@ impl Simulation {
             }
             quiet = if moved { 0 } else { quiet + 1 };
         }
+    }
+
+    /// How many messages full queues have refused.
+    fn dropped(&self) -> u64 {
+        self.dropped_before + self.net.broker.stats.drops(DropReason::QueueFull)
     }
 
     fn now(&self) -> Millis {

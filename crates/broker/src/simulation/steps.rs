@@ -18,7 +18,6 @@ use super::client::{Asked, Link, Unacknowledged};
 use super::ledger::{Kind, SHARE, Sent, Subscription};
 use super::{LONGEST_EXPIRY_S, Simulation, parts};
 use crate::core::Millis;
-use crate::stats::DropReason;
 use crate::store::Memory;
 
 const FILTERS: [&str; 8] = [
@@ -382,7 +381,7 @@ impl Simulation {
         }
         // What the old broker does while it is taken down does not count: nothing takes down a real one.
         self.storage = Some(Memory::of(storage.state()));
-        self.dropped_before += self.net.broker.stats.drops(DropReason::QueueFull);
+        self.dropped_before = self.dropped();
         let old = Arc::downgrade(&self.net.broker);
         let next = parts(&self.settings, self.storage.as_ref());
         self.net.replace(next);
