@@ -475,6 +475,13 @@ impl Router {
         true
     }
 
+    /// The same for a message of `QoS` 0 that is the client's secret: no rule is told what becomes of it.
+    pub(super) fn deliver_untold(&mut self, client_id: &str, message: Message) {
+        let watch = std::mem::take(&mut self.watch);
+        self.deliver_to(client_id, message);
+        self.watch = watch;
+    }
+
     fn deliver(
         &mut self,
         route: &Route<Arc<SessionHandle>>,
