@@ -57,7 +57,7 @@ impl Pass<'_> {
     }
 
     fn standing(&self, (name, source, read): &Candidate<'_>) -> Standing {
-        match self.last_good.get(&FileId::connector(*name)) {
+        match self.last_good.get(&FileId::connector(name)) {
             _ if read.is_err() => Standing::Runs,
             Some(kept) if kept.text == source.text => Standing::Runs,
             Some(_) => Standing::Changed,
