@@ -286,14 +286,14 @@ fn a_bridge_that_runs_stays_and_the_newcomer_that_is_the_same_client_is_refused(
         let files = |texts: &[(&str, &str)]| {
             let parts = texts.iter();
             let parts: Vec<_> = parts
-                .map(|(name, text)| (FileId::connector(*name), *text))
+                .map(|(name, text)| (FileId::connector(name), *text))
                 .collect();
             files(&parts)
         };
         let checked = check(&files(now), &files(live), None, &Process);
         let verdicts = now.iter();
         let verdicts: Vec<_> = verdicts
-            .map(|(name, _)| verdict(&checked, &FileId::connector(*name)))
+            .map(|(name, _)| verdict(&checked, &FileId::connector(name)))
             .collect();
         verdicts
     };
