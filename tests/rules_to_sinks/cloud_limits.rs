@@ -1,7 +1,7 @@
 //! What clouds do to a client that they do not want as it is: a second weir does the same, and a bridge neither storms nor
 //! loses anything.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weir_test_support::{LinePublisher, Site, Weir, wait_until};
@@ -120,20 +120,21 @@ async fn two_bridges_of_one_identity_do_not_evict_each_other_in_a_storm() {
     until_state(&second, "up").await;
     until_state(&first, "evicted").await;
     assert_eq!(connector(&first).await["last_error"]["code"], "E4110");
-    publish(&first, (100..110).map(|n| (n, 0))).await;
-    // Twenty of its shortest waits.
-    for n in 0..20 {
-        publish(&second, std::iter::once((n, 0))).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    publish(&first, (1000..1010).map(|n| (n, 0))).await;
+    // For as long as twenty of its longest waits, what the second sends arrives, one after the other.
+    let (began, mut sent) = (Instant::now(), 0);
+    while began.elapsed() < 20 * Duration::from_millis(200) {
+        publish(&second, std::iter::once((sent, 0))).await;
+        sent += 1;
+        far.until_arrived(0..sent).await;
     }
-    far.until_arrived(0..20).await;
     assert_eq!(far.came(), 2, "{:?}", far.lines("came.ndjson"));
     assert_eq!(connector(&first).await["state"], "evicted");
     // The operator ends the other one, and need not wait.
     second.stop().await;
     first_site.connector("far", &text(61));
     let _ = first.reload().await.succeeded();
-    far.until_arrived((0..20).chain(100..110)).await;
+    far.until_arrived((0..sent).chain(1000..1010)).await;
 }
 
 #[tokio::test]

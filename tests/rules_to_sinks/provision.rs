@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,22 +13,25 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use weir_mqtt::{Connect, Packet, ProtocolVersion, Publish, Utf8, codec};
-use weir_test_support::{Answer, Authority, Finished, Site, Webhook};
+use weir_test_support::{Answer, Authority, Finished, Site, Webhook, wait_until};
 
 use crate::WEIR;
 
 /// Accepts TLS with the certificate `server` of an authority.
 pub(crate) fn acceptor(authority: &Authority) -> TlsAcceptor {
+    TlsAcceptor::from(Arc::new(server_config(authority)))
+}
+
+pub(crate) fn server_config(authority: &Authority) -> ServerConfig {
     let certificate = CertificateDer::from_pem_file(authority.path("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(authority.path("server.key")).unwrap();
     let provider = Arc::new(ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
+        .unwrap()
 }
 
 /// TLS in front of a web service.
@@ -219,6 +223,15 @@ struct MqttRegistrar {
 impl MqttRegistrar {
     /// Lets in who knows the product's secret, and sends `payload` to `topic`.
     async fn start(topic: &'static str, payload: &'static str) -> Self {
+        Self::start_and(topic, payload, || {}).await
+    }
+
+    /// The same; does `meanwhile` before it answers.
+    async fn start_and(
+        topic: &'static str,
+        payload: &'static str,
+        meanwhile: impl Fn() + Send + 'static,
+    ) -> Self {
         let authority = Authority::new();
         authority.server("server", &["localhost"]);
         let acceptor = acceptor(&authority);
@@ -233,6 +246,7 @@ impl MqttRegistrar {
                 };
                 let is_known = is_signed_with(&connect, "WeirProdSecret01");
                 hears.send((*connect).clone()).unwrap();
+                meanwhile();
                 // 4: bad user name or password.
                 let connack = [0x20, 2, 0, if is_known { 0 } else { 4 }];
                 client.write_all(&connack).await.unwrap();
@@ -355,6 +369,32 @@ async fn over_mqtt_a_device_fetches_its_secret_or_is_made_with_a_token() {
 }
 
 #[tokio::test]
+async fn a_token_whose_file_is_taken_meanwhile_is_kept_and_its_client_id_told() {
+    let made = r#"{"productKey":"a1Example","deviceName":"gw-02","clientId":"issued01","deviceToken":"^1^token"}"#;
+    let site = Site::new();
+    let file = site.path().join("gw-02.secret");
+    let faster = file.clone();
+    let cloud = MqttRegistrar::start_and("/ext/regnwl", made, move || {
+        std::fs::write(&faster, "other").unwrap();
+    })
+    .await;
+    let more = ["auth_type=regnwl", "instance_id=iot-060a0weir"];
+    let done = cloud.provision(&site, "WeirProdSecret01", &more).await;
+    assert_ne!(done.code, Some(0));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "other");
+    let told = "client_id = \"issued01\"";
+    assert!(done.stderr.contains(told), "{}", done.stderr);
+    assert!(!done.stderr.contains("^1^token"), "{}", done.stderr);
+    let entries = std::fs::read_dir(site.path()).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let kept = paths.filter(|path| path.is_file() && *path != file);
+    let texts: Vec<_> = kept
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    assert!(texts.contains(&"^1^token\n".to_owned()), "{texts:?}");
+}
+
+#[tokio::test]
 async fn over_mqtt_a_refusal_and_an_answer_about_another_device_leave_no_file() {
     let other = r#"{"productKey":"a1Example","deviceName":"gw-03","deviceSecret":"fresh-secret"}"#;
     let right = "WeirProdSecret01";
@@ -396,6 +436,12 @@ async fn a_weir_that_stands_in_for_the_cloud_tells_a_device_its_secret_over_mqtt
          [[device]]\nscheme = \"aliyun_iot\"\ntenant_key = \"a1Example\"\ndevice = \"gw-02\"\n\
          secret = \"its-own-secret\"\nregister = true\n",
     );
+    // A rule that sees what is delivered sees each client go behind that.
+    cloud_site.rule(
+        "seen",
+        "sql = 'SELECT event, payload FROM \"$events/message/delivered\", \"$events/message/delivery_dropped\", \
+         \"$events/client/disconnected\"'\n[[sinks]]\ntype = \"file\"\npath = \"seen.ndjson\"\n",
+    );
     let cloud = cloud_site.start(WEIR).await;
     let site = Site::new();
     let endpoint = format!("mqtts://localhost:{}", cloud.ports("mqtts")[0]);
@@ -417,6 +463,13 @@ async fn a_weir_that_stands_in_for_the_cloud_tells_a_device_its_secret_over_mqtt
     let secret = std::fs::read_to_string(site.path().join("gw-02.secret")).unwrap();
     assert_eq!(secret, "its-own-secret\n");
     assert!(!cloud.printed().contains("its-own-secret"));
+    let seen = cloud_site.path().join("data/files/seen.ndjson");
+    let seen = || std::fs::read_to_string(&seen).unwrap_or_default();
+    wait_until("the device to be gone", Duration::from_secs(20), || async {
+        seen().contains("client.disconnected")
+    })
+    .await;
+    assert!(!seen().contains("its-own-secret"), "{}", seen());
     // And it opens the same cloud.
     site.connector(
         "cloud",

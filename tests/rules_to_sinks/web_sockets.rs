@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use weir_test_support::{Authority, LinePublisher, Received, Site, Subscriber, Weir, wait_until};
 
 use crate::WEIR;
-use crate::provision::acceptor;
+use crate::provision::{acceptor, server_config};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const HOST: &str = "a1weir-ats.iot.eu-west-1.amazonaws.com";
@@ -268,4 +268,43 @@ async fn topics_cross_both_ways_in_a_web_socket() {
         let lengths: Vec<usize> = messages.iter().map(|it| it.payload.len()).collect();
         assert_eq!(lengths, [200_000, 5]);
     }
+}
+
+#[tokio::test]
+async fn below_a_web_socket_no_other_protocol_is_named() {
+    let far_site = Site::new();
+    let far = far(&far_site).await;
+    let behind = web_socket_port(&far);
+    let authority = Authority::new();
+    authority.server("server", &["localhost"]);
+    // Who names a protocol has to name this one.
+    let mut config = server_config(&authority);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut broker = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
+            });
+        }
+    });
+    let site = Site::new();
+    site.connector(
+        "aws",
+        &format!(
+            "type = \"mqtt\"\npreset = \"aws_iot\"\naddresses = [\"wss://localhost:{port}\"]\n\
+             client_id = \"weir-edge-1\"\nauthorizer = \"A\"\ntls = {{ ca = \"{}\" }}\n",
+            authority.text("ca.pem"),
+        ),
+    );
+    let tested = site.weir(WEIR, &["bridge", "test", "aws"]).await;
+    let _ = tested.succeeded();
+    server.abort();
 }

@@ -328,8 +328,13 @@ fn provision(common: &Common, args: &ProvisionArgs) -> Exit {
         };
         if let Err(Unfinished { error, kept }) = file.finish(&registered.secret) {
             let (path, kept) = (args.out.display(), kept.display());
+            // A token is of no use without it, and the cloud gives both once.
+            let goes_with = match &registered.token_of {
+                None => String::new(),
+                Some(client_id) => format!("; it goes with client_id = \"{client_id}\" alone"),
+            };
             say(&format!(
-                "weir: the secret came, and {path} cannot be written: {error}; what was written of it is kept in {kept}: move it yourself, for the cloud gives it once"
+                "weir: the secret came, and {path} cannot be written: {error}; what was written of it is kept in {kept}: move it yourself, for the cloud gives it once{goes_with}"
             ));
             return Exit::Unusable;
         }

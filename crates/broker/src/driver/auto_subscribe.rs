@@ -83,7 +83,7 @@ impl Client {
         let mut message = Message::new(topic, payload, QoS::AtMostOnce, false);
         message.id = self.router.message_id(now);
         message.accepted_at = now;
-        self.router.deliver_to(&self.handle.client_id, message);
+        self.router.deliver_untold(&self.handle.client_id, message);
     }
 }
 

@@ -476,6 +476,13 @@ impl Router {
             .any(|route| self.deliver(route, &route.terms, fanout))
     }
 
+    /// The same for a message of `QoS` 0 that is the client's secret: no rule is told what becomes of it.
+    pub(super) fn deliver_untold(&mut self, client_id: &str, message: Message) {
+        let watch = std::mem::take(&mut self.watch);
+        self.deliver_to(client_id, message);
+        self.watch = watch;
+    }
+
     /// False when the session has ended, with filters that are yet to leave the index: that is no subscriber.
     fn deliver(
         &mut self,

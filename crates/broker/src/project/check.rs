@@ -24,7 +24,6 @@ use super::rule_file::{self, Around, OnError, RuleFile, RuleTest, SinkTable, nea
 use super::script_test;
 use crate::config::toml_file::Outside;
 use crate::problem::{Problem, Severity, Source};
-use remote_clients::RemoteClients;
 
 /// A rule that can run.
 #[derive(Clone)]
@@ -221,17 +220,17 @@ impl<'a> Pass<'a> {
     }
 
     fn connectors(&mut self, refused: &Refused) {
-        let mut clients = RemoteClients::default();
-        for (name, source) in self.files.of(Kind::Connector) {
-            let file = FileId::connector(name);
-            let read = match refused.get(&file) {
+        let read = |(name, source): (&'a str, &'a Source)| {
+            let read = match refused.get(&FileId::connector(name)) {
                 Some(problems) => Err(problems.clone()),
                 None => connector_file::read(source, self.outside),
             };
-            let read = read.and_then(|(connector, warnings)| {
-                clients.add(name, source, &connector.config)?;
-                Ok((connector, warnings))
-            });
+            (name, source, read)
+        };
+        let mut candidates: Vec<_> = self.files.of(Kind::Connector).map(read).collect();
+        self.refuse_same_clients(&mut candidates);
+        for (name, source, read) in candidates {
+            let file = FileId::connector(name);
             let (verdict, problems) = match read {
                 Ok((connector, warnings)) => {
                     self.checked.connectors.insert(name.to_owned(), connector);

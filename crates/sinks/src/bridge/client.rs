@@ -270,7 +270,8 @@ async fn dial(
         return Ok(Box::new(stream));
     }
     let mut config = tls::client_config(&plan.tls, base).map_err(Failure::network)?;
-    if let Some(Some(alpn)) = &creds.alpn {
+    // Below a WebSocket it is HTTP that is spoken, whatever the credentials are for.
+    if let (Some(Some(alpn)), None) = (&creds.alpn, &address.web_socket) {
         Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
     }
     let name = rustls::pki_types::ServerName::try_from(address.host.clone()).map_err(|error| {

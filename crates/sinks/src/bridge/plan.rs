@@ -111,7 +111,7 @@ impl BridgePlan {
         };
         check.unsupported();
         let addresses = check.addresses();
-        let credentials = check.credentials(addresses.first());
+        let credentials = check.credentials(&addresses);
         let backoff = check.backoff();
         let keepalive = check.keepalive();
         let qos_cap = check.qos_cap();
@@ -297,6 +297,15 @@ impl Check<'_> {
                 "remove the key; a rule's sink has a `buffer` of its own",
             );
         }
+        let ttl = c.queue.as_ref().and_then(|queue| queue.ttl);
+        if ttl.is_some_and(|ttl| ttl.0 < Duration::from_secs(1)) {
+            self.error(
+                codes::BAD_VALUE,
+                "queue.ttl",
+                "`ttl` is less than a second: nothing would be sent",
+                "leave it out where messages wait for ever",
+            );
+        }
         let limit = self.preset.max_payload;
         let payload = c
             .max_payload
@@ -335,7 +344,7 @@ impl Check<'_> {
         })
     }
 
-    fn credentials(&mut self, address: Option<&Address>) -> Option<Credentials> {
+    fn credentials(&mut self, addresses: &[Address]) -> Option<Credentials> {
         let c = self.config;
         let provider = match self.provider() {
             Ok(provider) => provider,
@@ -391,14 +400,15 @@ impl Check<'_> {
         inputs.set_text("client_id", c.client_id.as_deref());
         inputs.set_text("username", c.username.as_deref());
         inputs.set_secret("password", c.password.as_ref());
-        self.derived(provider, &mut inputs, address);
+        self.derived(provider, &mut inputs, addresses);
         self.signable(provider, &inputs);
         Some(Credentials { provider, inputs })
     }
 
     /// Inputs that follow from the rest of the file.
-    fn derived(&mut self, provider: &Provider, inputs: &mut Inputs, address: Option<&Address>) {
+    fn derived(&mut self, provider: &Provider, inputs: &mut Inputs, addresses: &[Address]) {
         let c = self.config;
+        let address = addresses.first();
         let tls = address.is_some_and(|address| address.tls);
         let certificate =
             matches!(&c.tls, Some(TlsChoice::Settings(settings)) if settings.cert.is_some());
@@ -444,15 +454,15 @@ impl Check<'_> {
             if provider.keys.contains(&"host") && !inputs.has("host") {
                 inputs.set_text("host", Some(&address.host));
             }
-            if !address.tls && self.preset.ports.0.is_none() {
-                let message = format!("`{}` speaks TLS alone", self.preset.name);
-                self.error(
-                    codes::BOUND,
-                    "addresses",
-                    message,
-                    "write mqtts:// or wss://",
-                );
-            }
+        }
+        if addresses.iter().any(|address| !address.tls) && self.preset.ports.0.is_none() {
+            let message = format!("`{}` speaks TLS alone", self.preset.name);
+            self.error(
+                codes::BOUND,
+                "addresses",
+                message,
+                "write mqtts:// or wss://",
+            );
         }
         if provider.name == "aws_x509" && !certificate {
             self.error(
@@ -462,8 +472,17 @@ impl Check<'_> {
                 "`tls = { cert = \"device.pem\", key = \"device.key\" }`",
             );
         }
+        let in_web_socket = |address: &Address| address.web_socket.is_some();
+        if provider.name == "aws_x509" && addresses.iter().any(in_web_socket) {
+            self.error(
+                codes::BRIDGE,
+                "addresses",
+                "AWS takes no certificate in a WebSocket",
+                "write mqtts://",
+            );
+        }
         let is_signed = self.preset.name == AWS_IOT.name && provider.name == "aws_sigv4_ws";
-        if is_signed && address.is_some_and(|address| address.web_socket.is_none()) {
+        if is_signed && !addresses.iter().all(in_web_socket) {
             self.error(
                 codes::BRIDGE,
                 "addresses",

@@ -26,15 +26,32 @@ impl std::fmt::Display for Address {
             (Some(_), false) => "ws",
             (Some(_), true) => "wss",
         };
-        let path = self.web_socket.as_deref().unwrap_or_default();
+        // A query may hold a token.
+        let path = self.web_socket.as_deref().map_or("", without_query);
         write!(f, "{scheme}://{}:{}{path}", self.host, self.port)
+    }
+}
+
+fn without_query(text: &str) -> &str {
+    text.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// What was given, without what may be secret in it.
+fn shown(text: &str) -> String {
+    let text = without_query(text);
+    match text.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://…@{host}")
+        }
+        None => text.to_owned(),
     }
 }
 
 impl Address {
     fn parse(text: &str) -> Result<Self, String> {
-        let url =
-            url::Url::parse(text).map_err(|error| format!("`{text}` is no address: {error}"))?;
+        let url = url::Url::parse(text)
+            .map_err(|error| format!("`{}` is no address: {error}", shown(text)))?;
         let (tls, is_web_socket, port) = match url.scheme() {
             "mqtt" | "tcp" => (false, false, 1883),
             "mqtts" | "ssl" | "tls" => (true, false, 8883),
@@ -55,7 +72,7 @@ impl Address {
         let host = url
             .host_str()
             .filter(|host| !host.is_empty())
-            .ok_or_else(|| format!("`{text}` names no host"))?;
+            .ok_or_else(|| format!("`{}` names no host", shown(text)))?;
         let host = host
             .trim_start_matches('[')
             .trim_end_matches(']')
@@ -87,7 +104,7 @@ impl Check<'_> {
                 Ok(address) if address.tls && no_tls => self.error(
                     codes::BRIDGE,
                     "tls",
-                    format!("`tls = false` and `{text}` contradict each other"),
+                    format!("`tls = false` and `{}` contradict each other", shown(text)),
                     "write mqtt:// for plain TCP",
                 ),
                 Ok(address) => addresses.push(address),
@@ -176,7 +193,8 @@ impl Check<'_> {
 }
 
 impl BridgeConfig {
-    /// What its remotes know it by: where, and which device or client it is there. Empty where that cannot be said.
+    /// What its remotes know it by: where, and which device or client it is there. Empty where that cannot be said. A
+    /// cloud is one broker on all of its ports.
     pub fn remote_clients(&self) -> Vec<String> {
         let Ok((plan, _)) = BridgePlan::check(self) else {
             return Vec::new();
@@ -185,13 +203,17 @@ impl BridgeConfig {
         if identity.is_empty() {
             return Vec::new();
         }
-        let addresses = plan.addresses.iter();
-        addresses
-            .map(|address| {
-                let host = address.host.to_ascii_lowercase();
+        let is_cloud = ![preset::PLAIN.name, preset::THINGSBOARD.name].contains(&plan.preset.name);
+        let client = |address: &Address| {
+            let host = address.host.to_ascii_lowercase();
+            if is_cloud {
+                format!("{identity} at {host}")
+            } else {
                 format!("{identity} at {host}:{}", address.port)
-            })
-            .collect()
+            }
+        };
+        let clients: std::collections::BTreeSet<_> = plan.addresses.iter().map(client).collect();
+        clients.into_iter().collect()
     }
 }
 
@@ -206,12 +228,29 @@ mod tests {
             ("ssl://h", "mqtts://h:8883"),
             ("ws://h", "ws://h:80/mqtt"),
             ("wss://h/", "wss://h:443/mqtt"),
-            ("wss://h:8084/broker?a=b", "wss://h:8084/broker?a=b"),
+            ("wss://h:8084/broker?token=hunter2", "wss://h:8084/broker"),
         ] {
             assert_eq!(Address::parse(given).unwrap().to_string(), used);
         }
         for wrong in ["h:1883", "http://h", "mqtt://", "ws://u:p@h"] {
             assert!(Address::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_used_and_not_shown() {
+        let address = Address::parse("wss://h/mqtt?token=hunter2").unwrap();
+        assert_eq!(address.web_socket.unwrap(), "/mqtt?token=hunter2");
+        for wrong in [
+            "h?token=hunter2",
+            "ws://?token=hunter2",
+            "ws://h:port/#hunter2",
+            "ws://u:hunter2@h:port/",
+            "ws://u:hunter2@h/",
+            "http://h/?token=hunter2",
+        ] {
+            let message = Address::parse(wrong).unwrap_err();
+            assert!(!message.contains("hunter2"), "{message}");
         }
     }
 }

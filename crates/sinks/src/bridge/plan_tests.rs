@@ -205,6 +205,13 @@ fn what_an_access_key_of_aws_signs_is_asked_for_in_a_web_socket() {
         errors(&format!("{keys}addresses = [\"mqtts://a.example:443\"]")),
         [("E4101", "addresses".into())]
     );
+    // After a failover it would be an unsigned CONNECT.
+    assert_eq!(
+        errors(&format!(
+            "{keys}addresses = [\"wss://a.example\", \"mqtts://b.example:8883\"]"
+        )),
+        [("E4101", "addresses".into())]
+    );
     let authorizer =
         "preset = \"aws_iot\"\nclient_id = \"c\"\nhost = \"a.example\"\nauthorizer = \"A\"";
     let (plan, _) = check(authorizer).unwrap();
@@ -222,6 +229,11 @@ fn aws_names_its_protocol_on_port_443_alone() {
     };
     assert_eq!(with(443).as_deref(), Some("x-amzn-mqtt-ca"));
     assert_eq!(with(8883), None);
+    let certificate = "preset = \"aws_iot\"\nclient_id = \"c\"\ntls = { cert = \"c\", key = \"k\" }\naddresses = ";
+    assert_eq!(
+        errors(&format!("{certificate}[\"mqtts://h\", \"wss://h\"]")),
+        [("E4101", "addresses".into())]
+    );
     assert_eq!(
         errors("preset = \"aws_iot\"\nclient_id = \"c\"\nhost = \"h\""),
         [("E3003", "tls.cert".into())]
@@ -312,6 +324,15 @@ fn entries_are_held_to_the_bridges_bounds_and_to_the_device() {
         errors(&plain("queue = { max_bytes = \"1MB\" }")),
         [("E4101", "queue".into())]
     );
+    let ttl = |ttl: &str| {
+        plain(&format!(
+            "queue = {{ ttl = \"{ttl}\" }}\nout = [{{ filter = \"a\" }}]"
+        ))
+    };
+    for short in ["0s", "999ms"] {
+        assert_eq!(errors(&ttl(short)), [("E3004", "queue.ttl".into())]);
+    }
+    assert!(check(&ttl("1s")).is_ok());
     let (_, warnings) = check(&plain("in = [{ filter = \"a/#\" }, { filter = \"a/b\" }]")).unwrap();
     assert_eq!(
         (warnings[0].code, &*warnings[0].key),

@@ -284,6 +284,13 @@ struct Reading<'s> {
 impl Reading<'_> {
     fn take(&mut self, row: Row, place: impl Fn(&str) -> Range<usize>) {
         let added = row.device().and_then(|device| {
+            if device.register && !self.table.products.contains_key(&device.tenant) {
+                return Err(Wrong {
+                    key: "register",
+                    message: "`register` needs the device's product, and the table has none with this `tenant_key`".to_owned(),
+                    help: "add [[product]] with its secret (in a TOML file), or remove the key",
+                });
+            }
             self.table.add(device).map_err(|(message, help)| Wrong {
                 key: "device",
                 message,
@@ -354,7 +361,15 @@ impl Reading<'_> {
                 self.problems.push(problem.help(help));
             }
             let key = product.tenant_key.clone();
-            self.table.products.insert(key, product);
+            if self.table.products.insert(key, product).is_some() {
+                let problem = Problem::at(
+                    self.source,
+                    places("tenant_key"),
+                    "E1017",
+                    "the product stands twice in the table",
+                );
+                self.problems.push(problem.help("remove one of the two"));
+            }
         }
     }
 
@@ -653,6 +668,32 @@ secret = "s"
             line("aliyun_iot,,d,hunter2,").1,
             "the key `tenant_key` is missing"
         );
+    }
+
+    #[test]
+    fn a_product_stands_once_and_a_device_that_registers_needs_its_own() {
+        let product = |key: &str| {
+            format!(
+                "[[product]]\nscheme = \"aliyun_iot\"\ntenant_key = \"{key}\"\nsecret = \"hunter2\"\n"
+            )
+        };
+        let device = "[[device]]\nscheme = \"aliyun_iot\"\ntenant_key = \"pk\"\ndevice = \"d\"\nsecret = \"hunter2\"\nregister = true\n";
+        let twice = told("d.toml", &format!("{0}{0}{device}", product("pk")));
+        let message = "the product stands twice in the table".to_owned();
+        assert_eq!(twice, [(7, message)]);
+        for products in ["", &product("other")] {
+            let (line, message) = told("d.toml", &format!("{device}{products}")).remove(0);
+            assert_eq!(line, 6);
+            assert!(message.contains("needs the device's product"), "{message}");
+        }
+        let (line, _) = told(
+            "d.csv",
+            "scheme,tenant_key,device,secret,register\naliyun_iot,pk,d,hunter2,true\n",
+        )
+        .remove(0);
+        assert_eq!(line, 2);
+        let source = Source::new("d.toml", format!("{device}{}", product("pk")));
+        assert!(Table::parse(&source).is_ok());
     }
 
     #[test]

@@ -5,7 +5,66 @@ use std::collections::BTreeMap;
 
 use weir_sinks::ConnectorConfig;
 
+use super::super::files::FileId;
+use super::{CheckedConnector, Pass};
 use crate::problem::{Problem, Source};
+
+/// A connector's name, its file, and what it says, or what is wrong with it.
+pub(super) type Candidate<'a> = (
+    &'a str,
+    &'a Source,
+    Result<(CheckedConnector, Vec<Problem>), Vec<Problem>>,
+);
+
+/// Who was there first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It runs as it is, or its last good version goes on.
+    Runs,
+    /// It runs, and is to become another.
+    Changed,
+    New,
+}
+
+impl Pass<'_> {
+    /// Refuses who would be a client that another one is: who runs stays, and who comes goes.
+    pub(super) fn refuse_same_clients(&self, candidates: &mut [Candidate<'_>]) {
+        // For who is refused its last good version goes on, and that is somebody, too.
+        while let Some((place, problems)) = self.same_client(candidates) {
+            candidates[place].2 = Err(problems);
+        }
+    }
+
+    fn same_client(&self, candidates: &[Candidate<'_>]) -> Option<(usize, Vec<Problem>)> {
+        let mut order: Vec<_> = candidates.iter().enumerate().collect();
+        order.sort_by_key(|(_, candidate)| self.standing(candidate));
+        let mut clients = RemoteClients::default();
+        order
+            .into_iter()
+            .find_map(|(place, (name, source, read))| match read {
+                Ok((connector, _)) => {
+                    let added = clients.add(name, source, &connector.config);
+                    Some((place, added.err()?))
+                }
+                Err(_) => {
+                    if let Some((_, kept)) = self.connector_before(name, source) {
+                        // It goes on in any case.
+                        let _ = clients.add(name, source, &kept.config);
+                    }
+                    None
+                }
+            })
+    }
+
+    fn standing(&self, (name, source, read): &Candidate<'_>) -> Standing {
+        match self.last_good.get(&FileId::connector(name)) {
+            _ if read.is_err() => Standing::Runs,
+            Some(kept) if kept.text == source.text => Standing::Runs,
+            Some(_) => Standing::Changed,
+            None => Standing::New,
+        }
+    }
+}
 
 /// The connectors by what their remotes know them by.
 #[derive(Default)]

@@ -270,6 +270,62 @@ fn a_second_bridge_that_is_the_same_client_at_the_same_remote_is_refused() {
         "E1412"
     );
     assert!(refused(&first, &device("mqtts://other:8883", "two")).is_empty());
+    // One cloud, on another port.
+    assert_eq!(
+        refused(&first, &device("mqtts://cloud:443", "two"))[0].0,
+        "E1412"
+    );
+    assert!(refused(plain, &plain.replace(":1'", ":2'")).is_empty());
+}
+
+#[test]
+fn a_bridge_that_runs_stays_and_the_newcomer_that_is_the_same_client_is_refused() {
+    let client = |id: &str| CONNECTOR.replace("'w'", &format!("'{id}'"));
+    let (w, v, bad) = (client("w"), client("v"), "type = 'mqtt'\n");
+    let checked = |live: &[(&str, &str)], now: &[(&str, &str)]| {
+        let files = |texts: &[(&str, &str)]| {
+            let parts = texts.iter();
+            let parts: Vec<_> = parts
+                .map(|(name, text)| (FileId::connector(name), *text))
+                .collect();
+            files(&parts)
+        };
+        let checked = check(&files(now), &files(live), None, &Process);
+        let verdicts = now.iter();
+        let verdicts: Vec<_> = verdicts
+            .map(|(name, _)| verdict(&checked, &FileId::connector(name)))
+            .collect();
+        verdicts
+    };
+    use Verdict::{Ok, Refused, Stale};
+    // Whatever its name.
+    assert_eq!(
+        checked(&[("b", &w)], &[("a", &w), ("b", &w)]),
+        [Refused, Ok]
+    );
+    // The last good version of a bad file is somebody, too.
+    assert_eq!(
+        checked(&[("b", &w)], &[("a", &w), ("b", bad)]),
+        [Refused, Stale]
+    );
+    assert_eq!(
+        checked(&[("a", &v), ("b", &w)], &[("a", &w), ("b", bad)]),
+        [Stale, Stale]
+    );
+    // Who leaves makes room.
+    assert_eq!(checked(&[("b", &w)], &[("a", &w), ("b", &v)]), [Ok, Ok]);
+    assert_eq!(
+        checked(&[("a", &v), ("b", &w)], &[("a", &w), ("b", &v)]),
+        [Ok, Ok]
+    );
+    // But not where it cannot leave.
+    assert_eq!(
+        checked(
+            &[("a", &w), ("b", &v), ("c", &client("u"))],
+            &[("a", &client("u")), ("b", &w), ("c", &client("u"))]
+        ),
+        [Stale, Stale, Ok]
+    );
 }
 
 /// The warnings of a rule beside the bridge `hq` whose file has `more`.

@@ -20,7 +20,7 @@ pub(super) fn aliyun_mq_signature(inputs: &Inputs, _: Moment) -> Result<ConnectC
 }
 
 /// Aliyun MQ for MQTT with tokens that the operator's own service fetches.
-pub(super) fn aliyun_mq_token(inputs: &Inputs, _: Moment) -> Result<ConnectCreds, SignError> {
+pub(super) fn aliyun_mq_token(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignError> {
     let client_id = mq_client_id(inputs)?;
     let mut seen: Vec<&str> = Vec::new();
     let mut password = Zeroizing::new(String::new());
@@ -31,6 +31,11 @@ pub(super) fn aliyun_mq_token(inputs: &Inputs, _: Moment) -> Result<ConnectCreds
     };
     if tokens.is_empty() {
         return Err(SignError::Input("`tokens` is missing".into()));
+    }
+    if expires_at_ms.is_some_and(|ends| ends <= at.now_ms) {
+        return Err(SignError::Input(
+            "`tokens_from` has tokens that are over".into(),
+        ));
     }
     for (kind, token) in &tokens {
         if !["R", "W", "RW"].contains(&kind.as_str()) || seen.contains(&kind.as_str()) {
@@ -325,6 +330,9 @@ mod tests {
         let creds = sign(&format!(r#"{{"tokens": {pair}, "expires_ms": 4600000}}"#)).unwrap();
         assert_eq!(creds.show().password.unwrap(), "R|123|W|abcd");
         assert_eq!(creds.renew_after_ms(1_000_000), Some(3_240_000));
+        // Nobody has renewed them.
+        let over = sign(&format!(r#"{{"tokens": {pair}, "expires_ms": 1000000}}"#));
+        assert!(matches!(over, Err(SignError::Input(why)) if why.contains("over")));
         let endless = sign(&format!(r#"{{"tokens": {pair}}}"#)).unwrap();
         assert_eq!(endless.renew_after_ms(1_000_000), None);
         for wrong in [

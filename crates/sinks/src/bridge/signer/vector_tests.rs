@@ -158,12 +158,17 @@ fn a_signature_that_ends_the_session_is_renewed_before_it_expires() {
             ends_session: true,
             ..ConnectCreds::default()
         };
-        creds.renew_after_ms(now_ms).unwrap() / 1000
+        let after_ms = creds.renew_after_ms(now_ms)?;
+        Some(after_ms / 1000)
     };
-    assert_eq!(after(3600), 3240);
-    assert_eq!(after(600), 480);
-    assert_eq!(after(60), 30);
-    assert_eq!(after(-5), 0);
+    assert_eq!(after(3600), Some(3240));
+    assert_eq!(after(600), Some(480));
+    assert_eq!(after(60), Some(30));
+    assert_eq!(after(40), Some(30));
+    // It is not signed anew over and over.
+    assert_eq!(after(20), Some(20));
+    assert_eq!(after(0), None);
+    assert_eq!(after(-5), None);
     assert_eq!(ConnectCreds::default().renew_after_ms(now_ms), None);
 }
 
