@@ -175,8 +175,11 @@ impl Attempt {
             welcome.session_present && mirror.as_ref().is_none_or(|mirror| mirror.is_of(&remote));
         if let (Some(mirror), Some(home), false) = (&mirror, &inner.home, resumed) {
             // Of what the remote took and had not passed on nothing is left. It says so only this once.
-            let (of, mirror, data_dir) =
-                (Arc::clone(inner), mirror.clone(), home.data_dir().to_owned());
+            let (of, mirror, data_dir) = (
+                Arc::clone(inner),
+                mirror.clone(),
+                home.data_dir().to_owned(),
+            );
             let begin = move || {
                 mirror.begin()?;
                 of.forget_released(&data_dir, &mirror)

@@ -34,6 +34,9 @@ mod inner;
 mod sending;
 mod suspect;
 
+#[cfg(test)]
+mod blame_tests;
+
 /// What a bridge has done.
 #[derive(Debug, Default)]
 pub struct BridgeStats {
@@ -429,6 +432,21 @@ impl BridgeLink {
         let released = Arc::new(Released::open(&path, epoch, ids));
         all.push(Arc::clone(&released));
         Ok(Some(released))
+    }
+
+    /// Only queues with these epochs are filled or hold rows: the lanes of other rules' sinks are free again. May wait for a
+    /// file.
+    ///
+    /// # Errors
+    /// When it cannot be read or remembered which lanes are taken.
+    pub(crate) fn keep_lanes(&self, epochs: &[u64]) -> std::io::Result<()> {
+        let Some(home) = &self.inner.home else {
+            return Ok(());
+        };
+        let mut all = self.inner.released.lock();
+        Lanes::of(home.data_dir(), self.inner.health.name()).keep(epochs)?;
+        all.retain(|known| known.ids() == Ids::OUT || epochs.contains(&known.epoch()));
+        Ok(())
     }
 
     /// Whether the remote goes on with the session of before on this link; `None` when it is not up any more.

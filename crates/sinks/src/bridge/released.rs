@@ -166,9 +166,7 @@ impl Released {
             let given_up = state.given_up.iter();
             given_up.for_each(|id| out.extend((GIVEN_UP | u64::from(*id)).to_be_bytes()));
         }
-        words
-            .iter()
-            .for_each(|word| out.extend(word.to_be_bytes()));
+        words.iter().for_each(|word| out.extend(word.to_be_bytes()));
         let bytes = state.bytes;
         let file = match &mut state.file {
             Some(file) => file,
