@@ -287,6 +287,9 @@ impl Link {
     /// Carries packets until the link is lost or told to end; `None` in the second case.
     async fn carry(mut self, renew: Option<Duration>) -> Option<Failure> {
         let now = Instant::now();
+        // A rule may have come to need the session while the link was made without.
+        let wanted = self.inner.wants_session().then_some(Duration::ZERO);
+        let renew = wanted.or(renew);
         let mut times = Times {
             last_in: now,
             last_out: now,

@@ -381,7 +381,8 @@ impl BridgeLink {
     /// The session at the remote is wanted, where the file does not say otherwise. A link that was made without is made
     /// anew.
     pub(crate) fn keep_session(&self) {
-        if !self.inner.exact.swap(true, Ordering::Relaxed) {
+        self.inner.exact.store(true, Ordering::Relaxed);
+        if self.inner.wants_session() {
             self.inner.rerouted.notify_one();
         }
     }
@@ -521,23 +522,25 @@ impl BridgeLink {
         if self.inner.suspect.lock().goes_alone() {
             // What ends the link now shall be the message and nothing else. A SUBSCRIBE that is not answered ends it, too.
             self.until(number, |up| up.asked.is_empty()).await;
-            self.freed(number, |_| true).await;
+            self.freed(number, HashSet::is_empty).await;
             if qos > 0 {
                 self.inner.sound(number);
                 self.until(number, |up| up.heard_to >= up.unanswered_to)
                     .await;
             }
         } else if let Some(numbered) = message.numbered.filter(|_| qos > 0) {
-            self.freed(number, |id| id == numbered.id()).await;
+            let id = numbered.id();
+            self.freed(number, |ids| !ids.contains(&id)).await;
         } else if qos == 2 {
-            self.freed(number, is_of_ring).await;
+            self.freed(number, |ids| !ids.iter().any(|id| is_of_ring(*id)))
+                .await;
         }
     }
 
-    /// Waits until none of these ids may be half way at the remote. A remote that does not say so in time does not answer
+    /// Waits until the ids that may be half way at the remote are as `holds` says. A remote that does not say so in time does not answer
     /// for ids that it does not know: it is not waited for again on this link.
-    pub(crate) async fn freed(&self, number: u64, of: impl Fn(u16) -> bool) {
-        let freed = self.until(number, |up| !up.freeing.iter().any(|id| of(*id)));
+    pub(crate) async fn freed(&self, number: u64, holds: impl Fn(&HashSet<u16>) -> bool) {
+        let freed = self.until(number, |up| holds(&up.freeing));
         let limit = self.inner.plan().ack_timeout;
         if tokio::time::timeout(limit, freed).await.is_err() {
             tracing::warn!(connector = %self.inner.health.name(), "the remote does not answer PUBREL for packet ids of before");

@@ -111,7 +111,8 @@ impl Numbering {
         let given_up = released.given_up();
         if !given_up.is_empty() {
             link.free(&given_up);
-            link.freed(number, |id| given_up.contains(&id)).await;
+            link.freed(number, |ids| !given_up.iter().any(|id| ids.contains(id)))
+                .await;
             link.is_resumed(number).ok_or_else(link_broke)?;
             blocking(move || of.freed()).await?;
         }

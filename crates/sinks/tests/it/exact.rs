@@ -340,3 +340,20 @@ async fn a_link_without_a_session_is_made_anew_before_the_first_message_that_nee
     assert_eq!(came[0].0, "2");
     bench::wait(&second, "it is delivered", |c| c.delivered == 1).await;
 }
+
+#[tokio::test]
+async fn identifiers_that_a_queue_before_may_have_left_half_way_are_freed_before_another_has_them()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config: ConnectorConfig = toml::from_str(&remote.toml("protocol = \"3.1.1\"")).unwrap();
+    let log = Arc::new(MemoryRows::new(1, 84));
+    commit(&log, 1);
+    let (_connector, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(true).await;
+    let (released, came) = take(&mut far, 1).await;
+    assert!(released.contains(&came[0].2));
+    let lane = released.iter().filter(|id| **id >= 41_216).count();
+    assert_eq!(lane, 512);
+    bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
+}

@@ -71,7 +71,7 @@ async fn a_message_behind_one_of_qos_0_that_may_be_unread_is_not_blamed() {
     let _forbidden = send(&link, number, (1, 2), 0).await;
     write(&link);
     let second = link.clone();
-    let waits = tokio::spawn(async move { send(&second, number, (2, 1), 1).await });
+    let waits = tokio::spawn(async move { vec![send(&second, number, (2, 1), 1).await] });
     let asked = async {
         while link.inner.with_up(|up| up.sounded).flatten().is_none() {
             tokio::task::yield_now().await
