@@ -98,7 +98,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    fn new(name: &str) -> Arc<Self> {
+    pub(crate) fn new(name: &str) -> Arc<Self> {
         let state = ConnectorState {
             link: LinkState::Idle,
             since_ms: now_ms(),
@@ -312,6 +312,18 @@ impl Connector {
     pub fn keep_session(&self) {
         if let Link::Mqtt(link) = &self.link {
             link.keep_session();
+        }
+    }
+
+    /// Only queues with these epochs are filled or hold rows: what a bridge remembers of others is dropped. May wait for a
+    /// file.
+    ///
+    /// # Errors
+    /// When that cannot be read or written.
+    pub fn keep_lanes(&self, epochs: &[u64]) -> std::io::Result<()> {
+        match &self.link {
+            Link::Mqtt(link) => link.keep_lanes(epochs),
+            _ => Ok(()),
         }
     }
 

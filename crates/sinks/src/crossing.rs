@@ -206,7 +206,7 @@ impl Sink for CrossingSink {
             Ok(number) => {
                 let first = batch.first_seq();
                 let prepared = self.numbering.prepare(&self.link, number, first);
-                prepared.map(|()| number)
+                prepared.await.map(|()| number)
             }
             Err(error) => Err(error),
         };

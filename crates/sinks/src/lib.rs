@@ -172,6 +172,15 @@ pub trait Sink: Send {
     /// A batch that was given before and was not confirmed may come again, whole or in parts.
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome>;
 
+    /// These rows, by number, are not given again though they are not settled: they go to the dead letters.
+    ///
+    /// # Errors
+    /// When the sink cannot remember that some of them may be half way at the far side.
+    async fn gives_up(&mut self, rows: Vec<u64>) -> Result<(), SinkError> {
+        let _ = rows;
+        Ok(())
+    }
+
     /// A real round trip to the far side.
     async fn check(&mut self) -> Result<(), SinkError>;
 }

@@ -90,13 +90,19 @@ impl MqttSink {
         }
     }
 
+    /// Whether the link has the session that messages of `QoS` 2 with numbers need.
+    async fn keeps_session(&self, link: u64) -> bool {
+        !self.numbering.is_kept() || self.link.has_session(link, LINK_WAIT).await
+    }
+
     /// The link on which messages from `first` on may be given.
     async fn ready(&mut self, first: u64) -> Result<u64, Outcome> {
         let up = match self.link.up(LINK_WAIT).await {
-            Ok(number) => {
+            Ok(number) if self.keeps_session(number).await => {
                 let prepared = self.numbering.prepare(&self.link, number, first);
-                prepared.map(|()| number)
+                prepared.await.map(|()| number)
             }
+            Ok(_) => Err(link_broke()),
             Err(error) => Err(error),
         };
         up.map_err(|error| {
@@ -194,6 +200,10 @@ impl Sink for MqttSink {
             outcomes.push(one.settle().await);
         }
         outcomes
+    }
+
+    async fn gives_up(&mut self, rows: Vec<u64>) -> Result<(), SinkError> {
+        self.numbering.abandons(&self.link, rows).await
     }
 
     async fn check(&mut self) -> Result<(), SinkError> {

@@ -176,6 +176,7 @@ impl Worker {
                     SinkError::new(codes::GAVE_UP, format!("gave up after {attempts} attempts"))
                         .caused_by(&error);
                 self.failed(&error, Duration::ZERO);
+                self.tell_given_up(&batch).await;
                 let letters = batch
                     .drain(..)
                     .map(|record| Letter {
@@ -197,6 +198,20 @@ impl Worker {
             self.wait(wait).await;
         }
         true
+    }
+
+    /// The sink hears what it is not given again.
+    async fn tell_given_up(&mut self, batch: &[Record]) {
+        let rows = batch.iter().map(|record| record.seq).collect();
+        if let Err(error) = self.delivery.sink.gives_up(rows).await {
+            tracing::warn!(
+                code = error.code(),
+                rule = %self.shared.rule,
+                sink = %self.shared.sink,
+                %error,
+                "it cannot be noted which rows were given up: a later one may be taken for one of them"
+            );
+        }
     }
 
     /// How long a failure is waited for, where the far side has named a time or not.

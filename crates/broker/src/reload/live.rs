@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::json;
 use weir_sinks::config::BufferKind;
 use weir_sinks::dead_letter::LetterLog;
-use weir_sinks::{Connector, ConsoleOutput, LinkState, RowLog, SinkHandle, SinkSpec};
+use weir_sinks::{Connector, ConsoleOutput, LinkState, RowLog, SinkHandle, SinkSpec, Standing};
 
 use super::bridges::bridges_with_routes;
-use super::queues::{letters_name, queue_name};
+use super::queues::{QueueOf, letters_name, queue_name};
 use super::report::FileOutcome;
 use super::{Leftover, Reloader, State};
 use crate::pipeline::world::now_ms;
@@ -97,7 +97,42 @@ impl Reloader {
         for sink in gone {
             state.let_go(sink);
         }
+        self.give_back_lanes(&state);
         failed
+    }
+
+    /// Bridges forget the queues that nobody fills and that are empty.
+    fn give_back_lanes(&self, state: &State) {
+        let Some(storage) = &self.storage else {
+            return;
+        };
+        let draining = |rule: &str, sink: &str| {
+            let mut handles = state.draining.iter().map(|(open, _)| &open.handle);
+            handles.any(|handle| (handle.rule_id(), handle.sink_id()) == (rule, sink))
+        };
+        let in_use = |name: &str, standing: &Standing| match QueueOf::of(name) {
+            Some(QueueOf::Sink(rule, sink)) => {
+                let key = (rule.to_owned(), sink.to_owned());
+                standing.rows > 0 || state.sinks.contains_key(&key) || draining(rule, sink)
+            }
+            _ => false,
+        };
+        let bridges: Vec<_> = (state.connectors.values())
+            .filter(|(_, connector)| connector.bridge_plan().is_some())
+            .collect();
+        if bridges.is_empty() {
+            return;
+        }
+        let queues = storage.queues().into_iter();
+        let epochs: Vec<u64> = queues
+            .filter(|(name, standing)| in_use(name, standing))
+            .filter_map(|(name, _)| Some(storage.rows(&name)?.epoch()))
+            .collect();
+        for (_, connector) in bridges {
+            if let Err(error) = connector.keep_lanes(&epochs) {
+                tracing::warn!(connector = connector.name(), %error, "it cannot be noted which packet identifiers of a bridge are free again");
+            }
+        }
     }
 
     pub(super) fn live_rule(

@@ -109,10 +109,13 @@ impl Failure {
     }
 
     pub(crate) fn io(error: &io::Error) -> Self {
-        Self::by_remote(
-            SinkError::new(codes::LINK_DOWN, "the link to the remote broker is down")
-                .caused_by(error),
-        )
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let link_down = SinkError::new(codes::LINK_DOWN, "the link to the remote broker is down");
+        Self {
+            // Else it is the way there, and nobody has looked at what was sent.
+            closed: matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof),
+            ..Self::network(link_down.caused_by(error))
+        }
     }
 
     pub(crate) fn closed() -> Self {
@@ -438,19 +441,13 @@ pub(crate) fn dismissed(disconnect: &Disconnect) -> Failure {
         disconnect.reason.as_u8(),
         disconnect.reason.name()
     );
-    let closed = !matches!(
+    let closed = matches!(
         disconnect.reason,
-        ReasonCode::SessionTakenOver
-            | ReasonCode::ServerBusy
-            | ReasonCode::ServerShuttingDown
-            | ReasonCode::KeepAliveTimeout
-            | ReasonCode::UseAnotherServer
-            | ReasonCode::ServerMoved
-            | ReasonCode::AdministrativeAction
-            | ReasonCode::MaximumConnectTime
-            | ReasonCode::ConnectionRateExceeded
-            | ReasonCode::MessageRateTooHigh
-            | ReasonCode::QuotaExceeded
+        ReasonCode::PacketTooLarge
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::PayloadFormatInvalid
+            | ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
     );
     Failure {
         loss,

@@ -175,11 +175,17 @@ impl Attempt {
             welcome.session_present && mirror.as_ref().is_none_or(|mirror| mirror.is_of(&remote));
         if let (Some(mirror), Some(home), false) = (&mirror, &inner.home, resumed) {
             // Of what the remote took and had not passed on nothing is left. It says so only this once.
-            let forgotten = mirror
-                .begin()
-                .and_then(|()| inner.forget_released(home.data_dir(), mirror));
-            if let Err(error) = forgotten {
-                return Some(failed_to_remember(&error));
+            let (of, mirror, data_dir) = (
+                Arc::clone(inner),
+                mirror.clone(),
+                home.data_dir().to_owned(),
+            );
+            let begin = move || {
+                mirror.begin()?;
+                of.forget_released(&data_dir, &mirror)
+            };
+            if let Err(failure) = remember(begin).await {
+                return Some(failure);
             }
         }
         let home = match home {
@@ -189,10 +195,10 @@ impl Attempt {
                 Err(failure) => return Some(failure),
             },
         };
-        if let Some(mirror) = &mirror
-            && let Err(error) = mirror.is_now_of(&remote)
+        if let Some(mirror) = mirror
+            && let Err(failure) = remember(move || mirror.is_now_of(&remote)).await
         {
-            return Some(failed_to_remember(&error));
+            return Some(failure);
         }
         self.up_at = Some(Instant::now());
         // [MQTT-3.1.2-21] Of 0 seconds nothing is asked of us: we still want to know that the remote is there.
@@ -204,7 +210,7 @@ impl Attempt {
             (true, false) => Session::Strange,
             (false, false) => Session::New,
         };
-        inner.bring_up(version, welcome.limits, session);
+        inner.bring_up(version, welcome.limits, session, greeting.clean_start);
         let link = Link {
             inner: Arc::clone(inner),
             conn,
@@ -215,6 +221,16 @@ impl Attempt {
         };
         link.carry(renew).await
     }
+}
+
+/// Writes what must be remembered, away from the tasks that carry packets.
+async fn remember(
+    write: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+) -> Result<(), Failure> {
+    let written = tokio::task::spawn_blocking(write).await;
+    written
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|error| failed_to_remember(&error))
 }
 
 fn failed_to_remember(error: &std::io::Error) -> Failure {
@@ -271,6 +287,9 @@ impl Link {
     /// Carries packets until the link is lost or told to end; `None` in the second case.
     async fn carry(mut self, renew: Option<Duration>) -> Option<Failure> {
         let now = Instant::now();
+        // A rule may have come to need the session while the link was made without.
+        let wanted = self.inner.wants_session().then_some(Duration::ZERO);
+        let renew = wanted.or(renew);
         let mut times = Times {
             last_in: now,
             last_out: now,
@@ -360,7 +379,12 @@ impl Link {
                 }
                 Turn::HomeRead(_) | Turn::HomeWrote(_) => Err(home_failure("was sent away")),
                 Turn::Asked => Ok(()),
-                Turn::Rerouted => self.rerouted(),
+                Turn::Rerouted => {
+                    if self.inner.wants_session() && !closing {
+                        times.renew_at = Some(Instant::now());
+                    }
+                    self.rerouted()
+                }
                 Turn::Time => self.time(times, &mut closing),
                 Turn::Stop => return None,
             };
@@ -499,6 +523,7 @@ impl Link {
                 Packet::SubAck(suback) => self.subscribed(suback.packet_id, &suback.reasons),
                 Packet::UnsubAck(unsuback) => self.unsubscribed(unsuback.packet_id)?,
                 Packet::PingResp => {
+                    self.inner.heard();
                     if let Some(at) = times.pinged.take() {
                         let us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
                         self.inner.stats.round_trip_us.store(us.max(1), Relaxed);
@@ -573,7 +598,7 @@ impl Link {
         }
         let released = std::mem::take(&mut self.released);
         let ids: Vec<PacketId> = released.iter().map(|(_, _, id)| *id).collect();
-        let kept = tokio::task::spawn_blocking(move || {
+        let add = move || {
             let mut rest = released;
             while let Some((file, ..)) = rest.first() {
                 let file = Arc::clone(file);
@@ -584,12 +609,8 @@ impl Link {
                 rest = others;
             }
             Ok(())
-        });
-        match kept.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(failed_to_remember(&error)),
-            Err(error) => return Err(failed_to_remember(&std::io::Error::other(error))),
-        }
+        };
+        remember(add).await?;
         for id in ids {
             self.to_remote(&Packet::PubRel(PubRel::success(id)));
         }
@@ -621,7 +642,7 @@ impl Link {
 }
 
 fn renewed() -> Failure {
-    let message = "the link is made anew: its credentials expire, or its filters have changed";
+    let message = "the link is made anew: its credentials expire, its filters have changed, or a rule needs the session";
     Failure {
         loss: Loss::Renewal,
         ..Failure::network(SinkError::new(codes::LINK_DOWN, message))

@@ -54,6 +54,11 @@ impl Ids {
         u16::try_from(seq % u64::from(self.many)).map_or(self.first, |at| self.first + at)
     }
 
+    /// Numbers that have all of the identifiers.
+    pub(crate) fn numbers(self) -> std::ops::Range<u64> {
+        0..u64::from(self.many)
+    }
+
     /// Messages whose numbers are so far apart are never on their way together: half of the identifiers, so that those of
     /// the messages before can be freed meanwhile.
     pub(crate) fn span(self) -> u64 {
@@ -88,12 +93,17 @@ impl Lanes {
     }
 
     /// The lane of the queue with this epoch, and where what it has released is remembered; one that is free where it has
-    /// none yet. `None` when all are taken.
+    /// none yet, once `begin` has said that it begins there. `None` when all are taken.
     ///
     /// # Errors
-    /// When it cannot be remembered.
-    pub(super) fn take(&self, epoch: u64) -> io::Result<Option<(Ids, PathBuf)>> {
-        let mut known = self.read();
+    /// When it cannot be read or remembered.
+    pub(super) fn take(
+        &self,
+        epoch: u64,
+        begin: impl FnOnce(Ids, &Path) -> io::Result<()>,
+    ) -> io::Result<Option<(Ids, PathBuf)>> {
+        let mut known = self.read()?;
+        let released = |lane| self.path.with_extension(format!("released-{lane}"));
         let mine = known.iter().find(|(_, of)| *of == epoch);
         let lane = match mine {
             Some((lane, _)) => *lane,
@@ -102,21 +112,21 @@ impl Lanes {
                 let Some(lane) = (0..LANES).find(is_free) else {
                     return Ok(None);
                 };
+                begin(Ids::lane(lane), &released(lane))?;
                 known.push((lane, epoch));
                 self.write(&known)?;
                 lane
             }
         };
-        let released = self.path.with_extension(format!("released-{lane}"));
-        Ok(Some((Ids::lane(lane), released)))
+        Ok(Some((Ids::lane(lane), released(lane))))
     }
 
-    /// A session has begun anew: only the lanes of these queues are in use.
+    /// Only the lanes of these queues are in use: the others are free again.
     ///
     /// # Errors
-    /// When it cannot be remembered.
+    /// When it cannot be read or remembered.
     pub(super) fn keep(&self, epochs: &[u64]) -> io::Result<()> {
-        let mut known = self.read();
+        let mut known = self.read()?;
         let gone: Vec<u16> = known
             .iter()
             .filter(|(_, of)| !epochs.contains(of))
@@ -129,17 +139,28 @@ impl Lanes {
             super::mirror::remove(&self.path.with_extension(format!("released-{lane}")))?;
         }
         known.retain(|(lane, _)| !gone.contains(lane));
+        if known.is_empty() {
+            return super::mirror::remove(&self.path);
+        }
         self.write(&known)
     }
 
-    fn read(&self) -> Vec<(u16, u64)> {
-        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+    /// What cannot be read is never taken for free: two queues would share a lane.
+    fn read(&self) -> io::Result<Vec<(u16, u64)>> {
+        let text = match std::fs::read_to_string(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read?,
+        };
         let line = |line: &str| {
             let (lane, epoch) = line.split_once(' ')?;
             let lane = lane.parse().ok().filter(|lane| *lane < LANES)?;
             Some((lane, epoch.parse().ok()?))
         };
-        text.lines().filter_map(line).collect()
+        let lines: Option<Vec<_>> = text.lines().map(line).collect();
+        lines.ok_or_else(|| {
+            let message = format!("{} has a line that is no lane", self.path.display());
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })
     }
 
     fn write(&self, lanes: &[(u16, u64)]) -> io::Result<()> {
@@ -192,16 +213,33 @@ mod tests {
     fn a_queue_keeps_its_lane_over_restarts_until_the_session_begins_anew_without_it() {
         let folder = tempfile::tempdir().unwrap();
         let lanes = || Lanes::of(folder.path(), "hq");
+        let take = |epoch| lanes().take(epoch, |_, _| Ok(()));
         assert!(!lanes().is_there());
-        let (first, file) = lanes().take(7).unwrap().unwrap();
-        let (second, other) = lanes().take(8).unwrap().unwrap();
+        let (first, file) = take(7).unwrap().unwrap();
+        let (second, other) = take(8).unwrap().unwrap();
         assert!(first != second && file != other);
-        assert_eq!(lanes().take(7).unwrap().unwrap(), (first, file.clone()));
+        assert_eq!(take(7).unwrap().unwrap(), (first, file.clone()));
         std::fs::write(&file, "x").unwrap();
         lanes().keep(&[8]).unwrap();
         assert!(!file.exists());
-        assert_eq!(lanes().take(9).unwrap().unwrap().0, first);
-        assert_eq!(lanes().take(8).unwrap().unwrap().0, second);
+        assert_eq!(take(9).unwrap().unwrap().0, first);
+        assert_eq!(take(8).unwrap().unwrap().0, second);
+        lanes().keep(&[]).unwrap();
+        assert!(!lanes().is_there());
+    }
+
+    #[test]
+    fn lanes_that_cannot_be_read_are_not_given_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let lanes = Lanes::of(folder.path(), "hq");
+        std::fs::create_dir(folder.path().join("bridges")).unwrap();
+        std::fs::write(&lanes.path, "0 7\n1\n").unwrap();
+        assert!(lanes.take(8, |_, _| Ok(())).is_err());
+        assert!(lanes.keep(&[7]).is_err());
+        std::fs::remove_file(&lanes.path).unwrap();
+        // A folder cannot be read as a file, whoever tries.
+        std::fs::create_dir(&lanes.path).unwrap();
+        assert!(lanes.take(8, |_, _| Ok(())).is_err());
     }
 
     #[test]
@@ -209,8 +247,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lanes = Lanes::of(folder.path(), "hq");
         for epoch in 0..u64::from(LANES) {
-            assert!(lanes.take(epoch).unwrap().is_some());
+            assert!(lanes.take(epoch, |_, _| Ok(())).unwrap().is_some());
         }
-        assert_eq!(lanes.take(1000).unwrap(), None);
+        assert_eq!(lanes.take(1000, |_, _| Ok(())).unwrap(), None);
     }
 }

@@ -36,6 +36,9 @@ mod sending;
 mod sizes;
 mod suspect;
 
+#[cfg(test)]
+mod blame_tests;
+
 /// What a bridge has done.
 #[derive(Debug, Default)]
 pub struct BridgeStats {
@@ -133,6 +136,8 @@ pub(super) struct Up {
     held_back: usize,
     /// The session at the remote is the one of before.
     resumed: bool,
+    /// It was asked to end with this link.
+    clean: bool,
     /// Bytes for the socket.
     out: Vec<u8>,
     /// How many bytes were put there, and how many the socket has.
@@ -152,6 +157,12 @@ pub(super) struct Up {
     aliases: HashMap<String, u16>,
     /// Ids of an earlier link that the remote is asked to free. Their PUBCOMP speaks of no message of this one.
     freeing: HashSet<u16>,
+    /// So many messages of `QoS` 0 were put on the wire, and so many has the remote read for certain: it has answered
+    /// for something behind them.
+    unanswered_to: u64,
+    heard_to: u64,
+    /// How many were there before PINGREQ, while that is not answered.
+    sounded: Option<u64>,
     /// One of them was freed, a SUBSCRIBE was answered, or the link is gone.
     freed: Arc<Notify>,
 }
@@ -182,7 +193,8 @@ pub(super) enum Asked {
 
 struct Pending {
     since: Instant,
-    /// Which message it is, until the remote has said anything to it.
+    message: Who,
+    /// The same, until the remote has said anything to it.
     who: Option<Who>,
     /// How large its payload is.
     bytes: usize,
@@ -191,6 +203,8 @@ struct Pending {
     released: Option<(Arc<Released>, u64)>,
     /// It was sent as a repeat: the remote may have it from an earlier link.
     again: bool,
+    /// So many messages of `QoS` 0 went before it.
+    behind: u64,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -245,6 +259,9 @@ impl Numbered<'_> {
         self.released.ids().of(self.seq)
     }
 }
+
+/// So long at least is a message suspected before it is given up, where the waits between links may be as long.
+const LEAST_SUSPECTED: Duration = Duration::from_secs(60);
 
 /// So many topics of one link get an alias.
 const MOST_ALIASES: u16 = 256;
@@ -367,10 +384,25 @@ impl BridgeLink {
         self.inner.health.name()
     }
 
-    /// The session at the remote is wanted when the link is made anew, where the file does not say otherwise: before
-    /// [`start`](Self::start).
+    /// The session at the remote is wanted, where the file does not say otherwise. A link that was made without is made
+    /// anew.
     pub(crate) fn keep_session(&self) {
         self.inner.exact.store(true, Ordering::Relaxed);
+        if self.inner.wants_session() {
+            self.inner.rerouted.notify_one();
+        }
+    }
+
+    /// Waits, for at most `limit`, until the link of this number has the session that is wanted; false when it is to be
+    /// made anew first.
+    pub(crate) async fn has_session(&self, number: u64, limit: Duration) -> bool {
+        if !self.inner.wants_session() {
+            return true;
+        }
+        let mut changed = self.inner.changed.subscribe();
+        let gone = changed.wait_for(|now| *now != number);
+        let _ = tokio::time::timeout(limit, gone).await;
+        false
     }
 
     /// What the queue with this epoch has released: one for all sinks that deliver it one after the other. `None` when
@@ -394,7 +426,10 @@ impl BridgeLink {
                 Ids::OUT,
                 data_dir.join("bridges").join(format!("{name}.released")),
             ),
-            Whose::Rule => match Lanes::of(data_dir, name).take(epoch)? {
+            // What a queue before may have left half way under these identifiers is none of this one.
+            Whose::Rule => match Lanes::of(data_dir, name).take(epoch, |ids, path| {
+                Released::open(path, epoch, ids).give_up(ids.numbers())
+            })? {
                 Some(lane) => lane,
                 None => return Ok(None),
             },
@@ -404,6 +439,21 @@ impl BridgeLink {
         let released = Arc::new(Released::open(&path, epoch, ids));
         all.push(Arc::clone(&released));
         Ok(Some(released))
+    }
+
+    /// Only queues with these epochs are filled or hold rows: the lanes of other rules' sinks are free again. May wait for a
+    /// file.
+    ///
+    /// # Errors
+    /// When it cannot be read or remembered which lanes are taken.
+    pub(crate) fn keep_lanes(&self, epochs: &[u64]) -> std::io::Result<()> {
+        let Some(home) = &self.inner.home else {
+            return Ok(());
+        };
+        let mut all = self.inner.released.lock();
+        Lanes::of(home.data_dir(), self.inner.health.name()).keep(epochs)?;
+        all.retain(|known| known.ids() == Ids::OUT || epochs.contains(&known.epoch()));
+        Ok(())
     }
 
     /// Whether the remote goes on with the session of before on this link; `None` when it is not up any more.
@@ -428,7 +478,10 @@ impl BridgeLink {
                 .filter(|up| up.number == number)
                 .ok_or(NotSent::Down)?;
             check_fit(&message, up, &plan).map_err(NotSent::Unfit)?;
-            if let Some(times) = self.inner.suspect.lock().is_to_blame(message.who) {
+            // No sooner than a remote that is unwell itself is tried again at the latest.
+            let least = plan.backoff.cap.min(LEAST_SUSPECTED);
+            let to_blame = self.inner.suspect.lock().is_to_blame(message.who, least);
+            if let Some(times) = to_blame {
                 self.inner.stats.given_up.fetch_add(1, Ordering::Relaxed);
                 return Err(NotSent::Unfit(closed_over(&message, times)));
             }
@@ -439,12 +492,7 @@ impl BridgeLink {
             Ok(place) => place,
             Err(_) => window.acquire_owned().await.map_err(|_| NotSent::Down)?,
         };
-        if message.numbered.is_none() && message.qos.min(plan.qos_cap) == 2 {
-            self.ring_free(number, plan.ack_timeout).await;
-        }
-        // What ends the link now shall be the message and no SUBSCRIBE. One that is not answered ends the link, too.
-        self.until(number, |up| up.held_back == 0 || up.asked.is_empty())
-            .await;
+        self.clear_the_way(&message, number, &plan).await;
         let (done, answer) = oneshot::channel();
         let mut link = self.inner.link.lock();
         let up = link
@@ -453,11 +501,13 @@ impl BridgeLink {
             .ok_or(NotSent::Down)?;
         let pending = Pending {
             since: Instant::now(),
+            message: message.who,
             who: Some(message.who),
             bytes: message.payload.len(),
             done: Some(done),
             released: None,
             again: false,
+            behind: up.unanswered_to,
             _place: Some(place),
         };
         let lowered = up.send(message, &plan, pending)?;
@@ -473,25 +523,50 @@ impl BridgeLink {
         Ok(answer)
     }
 
-    /// Waits until no id of the ring may be half way at the remote. A remote that does not say so in time does not answer
+    /// Waits for what must be answered before the message may go.
+    async fn clear_the_way(&self, message: &Outgoing<'_>, number: u64, plan: &BridgePlan) {
+        let qos = message.qos.min(plan.qos_cap);
+        if self.inner.suspect.lock().goes_alone() {
+            // What ends the link now shall be the message and nothing else. A SUBSCRIBE that is not answered ends it, too.
+            self.until(number, |up| up.asked.is_empty()).await;
+            self.freed(number, HashSet::is_empty).await;
+            if qos > 0 {
+                self.inner.sound(number);
+                self.until(number, |up| up.heard_to >= up.unanswered_to)
+                    .await;
+            }
+        } else if let Some(numbered) = message.numbered.filter(|_| qos > 0) {
+            let id = numbered.id();
+            self.freed(number, |ids| !ids.contains(&id)).await;
+        } else if qos == 2 {
+            self.freed(number, |ids| !ids.iter().any(|id| is_of_ring(*id)))
+                .await;
+        }
+    }
+
+    /// Waits until the ids that may be half way at the remote are as `holds` says. A remote that does not say so in time does not answer
     /// for ids that it does not know: it is not waited for again on this link.
-    async fn ring_free(&self, number: u64, limit: Duration) {
-        let freed = self.until(number, |up| !up.freeing.iter().any(|id| is_of_ring(*id)));
+    pub(crate) async fn freed(&self, number: u64, holds: impl Fn(&HashSet<u16>) -> bool) {
+        let freed = self.until(number, |up| holds(&up.freeing));
+        let limit = self.inner.plan().ack_timeout;
         if tokio::time::timeout(limit, freed).await.is_err() {
             tracing::warn!(connector = %self.inner.health.name(), "the remote does not answer PUBREL for packet ids of before");
-            self.inner
-                .with_up(|up| up.freeing.retain(|id| !is_of_ring(*id)));
+            let mut link = self.inner.link.lock();
+            if let Some(up) = link.as_mut().filter(|up| up.number == number) {
+                up.freeing.clear();
+                up.freed.notify_waiters();
+            }
         }
     }
 
     /// Waits until the link of this number is as `holds` says, or is gone.
-    async fn until(&self, number: u64, holds: fn(&Up) -> bool) {
-        while let Some(freed) = self.inner.still(number, holds) {
+    async fn until(&self, number: u64, holds: impl Fn(&Up) -> bool) {
+        while let Some(freed) = self.inner.still(number, &holds) {
             let notified = freed.notified();
             tokio::pin!(notified);
             // What is freed between the look and the wait is seen.
             notified.as_mut().enable();
-            if self.inner.still(number, holds).is_none() {
+            if self.inner.still(number, &holds).is_none() {
                 return;
             }
             notified.await;
@@ -500,10 +575,12 @@ impl BridgeLink {
 
     /// Frees packet ids at the remote that an earlier link, or life, may have left half way.
     pub(crate) fn release(&self, released: &Released, seqs: impl Iterator<Item = u64>) {
-        let mut link = self.inner.link.lock();
-        let Some(up) = link.as_mut() else { return };
-        up.free(seqs.map(|seq| released.ids().of(seq)));
-        drop(link);
+        let ids: Vec<u16> = seqs.map(|seq| released.ids().of(seq)).collect();
+        self.free(&ids);
+    }
+
+    pub(crate) fn free(&self, ids: &[u16]) {
+        self.inner.with_up(|up| up.free(ids.iter().copied()));
         self.inner.written.notify_one();
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The files `NAME.fresh`, `NAME.remote` and `NAME.filters`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mirror {
     folder: PathBuf,
     bridge: String,

@@ -37,54 +37,102 @@ impl Numbering {
         }
     }
 
+    /// Whether messages are to be told apart over restarts.
+    pub(crate) const fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Before messages from `first` on are given to a link. Once for each link identifiers are freed that messages before
     /// these may have left half way at the remote.
     ///
     /// # Errors
     /// When what must be remembered cannot be, or the link is gone.
-    pub(crate) fn prepare(
+    pub(crate) async fn prepare(
         &mut self,
         link: &BridgeLink,
         number: u64,
         first: u64,
     ) -> Result<(), SinkError> {
-        let Some(kept) = &self.kept else {
-            return Ok(());
-        };
-        if self.released.is_none() {
-            match link.released(&kept.data_dir, kept.epoch, self.whose) {
-                Ok(Some(released)) => self.released = Some(released),
-                // Every lane is taken: what the link returns may come a second time.
-                Ok(None) => {
-                    tracing::warn!(connector = %link.name(), "too many rules send over this bridge at QoS 2: a message of this one may come twice when the link breaks");
-                    self.kept = None;
-                    return Ok(());
-                }
-                Err(error) => return Err(cannot_remember(&error)),
-            }
-        }
-        let Some(released) = &self.released else {
+        let Some(released) = self.opened(link).await? else {
             return Ok(());
         };
         if self.freed_on != number {
-            let plan = link.plan();
-            // A link that is gone says nothing of the session on the next one.
-            let resumed = link.is_resumed(number).ok_or_else(link_broke)?;
-            if !resumed {
-                released.forget().map_err(|error| cannot_remember(&error))?;
-            } else if plan.qos_cap == 2 && released.last().is_none_or(|last| last < first) {
-                // Behind a crash that has forgotten what was done, these identifiers are those of later messages.
-                let before = match self.whose {
-                    Whose::Out => u64::from(plan.max_inflight),
-                    Whose::Rule => released.ids().span(),
-                };
-                let earlier = first.saturating_sub(before).max(1)..first;
-                link.release(released, earlier);
-            }
+            self.begin(link, number, first, &released).await?;
             self.freed_on = number;
         }
         released.settled_below(first);
         Ok(())
+    }
+
+    /// What the queue has released; `None` where its messages have no identifiers of their own.
+    async fn opened(&mut self, link: &BridgeLink) -> Result<Option<Arc<Released>>, SinkError> {
+        let Some(kept) = &self.kept else {
+            return Ok(None);
+        };
+        if self.released.is_none() {
+            let (of, kept, whose) = (link.clone(), kept.clone(), self.whose);
+            self.released =
+                blocking(move || of.released(&kept.data_dir, kept.epoch, whose)).await?;
+            if self.released.is_none() {
+                // Every lane is taken: what the link returns may come a second time.
+                tracing::warn!(connector = %link.name(), "too many rules send over this bridge at QoS 2: a message of this one may come twice when the link breaks");
+                self.kept = None;
+            }
+        }
+        Ok(self.released.clone())
+    }
+
+    /// The first messages on a link.
+    async fn begin(
+        &self,
+        link: &BridgeLink,
+        number: u64,
+        first: u64,
+        released: &Arc<Released>,
+    ) -> Result<(), SinkError> {
+        let plan = link.plan();
+        let of = Arc::clone(released);
+        // A link that is gone says nothing of the session on the next one.
+        if !link.is_resumed(number).ok_or_else(link_broke)? {
+            return blocking(move || of.forget()).await;
+        }
+        if plan.qos_cap < 2 {
+            return Ok(());
+        }
+        if released.last().is_none_or(|last| last < first) {
+            // Behind a crash that has forgotten what was done, these identifiers are those of later messages.
+            let before = match self.whose {
+                Whose::Out => u64::from(plan.max_inflight),
+                Whose::Rule => released.ids().span(),
+            };
+            let earlier = first.saturating_sub(before).max(1)..first;
+            link.release(released, earlier);
+        }
+        let given_up = released.given_up();
+        if !given_up.is_empty() {
+            link.free(&given_up);
+            link.freed(number, |ids| !given_up.iter().any(|id| ids.contains(id)))
+                .await;
+            link.is_resumed(number).ok_or_else(link_broke)?;
+            blocking(move || of.freed()).await?;
+        }
+        Ok(())
+    }
+
+    /// Messages are not sent any more, whether there is a link or not: the remote may have them half way.
+    ///
+    /// # Errors
+    /// When this cannot be remembered.
+    pub(crate) async fn abandons(
+        &mut self,
+        link: &BridgeLink,
+        seqs: Vec<u64>,
+    ) -> Result<(), SinkError> {
+        let Some(released) = self.opened(link).await? else {
+            return Ok(());
+        };
+        self.freed_on = 0;
+        blocking(move || released.give_up(seqs.into_iter())).await
     }
 
     /// How the message with this number is known. One that lies too far behind for an identifier of its own, which a
@@ -126,6 +174,15 @@ impl Numbering {
 fn lies_behind(released: &Released, seq: u64) -> bool {
     let last = released.last();
     last.is_some_and(|last| seq + released.ids().span() <= last)
+}
+
+/// What waits for a file, away from the tasks that carry packets.
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, SinkError> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|error| cannot_remember(&error))
 }
 
 fn cannot_remember(error: &std::io::Error) -> SinkError {

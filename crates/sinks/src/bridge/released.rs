@@ -18,6 +18,9 @@ const LARGE: u64 = 64 * 1024;
 /// So many numbers are kept when it is.
 const NEWEST: usize = 2048;
 
+/// A word with this bit is a packet identifier that is to be freed; without an identifier it says that all were.
+const GIVEN_UP: u64 = 1 << 63;
+
 /// What was released.
 #[derive(Debug)]
 pub(crate) struct Released {
@@ -34,12 +37,14 @@ struct State {
     numbers: BTreeSet<u64>,
     /// The newest of all that are in the file, done or not.
     newest: BTreeSet<u64>,
+    /// Packet identifiers of messages that were given up: the remote may have those half way.
+    given_up: BTreeSet<u16>,
 }
 
 impl Released {
     /// What an earlier life of the queue has released; of another queue nothing is taken.
     pub(crate) fn open(path: &Path, epoch: u64, ids: Ids) -> Self {
-        let (mut numbers, mut bytes) = (BTreeSet::new(), 0);
+        let (mut numbers, mut given_up, mut bytes) = (BTreeSet::new(), BTreeSet::new(), 0);
         if let Ok(mut file) = File::open(path) {
             let mut content = Vec::new();
             // What cannot be read is as if it had not been: such messages are sent again.
@@ -50,7 +55,15 @@ impl Released {
                 .iter()
                 .map(|word| u64::from_be_bytes(*word));
             if words.next() == Some(epoch) {
-                numbers = words.collect();
+                for word in words {
+                    if word & GIVEN_UP == 0 {
+                        numbers.insert(word);
+                    } else if word == GIVEN_UP {
+                        given_up.clear();
+                    } else {
+                        given_up.extend(u16::try_from(word & !GIVEN_UP));
+                    }
+                }
                 bytes = content.len() as u64 / 8 * 8;
             }
         }
@@ -59,6 +72,7 @@ impl Released {
             bytes,
             newest: numbers.clone(),
             numbers,
+            given_up,
         });
         Self {
             path: path.to_owned(),
@@ -91,12 +105,57 @@ impl Released {
     /// When they are not.
     pub(crate) fn add(&self, numbers: &[u64]) -> io::Result<()> {
         let mut state = self.state.lock();
+        self.append(&mut state, numbers)?;
+        state.numbers.extend(numbers);
+        state.newest.extend(numbers);
+        while state.newest.len() > NEWEST {
+            state.newest.pop_first();
+        }
+        Ok(())
+    }
+
+    /// Messages are not sent any more: their identifiers are to be freed before later messages have them. Blocks until this
+    /// is on stable storage.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn give_up(&self, numbers: impl Iterator<Item = u64>) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let ids: BTreeSet<u16> = numbers.map(|number| self.ids.of(number)).collect();
+        let ids: Vec<u16> = ids.difference(&state.given_up).copied().collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<u64> = ids.iter().map(|id| GIVEN_UP | u64::from(*id)).collect();
+        self.append(&mut state, &words)?;
+        state.given_up.extend(ids);
+        Ok(())
+    }
+
+    /// The identifiers of what was given up.
+    pub(crate) fn given_up(&self) -> Vec<u16> {
+        self.state.lock().given_up.iter().copied().collect()
+    }
+
+    /// The remote has freed the identifiers of what was given up. Blocks until this is on stable storage.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn freed(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        self.append(&mut state, &[GIVEN_UP])?;
+        state.given_up.clear();
+        Ok(())
+    }
+
+    /// Puts words behind the others, or begins the file anew with them.
+    fn append(&self, state: &mut State, words: &[u64]) -> io::Result<()> {
         let anew = state.numbers.is_empty() && state.bytes >= LARGE;
         if anew {
             state.bytes = 0;
             state.file = None;
         }
-        let mut out = Vec::with_capacity(8 * (numbers.len() + 1));
+        let mut out = Vec::with_capacity(8 * (words.len() + 1));
         if state.bytes == 0 {
             out.extend(self.epoch.to_be_bytes());
         }
@@ -104,10 +163,10 @@ impl Released {
             // That these are done may be forgotten by a crash: the queue gives them again.
             let newest = state.newest.iter();
             newest.for_each(|number| out.extend(number.to_be_bytes()));
+            let given_up = state.given_up.iter();
+            given_up.for_each(|id| out.extend((GIVEN_UP | u64::from(*id)).to_be_bytes()));
         }
-        numbers
-            .iter()
-            .for_each(|number| out.extend(number.to_be_bytes()));
+        words.iter().for_each(|word| out.extend(word.to_be_bytes()));
         let bytes = state.bytes;
         let file = match &mut state.file {
             Some(file) => file,
@@ -130,11 +189,6 @@ impl Released {
         file.write_all(&out)?;
         file.sync_data()?;
         state.bytes += out.len() as u64;
-        state.numbers.extend(numbers);
-        state.newest.extend(numbers);
-        while state.newest.len() > NEWEST {
-            state.newest.pop_first();
-        }
         Ok(())
     }
 
@@ -164,6 +218,7 @@ impl Released {
         let mut state = self.state.lock();
         state.numbers.clear();
         state.newest.clear();
+        state.given_up.clear();
         state.bytes = 0;
         state.file = None;
         match std::fs::remove_file(&self.path) {
@@ -190,6 +245,20 @@ mod tests {
         again.add(&[10]).unwrap();
         assert!(Released::open(&path, 7, Ids::OUT).contains(10));
         assert!(!Released::open(&path, 8, Ids::OUT).contains(3));
+    }
+
+    #[test]
+    fn what_was_given_up_is_known_until_it_is_freed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r");
+        let open = || Released::open(&path, 7, Ids::OUT);
+        let released = open();
+        released.add(&[3]).unwrap();
+        released.give_up([3, 4].into_iter()).unwrap();
+        assert_eq!(open().given_up(), [Ids::OUT.of(3), Ids::OUT.of(4)]);
+        assert!(open().contains(3) && !open().contains(4));
+        released.freed().unwrap();
+        assert!(open().given_up().is_empty() && open().contains(3));
     }
 
     #[test]

@@ -54,8 +54,8 @@ async fn a_message_over_which_the_remote_closes_the_link_does_not_hold_up_the_ot
     }
     came.dedup();
     assert_eq!(came, ["one", "two", "last"]);
-    // Three times alone; before that perhaps together with others.
-    assert!(links == 4 || links == 5, "{links}");
+    // Three times alone, or more where those were soon over; before that perhaps together with others.
+    assert!((4..=8).contains(&links), "{links}");
     bench::wait(&sink, "all are settled", |c| {
         c.delivered == 3 && c.dead_lettered == 1
     })
@@ -102,7 +102,7 @@ async fn a_packet_of_the_size_that_the_remote_takes_is_sent_and_one_byte_more_is
 async fn a_remote_that_dies_again_and_again_costs_no_message() {
     let remote = Remote::new().await;
     let bench = Bench::new(
-        "topic = \"t\"\nqos = 1\npayload = \"${n}\"",
+        "topic = \"t\"\nqos = 1\npayload = \"${n}\"\nbatch = { max_rows = 1 }",
         Some(&remote.toml("protocol = \"3.1.1\"")),
     );
     (0..3).for_each(|n| bench.push(&format!("{{\"n\":{n}}}")));
@@ -203,5 +203,49 @@ async fn a_message_that_mosquitto_takes_for_too_large_does_not_hold_up_the_other
         let counters = bench.settled().await;
         assert_eq!((counters.delivered, counters.dead_lettered), (2, 1));
         assert_eq!(bench.dead_letters()[0]["code"], "E4117");
+    }
+}
+
+#[tokio::test]
+async fn a_message_over_which_the_remote_closes_the_link_is_found_beside_the_traffic_of_another_queue()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config: ConnectorConfig = toml::from_str(&remote.toml("protocol = \"3.1.1\"")).unwrap();
+    let connector = weir_sinks::Connector::open("far", &config, folder.path()).unwrap();
+    let open = |name: &str| {
+        let sink = "connector = \"far\"\ntopic = \"t\"\nqos = 1\npayload = \"${n}\"";
+        let mut spec = bench::spec(sink, Some((&config, &connector)), folder.path());
+        spec.sink_id = name.to_owned();
+        weir_sinks::open(&spec).unwrap()
+    };
+    let (bad, good) = (open("bad"), open("good"));
+    bench::push(&bad, "{\"n\":\"bad\"}");
+    let mut links = 0;
+    while bad.counters().dead_lettered == 0 {
+        bench::push(&good, "{\"n\":\"good\"}");
+        let mut far = remote.accept_either(false).await.0;
+        links += 1;
+        assert!(links < 20, "it is never found");
+        let until_bad = answer_until_bad(&mut far);
+        let all_is_settled = async {
+            bench::wait(&bad, "it is given up", |c| c.dead_lettered == 1).await;
+            bench::wait(&good, "the others are delivered", |c| c.delivered == links).await;
+        };
+        tokio::select! {
+            () = until_bad => {}
+            () = all_is_settled => {}
+        }
+    }
+    assert_eq!(good.counters().delivered, links);
+}
+
+async fn answer_until_bad(far: &mut Far) {
+    loop {
+        let (_, id, payload) = far.publish().await;
+        if payload == "bad" {
+            return;
+        }
+        far.acknowledge(0x40, id).await;
     }
 }

@@ -53,6 +53,23 @@ impl Remote {
         far
     }
 
+    /// The same, behind connections that have ended meanwhile.
+    pub(crate) async fn accept_live(&self, session_present: bool) -> Far {
+        loop {
+            let stream = self.connection().await;
+            let mut first = [0; 64];
+            // What has ended is read to its end.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let _ = stream.try_read(&mut first);
+            if matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+            {
+                let mut far = Far { stream, v5: false };
+                far.send(&[0x20, 2, u8::from(session_present), 0]).await;
+                return far;
+            }
+        }
+    }
+
     /// The next link of MQTT 5 that begins a session, welcomed with these properties behind their length.
     pub(crate) async fn accept_saying(&self, properties: &[u8]) -> Far {
         let stream = self.connection().await;

@@ -1,11 +1,13 @@
 //! A rule's sink at `QoS` 2 over a bridge, against a remote of this test's own: what it has is never sent twice.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use weir_rules::value::Text;
 use weir_sinks::{Connector, ConnectorConfig, MemoryRows, SinkHandle, record};
+use weir_test_support::wait_until;
 
 use crate::bench;
 use crate::crossing::{Far, Remote};
@@ -181,4 +183,177 @@ async fn what_was_done_long_before_a_crash_is_not_sent_though_the_queue_has_forg
     let lane = released.iter().filter(|id| **id >= 41_216).count();
     assert!(lane <= 256, "{lane}");
     bench::wait(&sink, "all are settled", |c| c.delivered == 601).await;
+}
+
+/// Takes the next PUBLISH messages and never says PUBREC: the ids under which the remote has them half way.
+async fn take_half(far: &mut Far, many: usize) -> BTreeSet<u16> {
+    let mut half = BTreeSet::new();
+    while half.len() < many {
+        half.insert(far.publish().await.1);
+    }
+    half
+}
+
+/// As a remote that keeps the method of [MQTT-4.3.3-10]: what comes under an id that it has half way is a repeat.
+async fn take_exactly(far: &mut Far, half: &mut BTreeSet<u16>, many: usize) -> Vec<String> {
+    let (mut new, mut completed) = (Vec::new(), 0);
+    while completed < many {
+        let (kind, body) = far.packet().await;
+        if kind == 0x62 {
+            let id = u16::from_be_bytes([body[0], body[1]]);
+            completed += usize::from(half.remove(&id) && !new.is_empty());
+            far.acknowledge(0x70, id).await;
+            continue;
+        }
+        assert_eq!(kind >> 4, 3, "PUBLISH");
+        let topic = usize::from(body[1]);
+        let id = u16::from_be_bytes([body[2 + topic], body[3 + topic]]);
+        if half.insert(id) {
+            new.push(String::from_utf8(body[4 + topic..].to_vec()).unwrap());
+        }
+        far.acknowledge(0x50, id).await;
+    }
+    new
+}
+
+/// Ends what still asks for a link.
+async fn refuse_until(remote: &Remote, done: impl Future<Output = ()>) {
+    let refuse = async {
+        loop {
+            drop(remote.connection().await);
+        }
+    };
+    tokio::select! {
+        () = refuse => {}
+        () = done => {}
+    }
+}
+
+#[tokio::test]
+async fn messages_that_were_given_up_half_way_swallow_no_later_ones() {
+    for restarts in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let remote = Remote::new().await;
+        let config: ConnectorConfig = toml::from_str(&remote.toml("protocol = \"3.1.1\"")).unwrap();
+        let log = Arc::new(MemoryRows::new(1, 81));
+        let give_up =
+            format!("{SINK}\nretry = {{ give_up = \"1s\" }}\nbatch = {{ max_rows = 500 }}");
+        let open = || {
+            let connector = Connector::open("hq", &config, folder.path()).unwrap();
+            let mut spec = bench::spec(&give_up, Some((&config, &connector)), folder.path());
+            spec.rows = Some(Arc::clone(&log) as Arc<dyn weir_sinks::RowLog>);
+            let sink = weir_sinks::open(&spec).unwrap();
+            (connector, sink)
+        };
+        (1..=500).for_each(|n| commit(&log, n));
+        let (mut connector, mut sink) = open();
+        let mut far = remote.accept(false).await;
+        let mut half = take_half(&mut far, 20).await;
+        drop(far);
+        let given_up = async {
+            bench::wait(&sink, "they are given up", |c| c.dead_lettered == 500).await;
+        };
+        refuse_until(&remote, given_up).await;
+        if restarts {
+            let ends = async {
+                sink.drain(Duration::ZERO).await;
+                connector.end().await
+            };
+            refuse_until(&remote, ends).await;
+            (connector, sink) = open();
+        }
+        (501..=540).for_each(|n| commit(&log, n));
+        let mut far = remote.accept_live(true).await;
+        let new = take_exactly(&mut far, &mut half, 40).await;
+        let all: Vec<String> = (501..=540).map(|n| n.to_string()).collect();
+        assert_eq!(new, all);
+        wait_until("all are settled", bench::PATIENCE, || async {
+            log.waiting().is_empty()
+        })
+        .await;
+        drop((connector, sink));
+    }
+}
+
+/// [MQTT-4.3.3-13] holds for ids that a remote knows; some say nothing to others.
+#[tokio::test]
+async fn a_remote_that_is_silent_about_ids_that_it_does_not_know_gets_every_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let more = "protocol = \"3.1.1\"\nack_timeout = \"2s\"";
+    let config: ConnectorConfig = toml::from_str(&remote.toml(more)).unwrap();
+    let log = Arc::new(MemoryRows::new(1, 82));
+    std::fs::create_dir(folder.path().join("bridges")).unwrap();
+    std::fs::write(folder.path().join("bridges/hq.lanes"), "0 82\n").unwrap();
+    (1..=530).for_each(|n| commit(&log, n));
+    weir_sinks::RowLog::settle(&*log, 256);
+    let (connector, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(true).await;
+    let mut half = BTreeSet::new();
+    let mut completed = 0;
+    while completed < 530 - 256 {
+        let (kind, body) = far.packet().await;
+        if kind == 0x62 {
+            let id = u16::from_be_bytes([body[0], body[1]]);
+            if half.remove(&id) {
+                completed += 1;
+                far.acknowledge(0x70, id).await;
+            }
+        } else if kind >> 4 == 3 {
+            let topic = usize::from(body[1]);
+            let id = u16::from_be_bytes([body[2 + topic], body[3 + topic]]);
+            half.insert(id);
+            far.acknowledge(0x50, id).await;
+        }
+    }
+    bench::wait(&sink, "all are delivered", |c| c.delivered == 530 - 256).await;
+    let connected = &connector.bridge_stats().unwrap().connected;
+    assert_eq!(connected.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_link_without_a_session_is_made_anew_before_the_first_message_that_needs_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config: ConnectorConfig = toml::from_str(&remote.toml("protocol = \"3.1.1\"")).unwrap();
+    let connector = Connector::open("hq", &config, folder.path()).unwrap();
+    let at_least_once = SINK.replace("qos = 2", "qos = 1");
+    let first = weir_sinks::open(&bench::spec(
+        &at_least_once,
+        Some((&config, &connector)),
+        folder.path(),
+    ))
+    .unwrap();
+    bench::push(&first, "{\"n\":1}");
+    let (mut far, clean) = remote.accept_either(false).await;
+    assert!(clean);
+    let (_, id, _) = far.publish().await;
+    far.acknowledge(0x40, id).await;
+
+    let log = Arc::new(MemoryRows::new(1, 83));
+    commit(&log, 2);
+    let second = open_sink(folder.path(), &config, &connector, "two", &log);
+    let (kind, _) = far.packet().await;
+    assert_eq!(kind, 0xE0, "DISCONNECT");
+    let mut far = remote.accept(false).await;
+    let (_, came) = take(&mut far, 1).await;
+    assert_eq!(came[0].0, "2");
+    bench::wait(&second, "it is delivered", |c| c.delivered == 1).await;
+}
+
+#[tokio::test]
+async fn identifiers_that_a_queue_before_may_have_left_half_way_are_freed_before_another_has_them()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config: ConnectorConfig = toml::from_str(&remote.toml("protocol = \"3.1.1\"")).unwrap();
+    let log = Arc::new(MemoryRows::new(1, 84));
+    commit(&log, 1);
+    let (_connector, sink) = open(folder.path(), &config, &log);
+    let mut far = remote.accept(true).await;
+    let (released, came) = take(&mut far, 1).await;
+    assert!(released.contains(&came[0].2));
+    let lane = released.iter().filter(|id| **id >= 41_216).count();
+    assert_eq!(lane, 512);
+    bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
 }

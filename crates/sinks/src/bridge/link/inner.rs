@@ -8,9 +8,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
-use weir_mqtt::{PacketId, ReasonCode};
+use weir_mqtt::{Packet, PacketId, ReasonCode, codec};
 
-use super::sending::is_of_ring;
 use super::{Answer, Asked, Inner, Pending, Session, Up, Who};
 use crate::bridge::client::{Failure, Limits, Refusal, Version};
 use crate::bridge::home::Home;
@@ -55,7 +54,19 @@ impl Inner {
         mirror::remove(&mirror.file("released"))
     }
 
-    pub(in crate::bridge) fn bring_up(&self, version: Version, limits: Limits, session: Session) {
+    /// Whether the link that is up has asked for no session, and one is needed by now.
+    pub(in crate::bridge) fn wants_session(&self) -> bool {
+        let is_clean = self.with_up(|up| up.clean).unwrap_or_default();
+        is_clean && !self.is_clean_start(&self.plan())
+    }
+
+    pub(in crate::bridge) fn bring_up(
+        &self,
+        version: Version,
+        limits: Limits,
+        session: Session,
+        clean: bool,
+    ) {
         let resumed = session == Session::Resumed;
         let plan = self.plan();
         let window = usize::from(
@@ -79,6 +90,7 @@ impl Inner {
             window: Arc::new(Semaphore::new(window - held_back)),
             held_back,
             resumed,
+            clean,
             out: Vec::new(),
             out_total: 0,
             written_total: 0,
@@ -90,6 +102,9 @@ impl Inner {
             ring,
             aliases: HashMap::new(),
             freeing: HashSet::new(),
+            unanswered_to: 0,
+            heard_to: 0,
+            sounded: None,
             freed: Arc::default(),
         };
         if session != Session::New && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
@@ -128,8 +143,8 @@ impl Inner {
             return false;
         };
         let closed = failure.is_some_and(|failure| failure.closed) && up.asked.is_empty();
-        let on_their_way: Vec<Who> = (up.outstanding.values().filter_map(|one| one.who)).collect();
-        let over_one = closed && self.suspect.lock().closed_over(&on_their_way);
+        let (on_their_way, certain) = up.on_their_way();
+        let over_one = closed && self.suspect.lock().closed_over(&on_their_way, certain);
         up.window.close();
         let returned = up.unwritten.len() + up.outstanding.len();
         self.stats
@@ -195,35 +210,31 @@ impl Inner {
     pub(in crate::bridge) fn taken(&self, id: PacketId) {
         let take = |up: &mut Up| {
             if up.freeing.remove(&id.get()) {
-                if is_of_ring(id.get()) {
-                    up.freed.notify_waiters();
-                }
+                up.freed.notify_waiters();
                 return None;
             }
-            up.outstanding.remove(&id.get())
+            up.settle(id)
         };
         let pending = self.with_up(take).flatten();
         if let Some(pending) = pending {
+            self.done_with(pending.message);
             if let Some((released, seq)) = &pending.released {
                 released.done(*seq);
             }
             self.sizes.lock().taken(pending.bytes);
             self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
             pending.answer(Answer::Taken);
-            self.done_with_one();
         }
     }
 
     /// The remote has refused a message.
     pub(in crate::bridge) fn refused(&self, id: PacketId, refusal: Refusal) {
-        let pending = self
-            .with_up(|up| up.outstanding.remove(&id.get()))
-            .flatten();
+        let pending = self.with_up(|up| up.settle(id)).flatten();
         if let Some(pending) = pending {
+            self.done_with(pending.message);
             self.stats.refused.fetch_add(1, Ordering::Relaxed);
             let refusal = self.weighed(refusal, &pending);
             pending.answer(Answer::Refused(refusal));
-            self.done_with_one();
         }
     }
 
@@ -278,33 +289,55 @@ impl Inner {
 
     /// Where the release of a message is to be remembered before PUBREL.
     pub(in crate::bridge) fn to_release(&self, id: PacketId) -> Option<(Arc<Released>, u64)> {
-        self.answered();
-        self.with_up(|up| {
-            let pending = up.outstanding.get_mut(&id.get())?;
-            // It has the message: what comes now is not the message's fault.
-            pending.who = None;
-            pending.released.clone()
-        })
-        .flatten()
+        let (who, released) = self
+            .with_up(|up| {
+                let pending = up.outstanding.get_mut(&id.get())?;
+                // It has the message: what comes now is not the message's fault.
+                pending.who = None;
+                up.heard_to = up.heard_to.max(pending.behind);
+                Some((pending.message, pending.released.clone()))
+            })
+            .flatten()?;
+        self.suspect.lock().answered(who);
+        released
     }
 
     /// What tells that the link of this number has changed; `None` when `holds` is true of it, or it is gone.
-    pub(super) fn still(&self, number: u64, holds: fn(&Up) -> bool) -> Option<Arc<Notify>> {
+    pub(super) fn still(&self, number: u64, holds: impl Fn(&Up) -> bool) -> Option<Arc<Notify>> {
         let link = self.link.lock();
         let up = link.as_ref().filter(|up| up.number == number)?;
         (!holds(up)).then(|| Arc::clone(&up.freed))
     }
 
-    /// The remote has answered for a message, so none is suspected.
-    fn answered(&self) {
-        self.suspect.lock().answered();
+    /// Asks whether the remote has read every message of `QoS` 0, where that is not known: it answers in order.
+    pub(super) fn sound(&self, number: u64) {
+        let mut link = self.link.lock();
+        let Some(up) = link.as_mut().filter(|up| up.number == number) else {
+            return;
+        };
+        if up.heard_to < up.unanswered_to {
+            up.sounded = Some(up.unanswered_to);
+            up.append(|version, out| codec::encode(&Packet::PingReq, version, out));
+            drop(link);
+            self.written.notify_one();
+        }
+    }
+
+    /// PINGRESP.
+    pub(in crate::bridge) fn heard(&self) {
+        self.with_up(|up| {
+            if let Some(sounded) = up.sounded.take() {
+                up.heard_to = up.heard_to.max(sounded);
+                up.freed.notify_waiters();
+            }
+        });
     }
 
     /// A message is done with.
-    fn done_with_one(&self) {
+    fn done_with(&self, who: Who) {
         let together = {
             let mut suspect = self.suspect.lock();
-            suspect.answered();
+            suspect.answered(who);
             suspect.done()
         };
         if together {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use weir_mqtt::properties::PublishProperties;
 use weir_mqtt::{PacketId, PubRel, Publish, QoS, TopicAlias, Utf8};
 
-use super::{Asked, MOST_ALIASES, NotSent, Outgoing, Pending, Up};
+use super::{Asked, MOST_ALIASES, NotSent, Outgoing, Pending, Up, Who};
 use crate::bridge::client::{Limits, Version};
 use crate::bridge::lanes::{ASK_IDS, LANE_IDS, RING_IDS};
 use crate::bridge::plan::BridgePlan;
@@ -127,7 +127,10 @@ impl Up {
             return Err(unfit("the message cannot be written as a PUBLISH"));
         }
         match packet_id {
-            None => self.unwritten.push_back((self.out_total, pending)),
+            None => {
+                self.unanswered_to += 1;
+                self.unwritten.push_back((self.out_total, pending));
+            }
             Some(packet_id) => {
                 pending.again = publish.dup;
                 if qos == 2 {
@@ -185,6 +188,23 @@ impl Up {
             tracing::error!(?error, "a packet for the remote broker cannot be written");
         }
         self.out_total += (self.out.len() - before) as u64;
+    }
+
+    /// The remote has answered for the message under this id for good.
+    pub(super) fn settle(&mut self, id: PacketId) -> Option<Pending> {
+        let pending = self.outstanding.remove(&id.get())?;
+        self.heard_to = self.heard_to.max(pending.behind);
+        Some(pending)
+    }
+
+    /// The messages over one of which the remote may have closed the link, and whether nothing else can have been it.
+    pub(super) fn on_their_way(&self) -> (Vec<Who>, bool) {
+        let messages = self.outstanding.values();
+        let on_their_way: Vec<Who> = messages.filter_map(|one| one.who).collect();
+        let nothing_else = self.freeing.is_empty()
+            && self.heard_to == self.unanswered_to
+            && self.outstanding.len() == on_their_way.len();
+        (on_their_way, nothing_else)
     }
 
     /// Asks the remote to free ids that nothing on this link uses.
