@@ -443,7 +443,8 @@ pub(crate) fn dismissed(disconnect: &Disconnect) -> Failure {
     );
     let closed = matches!(
         disconnect.reason,
-        ReasonCode::PacketTooLarge
+        ReasonCode::NotAuthorized
+            | ReasonCode::PacketTooLarge
             | ReasonCode::TopicNameInvalid
             | ReasonCode::PayloadFormatInvalid
             | ReasonCode::MalformedPacket

@@ -148,7 +148,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     prepare_process();
     // The crowd has machines of its own where it is real: here its work must not take the processors from the broker's
-    // and the good ones'. Where the system says no, the figures are only worse.
+    // and the good ones'. This helps a little where it could not be started to run in the background.
     let _ = rustix::process::nice(19);
     let mut crowd = Crowd {
         poller: Poller::new()?,

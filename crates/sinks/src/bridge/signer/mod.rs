@@ -99,13 +99,13 @@ impl ConnectCreds {
     /// ends it, or the end was before.
     pub fn renew_after_ms(&self, now_ms: i64) -> Option<i64> {
         const EARLY_MS: i64 = 120_000;
-        const SHORTEST_MS: i64 = 30_000;
+        const SHORTEST_MS: i64 = 1_000;
         let lifetime = self
             .expires_at_ms
             .filter(|_| self.ends_session)?
             .saturating_sub(now_ms);
-        // A lifetime shorter than that still gets its half. What is signed anew may end at the same time as before: then
-        // the halves must not become smaller and smaller.
+        // A lifetime shorter than that still gets its half. What is signed anew may end at the same time as before, as a
+        // token that nobody replaces: then the halves end with a second.
         let early = EARLY_MS.max(lifetime / 10).min(lifetime / 2);
         let after = (lifetime - early).max(SHORTEST_MS).min(lifetime);
         (after > 0).then_some(after)
