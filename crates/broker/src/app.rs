@@ -24,7 +24,7 @@ use crate::pipeline::world::{World, now_ms};
 use crate::problem::Problem;
 use crate::project::watch::Changes;
 use crate::reload::{self, AccessFiles, Certificates, Project, ReloadReport, Reloader};
-use crate::store::disk::tell_missing;
+use crate::store::disk::{tell_gap, tell_missing};
 use crate::store::{Disk, Done, Durability, Persist, State, Storage, StorageError};
 
 /// How long clients and sinks get to finish at the end.
@@ -377,13 +377,7 @@ fn storage(config: &Config, data_dir: &Path) -> Result<Option<Disk>, StartError>
         tell_missing(missing);
     }
     for gap in &recovered.gaps {
-        tracing::error!(
-            code = "E1604",
-            queue = gap.queue,
-            from = gap.from,
-            to = gap.to,
-            "rows of a sink are lost in a damaged file of the store"
-        );
+        tell_gap(gap);
     }
     Ok(Some(disk))
 }

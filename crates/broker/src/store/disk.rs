@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use weir_sinks::{Exchanged, RowLog, Standing};
 use weir_store::{Batch, Committer, Folder, Log, OpenError, Options, Trouble};
 
-pub use weir_store::{Damage, Missing, Recovered};
+pub use weir_store::{Damage, Gap, Missing, Recovered};
 
 use super::records::{decode_batch, encode_batch};
 use super::{Done, Durability, Persist, State, Storage, StorageError};
@@ -407,13 +407,7 @@ fn tell(trouble: Trouble) {
             "a file of the store is damaged"
         ),
         Trouble::Missing(missing) => tell_missing(&missing),
-        Trouble::Gap(gap) => tracing::error!(
-            code = "E1604",
-            queue = gap.queue,
-            from = gap.from,
-            to = gap.to,
-            "rows of a sink are lost in a damaged file of the store"
-        ),
+        Trouble::Gap(gap) => tell_gap(&gap),
     }
 }
 
@@ -426,6 +420,17 @@ pub fn tell_missing(missing: &Missing) {
         behind = missing.behind,
         before = missing.before,
         "frames of the store are missing: a file is gone or was cut, what stood in it is lost"
+    );
+}
+
+/// Says which rows of a sink no file of the store has.
+pub fn tell_gap(gap: &Gap) {
+    tracing::error!(
+        code = "E1604",
+        queue = gap.queue,
+        from = gap.from,
+        to = gap.to,
+        "rows of a sink are lost in a damaged file of the store"
     );
 }
 
