@@ -4,55 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use weir_test_support::{Answer, Authority, LinePublisher, Site, Webhook, Weir, wait_until};
+use weir_test_support::{
+    Answer, Authority, CLOUD_DEVICES, LinePublisher, Site, Webhook, Weir, wait_until,
+};
 
 use crate::WEIR;
 
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// Every device that a bridge here signs in as.
-const DEVICES: &str = r#"
-[[device]]
-scheme = "aliyun_iot"
-tenant_key = "a1Example"
-device = "gw-01"
-secret = "device-secret"
-
-[[device]]
-scheme = "aliyun_mq"
-tenant_key = "post-cn-1"
-device = "GID_weir@@@edge"
-secret = "device-secret"
-
-[[device]]
-scheme = "tencent_iot"
-tenant_key = "WEIRPROD01"
-device = "edge"
-secret = "ZGV2aWNlLXNlY3JldA=="
-
-[[device]]
-scheme = "huawei_iotda"
-device = "5f_edge"
-secret = "device-secret"
-
-[[device]]
-scheme = "onenet"
-tenant_key = "pid"
-device = "edge"
-secret = "ZGV2aWNlLXNlY3JldA=="
-
-[[device]]
-scheme = "baidu_iotcore"
-tenant_key = "core"
-device = "edge"
-secret = "device-secret"
-
-[[device]]
-scheme = "azure_iothub"
-tenant_key = "hub.example"
-device = "edge"
-secret = "ZGV2aWNlLXNlY3JldA=="
-"#;
 
 /// A preset, what its connector file says besides, and a topic that the cloud takes. `TLS` in the keys: over TLS.
 const PRESETS: [(&str, &str, &str); 11] = [
@@ -270,7 +228,7 @@ async fn publish(near: &Weir, numbers: std::ops::Range<u64>) {
 #[tokio::test]
 async fn a_bridge_of_every_signing_preset_is_let_in_and_delivers_at_qos_0_and_1() {
     const COUNT: u64 = 40;
-    let cloud = Cloud::start(DEVICES, "cloud").await;
+    let cloud = Cloud::start(CLOUD_DEVICES, "cloud").await;
     let near_site = Site::new();
     for (preset, keys, topic) in PRESETS {
         near_site.connector(preset, &cloud.connector(preset, keys));
@@ -318,11 +276,11 @@ async fn a_bridge_of_every_signing_preset_is_let_in_and_delivers_at_qos_0_and_1(
 
 #[tokio::test]
 async fn a_wrong_secret_is_told_on_both_sides_and_loses_nothing() {
-    let wrong = DEVICES.replace(
+    let wrong = CLOUD_DEVICES.replace(
         "5f_edge\"\nsecret = \"device-secret",
         "5f_edge\"\nsecret = \"hunter2-secret",
     );
-    assert_ne!(wrong, DEVICES);
+    assert_ne!(wrong, CLOUD_DEVICES);
     let cloud = Cloud::start(&wrong, "cloud").await;
     let near_site = Site::new();
     let (preset, keys, topic) = PRESETS[3];
@@ -351,7 +309,7 @@ async fn a_wrong_secret_is_told_on_both_sides_and_loses_nothing() {
         "{}",
         report.stdout
     );
-    cloud.site.write("devices.toml", DEVICES);
+    cloud.site.write("devices.toml", CLOUD_DEVICES);
     let _ = cloud.weir.reload().await.succeeded();
     let wanted: Vec<u64> = (0..20).collect();
     wait_until("what has waited", DEADLINE, || async {
@@ -362,7 +320,7 @@ async fn a_wrong_secret_is_told_on_both_sides_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_clock_that_is_ten_minutes_off_is_told_on_both_sides_and_cured_by_setting_it() {
-    let cloud = Cloud::start(DEVICES, "strict").await;
+    let cloud = Cloud::start(CLOUD_DEVICES, "strict").await;
     let (aliyun, azure) = (PRESETS[0], PRESETS[6]);
     for ((preset, keys, topic), offset_min, reason) in [
         (aliyun, 10, "clock"),
@@ -405,7 +363,7 @@ async fn a_clock_that_is_ten_minutes_off_is_told_on_both_sides_and_cured_by_sett
 
 #[tokio::test]
 async fn a_token_that_ends_in_seconds_is_renewed_under_load_without_loss() {
-    let cloud = Cloud::start(DEVICES, "strict").await;
+    let cloud = Cloud::start(CLOUD_DEVICES, "strict").await;
     let near_site = Site::new();
     let (preset, keys, topic) = PRESETS[6];
     let keys = keys.replace("TLS", "expires = \"10s\"\nTLS");
@@ -438,7 +396,7 @@ async fn a_token_that_ends_in_seconds_is_renewed_under_load_without_loss() {
 
 #[tokio::test]
 async fn a_certificate_that_is_revoked_keeps_the_bridge_out_until_there_is_a_new_one() {
-    let cloud = Cloud::start(DEVICES, "cloud").await;
+    let cloud = Cloud::start(CLOUD_DEVICES, "cloud").await;
     let near_site = Site::new();
     let (preset, keys, topic) = PRESETS[7];
     near_site.connector(preset, &cloud.connector(preset, keys));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -34,12 +35,32 @@ pub(crate) fn server_config(authority: &Authority) -> ServerConfig {
         .unwrap()
 }
 
+/// A port that takes TLS off and passes on what it hears to the one `behind`, until its task is aborted.
+pub(crate) async fn tls_in_front_of(behind: u16, acceptor: TlsAcceptor) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust us leaves here.
+                let Ok(mut client) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut service = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut service).await;
+            });
+        }
+    });
+    (port, server)
+}
+
 /// TLS in front of a web service.
 struct Https {
     service: Webhook,
     authority: Authority,
     port: u16,
-    server: tokio::task::JoinHandle<()>,
+    server: JoinHandle<()>,
 }
 
 impl Https {
@@ -47,22 +68,7 @@ impl Https {
         let (service, authority) = (Webhook::start().await, Authority::new());
         authority.server("server", &["localhost"]);
         let acceptor = acceptor(&authority);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let behind = service.port();
-        let server = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    // A client that does not trust us leaves here.
-                    let Ok(mut client) = acceptor.accept(stream).await else {
-                        return;
-                    };
-                    let mut service = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut service).await;
-                });
-            }
-        });
+        let (port, server) = tls_in_front_of(service.port(), acceptor).await;
         Self {
             service,
             authority,
@@ -217,7 +223,7 @@ struct MqttRegistrar {
     authority: Authority,
     port: u16,
     heard: tokio::sync::mpsc::UnboundedReceiver<Connect>,
-    server: tokio::task::JoinHandle<()>,
+    server: JoinHandle<()>,
 }
 
 impl MqttRegistrar {

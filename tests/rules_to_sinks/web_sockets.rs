@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use weir_test_support::{Authority, LinePublisher, Received, Site, Subscriber, Weir, wait_until};
 
 use crate::WEIR;
-use crate::provision::{acceptor, server_config};
+use crate::provision::{acceptor, server_config, tls_in_front_of};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const HOST: &str = "a1weir-ats.iot.eu-west-1.amazonaws.com";
@@ -281,20 +281,7 @@ async fn below_a_web_socket_no_other_protocol_is_named() {
     let mut config = server_config(&authority);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut client) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let mut broker = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
-            });
-        }
-    });
+    let (port, server) = tls_in_front_of(behind, acceptor).await;
     let site = Site::new();
     site.connector(
         "aws",

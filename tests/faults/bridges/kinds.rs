@@ -30,50 +30,6 @@ pub(super) struct Kind {
     pub(super) spacing_ms: u64,
 }
 
-/// The table of devices for the broker that stands in for the clouds.
-pub(super) const DEVICES: &str = r#"
-[[device]]
-scheme = "aliyun_iot"
-tenant_key = "a1Example"
-device = "gw-01"
-secret = "device-secret"
-
-[[device]]
-scheme = "aliyun_mq"
-tenant_key = "post-cn-1"
-device = "GID_weir@@@edge"
-secret = "device-secret"
-
-[[device]]
-scheme = "tencent_iot"
-tenant_key = "WEIRPROD01"
-device = "edge"
-secret = "ZGV2aWNlLXNlY3JldA=="
-
-[[device]]
-scheme = "huawei_iotda"
-device = "5f_edge"
-secret = "device-secret"
-
-[[device]]
-scheme = "onenet"
-tenant_key = "pid"
-device = "edge"
-secret = "ZGV2aWNlLXNlY3JldA=="
-
-[[device]]
-scheme = "baidu_iotcore"
-tenant_key = "core"
-device = "edge"
-secret = "device-secret"
-
-[[device]]
-scheme = "azure_iothub"
-tenant_key = "hub.example"
-device = "edge"
-secret = "ZGV2aWNlLXNlY3JldA=="
-"#;
-
 const SIGNING: Kind = Kind {
     name: "",
     preset: "",

@@ -8,9 +8,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use weir_test_support::{Answer, Authority, Mosquitto, Site, Webhook, Weir, free_port};
+use weir_test_support::{
+    Answer, Authority, CLOUD_DEVICES, Mosquitto, Site, Webhook, Weir, free_port,
+};
 
-use super::kinds::{DEVICES, Kind, Line};
+use super::kinds::{Kind, Line};
 use super::weir_binary;
 
 /// What befalls the remote.
@@ -77,7 +79,7 @@ impl Remote {
             url = tokens.url(),
         );
         site.write("weir.toml", &config);
-        site.write("devices.toml", DEVICES);
+        site.write("devices.toml", CLOUD_DEVICES);
         let hash = weir::auth::password_file::hash_password("device-secret").unwrap();
         site.write("users", &format!("t1/edge:{hash}\n"));
         let weir = Some(site.start(&weir_binary()).await);

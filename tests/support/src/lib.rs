@@ -8,6 +8,7 @@
 mod authority;
 mod clients;
 mod cluster;
+mod devices;
 mod files;
 mod mosquitto;
 mod node;
@@ -22,6 +23,7 @@ mod weir;
 
 pub use authority::Authority;
 pub use clients::{LinePublisher, Received, Subscriber, mosquitto_pub};
+pub use devices::CLOUD_DEVICES;
 pub use files::{example, repository};
 pub use mosquitto::Mosquitto;
 pub use node::{Browser, browse, mqtt_js, node};
