@@ -159,7 +159,15 @@ async fn subscriptions_above_the_limit_are_refused_one_by_one() {
         [ReasonCode::GrantedQoS2],
         "an old one may change"
     );
-    assert_eq!(broker.broker.stats().subscriptions.get(), 2);
+    let stats = broker.broker.stats();
+    assert_eq!(stats.subscriptions.get(), 2);
+    let refused: Vec<_> = stats.subscribes_refused.nonzero().collect();
+    let code = ReasonCode::as_u8;
+    let expected = [
+        (code(ReasonCode::TopicFilterInvalid), 1),
+        (code(ReasonCode::QuotaExceeded), 1),
+    ];
+    assert_eq!(refused, expected);
 }
 
 fn request(filter: &str, level: u8) -> SubscriptionRequest {
