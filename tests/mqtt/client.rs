@@ -118,10 +118,10 @@ pub(crate) fn qos(number: u8) -> QoS {
 pub(crate) async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), wait)
+    tokio::time::timeout(Duration::from_secs(10), wait)
         .await
         .expect("it does not come about");
 }

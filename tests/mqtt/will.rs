@@ -310,12 +310,13 @@ fn with_will_for(version: ProtocolVersion, topic: &str, retain: bool) -> Connect
 #[tokio::test]
 async fn the_topic_of_a_will_is_treated_like_that_of_a_publish() {
     let rewrite = RewriteRule::new(RewriteAction::Publish, "old/#", "^old/(.+)$", "of/%c/$1");
-    let broker = TestBroker::with(BrokerSettings {
-        rewrites: Rewrites::new(vec![rewrite.unwrap()]),
-        ..BrokerSettings::default()
-    })
-    .await;
+    let rewrites = Rewrites::new(vec![rewrite.unwrap()]);
     for version in ALL {
+        let settings = BrokerSettings {
+            rewrites: rewrites.clone(),
+            ..BrokerSettings::default()
+        };
+        let broker = TestBroker::with(settings).await;
         let mut watcher = broker.connect(version, "watcher").await;
         watcher.subscribe("of/#", 0).await;
         watcher.subscribe("last/words", 0).await;
