@@ -425,6 +425,8 @@ async fn an_address_that_fails_too_often_is_banned_with_all_its_connections() {
     assert!(window.received_bytes > 0 && window.sent_bytes > 0);
     let mut banned = broker.open(V5).await;
     assert_eq!(banned.receive_or_end().await, None, "no answer at all");
+    let refused = &broker.broker.stats().connects_refused;
+    assert_eq!(refused.of(ReasonCode::Banned.as_u8()).get(), 1);
     broker.broker.unban_address(loopback);
     broker.connect(V5, "forgiven").await;
 }

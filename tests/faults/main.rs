@@ -13,6 +13,7 @@ mod lessons;
 mod many;
 mod replay;
 mod rows;
+mod strangers;
 mod synced;
 mod torture;
 mod trace;

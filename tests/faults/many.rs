@@ -100,7 +100,7 @@ fn steps(end: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// A line of what the system knows of a process, in MiB.
-fn mib_of(weir: &Weir, name: &str) -> u64 {
+pub(crate) fn mib_of(weir: &Weir, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", weir.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     let kib = line.split_whitespace().nth(1).unwrap();

@@ -17,7 +17,7 @@ use weir::stats::{CloseReason, DropReason};
 use weir_mqtt::properties::WillProperties;
 use weir_mqtt::{Connect, Packet, ProtocolVersion, QoS, ReasonCode, TopicName, Utf8, Will};
 
-use crate::client::{ALL, Client, TestBroker, V3_1, V3_1_1, V5, persistent, publish};
+use crate::client::{ALL, Client, TestBroker, V3_1, V3_1_1, V5, persistent, publish, until};
 
 fn acl(text: &str) -> Acl {
     Acl::parse(&Source::new("acl", text)).unwrap()
@@ -187,18 +187,6 @@ async fn a_will_that_may_not_be_published_is_refused_at_connect_or_dropped_when_
         watcher.expect_nothing().await;
         list.replace(acl("allow publish will/%c\nallow subscribe #"));
     }
-}
-
-/// Waits for something that nobody tells of.
-async fn until(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), wait)
-        .await
-        .expect("it does not come about");
 }
 
 #[tokio::test]

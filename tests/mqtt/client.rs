@@ -114,6 +114,18 @@ pub(crate) fn qos(number: u8) -> QoS {
     QoS::try_from(number).unwrap()
 }
 
+/// Waits for something that nobody tells of.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("it does not come about");
+}
+
 /// A message to be published.
 pub(crate) fn publish(topic: &str, payload: &str, level: u8, packet_id: u16) -> Publish {
     let mut publish = Publish::new(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use weir::broker::BrokerSettings;
 use weir_mqtt::{Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Utf8};
 
-use crate::client::{ALL, TestBroker, V3_1, V3_1_1, V5, persistent};
+use crate::client::{ALL, TestBroker, V3_1, V3_1_1, V5, persistent, until};
 
 fn connect(version: ProtocolVersion, client_id: &'static str) -> Connect {
     Connect::new(version, Utf8::from(client_id))
@@ -220,4 +220,42 @@ async fn a_session_cannot_be_prolonged_by_disconnect_if_it_was_to_end() {
         .session_expiry_interval_s = Some(10);
     client.send(Packet::Disconnect(disconnect)).await;
     client.expect_disconnect(ReasonCode::ProtocolError).await;
+}
+
+#[tokio::test]
+async fn strangers_who_begin_large_connects_wait_for_each_other_and_others_for_nobody() {
+    let settings = BrokerSettings {
+        connect_timeout: Duration::from_secs(600),
+        ..BrokerSettings::default()
+    };
+    let broker = TestBroker::with(settings).await;
+    let large = |client_id: &'static str| {
+        let mut connect = connect(V5, client_id);
+        let pair = (Utf8::from("k"), Utf8::try_from("v".repeat(60_000)).unwrap());
+        connect.properties.user_properties = vec![pair];
+        let mut bytes = Vec::new();
+        connect.encode(&mut bytes).unwrap();
+        bytes
+    };
+    let bytes = large("half");
+    let mut halves = Vec::new();
+    for _ in 0..64 {
+        let mut client = broker.open(V5).await;
+        client.send_bytes(&bytes[..30_000]).await;
+        halves.push(client);
+    }
+    let read = || broker.broker.stats().received_bytes.get();
+    until(|| read() == 64 * 30_000).await;
+    let mut late = broker.open(V5).await;
+    late.send_bytes(&large("late")).await;
+    // It is read as far as a small one goes.
+    until(|| read() > 64 * 30_000 + 16 * 1024).await;
+    broker.connect(V5, "small").await.disconnect().await;
+    assert!(read() < 64 * 30_000 + 20 * 1024, "the rest is left alone");
+    halves.pop().unwrap().vanish();
+    assert!(matches!(late.receive().await, Packet::ConnAck(_)));
+    // Who comes to its end is welcome.
+    let mut half = halves.pop().unwrap();
+    half.send_bytes(&bytes[30_000..]).await;
+    assert!(matches!(half.receive().await, Packet::ConnAck(_)));
 }

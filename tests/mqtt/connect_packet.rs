@@ -435,3 +435,28 @@ async fn without_a_method_there_is_no_auth_and_none_that_is_unknown_is_served() 
     assert_eq!(connack.reason, ReasonCode::BadAuthenticationMethod);
     assert_eq!(client.receive_or_end().await, None);
 }
+
+/// MQTT 3.1, section 3.1: bit 0 of the flags is not used; without the Will flag Will QoS and Will Retain are disregarded.
+#[tokio::test]
+async fn what_version_3_1_disregards_is_disregarded() {
+    let broker = TestBroker::start().await;
+    for (flags, what) in [
+        (0x03, "the reserved flag"),
+        (0x0A, "will QoS 1 without a will"),
+        (0x1A, "will QoS 3 without a will"),
+        (0x22, "will retain without a will"),
+    ] {
+        let mut client = broker.open(V3_1).await;
+        client
+            .send_bytes(&connect(V3_1, flags, &text(b"old")))
+            .await;
+        let Packet::ConnAck(connack) = client.receive().await else {
+            panic!("expected CONNACK")
+        };
+        assert_eq!(connack.reason, ReasonCode::Success, "{what}");
+        // Flags of the fixed header that 3.1 does not use.
+        client.send_bytes(&[0xCF, 0]).await;
+        assert!(matches!(client.receive().await, Packet::PingResp), "{what}");
+        client.disconnect().await;
+    }
+}

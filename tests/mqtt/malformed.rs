@@ -128,6 +128,9 @@ async fn more_in_flight_than_the_receive_maximum_is_refused() {
     client
         .expect_disconnect(ReasonCode::ReceiveMaximumExceeded)
         .await;
+    let errors = broker.broker.stats().protocol_errors.nonzero();
+    let code = ReasonCode::ReceiveMaximumExceeded.as_u8();
+    assert_eq!(errors.collect::<Vec<_>>(), [(code, 1)]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use weir_mqtt::{
     SubscriptionId, SubscriptionRequest, Unsubscribe, Utf8,
 };
 
-use crate::client::{ALL, Client, TestBroker, V3_1, V3_1_1, V5, id, publish, qos};
+use crate::client::{ALL, Client, TestBroker, V3_1, V3_1_1, V5, id, publish, qos, until};
 
 /// [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
 /// [LESSON-M1]
@@ -159,7 +159,15 @@ async fn subscriptions_above_the_limit_are_refused_one_by_one() {
         [ReasonCode::GrantedQoS2],
         "an old one may change"
     );
-    assert_eq!(broker.broker.stats().subscriptions.get(), 2);
+    let stats = broker.broker.stats();
+    assert_eq!(stats.subscriptions.get(), 2);
+    let refused: Vec<_> = stats.subscribes_refused.nonzero().collect();
+    let code = ReasonCode::as_u8;
+    let expected = [
+        (code(ReasonCode::TopicFilterInvalid), 1),
+        (code(ReasonCode::QuotaExceeded), 1),
+    ];
+    assert_eq!(refused, expected);
 }
 
 fn request(filter: &str, level: u8) -> SubscriptionRequest {
@@ -381,4 +389,35 @@ async fn answers_larger_than_the_client_takes_are_not_sent() {
         }))
         .await;
     client.expect_disconnect(ReasonCode::PacketTooLarge).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_subscribes_whose_answers_nobody_reads_is_left_in_the_socket() {
+    let settings = BrokerSettings {
+        max_outbox_bytes: 10_000,
+        ..BrokerSettings::default()
+    };
+    let broker = TestBroker::with(settings).await;
+    let mut good = broker.connect(V5, "good").await;
+    good.subscribe("good", 0).await;
+    let mut publisher = broker.connect(V5, "publisher").await;
+    let mut hostile = broker.connect(V5, "hostile").await;
+    let flood = crate::raw::subscribe(V5, b"hostile/+", 0).repeat(1000);
+    let flooding = tokio::spawn(async move { while hostile.try_send_bytes(&flood).await {} });
+    let handled = || broker.broker.stats().handled_packets.get();
+    let mut before = 0;
+    loop {
+        for _ in 0..100 {
+            publisher.publish(publish("good", "hello", 1, 1)).await;
+            good.receive_publish().await;
+        }
+        // The good one is served on and on; the flood is read no further.
+        let now = handled();
+        if now - std::mem::replace(&mut before, now) <= 100 {
+            break;
+        }
+    }
+    flooding.abort();
+    // That was its end, with all that it had.
+    until(|| broker.broker.stats().subscriptions.get() == 1).await;
 }

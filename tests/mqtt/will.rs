@@ -4,6 +4,7 @@ use bytes::Bytes;
 use weir::BrokerSettings;
 use weir::core::limits::{ClientLimits, LimitSettings};
 use weir::core::token_bucket::Rate;
+use weir::core::topic_rewrite::{RewriteAction, RewriteRule, Rewrites};
 use weir_mqtt::{
     Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, SubscribeOptions, TopicName, Utf8,
     Will, codec,
@@ -295,4 +296,82 @@ async fn properties_of_a_will_are_passed_on_in_their_order() {
     let received = watcher.receive_publish().await.properties.unwrap();
     assert_eq!(received.user_properties, pairs);
     assert_eq!(received.content_type, Some(Utf8::from("text")));
+}
+
+/// A CONNECT with a Will for `topic`.
+fn with_will_for(version: ProtocolVersion, topic: &str, retain: bool) -> Connect {
+    let mut connect = with_will(version, None);
+    let will = connect.will.as_mut().unwrap();
+    will.topic = TopicName::new(topic).unwrap();
+    will.retain = retain;
+    connect
+}
+
+#[tokio::test]
+async fn the_topic_of_a_will_is_treated_like_that_of_a_publish() {
+    let rewrite = RewriteRule::new(RewriteAction::Publish, "old/#", "^old/(.+)$", "of/%c/$1");
+    let rewrites = Rewrites::new(vec![rewrite.unwrap()]);
+    for version in ALL {
+        let settings = BrokerSettings {
+            rewrites: rewrites.clone(),
+            ..BrokerSettings::default()
+        };
+        let broker = TestBroker::with(settings).await;
+        let mut watcher = broker.connect(version, "watcher").await;
+        watcher.subscribe("of/#", 0).await;
+        watcher.subscribe("last/words", 0).await;
+        for (topic, retain, arrives) in [
+            ("old/a", false, "of/mortal/a"),
+            ("$delayed/0/last/words", false, "last/words"),
+            ("$delayed/1/old/b", false, "of/mortal/b"),
+            ("$retain/1000/last/words", true, "last/words"),
+        ] {
+            let (mortal, _) = broker
+                .connect_with(with_will_for(version, topic, retain))
+                .await;
+            mortal.vanish();
+            let message = watcher.receive_publish().await;
+            assert_eq!(&*message.topic, arrives, "{topic}");
+        }
+        let mut later = broker.connect(version, "later").await;
+        later.subscribe("#", 0).await;
+        let kept = later.receive_publish().await;
+        assert_eq!((&*kept.topic, kept.retain), ("last/words", true));
+        let expiry = kept.properties.and_then(|of| of.message_expiry_interval_s);
+        assert_eq!(expiry.is_some_and(|left| left <= 1000), version.is_v5());
+        later.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_will_for_a_topic_that_is_none_behind_its_prefix_is_refused_with_the_connection() {
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        for (topic, retain) in [
+            ("$delayed/x/t", false),
+            ("$delayed/1/", false),
+            ("$retain/-1/t", true),
+            ("$retain/5/t", false),
+        ] {
+            let mut client = broker.open(version).await;
+            let connect = with_will_for(version, topic, retain);
+            client.send(Packet::Connect(Box::new(connect))).await;
+            let answer = client.receive_or_end().await;
+            // CONNACK has a code for this only in MQTT 5.
+            let reason = answer.map(|answer| match answer {
+                Packet::ConnAck(connack) => connack.reason,
+                other => panic!("expected CONNACK, got {other:?}"),
+            });
+            let expected = version.is_v5().then_some(ReasonCode::TopicNameInvalid);
+            assert_eq!(reason, expected, "{topic}");
+        }
+        let (_, connack) = broker
+            .connect_with(with_will_for(version, "$delayed/1/$SYS/x", false))
+            .await;
+        assert_eq!(
+            connack.reason,
+            ReasonCode::NotAuthorized,
+            "behind the prefix"
+        );
+    }
 }

@@ -45,6 +45,11 @@ pub struct BrokerStats {
     pub payload_bytes_out: Counter,
     /// Messages not delivered to a session, by [`DropReason`].
     pub messages_dropped: [Counter; DropReason::ALL.len()],
+    /// Filters of SUBSCRIBE packets refused, by the code that MQTT 5 gives to the reason.
+    pub subscribes_refused: ReasonCounters,
+    /// Connections that ended because the client broke the protocol or a limit, by the code that MQTT 5 gives to the
+    /// reason.
+    pub protocol_errors: ReasonCounters,
     /// Connections that ended, by [`CloseReason`].
     pub disconnects: [Counter; CloseReason::ALL.len()],
     /// CONNECT packets refused, by the code that MQTT 5 gives to the reason.

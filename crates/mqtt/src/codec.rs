@@ -87,24 +87,18 @@ fn decode_body(
     })
 }
 
-/// `[MQTT-2.1.3-1]` The flags of every packet but PUBLISH have one allowed value.
+/// `[MQTT-2.1.3-1]` The flags of every packet but PUBLISH have one allowed value. MQTT 3.1 does not use all of them: the
+/// others may be anything there, and DUP marks repetitions.
 fn check_flags(packet_type: u8, flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
-    let expected = match packet_type {
-        kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE => {
-            // MQTT 3.1 marks repetitions of these with DUP.
-            let dup = if version == ProtocolVersion::V3_1 {
-                0b1000
-            } else {
-                0
-            };
-            if flags | dup == 0b0010 | dup {
-                return Ok(());
-            }
-            0b0010
-        }
-        _ => 0,
+    const QOS: u8 = 0b0110;
+    let is_old = version == ProtocolVersion::V3_1;
+    let (used, expected) = match packet_type {
+        kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE if is_old => (QOS, 0b0010),
+        kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE => (0b1111, 0b0010),
+        _ if is_old => (0, 0),
+        _ => (0b1111, 0),
     };
-    if flags == expected {
+    if flags & used == expected {
         Ok(())
     } else {
         Err(DecodeError::malformed(

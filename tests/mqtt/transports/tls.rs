@@ -10,16 +10,21 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use weir::BrokerBuilder;
+use weir::auth::access_list::{AccessList, DenyAction};
+use weir::auth::acl::Acl;
+use weir::broker::{Broker, BrokerSettings, ClientIdentity};
 use weir::broker::{
     CertificateName, ClientAuth, ListenerSettings, Pem, ServerCertificate, Tls, TlsSettings,
     Transport,
 };
+use weir::problem::Source;
 use weir::stats::HandshakeFailure;
-use weir_mqtt::ReasonCode;
+use weir_mqtt::{Packet, ReasonCode};
 use weir_test_support::Authority;
 
 use super::{Scene, speaks_mqtt};
-use crate::client::{ALL, Client, V5};
+use crate::client::{ALL, Client, TestBroker, V5, publish};
 
 const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
@@ -247,6 +252,69 @@ async fn the_name_in_a_certificate_is_the_user_name_where_the_listener_says_so()
             .await
     );
     scene.failed(HandshakeFailure::ClientCertificate, 1).await;
+}
+
+/// A broker behind two-way TLS, and where it listens.
+async fn behind_certificates(
+    builder: BrokerBuilder,
+    authority: &Authority,
+) -> (TestBroker, SocketAddr) {
+    let broker = TestBroker::built(builder).await;
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    broker.listen(socket, listener(mutual(authority, ClientAuth::Require)));
+    (broker, address)
+}
+
+#[tokio::test]
+async fn the_name_in_a_certificate_says_where_its_client_may_publish_and_subscribe() {
+    let authority = Authority::new();
+    authority.client("one", "gw-01", 1);
+    authority.client("two", "gw-02", 2);
+    let rules = "allow all up/${cert_cn}/#\nallow subscribe down/# cert_cn gw-01";
+    let acl = Acl::parse(&Source::new("acl", rules)).unwrap();
+    let list = Arc::new(AccessList::new(Some(acl), None, DenyAction::Ignore));
+    let (_broker, address) =
+        behind_certificates(Broker::builder().authorizer(list), &authority).await;
+    for (file, name, may_hear) in [("one", "gw-01", true), ("two", "gw-02", false)] {
+        let visitor = Visitor::showing(&authority, file);
+        let stream = visitor.connect(address).await.unwrap();
+        let mut client = Client::over(stream, V5);
+        assert_eq!(client.hello(file).await.reason, ReasonCode::Success);
+        let own = format!("up/{name}/t");
+        assert_eq!(client.subscribe(&own, 0).await, [ReasonCode::Success]);
+        let refused = [ReasonCode::NotAuthorized];
+        assert_eq!(client.subscribe("up/gw-03/t", 0).await, refused);
+        let heard = client.subscribe("down/t", 0).await;
+        assert_eq!(heard[0] == ReasonCode::Success, may_hear, "{name}");
+        let foreign = client.publish(publish("up/gw-03/t", "x", 1, 1)).await;
+        assert_eq!(foreign, ReasonCode::NotAuthorized);
+        client.send(Packet::Publish(publish(&own, "x", 0, 0))).await;
+        assert_eq!(&*client.receive_publish().await.topic, own);
+    }
+}
+
+#[tokio::test]
+async fn the_name_in_a_certificate_can_be_the_client_identifier() {
+    let authority = Authority::new();
+    authority.client("gw", "gw-01", 1);
+    let settings = BrokerSettings {
+        identity: ClientIdentity::CertCn,
+        ..BrokerSettings::default()
+    };
+    let builder = Broker::builder().settings(settings);
+    let (broker, address) = behind_certificates(builder, &authority).await;
+    let visitor = Visitor::showing(&authority, "gw");
+    let mut first = Client::over(visitor.connect(address).await.unwrap(), V5);
+    let welcome = first.hello("of-the-client").await;
+    assert_eq!(welcome.reason, ReasonCode::Success);
+    assert_eq!(broker.broker.stats().sessions.get(), 1);
+    // The certificate is the client, whatever it calls itself.
+    let mut second = Client::over(visitor.connect(address).await.unwrap(), V5);
+    let welcome = second.hello("another-name").await;
+    assert_eq!(welcome.reason, ReasonCode::Success);
+    first.expect_disconnect(ReasonCode::SessionTakenOver).await;
+    assert_eq!(broker.broker.stats().sessions.get(), 1);
 }
 
 /// The certificate that the server shows to who asks for `asks_for`.

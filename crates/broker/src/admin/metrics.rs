@@ -11,7 +11,7 @@ use crate::pipeline::counters::KINDS;
 use crate::pipeline::world::now_ms;
 use crate::reload::Pile;
 use crate::stats::{
-    BrokerStats, CloseReason, Counter, DropReason, HandshakeFailure, ListenerStats,
+    BrokerStats, CloseReason, Counter, DropReason, HandshakeFailure, ListenerStats, ReasonCounters,
 };
 use weir_mqtt::ReasonCode;
 
@@ -95,20 +95,24 @@ fn nine(admin: &Admin, out: &mut Exposition) {
 fn broker(admin: &Admin, out: &mut Exposition) {
     let stats = admin.broker.stats();
     listeners(stats, out);
-    let mut refused = out.metric(
+    by_code(
+        out,
         "weir_connects_refused_total",
-        Type::Counter,
-        "CONNECT packets refused.",
+        "CONNECT packets refused, and connections of the banned.",
+        &stats.connects_refused,
     );
-    for (code, count) in stats.connects_refused.nonzero() {
-        refused.sample(
-            &[(
-                "reason",
-                ReasonCode::from_u8(code).map_or("unknown", ReasonCode::name),
-            )],
-            count,
-        );
-    }
+    by_code(
+        out,
+        "weir_subscribes_refused_total",
+        "Filters of SUBSCRIBE packets that were refused.",
+        &stats.subscribes_refused,
+    );
+    by_code(
+        out,
+        "weir_protocol_errors_total",
+        "Connections that ended because the client broke the protocol or a limit.",
+        &stats.protocol_errors,
+    );
     let mut closed = out.metric(
         "weir_disconnects_total",
         Type::Counter,
@@ -185,15 +189,12 @@ fn broker(admin: &Admin, out: &mut Exposition) {
     for (reason, counter) in DropReason::ALL.iter().zip(&stats.messages_dropped) {
         dropped.sample(&[("reason", reason.name())], counter.get());
     }
-    let mut failures = out.metric(
+    by_code(
+        out,
         "weir_auth_failures_total",
-        Type::Counter,
         "CONNECT packets whose credentials were refused.",
+        &stats.auth_failures,
     );
-    for (code, count) in stats.auth_failures.nonzero() {
-        let reason = ReasonCode::from_u8(code).map_or("unknown", ReasonCode::name);
-        failures.sample(&[("reason", reason)], count);
-    }
     if let Some(devices) = &admin.devices {
         let mut refused = out.metric(
             "weir_devices_refused_total",
@@ -217,6 +218,20 @@ fn broker(admin: &Admin, out: &mut Exposition) {
     )
     .value(stats.subscriptions_revoked.get());
     hook_panics(admin.broker.hook_panics(), out);
+}
+
+/// A counter for each reason code that was counted at least once.
+fn by_code(
+    out: &mut Exposition,
+    name: &'static str,
+    help: &'static str,
+    counters: &ReasonCounters,
+) {
+    let mut metric = out.metric(name, Type::Counter, help);
+    for (code, count) in counters.nonzero() {
+        let reason = ReasonCode::from_u8(code).map_or("unknown", ReasonCode::name);
+        metric.sample(&[("reason", reason)], count);
+    }
 }
 
 fn hook_panics(panics: &Panics, out: &mut Exposition) {

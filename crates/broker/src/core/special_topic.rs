@@ -19,6 +19,19 @@ pub struct Treated {
     pub retain_s: Option<u32>,
 }
 
+impl Treated {
+    /// Only what is retained can be retained for a time.
+    ///
+    /// # Errors
+    /// `$retain/…` of a message without the RETAIN flag.
+    pub fn check_retain(&self, retain: bool) -> Result<(), &'static str> {
+        if self.retain_s.is_some() && !retain {
+            return Err("`$retain` is for messages with the RETAIN flag");
+        }
+        Ok(())
+    }
+}
+
 /// Takes the prefixes off; `None` when there is none.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use super::router::{Router, wall_ms};
 use super::sign_in::SignIn;
 use crate::auth::certificate::PeerCertificate;
 use crate::auth::enhanced::Proof;
-use crate::auth::{ConnectRequest, Decision, Identity, PublishVerdict, Subject};
+use crate::auth::{ConnectRequest, Decision, Identity, Subject};
 use crate::core::connect::{Admission, Refused, admit};
 use crate::core::message::Origin;
 use crate::core::session::Session;
@@ -242,21 +242,6 @@ impl Shared {
         client.expiry = expiry;
         client.begin(connect, &admission, origin, resumed).await?;
         Ok(client)
-    }
-
-    /// A client that leaves a Will for a topic that it may not publish to is told so at once, not when it is too late.
-    fn check_will(&self, connect: &Connect, subject: &Subject) -> Result<(), ReasonCode> {
-        let Some(will) = &connect.will else {
-            return Ok(());
-        };
-        let max_payload = self.settings.limits.client.max_payload;
-        if max_payload.is_some_and(|max| will.payload.len() > max) {
-            return Err(ReasonCode::QuotaExceeded);
-        }
-        match self.may_publish(subject, will.topic.as_str(), will.qos, will.retain) {
-            PublishVerdict::Allow => Ok(()),
-            PublishVerdict::Ignore | PublishVerdict::Disconnect => Err(ReasonCode::NotAuthorized),
-        }
     }
 
     /// The CONNACK of a refusal.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ahash::HashMap;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
 use weir_mqtt::{ReasonCode, Utf8};
 
 use crate::auth::banned::Banned;
@@ -53,6 +54,12 @@ impl Rates {
     }
 }
 
+/// A CONNECT with identifier, Will and token is hardly ever larger.
+pub(crate) const SMALL_CONNECT: usize = 16 * 1024;
+
+/// How many that are larger are held in memory at a time, each up to the maximum packet size.
+const LARGE_CONNECTS: usize = 64;
+
 /// Who may come in at all, and how fast.
 #[derive(Debug)]
 pub(crate) struct Entrance {
@@ -62,6 +69,8 @@ pub(crate) struct Entrance {
     banned: Arc<ArcSwap<Banned>>,
     /// Whom operators have turned away. Who changes it hands the change to the store before letting go.
     pub(super) bans: RwLock<Bans>,
+    /// What strangers may have sent: so many CONNECT packets larger than [`SMALL_CONNECT`] are read at a time.
+    pub(crate) large_connects: Semaphore,
 }
 
 impl Entrance {
@@ -78,6 +87,7 @@ impl Entrance {
                 .map(|limits| Mutex::new(Flapping::new(limits))),
             banned,
             bans: RwLock::default(),
+            large_connects: Semaphore::new(LARGE_CONNECTS),
         }
     }
 

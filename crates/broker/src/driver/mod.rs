@@ -30,6 +30,7 @@ mod sign_in;
 mod subscribe;
 mod sys;
 mod topic_cache;
+mod wills;
 
 use std::io;
 use std::sync::Arc;

@@ -294,15 +294,11 @@ impl Client {
         let Some(treated) = treat(&publish.topic)? else {
             return Ok(None);
         };
-        if let Some(seconds) = treated.retain_s {
-            if !publish.retain {
-                return Err("`$retain` is for messages with the RETAIN flag");
-            }
-            if seconds > 0 {
-                let properties = publish.properties.get_or_insert_default();
-                let shorter = properties.message_expiry_interval_s.unwrap_or(seconds);
-                properties.message_expiry_interval_s = Some(shorter.min(seconds));
-            }
+        treated.check_retain(publish.retain)?;
+        if let Some(seconds) = treated.retain_s.filter(|seconds| *seconds > 0) {
+            let properties = publish.properties.get_or_insert_default();
+            let shorter = properties.message_expiry_interval_s.unwrap_or(seconds);
+            properties.message_expiry_interval_s = Some(shorter.min(seconds));
         }
         publish.topic = treated.topic;
         self.rewrite_topic(&mut publish.topic);

@@ -52,7 +52,7 @@ impl Routed {
 
 /// A publisher's way into the broker.
 pub(crate) struct Router {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// The publisher's session, which needs not be woken.
     publisher: Option<SessionKey>,
     /// Who publishes; `None` for the broker itself, which may.
@@ -288,32 +288,6 @@ impl Router {
         {
             let event = events::authorized(subject, action, topic, allowed);
             self.observe(event);
-        }
-    }
-
-    /// Publishes a Will of `subject`. One that finds no room in a sink is dropped and counted: there is nobody to wait.
-    /// One that was allowed when the client connected may have been forbidden since.
-    pub(crate) fn publish_will(
-        &mut self,
-        now: Millis,
-        will: crate::core::will::Will,
-        subject: Option<&Subject>,
-    ) {
-        let mut message = will.into_message(now);
-        message.id = self.message_id(now);
-        message.accepted_at = now;
-        let allowed = subject.is_none_or(|subject| {
-            let Message {
-                topic, qos, retain, ..
-            } = &message;
-            self.shared.may_publish(subject, topic, *qos, *retain) == PublishVerdict::Allow
-        });
-        if !allowed {
-            self.drop_message(DropReason::NotAuthorized, &message);
-            return;
-        }
-        if let Some((reason, message)) = self.publish(now, message).dropped() {
-            self.drop_message(reason, &message);
         }
     }
 

@@ -67,6 +67,10 @@ impl Client {
         self.check_capabilities(&subscribe)?;
         let (granted, mut reasons, why) = self.grant(&subscribe.requests, id);
         self.tell_authorized(&subscribe.requests, &reasons);
+        for reason in reasons.iter().filter(|reason| reason.is_error()) {
+            let counters = &self.shared.stats.subscribes_refused;
+            counters.of(reason.as_u8()).add(1);
+        }
         if self.info.version == ProtocolVersion::V3_1 {
             // MQTT 3.1, section 3.8: a client cannot be told that a subscription was refused; the answer is positive.
             for (reason, request) in reasons.iter_mut().zip(&subscribe.requests) {

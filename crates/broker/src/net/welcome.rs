@@ -13,6 +13,7 @@ use crate::core::connect::max_packet_size;
 use crate::driver::Shared;
 use crate::driver::admission::{Door, Refusal};
 use crate::driver::events::Caller;
+use crate::driver::limits::SMALL_CONNECT;
 use crate::hooks::Tap;
 
 /// Reads CONNECT and answers it, all within the deadline. Gives the connection of a client that is admitted.
@@ -30,9 +31,11 @@ where
         .peer
         .is_some_and(|peer| shared.entrance.shuts_out(now, peer.ip()))
     {
-        return None;
+        return banned(&shared);
     }
-    let mut tap = shared.hooks.tap(&door).ok()?;
+    let Ok(mut tap) = shared.hooks.tap(&door) else {
+        return banned(&shared);
+    };
     let mut unread = Vec::new();
     let (peer, transport) = (door.peer, door.transport.name());
     let deadline = door.deadline;
@@ -107,6 +110,13 @@ where
     None
 }
 
+/// Nobody is welcomed, and that is counted.
+fn banned<C>(shared: &Shared) -> Option<C> {
+    let counters = &shared.stats.connects_refused;
+    counters.of(ReasonCode::Banned.as_u8()).add(1);
+    None
+}
+
 /// The first packet; `None` when the socket ends before it is there.
 async fn read_connect<S>(
     shared: &Shared,
@@ -118,6 +128,7 @@ where
     S: AsyncRead + Unpin,
 {
     let mut chunk = [0; 1024];
+    let mut large = None;
     loop {
         // [MQTT-3.1.0-1] Anything but CONNECT is refused before it is even complete.
         if unread.first().is_some_and(|first| first >> 4 != 1) {
@@ -141,6 +152,10 @@ where
                 });
             }
             Ok(None) => {}
+        }
+        if unread.len() > SMALL_CONNECT && large.is_none() {
+            // Whoever has not said who it is yet is to cost little memory. The rest waits in the socket.
+            large = shared.entrance.large_connects.acquire().await.ok();
         }
         let n = stream.read(&mut chunk).await.unwrap_or(0);
         if n == 0 {

@@ -228,12 +228,15 @@ fn read_payload(mut reader: Reader, flags: u8, head: Connect) -> Result<Connect,
 }
 
 fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
+    // MQTT 3.1, section 3.1: the reserved flag is not used, and without a will what is said of it is disregarded.
+    let is_strict = version != ProtocolVersion::V3_1;
     // [MQTT-3.1.2-3]
-    if flags & flag::RESERVED != 0 {
+    if is_strict && flags & flag::RESERVED != 0 {
         return Err(DecodeError::malformed("the reserved connect flag is set"));
     }
     // [MQTT-3.1.2-11] [MQTT-3.1.2-13]
-    if flags & flag::WILL == 0 && flags & (flag::WILL_QOS | flag::WILL_RETAIN) != 0 {
+    let says_how = flags & (flag::WILL_QOS | flag::WILL_RETAIN) != 0;
+    if is_strict && flags & flag::WILL == 0 && says_how {
         return Err(DecodeError::malformed(
             "will QoS or will retain without a will",
         ));

@@ -62,6 +62,10 @@ where
     pub(super) async fn end(mut self: Box<Self>, leave: Leave) {
         let leave = self.held_goodbye().unwrap_or(leave);
         tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
+        if let (CloseReason::ProtocolError, Some(code)) = (leave.reason, leave.say) {
+            let counters = &self.shared.stats.protocol_errors;
+            counters.of(code.as_u8()).add(1);
+        }
         let said = self.say_goodbye(leave).await;
         self.client.leave(self.shared.clock.now(), leave.reason);
         let forgotten = self.client.take_forgotten();
