@@ -48,6 +48,29 @@ fn the_presets_address_and_bounds_are_filled_in() {
 }
 
 #[test]
+fn a_certificate_of_aliyun_needs_no_secret_and_goes_to_its_own_host() {
+    let device = DEVICE.replace("device_secret = \"s\"\n", "");
+    let tls = "tls = { cert = \"d.pem\", key = \"d.key\" }\n";
+    let (plan, _) = check(&format!("{device}{tls}")).unwrap();
+    let host = "mqtts://x509.itls.cn-shanghai.aliyuncs.com:1883";
+    assert_eq!(plan.addresses[0].to_string(), host);
+    let creds = plan.credentials.sign(Moment::at(0)).unwrap();
+    assert_eq!(creds.client_id, "a1Example.gw-01|securemode=2|");
+    assert_eq!(creds.username.as_deref(), Some("gw-01&a1Example"));
+    assert_eq!(creds.password, None);
+    let elsewhere = errors(&format!("{device}{tls}region = \"us-west-1\"\n"));
+    assert_eq!(elsewhere, [(codes::BOUND, "region".to_owned())]);
+    let open = errors(&format!("{device}{tls}addresses = [\"mqtt://h\"]\n"));
+    assert_eq!(open, [(codes::BRIDGE, "addresses".to_owned())]);
+    // With a secret the certificate is beside it.
+    let (plan, _) = check(&format!("{DEVICE}{tls}region = \"cn-shanghai\"")).unwrap();
+    let creds = plan.credentials.sign(Moment::at(1_700_000_000_000)).unwrap();
+    assert!(creds.password.is_some());
+    let nothing = errors(&format!("{device}region = \"cn-shanghai\"\n"));
+    assert_eq!(nothing, [(codes::KEY_MISSING, "device_secret".to_owned())]);
+}
+
+#[test]
 fn plain_tcp_to_a_cloud_is_allowed_with_a_warning_and_signs_mode_3() {
     let (plan, warnings) =
         check(&format!("{DEVICE}region = \"cn-shanghai\"\ntls = false")).unwrap();

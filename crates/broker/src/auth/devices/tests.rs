@@ -83,6 +83,7 @@ fn signed(provider: &str, inputs: serde_json::Value, ago_s: i64) -> ConnectReque
         version: ProtocolVersion::V3_1_1,
         allow_anonymous: false,
         encrypted: true,
+        keep_alive_s: 300,
     }
 }
 
@@ -532,7 +533,7 @@ fn a_product_that_cannot_be_and_a_device_that_cannot_register_are_told() {
     for (from, to, wanted) in [
         (
             "scheme = \"aliyun_iot\"",
-            "scheme = \"onenet\"",
+            "scheme = \"tencent_iot\"",
             "only products of aliyun_iot",
         ),
         (
