@@ -219,7 +219,7 @@ async fn a_device_of_aliyun_shows_a_certificate_in_the_place_of_a_secret() {
     authority.client("device", "gw-01", 1);
     let listener = format!(
         "[[listeners]]\nkind = \"tls\"\nbind = \"127.0.0.1:0\"\ncert = \"{}\"\nkey = \"{}\"\n\
-         client_auth = \"required\"\nclient_ca = \"{}\"\n",
+         client_auth = \"require\"\nclient_ca = \"{}\"\n",
         authority.text("server.pem"),
         authority.text("server.key"),
         authority.text("ca.pem"),

@@ -386,3 +386,26 @@ fn a_forced_qos_raises_and_lowers_what_leaves_and_stays_below_the_cap() {
         [("E4101", "in[0].qos_force".into())]
     );
 }
+
+#[test]
+fn azure_is_told_the_topic_that_a_message_had_here() {
+    let device = "preset = \"azure_iothub\"\nhost = \"h.example\"\ndevice_id = \"d\"\nkey = \"a2V5\"\n";
+    let name = |more: &str, entry: &str| {
+        let (plan, _) = check(&format!("{device}{more}[[out]]\n{entry}")).unwrap();
+        plan.out[0].map.apply("line/7 a", Default::default()).unwrap()
+    };
+    let fixed = "filter = \"line/#\"\nremote_topic = \"devices/d/messages/events/\"\n";
+    let events = "devices/d/messages/events/";
+    assert_eq!(name("", fixed), format!("{events}wt=line%2F7%20a"));
+    assert_eq!(name("carry_topic = false\n", fixed), events);
+    let prefix = "filter = \"line/#\"\nremote_prefix = \"devices/d/messages/events/\"\n";
+    assert_eq!(name("", prefix), format!("{events}wt=line%2F7%20a"));
+    let typed = "filter = \"line/#\"\nremote_topic = \"devices/d/messages/events/$.ct=json\"\n";
+    assert_eq!(name("", typed), format!("{events}$.ct=json&wt=line%2F7%20a"));
+    let own = "filter = \"line/#\"\nremote_topic = \"devices/d/messages/events/wt=x\"\n";
+    assert_eq!(name("", own), format!("{events}wt=x"));
+    let answers = "filter = \"line/#\"\nremote_topic = \"$iothub/methods/res/200/\"\n";
+    assert_eq!(name("", answers), "$iothub/methods/res/200/");
+    let elsewhere = errors("addresses = [\"mqtt://h\"]\ncarry_topic = true\n");
+    assert_eq!(elsewhere, [(codes::BRIDGE, "carry_topic".to_owned())]);
+}
