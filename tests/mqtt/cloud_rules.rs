@@ -26,7 +26,8 @@ pub(crate) async fn cloud_of(devices: Arc<Devices>) -> TestBroker {
 }
 
 pub(crate) fn table(text: &str) -> Table {
-    Table::parse(&Source::new("devices.toml", text)).unwrap_or_else(|problems| panic!("{problems:?}"))
+    Table::parse(&Source::new("devices.toml", text))
+        .unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 async fn emulating(emulate: bool) -> TestBroker {
@@ -102,8 +103,7 @@ async fn a_keep_alive_outside_of_the_clouds_bounds_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_above_the_clouds_limit_closes_the_connection_and_nothing_is_retained() {
     let broker = emulating(true).await;
-    let inputs =
-        json!({"product_id": "PID", "device_name": "gw", "device_secret": "c2VjcmV0"});
+    let inputs = json!({"product_id": "PID", "device_name": "gw", "device_secret": "c2VjcmV0"});
     let mut connect = signed(V5, "tencent_iot", &inputs);
     connect.keep_alive_s = 240;
     let (mut device, connack) = broker.connect_with(connect).await;

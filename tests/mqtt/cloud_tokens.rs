@@ -128,7 +128,9 @@ async fn a_client_whose_token_ends_soon_is_told_and_stays_when_it_shows_another(
         let (topic, told) = notice(&mut client).await;
         assert_eq!(topic, "$SYS/tokenInvalidNotice");
         assert_eq!(told, json!({"code": 3, "type": "RW"}));
-        client.expect_disconnect(ReasonCode::MaximumConnectTime).await;
+        client
+            .expect_disconnect(ReasonCode::MaximumConnectTime)
+            .await;
     }
 }
 
@@ -142,7 +144,9 @@ async fn a_client_goes_with_its_token() {
         let (topic, told) = notice(&mut client).await;
         assert_eq!(topic, "$SYS/tokenInvalidNotice");
         assert_eq!(told, json!({"code": 2, "type": "RW"}));
-        client.expect_disconnect(ReasonCode::MaximumConnectTime).await;
+        client
+            .expect_disconnect(ReasonCode::MaximumConnectTime)
+            .await;
         let (_client, reason) = come(&broker, version, &[("RW", "short")]).await;
         assert_eq!(reason, ReasonCode::BadUserNameOrPassword);
     }

@@ -69,7 +69,9 @@ impl Cloud {
 
     async fn thrown_away(&self) -> f64 {
         let labels = [("reason", "cloud_rate")];
-        self.weir.metric("weir_messages_dropped_total", &labels).await
+        self.weir
+            .metric("weir_messages_dropped_total", &labels)
+            .await
     }
 
     async fn refused(&self) -> f64 {
@@ -120,7 +122,10 @@ async fn a_bridge_keeps_to_the_rules_of_its_cloud_without_being_told() {
     // Ten a second are taken: these are six seconds' worth.
     publish(&near, 0..60).await;
     cloud.until_arrived(0..60).await;
-    assert_eq!((cloud.thrown_away().await, cloud.refused().await), (0.0, 0.0));
+    assert_eq!(
+        (cloud.thrown_away().await, cloud.refused().await),
+        (0.0, 0.0)
+    );
     // One that is told to go faster loses what is above the rate, without a word.
     near_site.connector("cloud", &format!("{text}rate = 1000\n"));
     let _ = near.reload().await.succeeded();

@@ -425,7 +425,11 @@ impl Auth {
     fn check_devices(&self, listeners: &[Listener], refuse: &mut impl FnMut(String, &str)) {
         let Some(devices) = &self.devices else { return };
         let names: Vec<String> = listeners.iter().map(Listener::known_as).collect();
-        for name in devices.listeners.keys().filter(|name| !names.contains(name)) {
+        for name in devices
+            .listeners
+            .keys()
+            .filter(|name| !names.contains(name))
+        {
             refuse(
                 format!("auth.devices.listeners names `{name}`, and no listener has that name"),
                 &format!("the listeners are {}", names.join(", ")),

@@ -59,7 +59,8 @@ impl Emulation {
             let topic = publish.topic.as_bytes();
             let found = topic.iter().filter(|byte| **byte == b'/').count();
             if topic.len() > longest || found > slashes {
-                let why = "the topic is longer or has more levels than the cloud that is emulated takes";
+                let why =
+                    "the topic is longer or has more levels than the cloud that is emulated takes";
                 return closes(ReasonCode::TopicNameInvalid, why);
             }
         }
@@ -133,11 +134,8 @@ mod tests {
             taken
         };
         // 10 a second at QoS 1 and a tenth of grace; QoS 0 has 30 of its own.
-        let mut taken = |now, qos, count: usize| {
-            (0..count)
-                .filter(|_| take(now, qos) == Ok(true))
-                .count()
-        };
+        let mut taken =
+            |now, qos, count: usize| (0..count).filter(|_| take(now, qos) == Ok(true)).count();
         assert_eq!(taken(0, QoS::AtLeastOnce, 50), 11);
         assert_eq!(taken(0, QoS::AtMostOnce, 50), 33);
         assert_eq!(taken(1000, QoS::AtLeastOnce, 50), 10);
@@ -156,9 +154,17 @@ mod tests {
             assert_eq!(code(closed), Err(Some(ReasonCode::QoSNotSupported)));
             assert_eq!(emulation(scheme).granted(twice), once);
         }
-        let tencent = |bytes| code(judged(Scheme::TencentIot, publish(once, "P/d/event", bytes)));
+        let tencent = |bytes| {
+            code(judged(
+                Scheme::TencentIot,
+                publish(once, "P/d/event", bytes),
+            ))
+        };
         assert_eq!(tencent(16 * 1024), Ok(true));
-        assert_eq!(tencent(16 * 1024 + 1), Err(Some(ReasonCode::PacketTooLarge)));
+        assert_eq!(
+            tencent(16 * 1024 + 1),
+            Err(Some(ReasonCode::PacketTooLarge))
+        );
         let levels = |topic| code(judged(Scheme::TencentIot, publish(once, topic, 1)));
         assert_eq!(levels("a/b/c/d/e/f/g"), Ok(true));
         let too_many = Err(Some(ReasonCode::TopicNameInvalid));

@@ -101,8 +101,7 @@ impl Client {
     /// Watches over the tokens that the client of this connection was let in for.
     pub(super) fn watch_tokens(&mut self, key: ConnectionKey) {
         let lease = self.subject.identity.lease.as_ref();
-        self.leased =
-            lease.map(|lease| Leased::watch(lease, &self.handle, key, self.info.version));
+        self.leased = lease.map(|lease| Leased::watch(lease, &self.handle, key, self.info.version));
     }
 
     /// Whether this is no message but another token; then it is looked at here.

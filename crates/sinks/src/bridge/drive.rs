@@ -466,7 +466,9 @@ impl Link {
             && now >= at.max(times.deaf_until) + plan.ack_timeout
         {
             let seconds = plan.ack_timeout.as_secs();
-            let message = format!("the remote broker has not answered a SUBSCRIBE or a token for {seconds} s");
+            let message = format!(
+                "the remote broker has not answered a SUBSCRIBE or a token for {seconds} s"
+            );
             return Err(Failure::network(SinkError::new(codes::TIMEOUT, message)));
         }
         match times.pinged {

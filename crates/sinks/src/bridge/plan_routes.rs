@@ -15,7 +15,8 @@ impl Check<'_> {
     ) -> (Vec<InRoute>, Vec<OutRoute>) {
         let config = self.config;
         if config.carry_topic.is_some() && self.preset.name != AZURE_IOTHUB.name {
-            let message = "`carry_topic` is for `azure_iothub`: other remotes have names for topics";
+            let message =
+                "`carry_topic` is for `azure_iothub`: other remotes have names for topics";
             self.error(codes::BRIDGE, "carry_topic", message, "remove the key");
         }
         let mut inbound = Vec::new();

@@ -359,14 +359,18 @@ impl Devices {
             return Ok(false);
         };
         let table = table.load();
-        let key = table.product(claim).map_or(&self.nobody, |product| &product.secret);
+        let key = table
+            .product(claim)
+            .map_or(&self.nobody, |product| &product.secret);
         Ok(self.is_signed(claim, key)? && table.product(claim).is_some())
     }
 
     /// Whether the table has the device and says that it may not come in.
     fn is_switched_off(&self, claim: &Claim) -> bool {
         match &self.source {
-            Source::Table(table) => (table.load().find(claim)).is_some_and(|device| !device.enabled),
+            Source::Table(table) => {
+                (table.load().find(claim)).is_some_and(|device| !device.enabled)
+            }
             Source::Postgres(_) => false,
         }
     }

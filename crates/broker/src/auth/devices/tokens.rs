@@ -178,7 +178,9 @@ impl Devices {
             username: request.username.clone(),
             session: weir_mqtt::Utf8::try_from(identity(claim.scheme, tenant, device)).ok(),
             acl: acl.map(Arc::new),
-            attributes: attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            attributes: attributes
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
             lease: Some(Arc::new(lease)),
             ..Identity::default()
         })

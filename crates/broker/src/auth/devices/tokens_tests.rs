@@ -41,10 +41,17 @@ fn the_end_is_told_once_five_minutes_before_and_then_it_is_over() {
     let lease = lease(&issued, &[(Rights::Read, "a"), (Rights::Write, "b")]);
     let early_ms = ends_ms - EARLY_MS;
     let standing = lease.look(early_ms - 1);
-    assert_eq!((standing.next_ms, standing.notices.len()), (Some(early_ms), 0));
+    assert_eq!(
+        (standing.next_ms, standing.notices.len()),
+        (Some(early_ms), 0)
+    );
     let standing = lease.look(early_ms);
     assert_eq!(standing.next_ms, Some(ends_ms));
-    let told: Vec<_> = standing.notices.iter().map(|notice| &*notice.payload).collect();
+    let told: Vec<_> = standing
+        .notices
+        .iter()
+        .map(|notice| &*notice.payload)
+        .collect();
     assert_eq!(told, [r#"{"expireTime":1000000,"type":"R"}"#]);
     assert_eq!(lease.look(early_ms + 1).notices, []);
     let standing = lease.look(ends_ms);

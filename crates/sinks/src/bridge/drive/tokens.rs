@@ -77,7 +77,8 @@ fn pairs(creds: &ConnectCreds) -> Vec<Token> {
 
 /// The same text for the same tokens.
 fn in_order(mut tokens: Vec<Token>) -> Zeroizing<String> {
-    tokens.sort();
+    // Each type is there once.
+    tokens.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut text = Zeroizing::new(String::new());
     for (kind, token) in &tokens {
         for part in [kind, &**token] {
@@ -107,7 +108,8 @@ pub(super) fn barred(inner: &Inner, creds: &ConnectCreds) -> Option<Failure> {
     let mut barred = inner.barred.lock();
     let before = barred.as_ref()?;
     if in_order(pairs(creds)) == *before {
-        let message = "the cloud has said that a token is not good, and its source has no other yet";
+        let message =
+            "the cloud has said that a token is not good, and its source has no other yet";
         return Some(Failure::network(SinkError::new(codes::TOKEN, message)));
     }
     *barred = None;
@@ -251,7 +253,9 @@ mod tests {
         };
         let unknown = |password: &str| {
             let unknown = tokens.unknown(pairs(&creds(password)))?;
-            let shown = unknown.iter().map(|(kind, token)| format!("{kind}|{}", **token));
+            let shown = unknown
+                .iter()
+                .map(|(kind, token)| format!("{kind}|{}", **token));
             Some(shown.collect::<Vec<_>>())
         };
         assert_eq!(unknown("W|abcd|R|123"), Some(vec![]));

@@ -20,12 +20,19 @@ fn claim(creds: &ShownCreds) -> Result<Option<Claim>, Reason> {
 }
 
 fn secret_of(inputs: &Value) -> &str {
-    ["device_secret", "access_secret", "access_key", "key", "device_token", "product_secret"]
-        .iter()
-        // The access key of Aliyun MQ is no secret of the device.
-        .filter(|key| **key != "access_key" || inputs.get("access_secret").is_none())
-        .find_map(|key| inputs[*key].as_str())
-        .unwrap()
+    [
+        "device_secret",
+        "access_secret",
+        "access_key",
+        "key",
+        "device_token",
+        "product_secret",
+    ]
+    .iter()
+    // The access key of Aliyun MQ is no secret of the device.
+    .filter(|key| **key != "access_key" || inputs.get("access_secret").is_none())
+    .find_map(|key| inputs[*key].as_str())
+    .unwrap()
 }
 
 /// The scheme of a vector that a secret signs, and what it shows.
@@ -422,7 +429,10 @@ fn clocks_that_differ_are_judged_as_each_cloud_judges_them() {
     for scheme in Scheme::ALL {
         for seconds in [-59, 0, 59] {
             for check in [TimeCheck::Cloud, TimeCheck::Strict] {
-                assert!(judged(scheme, seconds, check).is_ok(), "{scheme:?} {seconds}");
+                assert!(
+                    judged(scheme, seconds, check).is_ok(),
+                    "{scheme:?} {seconds}"
+                );
             }
         }
         for hours in [-25, -1, 1, 25] {

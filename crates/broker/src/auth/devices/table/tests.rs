@@ -64,8 +64,7 @@ fn a_mistake_has_its_line_and_its_cure_and_no_secret() {
         (24, "the device stands twice in the table".to_owned())
     );
     let one = |line: &str| {
-        let text =
-            format!("[[device]]\nscheme = \"aliyun_iot\"\ntenant_key = \"pk\"\n{line}\n");
+        let text = format!("[[device]]\nscheme = \"aliyun_iot\"\ntenant_key = \"pk\"\n{line}\n");
         told("d.toml", &text).remove(0)
     };
     let rest = "device = \"d\"\nsecret = \"hunter2\"";
@@ -187,7 +186,8 @@ fn a_product_stands_once_and_a_device_that_registers_needs_its_own() {
 
 #[test]
 fn product_and_name_that_run_together_are_not_guessed_apart() {
-    let text = "scheme,tenant_key,device,secret\ntencent_iot,AB,C,c2VjcmV0\ntencent_iot,A,BC,c2VjcmV0\n";
+    let text =
+        "scheme,tenant_key,device,secret\ntencent_iot,AB,C,c2VjcmV0\ntencent_iot,A,BC,c2VjcmV0\n";
     assert_eq!(told("d.csv", text)[0].0, 3);
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{MAX_PROBLEMS, Reading, Row, Wrong};
+use super::{MAX_PROBLEMS, Reading, Wrong};
 use crate::auth::devices::product::Product;
 use crate::auth::devices::tokens::TokenRow;
 use crate::config::toml_file::{Outside, TomlFile};
