@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use weir::auth::access_list::{AccessList, DenyAction};
+use weir::auth::access_list::{AccessList, DenyAction, NoMatch};
 use weir::auth::chain::Chain;
 use weir::auth::devices::{DeviceSettings, Devices, Table};
 use weir::broker::Broker;
@@ -21,7 +21,7 @@ const TABLE: &str = "[[device]]\nscheme = \"aliyun_iot\"\ntenant_key = \"pk\"\nd
 pub(crate) async fn cloud_of(devices: Arc<Devices>) -> TestBroker {
     let mut chain = Chain::new();
     chain.push(devices);
-    let list = AccessList::new(None, None, DenyAction::Ignore);
+    let list = AccessList::new(None, Some(NoMatch::Allow), DenyAction::Ignore);
     TestBroker::built(Broker::builder().authenticator(chain).authorizer(list)).await
 }
 

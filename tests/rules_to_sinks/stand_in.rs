@@ -223,7 +223,8 @@ async fn a_device_of_aliyun_shows_a_certificate_in_the_place_of_a_secret() {
     authority.server("server", &["localhost"]);
     authority.client("device", "gw-01", 1);
     let listener = format!(
-        "[[listeners]]\nkind = \"tls\"\nbind = \"127.0.0.1:0\"\ncert = \"{}\"\nkey = \"{}\"\n\
+        "[[listeners]]\nbind = \"127.0.0.1:0\"\n\
+         [[listeners]]\nkind = \"tls\"\nbind = \"127.0.0.1:0\"\ncert = \"{}\"\nkey = \"{}\"\n\
          client_auth = \"require\"\nclient_ca = \"{}\"\n",
         authority.text("server.pem"),
         authority.text("server.key"),
