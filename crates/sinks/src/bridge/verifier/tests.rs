@@ -394,6 +394,17 @@ proptest! {
     }
 
     #[test]
+    fn names_that_have_to_be_encoded_come_back_as_they_were(
+        scheme in proptest::sample::select(&[Scheme::Onenet, Scheme::AzureIothub][..]),
+        name in "[!-~&&[^/+#]]{1,20}",
+    ) {
+        let (creds, secret) = signed(scheme, &name, "hunter2-secret", NOW_MS);
+        let claim = claim(&creds).unwrap().unwrap();
+        prop_assert_eq!(&claim.device, &name);
+        prop_assert!(claim.is_signed_with(&secret));
+    }
+
+    #[test]
     fn every_single_bit_of_a_signature_counts(
         scheme in proptest::sample::select(&Scheme::ALL[..]),
         bit: usize,
