@@ -517,11 +517,8 @@ impl Link {
     async fn read_remote(&mut self, times: &mut Times) -> Result<(), Failure> {
         while let Some(packet) = self.conn.reader.next()? {
             match packet {
-                Packet::Publish(publish) => {
-                    if !self.hears_of_tokens(&publish, times)? {
-                        self.received(publish);
-                    }
-                }
+                Packet::Publish(publish) if self.hears_of_tokens(&publish, times)? => {}
+                Packet::Publish(publish) => self.received(publish),
                 Packet::PubRel(pubrel) => match &mut self.home {
                     Some(home) => home.send(&Packet::PubRel(pubrel)),
                     None => self.to_remote(&Packet::PubComp(PubComp::success(pubrel.packet_id))),
