@@ -9,6 +9,8 @@ mod access;
 mod alias;
 mod authenticators;
 mod capabilities;
+mod cloud_rules;
+mod cloud_tokens;
 mod conformance;
 mod connect;
 mod connect_packet;

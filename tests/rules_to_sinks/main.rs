@@ -25,6 +25,7 @@ mod provision;
 mod reload;
 mod sentence;
 mod signing;
+mod stand_in;
 mod web_sockets;
 
 /// The binary under test.

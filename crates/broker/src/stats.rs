@@ -171,11 +171,13 @@ pub enum DropReason {
     StoreFull,
     /// A bridge of another broker brought back what came from here.
     Loop,
+    /// The device is held to its cloud's rate, and this is above it.
+    CloudRate,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::QueueFull,
         Self::OutboxFull,
         Self::OfflineQos0,
@@ -191,6 +193,7 @@ impl DropReason {
         Self::PayloadTooLarge,
         Self::StoreFull,
         Self::Loop,
+        Self::CloudRate,
     ];
 
     /// The label value in metrics and events.
@@ -211,6 +214,7 @@ impl DropReason {
             Self::DelayedFull => "delayed_full",
             Self::StoreFull => "store_full",
             Self::Loop => "loop",
+            Self::CloudRate => "cloud_rate",
         }
     }
 }

@@ -100,6 +100,8 @@ codes! {
         "It is too large for the remote, or on a topic that it forbids: the message is in the dead letters.";
     NOT_REGISTERED = "E4118", "The cloud does not register the device",
         "The message has the cloud's answer. Compare product key, device name and product secret with the console; a device that was activated before has its secret there.";
+    TOKEN = "E4140", "The cloud does not take a token any more",
+        "Let your service fetch other tokens and write them to the file of `tokens_from`; weir signs in with them as soon as they are there.";
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub struct ConnectRequest {
     pub allow_anonymous: bool,
     /// Whether there is TLS below MQTT.
     pub encrypted: bool,
+    /// The keep-alive that the client asks for, in seconds; 0 is none.
+    pub keep_alive_s: u16,
 }
 
 impl ConnectRequest {
@@ -83,6 +85,10 @@ pub struct Identity {
     pub acl: Option<Arc<Acl>>,
     /// When the permission ends, in seconds since the Unix epoch: then the connection ends too.
     pub expires_at_s: Option<i64>,
+    /// The tokens that the client was let in for, where it hears of their end and may show others.
+    pub lease: Option<Arc<devices::TokenLease>>,
+    /// Whose rules the client is held to.
+    pub cloud: Option<devices::Cloud>,
     /// What else the authenticator knows of the client.
     pub attributes: BTreeMap<String, String>,
 }
@@ -157,6 +163,7 @@ pub(crate) mod tests {
             version: ProtocolVersion::V5,
             allow_anonymous,
             encrypted: false,
+            keep_alive_s: 60,
         }
     }
 }

@@ -332,6 +332,18 @@ fn device_settings(devices: &config::Devices) -> DeviceSettings {
             skew_s: seconds(devices.skew),
         },
         allow_md5: devices.allow_md5,
+        listeners: devices
+            .listeners
+            .iter()
+            .map(|(name, schemes)| {
+                let schemes = schemes.iter().map(|scheme| scheme.scheme());
+                (name.clone(), schemes.collect())
+            })
+            .collect(),
+        allow_product_token: devices.allow_product_token,
+        allow_plain_provision: devices.allow_plain_provision,
+        lenient_content: devices.lenient_content,
+        emulate: devices.emulate,
     }
 }
 

@@ -177,6 +177,16 @@ pub struct Devices {
     pub skew: Span,
     /// Whether signatures with MD5 are taken.
     pub allow_md5: bool,
+    /// Whose devices are listened to at the listener of this name, where that is not `schemes`.
+    pub listeners: BTreeMap<String, Vec<DeviceScheme>>,
+    /// Whether the access key of a product of OneNET signs for all of its devices.
+    pub allow_product_token: bool,
+    /// Whether a device of Aliyun is told its secret without TLS, too.
+    pub allow_plain_provision: bool,
+    /// Whether devices of Aliyun may leave their client id out of what they sign.
+    pub lenient_content: bool,
+    /// Whether devices are held to what their cloud enforces: QoS, keep-alive, payload, topics, rates, CONNECTs.
+    pub emulate: bool,
 }
 
 impl Default for Devices {
@@ -189,6 +199,11 @@ impl Default for Devices {
             window: Span(Duration::from_secs(300)),
             skew: Span(Duration::from_secs(60)),
             allow_md5: true,
+            listeners: BTreeMap::new(),
+            allow_product_token: true,
+            allow_plain_provision: false,
+            lenient_content: false,
+            emulate: false,
         }
     }
 }
@@ -355,7 +370,7 @@ impl Auth {
         }
         self.check_chain(refuse);
         self.check_jwt(refuse);
-        self.check_devices(refuse);
+        self.check_devices(listeners, refuse);
         if let Some(postgres) = &self.postgres {
             let queries = [
                 ("query", Some(&postgres.query)),
@@ -407,8 +422,19 @@ impl Auth {
         }
     }
 
-    fn check_devices(&self, refuse: &mut impl FnMut(String, &str)) {
+    fn check_devices(&self, listeners: &[Listener], refuse: &mut impl FnMut(String, &str)) {
         let Some(devices) = &self.devices else { return };
+        let names: Vec<String> = listeners.iter().map(Listener::known_as).collect();
+        for name in devices
+            .listeners
+            .keys()
+            .filter(|name| !names.contains(name))
+        {
+            refuse(
+                format!("auth.devices.listeners names `{name}`, and no listener has that name"),
+                &format!("the listeners are {}", names.join(", ")),
+            );
+        }
         if devices.file.is_some() == devices.postgres.is_some() {
             refuse(
                 "auth.devices needs one of file and postgres".to_owned(),

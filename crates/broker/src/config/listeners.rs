@@ -353,6 +353,12 @@ impl Listener {
         })
     }
 
+    /// The name in logs, metrics and rules of access.
+    pub(super) fn known_as(&self) -> String {
+        let unnamed = || format!("{}:{}", self.kind.name(), self.bind);
+        self.name.clone().unwrap_or_else(unnamed)
+    }
+
     /// Opens the listener's certificates and gives everything that it decides for itself.
     ///
     /// # Errors
@@ -373,12 +379,8 @@ impl Listener {
                 .filter_map(|network| Network::parse(network))
                 .collect(),
         });
-        let name = self
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("{}:{}", self.kind.name(), self.bind));
         Ok(ListenerSettings {
-            name: name.into(),
+            name: self.known_as().into(),
             transport: self.kind,
             max_connections: self.max_connections,
             allow_anonymous: self.admits_anonymous(auth),

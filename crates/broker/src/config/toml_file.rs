@@ -327,7 +327,7 @@ pub fn fill_in(
 /// A secret that is wholly `${file:PATH}` stays as it is: its file is read anew at each use, so a rotated one needs no
 /// reload. One that cannot be read now is filled in, which says so.
 fn is_read_at_use(key: &str, value: &DeValue<'_>, outside: &dyn Outside) -> bool {
-    const SECRETS: [&str; 12] = [
+    const SECRETS: [&str; 13] = [
         "password",
         "device_secret",
         "device_token",
@@ -340,6 +340,7 @@ fn is_read_at_use(key: &str, value: &DeValue<'_>, outside: &dyn Outside) -> bool
         "secret_access_key",
         "session_token",
         "access_token",
+        "tokens_from",
     ];
     let path = value
         .as_str()

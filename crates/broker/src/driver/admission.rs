@@ -241,6 +241,7 @@ impl Shared {
         client.sign_in = sign_in;
         client.expiry = expiry;
         client.begin(connect, &admission, origin, resumed).await?;
+        client.watch_tokens(key);
         Ok(client)
     }
 
@@ -333,6 +334,7 @@ impl Shared {
             version: connect.version,
             allow_anonymous: door.allow_anonymous,
             encrypted: door.transport.is_encrypted(),
+            keep_alive_s: connect.keep_alive_s,
         };
         // Checking passwords is slow by design: whoever stands too far back in the line is told to come again.
         let answer = self.authenticator.authenticate(&request);

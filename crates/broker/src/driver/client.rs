@@ -15,12 +15,14 @@ use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, Reaso
 
 use super::Shared;
 use super::access::Expiry;
+use super::emulation::Emulation;
 use super::events::{self, ClientInfo, Receiver};
 use super::flush::{self, Output};
 use super::forgotten::Forgotten;
 use super::gate::{Gate, Replies};
 use super::handle::{NEVER, SessionHandle, Writer};
 use super::ingress::Ingress;
+use super::lease::Leased;
 use super::limits::Rates;
 use super::router::Router;
 use super::sign_in::SignIn;
@@ -138,6 +140,10 @@ pub(crate) struct Client {
     pause: Option<Pin<Box<Sleep>>>,
     /// Ends the connection when the client's permission does.
     pub(super) expiry: Option<Expiry>,
+    /// Tells the client when the tokens end that it was let in for, and ends the connection then.
+    pub(super) leased: Option<Leased>,
+    /// The rules of the cloud that the client is held to.
+    pub(super) cloud: Option<Box<Emulation>>,
     /// An acknowledgement has made room in the receive maximum.
     pub(super) refill: bool,
     /// Packets handled and PUBLISH packets read since the last count.
@@ -220,12 +226,15 @@ impl Client {
         // [MQTT-3.1.2-22] One and a half times the keep-alive, or what the settings say.
         let factor = shared.settings.keepalive_factor.max(1.0);
         let keep_alive = std::time::Duration::from_secs(u64::from(keep_alive_s)).mul_f64(factor);
+        let cloud = Emulation::of(&subject.identity, shared.clock.now());
         Self {
             shared: Arc::clone(shared),
             handle,
             router,
             info,
             subject,
+            leased: None,
+            cloud,
             notices: shared.notices(),
             announced: false,
             durability: Durability::Fsync,

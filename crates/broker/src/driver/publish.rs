@@ -43,6 +43,9 @@ impl Client {
             return Err(refused.into());
         }
         self.check_form(&mut publish)?;
+        if self.takes_token(&publish)? || !self.is_taken_by_cloud(now, &mut publish)? {
+            return Ok(());
+        }
         if !self.shared.settings.rewrites.is_empty() {
             self.rewrite_topic(&mut publish.topic);
         }

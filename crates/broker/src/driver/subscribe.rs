@@ -183,7 +183,10 @@ impl Client {
                     .authorizer
                     .subscribe(&self.subject, filter, options.qos)
                 {
-                    Ok(qos) => qos.min(options.qos),
+                    Ok(qos) => {
+                        let qos = qos.min(options.qos);
+                        self.cloud.as_ref().map_or(qos, |cloud| cloud.granted(qos))
+                    }
                     Err(refusal) => {
                         why = NOT_ALLOWED;
                         return refusal;

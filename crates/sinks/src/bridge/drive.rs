@@ -29,6 +29,7 @@ use crate::error::SinkError;
 use crate::{codes, now_ms};
 
 mod filters;
+mod tokens;
 
 /// How long acknowledgements may take before a link is closed to sign in anew.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -79,9 +80,15 @@ pub(super) async fn drive(inner: Arc<Inner>) {
         let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
         let state = match (waiting, failure.error.code()) {
             (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,
+            (_, codes::TOKEN) => LinkState::AuthFailed,
             (Waiting::Backoff, _) => LinkState::Backoff,
             (Waiting::AuthFailed, _) => LinkState::AuthFailed,
             (Waiting::Evicted, _) => LinkState::Evicted,
+        };
+        let wait = match failure.error.code() {
+            // Without another token there is no CONNECT.
+            codes::TOKEN => wait.min(tokens::LOOK_AGAIN),
+            _ => wait,
         };
         inner.health.failed(&failure.error, state, Some(wait));
         tokio::select! {
@@ -135,6 +142,9 @@ impl Attempt {
             Ok(creds) => creds,
             Err(error) => return Some(Failure::network(error.into())),
         };
+        if let Some(failure) = tokens::barred(inner, &creds) {
+            return Some(failure);
+        }
         let renew = creds
             .renew_after_ms(now)
             .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
@@ -218,6 +228,7 @@ impl Attempt {
             keepalive,
             writing: Bytes::new(),
             released: Vec::new(),
+            tokens: tokens::Tokens::of(&plan, &creds),
         };
         link.carry(renew).await
     }
@@ -248,6 +259,8 @@ struct Link {
     writing: Bytes,
     /// Messages whose PUBREC has come, to be remembered before their PUBREL leaves.
     released: Vec<(Arc<Released>, u64, PacketId)>,
+    /// The tokens that it was made with, where it was.
+    tokens: Option<tokens::Tokens>,
 }
 
 /// When things are due.
@@ -323,6 +336,7 @@ impl Link {
             }
             self.listen(times);
             let due = self.due(times, closing);
+            let may_ask = !self.shows_token();
             let turn = {
                 let inner = &self.inner;
                 let (home_in, home_out, room, ready) = match &mut self.home {
@@ -345,7 +359,7 @@ impl Link {
                     wrote = async { match home_out { Some((writer, out)) => writer.write(out).await, None => pending().await } }, if ready => Turn::HomeWrote(wrote),
                     () = inner.written.notified(), if self.writing.is_empty() => Turn::Asked,
                     () = tokio::time::sleep_until(due) => Turn::Time,
-                    () = inner.rerouted.notified() => Turn::Rerouted,
+                    () = inner.rerouted.notified(), if may_ask => Turn::Rerouted,
                     () = inner.stop.notified() => Turn::Stop,
                 }
             };
@@ -452,7 +466,9 @@ impl Link {
             && now >= at.max(times.deaf_until) + plan.ack_timeout
         {
             let seconds = plan.ack_timeout.as_secs();
-            let message = format!("the remote broker has not answered a SUBSCRIBE for {seconds} s");
+            let message = format!(
+                "the remote broker has not answered a SUBSCRIBE or a token for {seconds} s"
+            );
             return Err(Failure::network(SinkError::new(codes::TIMEOUT, message)));
         }
         match times.pinged {
@@ -472,7 +488,7 @@ impl Link {
             home.ping_at = now + HOME_PING;
             home.send(&Packet::PingReq);
         }
-        if now >= times.subscribe_at {
+        if now >= times.subscribe_at && !self.shows_token() {
             times.subscribe_at = now + SUBSCRIBE_AGAIN;
             self.ask_again();
         }
@@ -481,6 +497,9 @@ impl Link {
         {
             if *closing {
                 return Err(renewed());
+            }
+            if !self.inner.wants_session() && self.show_other_tokens(times) {
+                return Ok(());
             }
             // CR-4: nothing new goes in, and what is out may still be acknowledged.
             *closing = true;
@@ -498,11 +517,13 @@ impl Link {
     async fn read_remote(&mut self, times: &mut Times) -> Result<(), Failure> {
         while let Some(packet) = self.conn.reader.next()? {
             match packet {
+                Packet::Publish(publish) if self.hears_of_tokens(&publish, times)? => {}
                 Packet::Publish(publish) => self.received(publish),
                 Packet::PubRel(pubrel) => match &mut self.home {
                     Some(home) => home.send(&Packet::PubRel(pubrel)),
                     None => self.to_remote(&Packet::PubComp(PubComp::success(pubrel.packet_id))),
                 },
+                Packet::PubAck(ack) if self.token_is_answered(&ack)? => {}
                 Packet::PubAck(ack) if ack.reason.is_error() => {
                     self.inner.refused(ack.packet_id, Refusal::of(ack.reason));
                 }

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use weir_mqtt::ReasonCode;
 use weir_mqtt::properties::PublishProperties;
+use zeroize::Zeroizing;
 
 use self::sending::{check_fit, is_of_ring};
 use self::sizes::Sizes;
@@ -113,6 +114,8 @@ pub(super) struct Inner {
     sizes: Mutex<Sizes>,
     /// Filters that the remote refuses.
     pub(super) refused_filters: Mutex<BTreeMap<String, ReasonCode>>,
+    /// The tokens of which the cloud has said that they are over for good.
+    pub(super) barred: Mutex<Option<Zeroizing<String>>>,
     /// The task that keeps the link has ended.
     ended: watch::Sender<bool>,
 }
@@ -165,6 +168,8 @@ pub(super) struct Up {
     sounded: Option<u64>,
     /// One of them was freed, a SUBSCRIBE was answered, or the link is gone.
     freed: Arc<Notify>,
+    /// The remote is shown another token: no message leaves until it has answered.
+    shows_token: bool,
 }
 
 impl Drop for Up {
@@ -184,8 +189,10 @@ pub(super) enum Session {
     Strange,
 }
 
-/// What a SUBSCRIBE or UNSUBSCRIBE is about.
+/// What a SUBSCRIBE, UNSUBSCRIBE or PUBLISH of the bridge's own is about.
 pub(super) enum Asked {
+    /// Another token.
+    Token,
     /// A filter, at a `QoS`.
     Subscribe(String, u8),
     Unsubscribe,
@@ -293,6 +300,7 @@ impl BridgeLink {
             suspect: Mutex::default(),
             sizes: Mutex::default(),
             refused_filters: Mutex::default(),
+            barred: Mutex::default(),
             ended: watch::Sender::new(false),
         });
         inner.tell(false);
@@ -542,6 +550,7 @@ impl BridgeLink {
             self.freed(number, |ids| !ids.iter().any(|id| is_of_ring(*id)))
                 .await;
         }
+        self.until(number, |up| !up.shows_token).await;
     }
 
     /// Waits until the ids that may be half way at the remote are as `holds` says. A remote that does not say so in time does not answer

@@ -442,6 +442,15 @@ impl Check<'_> {
         if provider.keys.contains(&"x509") && certificate {
             let secret = provider.secrets.iter().any(|key| inputs.has(key));
             inputs.set_flag("x509", (!secret).then_some(true));
+            let is_aliyun = self.preset.name == preset::ALIYUN_IOT.name;
+            if is_aliyun && !secret && addresses.iter().any(|address| !address.tls) {
+                self.error(
+                    codes::BRIDGE,
+                    "addresses",
+                    "a certificate is shown over TLS alone",
+                    "write mqtts://, or give `device_secret`",
+                );
+            }
         }
         if let Some(address) = address {
             inputs.set_number(

@@ -129,12 +129,27 @@ impl Check<'_> {
         addresses
     }
 
+    /// Whether a certificate signs in and no secret.
+    fn shows_certificate(&self) -> bool {
+        let c = self.config;
+        let has_certificate =
+            matches!(&c.tls, Some(TlsChoice::Settings(settings)) if settings.cert.is_some());
+        has_certificate && c.device_secret.is_none() && c.device_token.is_none()
+    }
+
     fn preset_address(&mut self, tls: bool) -> Option<Address> {
         let c = self.config;
         let inputs = c.sign_inputs();
-        // Aliyun names its instances in two ways.
+        // Aliyun names its instances in two ways, and takes certificates at one place.
         let pattern = match self.preset.name {
             name if name != preset::ALIYUN_IOT.name => self.preset.host,
+            _ if self.shows_certificate() => {
+                if (c.region.as_deref()).is_some_and(|region| region != "cn-shanghai") {
+                    let message = "Aliyun takes certificates in cn-shanghai alone";
+                    self.error(codes::BOUND, "region", message, "give `device_secret`");
+                }
+                Some("x509.itls.cn-shanghai.aliyuncs.com")
+            }
             _ if c.instance_id.is_some() => Some("{instance_id}.mqtt.iothub.aliyuncs.com"),
             _ => Some("{product_key}.iot-as-mqtt.{region}.aliyuncs.com"),
         };

@@ -4,6 +4,7 @@ use super::{
     BridgeRoute, Check, InRoute, OutRoute, Protocol, RetainPolicy, TopicOwner, Way, codes, qos_of,
     route,
 };
+use crate::bridge::preset::AZURE_IOTHUB;
 
 impl Check<'_> {
     /// What crosses the bridge by itself.
@@ -13,6 +14,11 @@ impl Check<'_> {
         owner: Option<&TopicOwner>,
     ) -> (Vec<InRoute>, Vec<OutRoute>) {
         let config = self.config;
+        if config.carry_topic.is_some() && self.preset.name != AZURE_IOTHUB.name {
+            let message =
+                "`carry_topic` is for `azure_iothub`: other remotes have names for topics";
+            self.error(codes::BRIDGE, "carry_topic", message, "remove the key");
+        }
         let mut inbound = Vec::new();
         for (at, entry) in config.inbound.iter().enumerate() {
             let Some((read, qos)) = self.entry(Way::In, at, entry, qos_cap) else {
@@ -52,7 +58,10 @@ impl Check<'_> {
             let Some((read, qos)) = self.entry(Way::Out, at, entry, qos_cap) else {
                 continue;
             };
-            let Some(map) = read.map else { continue };
+            let Some(mut map) = read.map else { continue };
+            if self.preset.name == AZURE_IOTHUB.name && config.carry_topic != Some(false) {
+                map = map.carrying_topic(&read.filter);
+            }
             let retain = self.retain(at, entry);
             self.owned_name(at, &map.shown(read.filter.as_str()), owner);
             out.push(OutRoute {

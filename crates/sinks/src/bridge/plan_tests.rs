@@ -48,6 +48,32 @@ fn the_presets_address_and_bounds_are_filled_in() {
 }
 
 #[test]
+fn a_certificate_of_aliyun_needs_no_secret_and_goes_to_its_own_host() {
+    let device = DEVICE.replace("device_secret = \"s\"\n", "");
+    let tls = "tls = { cert = \"d.pem\", key = \"d.key\" }\n";
+    let (plan, _) = check(&format!("{device}{tls}")).unwrap();
+    let host = "mqtts://x509.itls.cn-shanghai.aliyuncs.com:1883";
+    assert_eq!(plan.addresses[0].to_string(), host);
+    let creds = plan.credentials.sign(Moment::at(0)).unwrap();
+    assert_eq!(creds.client_id, "a1Example.gw-01|securemode=2|");
+    assert_eq!(creds.username.as_deref(), Some("gw-01&a1Example"));
+    assert_eq!(creds.password, None);
+    let elsewhere = errors(&format!("{device}{tls}region = \"us-west-1\"\n"));
+    assert_eq!(elsewhere, [(codes::BOUND, "region".to_owned())]);
+    let open = errors(&format!("{device}{tls}addresses = [\"mqtt://h\"]\n"));
+    assert_eq!(open, [(codes::BRIDGE, "addresses".to_owned())]);
+    // With a secret the certificate is beside it.
+    let (plan, _) = check(&format!("{DEVICE}{tls}region = \"cn-shanghai\"")).unwrap();
+    let creds = plan
+        .credentials
+        .sign(Moment::at(1_700_000_000_000))
+        .unwrap();
+    assert!(creds.password.is_some());
+    let nothing = errors(&format!("{device}region = \"cn-shanghai\"\n"));
+    assert_eq!(nothing, [(codes::KEY_MISSING, "device_secret".to_owned())]);
+}
+
+#[test]
 fn plain_tcp_to_a_cloud_is_allowed_with_a_warning_and_signs_mode_3() {
     let (plan, warnings) =
         check(&format!("{DEVICE}region = \"cn-shanghai\"\ntls = false")).unwrap();
@@ -362,4 +388,34 @@ fn a_forced_qos_raises_and_lowers_what_leaves_and_stays_below_the_cap() {
         errors(&plain(inbound)),
         [("E4101", "in[0].qos_force".into())]
     );
+}
+
+#[test]
+fn azure_is_told_the_topic_that_a_message_had_here() {
+    let device =
+        "preset = \"azure_iothub\"\nhost = \"h.example\"\ndevice_id = \"d\"\nkey = \"a2V5\"\n";
+    let name = |more: &str, entry: &str| {
+        let (plan, _) = check(&format!("{device}{more}[[out]]\n{entry}")).unwrap();
+        plan.out[0]
+            .map
+            .apply("line/7 a", Default::default())
+            .unwrap()
+    };
+    let fixed = "filter = \"line/#\"\nremote_topic = \"devices/d/messages/events/\"\n";
+    let events = "devices/d/messages/events/";
+    assert_eq!(name("", fixed), format!("{events}wt=line%2F7%20a"));
+    assert_eq!(name("carry_topic = false\n", fixed), events);
+    let prefix = "filter = \"line/#\"\nremote_prefix = \"devices/d/messages/events/\"\n";
+    assert_eq!(name("", prefix), format!("{events}wt=line%2F7%20a"));
+    let typed = "filter = \"line/#\"\nremote_topic = \"devices/d/messages/events/$.ct=json\"\n";
+    assert_eq!(
+        name("", typed),
+        format!("{events}$.ct=json&wt=line%2F7%20a")
+    );
+    let own = "filter = \"line/#\"\nremote_topic = \"devices/d/messages/events/wt=x\"\n";
+    assert_eq!(name("", own), format!("{events}wt=x"));
+    let answers = "filter = \"line/#\"\nremote_topic = \"$iothub/methods/res/200/\"\n";
+    assert_eq!(name("", answers), "$iothub/methods/res/200/");
+    let elsewhere = errors("addresses = [\"mqtt://h\"]\nclient_id = \"c\"\ncarry_topic = true\n");
+    assert_eq!(elsewhere, [(codes::BRIDGE, "carry_topic".to_owned())]);
 }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use weir_mqtt::{QoS, TopicFilter};
 
+use super::signer::mac::pct;
 use crate::codes;
 use crate::config::connector::{BridgeRoute, RetainPolicy};
 use crate::error::ConfigError;
@@ -102,6 +103,8 @@ pub enum Part {
     Text(String),
     /// `${topic}`: the whole name.
     Topic,
+    /// `${pct:topic}`: the same with every byte but letters, digits and `-._~` as `%XX`.
+    EncodedTopic,
     /// `${1}` to `${9}`: what the nth wildcard stands for.
     Wildcard(usize),
     /// `${clientid}`.
@@ -168,6 +171,7 @@ impl TopicMap {
                     match part {
                         Part::Text(text) => name.push_str(text),
                         Part::Topic => name.push_str(topic),
+                        Part::EncodedTopic => name.push_str(&pct(topic)),
                         Part::Wildcard(at) => {
                             name.push_str(wildcards.get(at - 1).ok_or(Unmapped::Template)?);
                         }
@@ -190,6 +194,35 @@ impl TopicMap {
             return Err(Unmapped::BadTopic);
         }
         Ok(name)
+    }
+
+    /// The same where the remote has one topic for everything, `…/messages/events/` with properties behind it: the name
+    /// here goes along as the property `wt`, unless the template says so itself.
+    #[must_use]
+    pub(super) fn carrying_topic(self, filter: &TopicFilter) -> Self {
+        const EVENTS: &str = "/messages/events";
+        let mut parts = match &self {
+            // What stands behind is no name there.
+            Self::Prefix { put, .. } if put.trim_end_matches('/').ends_with(EVENTS) => {
+                vec![Part::Text(put.clone())]
+            }
+            Self::Template { parts, .. } => parts.clone(),
+            Self::Prefix { .. } => return self,
+        };
+        let shown = self.shown(filter.as_str());
+        if !shown.contains(EVENTS) || shown.contains("wt=") {
+            return self;
+        }
+        let between = match parts.last() {
+            Some(Part::Text(text)) if text.ends_with('/') => "wt=",
+            Some(Part::Text(text)) if text.ends_with(EVENTS) => "/wt=",
+            _ => "&wt=",
+        };
+        parts.extend([Part::Text(between.to_owned()), Part::EncodedTopic]);
+        Self::Template {
+            filter: filter.clone(),
+            parts,
+        }
     }
 
     /// For checks and people: the name with its places, of topics that match `filter`.
@@ -242,7 +275,7 @@ impl TopicMap {
                 for part in parts {
                     match part {
                         Part::Text(part) => text.push_str(part),
-                        Part::Node | Part::Qos => text.push('\0'),
+                        Part::Node | Part::Qos | Part::EncodedTopic => text.push('\0'),
                         // May hold further levels.
                         _ => text.push('\u{1}'),
                     }
@@ -447,7 +480,7 @@ pub(super) fn read(way: Way, at: usize, route: &BridgeRoute) -> Result<Read, Con
                     parts,
                 },
                 Err(message) => {
-                    let help = "places are ${topic}, ${1} to ${9} for the wildcards, ${clientid}, ${username}, ${qos}, ${node}";
+                    let help = "places are ${topic}, ${pct:topic}, ${1} to ${9} for the wildcards, ${clientid}, ${username}, ${qos}, ${node}";
                     return error(key, message, help);
                 }
             }
@@ -478,6 +511,7 @@ fn parts(text: &str, wildcards: usize) -> Result<Vec<Part>, String> {
             .ok_or_else(|| format!("`${{{place}` has no end"))?;
         parts.push(match name {
             "topic" => Part::Topic,
+            "pct:topic" => Part::EncodedTopic,
             "clientid" => Part::ClientId,
             "username" => Part::Username,
             "qos" => Part::Qos,

@@ -261,6 +261,8 @@ pub struct BridgeConfig {
     pub securemode: Option<i32>,
     /// Aliyun: whether the time is sent (default true).
     pub timestamp: Option<bool>,
+    /// Azure: whether messages of `out` take the name of their topic along, as the property `wt` (default true).
+    pub carry_topic: Option<bool>,
     /// Added to the clock before signing, in milliseconds.
     pub clock_offset_ms: Option<i64>,
     /// Aliyun: unsigned pairs at the end of the client id.

@@ -3,11 +3,14 @@
 //!
 //! What a device is told is less than what the log says: unknown, switched off and wrongly signed look the same.
 
+mod emulate;
 mod memory;
 mod postgres;
+mod product;
 mod register;
 mod table;
 mod throttle;
+pub(crate) mod tokens;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -19,19 +22,24 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use weir_mqtt::{ReasonCode, Utf8};
 use weir_sinks::Secret;
 use weir_sinks::bridge::verifier::{
-    Claim, Freshness, Presented, Reason, Scheme, Stamp, TimeCheck, Times,
+    Claim, Freshness, Presented, Reason, Scheme, Shows, Stamp, TimeCheck, Times,
 };
 
 use super::{Acl, Authenticator, ConnectRequest, Decision, Identity};
 use crate::pipeline::world::now_ms;
+use emulate::Pace;
 use memory::{Memory, Sight};
 use throttle::Throttle;
+use tokens::Tokens;
 
+pub use emulate::Cloud;
 pub use postgres::{DevicesPostgres, PostgresDevices, device_statement};
 pub use table::Table;
+pub use tokens::TokenLease;
 
 /// One device.
 pub struct Device {
@@ -76,6 +84,16 @@ pub struct DeviceSettings {
     pub times: Times,
     /// Whether MD5 is good enough.
     pub allow_md5: bool,
+    /// Whose devices are listened to at a listener of that name, where that is not `schemes`.
+    pub listeners: BTreeMap<String, Vec<Scheme>>,
+    /// Whether a product's access key signs for all of its devices.
+    pub allow_product_token: bool,
+    /// Whether a device is told its secret without TLS, too.
+    pub allow_plain_provision: bool,
+    /// Whether devices of Aliyun may leave their client id out of what they sign.
+    pub lenient_content: bool,
+    /// Whether devices are held to what their cloud enforces.
+    pub emulate: bool,
 }
 
 impl Default for DeviceSettings {
@@ -84,7 +102,20 @@ impl Default for DeviceSettings {
             schemes: Scheme::ALL.to_vec(),
             times: Times::default(),
             allow_md5: true,
+            listeners: BTreeMap::new(),
+            allow_product_token: true,
+            allow_plain_provision: false,
+            lenient_content: false,
+            emulate: false,
         }
+    }
+}
+
+impl DeviceSettings {
+    /// Whether devices of the scheme are listened to there.
+    fn hears(&self, scheme: Scheme, listener: &str) -> bool {
+        let schemes = self.listeners.get(listener).unwrap_or(&self.schemes);
+        schemes.contains(&scheme)
     }
 }
 
@@ -92,8 +123,11 @@ impl Default for DeviceSettings {
 pub struct Devices {
     source: Source,
     settings: DeviceSettings,
+    /// Tokens of Aliyun MQ. Who came in with one hears of it when they change.
+    tokens: watch::Sender<Arc<Tokens>>,
     memory: Memory,
     throttle: Throttle,
+    pace: Pace,
     refusals: Refusals,
     /// Lines in the log about secrets whose file cannot be read.
     unread: Seldom,
@@ -141,8 +175,10 @@ impl Devices {
         Self {
             source,
             settings,
+            tokens: watch::Sender::default(),
             memory: Memory::default(),
             throttle: Throttle::default(),
+            pace: Pace::default(),
             refusals: Refusals::default(),
             unread: Seldom::default(),
             // Base64 is a key of every scheme.
@@ -151,14 +187,19 @@ impl Devices {
     }
 
     /// The devices of a table.
-    pub fn of(table: Table, settings: DeviceSettings) -> Self {
-        Self::new(Source::Table(ArcSwap::from_pointee(table)), settings)
+    pub fn of(mut table: Table, settings: DeviceSettings) -> Self {
+        let tokens = table.take_tokens();
+        let devices = Self::new(Source::Table(ArcSwap::from_pointee(table)), settings);
+        devices.tokens.send_replace(Arc::new(tokens));
+        devices
     }
 
     /// Takes another table from now on. A database stays what it is.
-    pub fn replace(&self, table: Table) {
+    pub fn replace(&self, mut table: Table) {
         if let Source::Table(current) = &self.source {
+            let tokens = table.take_tokens();
             current.store(Arc::new(table));
+            self.tokens.send_replace(Arc::new(tokens));
         }
     }
 
@@ -193,7 +234,7 @@ impl Devices {
         let Some(scheme) = presented.scheme() else {
             return Decision::Ignore;
         };
-        if !self.settings.schemes.contains(&scheme) {
+        if !self.settings.hears(scheme, &request.listener) {
             return Decision::Ignore;
         }
         match self.examine(scheme, &presented, request).await {
@@ -233,15 +274,24 @@ impl Devices {
             Err(Reason::Unavailable | Reason::MemoryFull) => {}
             Err(_) => self.throttle.failed(now, claimed, peer),
         }
-        verdict
+        let mut identity = verdict?;
+        if self.settings.emulate {
+            let known_as = identity.session.as_deref().unwrap_or(&request.client_id);
+            self.pace.admits(now, scheme, known_as, request)?;
+            identity.cloud = Cloud::of(scheme);
+        }
+        Ok(identity)
     }
 
     async fn verify(&self, claim: &Claim, request: &ConnectRequest) -> Result<Identity, Reason> {
         if claim.is_weak() && !self.settings.allow_md5 {
             return Err(Reason::WeakMethod);
         }
-        if claim.registers {
-            return self.register(claim, request);
+        match &claim.shows {
+            Shows::Device | Shows::Product => {}
+            Shows::Registers => return self.register(claim, request, false),
+            Shows::AsksForToken => return self.register(claim, request, true),
+            Shows::Tokens(shown) => return self.admit_tokens(claim, shown, request),
         }
         let device = match &self.source {
             Source::Table(table) => table.load().find(claim),
@@ -252,10 +302,15 @@ impl Devices {
             self.is_signed(claim, &self.nobody)?;
             return Err(Reason::UnknownDevice);
         };
-        let mut signed = self.is_signed(claim, &device.secret)?;
-        if let Some(next) = &device.next_secret {
-            signed |= self.is_signed(claim, next)?;
-        }
+        let signed = if claim.shows == Shows::Product {
+            self.is_signed_by_product(claim)?
+        } else {
+            let mut signed = self.is_signed(claim, &device.secret)?;
+            if let Some(next) = &device.next_secret {
+                signed |= self.is_signed(claim, next)?;
+            }
+            signed
+        };
         if !signed {
             return Err(Reason::WrongSignature);
         }
@@ -263,7 +318,7 @@ impl Devices {
             return Err(Reason::Disabled);
         }
         let now_ms = now_ms();
-        let fresh = self.settings.times.look(claim, now_ms)?;
+        let fresh = self.settings.times.look(claim, request.encrypted, now_ms)?;
         let name = device.identity();
         if fresh != Freshness::Any {
             // Only what is rightly signed is remembered.
@@ -290,7 +345,34 @@ impl Devices {
             }
             Reason::Unavailable
         })?;
-        Ok(claim.is_signed_with(&secret))
+        let signed = claim.is_signed_with(&secret);
+        let leniently = self.settings.lenient_content && claim.is_signed_without_id_with(&secret);
+        Ok(signed || leniently)
+    }
+
+    /// Whether the access key of the device's product has signed, where that is enough.
+    fn is_signed_by_product(&self, claim: &Claim) -> Result<bool, Reason> {
+        if !self.settings.allow_product_token {
+            return Err(Reason::ProductKey);
+        }
+        let Source::Table(table) = &self.source else {
+            return Ok(false);
+        };
+        let table = table.load();
+        let key = table
+            .product(claim)
+            .map_or(&self.nobody, |product| &product.secret);
+        Ok(self.is_signed(claim, key)? && table.product(claim).is_some())
+    }
+
+    /// Whether the table has the device and says that it may not come in.
+    fn is_switched_off(&self, claim: &Claim) -> bool {
+        match &self.source {
+            Source::Table(table) => {
+                (table.load().find(claim)).is_some_and(|device| !device.enabled)
+            }
+            Source::Postgres(_) => false,
+        }
     }
 
     fn tell(&self, scheme: Scheme, presented: &Presented<'_>, reason: Reason) {
@@ -317,8 +399,12 @@ fn code(reason: Reason, request: &ConnectRequest) -> ReasonCode {
         Reason::Throttled | Reason::MemoryFull if request.version.is_v5() => {
             ReasonCode::QuotaExceeded
         }
+        Reason::TooOften if request.version.is_v5() => ReasonCode::ConnectionRateExceeded,
+        Reason::KeepAlive if request.version.is_v5() => ReasonCode::ImplementationSpecificError,
         // Code 3 of MQTT 3.1.1: come again later.
-        Reason::Throttled | Reason::MemoryFull => ReasonCode::ServerBusy,
+        Reason::Throttled | Reason::MemoryFull | Reason::TooOften | Reason::KeepAlive => {
+            ReasonCode::ServerBusy
+        }
         Reason::Unavailable => ReasonCode::ServerUnavailable,
         _ => ReasonCode::BadUserNameOrPassword,
     }

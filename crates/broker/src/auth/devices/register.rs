@@ -1,66 +1,33 @@
-//! A device that knows its product's secret asks for its own (cloud-bridges §2.3, §15.3): one short connection, on which
-//! it is sent its secret and may do nothing.
+//! A device that knows its product's secret asks for its own, or for a token (cloud-bridges §2.3, §15.3): one short
+//! connection, on which it is sent that and may do nothing.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use weir_mqtt::{QoS, SubscriptionFilter, SubscriptionRequest, Utf8};
-use weir_sinks::Secret;
-use weir_sinks::bridge::verifier::{Claim, Reason, Scheme};
+use weir_sinks::bridge::verifier::{Claim, Reason};
 
 use super::{Devices, Source};
 use crate::auth::{Acl, ConnectRequest, FirstMessage, Identity};
 use crate::driver::auto_subscribe::options;
 use crate::pipeline::world::now_ms;
 
-/// Where the secret is sent; the device does not subscribe to it.
-const TOPIC: &str = "/ext/register";
+/// Where the secret, or the token, is sent; the device does not subscribe to it.
+const SECRET: &str = "/ext/register";
+const TOKEN: &str = "/ext/regnwl";
 /// How long the device may stay, in seconds.
 const STAY_S: i64 = 15;
 
-/// A product, whose secret all its devices know.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Product {
-    pub(super) scheme: String,
-    pub(super) tenant_key: String,
-    pub(super) secret: Secret,
-    #[serde(rename = "note")]
-    _note: Option<String>,
-}
-
-impl Product {
-    /// What is wrong with it: the key, what, and the cure.
-    pub(super) fn fault(&self) -> Option<(&'static str, &'static str, &'static str)> {
-        let usable = |secret: &Secret| secret.reveal().is_ok_and(|secret| !secret.is_empty());
-        if self.scheme != Scheme::AliyunIot.name() {
-            let cure = "scheme = \"aliyun_iot\"; the others do not register over MQTT";
-            Some((
-                "scheme",
-                "only products of aliyun_iot register devices",
-                cure,
-            ))
-        } else if self.tenant_key.is_empty() {
-            let cure = "it is the ProductKey";
-            Some(("tenant_key", "`tenant_key` is empty", cure))
-        } else if !usable(&self.secret) {
-            let cure = "copy it whole from the cloud's console";
-            Some(("secret", "`secret` is empty or cannot be read", cure))
-        } else {
-            None
-        }
-    }
-}
-
 impl Devices {
-    /// Admits a device for as long as it takes to tell it its secret.
+    /// Admits a device for as long as it takes to tell it what the table has for it: as its secret, or as a token that it
+    /// then shows as it is.
     pub(super) fn register(
         &self,
         claim: &Claim,
         request: &ConnectRequest,
+        wants_token: bool,
     ) -> Result<Identity, Reason> {
-        if !request.encrypted {
+        if !request.encrypted && !self.settings.allow_plain_provision {
             return Err(Reason::Malformed(
                 "a device is told its secret over TLS alone: let it come to a listener of kind \"tls\" or \"wss\"",
             ));
@@ -87,34 +54,43 @@ impl Devices {
             return Err(Reason::MayNotRegister);
         }
         let secret = device.secret.reveal().map_err(|_| Reason::Unavailable)?;
-        let told = serde_json::json!({
-            "productKey": device.tenant, "deviceName": device.name, "deviceSecret": *secret,
-        });
+        let (topic, told) = if wants_token {
+            let told = serde_json::json!({
+                "productKey": device.tenant, "deviceName": device.name,
+                "clientId": format!("{}.{}", device.tenant, device.name), "deviceToken": *secret,
+            });
+            (TOKEN, told)
+        } else {
+            let told = serde_json::json!({
+                "productKey": device.tenant, "deviceName": device.name, "deviceSecret": *secret,
+            });
+            (SECRET, told)
+        };
         tracing::info!(product = %device.tenant, device = %device.name, "a device is told its secret");
         // It keeps the client id that it sent: the device itself may be connected.
         Ok(Identity {
             username: request.username.clone(),
-            subscriptions: subscription().into_iter().collect(),
+            subscriptions: subscription(topic).into_iter().collect(),
             first_message: Some(Box::new(FirstMessage {
-                topic: Utf8::from(TOPIC),
+                topic: Utf8::from(topic),
                 payload: Bytes::from(told.to_string()),
             })),
-            acl: Some(Arc::new(nothing())),
+            acl: Some(Arc::new(nothing_but(topic))),
             expires_at_s: Some(now_ms() / 1000 + STAY_S),
             ..Identity::default()
         })
     }
 }
 
-fn subscription() -> Option<SubscriptionRequest> {
+fn subscription(topic: &str) -> Option<SubscriptionRequest> {
     Some(SubscriptionRequest {
-        filter: SubscriptionFilter::parse(TOPIC).ok()?,
+        filter: SubscriptionFilter::parse(topic).ok()?,
         options: options(QoS::AtMostOnce, true, false, 2),
     })
 }
 
 /// May have what it is sent, and do nothing.
-fn nothing() -> Acl {
-    let own = serde_json::json!([{"permission": "allow", "action": "subscribe", "topic": TOPIC}]);
+fn nothing_but(topic: &str) -> Acl {
+    let own = serde_json::json!([{"permission": "allow", "action": "subscribe", "topic": topic}]);
     Acl::from_json(&own).unwrap_or_default().closed()
 }

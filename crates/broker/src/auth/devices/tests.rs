@@ -83,6 +83,7 @@ fn signed(provider: &str, inputs: serde_json::Value, ago_s: i64) -> ConnectReque
         version: ProtocolVersion::V3_1_1,
         allow_anonymous: false,
         encrypted: true,
+        keep_alive_s: 300,
     }
 }
 
@@ -193,8 +194,14 @@ async fn strict_times_refuse_wrong_clocks_and_what_was_heard_before() {
     assert_eq!(refusal(&devices, &tencent).await, bad);
     let inputs = json!({"group_id": "GID_weir", "device_id": "edge", "access_key": "k", "access_secret": "old-secret", "instance_id": "post-cn-1"});
     let timeless = signed("aliyun_mq_signature", inputs, 0);
-    assert_eq!(refusal(&devices, &timeless).await, bad);
-    assert_eq!(counted(&devices, "aliyun_mq", "no_time"), 1);
+    let open = ConnectRequest {
+        encrypted: false,
+        ..timeless.clone()
+    };
+    // There is no time to check: it is taken where nobody can overhear it.
+    assert_eq!(refusal(&devices, &open).await, bad);
+    assert_eq!(counted(&devices, "aliyun_mq", "not_encrypted"), 1);
+    assert_eq!(refusal(&devices, &timeless).await, None);
     // As the cloud does, the clock and the repetition are nobody's business.
     let devices = made(DeviceSettings::default());
     for _ in 0..2 {
@@ -301,6 +308,84 @@ async fn md5_is_refused_where_it_is_not_good_enough() {
         refusal(&made(DeviceSettings::default()), &request).await,
         None
     );
+}
+
+#[tokio::test]
+async fn a_products_access_key_signs_for_every_device_that_there_is() {
+    let product =
+        "[[product]]\nscheme = \"onenet\"\ntenant_key = \"pid\"\nsecret = \"cHJvZHVjdA==\"\n";
+    let inputs = |device: &str, key: &str| json!({"product_id": "pid", "device_name": device, "access_key": key, "scope": "product"});
+    let of_product = |device: &str| signed("onenet", inputs(device, "cHJvZHVjdA=="), 0);
+    let made = |text: &str, allow_product_token| {
+        let settings = DeviceSettings {
+            allow_product_token,
+            ..DeviceSettings::default()
+        };
+        Devices::of(table(&format!("{text}{TABLE}")), settings)
+    };
+    let bad = Some(ReasonCode::BadUserNameOrPassword);
+    let devices = made(product, true);
+    assert_eq!(refusal(&devices, &of_product("edge")).await, None);
+    let forged = signed("onenet", inputs("edge", "b2xkLXNlY3JldA=="), 0);
+    assert_eq!(refusal(&devices, &forged).await, bad);
+    assert_eq!(refusal(&devices, &of_product("nobody")).await, bad);
+    assert_eq!(counted(&devices, "onenet", "unknown_device"), 1);
+    // The device's own key still does.
+    let own = json!({"product_id": "pid", "device_name": "edge", "access_key": "b2xkLXNlY3JldA=="});
+    assert_eq!(refusal(&devices, &signed("onenet", own, 0)).await, None);
+    let without = made("", true);
+    assert_eq!(refusal(&without, &of_product("edge")).await, bad);
+    let forbidden = made(product, false);
+    assert_eq!(refusal(&forbidden, &of_product("edge")).await, bad);
+    assert_eq!(counted(&forbidden, "onenet", "product_key"), 1);
+}
+
+#[tokio::test]
+async fn a_client_id_that_is_not_signed_is_taken_where_that_is_wanted() {
+    // HMAC-SHA256 of `deviceNamegw-01productKeypk` with `old-secret`.
+    let password = "f2a84f905b16deda2d05f510df385894724fdae4813a963069e4167a1b1841d1";
+    let request = ConnectRequest {
+        password: Some(Bytes::from_static(password.as_bytes())),
+        client_id: Utf8::from("any|securemode=2,signmethod=hmacsha256|"),
+        ..aliyun("gw-01", "old-secret", 0)
+    };
+    for (lenient_content, expected) in [
+        (true, None),
+        (false, Some(ReasonCode::BadUserNameOrPassword)),
+    ] {
+        let settings = DeviceSettings {
+            lenient_content,
+            ..DeviceSettings::default()
+        };
+        let devices = made(settings);
+        assert_eq!(refusal(&devices, &request).await, expected);
+        let right = aliyun("gw-01", "old-secret", 0);
+        assert_eq!(refusal(&devices, &right).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_listener_listens_to_the_devices_of_its_clouds_alone() {
+    let settings = DeviceSettings {
+        schemes: vec![Scheme::Onenet],
+        listeners: BTreeMap::from([("plant".to_owned(), vec![Scheme::AliyunIot])]),
+        ..DeviceSettings::default()
+    };
+    let devices = made(settings);
+    let at = |listener: &str, request: &ConnectRequest| ConnectRequest {
+        listener: listener.into(),
+        ..request.clone()
+    };
+    let aliyun = aliyun("gw-01", "old-secret", 0);
+    assert_eq!(refusal(&devices, &at("plant", &aliyun)).await, None);
+    let elsewhere = devices.authenticate(&at("lab", &aliyun)).await;
+    assert_eq!(elsewhere, Decision::Ignore);
+    let inputs =
+        json!({"product_id": "pid", "device_name": "edge", "access_key": "b2xkLXNlY3JldA=="});
+    let onenet = signed("onenet", inputs, 0);
+    assert_eq!(refusal(&devices, &at("lab", &onenet)).await, None);
+    let elsewhere = devices.authenticate(&at("plant", &onenet)).await;
+    assert_eq!(elsewhere, Decision::Ignore);
 }
 
 async fn subject(devices: &Devices, request: ConnectRequest) -> Subject {
@@ -527,12 +612,43 @@ async fn a_device_that_knows_its_products_secret_is_told_its_own_and_may_do_noth
     assert_eq!(refused, Some(ReasonCode::ClientIdentifierNotValid));
 }
 
+#[tokio::test]
+async fn a_device_that_is_new_is_told_a_token_and_comes_in_with_it() {
+    let settings = DeviceSettings {
+        allow_plain_provision: true,
+        ..DeviceSettings::default()
+    };
+    let devices = Devices::of(table(PRODUCT), settings);
+    let inputs = json!({"product_key": "pk", "device_name": "gw-02", "product_secret": "product-secret", "auth_type": "regnwl"});
+    let request = ConnectRequest {
+        encrypted: false,
+        ..signed("aliyun_iot_dynreg", inputs, 0)
+    };
+    let Decision::Allow(identity) = devices.authenticate(&request).await else {
+        panic!("it is refused");
+    };
+    let told = identity.first_message.unwrap();
+    assert_eq!(&*told.topic, "/ext/regnwl");
+    let told: serde_json::Value = serde_json::from_slice(&told.payload).unwrap();
+    let with = |token: &serde_json::Value| {
+        let inputs = json!({"product_key": told["productKey"], "device_name": told["deviceName"],
+            "client_id": told["clientId"], "device_token": token});
+        signed("aliyun_iot_connwl", inputs, 0)
+    };
+    let Decision::Allow(identity) = devices.authenticate(&with(&told["deviceToken"])).await else {
+        panic!("its token is not taken");
+    };
+    assert_eq!(identity.session.as_deref(), Some("aliyun_iot:pk:gw-02"));
+    let wrong = refusal(&devices, &with(&json!("other"))).await;
+    assert_eq!(wrong, Some(ReasonCode::BadUserNameOrPassword));
+}
+
 #[test]
 fn a_product_that_cannot_be_and_a_device_that_cannot_register_are_told() {
     for (from, to, wanted) in [
         (
             "scheme = \"aliyun_iot\"",
-            "scheme = \"onenet\"",
+            "scheme = \"tencent_iot\"",
             "only products of aliyun_iot",
         ),
         (

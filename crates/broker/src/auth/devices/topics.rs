@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use weir_mqtt::{QoS, SubscriptionFilter, SubscriptionRequest};
 use weir_sinks::bridge::verifier::Scheme;
 
+use super::table::Wrong;
 use crate::auth::Acl;
 use crate::driver::auto_subscribe::options;
 
@@ -110,8 +111,30 @@ pub(super) fn server_side(tenant: &str, device: &str) -> Vec<SubscriptionRequest
     SERVER_SIDE.iter().filter_map(request).collect()
 }
 
+/// Whether a name can be one of the scheme; `key` is where it is written.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_name(scheme: Scheme, key: &'static str, name: &str) -> Result<(), Wrong> {
+    let slash = name.contains('/') && scheme != Scheme::AzureIothub;
+    // Tenant and device stand in one name, with a colon between.
+    let colon = name.contains(':') && key == "tenant_key";
+    let empty = key == "device" && name.is_empty();
+    if is_plain(name) && !slash && !colon && !empty {
+        return Ok(());
+    }
+    let colon = if key == "tenant_key" { "`:`, " } else { "" };
+    Err(Wrong {
+        key,
+        message: format!(
+            "`{key}` is empty, or holds {colon}`/`, `+`, `#`, `%`, `$`, a brace, white space or a control character"
+        ),
+        help: "write it as the cloud's console shows it",
+    })
+}
+
 /// Whether a name can stand in a topic, and in a line of a file, as it is.
-pub(super) fn is_plain(name: &str) -> bool {
+fn is_plain(name: &str) -> bool {
     let is_blank = |letter: char| letter.is_control() || letter.is_whitespace();
     !name.contains(['+', '#', '%', '$', '{', '}']) && !name.contains(is_blank)
 }

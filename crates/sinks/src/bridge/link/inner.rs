@@ -106,6 +106,7 @@ impl Inner {
             heard_to: 0,
             sounded: None,
             freed: Arc::default(),
+            shows_token: false,
         };
         if session != Session::New && plan.qos_cap.min(up.limits.maximum_qos) == 2 {
             if session == Session::Strange {

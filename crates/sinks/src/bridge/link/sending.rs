@@ -229,7 +229,13 @@ impl Up {
         }
     }
 
-    /// A packet id for a SUBSCRIBE or UNSUBSCRIBE, whose answer is waited for from now on.
+    /// Whether the remote is shown another token now: nothing else leaves meanwhile.
+    pub(in crate::bridge) fn shows_token(&mut self, shows: bool) {
+        self.shows_token = shows;
+        self.freed.notify_waiters();
+    }
+
+    /// A packet id for a SUBSCRIBE, UNSUBSCRIBE or token, whose answer is waited for from now on.
     pub(in crate::bridge) fn ask_id(&mut self, asked: Asked) -> PacketId {
         let id = self.free_id();
         self.asked.insert(id.get(), (Instant::now(), asked));

@@ -1,4 +1,4 @@
-//! Aliyun IoT Platform: device secret, dynamic registration, device token.
+//! Aliyun IoT Platform: device secret, dynamic registration, device token, certificate.
 
 use super::inputs::{Inputs, clean};
 use super::mac::Hash;
@@ -10,6 +10,14 @@ const SEPARATORS: &[char] = &['&', '|', '/', '+', '#', ','];
 /// Sign-in with a device secret.
 pub(super) fn device(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignError> {
     let device = Device::of(inputs)?;
+    if inputs.flag("x509")? {
+        // The certificate proves the device, and nothing is signed: TLS, which is securemode 2.
+        return Ok(ConnectCreds {
+            client_id: format!("{}|securemode=2|", device.core),
+            username: Some(device.username()),
+            ..ConnectCreds::default()
+        });
+    }
     let (name, hash) = method(inputs)?;
     let timestamp = timestamp(inputs, at)?;
     let secure_mode = inputs.number("securemode")?.unwrap_or(2);
@@ -27,7 +35,7 @@ pub(super) fn device(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignEr
     let secret = inputs.secret("device_secret")?;
     let timestamp = timestamp.map(|timestamp| timestamp.to_string());
     let content = content::aliyun(
-        &device.core,
+        Some(&device.core),
         &device.name,
         &device.product,
         timestamp.as_deref(),

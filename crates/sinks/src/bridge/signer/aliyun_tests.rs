@@ -45,6 +45,6 @@ proptest! {
         map.extend(time.map(|time| ("timestamp", time.to_string())));
         map.sort();
         let sorted: String = map.into_iter().map(|(key, value)| format!("{key}{value}")).collect();
-        prop_assert_eq!(content::aliyun(&core, &name, &key, time.map(|time| time.to_string()).as_deref()), sorted);
+        prop_assert_eq!(content::aliyun(Some(&core), &name, &key, time.map(|time| time.to_string()).as_deref()), sorted);
     }
 }

@@ -268,7 +268,7 @@ pub(super) fn onenet(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignEr
     let device = inputs.required("device_name", &['/', '+', '#'])?;
     let resource = match inputs.optional("scope")?.as_deref() {
         None | Some("device") => content::onenet_resource(&product, &device),
-        Some("product") => format!("products/{product}"),
+        Some("product") => content::onenet_product(&product),
         Some(_) => {
             return Err(SignError::Input("`scope` is `device` or `product`".into()));
         }

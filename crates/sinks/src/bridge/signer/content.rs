@@ -3,14 +3,16 @@
 /// The only version of OneNET's tokens.
 pub(crate) const ONENET_VERSION: &str = "2018-10-31";
 
-/// Aliyun IoT: every key with its value, in byte order of the keys, without separators.
+/// Aliyun IoT: every key with its value, in byte order of the keys, without separators. Some devices leave the client id
+/// out.
 pub(crate) fn aliyun(
-    core: &str,
+    core: Option<&str>,
     device_name: &str,
     product_key: &str,
     timestamp: Option<&str>,
 ) -> String {
-    let mut text = format!("clientId{core}deviceName{device_name}productKey{product_key}");
+    let core = core.map_or_else(String::new, |core| format!("clientId{core}"));
+    let mut text = format!("{core}deviceName{device_name}productKey{product_key}");
     if let Some(timestamp) = timestamp {
         text.push_str("timestamp");
         text.push_str(timestamp);
@@ -21,6 +23,11 @@ pub(crate) fn aliyun(
 /// Whom a token of OneNET is made out to.
 pub(crate) fn onenet_resource(product: &str, device: &str) -> String {
     format!("products/{product}/devices/{device}")
+}
+
+/// The same for every device of a product.
+pub(crate) fn onenet_product(product: &str) -> String {
+    format!("products/{product}")
 }
 
 /// OneNET: the values in the order of their names.

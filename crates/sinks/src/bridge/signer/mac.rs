@@ -75,7 +75,7 @@ pub(crate) fn key(text: &str) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// Every byte but letters, digits and `-._~` as `%XX`.
-pub(super) fn pct(text: &str) -> String {
+pub(crate) fn pct(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

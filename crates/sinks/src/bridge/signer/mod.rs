@@ -239,6 +239,7 @@ pub static PROVIDERS: &[Provider] = &[
             "securemode",
             "timestamp",
             "extra",
+            "x509",
         ],
         secrets: &["device_secret"],
         identity: ALIYUN_DEVICE,

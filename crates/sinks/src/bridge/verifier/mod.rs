@@ -3,6 +3,7 @@
 
 mod read;
 mod times;
+mod tokens;
 
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -10,13 +11,14 @@ use zeroize::Zeroizing;
 use super::signer::mac::{self, Hash};
 
 pub use times::{Freshness, TimeCheck, Times};
+pub use tokens::{Rights, ShownToken};
 
 /// Whose devices sign this way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
     /// Aliyun IoT Platform with a device secret.
     AliyunIot,
-    /// Aliyun MQ for MQTT with a signature.
+    /// Aliyun MQ for MQTT with a signature or tokens.
     AliyunMq,
     /// Tencent Cloud.
     TencentIot,
@@ -128,12 +130,27 @@ pub struct Claim {
     pub stamp: Stamp,
     /// Whether the device leaves it to the server to subscribe it to its topics (`_ss=1` of Aliyun's SDKs).
     pub leaves_subscribing: bool,
-    /// Whether it knows only its product's secret, signs with that, and asks for its own.
-    pub registers: bool,
+    /// What it knows, or has.
+    pub shows: Shows,
     /// Which hash.
     hash: Hash,
     proof: Proof,
     mac: Zeroizing<Vec<u8>>,
+}
+
+/// What a device shows that it may come in for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// It knows its own secret.
+    Device,
+    /// It knows its product's access key, which signs for every device of the product.
+    Product,
+    /// It knows its product's secret, and asks for its own.
+    Registers,
+    /// It knows its product's secret, is new, and asks for a token.
+    AsksForToken,
+    /// It has tokens that somebody has issued: nothing is signed.
+    Tokens(Vec<ShownToken>),
 }
 
 /// What a signature says of time.
@@ -162,6 +179,12 @@ enum Proof {
     Turned(String),
     /// The hash of the text with the secret behind it.
     Suffixed(String),
+    /// The secret itself is the password.
+    Verbatim,
+    /// HMAC of the first text or, for devices that leave their client id out of it, of the second.
+    EitherKeyed(String, String),
+    /// Tokens stand in the place of a signature.
+    None,
 }
 
 impl std::fmt::Debug for Claim {
@@ -179,12 +202,16 @@ impl Claim {
     /// Whether this secret makes the signature that is shown. Compared in constant time.
     pub fn is_signed_with(&self, secret: &str) -> bool {
         let made = Zeroizing::new(match &self.proof {
+            Proof::None => return false,
+            Proof::Verbatim => secret.as_bytes().to_vec(),
             Proof::Keyed(text) if self.scheme.secret_is_base64() => {
                 // The table holds none that cannot be decoded; a database may.
                 let key = mac::key(secret).unwrap_or_default();
                 self.hash.hmac(&key, text.as_bytes())
             }
-            Proof::Keyed(text) => self.hash.hmac(secret.as_bytes(), text.as_bytes()),
+            Proof::Keyed(text) | Proof::EitherKeyed(text, _) => {
+                self.hash.hmac(secret.as_bytes(), text.as_bytes())
+            }
             Proof::Turned(key) => self.hash.hmac(key.as_bytes(), secret.as_bytes()),
             Proof::Suffixed(text) => {
                 let text = Zeroizing::new([text.as_bytes(), secret.as_bytes()].concat());
@@ -194,9 +221,19 @@ impl Claim {
         self.scheme.takes_secret(secret) && bool::from(made.ct_eq(&self.mac))
     }
 
+    /// The same for a device that does not sign its client id, which pages of Aliyun call optional. Compared in constant
+    /// time.
+    pub fn is_signed_without_id_with(&self, secret: &str) -> bool {
+        let Proof::EitherKeyed(_, text) = &self.proof else {
+            return false;
+        };
+        let made = Zeroizing::new(self.hash.hmac(secret.as_bytes(), text.as_bytes()));
+        self.scheme.takes_secret(secret) && bool::from(made.ct_eq(&self.mac))
+    }
+
     /// Whether the signature rests on MD5.
     pub fn is_weak(&self) -> bool {
-        self.hash == Hash::Md5
+        self.hash == Hash::Md5 && !matches!(self.proof, Proof::Verbatim | Proof::None)
     }
 
     /// A word that no other signature shares.
@@ -236,11 +273,21 @@ pub enum Reason {
     MayNotRegister,
     /// The table cannot be asked.
     Unavailable,
+    /// It never changes, and there is no TLS.
+    NotEncrypted,
+    /// The product's key has signed where only the device's own may.
+    ProductKey,
+    /// It is not heard as seldom as its cloud wants to hear of it.
+    KeepAlive,
+    /// It connects more often than its cloud lets it.
+    TooOften,
+    /// No such token in the table.
+    UnknownToken,
 }
 
 impl Reason {
     /// Every reason's word.
-    pub const WORDS: [&str; 14] = [
+    pub const WORDS: [&str; 19] = [
         "malformed",
         "unknown_device",
         "disabled",
@@ -255,6 +302,11 @@ impl Reason {
         "throttled",
         "may_not_register",
         "unavailable",
+        "not_encrypted",
+        "product_key",
+        "keep_alive",
+        "too_often",
+        "unknown_token",
     ];
 
     /// Its word in metrics.
@@ -274,6 +326,11 @@ impl Reason {
             Self::Throttled => "throttled",
             Self::MayNotRegister => "may_not_register",
             Self::Unavailable => "unavailable",
+            Self::NotEncrypted => "not_encrypted",
+            Self::ProductKey => "product_key",
+            Self::KeepAlive => "keep_alive",
+            Self::TooOften => "too_often",
+            Self::UnknownToken => "unknown_token",
         }
     }
 
@@ -292,7 +349,7 @@ impl Reason {
                 "the device signs with MD5: let it use SHA-256, or set auth.devices.allow_md5"
             }
             Self::Expired => {
-                "the signature has run out: set the device's clock, or let it sign at each connect"
+                "the signature or token has run out: set the device's clock, and let it sign at each connect or fetch another token"
             }
             Self::ClockWrong => {
                 "the time in the signature is too far from this machine's: compare both clocks (`date -u`)"
@@ -316,6 +373,21 @@ impl Reason {
                 "the device asks for its secret with its product's: set register = true for the device in the file, for as long as it takes; or give the device its secret"
             }
             Self::Unavailable => "the table of devices cannot be asked",
+            Self::NotEncrypted => {
+                "time_check = \"strict\" takes a signature that never changes over TLS alone: let the device come to a listener of kind \"tls\" or \"wss\""
+            }
+            Self::ProductKey => {
+                "the token is signed with the product's access key, and auth.devices.allow_product_token is false: let the device sign with its own"
+            }
+            Self::KeepAlive => {
+                "the cloud refuses this keep-alive, and auth.devices.emulate is true: set one within the bounds of docs/devices.md in the device"
+            }
+            Self::UnknownToken => {
+                "the table has no such token for the client: copy it with its type into [[token]], with the instance and the client id that it was issued to"
+            }
+            Self::TooOften => {
+                "the cloud lets a device connect less often, and auth.devices.emulate is true: let the device wait longer before it connects again"
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Claim, Presented, Proof, Reason, Scheme, Stamp};
+use super::{Claim, Presented, Proof, Reason, Scheme, Shows, Stamp, tokens};
 use crate::bridge::signer::content;
 use crate::bridge::signer::mac::{self, Hash};
 
@@ -133,14 +133,20 @@ fn aliyun_iot(client_id: &str, username: &str, password: &str) -> Result<Claim, 
         .split_once('&')
         .ok_or_else(|| bad("the user name has no `&`"))?;
     let pairs = pairs(parameters, ',')?;
-    let random = match value(&pairs, "authType") {
-        None => None,
-        Some("register") => Some(value(&pairs, "random").ok_or_else(|| bad("random is missing"))?),
+    let shows = match value(&pairs, "authType") {
+        Some("connwl") => return with_token(device, product, password),
+        None => Shows::Device,
+        Some("register") => Shows::Registers,
+        Some("regnwl") => Shows::AsksForToken,
         Some(_) => {
             return Err(bad(
-                "the device wants to be made by registering, or has a token of that (authType): enter it in the table, and give it its secret",
+                "authType is not register, regnwl or connwl: a device that proves itself otherwise comes in through [auth.x509]",
             ));
         }
+    };
+    let random = match shows {
+        Shows::Device => None,
+        _ => Some(value(&pairs, "random").ok_or_else(|| bad("random is missing"))?),
     };
     let hash = match value(&pairs, "signmethod") {
         None | Some("hmacmd5") => Hash::Md5,
@@ -168,13 +174,34 @@ fn aliyun_iot(client_id: &str, username: &str, password: &str) -> Result<Claim, 
         device: device.to_owned(),
         stamp,
         leaves_subscribing: value(&pairs, "_ss") == Some("1"),
-        registers: random.is_some(),
+        shows,
         hash,
-        proof: Proof::Keyed(match random {
-            Some(random) => content::aliyun_register(device, product, random),
-            None => content::aliyun(core, device, product, timestamp),
-        }),
+        proof: match random {
+            Some(random) => Proof::Keyed(content::aliyun_register(device, product, random)),
+            None => Proof::EitherKeyed(
+                content::aliyun(Some(core), device, product, timestamp),
+                content::aliyun(None, device, product, timestamp),
+            ),
+        },
         mac: from_hex(password, hash)?,
+    })
+}
+
+/// A device that was made by registering (`authType=connwl`): what it was issued is its password.
+fn with_token(device: &str, product: &str, password: &str) -> Result<Claim, Reason> {
+    if password.is_empty() {
+        return Err(bad("the device's token is missing"));
+    }
+    Ok(Claim {
+        scheme: Scheme::AliyunIot,
+        tenant: Some(product.to_owned()),
+        device: device.to_owned(),
+        stamp: Stamp::Timeless,
+        leaves_subscribing: false,
+        shows: Shows::Device,
+        hash: Hash::Sha256,
+        proof: Proof::Verbatim,
+        mac: Zeroizing::new(password.as_bytes().to_vec()),
     })
 }
 
@@ -183,24 +210,26 @@ fn aliyun_mq(client_id: &str, username: &str, password: &str) -> Result<Claim, R
     let (Some(kind), Some(_), Some(instance)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(bad("the user name is not kind|access key|instance"));
     };
-    if kind != "Signature" {
-        return Err(bad(
-            "tokens of Aliyun's own service cannot be checked here: let the client sign (Signature|…)",
-        ));
-    }
     if client_id.matches("@@@").count() != 1 {
         return Err(bad("the client id has not exactly one `@@@`"));
     }
+    let (shows, proof, mac) = if kind == "Token" {
+        let shown = tokens::read(password)?;
+        (Shows::Tokens(shown), Proof::None, Zeroizing::default())
+    } else {
+        let proof = Proof::Keyed(client_id.to_owned());
+        (Shows::Device, proof, from_b64(password)?)
+    };
     Ok(Claim {
         scheme: Scheme::AliyunMq,
         tenant: Some(instance.to_owned()),
         device: client_id.to_owned(),
         stamp: Stamp::Timeless,
         leaves_subscribing: false,
-        registers: false,
+        shows,
         hash: Hash::Sha1,
-        proof: Proof::Keyed(client_id.to_owned()),
-        mac: from_b64(password)?,
+        proof,
+        mac,
     })
 }
 
@@ -231,7 +260,7 @@ fn tencent(client_id: &str, username: &str, password: &str) -> Result<Claim, Rea
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
         leaves_subscribing: false,
-        registers: false,
+        shows: Shows::Device,
         hash,
         proof: Proof::Keyed(username.to_owned()),
         mac: from_hex(signature, hash)?,
@@ -266,7 +295,7 @@ fn huawei(client_id: &str, password: &str) -> Result<Claim, Reason> {
         device: device.to_owned(),
         stamp: Stamp::Hour { began_ms, checked },
         leaves_subscribing: false,
-        registers: false,
+        shows: Shows::Device,
         hash: Hash::Sha256,
         proof: Proof::Turned(hour.to_owned()),
         mac: from_hex(password, Hash::Sha256)?,
@@ -313,11 +342,15 @@ fn onenet(client_id: &str, username: &str, password: &str) -> Result<Claim, Reas
         _ => return Err(bad("the method is not sha256, sha1 or md5")),
     };
     let resource = unescaped(part("res")?)?;
-    if resource != content::onenet_resource(username, client_id) {
+    let shows = if resource == content::onenet_resource(username, client_id) {
+        Shows::Device
+    } else if resource == content::onenet_product(username) {
+        Shows::Product
+    } else {
         return Err(bad(
             "the token is not made out to this product (user name) and this device (client id)",
         ));
-    }
+    };
     let expiry = part("et")?;
     Ok(Claim {
         scheme: Scheme::Onenet,
@@ -325,7 +358,7 @@ fn onenet(client_id: &str, username: &str, password: &str) -> Result<Claim, Reas
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
         leaves_subscribing: false,
-        registers: false,
+        shows,
         hash,
         proof: Proof::Keyed(content::onenet(expiry, part("method")?, &resource, version)),
         mac: from_b64(&unescaped(part("sign")?)?)?,
@@ -360,7 +393,7 @@ fn baidu(username: &str, password: &str) -> Result<Claim, Reason> {
         device: device.to_owned(),
         stamp: Stamp::Made(seconds.saturating_mul(1000)),
         leaves_subscribing: false,
-        registers: false,
+        shows: Shows::Device,
         hash,
         proof: Proof::Suffixed(content::baidu(device, timestamp, method)),
         mac: from_hex(password, hash)?,
@@ -404,7 +437,7 @@ fn azure(client_id: &str, username: &str, password: &str) -> Result<Claim, Reaso
         device: client_id.to_owned(),
         stamp: Stamp::Until(seconds(expiry)?),
         leaves_subscribing: false,
-        registers: false,
+        shows: Shows::Device,
         hash: Hash::Sha256,
         // The encoded resource is what is signed.
         proof: Proof::Keyed(format!("{resource}\n{expiry}")),

@@ -20,28 +20,48 @@ fn claim(creds: &ShownCreds) -> Result<Option<Claim>, Reason> {
 }
 
 fn secret_of(inputs: &Value) -> &str {
-    ["device_secret", "access_secret", "access_key", "key"]
-        .iter()
-        // The access key of Aliyun MQ is no secret of the device.
-        .filter(|key| **key != "access_key" || inputs.get("access_secret").is_none())
-        .find_map(|key| inputs[*key].as_str())
-        .unwrap()
+    [
+        "device_secret",
+        "access_secret",
+        "access_key",
+        "key",
+        "device_token",
+        "product_secret",
+    ]
+    .iter()
+    // The access key of Aliyun MQ is no secret of the device.
+    .filter(|key| **key != "access_key" || inputs.get("access_secret").is_none())
+    .find_map(|key| inputs[*key].as_str())
+    .unwrap()
 }
 
-/// A vector that a device's secret signs.
-fn is_a_devices(vector: &Value) -> bool {
+/// The scheme of a vector that a secret signs, and what it shows.
+fn signs(vector: &Value) -> Option<(Scheme, Shows)> {
+    let inputs = &vector["inputs"];
+    let shows = match vector["provider"].as_str().unwrap() {
+        "aliyun_iot_dynreg" if inputs["auth_type"] == "regnwl" => Shows::AsksForToken,
+        "aliyun_iot_dynreg" => Shows::Registers,
+        _ if inputs["scope"] == "product" => Shows::Product,
+        _ => Shows::Device,
+    };
     let provider = vector["provider"].as_str().unwrap();
-    let base = provider.trim_end_matches("_signature");
-    Scheme::named(base).is_some() && vector["inputs"]["scope"] != "product"
+    let mut base = provider.trim_end_matches("_signature");
+    for ending in ["_dynreg", "_connwl"] {
+        base = base.trim_end_matches(ending);
+    }
+    Some((Scheme::named(base)?, shows))
 }
 
 #[test]
-fn every_vector_of_a_device_is_its_own_and_verified_by_its_secret_alone() {
+fn every_vector_is_its_own_and_verified_by_its_secret_alone() {
     let vectors = VECTORS
         .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut seen = Vec::new();
-    for vector in vectors.filter(is_a_devices) {
+    for vector in vectors {
+        let Some((scheme, shows)) = signs(&vector) else {
+            continue;
+        };
         let inputs = &vector["inputs"];
         let moment = Moment {
             now_ms: NOW_MS,
@@ -50,13 +70,14 @@ fn every_vector_of_a_device_is_its_own_and_verified_by_its_secret_alone() {
         let provider = vector["provider"].as_str().unwrap();
         let mut creds = sign_at(provider, inputs, moment).unwrap().show();
         let claim = claim(&creds).unwrap().unwrap();
-        assert_eq!(claim.scheme.name(), provider.trim_end_matches("_signature"));
+        assert_eq!((claim.scheme, &claim.shows), (scheme, &shows));
         let secret = secret_of(inputs);
         assert!(claim.is_signed_with(secret), "{}", vector["id"]);
         assert!(!claim.is_signed_with("b3RoZXI="), "{}", vector["id"]);
         assert!(!claim.is_signed_with(""), "{}", vector["id"]);
         seen.push(claim.scheme);
-        if matches!(claim.scheme, Scheme::AliyunIot | Scheme::HuaweiIotda) {
+        let is_hex = matches!(scheme, Scheme::AliyunIot | Scheme::HuaweiIotda);
+        if is_hex && provider != "aliyun_iot_connwl" {
             creds.password = creds.password.map(|text| text.to_uppercase());
             let again = self::claim(&creds).unwrap().unwrap();
             assert!(again.is_signed_with(secret), "upper case {}", vector["id"]);
@@ -65,6 +86,56 @@ fn every_vector_of_a_device_is_its_own_and_verified_by_its_secret_alone() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen, Scheme::ALL);
+}
+
+#[test]
+fn tokens_of_the_vectors_are_the_ones_that_were_issued() {
+    let vectors = VECTORS
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut seen = 0;
+    for vector in vectors.filter(|vector| vector["provider"] == "aliyun_mq_token") {
+        let inputs = &vector["inputs"];
+        let creds = crate::bridge::sign_vector("aliyun_mq_token", inputs).unwrap();
+        let claim = claim(&creds.show()).unwrap().unwrap();
+        let Shows::Tokens(shown) = &claim.shows else {
+            panic!("{}", vector["id"]);
+        };
+        let issued = inputs["tokens"].as_array().unwrap();
+        assert_eq!(shown.len(), issued.len());
+        for (shown, issued) in shown.iter().zip(issued) {
+            assert_eq!(shown.rights.name(), issued[0].as_str().unwrap());
+            assert!(shown.is(issued[1].as_str().unwrap()) && !shown.is("other"));
+        }
+        // Nothing is signed: no secret opens it.
+        assert!(!claim.is_signed_with("") && !claim.is_signed_with("secret"));
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
+}
+
+#[test]
+fn a_client_id_that_is_not_signed_is_looked_at_where_that_is_allowed_and_nowhere_else() {
+    let (device, secret) = ("gw-01", "device-secret");
+    let content = b"deviceNamegw-01productKeypktimestamp789";
+    let signed = mac::hex(&Hash::Sha256.hmac(secret.as_bytes(), content));
+    let username = format!("{device}&pk");
+    let presented = |client_id: &'static str| Presented {
+        client_id,
+        username: Some(&username),
+        password: signed.as_bytes(),
+    };
+    let right = "any|securemode=3,signmethod=hmacsha256,timestamp=789|";
+    let claim = presented(right).claim(Scheme::AliyunIot).unwrap();
+    assert!(!claim.is_signed_with(secret));
+    assert!(claim.is_signed_without_id_with(secret));
+    assert!(!claim.is_signed_without_id_with("other"));
+    let other = "any|securemode=3,signmethod=hmacsha256,timestamp=790|";
+    let claim = presented(other).claim(Scheme::AliyunIot).unwrap();
+    assert!(!claim.is_signed_without_id_with(secret));
+    let (creds, key) = self::signed(Scheme::Onenet, device, secret, NOW_MS);
+    let onenet = self::claim(&creds).unwrap().unwrap();
+    assert!(onenet.is_signed_with(&key) && !onenet.is_signed_without_id_with(&key));
 }
 
 #[test]
@@ -101,7 +172,12 @@ fn what_is_recognised_and_not_well_formed_is_said_to_be() {
         ("a|signmethod=hmacsha256,timestamp=soon|", "d&p", "00"),
         ("a|authType=register,signmethod=hmacsha256|", "d&p", "00"),
         ("a@@b", "Signature|k|i", "AAAA"),
-        ("a@@@b", "Token|k|i", "RW|x"),
+        ("a@@b", "Token|k|i", "RW|x"),
+        ("a@@@b", "Token|k|i", "RW|x|RW|y"),
+        ("a@@@b", "Token|k|i", "XX|x"),
+        ("a|authType=regnwl,signmethod=hmacsha256|", "d&p", "00"),
+        ("a|authType=id2|", "d&p", "00"),
+        ("a|authType=connwl|", "d&p", ""),
         ("pd", "pd;1;c;never", "00;hmacsha256"),
         ("pd", "pd;1;c;99", "00"),
         ("pd", "pd;1;c;99", "00;hmacmd5"),
@@ -237,10 +313,11 @@ proptest! {
         prop_assert!(claim.is_signed_with(&secret));
         for check in [TimeCheck::Cloud, TimeCheck::Strict] {
             let times = Times { check, ..Times::default() };
-            let fresh = times.look(&claim, now_ms);
-            // Aliyun MQ signs no time.
-            let timeless = check == TimeCheck::Strict && scheme == Scheme::AliyunMq;
-            prop_assert_eq!(fresh.is_ok(), !timeless, "{:?}", fresh);
+            prop_assert!(times.look(&claim, true, now_ms).is_ok());
+            // Aliyun MQ signs no time: whoever overhears it has it.
+            let open = times.look(&claim, false, now_ms);
+            let refused = check == TimeCheck::Strict && scheme == Scheme::AliyunMq;
+            prop_assert_eq!(open == Err(Reason::NotEncrypted), refused, "{:?}", open);
         }
     }
 
@@ -290,9 +367,102 @@ proptest! {
         for scheme in Scheme::ALL {
             if let Ok(claim) = presented.claim(scheme) {
                 prop_assert!(!claim.is_signed_with("c2VjcmV0"));
-                let _ = Times::default().look(&claim, i64::MIN);
-                let _ = Times { check: TimeCheck::Strict, ..Times::default() }.look(&claim, i64::MAX);
+                let _ = Times::default().look(&claim, false, i64::MIN);
+                let _ = Times { check: TimeCheck::Strict, ..Times::default() }.look(&claim, true, i64::MAX);
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn another_secret_verifies_nothing(
+        scheme in proptest::sample::select(&Scheme::ALL[..]),
+        secret in "[!-~]{1,40}",
+        place: usize,
+        letter in "[!-~]",
+    ) {
+        let letter = letter.chars().next().unwrap();
+        let other = changed(&secret, place, letter);
+        prop_assume!(other.is_some());
+        let (creds, right) = signed(scheme, "gw-01", &secret, NOW_MS);
+        let (_, wrong) = signed(scheme, "gw-01", &other.unwrap(), NOW_MS);
+        let claim = claim(&creds).unwrap().unwrap();
+        prop_assert!(claim.is_signed_with(&right));
+        prop_assert!(!claim.is_signed_with(&wrong));
+        prop_assert!(!claim.is_signed_without_id_with(&right));
+    }
+
+    #[test]
+    fn names_that_have_to_be_encoded_come_back_as_they_were(
+        scheme in proptest::sample::select(&[Scheme::Onenet, Scheme::AzureIothub][..]),
+        name in "[!-~&&[^/+#]]{1,20}",
+    ) {
+        let (creds, secret) = signed(scheme, &name, "hunter2-secret", NOW_MS);
+        let claim = claim(&creds).unwrap().unwrap();
+        prop_assert_eq!(&claim.device, &name);
+        prop_assert!(claim.is_signed_with(&secret));
+    }
+
+    #[test]
+    fn every_single_bit_of_a_signature_counts(
+        scheme in proptest::sample::select(&Scheme::ALL[..]),
+        bit: usize,
+    ) {
+        let (creds, secret) = signed(scheme, "gw-01", "hunter2-secret", NOW_MS);
+        let mut claim = claim(&creds).unwrap().unwrap();
+        let bit = bit % (claim.mac.len() * 8);
+        claim.mac[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(!claim.is_signed_with(&secret));
+    }
+
+    #[test]
+    fn a_device_of_huawei_that_signs_in_the_last_moment_of_an_hour_is_heard_in_the_next(
+        hour in 440_000i64..1_000_000,
+        before_ms in 1i64..2000,
+        after_ms in 0i64..240_000,
+    ) {
+        let turn_ms = hour * 3_600_000;
+        for check in [TimeCheck::Cloud, TimeCheck::Strict] {
+            let fresh = look(Scheme::HuaweiIotda, turn_ms - before_ms, turn_ms + after_ms, check);
+            prop_assert!(fresh.is_ok(), "{:?}", fresh);
+        }
+    }
+}
+
+#[test]
+fn clocks_that_differ_are_judged_as_each_cloud_judges_them() {
+    use Scheme::{AliyunIot, AliyunMq, AzureIothub, BaiduIotcore, HuaweiIotda, Onenet, TencentIot};
+    const HOUR_S: i64 = 3600;
+    // The middle of an hour, so that an hour more or less is the next or the one before.
+    let now_ms = NOW_MS + 1_800_000;
+    let judged = |scheme, seconds: i64, check| look(scheme, now_ms + seconds * 1000, now_ms, check);
+    for scheme in Scheme::ALL {
+        for seconds in [-59, 0, 59] {
+            for check in [TimeCheck::Cloud, TimeCheck::Strict] {
+                assert!(
+                    judged(scheme, seconds, check).is_ok(),
+                    "{scheme:?} {seconds}"
+                );
+            }
+        }
+        for hours in [-25, -1, 1, 25] {
+            let taken = match scheme {
+                AliyunIot | AliyunMq => true,
+                HuaweiIotda => hours == 1 || hours == -1,
+                BaiduIotcore => false,
+                // Signatures are good for an hour, and a minute of skew.
+                TencentIot | Onenet | AzureIothub => hours > -2,
+            };
+            let cloud = judged(scheme, hours * HOUR_S, TimeCheck::Cloud);
+            assert_eq!(cloud.is_ok(), taken, "{scheme:?} {hours} h: {cloud:?}");
+            let strictly = match scheme {
+                AliyunMq => true,
+                TencentIot | Onenet | AzureIothub => hours == 1 || hours == -1,
+                AliyunIot | HuaweiIotda | BaiduIotcore => false,
+            };
+            let strict = judged(scheme, hours * HOUR_S, TimeCheck::Strict);
+            assert_eq!(strict.is_ok(), strictly, "{scheme:?} {hours} h: {strict:?}");
         }
     }
 }
@@ -322,7 +492,7 @@ fn look(
         check,
         ..Times::default()
     };
-    times.look(&claim(&creds).unwrap().unwrap(), now_ms)
+    times.look(&claim(&creds).unwrap().unwrap(), true, now_ms)
 }
 
 #[test]
@@ -409,7 +579,7 @@ fn the_constants_of_official_sdks_are_taken_as_the_cloud_takes_them_and_not_stri
                 check,
                 ..Times::default()
             }
-            .look(&claim, NOW_MS)
+            .look(&claim, true, NOW_MS)
         };
         assert_eq!(look(TimeCheck::Cloud), Ok(Freshness::Any), "{provider}");
         assert_eq!(look(TimeCheck::Strict), Err(reason), "{provider}");
@@ -420,11 +590,18 @@ fn the_constants_of_official_sdks_are_taken_as_the_cloud_takes_them_and_not_stri
 fn signatures_are_compared_in_constant_time_alone() {
     let text = include_str!("mod.rs");
     assert!(text.contains("made.ct_eq(&self.mac)"));
+    let tokens = include_str!("tokens.rs");
+    assert!(tokens.contains(".ct_eq(issued.as_bytes())"));
     // `mac` is private to the folder; nothing else in it compares one.
-    for text in [text, include_str!("read.rs"), include_str!("times.rs")] {
+    for text in [
+        text,
+        tokens,
+        include_str!("read.rs"),
+        include_str!("times.rs"),
+    ] {
         let compared = |line: &str| {
             (line.contains("==") || line.contains("!="))
-                && (line.contains(".mac") || line.contains("made"))
+                && (line.contains(".mac") || line.contains("made") || line.contains(".token"))
         };
         assert_eq!(text.lines().find(|line| compared(line)), None);
     }

@@ -1,0 +1,99 @@
+use super::*;
+
+fn row(rights: &str, token: &str, expires_ms: Option<i64>) -> TokenRow {
+    TokenRow {
+        scheme: "aliyun_mq".to_owned(),
+        tenant_key: "i".to_owned(),
+        device: "g@@@d".to_owned(),
+        rights: rights.to_owned(),
+        token: Secret::new(token),
+        expires_ms,
+        topics: Vec::new(),
+        _note: None,
+    }
+}
+
+fn issued(rows: Vec<TokenRow>) -> Arc<Tokens> {
+    let mut tokens = Tokens::default();
+    for row in rows {
+        assert!(tokens.add(row).is_ok());
+    }
+    Arc::new(tokens)
+}
+
+fn lease(issued: &watch::Sender<Arc<Tokens>>, held: &[(Rights, &str)]) -> TokenLease {
+    let held = held.iter();
+    let held = held.map(|(rights, token)| Held::new(ShownToken::new(*rights, token).unwrap()));
+    TokenLease {
+        issued: issued.subscribe(),
+        tenant: "i".to_owned(),
+        device: "g@@@d".to_owned(),
+        held: Mutex::new(held.collect()),
+        renewed: Notify::new(),
+    }
+}
+
+#[test]
+fn the_end_is_told_once_five_minutes_before_and_then_it_is_over() {
+    let ends_ms = 1_000_000;
+    let rows = vec![row("R", "a", Some(ends_ms)), row("W", "b", None)];
+    let issued = watch::Sender::new(issued(rows));
+    let lease = lease(&issued, &[(Rights::Read, "a"), (Rights::Write, "b")]);
+    let early_ms = ends_ms - EARLY_MS;
+    let standing = lease.look(early_ms - 1);
+    assert_eq!(
+        (standing.next_ms, standing.notices.len()),
+        (Some(early_ms), 0)
+    );
+    let standing = lease.look(early_ms);
+    assert_eq!(standing.next_ms, Some(ends_ms));
+    let told: Vec<_> = standing
+        .notices
+        .iter()
+        .map(|notice| &*notice.payload)
+        .collect();
+    assert_eq!(told, [r#"{"expireTime":1000000,"type":"R"}"#]);
+    assert_eq!(lease.look(early_ms + 1).notices, []);
+    let standing = lease.look(ends_ms);
+    assert!(standing.over);
+    assert_eq!(standing.notices, [invalid(EXPIRED, "R")]);
+}
+
+#[test]
+fn another_token_takes_the_place_of_one_of_its_type() {
+    let rows = vec![row("RW", "a", Some(100)), row("RW", "b", Some(1_000_000))];
+    let issued = watch::Sender::new(issued(rows));
+    let lease = lease(&issued, &[(Rights::Both, "a")]);
+    assert_eq!(lease.renew(br#"{"token":"b","type":"RW"}"#, 50), Ok(()));
+    let standing = lease.look(200);
+    assert!(!standing.over && standing.next_ms == Some(1_000_000 - EARLY_MS));
+    // Some pages write the key so.
+    assert_eq!(lease.renew(br#"{"Token":"b","type":"RW"}"#, 50), Ok(()));
+    assert_eq!(
+        lease.renew(br#"{"token":"a","type":"RW"}"#, 200),
+        Err(invalid(EXPIRED, "RW"))
+    );
+    issued.send_replace(Arc::default());
+    assert_eq!(lease.look(200).notices, [invalid(REVOKED, "RW")]);
+}
+
+#[test]
+fn a_token_that_cannot_be_is_told_with_its_key() {
+    let wrong = |change: &dyn Fn(&mut TokenRow)| {
+        let mut row = row("RW", "hunter2", None);
+        change(&mut row);
+        let wrong = Tokens::default().add(row).unwrap_err();
+        assert!(!wrong.message.contains("hunter2"), "{}", wrong.message);
+        wrong.key
+    };
+    assert_eq!(wrong(&|row| row.scheme = "onenet".to_owned()), "scheme");
+    assert_eq!(wrong(&|row| row.tenant_key.clear()), "tenant_key");
+    assert_eq!(wrong(&|row| row.device = "a b".to_owned()), "device");
+    assert_eq!(wrong(&|row| row.rights = "rw".to_owned()), "type");
+    assert_eq!(wrong(&|row| row.token = Secret::new("hunter2|x")), "token");
+    assert_eq!(wrong(&|row| row.token = Secret::new("")), "token");
+    assert_eq!(
+        wrong(&|row| row.topics = vec!["a/#/b".to_owned()]),
+        "topics"
+    );
+}
