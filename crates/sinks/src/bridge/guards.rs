@@ -63,7 +63,8 @@ impl Gateway {
             .then(|| Sent::of(message.topic, message.payload, retain))
     }
 
-    /// Why a message of the remote, under its topic there, is not to be taken; `None`: it is. Asked once for each message.
+    /// Why a message of the remote, under its topic there, is not to be taken: it is
+    /// acknowledged then. `None`: it is to be taken, and may be asked about again.
     pub fn holds_back(&self, publish: &Publish) -> Option<Dropped> {
         let guards = &self.guards;
         if guards.has_echo_guard.load(Ordering::Relaxed) && guards.echo.lock().is_echo(publish) {
