@@ -214,7 +214,7 @@ pub struct BridgeConfig {
     /// Tells a remote of MQTT 3.1.1 that this is a bridge, so that it sends nothing back. mosquitto knows it.
     pub bridge_flag: Option<bool>,
     /// For a remote of MQTT 3.1.1 that sends back what it was sent: the first message within 30 s that is the same as one
-    /// that went out is dropped. So is one of somebody else that is the same to the byte.
+    /// that went out is dropped. That may be one of somebody else.
     pub echo_guard: Option<bool>,
     /// For a remote of MQTT 3.1.1 that sends its retained messages again at every link: those that are as they were are
     /// dropped.
