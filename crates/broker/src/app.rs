@@ -132,7 +132,7 @@ impl App {
             .await
             .map_err(|error| StartError::Unusable(error.to_string()))?;
         home.begin(&broker);
-        reloader.start_bridges();
+        reloader.start_bridges(&broker);
         reloader.accompany(Arc::new(AccessFiles {
             files: access.files,
             broker: broker.clone(),

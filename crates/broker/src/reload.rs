@@ -6,6 +6,7 @@
 mod backfill;
 mod bridges;
 mod companions;
+mod initial_retained;
 mod live;
 pub(crate) mod queues;
 mod report;
@@ -27,6 +28,7 @@ pub use report::{FileOutcome, ReloadReport};
 use live::OpenSink;
 use report::{changed, outcomes, refused_files};
 
+use crate::broker::Broker;
 use crate::config::toml_file::{Outside, Process};
 use crate::config::{Config, Policy, StartPolicy};
 use crate::dead_letters::Letters;
@@ -63,6 +65,9 @@ pub struct Reloader {
     pipeline: Arc<Pipeline>,
     /// Where bridges bring what they take from remotes, once it is known.
     home: OnceLock<Arc<dyn Home>>,
+    /// The broker, once it is there.
+    broker: OnceLock<Broker>,
+    feeds: initial_retained::Feeds,
     companions: Mutex<Vec<Arc<dyn Companion>>>,
     /// One reload at a time; looked at by readers without waiting for one.
     state: Mutex<State>,
@@ -123,6 +128,8 @@ impl Reloader {
             storage,
             pipeline,
             home: OnceLock::new(),
+            broker: OnceLock::new(),
+            feeds: initial_retained::Feeds::default(),
             companions: Mutex::default(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::new(0),

@@ -91,7 +91,7 @@ codes! {
     PROVIDER = "E4112", "No such credential provider", "The message lists those there are.";
     INPUTS = "E4113", "The signer's inputs are not complete", "The message names the input.";
     LOOP = "E4114", "What the bridge sends out it would take back (loop_possible)",
-        "Use `protocol = \"5\"`, or filters and prefixes that do not overlap at the remote.";
+        "Use `protocol = \"5\"` or `echo_guard = true`, or filters and prefixes that do not overlap at the remote.";
     FILTER_REFUSED = "E4115", "The remote broker refuses a filter of `in`",
         "Let the bridge's user subscribe to it there; weir asks again every five minutes.";
     UNMAPPED = "E4116", "A message of `out` has no name at the remote",

@@ -335,6 +335,13 @@ impl Connector {
         }
     }
 
+    /// Resolves when a bridge has a link; at once for other connectors.
+    pub async fn linked(&self) {
+        if let Link::Mqtt(link) = &self.link {
+            while link.up(Duration::from_secs(60)).await.is_err() {}
+        }
+    }
+
     /// Nothing is taken from the remote of a bridge any more.
     pub fn take_no_more(&self) {
         if let Link::Mqtt(link) = &self.link {

@@ -438,6 +438,19 @@ impl SinkHandle {
         self.shared.status.lock().state = SinkState::Stopped;
     }
 
+    /// Resolves when fewer rows than this wait or are under delivery, or the sink ends.
+    pub async fn holds_less_than(&self, rows: usize) {
+        let queue = &self.shared.queue;
+        loop {
+            // Notes what happens from here on.
+            let left = queue.left();
+            if queue.holds_less_than(rows) {
+                return;
+            }
+            left.await;
+        }
+    }
+
     /// Resolves when nothing waits any more and nothing is under delivery.
     async fn emptied(&self) {
         let queue = &self.shared.queue;

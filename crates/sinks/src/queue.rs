@@ -509,6 +509,11 @@ impl Queue {
         }
     }
 
+    pub(crate) fn holds_less_than(&self, rows: usize) -> bool {
+        let state = self.state.lock();
+        state.rows() < rows || state.closed
+    }
+
     /// No more rows are awaited: what waits goes out at once, then `take_batch` ends.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;

@@ -103,7 +103,10 @@ impl Client {
             .router
             .publish_ingress(now, message, ingress, is_published)
         {
-            Routed::Done(_) => self.acknowledge(qos, packet_id, ReasonCode::Success),
+            Routed::Done(_) => {
+                gateway.has_taken(&publish);
+                self.acknowledge(qos, packet_id, ReasonCode::Success)
+            }
             Routed::NoRoom(room, message) => {
                 if qos == QoS::AtMostOnce {
                     self.router.drop_message(DropReason::SinkFull, &message);
@@ -140,6 +143,9 @@ impl Client {
         let properties = publish.properties.as_deref();
         if path_of(properties).is_some_and(|path| has_come_round(path, world.id())) {
             return Err(Dropped::Loop);
+        }
+        if let Some(why) = gateway.holds_back(publish) {
+            return Err(why);
         }
         let subscriptions =
             properties.map_or(&[][..], |properties| &properties.subscription_identifiers);

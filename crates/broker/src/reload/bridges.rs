@@ -7,17 +7,21 @@ use std::sync::Arc;
 use weir_rules::{Catalog, compile};
 use weir_sinks::bridge::Home;
 use weir_sinks::bridge::home::origin_of;
-use weir_sinks::{Connector, ConnectorConfig, ConsoleOutput, SinkPlan, SinkSpec};
+use weir_sinks::bridge::route::OutRoute;
+use weir_sinks::{
+    Connector, ConnectorConfig, ConsoleOutput, SinkError, SinkHandle, SinkPlan, SinkSpec,
+};
 
 use super::live::{OpenSink, open_now};
 use super::report::FileOutcome;
 use super::{Reloader, State};
+use crate::broker::Broker;
 use crate::pipeline::{Crossing, LiveRule, LiveSink, Target};
 use crate::problem::Problem;
 use crate::project::check::Checked;
 
 /// The one sink of a bridge's `out`.
-const OUT: &str = "out";
+pub(super) const OUT: &str = "out";
 
 type Connectors = HashMap<String, (u64, Arc<Connector>)>;
 type Sinks = BTreeMap<(String, String), OpenSink>;
@@ -40,10 +44,13 @@ impl Reloader {
     }
 
     /// Connects the bridges: the broker is there. Later ones are connected when they are loaded.
-    pub fn start_bridges(&self) {
+    pub fn start_bridges(&self, broker: &Broker) {
+        // Only the first counts, and there is only one.
+        let _ = self.broker.set(broker.clone());
         for connector in self.open_connectors_now() {
             self.start_bridge(&connector);
         }
+        self.send_retained(&self.state.lock());
     }
 
     fn start_bridge(&self, connector: &Arc<Connector>) {
@@ -114,7 +121,7 @@ impl Reloader {
         connector: &Arc<Connector>,
         state: &State,
         sinks: &mut Sinks,
-    ) -> Result<Option<Arc<LiveRule>>, weir_sinks::SinkError> {
+    ) -> Result<Option<Arc<LiveRule>>, SinkError> {
         let Some(plan) = connector.bridge_plan().filter(|plan| !plan.out.is_empty()) else {
             return Ok(None);
         };
@@ -140,41 +147,51 @@ impl Reloader {
             }
             None => weir_sinks::open(&spec())?,
         };
-        let filters: Vec<String> = plan
-            .out
-            .iter()
-            .map(|route| format!("\"{}\"", route.filter.as_str().replace('"', "\"\"")))
-            .collect();
-        let sql = format!("SELECT topic FROM {}", filters.join(", "));
-        let (rule, _) = compile(&sql, &Catalog::default()).map_err(|problems| {
-            let why = problems
-                .first()
-                .map_or_else(String::new, |problem| problem.message.clone());
-            weir_sinks::SinkError::new(
-                weir_sinks::codes::BRIDGE,
-                format!("`out` cannot be followed: {why}"),
-            )
-        })?;
+        let rule = out_rule(connector, Arc::clone(&plan.out), handle.clone())?;
         sinks.insert(
             key,
             OpenSink {
                 fingerprint,
                 kind: "mqtt",
-                handle: handle.clone(),
+                handle,
             },
         );
-        Ok(Some(Arc::new(LiveRule {
-            id: id.into(),
-            rule: Arc::new(rule),
-            sinks: vec![LiveSink {
-                id: OUT.into(),
-                target: Target::Queue(handle),
-                // Its rows name this broker themselves.
-                marks: false,
-            }],
-            counters: Arc::default(),
-            on_error: crate::project::rule_file::OnError::default(),
-            crossing: Some(Crossing::new(connector, Arc::clone(&plan.out))),
-        })))
+        Ok(Some(rule))
     }
+}
+
+/// Entries of `out` of a bridge, as the pipeline finds them.
+///
+/// # Errors
+/// When there is no statement with their filters.
+pub(super) fn out_rule(
+    connector: &Arc<Connector>,
+    routes: Arc<[OutRoute]>,
+    queue: SinkHandle,
+) -> Result<Arc<LiveRule>, SinkError> {
+    let filters: Vec<String> = routes
+        .iter()
+        .map(|route| format!("\"{}\"", route.filter.as_str().replace('"', "\"\"")))
+        .collect();
+    let sql = format!("SELECT topic FROM {}", filters.join(", "));
+    let (rule, _) = compile(&sql, &Catalog::default()).map_err(|problems| {
+        let why = problems
+            .first()
+            .map_or_else(String::new, |problem| problem.message.clone());
+        let message = format!("`out` cannot be followed: {why}");
+        SinkError::new(weir_sinks::codes::BRIDGE, message)
+    })?;
+    Ok(Arc::new(LiveRule {
+        id: origin_of(connector.name()).into(),
+        rule: Arc::new(rule),
+        sinks: vec![LiveSink {
+            id: OUT.into(),
+            target: Target::Queue(queue),
+            // Its rows name this broker themselves.
+            marks: false,
+        }],
+        counters: Arc::default(),
+        on_error: crate::project::rule_file::OnError::default(),
+        crossing: Some(Crossing::new(connector, routes)),
+    }))
 }

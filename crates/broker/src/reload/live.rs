@@ -23,7 +23,7 @@ use crate::project::files::FileId;
 /// How long the sinks of a removed rule may take to deliver what they have.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 /// An evaluation that began on the old rules ends well within this; only then are their sinks closed.
-const IN_FLIGHT: Duration = Duration::from_secs(1);
+pub(super) const IN_FLIGHT: Duration = Duration::from_secs(1);
 
 pub(super) struct OpenSink {
     pub(super) fingerprint: u64,
@@ -98,6 +98,7 @@ impl Reloader {
             state.let_go(sink);
         }
         self.give_back_lanes(&state);
+        self.send_retained(&state);
         failed
     }
 
@@ -445,6 +446,7 @@ impl Reloader {
 
     /// Ends every sink; returns how many rows went to the dead letters or were lost because time ran out.
     pub async fn close(&self, within: Duration) -> u64 {
+        self.feeds.end();
         let (sinks, draining) = {
             let mut state = self.state.lock();
             (

@@ -15,6 +15,7 @@ use tokio::io::DuplexStream;
 use weir_mqtt::properties::PublishProperties;
 use weir_mqtt::{SubscriptionId, Utf8};
 
+use super::guards::Guards;
 use super::link::BridgeStats;
 use super::route::InRoute;
 
@@ -86,6 +87,7 @@ pub struct Gateway {
     server: RwLock<String>,
     routes: RwLock<Arc<[InRoute]>>,
     stats: Arc<BridgeStats>,
+    pub(super) guards: Guards,
 }
 
 impl Gateway {
@@ -95,6 +97,7 @@ impl Gateway {
             server: RwLock::default(),
             routes: RwLock::new(routes),
             stats,
+            guards: Guards::default(),
         }
     }
 
@@ -163,16 +166,22 @@ pub enum Dropped {
     Loop,
     /// Its packet is larger than the broker takes. Only remotes of MQTT 3.1.1 send such.
     TooLarge,
+    /// It is what the remote was sent (`echo_guard`).
+    Echo,
+    /// It is retained there, and has come before (`dedupe_retained`).
+    Known,
 }
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::NoRoute,
         Self::Template,
         Self::BadTopic,
         Self::Loop,
         Self::TooLarge,
+        Self::Echo,
+        Self::Known,
     ];
 
     /// The reason in metrics.
@@ -183,6 +192,8 @@ impl Dropped {
             Self::BadTopic => "bad_topic",
             Self::Loop => "loop",
             Self::TooLarge => "too_large",
+            Self::Echo => "echo",
+            Self::Known => "known",
         }
     }
 }

@@ -212,6 +212,8 @@ struct Pending {
     again: bool,
     /// So many messages of `QoS` 0 went before it.
     behind: u64,
+    /// Where its bytes begin in those of the link.
+    begins: u64,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -266,9 +268,6 @@ impl Numbered<'_> {
         self.released.ids().of(self.seq)
     }
 }
-
-/// So long at least is a message suspected before it is given up, where the waits between links may be as long.
-const LEAST_SUSPECTED: Duration = Duration::from_secs(60);
 
 /// So many topics of one link get an alias.
 const MOST_ALIASES: u16 = 256;
@@ -346,7 +345,13 @@ impl BridgeLink {
 
     /// Takes another plan for the same connection: filters change on the link that is up.
     pub(crate) fn reroute(&self, plan: BridgePlan) {
-        self.inner.gateway.set_routes(plan.inbound.clone());
+        let gateway = &self.inner.gateway;
+        if *gateway.routes() != *plan.inbound {
+            gateway.guards.rerouted();
+        }
+        let version = self.inner.with_up(|up| up.version());
+        gateway.guards.set(&plan, version);
+        gateway.set_routes(plan.inbound.clone());
         *self.inner.plan.write() = Arc::new(plan);
         self.inner.rerouted.notify_one();
     }
@@ -486,8 +491,7 @@ impl BridgeLink {
                 .filter(|up| up.number == number)
                 .ok_or(NotSent::Down)?;
             check_fit(&message, up, &plan).map_err(NotSent::Unfit)?;
-            // No sooner than a remote that is unwell itself is tried again at the latest.
-            let least = plan.backoff.cap.min(LEAST_SUSPECTED);
+            let least = plan.least_suspected();
             let to_blame = self.inner.suspect.lock().is_to_blame(message.who, least);
             if let Some(times) = to_blame {
                 self.inner.stats.given_up.fetch_add(1, Ordering::Relaxed);
@@ -501,6 +505,7 @@ impl BridgeLink {
             Err(_) => window.acquire_owned().await.map_err(|_| NotSent::Down)?,
         };
         self.clear_the_way(&message, number, &plan).await;
+        let echo = self.inner.gateway.echo_of(&message, &plan);
         let (done, answer) = oneshot::channel();
         let mut link = self.inner.link.lock();
         let up = link
@@ -516,9 +521,12 @@ impl BridgeLink {
             released: None,
             again: false,
             behind: up.unanswered_to,
+            begins: up.out_total,
             _place: Some(place),
         };
         let lowered = up.send(message, &plan, pending)?;
+        // Before the driver can write it.
+        self.inner.gateway.guards.sent(echo);
         drop(link);
         self.inner.stats.sent.fetch_add(1, Ordering::Relaxed);
         if lowered {
@@ -538,11 +546,9 @@ impl BridgeLink {
             // What ends the link now shall be the message and nothing else. A SUBSCRIBE that is not answered ends it, too.
             self.until(number, |up| up.asked.is_empty()).await;
             self.freed(number, HashSet::is_empty).await;
-            if qos > 0 {
-                self.inner.sound(number);
-                self.until(number, |up| up.heard_to >= up.unanswered_to)
-                    .await;
-            }
+            self.inner.sound(number);
+            self.until(number, |up| up.heard_to >= up.unanswered_to)
+                .await;
         } else if let Some(numbered) = message.numbered.filter(|_| qos > 0) {
             let id = numbered.id();
             self.freed(number, |ids| !ids.contains(&id)).await;

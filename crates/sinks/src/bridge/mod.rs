@@ -5,6 +5,8 @@
 
 pub(crate) mod client;
 mod drive;
+mod echo_guard;
+mod guards;
 pub mod home;
 mod home_line;
 pub(crate) mod lanes;
@@ -16,6 +18,7 @@ pub mod preset;
 pub mod provision;
 pub mod reconnect;
 pub(crate) mod released;
+mod retained_in;
 pub mod route;
 pub mod signer;
 pub mod stages;

@@ -66,6 +66,12 @@ pub struct BridgePlan {
     pub session_expiry: Duration,
     /// Whether a remote of 3.1.1 is told that this is a bridge.
     pub bridge_flag: bool,
+    /// Whether what a remote of 3.1.1 sends back is dropped.
+    pub echo_guard: bool,
+    /// Whether retained messages that a remote of 3.1.1 has sent before are dropped.
+    pub dedupe_retained: bool,
+    /// Whether what is retained here is sent when an entry of `out` is new.
+    pub initial_retained: bool,
     /// How much of `out` may wait.
     pub queue: BufferLimits,
     /// And for how long.
@@ -110,6 +116,7 @@ impl BridgePlan {
             warnings: Vec::new(),
         };
         check.unsupported();
+        check.options();
         let addresses = check.addresses();
         let credentials = check.credentials(&addresses);
         let backoff = check.backoff();
@@ -131,6 +138,9 @@ impl BridgePlan {
                 .session_expiry
                 .map_or(Duration::from_secs(3600), |span| span.0),
             bridge_flag: config.bridge_flag.unwrap_or(false),
+            echo_guard: config.echo_guard.unwrap_or(false),
+            dedupe_retained: config.dedupe_retained.unwrap_or(false),
+            initial_retained: config.initial_retained.unwrap_or(false),
             queue: queue(config.queue.as_ref()),
             queue_ttl: (config.queue.as_ref())
                 .and_then(|queue| queue.ttl)
@@ -612,6 +622,8 @@ impl Check<'_> {
 
 #[path = "plan_address.rs"]
 mod address;
+#[path = "plan_options.rs"]
+mod options;
 #[path = "plan_routes.rs"]
 mod routes;
 

@@ -178,11 +178,12 @@ impl Check<'_> {
         );
     }
 
-    /// What goes out must not come back. On MQTT 5 the remote sees to it (No Local), in 3.1.1 only one that knows bridges.
+    /// What goes out must not come back. On MQTT 5 the remote sees to it (No Local), in 3.1.1 only one that knows bridges;
+    /// or what comes back is known again.
     fn no_loop(&mut self, inbound: &[InRoute], out: &[OutRoute]) {
         let never_back = match self.config.protocol {
             Some(Protocol::V5) => true,
-            _ => self.config.bridge_flag == Some(true),
+            _ => [self.config.bridge_flag, self.config.echo_guard].contains(&Some(true)),
         };
         let Some((taken, sent)) = route::loops(inbound, out) else {
             return;
@@ -211,7 +212,8 @@ impl Check<'_> {
             &format!("in[{taken}].filter"),
             message,
             "`protocol = \"5\"` lets the remote keep own messages back, `bridge_flag = true` does at a mosquitto of \
-             MQTT 3.1.1; or use prefixes that do not overlap at the remote",
+             MQTT 3.1.1, `echo_guard = true` drops what comes back from any; or use prefixes that do not overlap at the \
+             remote",
         );
     }
 

@@ -329,6 +329,8 @@ fn what_goes_out_and_would_come_back_is_refused_where_the_remote_may_send_it_bac
     for more in [
         "protocol = \"5\"",
         "protocol = \"3.1.1\"\nbridge_flag = true",
+        "protocol = \"3.1.1\"\necho_guard = true",
+        "echo_guard = true",
     ] {
         assert!(check(&both(more)).is_ok(), "{more}");
     }
@@ -336,6 +338,9 @@ fn what_goes_out_and_would_come_back_is_refused_where_the_remote_may_send_it_bac
         "protocol = \"5\"\nin = [{ filter = \"#\", share = \"g\" }]\nout = [{ filter = \"up/#\" }]",
     );
     assert_eq!(errors(&shared), [("E4114", "in[0].filter".into())]);
+    let guarded = shared.replace("protocol = \"5\"", "echo_guard = true");
+    // Another one of the group may get it.
+    assert_eq!(errors(&guarded), [("E4114", "in[0].filter".into())]);
     let apart = plain("in = [{ filter = \"down/#\" }]\nout = [{ filter = \"up/#\" }]");
     assert!(check(&apart).is_ok());
 }
@@ -418,4 +423,28 @@ fn azure_is_told_the_topic_that_a_message_had_here() {
     assert_eq!(name("", answers), "$iothub/methods/res/200/");
     let elsewhere = errors("addresses = [\"mqtt://h\"]\nclient_id = \"c\"\ncarry_topic = true\n");
     assert_eq!(elsewhere, [(codes::BRIDGE, "carry_topic".to_owned())]);
+}
+
+#[test]
+fn an_option_that_would_do_nothing_is_refused() {
+    let both = "in = [{ filter = \"down/#\" }]\nout = [{ filter = \"up/#\" }]";
+    for key in ["echo_guard", "dedupe_retained", "initial_retained"] {
+        let plan = check(&plain(&format!("{key} = true\n{both}"))).unwrap().0;
+        let is_on = [plan.echo_guard, plan.dedupe_retained, plan.initial_retained];
+        assert_eq!(is_on.iter().filter(|is_on| **is_on).count(), 1, "{key}");
+        let alone = plain(&format!("{key} = true"));
+        assert_eq!(errors(&alone), [("E4101", key.to_owned())]);
+        for more in ["protocol = \"5\"", "bridge_flag = true"] {
+            let text = plain(&format!("{key} = true\n{more}\n{both}"));
+            if key == "initial_retained" {
+                assert!(check(&text).is_ok(), "{more}");
+            } else {
+                assert_eq!(errors(&text), [("E4101", key.to_owned())], "{more}");
+            }
+        }
+        let off = plain(&format!("{key} = false\nprotocol = \"5\""));
+        assert!(check(&off).is_ok(), "{key}");
+    }
+    let plan = check(&plain(both)).unwrap().0;
+    assert!(!plan.echo_guard && !plan.dedupe_retained && !plan.initial_retained);
 }

@@ -213,6 +213,14 @@ pub struct BridgeConfig {
     pub session_expiry: Option<Span>,
     /// Tells a remote of MQTT 3.1.1 that this is a bridge, so that it sends nothing back. mosquitto knows it.
     pub bridge_flag: Option<bool>,
+    /// For a remote of MQTT 3.1.1 that sends back what it was sent: the first message within 30 s that is the same as one
+    /// that went out is dropped. That may be one of somebody else.
+    pub echo_guard: Option<bool>,
+    /// For a remote of MQTT 3.1.1 that sends its retained messages again at every link: those that are as they were are
+    /// dropped.
+    pub dedupe_retained: Option<bool>,
+    /// Whether messages that are retained here when an entry of `out` is new are sent, once (default false).
+    pub initial_retained: Option<bool>,
     /// How often an idle link is tested.
     pub keepalive: Option<Span>,
     /// When the link is made.
@@ -412,6 +420,9 @@ impl BridgeConfig {
             out: Vec::new(),
             queue: None,
             status: None,
+            echo_guard: None,
+            dedupe_retained: None,
+            initial_retained: None,
             // It follows from the filters where it is not given.
             clean_start: Some(config.is_clean_start()),
             ..config.clone()

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use weir_sinks::{ConnectorConfig, MemoryRows};
+use weir_rules::value::Text;
+use weir_sinks::{ConnectorConfig, MemoryRows, SinkHandle, record};
 use weir_test_support::{Mosquitto, wait_until};
 
 use crate::bench::{self, Bench, PATIENCE};
@@ -158,6 +159,96 @@ async fn a_message_that_is_refused_for_its_size_as_over_a_quota_does_not_hold_up
         letter["reason"].as_str().unwrap().contains("14 bytes"),
         "{letter}"
     );
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_for_its_size_before_any_other_was_taken_does_not_hold_up_the_others()
+ {
+    let remote = Remote::new().await;
+    let bench = Bench::new(
+        "topic = \"t\"\nqos = 1\npayload = \"${p}\"\nretry = { initial = \"1ms\", max = \"2ms\" }",
+        Some(&remote.toml("protocol = \"5\"\nclean_start = true")),
+    );
+    bench.push("{\"p\":\"much too large\"}");
+    let mut far = remote.accept_saying(&[0]).await;
+    // It is alone when it is sent first.
+    answer_by_size(&mut far, 5).await;
+    bench.push("{\"p\":\"last\"}");
+    let mut large = 1;
+    while answer_by_size(&mut far, 5).await != "last" {
+        large += 1;
+    }
+    assert!(large >= 50, "{large}");
+    let counters = bench.settled().await;
+    assert_eq!((counters.delivered, counters.dead_lettered), (1, 1));
+    let letter = &bench.dead_letters()[0];
+    assert_eq!(letter["code"], "E4106");
+    let reason = letter["reason"].as_str().unwrap();
+    assert!(reason.contains("no other message"), "{reason}");
+}
+
+/// A message on `t` for `out`, as the broker gives it: the queue knows of the row before that is kept.
+fn give(sink: &SinkHandle, log: &MemoryRows, qos: u64, payload: &str) {
+    let row =
+        format!("{{\"topic\":\"t\",\"payload\":\"{payload}\",\"qos\":{qos},\"retain\":false}}");
+    let row = record::encode(1, &Text::from_static("c"), 0, &bench::row(&row));
+    let permit = sink.try_reserve(1, row.len()).unwrap();
+    let owed = sink.claim(permit, vec![row]).unwrap();
+    log.commit(owed.rows);
+    owed.claim.kept();
+}
+
+/// In MQTT 3.1.1 it closes the link, and of a message of `QoS` 0 it has read a part then.
+#[tokio::test]
+async fn a_message_of_out_that_is_too_large_for_mosquitto_and_comes_first_does_not_hold_up_the_others()
+ {
+    for qos in 0..=2 {
+        let folder = tempfile::tempdir().unwrap();
+        let remote = Mosquitto::start_with("allow_anonymous true\nmax_packet_size 1000\n").await;
+        let config: ConnectorConfig = toml::from_str(&format!(
+            "type = \"mqtt\"\naddresses = [\"mqtt://127.0.0.1:{}\"]\nclient_id = \"w\"\n\
+             protocol = \"3.1.1\"\nbackoff = {{ base = \"10ms\", cap = \"20ms\" }}\n\
+             [[out]]\nfilter = \"#\"",
+            remote.port()
+        ))
+        .unwrap();
+        let log = Arc::new(MemoryRows::new(1, 95 + qos));
+        let (connector, sink) = open(folder.path(), &config, &log);
+        // More than sockets hold.
+        give(&sink, &log, qos, &"x".repeat(16 << 20));
+        let stats = connector.bridge_stats().unwrap();
+        let is_tried = || async { stats.returned.load(Ordering::Relaxed) > 0 };
+        wait_until("it is tried", PATIENCE, is_tried).await;
+        let mut there = remote.subscribe("t", &["-q", "2"]).await;
+        give(&sink, &log, qos, "small");
+        bench::wait(&sink, "all are settled", |c| {
+            c.delivered == 1 && c.dead_lettered == 1
+        })
+        .await;
+        assert_eq!(there.wait_for(1).await[0].payload, "small");
+        let letters = weir_sinks::dead_letter::file::path(folder.path(), "$bridges/hq", "out");
+        let letters = std::fs::read_to_string(letters).unwrap();
+        assert!(letters.contains("E4117"), "{qos}");
+    }
+}
+
+/// [MQTT-3.1.2-24]
+#[tokio::test]
+async fn a_message_of_out_larger_than_connack_allows_that_comes_first_does_not_hold_up_the_others()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    let config = remote.config("5");
+    let log = Arc::new(MemoryRows::new(1, 94));
+    let (_connector, sink) = open(folder.path(), &config, &log);
+    give(&sink, &log, 1, &"x".repeat(100));
+    let mut far = remote.accept_saying(&[5, 0x27, 0, 0, 0, 100]).await;
+    bench::wait(&sink, "it is given up", |c| c.dead_lettered == 1).await;
+    give(&sink, &log, 1, "small");
+    assert_eq!(far.publish().await.2, "small");
+    let letters = weir_sinks::dead_letter::file::path(folder.path(), "$bridges/hq", "out");
+    let letters = std::fs::read_to_string(letters).unwrap();
+    assert!(letters.contains("E4108"));
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ fn comes_back(
     // Its own mistakes are reported with its own file.
     let (plan, _) = BridgePlan::check(bridge).ok()?;
     let at_remote = filter_of(topic);
-    let kept_back = plan.protocol == Protocol::V5 || plan.bridge_flag;
+    let kept_back = plan.protocol == Protocol::V5 || plan.bridge_flag || plan.echo_guard;
     let (at, taken) = plan.inbound.iter().enumerate().find(|(_, route)| {
         // A shared subscription cannot be told No Local. [MQTT-3.8.3-4]
         (!kept_back || route.share.is_some())

@@ -59,6 +59,29 @@ async fn a_message_alone_is_blamed() {
 }
 
 #[tokio::test]
+async fn a_message_of_qos_0_of_which_a_part_was_written_is_blamed() {
+    let link = bridge();
+    let number = bring_up(&link, Session::New);
+    let _answer = send(&link, number, (1, 1), 0).await;
+    link.inner.take_out();
+    assert!(!close(&link), "the remote has seen nothing of it");
+    let number = bring_up(&link, Session::New);
+    let _answer = send(&link, number, (1, 1), 0).await;
+    let half = link.inner.take_out().len() - 1;
+    link.inner.wrote(half);
+    assert!(close(&link));
+    // Behind one that the remote may not have liked it goes alone at first.
+    let number = bring_up(&link, Session::New);
+    let _answer = send(&link, number, (1, 1), 0).await;
+    link.inner.wrote(half + 1);
+    let _answer = send(&link, number, (1, 2), 0).await;
+    link.inner.wrote(half);
+    assert!(!close(&link));
+    let suspect = link.inner.suspect.lock();
+    assert!(suspect.goes_alone());
+}
+
+#[tokio::test]
 async fn a_message_behind_one_of_qos_0_that_may_be_unread_is_not_blamed() {
     let link = bridge();
     let number = bring_up(&link, Session::New);

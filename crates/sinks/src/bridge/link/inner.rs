@@ -115,6 +115,7 @@ impl Inner {
             // Ids of messages without a number are given anew on every link: none may be taken for one of before.
             up.free(RING_IDS..RING_IDS + ring);
         }
+        self.gateway.guards.set(&plan, Some(version));
         *self.link.lock() = Some(up);
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.health.ok();
@@ -145,7 +146,14 @@ impl Inner {
         };
         let closed = failure.is_some_and(|failure| failure.closed) && up.asked.is_empty();
         let (on_their_way, certain) = up.on_their_way();
-        let over_one = closed && self.suspect.lock().closed_over(&on_their_way, certain);
+        let over_one = closed && {
+            let mut suspect = self.suspect.lock();
+            let over_one = suspect.closed_over(&on_their_way, certain);
+            if let (Some(half), true) = (up.half_written(), up.outstanding.is_empty()) {
+                suspect.was_half_written(half.message);
+            }
+            over_one
+        };
         up.window.close();
         let returned = up.unwritten.len() + up.outstanding.len();
         self.stats
@@ -202,8 +210,12 @@ impl Inner {
         {
             if let Some((_, pending)) = up.unwritten.pop_front() {
                 self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
+                self.suspect.lock().written(pending.message);
                 pending.answer(Answer::Taken);
             }
+        }
+        if up.held_back > 0 && !self.suspect.lock().goes_alone() {
+            up.window.add_permits(std::mem::take(&mut up.held_back));
         }
     }
 
@@ -244,18 +256,24 @@ impl Inner {
         let Some(who) = pending.who else {
             return refusal;
         };
+        let least = self.plan().least_suspected();
         let mut sizes = self.sizes.lock();
         if !refusal.later {
             sizes.forget(who);
             return refusal;
         }
-        let Some(times) = sizes.refused(who, pending.bytes) else {
+        let Some(times) = sizes.refused(who, pending.bytes, least) else {
             return refusal;
         };
         self.stats.given_up.fetch_add(1, Ordering::Relaxed);
+        let meanwhile = if sizes.has_taken_some() {
+            "while everything smaller is taken"
+        } else {
+            "and it has taken no other message since weir began"
+        };
         Refusal {
             reason: format!(
-                "{}, {times} times, while everything smaller is taken: its payload of {} bytes seems too large for the remote",
+                "{}, {times} times, {meanwhile}: its payload of {} bytes seems too large for the remote",
                 refusal.reason, pending.bytes
             ),
             later: false,
@@ -328,6 +346,9 @@ impl Inner {
     pub(in crate::bridge) fn heard(&self) {
         self.with_up(|up| {
             if let Some(sounded) = up.sounded.take() {
+                if sounded > up.heard_to {
+                    self.suspect.lock().has_read();
+                }
                 up.heard_to = up.heard_to.max(sounded);
                 up.freed.notify_waiters();
             }

@@ -199,12 +199,20 @@ impl Up {
 
     /// The messages over one of which the remote may have closed the link, and whether nothing else can have been it.
     pub(super) fn on_their_way(&self) -> (Vec<Who>, bool) {
-        let messages = self.outstanding.values();
+        let half = self.half_written();
+        let messages = self.outstanding.values().chain(half);
         let on_their_way: Vec<Who> = messages.filter_map(|one| one.who).collect();
+        let before = half.map_or(self.unanswered_to, |half| half.behind);
         let nothing_else = self.freeing.is_empty()
-            && self.heard_to == self.unanswered_to
-            && self.outstanding.len() == on_their_way.len();
+            && self.heard_to >= before
+            && self.outstanding.len() + usize::from(half.is_some()) == on_their_way.len();
         (on_their_way, nothing_else)
+    }
+
+    /// The message of `QoS` 0 of which the socket has a part: the remote may have had enough of it already.
+    pub(super) fn half_written(&self) -> Option<&Pending> {
+        let (_, first) = self.unwritten.front()?;
+        Some(first).filter(|first| first.begins < self.written_total)
     }
 
     /// Asks the remote to free ids that nothing on this link uses.

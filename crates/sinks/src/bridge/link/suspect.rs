@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::bridge::plan::BridgePlan;
+
 /// So often must the remote have closed the link over a message before it is given up.
 const TIMES: u32 = 3;
 
@@ -15,6 +17,16 @@ pub(in crate::bridge) type Who = (u64, u64);
 /// So many answers for other messages, on links that hold, clear every message: none of those that are suspected comes
 /// any more.
 const CLEARED_AFTER: u32 = 1000;
+
+/// So long at least is a message suspected before it is given up, where the waits between links may be as long.
+const LEAST_SUSPECTED: Duration = Duration::from_secs(60);
+
+impl BridgePlan {
+    /// How long a message is suspected at least: a remote that is unwell itself is tried again by then.
+    pub(super) fn least_suspected(&self) -> Duration {
+        self.backoff.cap.min(LEAST_SUSPECTED)
+    }
+}
 
 /// The messages that may be to blame: at most one of each queue, as its head holds up the others.
 #[derive(Debug, Default)]
@@ -26,6 +38,8 @@ pub(super) struct Suspect {
     alone: usize,
     /// Answers for others since the link was closed last.
     others: u32,
+    /// The message of `QoS` 0 that was half written then, with no other on its way: nobody answers for it.
+    half: Option<Who>,
 }
 
 /// How often the remote has closed the link over a message alone, and since when.
@@ -40,6 +54,7 @@ impl Suspect {
     /// `certain` where nothing else was on its way that the remote may not have liked.
     pub(super) fn closed_over(&mut self, on_their_way: &[Who], certain: bool) -> bool {
         self.others = 0;
+        self.half = None;
         self.alone = self.alone.max(on_their_way.len());
         let [who] = on_their_way else {
             return false;
@@ -62,7 +77,38 @@ impl Suspect {
         let times = self.suspected.get(&who).filter(is_it)?.times;
         self.suspected.remove(&who);
         self.given_up += 1;
+        self.over_with(who);
         Some(times)
+    }
+
+    /// What the link was closed over last was a message of `QoS` 0, of which a part was written.
+    pub(super) fn was_half_written(&mut self, who: Who) {
+        self.half = Some(who);
+    }
+
+    /// A message of `QoS` 0 was written whole: it does not come again.
+    pub(super) fn written(&mut self, who: Who) {
+        if self.half.is_none() {
+            return;
+        }
+        self.others += 1;
+        if self.half == Some(who) || self.others >= CLEARED_AFTER {
+            self.suspected.remove(&who);
+            self.half.into_iter().for_each(|half| self.over_with(half));
+        }
+    }
+
+    fn over_with(&mut self, who: Who) {
+        if self.half == Some(who) {
+            self.half = None;
+            self.suspected.remove(&who);
+            self.alone = self.alone.saturating_sub(1);
+        }
+    }
+
+    /// The remote has read messages of `QoS` 0.
+    pub(super) fn has_read(&mut self) {
+        self.given_up = 0;
     }
 
     /// The remote has answered for this message.
@@ -154,6 +200,27 @@ mod tests {
         assert_eq!(suspect.is_to_blame((1, 7), least), None);
         tokio::time::advance(least).await;
         assert_eq!(suspect.is_to_blame((1, 7), least), Some(5));
+    }
+
+    #[test]
+    fn a_message_of_qos_0_is_over_with_when_it_is_written_whole_or_given_up() {
+        let mut suspect = Suspect::default();
+        let close = |suspect: &mut Suspect, seq| {
+            suspect.closed_over(&[(1, seq)], true);
+            suspect.was_half_written((1, seq));
+        };
+        close(&mut suspect, 7);
+        suspect.written((2, 1));
+        assert!(suspect.goes_alone(), "another one");
+        suspect.written((1, 7));
+        assert!(!suspect.goes_alone() && suspect.suspected.is_empty());
+        (0..3).for_each(|_| close(&mut suspect, 8));
+        assert_eq!(suspect.is_to_blame((1, 8), AT_ONCE), Some(3));
+        assert!(!suspect.goes_alone() && suspect.suspected.is_empty());
+        // It never comes again.
+        close(&mut suspect, 9);
+        (0..CLEARED_AFTER).for_each(|other| suspect.written((2, other.into())));
+        assert!(!suspect.goes_alone() && suspect.suspected.is_empty());
     }
 
     #[test]

@@ -1,0 +1,55 @@
+//! Options that only some bridges have a use for.
+
+use super::{Check, Protocol, codes};
+
+impl Check<'_> {
+    /// An option that would do nothing, or harm, is a mistake: somebody counts on it.
+    pub(super) fn options(&mut self) {
+        let c = self.config;
+        if c.echo_guard == Some(true) {
+            self.for_in_of_v311(
+                "echo_guard",
+                "in MQTT 5 the remote sends nothing back (No Local)",
+                "a remote that knows it sends nothing back, and the guard would take messages of others for echoes",
+            );
+        }
+        if c.dedupe_retained == Some(true) {
+            self.for_in_of_v311(
+                "dedupe_retained",
+                "in MQTT 5 the remote sends retained messages to new subscriptions alone",
+                "with it the flag comes with messages that are just published, too: equal ones would be lost",
+            );
+        }
+        if c.initial_retained == Some(true) && c.out.is_empty() {
+            self.error(
+                codes::BRIDGE,
+                "initial_retained",
+                "`initial_retained` belongs to `out`, and there is none",
+                "remove the key",
+            );
+        }
+    }
+
+    fn for_in_of_v311(&mut self, key: &str, in_v5: &str, with_flag: &str) {
+        let c = self.config;
+        let (message, help) = if c.protocol == Some(Protocol::V5) {
+            (
+                format!("`{key}` is for MQTT 3.1.1, and `protocol` is \"5\""),
+                format!("remove the key: {in_v5}"),
+            )
+        } else if c.inbound.is_empty() {
+            (
+                format!("`{key}` belongs to `in`, and there is none"),
+                "remove the key".to_owned(),
+            )
+        } else if c.bridge_flag == Some(true) {
+            (
+                format!("`{key}` and `bridge_flag` exclude each other"),
+                format!("remove one of the two: {with_flag}"),
+            )
+        } else {
+            return;
+        };
+        self.error(codes::BRIDGE, key, message, &help);
+    }
+}
