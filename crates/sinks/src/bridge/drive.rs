@@ -13,6 +13,7 @@ use weir_mqtt::{
     ReasonCode, codec,
 };
 
+use self::flag::Flag;
 use super::client::{
     Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
 };
@@ -29,6 +30,7 @@ use crate::error::SinkError;
 use crate::{codes, now_ms};
 
 mod filters;
+mod flag;
 
 /// How long acknowledgements may take before a link is closed to sign in anew.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -47,19 +49,22 @@ pub(super) async fn drive(inner: Arc<Inner>) {
         Protocol::V5 | Protocol::Auto => Version::V5,
     };
     let mut proven = plan.protocol != Protocol::Auto;
+    let mut flag = Flag::default();
     loop {
         let began = Instant::now();
         let plan = inner.plan();
         inner.health.set(LinkState::Connecting);
-        let attempt = Attempt::run(&inner, address, version).await;
+        let greets = (version, flag.is_given(&plan));
+        let attempt = Attempt::run(&inner, address, greets).await;
         let held = attempt.up_at.map(|at| at.elapsed());
         let Some(failure) = attempt.failure else {
             inner.health.set(LinkState::Stopped);
             return inner.has_ended();
         };
         proven |= held.is_some();
-        let mut other_version = false;
-        if !proven {
+        let unflagged = flag.failed(&plan, version, failure.loss);
+        let mut other_version = unflagged;
+        if !proven && !unflagged {
             // A remote that does not know MQTT 5 says so, or just hangs up. Whatever becomes of 3.1.1, the next round
             // begins with 5 again: the remote may only have been away.
             other_version =
@@ -71,7 +76,7 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             };
         }
         address = match (plan.failover, held) {
-            // It is this address that is asked in the other version.
+            // It is this address that is asked in the other version, or without the flag.
             _ if other_version => address,
             (Failover::Primary, Some(_)) => 0,
             _ => (address + 1) % plan.addresses.len(),
@@ -83,7 +88,11 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             (Waiting::AuthFailed, _) => LinkState::AuthFailed,
             (Waiting::Evicted, _) => LinkState::Evicted,
         };
-        inner.health.failed(&failure.error, state, Some(wait));
+        let error = match waiting {
+            Waiting::Evicted => evicted(failure.error),
+            _ => failure.error,
+        };
+        inner.health.failed(&error, state, Some(wait));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = inner.stop.notified() => {
@@ -94,6 +103,16 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     }
 }
 
+/// Links that end at once, one after the other, are told as what is most likely behind them: 3.1.1 has no word for it.
+fn evicted(error: SinkError) -> SinkError {
+    if error.code() == codes::EVICTED {
+        return error;
+    }
+    let message =
+        "three links in a row broke within 5 s: something else seems to use the bridge's identity";
+    SinkError::new(codes::EVICTED, message).caused_by(&error)
+}
+
 /// One CONNECT and the link that comes of it.
 struct Attempt {
     up_at: Option<Instant>,
@@ -102,12 +121,12 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn run(inner: &Arc<Inner>, address: usize, version: Version) -> Self {
+    async fn run(inner: &Arc<Inner>, address: usize, greets: (Version, bool)) -> Self {
         let mut attempt = Self {
             up_at: None,
             failure: None,
         };
-        let failure = attempt.connect(inner, address, version).await;
+        let failure = attempt.connect(inner, address, greets).await;
         let over_message = inner.take_down(failure.as_ref());
         attempt.failure = failure.map(|failure| Failure {
             loss: if over_message {
@@ -124,7 +143,7 @@ impl Attempt {
         &mut self,
         inner: &Arc<Inner>,
         address: usize,
-        version: Version,
+        (version, bridge_flag): (Version, bool),
     ) -> Option<Failure> {
         let plan = inner.plan();
         inner.stats.connects.fetch_add(1, Relaxed);
@@ -149,7 +168,7 @@ impl Attempt {
             max_packet_size: home.map_or(MAX_INCOMING, |home| {
                 home.max_packet_size().min(MAX_INCOMING)
             }),
-            bridge_flag: plan.bridge_flag,
+            bridge_flag,
         };
         let address = &plan.addresses[address];
         let connecting = connect(&plan, address, &creds, &inner.base, greeting);

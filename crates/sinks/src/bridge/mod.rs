@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 pub(crate) mod link;
 mod mirror;
 pub(crate) mod numbering;
+pub mod pace;
 pub mod plan;
 pub mod preset;
 pub mod provision;
@@ -19,6 +20,7 @@ pub(crate) mod released;
 pub mod route;
 pub mod signer;
 pub mod stages;
+pub mod topic_limits;
 pub mod verifier;
 mod web_socket;
 

@@ -114,6 +114,7 @@ impl Inner {
             // Ids of messages without a number are given anew on every link: none may be taken for one of before.
             up.free(RING_IDS..RING_IDS + ring);
         }
+        self.pace.link_is_up();
         *self.link.lock() = Some(up);
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.health.ok();
@@ -139,6 +140,9 @@ impl Inner {
     /// The link is gone: what was not acknowledged goes back to its sink when its sender is dropped here. True when the
     /// remote has closed it over one message.
     pub(in crate::bridge) fn take_down(&self, failure: Option<&Failure>) -> bool {
+        if failure.is_some_and(|failure| failure.loss.is_an_outage()) {
+            self.pace.remote_is_away();
+        }
         let Some(up) = self.link.lock().take() else {
             return false;
         };
