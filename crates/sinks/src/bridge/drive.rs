@@ -333,6 +333,10 @@ impl Link {
     async fn turns(&mut self, times: &mut Times) -> Option<Failure> {
         let mut flushing = false;
         let mut closing = false;
+        // What came in one piece with CONNACK was read with it.
+        if let Err(failure) = self.read_remote(times).await {
+            return Some(failure);
+        }
         loop {
             if self.writing.is_empty() {
                 self.writing = self.inner.take_out();

@@ -312,7 +312,9 @@ pub const AZURE_IOTHUB: Preset = Preset {
     topics: &[
         "devices/{device_id}/messages/events/#",
         "devices/{device_id}/modules/{module_id}/messages/events/#",
-        "$iothub/#",
+        "$iothub/twin/GET/#",
+        "$iothub/twin/PATCH/properties/reported/#",
+        "$iothub/methods/res/#",
     ],
     down: &[
         "devices/{device_id}/messages/devicebound/#",
@@ -439,6 +441,8 @@ pub struct TopicOwner {
     pub device_name: String,
     patterns: Vec<String>,
     down: Vec<String>,
+    /// It may ask for its own topics, too.
+    hears_itself: bool,
 }
 
 impl TopicOwner {
@@ -454,12 +458,14 @@ impl TopicOwner {
             device_name,
             patterns,
             down: filled(preset.down),
+            hears_itself: preset.name != AZURE_IOTHUB.name,
         })
     }
 
     /// Whether every topic that matches the filter is the device's own, or one on which the cloud speaks to it.
     pub fn may_ask_for(&self, filter: &str) -> bool {
-        let mut patterns = self.patterns.iter().chain(&self.down);
+        let own = self.patterns.iter().filter(|_| self.hears_itself);
+        let mut patterns = own.chain(&self.down);
         patterns.any(|pattern| covers(pattern, filter))
     }
 

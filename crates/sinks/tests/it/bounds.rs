@@ -161,6 +161,7 @@ fn a_filter_that_the_cloud_gives_another_device_is_refused() {
             &[
                 "devices/e/messages/devicebound/#",
                 "devices/d/#",
+                "devices/d/messages/events/#",
                 "$iothub/#",
                 "telemetry",
             ],

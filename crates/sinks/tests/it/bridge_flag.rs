@@ -63,7 +63,6 @@ async fn a_remote_that_has_refused_the_mark_is_not_asked_with_it_again_but_one_t
     let (_folder, connector) = open(&remote, APART);
     // Each link ends with the call.
     assert_eq!(levels(&remote, Flagged::HungUp, 2).await, [0x84, 4]);
-    assert_eq!(levels(&remote, Flagged::HungUp, 2).await, [0x84, 4]);
     assert_eq!(levels(&remote, Flagged::Refused, 2).await, [0x84, 4]);
     assert_eq!(levels(&remote, Flagged::Refused, 1).await, [4]);
     let _ = connector;
