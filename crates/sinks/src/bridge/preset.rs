@@ -360,7 +360,7 @@ pub const AWS_IOT: Preset = Preset {
         "$aws/provisioning-templates/+/#",
         "$aws/device_location/+/#",
     ],
-    down: &["$aws/events/#"],
+    down: &["$aws/events/#", "$aws/sitewise/#"],
     never_retained: Some("$aws/"),
 };
 
