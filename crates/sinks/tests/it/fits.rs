@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use weir_rules::value::Text;
+use weir_rules::value::{Text, Value};
 use weir_sinks::bridge::plan::BridgePlan;
 use weir_sinks::bridge::route::Sender;
 use weir_sinks::crossing::{Crossing, row, unmapped_row};
@@ -101,14 +101,14 @@ async fn a_name_of_another_device_is_a_dead_letter_and_gets_its_own_when_it_is_t
              device_name = \"gw01\"\ndevice_secret = \"s\"\nsign_method = \"hmacmd5\"\ntimestamp = false\n[[out]]\nfilter = \"+/+/+\"\nremote_topic = \"{template}\"\n"
         )
     };
-    let config: ConnectorConfig = toml::from_str(&toml("/sys/${1}/${2}/${3}")).unwrap();
+    let parse = |template: &str| -> ConnectorConfig { toml::from_str(&toml(template)).unwrap() };
+    let config = parse("/sys/${1}/${2}/${3}");
     let ConnectorConfig::Mqtt(bridge) = &config else {
         unreachable!()
     };
     let (plan, _) = BridgePlan::check(bridge).unwrap();
-    let log = Arc::new(MemoryRows::new(1, 90));
     let payload = Bytes::from_static(b"m");
-    for (number, topic) in ["pk/gw01/up", "pk/other/up"].into_iter().enumerate() {
+    let named = |topic: &str| {
         let message = Crossing {
             topic,
             payload: &payload,
@@ -118,25 +118,44 @@ async fn a_name_of_another_device_is_a_dead_letter_and_gets_its_own_when_it_is_t
             sender: Sender::default(),
             node_id: "n",
         };
-        let named = row(&plan.out[0], message);
-        assert_eq!(named.is_ok(), number == 0);
-        let row = named.unwrap_or_else(|why| unmapped_row(&plan.out[0], message, why));
-        log.commit([record::encode(1, &Text::from_static("c"), 0, &row)]);
-    }
+        row(&plan.out[0], message).map_err(|why| unmapped_row(&plan.out[0], message, why))
+    };
+    let others = named("pk/other/up").unwrap_err();
     // And one that was named by the file of before.
     let old = bench::row(r#"{"topic":"/sys/pk/old/up","payload":"m","qos":1,"retain":false}"#);
-    log.commit([record::encode(1, &Text::from_static("c"), 0, &old)]);
-    let folder = tempfile::tempdir().unwrap();
-    let (_connector, sink) = open(folder.path(), &config, &log);
+    let rows = [named("pk/gw01/up").unwrap(), others.clone(), old];
+    let (folder, log) = (tempfile::tempdir().unwrap(), waiting(&rows));
+    let first = open(folder.path(), &config, &log);
     let mut far = remote.accept(false).await;
     let (_, id, _) = far.publish().await;
     far.acknowledge(0x40, id).await;
-    bench::wait(&sink, "one left and two did not", |c| {
+    bench::wait(&first.1, "one left and two did not", |c| {
         c.delivered == 1 && c.dead_lettered == 2
     })
     .await;
     let path = weir_sinks::dead_letter::file::path(folder.path(), "$bridges/hq", "out");
     let letters = std::fs::read_to_string(path).unwrap();
-    let codes = letters.matches("\"E4104\"").count();
-    assert_eq!(codes, 2, "{letters}");
+    assert_eq!(letters.matches("\"E4104\"").count(), 2, "{letters}");
+    drop((first, far));
+
+    // The row of the letter is in the queue again, and the file is corrected.
+    let (folder, log) = (tempfile::tempdir().unwrap(), waiting(&[others]));
+    let (_connector, sink) = open(folder.path(), &parse("/sys/pk/gw01/${2}/${3}"), &log);
+    let mut far = remote.accept(false).await;
+    let (kind, body) = far.packet().await;
+    assert_eq!(kind >> 4, 3, "PUBLISH");
+    let topic = "/sys/pk/gw01/other/up";
+    assert_eq!(&body[2..2 + topic.len()], topic.as_bytes());
+    let id = &body[2 + topic.len()..];
+    far.acknowledge(0x40, u16::from_be_bytes([id[0], id[1]]))
+        .await;
+    bench::wait(&sink, "it is delivered", |c| c.delivered == 1).await;
+}
+
+fn waiting(rows: &[Value]) -> Arc<MemoryRows> {
+    let log = Arc::new(MemoryRows::new(1, 90));
+    for row in rows {
+        log.commit([record::encode(1, &Text::from_static("c"), 0, row)]);
+    }
+    log
 }

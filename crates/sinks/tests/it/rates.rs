@@ -176,3 +176,18 @@ async fn large_messages_leave_no_faster_than_the_bytes_that_the_cloud_takes() {
     let took = came[24].0 - came[0].0;
     assert!(took >= Duration::from_millis(800), "{took:?}");
 }
+
+#[tokio::test]
+async fn after_an_outage_what_has_gathered_leaves_more_slowly_than_the_cloud_takes_it() {
+    let remote = Remote::new().await;
+    let text = "client_id = \"w\"\nprotocol = \"3.1.1\"\nrate = 20\nbackoff = { base = \"100ms\", cap = \"200ms\" }\n\
+                [[out]]\nfilter = \"#\"\n";
+    let users = Users::start(&remote, text, &[1; 56]);
+    users.connector.start();
+    drop(remote.accept(false).await);
+    let mut far = remote.accept(false).await;
+    let came = take(&mut far, 56).await;
+    // Sixteen at once and then sixteen a second, where it would have been twenty.
+    let took = came[55].0 - came[0].0;
+    assert!(took >= Duration::from_millis(2300), "{took:?}");
+}
