@@ -24,6 +24,10 @@ async fn levels(remote: &Remote, flagged: Flagged, many: usize) -> Vec<u8> {
         let mut stream = remote.connection().await;
         let mut packet = vec![0; 256];
         let length = stream.read(&mut packet).await.unwrap();
+        if length == 0 {
+            // It only looked whether somebody is there.
+            continue;
+        }
         assert!(length > 9, "CONNECT");
         levels.push(packet[8]);
         match (packet[8], flagged) {
@@ -36,6 +40,22 @@ async fn levels(remote: &Remote, flagged: Flagged, many: usize) -> Vec<u8> {
         }
     }
     levels
+}
+
+#[tokio::test]
+async fn a_test_of_the_bridge_asks_without_the_mark_too() {
+    let remote = Remote::new().await;
+    let text = format!("protocol = \"3.1.1\"\nbridge_flag = true\n{APART}");
+    let ConnectorConfig::Mqtt(config) = toml::from_str(&remote.toml(&text)).unwrap() else {
+        unreachable!()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let far = levels(&remote, Flagged::Refused, 2);
+    let test = weir_sinks::bridge::test(&config, folder.path(), true, None);
+    let (levels, stages) = tokio::join!(far, test);
+    assert_eq!(levels, [0x84, 4]);
+    let connect = stages.iter().find(|stage| stage.name == "connect");
+    assert!(connect.is_some_and(|stage| stage.ok), "{stages:?}");
 }
 
 fn open(remote: &Remote, more: &str) -> (tempfile::TempDir, std::sync::Arc<Connector>) {
