@@ -17,8 +17,8 @@ use crate::bridge::home::mark;
 use crate::bridge::lanes::Whose;
 use crate::bridge::link::{Answer, BridgeLink, NotSent, Outgoing};
 use crate::bridge::numbering::{Kept, Numbering};
-use crate::bridge::route::{OutRoute, Sender, Unmapped};
-use crate::mqtt::{LINK_WAIT, Pace, lost, outcome};
+use crate::bridge::route::{NOT_OWNED, OutRoute, Sender, Unmapped};
+use crate::mqtt::{LINK_WAIT, lost, outcome};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
 
 /// A message of the broker that `out` wants.
@@ -45,7 +45,7 @@ pub struct Crossing<'a> {
 /// # Errors
 /// When the message has no name at the remote.
 pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
-    let topic = route.map.apply(message.topic, message.sender)?;
+    let topic = route.name(message.topic, message.sender)?;
     let qos = route.leaves_with(message.qos);
     let retain = route.retain.apply(message.retain);
     let members = carried(message, &topic, qos, retain);
@@ -106,13 +106,18 @@ fn named_anew(record: &Record, routes: &[OutRoute]) -> Option<Record> {
         qos,
         node: text("from_node").unwrap_or_default(),
     };
-    let topic = route.map.apply(text("topic")?, sender).ok()?;
+    let topic = route.name(text("topic")?, sender).ok()?;
     let mut members = record.row.as_object()?.clone();
     members.insert("topic".into(), Value::from(topic.as_str()));
     Some(Record {
         row: Value::from(members),
         ..record.clone()
     })
+}
+
+fn not_owned(what: &str, topic: &str, device: &str) -> SinkError {
+    let message = format!("{NOT_OWNED}: {what} `{topic}` does not belong to device `{device}`");
+    SinkError::new(codes::TOPIC_NOT_OWNED, message)
 }
 
 fn unreadable() -> SinkError {
@@ -123,32 +128,42 @@ fn unreadable() -> SinkError {
 pub(crate) struct CrossingSink {
     link: BridgeLink,
     numbering: Numbering,
-    paces: [Pace; 2],
 }
 
 impl CrossingSink {
     pub(crate) fn new(link: BridgeLink, kept: Option<Kept>) -> Self {
-        let rate = link.plan().rate;
         Self {
             link,
             numbering: Numbering::new(Whose::Out, kept),
-            paces: [
-                Pace::new(rate.map(|(qos0, _)| qos0)),
-                Pace::new(rate.map(|(_, others)| others)),
-            ],
         }
     }
 
     /// The message of a row. One that had no name at the remote may have one by now.
     fn message(&self, record: &Record) -> Result<Message, SinkError> {
+        let plan = self.link.plan();
         let Some(why) = record.row.get("unmapped").and_then(Value::as_str) else {
-            return Message::of(record).ok_or_else(unreadable);
+            let message = Message::of(record).ok_or_else(unreadable)?;
+            // It may have been named for the device of another file.
+            return match &plan.owner {
+                Some(owner) if !owner.owns(&message.topic) => {
+                    Err(not_owned("the name", &message.topic, &owner.device_name))
+                }
+                _ => Ok(message),
+            };
         };
-        let named = named_anew(record, &self.link.plan().out).ok_or_else(|| {
+        let named = named_anew(record, &plan.out).ok_or_else(|| {
             let topic = record.row.get("topic").and_then(Value::as_str);
             let topic = topic.unwrap_or_default();
-            let message = format!("a message on `{topic}` has no name at the remote: {why}");
-            SinkError::new(codes::UNMAPPED, message)
+            match &plan.owner {
+                Some(owner) if why == NOT_OWNED => {
+                    not_owned("the name of a message on", topic, &owner.device_name)
+                }
+                _ => {
+                    let message =
+                        format!("a message on `{topic}` has no name at the remote: {why}");
+                    SinkError::new(codes::UNMAPPED, message)
+                }
+            }
         })?;
         Message::of(&named).ok_or_else(unreadable)
     }
@@ -178,7 +193,6 @@ impl CrossingSink {
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Err(Outcome::Delivered);
         }
-        self.paces[usize::from(message.qos > 0)].wait().await;
         let outgoing = Outgoing {
             topic: &message.topic,
             payload: &message.payload,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use weir_mqtt::Utf8;
 use weir_mqtt::properties::PublishProperties;
@@ -24,7 +23,6 @@ pub(crate) struct MqttSink {
     link: BridgeLink,
     plan: MessagePlan,
     numbering: Numbering,
-    pace: Pace,
 }
 
 /// How long a delivery waits for a link before it says that there is none. It is asked again at once, so this only
@@ -34,10 +32,6 @@ pub(crate) const LINK_WAIT: Duration = Duration::from_secs(2);
 impl MqttSink {
     /// `kept`: the queue's, where it outlives the process.
     pub(crate) fn new(link: BridgeLink, plan: MessagePlan, kept: Option<Kept>) -> Self {
-        let rate = link
-            .plan()
-            .rate
-            .map(|(qos0, others)| if plan.qos == 0 { qos0 } else { others });
         // Other messages may come twice; they need no packet identifier of their own.
         let kept = kept.filter(|_| plan.qos == 2);
         if kept.is_some() {
@@ -47,7 +41,6 @@ impl MqttSink {
             link,
             plan,
             numbering: Numbering::new(Whose::Rule, kept),
-            pace: Pace::new(rate),
         }
     }
 
@@ -70,7 +63,6 @@ impl MqttSink {
                 });
             }
         };
-        self.pace.wait().await;
         let outgoing = Outgoing {
             topic: &message.topic,
             payload: &message.payload.0,
@@ -228,56 +220,5 @@ pub(crate) fn outcome(answer: Result<Answer, oneshot::error::RecvError>) -> Outc
             }
         }
         Err(_) => lost(),
-    }
-}
-
-/// Spaces messages so that a cloud's rate is not exceeded: a bucket of one second's messages.
-pub(crate) struct Pace {
-    per_second: Option<u32>,
-    tokens: f64,
-    at: Instant,
-}
-
-impl Pace {
-    pub(crate) fn new(per_second: Option<u32>) -> Self {
-        Self {
-            per_second,
-            tokens: per_second.map_or(0.0, f64::from),
-            at: Instant::now(),
-        }
-    }
-
-    pub(crate) async fn wait(&mut self) {
-        let Some(rate) = self.per_second else { return };
-        let rate = f64::from(rate);
-        let now = Instant::now();
-        self.tokens = (self.tokens + now.duration_since(self.at).as_secs_f64() * rate).min(rate);
-        self.at = now;
-        if self.tokens < 1.0 {
-            let missing = Duration::from_secs_f64((1.0 - self.tokens) / rate);
-            tokio::time::sleep(missing).await;
-            self.tokens += (Instant::now() - self.at).as_secs_f64() * rate;
-            self.at = Instant::now();
-        }
-        self.tokens -= 1.0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn messages_are_spaced_to_the_clouds_rate() {
-        let mut pace = Pace::new(Some(10));
-        let began = Instant::now();
-        for _ in 0..30 {
-            pace.wait().await;
-        }
-        let took = began.elapsed();
-        assert!(
-            took >= Duration::from_millis(1990) && took < Duration::from_millis(2200),
-            "{took:?}"
-        );
     }
 }

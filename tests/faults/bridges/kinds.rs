@@ -191,7 +191,7 @@ impl Kind {
         let spacing = self.spacing_ms;
         let out_retain = if self.retains { "keep" } else { "strip" };
         format!(
-            "type = \"mqtt\"\npreset = \"{preset}\"\naddresses = [\"{address}\"]\nrate = 100000\n\
+            "type = \"mqtt\"\npreset = \"{preset}\"\naddresses = [\"{address}\"]\nrate = 100000\nbyte_rate = \"1GB\"\n\
              ack_timeout = \"3s\"\nconnect_timeout = \"3s\"\nsession_expiry = \"1d\"\n\
              backoff = {{ base = \"{spacing}ms\", cap = \"{spacing}ms\" }}\n{keys}{tls}\
              [[out]]\nfilter = \"q/#\"\nlocal_prefix = \"{name}/out/\"\nremote_prefix = \"{up}\"\n\

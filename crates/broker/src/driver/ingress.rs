@@ -163,7 +163,7 @@ impl Client {
         };
         let name = map.apply(&publish.topic, sender).map_err(|why| match why {
             Unmapped::Template => Dropped::Template,
-            Unmapped::BadTopic => Dropped::BadTopic,
+            Unmapped::BadTopic | Unmapped::NotOwned => Dropped::BadTopic,
         })?;
         // The broker speaks of itself there, and clients through `$share` and its like.
         if name.starts_with("$SYS/") || name.starts_with("$share/") {

@@ -311,7 +311,7 @@ async fn sign_in(
         return Err(Failure::network(SinkError::new(codes::LINK_DOWN, message)));
     };
     if connack.reason.is_error() {
-        return Err(refused(connack.reason, greeting.version));
+        return Err(refused(connack.reason, greeting));
     }
     let properties = &connack.properties;
     let limits = Limits {
@@ -400,15 +400,17 @@ fn mark_as_bridge(connect: &mut [u8]) {
     }
 }
 
-fn refused(reason: ReasonCode, version: Version) -> Failure {
+fn refused(reason: ReasonCode, greeting: Greeting) -> Failure {
     let (loss, code) = match reason {
         ReasonCode::BadUserNameOrPassword
         | ReasonCode::NotAuthorized
         | ReasonCode::BadAuthenticationMethod => (Loss::Credentials, codes::AUTH),
         ReasonCode::UnsupportedProtocolVersion => {
+            let flagged = greeting.bridge_flag && greeting.version == Version::V311;
             let message = format!(
-                "the remote broker refuses the connection: it does not speak {}",
-                version.name()
+                "the remote broker refuses the connection: it does not speak {}{}",
+                greeting.version.name(),
+                if flagged { " with `bridge_flag`" } else { "" }
             );
             return Failure {
                 loss: Loss::Version,
@@ -434,7 +436,7 @@ pub(crate) fn dismissed(disconnect: &Disconnect) -> Failure {
     let (loss, code) = if taken_over {
         (Loss::TakenOver, codes::EVICTED)
     } else {
-        (Loss::Network, codes::LINK_DOWN)
+        (Loss::Dismissed, codes::LINK_DOWN)
     };
     let message = format!(
         "the remote broker closed the link: 0x{:02X} {}",

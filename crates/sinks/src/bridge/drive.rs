@@ -13,6 +13,7 @@ use weir_mqtt::{
     ReasonCode, codec,
 };
 
+use self::flag::Flag;
 use super::client::{
     Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
 };
@@ -29,6 +30,7 @@ use crate::error::SinkError;
 use crate::{codes, now_ms};
 
 mod filters;
+mod flag;
 mod tokens;
 
 /// How long acknowledgements may take before a link is closed to sign in anew.
@@ -48,19 +50,22 @@ pub(super) async fn drive(inner: Arc<Inner>) {
         Protocol::V5 | Protocol::Auto => Version::V5,
     };
     let mut proven = plan.protocol != Protocol::Auto;
+    let mut flag = Flag::default();
     loop {
         let began = Instant::now();
         let plan = inner.plan();
         inner.health.set(LinkState::Connecting);
-        let attempt = Attempt::run(&inner, address, version).await;
+        let greets = (version, flag.is_given(&plan));
+        let attempt = Attempt::run(&inner, address, greets).await;
         let held = attempt.up_at.map(|at| at.elapsed());
         let Some(failure) = attempt.failure else {
             inner.health.set(LinkState::Stopped);
             return inner.has_ended();
         };
         proven |= held.is_some();
-        let mut other_version = false;
-        if !proven {
+        let unflagged = flag.failed(&plan, version, failure.loss);
+        let mut other_version = unflagged;
+        if !proven && !unflagged {
             // A remote that does not know MQTT 5 says so, or just hangs up. Whatever becomes of 3.1.1, the next round
             // begins with 5 again: the remote may only have been away.
             other_version =
@@ -72,7 +77,7 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             };
         }
         address = match (plan.failover, held) {
-            // It is this address that is asked in the other version.
+            // It is this address that is asked in the other version, or without the flag.
             _ if other_version => address,
             (Failover::Primary, Some(_)) => 0,
             _ => (address + 1) % plan.addresses.len(),
@@ -90,7 +95,11 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             codes::TOKEN => wait.min(tokens::LOOK_AGAIN),
             _ => wait,
         };
-        inner.health.failed(&failure.error, state, Some(wait));
+        let error = match waiting {
+            Waiting::Evicted => evicted(failure.error),
+            _ => failure.error,
+        };
+        inner.health.failed(&error, state, Some(wait));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = inner.stop.notified() => {
@@ -101,6 +110,16 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     }
 }
 
+/// Links that end at once, one after the other, are told as what is most likely behind them: 3.1.1 has no word for it.
+fn evicted(error: SinkError) -> SinkError {
+    if error.code() == codes::EVICTED {
+        return error;
+    }
+    let message =
+        "three links in a row broke within 5 s: something else seems to use the bridge's identity";
+    SinkError::new(codes::EVICTED, message).caused_by(&error)
+}
+
 /// One CONNECT and the link that comes of it.
 struct Attempt {
     up_at: Option<Instant>,
@@ -109,12 +128,12 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn run(inner: &Arc<Inner>, address: usize, version: Version) -> Self {
+    async fn run(inner: &Arc<Inner>, address: usize, greets: (Version, bool)) -> Self {
         let mut attempt = Self {
             up_at: None,
             failure: None,
         };
-        let failure = attempt.connect(inner, address, version).await;
+        let failure = attempt.connect(inner, address, greets).await;
         let over_message = inner.take_down(failure.as_ref());
         attempt.failure = failure.map(|failure| Failure {
             loss: if over_message {
@@ -131,7 +150,7 @@ impl Attempt {
         &mut self,
         inner: &Arc<Inner>,
         address: usize,
-        version: Version,
+        (version, bridge_flag): (Version, bool),
     ) -> Option<Failure> {
         let plan = inner.plan();
         inner.stats.connects.fetch_add(1, Relaxed);
@@ -159,7 +178,7 @@ impl Attempt {
             max_packet_size: home.map_or(MAX_INCOMING, |home| {
                 home.max_packet_size().min(MAX_INCOMING)
             }),
-            bridge_flag: plan.bridge_flag,
+            bridge_flag,
         };
         let address = &plan.addresses[address];
         let connecting = connect(&plan, address, &creds, &inner.base, greeting);
@@ -327,6 +346,10 @@ impl Link {
     async fn turns(&mut self, times: &mut Times) -> Option<Failure> {
         let mut flushing = false;
         let mut closing = false;
+        // What came in one piece with CONNACK was read with it.
+        if let Err(failure) = self.read_remote(times).await {
+            return Some(failure);
+        }
         loop {
             if self.writing.is_empty() {
                 self.writing = self.inner.take_out();

@@ -17,7 +17,7 @@ use weir_mqtt::ReasonCode;
 use weir_mqtt::properties::PublishProperties;
 use zeroize::Zeroizing;
 
-use self::sending::{check_fit, is_of_ring};
+use self::sending::{about, check_fit, is_of_ring};
 use self::sizes::Sizes;
 use self::suspect::Suspect;
 pub(super) use self::suspect::Who;
@@ -25,6 +25,7 @@ use super::client::{Limits, Refusal, Version};
 use super::drive::drive;
 use super::home::{Dropped, Gateway, Home};
 use super::lanes::{Ids, Lanes, Whose};
+use super::pace::Pace;
 use super::plan::BridgePlan;
 use super::released::Released;
 use super::route::Unmapped;
@@ -98,6 +99,7 @@ pub(super) struct Inner {
     pub(super) home: Option<Arc<dyn Home>>,
     pub(super) gateway: Arc<Gateway>,
     link: Mutex<Option<Up>>,
+    pace: Pace,
     /// Counts changes of the link; odd numbers are up.
     changed: watch::Sender<u64>,
     pub(super) stop: Notify,
@@ -282,6 +284,7 @@ impl BridgeLink {
         let stats: Arc<BridgeStats> = Arc::default();
         let gateway = Gateway::new(health.name(), plan.inbound.clone(), Arc::clone(&stats));
         let inner = Arc::new(Inner {
+            pace: Pace::new(&plan),
             plan: RwLock::new(Arc::new(plan)),
             base,
             health,
@@ -504,6 +507,9 @@ impl BridgeLink {
             Ok(place) => place,
             Err(_) => window.acquire_owned().await.map_err(|_| NotSent::Down)?,
         };
+        (self.inner.pace)
+            .wait(message.qos.min(plan.qos_cap), about(&message))
+            .await;
         self.clear_the_way(&message, number, &plan).await;
         let echo = self.inner.gateway.echo_of(&message, &plan);
         let (done, answer) = oneshot::channel();

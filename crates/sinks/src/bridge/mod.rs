@@ -13,6 +13,7 @@ pub(crate) mod lanes;
 pub(crate) mod link;
 mod mirror;
 pub(crate) mod numbering;
+pub mod pace;
 pub mod plan;
 pub mod preset;
 pub mod provision;
@@ -22,6 +23,7 @@ mod retained_in;
 pub mod route;
 pub mod signer;
 pub mod stages;
+pub mod topic_limits;
 pub mod verifier;
 mod web_socket;
 

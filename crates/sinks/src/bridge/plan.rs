@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use weir_mqtt::QoS;
 
+use super::pace::Rate;
 use super::preset::{self, AWS_IOT, LATER, PLAIN, Preset, TopicOwner};
 use super::route::{self, InRoute, OutRoute, Way};
 use super::signer::{Credentials, Inputs, Moment, Provider, SignError};
@@ -42,8 +43,12 @@ pub struct BridgePlan {
     pub max_inflight: u16,
     /// The largest payload.
     pub max_payload: Option<usize>,
-    /// Messages a second at `QoS` 0 and at `QoS` 1 or 2.
-    pub rate: Option<(u32, u32)>,
+    /// The largest packet, where the cloud counts all of it.
+    pub max_packet: Option<usize>,
+    /// Messages a second.
+    pub rate: Option<Rate>,
+    /// Bytes a second.
+    pub byte_rate: Option<u32>,
     /// How long an acknowledgement may take.
     pub ack_timeout: Duration,
     /// How long connecting may take.
@@ -122,6 +127,8 @@ impl BridgePlan {
         let backoff = check.backoff();
         let keepalive = check.keepalive();
         let qos_cap = check.qos_cap();
+        check.limits(qos_cap);
+        let (rate, byte_rate) = check.rates();
         let owner = credentials.as_ref().and_then(|credentials| {
             TopicOwner::of(&check.preset, &credentials.inputs, credentials.identity())
         });
@@ -169,10 +176,9 @@ impl BridgePlan {
                 .max_payload
                 .map(|size| usize::try_from(size.0).unwrap_or(usize::MAX))
                 .or(preset.max_payload),
-            rate: config
-                .rate
-                .map(|rate| (rate.max(1), rate.max(1)))
-                .or(preset.rate),
+            max_packet: preset.max_packet.filter(|_| config.max_payload.is_none()),
+            rate,
+            byte_rate,
             ack_timeout: config
                 .ack_timeout
                 .map_or(Duration::from_secs(30), |span| span.0),
@@ -315,28 +321,6 @@ impl Check<'_> {
                 "`ttl` is less than a second: nothing would be sent",
                 "leave it out where messages wait for ever",
             );
-        }
-        let limit = self.preset.max_payload;
-        let payload = c
-            .max_payload
-            .map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
-        if let (Some(limit), Some(payload)) = (limit, payload)
-            && payload > limit
-        {
-            let message = format!("{payload} bytes is more than the remote takes ({limit})");
-            self.bound(
-                false,
-                "max_payload",
-                message,
-                "larger messages may cut the link",
-            );
-        }
-        if let (Some((most, _)), Some(rate)) = (self.preset.rate, c.rate)
-            && rate > most
-        {
-            let message =
-                format!("{rate} messages a second is more than the remote takes ({most})");
-            self.bound(false, "rate", message, "it may throw the rest away");
         }
     }
 
@@ -622,6 +606,8 @@ impl Check<'_> {
 
 #[path = "plan_address.rs"]
 mod address;
+#[path = "plan_limits.rs"]
+mod limits;
 #[path = "plan_options.rs"]
 mod options;
 #[path = "plan_routes.rs"]

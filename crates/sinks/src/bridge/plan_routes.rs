@@ -1,5 +1,7 @@
 //! The entries of `in` and `out`: each by itself, and then together.
 
+use std::sync::Arc;
+
 use super::{
     BridgeRoute, Check, InRoute, OutRoute, Protocol, RetainPolicy, TopicOwner, Way, codes, qos_of,
     route,
@@ -36,7 +38,7 @@ impl Check<'_> {
                     "`share = \"weirs\"`",
                 );
             }
-            self.owned(Way::In, at, read.filter.as_str(), owner);
+            self.asked_for(at, read.filter.as_str(), owner);
             inbound.push(InRoute {
                 filter: read.filter,
                 share: entry.share.clone(),
@@ -62,16 +64,19 @@ impl Check<'_> {
             if self.preset.name == AZURE_IOTHUB.name && config.carry_topic != Some(false) {
                 map = map.carrying_topic(&read.filter);
             }
-            let retain = self.retain(at, entry);
-            self.owned_name(at, &map.shown(read.filter.as_str()), owner);
+            let name = map.shown(read.filter.as_str());
+            let retain = self.retain(at, entry, &name);
+            self.owned_name(at, &name, owner);
             out.push(OutRoute {
                 filter: read.filter,
                 map,
                 qos: qos_of(entry.qos_force.map_or(qos, |force| force.min(qos_cap))),
                 force: entry.qos_force.is_some(),
                 retain,
+                owner: owner.cloned().map(Arc::new),
             });
         }
+        self.filters(&inbound);
         self.no_loop(&inbound, &out);
         self.one_for_each_topic(&inbound);
         (inbound, out)
@@ -128,11 +133,17 @@ impl Check<'_> {
         }
     }
 
-    fn retain(&mut self, at: usize, entry: &BridgeRoute) -> RetainPolicy {
+    fn retain(&mut self, at: usize, entry: &BridgeRoute, name: &str) -> RetainPolicy {
         let takes = self.preset.retain;
+        let never = entry.retain == Some(RetainPolicy::Set) && !self.preset.may_retain(name);
         match entry.retain {
-            Some(RetainPolicy::Keep | RetainPolicy::Set) if !takes => {
-                let message = format!("`{}` takes no retained messages", self.preset.name);
+            Some(RetainPolicy::Keep | RetainPolicy::Set) if !takes || never => {
+                let on = if takes {
+                    format!(" on `{name}`")
+                } else {
+                    String::new()
+                };
+                let message = format!("`{}` takes no retained messages{on}", self.preset.name);
                 self.error(
                     codes::BOUND,
                     &format!("out[{at}].retain"),
@@ -147,15 +158,14 @@ impl Check<'_> {
         }
     }
 
-    /// What a cloud gives to a device is on the device's topics.
-    fn owned(&mut self, way: Way, at: usize, topic: &str, owner: Option<&TopicOwner>) {
+    /// A cloud gives a device what is on the device's own topics.
+    fn asked_for(&mut self, at: usize, filter: &str, owner: Option<&TopicOwner>) {
         let Some(owner) = owner else { return };
-        // Which topics come down is known of few clouds; what is the device's own is right everywhere.
-        if way == Way::In && !topic.starts_with('#') && !topic.starts_with('+') || owner.owns(topic)
-        {
-            return;
+        if owner.may_ask_for(filter) {
+            self.is_one_of_the_four(at, filter, owner.is_asked_for_so(filter));
+        } else {
+            self.not_owned("in", at, filter, owner);
         }
-        self.not_owned(if way == Way::In { "in" } else { "out" }, at, topic, owner);
     }
 
     fn owned_name(&mut self, at: usize, name: &str, owner: Option<&TopicOwner>) {

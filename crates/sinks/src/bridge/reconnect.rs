@@ -12,6 +12,8 @@ pub enum Loss {
     Network,
     /// The remote ended the link over a message.
     Message,
+    /// The remote said why it ended the link, and it was not the identity.
+    Dismissed,
     /// The remote was reached and took CONNECT, and ended the connection without CONNACK.
     HungUp,
     /// The remote refused the credentials.
@@ -22,6 +24,13 @@ pub enum Loss {
     Version,
     /// The link was closed to sign in anew before the credentials expire.
     Renewal,
+}
+
+impl Loss {
+    /// Whether messages have gathered meanwhile that will leave all at once.
+    pub(super) const fn is_an_outage(self) -> bool {
+        !matches!(self, Self::Version | Self::Renewal)
+    }
 }
 
 /// What the bridge is shown to be doing meanwhile.
@@ -41,6 +50,7 @@ pub struct Reconnect {
     backoff: Backoff,
     schedule: Schedule,
     slow: Schedule,
+    evicted: Schedule,
     auth_failures: u32,
     /// How often in a row the version was refused.
     version_failures: u32,
@@ -52,6 +62,9 @@ const SHORT: Duration = Duration::from_secs(5);
 /// Several clouds lock a device that keeps trying wrong credentials.
 const AUTH_BASE: Duration = Duration::from_secs(30);
 const EVICTED_BASE: Duration = Duration::from_secs(60);
+const EVICTED_CAP: Duration = Duration::from_secs(10 * 60);
+/// The other one, which was thrown out in turn, would have been back by then.
+const LEFT_ALONE: Duration = Duration::from_secs(2 * 10 * 60);
 
 impl Reconnect {
     /// The waits of a bridge with these settings.
@@ -62,10 +75,16 @@ impl Reconnect {
             backoff.cap.max(AUTH_BASE),
             seed ^ 1,
         );
+        let evicted = Schedule::new(
+            EVICTED_BASE.max(backoff.base),
+            EVICTED_CAP.max(backoff.cap),
+            seed ^ 2,
+        );
         Self {
             backoff,
             schedule,
             slow,
+            evicted,
             auth_failures: 0,
             version_failures: 0,
             short_links: 0,
@@ -93,16 +112,20 @@ impl Reconnect {
         } else {
             0
         };
-        self.short_links = match held.filter(|_| !matches!(loss, Loss::Renewal | Loss::Message)) {
+        let may_be_the_identity = !matches!(loss, Loss::Renewal | Loss::Message | Loss::Dismissed);
+        self.short_links = match held.filter(|_| may_be_the_identity) {
             Some(held) if held < SHORT => self.short_links + 1,
             Some(_) => 0,
             None => self.short_links,
         };
-        let (wait, waiting) = if loss == Loss::TakenOver || self.short_links >= 3 {
-            (
-                self.schedule.next_wait().max(EVICTED_BASE),
-                Waiting::Evicted,
-            )
+        // Of a remote that is not reached nothing is known.
+        let is_evicted = loss == Loss::TakenOver || held.is_some() && self.short_links >= 3;
+        if held.is_some_and(|held| held >= LEFT_ALONE || held >= self.backoff.stable && !is_evicted)
+        {
+            self.evicted.reset();
+        }
+        let (wait, waiting) = if is_evicted {
+            (self.evicted_wait(), Waiting::Evicted)
         } else if loss == Loss::Credentials {
             self.auth_failures += 1;
             // A signature may have been made at the edge of an hour: once more at once, then slowly.
@@ -122,6 +145,14 @@ impl Reconnect {
             wait.max(self.backoff.spacing.saturating_sub(since_connect)),
             waiting,
         )
+    }
+
+    /// Longer each time, and at the longest not at the same time as the other one.
+    fn evicted_wait(&mut self) -> Duration {
+        match self.evicted.next_wait() {
+            wait if wait >= EVICTED_CAP => self.evicted.long_wait(),
+            wait => wait,
+        }
     }
 }
 

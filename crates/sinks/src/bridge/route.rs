@@ -4,9 +4,11 @@
 //! `local_prefix + filter` from here; on the way one prefix is taken off and the other put in front, as plain text.
 
 use std::fmt;
+use std::sync::Arc;
 
 use weir_mqtt::{QoS, TopicFilter};
 
+use super::preset::TopicOwner;
 use super::signer::mac::pct;
 use crate::codes;
 use crate::config::connector::{BridgeRoute, RetainPolicy};
@@ -43,9 +45,23 @@ pub struct OutRoute {
     pub force: bool,
     /// What becomes of the RETAIN flag.
     pub retain: RetainPolicy,
+    /// Whose topics the names there must be.
+    pub owner: Option<Arc<TopicOwner>>,
 }
 
 impl OutRoute {
+    /// The name that a message gets at the remote.
+    ///
+    /// # Errors
+    /// When there is none, or it is not the device's.
+    pub fn name(&self, topic: &str, sender: Sender<'_>) -> Result<String, Unmapped> {
+        let name = self.map.apply(topic, sender)?;
+        match &self.owner {
+            Some(owner) if !owner.owns(&name) => Err(Unmapped::NotOwned),
+            _ => Ok(name),
+        }
+    }
+
     /// The `QoS` with which a message leaves that came with `qos`.
     pub fn leaves_with(&self, qos: u8) -> u8 {
         if self.force {
@@ -130,6 +146,9 @@ pub struct Sender<'a> {
     pub node: &'a str,
 }
 
+/// As rows of the queue have it.
+pub(crate) const NOT_OWNED: &str = "topic_not_owned";
+
 /// Why a topic has no name on the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmapped {
@@ -137,11 +156,13 @@ pub enum Unmapped {
     Template,
     /// What came of it is no topic name.
     BadTopic,
+    /// What came of it is another device's at the cloud.
+    NotOwned,
 }
 
 impl Unmapped {
     /// Every reason.
-    pub const ALL: [Self; 2] = [Self::Template, Self::BadTopic];
+    pub const ALL: [Self; 3] = [Self::Template, Self::BadTopic, Self::NotOwned];
 }
 
 impl fmt::Display for Unmapped {
@@ -149,6 +170,7 @@ impl fmt::Display for Unmapped {
         f.write_str(match self {
             Self::Template => "template",
             Self::BadTopic => "bad_topic",
+            Self::NotOwned => NOT_OWNED,
         })
     }
 }

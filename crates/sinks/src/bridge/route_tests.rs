@@ -205,6 +205,7 @@ fn both(inbound: &[&str], out: &[&str]) -> Option<(usize, usize)> {
                 map: read.map.unwrap(),
                 qos: QoS::AtLeastOnce,
                 retain: RetainPolicy::Keep,
+                owner: None,
             }
         })
         .collect();

@@ -269,14 +269,24 @@ async fn sign_in(
         Protocol::V311 => &[Version::V311],
         Protocol::Auto => &[Version::V5, Version::V311],
     };
+    let mut greetings: Vec<_> = versions.iter().map(|one| greeting(plan, *one)).collect();
+    if let Some(flagged) = greetings.last().copied()
+        && flagged.version == Version::V311
+        && flagged.bridge_flag
+        && !plan.needs_bridge_flag()
+    {
+        greetings.push(Greeting {
+            bridge_flag: false,
+            ..flagged
+        });
+    }
     let mut last = SinkError::new(crate::codes::LINK_DOWN, "the remote broker hung up");
-    for version in versions {
+    for greeting in greetings {
         let creds = plan
             .credentials
             .sign(Moment::at(now_ms().saturating_add(plan.clock_offset_ms)))?;
-        let greeting = greeting(plan, *version);
         match client::connect(plan, address, &creds, base, greeting).await {
-            Ok((conn, welcome)) => return Ok((conn, *version, welcome)),
+            Ok((conn, welcome)) => return Ok((conn, greeting.version, welcome)),
             Err(failure) => {
                 let retry = matches!(failure.loss, Loss::Version | Loss::HungUp);
                 last = failure.error;

@@ -234,6 +234,8 @@ pub struct BridgeConfig {
     pub max_payload: Option<Size>,
     /// How many messages a second, at most.
     pub rate: Option<u32>,
+    /// How many bytes of messages a second, at most.
+    pub byte_rate: Option<Size>,
     /// How long an acknowledgement may take before the link is made anew.
     pub ack_timeout: Option<Span>,
     /// How long connecting may take.

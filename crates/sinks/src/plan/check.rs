@@ -402,11 +402,16 @@ impl Check<'_> {
                 .help("lower `qos`"),
             );
         }
-        if self.config.retain == Some(true) && !bridge.retain_allowed {
+        if self.config.retain == Some(true) && !bridge.preset.may_retain(topic) {
+            let on = if bridge.retain_allowed {
+                " on this topic"
+            } else {
+                ""
+            };
             self.errors.push(ConfigError::new(
                 codes::BOUND,
                 "retain",
-                "this cloud takes no retained messages",
+                format!("this cloud takes no retained messages{on}"),
             ));
         }
         let owner = bridge.owner.clone();

@@ -6,18 +6,23 @@
 )]
 
 mod bench;
+mod bounds;
+mod bridge_flag;
 mod closed_over;
 mod contract;
 mod crossing;
 mod durable;
+mod evicted;
 mod exact;
 mod filters;
+mod fits;
 mod halfway;
 mod http;
 mod logs;
 mod mirror;
 mod mqtt;
 mod postgres;
+mod rates;
 mod sqlite;
 mod tls;
 mod worker;

@@ -116,6 +116,7 @@ impl Inner {
             up.free(RING_IDS..RING_IDS + ring);
         }
         self.gateway.guards.set(&plan, Some(version));
+        self.pace.link_is_up();
         *self.link.lock() = Some(up);
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.health.ok();
@@ -141,6 +142,9 @@ impl Inner {
     /// The link is gone: what was not acknowledged goes back to its sink when its sender is dropped here. True when the
     /// remote has closed it over one message.
     pub(in crate::bridge) fn take_down(&self, failure: Option<&Failure>) -> bool {
+        if failure.is_some_and(|failure| failure.loss.is_an_outage()) {
+            self.pace.remote_is_away();
+        }
         let Some(up) = self.link.lock().take() else {
             return false;
         };

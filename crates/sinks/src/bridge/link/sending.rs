@@ -25,7 +25,8 @@ pub(super) fn check_fit(
         let message = format!("a payload of {payload} bytes is over the bridge's limit");
         return Err(SinkError::new(codes::TOO_LARGE, message));
     }
-    if let Some(limit) = up.limits.maximum_packet_size
+    let largest = [up.limits.maximum_packet_size, plan.max_packet];
+    if let Some(limit) = largest.into_iter().flatten().min()
         && about(message) > limit
     {
         // [MQTT-3.1.2-24] Measured, for it comes near.
@@ -36,17 +37,17 @@ pub(super) fn check_fit(
             return Err(SinkError::new(codes::TOO_LARGE, message));
         }
     }
-    if let Some((length, slashes)) = plan.preset.topic_limits
-        && (message.topic.len() > length || message.topic.matches('/').count() > slashes)
+    if let Some(limits) = plan.preset.topic_limits
+        && !limits.allow(message.topic)
     {
-        let message = format!("the topic has more than {length} bytes or {slashes} slashes");
+        let message = format!("the topic has more than {limits}");
         return Err(SinkError::new(codes::TOO_LARGE, message));
     }
     Ok(())
 }
 
 /// At most how large the packet is: fixed header, topic length, packet id and properties stand beside topic and payload.
-fn about(message: &Outgoing<'_>) -> usize {
+pub(super) fn about(message: &Outgoing<'_>) -> usize {
     let around = 32 + message.properties.as_ref().map_or(0, properties_size);
     message.payload.len() + message.topic.len() + around
 }
@@ -77,7 +78,8 @@ impl Up {
     ) -> Result<bool, NotSent> {
         let qos = message.qos.min(self.limits.maximum_qos).min(plan.qos_cap);
         let lowered = qos < message.qos;
-        let retain = message.retain && self.limits.retain_available && plan.retain_allowed;
+        let may_retain = plan.retain_allowed && plan.preset.may_retain(message.topic);
+        let retain = message.retain && self.limits.retain_available && may_retain;
         let numbered = message.numbered.filter(|_| qos > 0);
         if let Some(numbered) = numbered
             && let Some(packet_id) = PacketId::new(numbered.id())
