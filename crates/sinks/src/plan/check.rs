@@ -55,6 +55,7 @@ impl SinkConfig {
             batch: check.batch(),
             buffer: check.buffer(),
             retry: check.retry(),
+            delivery: self.delivery.unwrap_or_default(),
             target: match target {
                 Some(target) if check.errors.is_empty() => target,
                 _ => return Err(check.errors),
@@ -113,7 +114,7 @@ impl Check<'_> {
     fn foreign_keys(&mut self) {
         let c = self.config;
         let inline = c.connector.is_none();
-        let keys: [(&str, bool, &[Kind]); 25] = [
+        let keys: [(&str, bool, &[Kind]); 27] = [
             ("table", c.table.is_some(), SQL),
             (
                 "columns",
@@ -124,6 +125,8 @@ impl Check<'_> {
             ("missing", c.missing.is_some(), SQL),
             ("create_table", c.create_table.is_some(), SQL),
             ("sql", c.sql.is_some(), SQL),
+            ("delivery", c.delivery.is_some(), SQL),
+            ("message_id", c.message_id.is_some(), SQL),
             ("method", c.method.is_some(), &[Kind::Http]),
             (
                 "url",
@@ -196,6 +199,18 @@ impl Check<'_> {
 
     fn sql_target(&mut self, dialect: SqlDialect) -> Option<Target> {
         let c = self.config;
+        if let Some(name) = &c.message_id
+            && (name.is_empty() || name.contains('\0'))
+        {
+            self.errors.push(
+                ConfigError::new(
+                    codes::BAD_VALUE,
+                    "message_id",
+                    "this is no name of a column",
+                )
+                .help("`message_id = \"message_id\"`, a column for texts or a uuid"),
+            );
+        }
         match (&c.sql, &c.table) {
             (Some(_), Some(_)) => {
                 self.error(
@@ -246,6 +261,17 @@ impl Check<'_> {
         }
         let (template, warnings) = SqlTemplate::parse(sql, dialect);
         self.template_warnings("sql", warnings);
+        if let Some(name) = &self.config.message_id
+            && !template
+                .places()
+                .any(|place| place.first_key() == Some(name.as_str()))
+        {
+            let message = format!("the statement has no place `:{name}`");
+            self.errors.push(
+                ConfigError::new(codes::BAD_VALUE, "message_id", message)
+                    .help("write the id into a column with it"),
+            );
+        }
         let undefined = match self.config.missing {
             Some(Missing::Reject) => UndefinedPolicy::Fail,
             Some(Missing::Null) | None => UndefinedPolicy::Empty,
@@ -254,6 +280,7 @@ impl Check<'_> {
             sql: template,
             dialect,
             undefined,
+            message_id: self.config.message_id.clone(),
         }))
     }
 

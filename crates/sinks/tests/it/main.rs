@@ -5,12 +5,14 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod at_least_once;
 mod bench;
 mod closed_over;
 mod contract;
 mod crossing;
 mod durable;
 mod exact;
+mod fence;
 mod filters;
 mod halfway;
 mod http;
