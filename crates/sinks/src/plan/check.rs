@@ -110,6 +110,12 @@ impl Check<'_> {
             .push(ConfigError::new(codes::KEY_MISSING, key, message).help(help));
     }
 
+    fn bad_message_id(&mut self, message: &str) {
+        let error = ConfigError::new(codes::BAD_VALUE, "message_id", message);
+        let help = "a column for texts or a uuid; of `sql` a place, as in `VALUES (:message_id)`";
+        self.errors.push(error.help(help));
+    }
+
     /// Keys that another type of sink would take.
     fn foreign_keys(&mut self) {
         let c = self.config;
@@ -202,14 +208,7 @@ impl Check<'_> {
         if let Some(name) = &c.message_id
             && (name.is_empty() || name.contains('\0'))
         {
-            self.errors.push(
-                ConfigError::new(
-                    codes::BAD_VALUE,
-                    "message_id",
-                    "this is no name of a column",
-                )
-                .help("`message_id = \"message_id\"`, a column for texts or a uuid"),
-            );
+            self.bad_message_id("this is no name of a column");
         }
         match (&c.sql, &c.table) {
             (Some(_), Some(_)) => {
@@ -266,11 +265,7 @@ impl Check<'_> {
                 .places()
                 .any(|place| place.first_key() == Some(name.as_str()))
         {
-            let message = format!("the statement has no place `:{name}`");
-            self.errors.push(
-                ConfigError::new(codes::BAD_VALUE, "message_id", message)
-                    .help("write the id into a column with it"),
-            );
+            self.bad_message_id(&format!("the statement has no place `:{name}`"));
         }
         let undefined = match self.config.missing {
             Some(Missing::Reject) => UndefinedPolicy::Fail,
