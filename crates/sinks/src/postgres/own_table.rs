@@ -1,6 +1,7 @@
 //! weir's own table in Postgres: looked for before it is made, since a login that may write need not be one that may
 //! create.
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _, SqlSafeStr as _};
 
@@ -24,30 +25,39 @@ pub(super) async fn make(connection: &mut PgConnection) -> Result<(), SinkError>
     let migrator = MIGRATIONS.migrator();
     let migrated = migrator.run_direct(None, connection, false).await;
     let standing = standing(connection).await.map_err(failed)?;
-    let text = match (&migrated, standing) {
-        (_, Standing::Whole) => return Ok(()),
+    match (&migrated, standing) {
+        (_, Standing::Whole) => {}
         // Nothing was made, and nothing will be.
         (Err(error), Standing::Missing) => {
-            let refused = migration_error(error);
-            return Err(told(connection, standing, refused).await);
+            return Err(match error {
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                    told(connection, standing, error).await
+                }
+                error => migration_error(error),
+            });
         }
         // Noted as made, and dropped since; or made by hand, and in no list.
-        _ => MIGRATIONS.made_again(standing),
-    };
-    match connection.execute(AssertSqlSafe(text).into_sql_str()).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(told(connection, standing, failed(error)).await),
+        _ => {
+            let text = AssertSqlSafe(MIGRATIONS.made_again(standing)).into_sql_str();
+            if let Err(error) = connection.execute(text).await {
+                return Err(told(connection, standing, &error).await);
+            }
+        }
     }
+    if migrated.is_err() {
+        // Its lock is still held, and the connection goes on.
+        let unlock = "SELECT pg_advisory_unlock_all()";
+        connection.execute(unlock).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// What the login may not do is said with the statements for somebody who may.
-async fn told(connection: &mut PgConnection, standing: Standing, refused: SinkError) -> SinkError {
-    let text = refused.to_string();
-    // No schema to make it in (3F000) is the same, to PostgreSQL.
-    if !["permission denied", "must be owner", "3F000", "no schema"]
-        .iter()
-        .any(|words| text.contains(words))
-    {
+async fn told(connection: &mut PgConnection, standing: Standing, error: &sqlx::Error) -> SinkError {
+    let refused = classify(error).into_error();
+    let code = error.as_database_error().and_then(|error| error.code());
+    // No right to it, or no schema in which it could be made.
+    if !matches!(code.as_deref(), Some("42501" | "3F000")) {
         return refused;
     }
     let login = sqlx::query("SELECT current_user::text").fetch_one(connection);

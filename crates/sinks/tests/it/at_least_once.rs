@@ -136,6 +136,22 @@ async fn weirs_table_may_be_made_by_somebody_else_from_the_statements_that_are_o
 }
 
 #[tokio::test]
+async fn an_old_table_that_somebody_else_has_made_is_mended_and_no_lock_is_left() {
+    let database = Postgres::shared().await.create_database().await;
+    let old = include_str!("../../../../migrations/postgres/0001_delivery_positions.sql");
+    database.psql("CREATE TABLE t (n int)").await;
+    database.psql(old).await;
+    let connector = format!("type = \"postgres\"\nurl = \"{}\"", database.url());
+    let bench = Bench::new("table = \"t\"", Some(&connector));
+    bench.push("{\"n\":1}");
+    let counters = bench.settled().await;
+    assert_eq!(counters.delivered, 1, "{:?}", bench.sink.last_error());
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(database.count(locks).await, 0);
+}
+
+#[tokio::test]
 async fn an_own_statement_has_a_place_for_the_id() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("far.db");
