@@ -44,7 +44,7 @@ impl Standing {
         let has = |name: &&str| columns.iter().any(|column| column == name);
         match columns {
             [] => Self::Missing,
-            _ if COLUMNS.iter().all(|name| has(name)) => Self::Whole,
+            _ if COLUMNS.iter().all(has) => Self::Whole,
             _ => Self::Old,
         }
     }
