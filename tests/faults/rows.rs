@@ -135,6 +135,95 @@ async fn rows_for_a_database_that_is_away_wait_over_a_kill() {
     assert_eq!(arrived(&database).await, expected);
 }
 
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_weirs_with_copies_of_one_store_lose_no_acknowledged_row() {
+    let database = Postgres::shared().await.create_database().await;
+    database.psql(TABLE).await;
+    let (original, copy) = (site(database.url()), site(database.url()));
+    let there = async |rows: usize| {
+        wait_until("the rows are there", PATIENCE, || async {
+            arrived(&database).await.len() >= rows
+        })
+        .await;
+    };
+    let weir = original.start(WEIR).await;
+    publish(&weir, 0, 1..=20).await;
+    there(20).await;
+    assert_eq!(weir.stop().await, Some(0));
+    copy_folder(&original.path().join("data"), &copy.path().join("data"));
+    let (a, b) = (original.start(WEIR).await, copy.start(WEIR).await);
+    publish(&a, 1, 1..=20).await;
+    there(40).await;
+    publish(&b, 2, 1..=60).await;
+    there(100).await;
+    // The store of the other one has rows of its own with the same numbers.
+    publish(&a, 3, 1..=20).await;
+    wait_until("the older one says what is wrong", PATIENCE, || async {
+        a.printed().contains("E3213")
+    })
+    .await;
+    assert_eq!(arrived(&database).await.len(), 100);
+    a.kill().await;
+    assert_eq!(b.stop().await, Some(0));
+    let a = original.start(WEIR).await;
+    there(120).await;
+    assert_eq!(a.stop().await, Some(0));
+    let rows = arrived(&database).await;
+    let lives = [(0, 20), (1, 20), (2, 60), (3, 20)];
+    let expected: Vec<_> = lives
+        .into_iter()
+        .flat_map(|(life, last)| (1..=last).map(move |n| (0, life, n)))
+        .collect();
+    assert_eq!(rows, expected);
+}
+
+#[tokio::test]
+async fn without_weirs_table_each_row_is_there_and_once_by_its_id_though_weir_was_killed() {
+    let database = Postgres::shared().await.create_database().await;
+    let role = format!("weir_k{:x}", rand::random::<u64>());
+    database
+        .psql(&format!(
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE ROLE {role} LOGIN; \
+             CREATE TABLE arrived (at bigserial, p int, life int, n int, id uuid NOT NULL); \
+             GRANT INSERT, SELECT ON arrived TO {role}; GRANT USAGE ON SEQUENCE arrived_at_seq TO {role}"
+        ))
+        .await;
+    let (scheme, rest) = database.url().split_once("://").unwrap();
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let site = site(&format!("{scheme}://{role}@{host}"));
+    let by_id = "delivery = \"at_least_once\"\nmessage_id = \"id\"\nbatch = { max_rows = 20 }\n";
+    site.rule("arrived", &format!("{RULE}{by_id}"));
+    for life in 0..3 {
+        let weir = site.start(WEIR).await;
+        publish(&weir, life, 1..=300).await;
+        // Some are there, some are on their way.
+        weir.kill().await;
+    }
+    let weir = site.start(WEIR).await;
+    wait_until("every row is there", PATIENCE, || async {
+        let rows = "SELECT count(DISTINCT (p, life, n)) FROM arrived";
+        database.count(rows).await == 900
+    })
+    .await;
+    assert_eq!(weir.stop().await, Some(0));
+    // What came twice has the id that it had.
+    let ids = "SELECT count(DISTINCT id) FROM arrived";
+    assert_eq!(database.count(ids).await, 900);
+}
+
 #[tokio::test]
 async fn rows_of_a_rule_that_is_gone_after_a_restart_wait_until_it_is_back() {
     let postgres = Postgres::start().await;

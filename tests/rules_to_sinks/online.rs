@@ -138,3 +138,57 @@ async fn a_sink_with_an_address_of_its_own_is_asked_too() {
         checked.stdout
     );
 }
+
+#[tokio::test]
+async fn a_login_that_may_not_make_weirs_table_is_named_with_what_to_run() {
+    let database = Postgres::shared().await.create_database().await;
+    let role = format!("weir_o{:x}", rand::random::<u64>());
+    database
+        .psql(&format!(
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE ROLE {role} LOGIN; \
+             CREATE TABLE readings (device text, temp numeric, ok boolean, n numeric, id uuid UNIQUE); \
+             GRANT INSERT, SELECT ON readings TO {role}"
+        ))
+        .await;
+    let (scheme, rest) = database.url().split_once("://").unwrap();
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let site = Site::new();
+    let connector = format!("type = \"postgres\"\nurl = \"{scheme}://{role}@{host}\"\n");
+    site.connector("db", &connector);
+    site.rule("readings", RULE);
+    let online = ["check", "--online", "--json"];
+    let checked = site.weir(WEIR, &online).await;
+    assert_eq!(
+        (checked.code, codes(&checked)),
+        (Some(1), vec!["E3214".to_owned()]),
+        "{}",
+        checked.stdout
+    );
+    let by_id = format!("{RULE}delivery = \"at_least_once\"\nmessage_id = \"id\"\n");
+    site.rule("readings", &by_id);
+    let without = site.weir(WEIR, &online).await;
+    assert_eq!((without.code, codes(&without)), (Some(0), vec![]));
+    site.rule("readings", RULE);
+    let statements = offered(&checked);
+    let statements = statements.split(" Or do without").next().unwrap();
+    database.psql(statements).await;
+    let checked = site.weir(WEIR, &online).await;
+    assert_eq!(
+        (checked.code, codes(&checked)),
+        (Some(0), vec![]),
+        "{}",
+        checked.stdout
+    );
+    database
+        .psql(&format!(
+            "REVOKE UPDATE ON weir_delivery_positions FROM {role}"
+        ))
+        .await;
+    let checked = site.weir(WEIR, &online).await;
+    assert_eq!(codes(&checked), ["E3214"]);
+    assert!(
+        checked.stdout.contains("GRANT SELECT, INSERT, UPDATE"),
+        "{}",
+        checked.stdout
+    );
+}

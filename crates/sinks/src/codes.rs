@@ -63,6 +63,10 @@ codes! {
     COLUMN_TYPE = "E3209", "What a rule makes does not go into the column",
         "Convert it in the rule, or give the column another type.";
     COLUMN_NOT_FILLED = "E3210", "A column that has to be filled is not", "Select the field in the rule, or allow NULL.";
+    FENCED = "E3213", "Another weir with a copy of this store writes the rows of this sink",
+        "Stop one of the two; start the one that shall go on anew, or run the statement of the message.";
+    OWN_TABLE = "E3214", "weir's own table is missing or old, and the login may not mend that",
+        "Have the statements of the message run, or set `delivery = \"at_least_once\"` in the sink.";
     TOO_MANY_HOPS = "E3301", "A message was republished too often", "Two rules feed each other; change a topic or raise `max_hops`.";
     UNREACHABLE = "E3401", "The far side cannot be reached", "Check address, network and that the service runs; weir keeps trying.";
     LOGIN = "E3402", "The far side refuses the login", "Check user and password; weir keeps trying.";

@@ -46,6 +46,10 @@ pub struct SinkConfig {
     pub create_table: Option<CreateTable>,
     /// SQL: an own statement with `:name` places.
     pub sql: Option<String>,
+    /// SQL: `exactly_once` (default) keeps weir's position in a table of the database; `at_least_once` touches no other table than yours.
+    pub delivery: Option<Delivery>,
+    /// SQL: the column, or the place of `sql`, for an id of each row that stays the same over retries and restarts.
+    pub message_id: Option<String>,
 
     /// HTTP: the method, POST (default), PUT, PATCH, GET or DELETE.
     pub method: Option<String>,
@@ -240,6 +244,18 @@ pub struct OnConflict {
     pub action: ConflictAction,
     /// Which columns an update sets; without it, all but the keys.
     pub set: Option<Vec<String>>,
+}
+
+/// How often a row may come into a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Once: the rows and their position in `weir_delivery_positions` are one transaction.
+    #[default]
+    ExactlyOnce,
+    /// Once, and again after a lost answer or a crash; weir has no table there.
+    AtLeastOnce,
 }
 
 /// What happens when a row of that key is there.

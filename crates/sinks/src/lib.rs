@@ -16,14 +16,17 @@ pub mod crossing;
 mod cuts;
 pub mod dead_letter;
 mod error;
+mod fence;
 mod file;
 mod halving;
 mod http;
+mod message_ids;
 mod mqtt;
 pub mod online;
 mod open;
 mod own_tables;
 pub mod plan;
+mod positions;
 mod postgres;
 mod queue;
 pub mod record;
@@ -51,6 +54,7 @@ pub use crate::connector::{Connector, ConnectorState, LinkState};
 pub use crate::console::ConsoleOutput;
 pub use crate::counters::{Histogram, LastError, SinkCounters, SinkState};
 pub use crate::error::{ConfigError, RenderError, SinkError};
+pub use crate::fence::Fence;
 pub use crate::open::{Drained, RetryError, SinkHandle, SinkSpec, open, open_with};
 pub use crate::plan::{SinkPlan, WhenFull};
 pub use crate::queue::{Claim, Full, Owed, Permit};
@@ -118,6 +122,8 @@ pub struct Batch<'a> {
     pub epoch: u64,
     /// Rows up to this number may have been delivered by an earlier attempt, or an earlier life of the process.
     pub given_to: u64,
+    /// Which start of weir gives them.
+    pub fence: &'a Fence,
     /// The rows; never empty, sequence numbers rising.
     pub records: &'a [Record],
 }
@@ -164,6 +170,11 @@ pub trait Sink: Send {
 
     /// Whether rows share requests that the far side tells apart by the rows in them.
     fn shares_requests(&self) -> bool {
+        false
+    }
+
+    /// Whether the far side keeps the number of the last row, so that it has to know whose numbers these are.
+    fn has_position(&self) -> bool {
         false
     }
 

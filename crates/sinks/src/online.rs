@@ -10,10 +10,10 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _, SqlSafeStr a
 use weir_rules::Type;
 use weir_rules::template::{SqlDialect, Step};
 
-use crate::config::CreateTable;
+use crate::config::{CreateTable, Delivery};
 use crate::connector::{Connector, Link};
 use crate::plan::{SinkPlan, Target};
-use crate::postgres::{PostgresDatabase, sqlstate};
+use crate::postgres::{PostgresDatabase, own_table, sqlstate};
 use crate::table::{TablePlan, quote};
 use crate::{SinkError, codes};
 
@@ -91,6 +91,25 @@ async fn ask(
     let Link::Postgres(database) = connector.link() else {
         return Ok(Vec::new());
     };
+    let mut findings = of_target(database, plan, fields).await?;
+    if plan.delivery == Delivery::ExactlyOnce {
+        let mut connection = database.plain_connection().await?;
+        let lacking = own_table::lacking(&mut connection).await.map_err(failed)?;
+        findings.extend(lacking.map(|(message, help)| Finding {
+            code: codes::OWN_TABLE,
+            is_warning: false,
+            message,
+            help,
+        }));
+    }
+    Ok(findings)
+}
+
+async fn of_target(
+    database: &PostgresDatabase,
+    plan: &SinkPlan,
+    fields: &Fields,
+) -> Result<Vec<Finding>, SinkError> {
     match &plan.target {
         Target::Table(table) if table.dialect == SqlDialect::Postgres => {
             let mut connection = database.plain_connection().await?;
@@ -227,14 +246,17 @@ fn type_for(kind: Type) -> &'static str {
 
 /// Which column is filled with what; whether rows may fill others.
 fn filled<'f>(plan: &'f TablePlan, fields: &'f Fields) -> (Vec<(&'f str, Option<Type>)>, bool) {
+    let id = plan.message_id.as_deref();
     let Some(mapped) = &plan.columns else {
-        let named = fields.named.iter();
-        return (
-            named.map(|(name, kind)| (&**name, Some(*kind))).collect(),
-            fields.others,
-        );
+        let named = fields.named.iter().filter(|(name, _)| Some(&***name) != id);
+        let named = named.map(|(name, kind)| (&**name, Some(*kind)));
+        let id = id.map(|name| (name, Some(Type::String)));
+        return (named.chain(id).collect(), fields.others);
     };
     let each = mapped.iter().map(|(column, place)| {
+        if Some(&**column) == id {
+            return (&**column, Some(Type::String));
+        }
         let kind = match place.steps() {
             [Step::Key(name)] => match fields.named.get(name) {
                 Some(kind) => Some(*kind),
@@ -260,6 +282,9 @@ fn judge(plan: &TablePlan, columns: Option<&[Column]>, fields: &Fields) -> Vec<F
             format!("{} {kind}", quote(name))
         });
         let mut parts: Vec<String> = each.collect();
+        if let Some(id) = plan.id_column() {
+            parts.push(format!("UNIQUE ({})", quote(id)));
+        }
         if let Some(conflict) = &plan.conflict {
             let keys: Vec<_> = conflict.keys.iter().map(|key| quote(key)).collect();
             parts.push(format!("PRIMARY KEY ({})", keys.join(", ")));

@@ -14,17 +14,20 @@ use weir_rules::value::{Text, Value};
 
 use crate::bridge::numbering::Kept;
 use crate::circuit::CircuitState;
-use crate::config::BufferKind;
+use crate::config::{self, BufferKind};
 use crate::connector::Connector;
 use crate::console::{ConsoleOutput, ConsoleSink};
 use crate::counters::{LastError, SinkCounters, SinkState};
 use crate::crossing::CrossingSink;
 use crate::cuts::Cuts;
 use crate::dead_letter::{DeadLetters, Letter, LetterLog, Limit};
+use crate::fence::Fence;
 use crate::file::FileSink;
 use crate::http::HttpSink;
+use crate::message_ids::MessageIds;
 use crate::mqtt::MqttSink;
 use crate::plan::{SinkPlan, Target, WhenFull};
+use crate::positions::{Position, Terms};
 use crate::postgres::PostgresSink;
 use crate::queue::{Full, Owed, Permit, Queue};
 use crate::row_log::{RowLog, exchange};
@@ -132,6 +135,12 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
         queue.cut_again(known);
         cuts
     });
+    let fence = if queue.is_durable() {
+        let (rule, sink) = (&spec.rule_id, &spec.sink_id);
+        Fence::open(&spec.data_dir, rule, sink, epoch, recovered_to)
+    } else {
+        Fence::fresh()
+    };
     let shed = queue
         .is_durable()
         .then(|| tokio::spawn(Arc::clone(&queue).shed()));
@@ -155,7 +164,7 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
             recovered_to,
         ),
     });
-    let worker = tokio::spawn(Worker::new(Arc::clone(&shared), delivery, cuts).run());
+    let worker = tokio::spawn(Worker::new(Arc::clone(&shared), delivery, cuts, fence).run());
     SinkHandle {
         shared,
         worker: Arc::new(Mutex::new(Some(worker))),
@@ -218,35 +227,31 @@ fn connected(
         (Target::Table(table), Link::Postgres(database))
             if table.dialect == SqlDialect::Postgres =>
         {
-            Box::new(PostgresSink::table(
-                database.clone(),
-                table.clone(),
-                spec.store_id.clone(),
-            ))
+            let (database, terms) = (database.clone(), terms(spec, table.message_id.as_ref()));
+            Box::new(PostgresSink::table(database, table.clone(), terms))
         }
         (Target::Statement(statement), Link::Postgres(database))
             if statement.dialect == SqlDialect::Postgres =>
         {
+            let terms = terms(spec, statement.message_id.as_ref());
             Box::new(PostgresSink::statement(
                 database.clone(),
                 statement.clone(),
-                spec.store_id.clone(),
+                terms,
             ))
         }
         (Target::Table(table), Link::Sqlite(database)) if table.dialect == SqlDialect::Sqlite => {
-            Box::new(SqliteSink::table(
-                database.clone(),
-                table.clone(),
-                spec.store_id.clone(),
-            ))
+            let (database, terms) = (database.clone(), terms(spec, table.message_id.as_ref()));
+            Box::new(SqliteSink::table(database, table.clone(), terms))
         }
         (Target::Statement(statement), Link::Sqlite(database))
             if statement.dialect == SqlDialect::Sqlite =>
         {
+            let terms = terms(spec, statement.message_id.as_ref());
             Box::new(SqliteSink::statement(
                 database.clone(),
                 statement.clone(),
-                spec.store_id.clone(),
+                terms,
             ))
         }
         (Target::Http(http), Link::Http(client)) => Box::new(HttpSink::new(
@@ -277,6 +282,15 @@ fn connected(
         }
     };
     Ok(sink)
+}
+
+/// How a database tells the rows of a sink apart.
+fn terms(spec: &SinkSpec, message_id: Option<&String>) -> Terms {
+    Terms {
+        position: (spec.plan.delivery == config::Delivery::ExactlyOnce)
+            .then(|| Position::new(spec.store_id.clone())),
+        message_ids: message_id.map(|name| MessageIds::new(&spec.store_id, name)),
+    }
 }
 
 fn kept(spec: &SinkSpec, rows: &dyn RowLog) -> Kept {

@@ -12,7 +12,7 @@ use weir_rules::template::{SqlDialect, SqlTemplate, Template, UndefinedPolicy};
 use crate::bridge::plan::BridgePlan;
 use crate::bridge::preset::TopicOwner;
 use crate::config::connector::ConnectorConfig;
-use crate::config::{Auth, BatchFormat, BufferKind, FileFormat, Kind, StatusRange};
+use crate::config::{Auth, BatchFormat, BufferKind, Delivery, FileFormat, Kind, StatusRange};
 use crate::table::TablePlan;
 
 /// A sink that can be rendered and opened.
@@ -34,6 +34,8 @@ pub struct SinkPlan {
     pub buffer: BufferLimits,
     /// When a failed batch is tried again.
     pub retry: RetryPlan,
+    /// How often a row may come into a database; other far sides have their own ways.
+    pub delivery: Delivery,
     /// What is made of a row.
     pub target: Target,
 }
@@ -120,6 +122,8 @@ pub struct StatementPlan {
     pub dialect: SqlDialect,
     /// What a row without the field gives.
     pub undefined: UndefinedPolicy,
+    /// The place that is filled with the row's id.
+    pub message_id: Option<String>,
 }
 
 /// How a row becomes a request.
@@ -205,6 +209,7 @@ impl SinkPlan {
                 max: Duration::from_secs(10),
                 give_up: None,
             },
+            delivery: Delivery::AtLeastOnce,
             target: Target::Bridge,
         }
     }
@@ -223,6 +228,8 @@ impl SinkPlan {
                 .sql
                 .places()
                 .filter_map(|place| place.first_key())
+                // No row has it; it is given at delivery.
+                .filter(|name| statement.message_id.as_deref() != Some(*name))
                 .map(str::to_owned)
                 .collect(),
             Target::Http(http) => std::iter::once(&http.url)

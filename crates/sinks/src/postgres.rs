@@ -2,6 +2,8 @@
 //! transaction, so a batch that is given again after a lost COMMIT is stored once.
 
 mod columns;
+pub(crate) mod own_table;
+mod positions;
 pub(crate) mod sqlstate;
 mod statement;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Postgres, Row as _, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Postgres};
 
 use self::columns::{ColumnType, TableTypes};
 use self::sqlstate::classify;
@@ -23,8 +25,8 @@ use crate::config::CreateTable;
 use crate::config::connector::PostgresConnector;
 use crate::error::ConfigError;
 use crate::halving::{Write, WriteError, write_halving_others};
-use crate::own_tables::{self, Known, LANE, behind, migration_error, tell_ahead};
 use crate::plan::StatementPlan;
+use crate::positions::Terms;
 use crate::render::statement_binds;
 use crate::table::{Cells, TablePlan};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
@@ -100,26 +102,26 @@ impl PostgresDatabase {
             .map_err(|error| classify(&error).into_error())
     }
 
-    /// A connection to a database that has weir's tables.
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, SinkError> {
+    /// A connection; to a database that has weir's table, if that is asked for.
+    async fn acquire(&self, own_table: bool) -> Result<PoolConnection<Postgres>, SinkError> {
         let mut connection = self
             .pool
             .acquire()
             .await
             .map_err(|error| classify(&error).into_error())?;
-        if !self.migrated.load(Ordering::Acquire) {
+        if own_table && !self.migrated.load(Ordering::Acquire) {
             // Run under an advisory lock, so that two brokers that start together do not collide.
-            match tokio::time::timeout(self.limit(), migrate(&mut connection)).await {
+            match tokio::time::timeout(self.limit(), own_table::make(&mut connection)).await {
                 Ok(Ok(())) => self.migrated.store(true, Ordering::Release),
                 Ok(Err(error)) => {
                     drop(connection.detach());
-                    return Err(migration_error(&error));
+                    return Err(error);
                 }
                 Err(_) => {
                     drop(connection.detach());
                     return Err(SinkError::new(
                         codes::TIMEOUT,
-                        "weir's own tables could not be made in time",
+                        "weir's own table could not be made in time",
                     ));
                 }
             }
@@ -127,27 +129,6 @@ impl PostgresDatabase {
         Ok(connection)
     }
 }
-
-async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    own_tables::migrator(POSITIONS)
-        .run_direct(None, connection, false)
-        .await?;
-    // What was made once may have been dropped since. Asked first: a login that may write need not be one that may
-    // create.
-    let there: bool = sqlx::query("SELECT to_regclass('weir_delivery_positions') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?
-        .try_get(0)?;
-    if !there {
-        let again = own_tables::made_again(POSITIONS);
-        connection
-            .execute(AssertSqlSafe(again).into_sql_str())
-            .await?;
-    }
-    Ok(())
-}
-
-const POSITIONS: &str = include_str!("../../../migrations/postgres/0001_delivery_positions.sql");
 
 fn options(config: &PostgresConnector) -> Result<PgConnectOptions, SinkError> {
     let url = config.url.reveal().map_err(|error| {
@@ -169,8 +150,7 @@ fn options(config: &PostgresConnector) -> Result<PgConnectOptions, SinkError> {
 pub(crate) struct PostgresSink {
     database: PostgresDatabase,
     target: Target,
-    store_id: String,
-    known: Known,
+    terms: Terms,
 }
 
 enum Target {
@@ -187,7 +167,7 @@ enum Target {
 }
 
 impl PostgresSink {
-    pub(crate) fn table(database: PostgresDatabase, plan: TablePlan, store_id: String) -> Self {
+    pub(crate) fn table(database: PostgresDatabase, plan: TablePlan, terms: Terms) -> Self {
         Self {
             database,
             target: Target::Table {
@@ -195,38 +175,36 @@ impl PostgresSink {
                 types: None,
                 had: HashSet::new(),
             },
-            store_id,
-            known: Known::default(),
+            terms,
         }
     }
 
-    pub(crate) fn statement(
-        database: PostgresDatabase,
-        plan: StatementPlan,
-        store_id: String,
-    ) -> Self {
+    pub(crate) fn statement(database: PostgresDatabase, plan: StatementPlan, terms: Terms) -> Self {
         Self {
             database,
             target: Target::Statement {
                 plan,
                 prepared: None,
             },
-            store_id,
-            known: Known::default(),
+            terms,
         }
     }
 }
 
 #[async_trait]
 impl Sink for PostgresSink {
+    fn has_position(&self) -> bool {
+        self.terms.position.is_some()
+    }
+
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
-        let mut call = Call {
-            sink: self,
-            rule: batch.rule,
-            sink_id: batch.sink,
-            epoch: batch.epoch,
-            given_to: batch.given_to,
+        let ids = self.terms.message_ids.as_ref();
+        let with_ids = ids.map(|ids| ids.given(batch));
+        let batch = Batch {
+            records: with_ids.as_deref().unwrap_or(batch.records),
+            ..*batch
         };
+        let mut call = Call { sink: self, batch };
         match call.foreign_fields(batch.records).await {
             Ok(refused) => write_halving_others(&mut call, batch.records, refused).await,
             Err(error) => vec![Outcome::Retry { after: None, error }; batch.records.len()],
@@ -240,17 +218,14 @@ impl Sink for PostgresSink {
 
 struct Call<'a> {
     sink: &'a mut PostgresSink,
-    rule: &'a str,
-    sink_id: &'a str,
-    epoch: u64,
-    given_to: u64,
+    batch: Batch<'a>,
 }
 
 #[async_trait]
 impl Write for Call<'_> {
     async fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
         let retry = |error| WriteError::Retry { after: None, error };
-        let mut connection = self.sink.database.acquire().await.map_err(retry)?;
+        let mut connection = self.acquire().await.map_err(retry)?;
         let learnt_before = self.has_learnt();
         let mut written = self.transaction(&mut connection, records).await;
         if learnt_before && matches!(written, Err(WriteError::Refused(_))) {
@@ -293,13 +268,18 @@ fn failed(error: sqlx::Error) -> WriteError {
 }
 
 impl Call<'_> {
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, SinkError> {
+        let sink = &self.sink;
+        sink.database.acquire(sink.terms.position.is_some()).await
+    }
+
     /// What is known of the table may be out of date when something failed.
     fn forget(&mut self, error: &WriteError) {
         if matches!(error, WriteError::Retry { error, .. } if !error.is_configuration()) {
             return;
         }
         if matches!(error, WriteError::Retry { .. }) {
-            // Weir's own tables may be what is missing.
+            // Weir's own table may be what is missing.
             self.sink.database.migrated.store(false, Ordering::Release);
         }
         self.forget_target();
@@ -339,7 +319,7 @@ impl Call<'_> {
             }
         }
         self.forget_target();
-        let mut connection = self.sink.database.acquire().await?;
+        let mut connection = self.acquire().await?;
         match self.prepare(&mut connection, records).await {
             Ok(()) => match self.lost_column(records) {
                 Some(error) => {
@@ -406,7 +386,15 @@ impl Call<'_> {
         self.prepare(connection, records).await?;
         let begun = async { connection.begin().await.map_err(failed) };
         let mut transaction = within(limit, begun).await?;
-        let left = within(limit, self.advance(&mut transaction, records)).await?;
+        let left = match &self.sink.terms.position {
+            Some(position) => {
+                let advance = positions::advance(&mut transaction, position, &self.batch, records);
+                Some(within(limit, advance).await?)
+            }
+            None => None,
+        };
+        let position = left.map(|left| left.position);
+        let left = left.map_or(records, |left| left.records);
         if !left.is_empty() {
             match &self.sink.target {
                 Target::Table {
@@ -427,11 +415,13 @@ impl Call<'_> {
                 }
             }
         }
+        if let (Some(known), Some(position)) = (&mut self.sink.terms.position, position) {
+            known.commits(position);
+        }
         within(limit, async { transaction.commit().await.map_err(failed) }).await?;
-        let confirmed = records.last().map_or(0, |record| record.seq);
-        self.sink.known.confirmed = self.sink.known.confirmed.max(confirmed);
-        // Not earlier: what was rolled back has to be compared again.
-        self.sink.known.compared = true;
+        if let (Some(known), Some(position)) = (&mut self.sink.terms.position, position) {
+            known.committed(&self.batch, position);
+        }
         Ok(())
     }
 
@@ -472,99 +462,6 @@ impl Call<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Moves the position past `records`; gives those that were not stored before.
-    async fn advance<'r>(
-        &mut self,
-        connection: &mut PgConnection,
-        records: &'r [Record],
-    ) -> Result<&'r [Record], WriteError> {
-        let (Some(first), Some(last)) = (records.first(), records.last()) else {
-            return Ok(records);
-        };
-        if !self.sink.known.compared {
-            self.compare(connection).await.map_err(failed)?;
-        }
-        let moved = self.guarded_update(connection, first.seq, last.seq);
-        if moved.await.map_err(failed)? {
-            return Ok(records);
-        }
-        // Some of it was stored by an attempt whose answer was lost. The row is locked from here on.
-        let position = sqlx::query(
-            "SELECT position FROM weir_delivery_positions \
-             WHERE store_id = $1 AND rule_id = $2 AND sink_id = $3 AND lane = $4 FOR UPDATE",
-        )
-        .bind(&self.sink.store_id)
-        .bind(self.rule)
-        .bind(self.sink_id)
-        .bind(LANE)
-        .fetch_one(&mut *connection)
-        .await
-        .and_then(|row| row.try_get::<i64, _>(0))
-        .map_err(failed)?
-        .cast_unsigned();
-        if position < self.sink.known.confirmed {
-            let key = [self.sink.store_id.as_str(), self.rule, self.sink_id];
-            let error = behind(key, position, self.sink.known.confirmed);
-            return Err(WriteError::Retry { after: None, error });
-        }
-        let left = &records[records.partition_point(|record| record.seq <= position)..];
-        if let Some(first) = left.first() {
-            let moved = self.guarded_update(connection, first.seq, last.seq);
-            moved.await.map_err(failed)?;
-        }
-        Ok(left)
-    }
-
-    /// A position that no row of this queue can have given starts over. Looked at once, before the first write: what is
-    /// there then was written by an earlier life.
-    async fn compare(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let ahead = sqlx::query(
-            "WITH ahead AS (SELECT position FROM weir_delivery_positions \
-             WHERE store_id = $1 AND rule_id = $2 AND sink_id = $3 AND lane = $4 AND epoch = $5 AND position > $6 FOR UPDATE) \
-             UPDATE weir_delivery_positions AS p SET position = $6 FROM ahead \
-             WHERE p.store_id = $1 AND p.rule_id = $2 AND p.sink_id = $3 AND p.lane = $4 RETURNING ahead.position",
-        )
-        .bind(&self.sink.store_id)
-        .bind(self.rule)
-        .bind(self.sink_id)
-        .bind(LANE)
-        .bind(self.epoch.cast_signed())
-        .bind(self.given_to.cast_signed())
-        .fetch_optional(connection)
-        .await?;
-        if let Some(row) = ahead {
-            let position = row.try_get::<i64, _>(0)?.cast_unsigned();
-            tell_ahead(self.rule, self.sink_id, position, self.given_to);
-        }
-        Ok(())
-    }
-
-    /// Sets the position to `last` unless it has reached `first` in this epoch.
-    async fn guarded_update(
-        &self,
-        connection: &mut PgConnection,
-        first: u64,
-        last: u64,
-    ) -> Result<bool, sqlx::Error> {
-        let done = sqlx::query(
-            "INSERT INTO weir_delivery_positions AS p (store_id, rule_id, sink_id, lane, epoch, position) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (store_id, rule_id, sink_id, lane) \
-             DO UPDATE SET epoch = EXCLUDED.epoch, position = EXCLUDED.position, updated_at = now() \
-             WHERE p.epoch <> EXCLUDED.epoch OR (p.position < $7 AND p.position >= $8)",
-        )
-        .bind(&self.sink.store_id)
-        .bind(self.rule)
-        .bind(self.sink_id)
-        .bind(LANE)
-        .bind(self.epoch.cast_signed())
-        .bind(last.cast_signed())
-        .bind(first.cast_signed())
-        .bind(self.sink.known.confirmed.cast_signed())
-        .execute(connection)
-        .await?;
-        Ok(done.rows_affected() == 1)
     }
 }
 
@@ -622,7 +519,9 @@ async fn insert(
             .map(|row| texts(row, &columns))
             .collect::<Result<Vec<_>, _>>()?;
         for rows in columns::statements(plan, &rows[0].columns, texts) {
-            within(limit, insert_rows(connection, plan, &columns, rows)).await?;
+            let unique_ids = types.unique_ids();
+            let inserted = insert_rows(connection, plan, &columns, rows, unique_ids);
+            within(limit, inserted).await?;
         }
     }
     Ok(())
@@ -641,6 +540,7 @@ async fn insert_rows(
     plan: &TablePlan,
     columns: &[&ColumnType],
     rows: Vec<Vec<Option<String>>>,
+    unique_ids: bool,
 ) -> Result<(), WriteError> {
     let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
     let casts: Vec<_> = columns
@@ -660,7 +560,7 @@ async fn insert_rows(
         casts.join(", "),
         arrays.join(", "),
         aliases.join(", "),
-        plan.insert_tail(&names),
+        plan.insert_tail_with_ids(&names, unique_ids),
     );
     let mut by_column: Vec<Vec<Option<String>>> =
         vec![Vec::with_capacity(rows.len()); columns.len()];

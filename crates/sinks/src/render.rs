@@ -2,6 +2,8 @@
 //!
 //! Secrets are no part of it: signatures and authorization headers are added when a request leaves.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -11,6 +13,7 @@ use weir_rules::value::Value;
 
 use crate::codes;
 use crate::error::{RenderError, SinkError};
+use crate::message_ids::with_field;
 use crate::plan::{FilePlan, HttpPlan, MessagePlan, SinkPlan, StatementPlan, Target};
 use crate::table::TablePlan;
 
@@ -124,8 +127,14 @@ fn as_map<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S:
 /// What sends the row to the dead letters: a missing field (E3101), a topic that is none (E3102), and so on.
 pub fn render(plan: &SinkPlan, row: &Value, now_ms: i64) -> Result<Rendered, RenderError> {
     match &plan.target {
-        Target::Table(table) => table_call(table, row).map(Rendered::Sql),
-        Target::Statement(statement) => statement_call(statement, row, now_ms).map(Rendered::Sql),
+        Target::Table(table) => {
+            let row = with_sample_id(row, table.message_id.as_deref());
+            table_call(table, &row).map(Rendered::Sql)
+        }
+        Target::Statement(statement) => {
+            let row = with_sample_id(row, statement.message_id.as_deref());
+            statement_call(statement, &row, now_ms).map(Rendered::Sql)
+        }
         Target::Http(http) => http_request(http, row, now_ms).map(Rendered::Http),
         // Only the broker makes such rows, and only for itself.
         Target::Bridge => Err(RenderError::new(
@@ -139,6 +148,14 @@ pub fn render(plan: &SinkPlan, row: &Value, now_ms: i64) -> Result<Rendered, Ren
         Target::Console { .. } => {
             console_line(row).map(|line| Rendered::Line(ConsoleLine { line }))
         }
+    }
+}
+
+/// Where the id of a row goes: it has one only in a queue.
+fn with_sample_id<'r>(row: &'r Value, name: Option<&str>) -> Cow<'r, Value> {
+    match name {
+        Some(name) => Cow::Owned(with_field(row, name, "<message_id>".into())),
+        None => Cow::Borrowed(row),
     }
 }
 

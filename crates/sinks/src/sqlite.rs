@@ -1,5 +1,8 @@
 //! Rows in a SQLite file. Rows and position are one transaction, so a batch that is given again is stored once.
 
+mod own_table;
+mod positions;
+
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -22,8 +25,8 @@ use weir_rules::value::Value;
 use crate::config::CreateTable;
 use crate::config::connector::SqliteConnector;
 use crate::halving::{Write, WriteError, write_halving_others};
-use crate::own_tables::{self, Known, LANE, behind, migration_error, tell_ahead};
 use crate::plan::StatementPlan;
+use crate::positions::Terms;
 use crate::render::statement_binds;
 use crate::table::{Cells, TablePlan};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
@@ -89,7 +92,7 @@ impl SqliteDatabase {
     }
 
     pub(crate) async fn ping(&self) -> Result<(), SinkError> {
-        let mut connection = self.acquire().await?;
+        let mut connection = self.acquire(false).await?;
         sqlx::query("SELECT 1 FROM sqlite_master LIMIT 1")
             .fetch_optional(&mut *connection)
             .await
@@ -97,17 +100,17 @@ impl SqliteDatabase {
             .map_err(|error| classify(&error).into_error())
     }
 
-    /// A connection to a database that has weir's tables.
-    async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SinkError> {
+    /// A connection; to a database that has weir's table, if that is asked for.
+    async fn acquire(&self, own_table: bool) -> Result<PoolConnection<Sqlite>, SinkError> {
         let mut connection = self
             .pool
             .acquire()
             .await
             .map_err(|error| classify(&error).into_error())?;
-        if !self.migrated.load(Ordering::Acquire) {
-            if let Err(error) = migrate(&mut connection).await {
+        if own_table && !self.migrated.load(Ordering::Acquire) {
+            if let Err(error) = own_table::make(&mut connection).await {
                 drop(connection.detach());
-                return Err(migration_error(&error));
+                return Err(error);
             }
             self.migrated.store(true, Ordering::Release);
         }
@@ -115,28 +118,15 @@ impl SqliteDatabase {
     }
 }
 
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    own_tables::migrator(POSITIONS)
-        .run_direct(None, connection, false)
-        .await?;
-    // What was made once may have been dropped since.
-    let again = own_tables::made_again(POSITIONS);
-    connection
-        .execute(AssertSqlSafe(again).into_sql_str())
-        .await?;
-    Ok(())
-}
-
-const POSITIONS: &str = include_str!("../../../migrations/sqlite/0001_delivery_positions.sql");
-
 /// Delivers into one table or through one statement.
 pub(crate) struct SqliteSink {
     database: SqliteDatabase,
     target: Target,
-    store_id: String,
+    terms: Terms,
     /// Whether the table was made, or found, since the sink was opened.
     created: bool,
-    known: Known,
+    /// Whether no two rows of the table may have one `message_id`; none before that was asked.
+    unique_ids: Option<bool>,
 }
 
 #[derive(Clone)]
@@ -146,41 +136,41 @@ enum Target {
 }
 
 impl SqliteSink {
-    pub(crate) fn table(database: SqliteDatabase, plan: TablePlan, store_id: String) -> Self {
+    pub(crate) fn table(database: SqliteDatabase, plan: TablePlan, terms: Terms) -> Self {
         Self {
             database,
             target: Target::Table(plan),
-            store_id,
+            terms,
             created: false,
-            known: Known::default(),
+            unique_ids: None,
         }
     }
 
-    pub(crate) fn statement(
-        database: SqliteDatabase,
-        plan: StatementPlan,
-        store_id: String,
-    ) -> Self {
+    pub(crate) fn statement(database: SqliteDatabase, plan: StatementPlan, terms: Terms) -> Self {
         Self {
             database,
             target: Target::Statement(plan),
-            store_id,
+            terms,
             created: false,
-            known: Known::default(),
+            unique_ids: None,
         }
     }
 }
 
 #[async_trait]
 impl Sink for SqliteSink {
+    fn has_position(&self) -> bool {
+        self.terms.position.is_some()
+    }
+
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
-        let mut call = Call {
-            sink: self,
-            rule: batch.rule,
-            sink_id: batch.sink,
-            epoch: batch.epoch,
-            given_to: batch.given_to,
+        let ids = self.terms.message_ids.as_ref();
+        let with_ids = ids.map(|ids| ids.given(batch));
+        let batch = Batch {
+            records: with_ids.as_deref().unwrap_or(batch.records),
+            ..*batch
         };
+        let mut call = Call { sink: self, batch };
         match call.prepare(batch.records).await {
             Ok(refused) => write_halving_others(&mut call, batch.records, refused).await,
             Err(error) => {
@@ -198,17 +188,14 @@ impl Sink for SqliteSink {
 
 struct Call<'a> {
     sink: &'a mut SqliteSink,
-    rule: &'a str,
-    sink_id: &'a str,
-    epoch: u64,
-    given_to: u64,
+    batch: Batch<'a>,
 }
 
 #[async_trait]
 impl Write for Call<'_> {
     async fn write(&mut self, records: &[Record]) -> Result<(), WriteError> {
         let retry = |error| WriteError::Retry { after: None, error };
-        let mut connection = self.sink.database.acquire().await.map_err(retry)?;
+        let mut connection = self.acquire().await.map_err(retry)?;
         let limit = self.sink.database.timeout * 3;
         match tokio::time::timeout(limit, self.transaction(&mut connection, records)).await {
             Ok(written) => {
@@ -230,10 +217,16 @@ impl Write for Call<'_> {
 }
 
 impl Call<'_> {
+    async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SinkError> {
+        let sink = &self.sink;
+        sink.database.acquire(sink.terms.position.is_some()).await
+    }
+
     /// A table that was there may have been dropped, weir's own too.
     fn forget(&mut self, error: &WriteError) {
         if matches!(error, WriteError::Retry { error, .. } if error.is_configuration()) {
             self.sink.created = false;
+            self.sink.unique_ids = None;
             self.sink.database.migrated.store(false, Ordering::Release);
         }
     }
@@ -250,7 +243,7 @@ impl Call<'_> {
         }
         let retry = |error| WriteError::Retry { after: None, error };
         let failed = |error: sqlx::Error| classify(&error).into_write_error();
-        let mut connection = self.sink.database.acquire().await.map_err(retry)?;
+        let mut connection = self.acquire().await.map_err(retry)?;
         if create {
             let rows = records.iter().map(|record| plan.cells(&record.row));
             let cells: Vec<_> = rows.filter_map(Result::ok).collect();
@@ -290,85 +283,33 @@ impl Call<'_> {
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(failed)?;
-        let left = self.advance(&mut transaction, records).await?;
-        let confirmed = records.last().map_or(0, |record| record.seq);
-        if left.is_empty() {
-            self.sink.known.confirmed = self.sink.known.confirmed.max(confirmed);
-            self.sink.known.compared = true;
-            return Ok(());
+        let left = match &self.sink.terms.position {
+            Some(position) => {
+                let advance = positions::advance(&mut transaction, position, &self.batch, records);
+                Some(advance.await?)
+            }
+            None => None,
+        };
+        let position = left.map(|left| left.position);
+        let left = left.map_or(records, |left| left.records);
+        if !left.is_empty() {
+            match self.sink.target.clone() {
+                Target::Table(plan) => self.insert(&mut transaction, &plan, left).await?,
+                Target::Statement(plan) => self.call(&mut transaction, &plan, left).await?,
+            }
         }
-        match self.sink.target.clone() {
-            Target::Table(plan) => self.insert(&mut transaction, &plan, left).await?,
-            Target::Statement(plan) => self.call(&mut transaction, &plan, left).await?,
+        if let (Some(known), Some(position)) = (&mut self.sink.terms.position, position) {
+            known.commits(position);
         }
         transaction.commit().await.map_err(failed)?;
-        self.sink.known.confirmed = confirmed;
-        // Not earlier: what was rolled back has to be compared again.
-        self.sink.known.compared = true;
+        if let (Some(known), Some(position)) = (&mut self.sink.terms.position, position) {
+            known.committed(&self.batch, position);
+        }
         Ok(())
     }
 
-    /// Moves the position past `records`; gives those that were not stored before.
-    async fn advance<'r>(
-        &mut self,
-        connection: &mut SqliteConnection,
-        records: &'r [Record],
-    ) -> Result<&'r [Record], WriteError> {
-        let failed = |error: sqlx::Error| classify(&error).into_write_error();
-        let Some(last) = records.last() else {
-            return Ok(records);
-        };
-        let found = sqlx::query(
-            "SELECT position FROM weir_delivery_positions \
-             WHERE store_id = ?1 AND rule_id = ?2 AND sink_id = ?3 AND lane = ?4 AND epoch = ?5",
-        )
-        .bind(&self.sink.store_id)
-        .bind(self.rule)
-        .bind(self.sink_id)
-        .bind(LANE)
-        .bind(self.epoch.cast_signed())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed)?;
-        let mut position = match found {
-            Some(row) => Some(row.try_get::<i64, _>(0).map_err(failed)?.cast_unsigned()),
-            None => None,
-        };
-        if let Some(found) =
-            position.filter(|found| !self.sink.known.compared && *found > self.given_to)
-        {
-            tell_ahead(self.rule, self.sink_id, found, self.given_to);
-            position = None;
-        }
-        if let Some(found) = position.filter(|found| *found < self.sink.known.confirmed) {
-            let key = [self.sink.store_id.as_str(), self.rule, self.sink_id];
-            let error = behind(key, found, self.sink.known.confirmed);
-            return Err(WriteError::Retry { after: None, error });
-        }
-        let position = position.unwrap_or(0);
-        if position >= last.seq {
-            return Ok(&[]);
-        }
-        let new = records.partition_point(|record| record.seq <= position);
-        sqlx::query(
-            "INSERT INTO weir_delivery_positions (store_id, rule_id, sink_id, lane, epoch, position) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (store_id, rule_id, sink_id, lane) \
-             DO UPDATE SET epoch = excluded.epoch, position = excluded.position, updated_at = CURRENT_TIMESTAMP",
-        )
-        .bind(&self.sink.store_id)
-        .bind(self.rule)
-        .bind(self.sink_id)
-        .bind(LANE)
-        .bind(self.epoch.cast_signed())
-        .bind(last.seq.cast_signed())
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
-        Ok(&records[new..])
-    }
-
     async fn insert(
-        &self,
+        &mut self,
         connection: &mut SqliteConnection,
         plan: &TablePlan,
         records: &[Record],
@@ -378,12 +319,21 @@ impl Call<'_> {
             .map(|record| plan.cells(&record.row))
             .collect::<Result<Vec<_>, _>>()
             .map_err(WriteError::Refused)?;
+        let unique_ids = match (plan.id_column(), self.sink.unique_ids) {
+            (None, _) => false,
+            (Some(_), Some(known)) => known,
+            (Some(column), None) => {
+                let asked = is_unique(connection, plan, column).await;
+                let found = asked.map_err(|error| classify(&error).into_write_error())?;
+                *self.sink.unique_ids.insert(found)
+            }
+        };
         let groups: Vec<_> = cells.chunk_by(|a, b| a.columns == b.columns).collect();
         for rows in groups {
             // SQLite counts parameters, and a statement with many rows is prepared once per length.
             let width = rows[0].columns.len().max(1);
             for rows in rows.chunks((MAX_PARAMETERS / width).clamp(1, 64)) {
-                insert_rows(connection, plan, rows).await?;
+                insert_rows(connection, plan, rows, unique_ids).await?;
             }
         }
         Ok(())
@@ -416,6 +366,7 @@ async fn insert_rows(
     connection: &mut SqliteConnection,
     plan: &TablePlan,
     rows: &[Cells<'_>],
+    unique_ids: bool,
 ) -> Result<(), WriteError> {
     let columns = &rows[0].columns;
     let one = format!("({})", vec!["?"; columns.len()].join(", "));
@@ -423,7 +374,7 @@ async fn insert_rows(
     let sql = format!(
         "{} VALUES {values}{}",
         plan.insert_head(columns),
-        plan.insert_tail(columns)
+        plan.insert_tail_with_ids(columns, unique_ids)
     );
     let mut arguments = SqliteArguments::default();
     for row in rows {
@@ -497,6 +448,28 @@ async fn read_columns(
         }
     };
     rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Whether an index over this column alone lets no two rows have one value.
+async fn is_unique(
+    connection: &mut SqliteConnection,
+    plan: &TablePlan,
+    column: &str,
+) -> Result<bool, sqlx::Error> {
+    let (schema, table) = match plan.name.as_slice() {
+        [schema, table] => (schema.as_str(), Some(table)),
+        name => ("main", name.last()),
+    };
+    sqlx::query(
+        "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1, ?2) AS i WHERE i.\"unique\" AND NOT i.partial \
+           AND (SELECT count(*) = 1 AND max(c.name) = ?3 COLLATE NOCASE FROM pragma_index_info(i.name, ?2) AS c))",
+    )
+    .bind(table)
+    .bind(schema)
+    .bind(column)
+    .fetch_one(connection)
+    .await?
+    .try_get(0)
 }
 
 fn bind(arguments: &mut SqliteArguments, value: &Value) -> Result<(), WriteError> {

@@ -24,6 +24,8 @@ pub struct TablePlan {
     pub create: CreateTable,
     /// Which database.
     pub dialect: SqlDialect,
+    /// The column for the row's id.
+    pub message_id: Option<String>,
 }
 
 /// What happens when a row of that key is there.
@@ -67,7 +69,7 @@ impl TablePlan {
                 .help("`name` or `schema.name`; a dot inside a name goes between double quotes"),
             );
         }
-        let columns = match &config.columns {
+        let columns: Option<Vec<(String, Place)>> = match &config.columns {
             None => None,
             Some(Columns::Mapped(columns)) if !columns.is_empty() => Some(
                 columns
@@ -82,6 +84,25 @@ impl TablePlan {
                 );
                 None
             }
+        };
+        let message_id = config.message_id.clone();
+        let columns = match (columns, &message_id) {
+            (Some(columns), Some(name)) if columns.iter().any(|(column, _)| column == name) => {
+                errors.push(
+                    ConfigError::new(
+                        codes::BAD_VALUE,
+                        "message_id",
+                        format!("`{name}` is among `columns`, too"),
+                    )
+                    .help("a column has one value: take another one for the id"),
+                );
+                Some(columns)
+            }
+            (Some(mut columns), Some(name)) => {
+                columns.push((name.clone(), Place::field(name)));
+                Some(columns)
+            }
+            (columns, _) => columns,
         };
         let conflict = config.on_conflict.as_ref().map(|given| Conflict {
             keys: given.keys.clone(),
@@ -101,6 +122,7 @@ impl TablePlan {
             missing: config.missing.unwrap_or_default(),
             create: config.create_table.unwrap_or_default(),
             dialect,
+            message_id,
         })
     }
 
@@ -144,6 +166,8 @@ impl TablePlan {
         self.columns
             .iter()
             .flatten()
+            // No row has the id; it is given at delivery.
+            .filter(|(column, _)| self.message_id.as_ref() != Some(column))
             .filter_map(|(_, place)| place.first_key())
             .map(str::to_owned)
             .collect()
@@ -200,13 +224,16 @@ impl TablePlan {
             return None;
         }
         let cells = self.cells(row).ok()?;
-        let foreign = cells.columns.iter().find(|column| !known(column))?;
+        // The id's column is the sink's business.
+        let is_id = |column: &str| self.message_id.as_deref() == Some(column);
+        let mut columns = cells.columns.iter();
+        let foreign = columns.find(|column| !known(column) && !is_id(column))?;
         Some(self.no_column(foreign))
     }
 
     pub(crate) fn no_column(&self, name: &str) -> SinkError {
         let table = self.quoted_name();
-        if self.columns.is_some() {
+        if self.columns.is_some() || self.message_id.as_deref() == Some(name) {
             let message = format!("table {table} has no column \"{name}\"");
             SinkError::new(codes::SCHEMA, message).configuration()
         } else {
@@ -256,6 +283,26 @@ impl TablePlan {
                 format!(" ON CONFLICT ({keys}) DO UPDATE SET {}", set.join(", "))
             }
         }
+    }
+
+    /// The same where it is known whether no two rows of the table may have one id: then a row that is there already stays,
+    /// unless the sink says what happens.
+    pub(crate) fn insert_tail_with_ids<C: AsRef<str>>(
+        &self,
+        columns: &[C],
+        unique: bool,
+    ) -> String {
+        match (&self.message_id, &self.conflict) {
+            (Some(name), None) if unique => format!(" ON CONFLICT ({}) DO NOTHING", quote(name)),
+            _ => self.insert_tail(columns),
+        }
+    }
+
+    /// The column whose values may be of one row each, where that matters.
+    pub(crate) fn id_column(&self) -> Option<&str> {
+        self.message_id
+            .as_deref()
+            .filter(|_| self.conflict.is_none())
     }
 
     fn updated_columns<'c, C: AsRef<str>>(&self, columns: &'c [C]) -> Vec<&'c str> {
@@ -341,6 +388,9 @@ impl TablePlan {
                 format!("{} {}", quote(column), column_type(self.dialect, values))
             })
             .collect();
+        if let Some(name) = self.id_column() {
+            parts.push(format!("UNIQUE ({})", quote(name)));
+        }
         if !keys.is_empty() && keys.iter().all(|key| columns.contains(&key.as_str())) {
             let keys: Vec<_> = keys.iter().map(|key| quote(key)).collect();
             parts.push(format!("PRIMARY KEY ({})", keys.join(", ")));

@@ -17,6 +17,7 @@ use crate::connector::Connector;
 use crate::counters::{LastError, SinkState};
 use crate::cuts::Cuts;
 use crate::dead_letter::{DeadLetters, Letter, Limit, Parked};
+use crate::fence::Fence;
 use crate::plan::{BatchLimits, RetryPlan};
 use crate::queue::Queue;
 use crate::retry::Schedule;
@@ -66,10 +67,16 @@ pub(crate) struct Worker {
     given_to: u64,
     /// Where rows were cut into requests; none where the rows do not outlive the process.
     cuts: Option<Cuts>,
+    fence: Fence,
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, delivery: Delivery, cuts: Option<Cuts>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        delivery: Delivery,
+        cuts: Option<Cuts>,
+        fence: Fence,
+    ) -> Self {
         let schedule = Schedule::new(delivery.retry.initial, delivery.retry.max, shared.epoch);
         Self {
             given_to: shared.queue.recovered_to(),
@@ -80,12 +87,14 @@ impl Worker {
             repeated: 0,
             parked: 0,
             cuts,
+            fence,
         }
     }
 
     /// Runs until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         self.delivery.sink.start();
+        self.keep_fence().await;
         loop {
             if self.shared.queue.leaves_its_rows() && !self.is_up() {
                 // What waits is kept where it is: the next start goes on with it.
@@ -120,6 +129,7 @@ impl Worker {
         let mut attempts: u32 = 0;
         while !batch.is_empty() {
             self.take_replacement();
+            self.keep_fence().await;
             self.circuit.begins();
             self.show_circuit();
             let began = Instant::now();
@@ -129,6 +139,7 @@ impl Worker {
                     sink: &self.shared.sink,
                     epoch: self.shared.epoch,
                     given_to: self.given_to,
+                    fence: &self.fence,
                     records: &batch,
                 };
                 self.given_to = self.given_to.max(batch.last_seq());
@@ -251,6 +262,23 @@ impl Worker {
                 sink = %self.shared.sink,
                 %error,
                 "it cannot be noted which rows share a request: after a crash some may come again under another Idempotency-Key"
+            );
+        }
+    }
+
+    /// Before a database hears of the fence, the next start has to know it.
+    async fn keep_fence(&mut self) {
+        if !self.delivery.sink.has_position() {
+            return;
+        }
+        if let Err(error) = self.fence.keep().await {
+            // Delivery makes room on a full disk, so it goes on.
+            tracing::warn!(
+                code = codes::FILE,
+                rule = %self.shared.rule,
+                sink = %self.shared.sink,
+                %error,
+                "it cannot be noted that this start writes the rows: the next one may take it for another weir, and give rows that are not settled once more"
             );
         }
     }

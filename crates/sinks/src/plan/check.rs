@@ -55,6 +55,7 @@ impl SinkConfig {
             batch: check.batch(),
             buffer: check.buffer(),
             retry: check.retry(),
+            delivery: self.delivery.unwrap_or_default(),
             target: match target {
                 Some(target) if check.errors.is_empty() => target,
                 _ => return Err(check.errors),
@@ -109,11 +110,17 @@ impl Check<'_> {
             .push(ConfigError::new(codes::KEY_MISSING, key, message).help(help));
     }
 
+    fn bad_message_id(&mut self, message: &str) {
+        let error = ConfigError::new(codes::BAD_VALUE, "message_id", message);
+        let help = "a column for texts or a uuid; of `sql` a place, as in `VALUES (:message_id)`";
+        self.errors.push(error.help(help));
+    }
+
     /// Keys that another type of sink would take.
     fn foreign_keys(&mut self) {
         let c = self.config;
         let inline = c.connector.is_none();
-        let keys: [(&str, bool, &[Kind]); 25] = [
+        let keys: [(&str, bool, &[Kind]); 27] = [
             ("table", c.table.is_some(), SQL),
             (
                 "columns",
@@ -124,6 +131,8 @@ impl Check<'_> {
             ("missing", c.missing.is_some(), SQL),
             ("create_table", c.create_table.is_some(), SQL),
             ("sql", c.sql.is_some(), SQL),
+            ("delivery", c.delivery.is_some(), SQL),
+            ("message_id", c.message_id.is_some(), SQL),
             ("method", c.method.is_some(), &[Kind::Http]),
             (
                 "url",
@@ -196,6 +205,11 @@ impl Check<'_> {
 
     fn sql_target(&mut self, dialect: SqlDialect) -> Option<Target> {
         let c = self.config;
+        if let Some(name) = &c.message_id
+            && (name.is_empty() || name.contains('\0'))
+        {
+            self.bad_message_id("this is no name of a column");
+        }
         match (&c.sql, &c.table) {
             (Some(_), Some(_)) => {
                 self.error(
@@ -246,6 +260,13 @@ impl Check<'_> {
         }
         let (template, warnings) = SqlTemplate::parse(sql, dialect);
         self.template_warnings("sql", warnings);
+        if let Some(name) = &self.config.message_id
+            && !template
+                .places()
+                .any(|place| place.first_key() == Some(name.as_str()))
+        {
+            self.bad_message_id(&format!("the statement has no place `:{name}`"));
+        }
         let undefined = match self.config.missing {
             Some(Missing::Reject) => UndefinedPolicy::Fail,
             Some(Missing::Null) | None => UndefinedPolicy::Empty,
@@ -254,6 +275,7 @@ impl Check<'_> {
             sql: template,
             dialect,
             undefined,
+            message_id: self.config.message_id.clone(),
         }))
     }
 

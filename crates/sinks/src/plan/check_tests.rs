@@ -318,3 +318,41 @@ fn the_manuals_sinks_are_understood() {
         assert!(plan.enabled);
     }
 }
+
+#[test]
+fn delivery_and_the_id_of_a_row_are_for_databases_and_the_id_has_a_place() {
+    let postgres = "type = \"postgres\"\nurl = \"postgres://h/d\"\n";
+    let (plan, _) = check(&format!(
+        "{postgres}table = \"t\"\ncolumns = {{ n = \"n\" }}\ndelivery = \"at_least_once\"\nmessage_id = \"id\"\n\
+         on_conflict = {{ keys = [\"id\"], do = \"ignore\" }}"
+    ))
+    .unwrap();
+    assert_eq!(plan.delivery, crate::config::Delivery::AtLeastOnce);
+    assert_eq!(plan.fields(), ["n"], "the id is no field of a row");
+    let (plan, _) = check(&format!(
+        "{postgres}sql = \"INSERT INTO t VALUES (:n, :id)\"\nmessage_id = \"id\""
+    ))
+    .unwrap();
+    assert_eq!(plan.delivery, crate::config::Delivery::ExactlyOnce);
+    assert_eq!(plan.fields(), ["n"]);
+    for (more, key) in [
+        (
+            "sql = \"INSERT INTO t VALUES (:n)\"\nmessage_id = \"id\"",
+            "message_id",
+        ),
+        ("table = \"t\"\nmessage_id = \"\"", "message_id"),
+        (
+            "table = \"t\"\ncolumns = { id = \"n\" }\nmessage_id = \"id\"",
+            "message_id",
+        ),
+    ] {
+        assert_eq!(
+            errors(&format!("{postgres}{more}")),
+            [("E3004", key.to_owned())]
+        );
+    }
+    let http =
+        "type = \"http\"\nurl = \"http://h\"\ndelivery = \"at_least_once\"\nmessage_id = \"id\"";
+    let both = ["delivery", "message_id"].map(|key| ("E3002", key.to_owned()));
+    assert_eq!(errors(http), both);
+}

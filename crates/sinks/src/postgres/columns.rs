@@ -38,6 +38,8 @@ enum TypeKind {
 #[derive(Clone, Debug)]
 pub(super) struct TableTypes {
     columns: HashMap<String, ColumnType>,
+    /// No two rows have one value in the sink's `message_id`.
+    unique_ids: bool,
 }
 
 impl TableTypes {
@@ -47,6 +49,10 @@ impl TableTypes {
         plan: &TablePlan,
     ) -> Result<Option<Self>, WriteError> {
         let table = plan.quoted_name();
+        let unique_ids = match plan.id_column() {
+            Some(column) => is_unique(connection, &table, column).await?,
+            None => false,
+        };
         let rows = sqlx::query(
             "SELECT a.attname::text, format_type(a.atttypid, -1), t.typcategory::text, \
                     (CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END)::regtype::text \
@@ -74,7 +80,14 @@ impl TableTypes {
                 },
             );
         }
-        Ok((!columns.is_empty()).then_some(Self { columns }))
+        Ok((!columns.is_empty()).then_some(Self {
+            columns,
+            unique_ids,
+        }))
+    }
+
+    pub(super) fn unique_ids(&self) -> bool {
+        self.unique_ids
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -106,6 +119,27 @@ impl TableTypes {
             })
             .collect()
     }
+}
+
+/// Whether an index over this column alone lets no two rows have one value.
+async fn is_unique(
+    connection: &mut PgConnection,
+    table: &str,
+    column: &str,
+) -> Result<bool, WriteError> {
+    let failed = |error: sqlx::Error| classify(&error).into_write_error();
+    let row = sqlx::query(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
+           ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+         WHERE i.indrelid = to_regclass($1) AND a.attname = $2 AND i.indisunique AND i.indimmediate AND i.indisvalid \
+           AND i.indnkeyatts = 1 AND i.indpred IS NULL AND i.indexprs IS NULL)",
+    )
+    .bind(table)
+    .bind(column)
+    .fetch_one(connection)
+    .await
+    .map_err(failed)?;
+    row.try_get(0).map_err(failed)
 }
 
 impl TypeKind {

@@ -16,16 +16,16 @@ use weir_test_support::{Answer, Postgres, Webhook};
 use crate::bench::{self, row, spec, wait};
 
 /// One life of a sink that writes into the table `t`.
-struct Life {
-    sink: SinkHandle,
-    log: Arc<MemoryRows>,
+pub(crate) struct Life {
+    pub(crate) sink: SinkHandle,
+    pub(crate) log: Arc<MemoryRows>,
     _connector: Arc<Connector>,
 }
 
 const TABLE: &str = "connector = \"far\"\ntable = \"t\"\nbatch = { max_wait = \"1ms\" }\nretry = { initial = \"10ms\", max = \"20ms\" }\n";
 
 impl Life {
-    fn begin(connector: &str, more: &str, log: &Arc<MemoryRows>, folder: &Path) -> Self {
+    pub(crate) fn begin(connector: &str, more: &str, log: &Arc<MemoryRows>, folder: &Path) -> Self {
         Self::begin_with(connector, more, log, None, folder)
     }
 
@@ -53,7 +53,7 @@ impl Life {
         }
     }
 
-    fn put(&self, numbers: impl IntoIterator<Item = u64>) {
+    pub(crate) fn put(&self, numbers: impl IntoIterator<Item = u64>) {
         for number in numbers {
             let row = encoded(&format!("{{\"n\":{number}}}"));
             let permit = self.sink.try_reserve(1, row.len()).unwrap();
@@ -63,19 +63,19 @@ impl Life {
         }
     }
 
-    async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         wait(&self.sink, "every row is settled", |c| {
             c.buffered_rows + c.inflight_rows == 0
         })
         .await;
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.sink.drain(Duration::from_secs(5)).await;
     }
 }
 
-fn encoded(json: &str) -> Bytes {
+pub(crate) fn encoded(json: &str) -> Bytes {
     record::encode(
         7,
         &Text::from_static("client-1"),
@@ -84,24 +84,24 @@ fn encoded(json: &str) -> Bytes {
     )
 }
 
-fn numbered(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, Bytes)> {
+pub(crate) fn numbered(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, Bytes)> {
     let rows = numbers.into_iter();
     rows.map(|number| (number, encoded(&format!("{{\"n\":{number}}}"))))
         .collect()
 }
 
-fn log() -> Arc<MemoryRows> {
+pub(crate) fn log() -> Arc<MemoryRows> {
     Arc::new(MemoryRows::new(1, 4711))
 }
 
 /// What stands in a file or a database, the numbers in order.
-enum Far {
+pub(crate) enum Far {
     Sqlite(std::path::PathBuf),
     Postgres(weir_test_support::Database),
 }
 
 impl Far {
-    fn connector(&self) -> String {
+    pub(crate) fn connector(&self) -> String {
         match self {
             Self::Sqlite(path) => format!("type = \"sqlite\"\npath = \"{}\"", path.display()),
             Self::Postgres(database) => {
@@ -110,7 +110,7 @@ impl Far {
         }
     }
 
-    async fn run(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn run(&self, sql: &str) -> Vec<String> {
         match self {
             Self::Sqlite(path) => crate::sqlite::run(path, sql).await,
             Self::Postgres(database) => {
@@ -121,7 +121,7 @@ impl Far {
         }
     }
 
-    async fn numbers(&self) -> Vec<u64> {
+    pub(crate) async fn numbers(&self) -> Vec<u64> {
         let rows = self
             .run("SELECT CAST(n AS text) AS v FROM t ORDER BY t.n")
             .await;
@@ -129,7 +129,7 @@ impl Far {
     }
 }
 
-async fn far_sides(folder: &Path) -> [Far; 2] {
+pub(crate) async fn far_sides(folder: &Path) -> [Far; 2] {
     let database = Postgres::shared().await.create_database().await;
     database.psql("CREATE TABLE t (n bigint)").await;
     let sqlite = folder.join("far.db");

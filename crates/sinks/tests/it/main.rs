@@ -5,6 +5,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod at_least_once;
 mod bench;
 mod bounds;
 mod bridge_flag;
@@ -14,6 +15,7 @@ mod crossing;
 mod durable;
 mod evicted;
 mod exact;
+mod fence;
 mod filters;
 mod fits;
 mod halfway;
