@@ -4,6 +4,7 @@
 
 mod access_files;
 mod bench;
+mod bridge_status;
 mod bridging;
 mod bridging_rules;
 mod cases;

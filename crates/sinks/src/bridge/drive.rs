@@ -1,6 +1,7 @@
 //! Makes a bridge's connection, carries packets between the remote and the broker, and makes it anew when it is lost.
 
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,22 +14,28 @@ use weir_mqtt::{
     ReasonCode, codec,
 };
 
+use self::aside::{mirrored, remember, signed};
+use self::renewal::Ending;
 use super::client::{
     Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
 };
+use super::failures::Reason;
 use super::home::Dropped;
 use super::home_line::{HOME_PING, HomeLine, home_failure};
 use super::link::{Inner, Session};
-use super::mirror::Mirror;
 use super::reconnect::{Loss, Reconnect, Waiting};
+use super::redirect::followed;
 use super::released::Released;
-use super::signer::Moment;
+use super::remote_status::RemoteStatus;
+use crate::codes;
 use crate::config::connector::{Failover, Protocol};
 use crate::connector::LinkState;
 use crate::error::SinkError;
-use crate::{codes, now_ms};
 
+mod aside;
 mod filters;
+mod primary;
+mod renewal;
 
 /// How long acknowledgements may take before a link is closed to sign in anew.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -42,6 +49,7 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     let plan = inner.plan();
     let mut reconnect = Reconnect::new(plan.backoff.clone(), rand::random());
     let mut address = 0;
+    let mut attempts = 0;
     let mut version = match plan.protocol {
         Protocol::V311 => Version::V311,
         Protocol::V5 | Protocol::Auto => Version::V5,
@@ -50,14 +58,21 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     loop {
         let began = Instant::now();
         let plan = inner.plan();
-        inner.health.set(LinkState::Connecting);
+        attempts += 1;
+        (inner.health).connects(plan.addresses[address].to_string(), attempts);
         let attempt = Attempt::run(&inner, address, version).await;
         let held = attempt.up_at.map(|at| at.elapsed());
         let Some(failure) = attempt.failure else {
             inner.health.set(LinkState::Stopped);
             return inner.has_ended();
         };
-        proven |= held.is_some();
+        if let Some(reason) = Reason::of(&failure) {
+            inner.stats.failures[reason as usize].fetch_add(1, Relaxed);
+        }
+        if held.is_some() {
+            proven = true;
+            attempts = 0;
+        }
         let mut other_version = false;
         if !proven {
             // A remote that does not know MQTT 5 says so, or just hangs up. Whatever becomes of 3.1.1, the next round
@@ -76,9 +91,11 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             (Failover::Primary, Some(_)) => 0,
             _ => (address + 1) % plan.addresses.len(),
         };
+        address = followed(&plan, failure.redirect.as_deref()).unwrap_or(address);
         let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
         let state = match (waiting, failure.error.code()) {
             (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,
+            (_, codes::NOT_RENEWED) => LinkState::AuthFailed,
             (Waiting::Backoff, _) => LinkState::Backoff,
             (Waiting::AuthFailed, _) => LinkState::AuthFailed,
             (Waiting::Evicted, _) => LinkState::Evicted,
@@ -130,14 +147,12 @@ impl Attempt {
         inner.stats.connects.fetch_add(1, Relaxed);
         inner.stats.sign_calls.fetch_add(1, Relaxed);
         // CR-1: signed anew for each CONNECT, at its own time.
-        let now = now_ms().saturating_add(plan.clock_offset_ms);
-        let creds = match plan.credentials.sign(Moment::at(now)) {
-            Ok(creds) => creds,
-            Err(error) => return Some(Failure::network(error.into())),
+        let (creds, now) = match signed(inner, address).await {
+            Ok(signed) => signed,
+            Err(error) => return Some(Failure::network(error)),
         };
-        let renew = creds
-            .renew_after_ms(now)
-            .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
+        inner.signed_with(&creds);
+        let ending = Ending::of(&creds, now, address);
         let home = inner.home.as_ref().filter(|_| !plan.inbound.is_empty());
         let greeting = Greeting {
             version,
@@ -151,7 +166,7 @@ impl Attempt {
             }),
             bridge_flag: plan.bridge_flag,
         };
-        let address = &plan.addresses[address];
+        let (place, address) = (address, &plan.addresses[address]);
         let connecting = connect(&plan, address, &creds, &inner.base, greeting);
         let (conn, welcome) = tokio::select! {
             connected = connecting => match connected {
@@ -160,34 +175,14 @@ impl Attempt {
             },
             () = inner.stop.notified() => return None,
         };
-        inner
-            .gateway
-            .set_server(format!("{}:{}", address.host, address.port));
         let remote = format!("{}:{}", address.host, address.port);
-        let mirror = (inner.home.as_ref())
-            .map(|home| Mirror::of(home.data_dir(), inner.health.name()))
-            .filter(|mirror| {
-                inner.is_exact()
-                    || !(plan.inbound.is_empty() && plan.out.is_empty())
-                    || mirror.is_of_any()
-            });
-        let resumed =
-            welcome.session_present && mirror.as_ref().is_none_or(|mirror| mirror.is_of(&remote));
-        if let (Some(mirror), Some(home), false) = (&mirror, &inner.home, resumed) {
-            // Of what the remote took and had not passed on nothing is left. It says so only this once.
-            let (of, mirror, data_dir) = (
-                Arc::clone(inner),
-                mirror.clone(),
-                home.data_dir().to_owned(),
-            );
-            let begin = move || {
-                mirror.begin()?;
-                of.forget_released(&data_dir, &mirror)
-            };
-            if let Err(failure) = remember(begin).await {
-                return Some(failure);
-            }
-        }
+        inner.gateway.set_server(remote.clone());
+        let has_routes = !(plan.inbound.is_empty() && plan.out.is_empty());
+        let mirrored = mirrored(inner, has_routes, &remote, welcome.session_present);
+        let (mirror, resumed) = match mirrored.await {
+            Ok(mirrored) => mirrored,
+            Err(failure) => return Some(failure),
+        };
         let home = match home {
             None => None,
             Some(home) => match HomeLine::open(inner, home, version, !resumed).await {
@@ -218,24 +213,12 @@ impl Attempt {
             keepalive,
             writing: Bytes::new(),
             released: Vec::new(),
+            client_id: creds.client_id,
+            primary: Box::pin(primary::is_back(Arc::clone(inner), place, version)),
         };
-        link.carry(renew).await
+        link.inner.says_up(&link.client_id);
+        link.carry(ending).await
     }
-}
-
-/// Writes what must be remembered, away from the tasks that carry packets.
-async fn remember(
-    write: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-) -> Result<(), Failure> {
-    let written = tokio::task::spawn_blocking(write).await;
-    written
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(|error| failed_to_remember(&error))
-}
-
-fn failed_to_remember(error: &std::io::Error) -> Failure {
-    let message = "the bridge cannot write what it must remember below data_dir/bridges";
-    Failure::network(SinkError::new(codes::FILE, message).caused_by(error))
 }
 
 /// A link that is up.
@@ -248,6 +231,10 @@ struct Link {
     writing: Bytes,
     /// Messages whose PUBREC has come, to be remembered before their PUBREL leaves.
     released: Vec<(Arc<Released>, u64, PacketId)>,
+    /// Who the bridge is at the remote.
+    client_id: String,
+    /// Ends when the first address is to be gone back to.
+    primary: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// When things are due.
@@ -256,7 +243,9 @@ struct Times {
     last_out: Instant,
     /// When a PINGREQ left that is not answered.
     pinged: Option<Instant>,
+    /// When the link is to be made anew, whatever its credentials say.
     renew_at: Option<Instant>,
+    ending: Option<Ending>,
     subscribe_at: Instant,
     /// Until when the remote was not read: its answers count as late only after that.
     deaf_until: Instant,
@@ -271,6 +260,8 @@ enum Turn {
     Asked,
     Time,
     Rerouted,
+    /// The first address is back.
+    Primary,
     Stop,
 }
 
@@ -285,20 +276,20 @@ async fn push<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> Turn {
 
 impl Link {
     /// Carries packets until the link is lost or told to end; `None` in the second case.
-    async fn carry(mut self, renew: Option<Duration>) -> Option<Failure> {
+    async fn carry(mut self, ending: Option<Ending>) -> Option<Failure> {
         let now = Instant::now();
         // A rule may have come to need the session while the link was made without.
-        let wanted = self.inner.wants_session().then_some(Duration::ZERO);
-        let renew = wanted.or(renew);
+        let wanted = self.inner.wants_session();
         let mut times = Times {
             last_in: now,
             last_out: now,
             pinged: None,
-            renew_at: renew.map(|after| now + after),
+            renew_at: wanted.then_some(now),
+            ending,
             subscribe_at: now + SUBSCRIBE_AGAIN,
             deaf_until: now,
         };
-        let failure = match self.subscribe() {
+        let failure = match self.subscribe().await {
             Ok(()) => self.turns(&mut times).await,
             Err(failure) => Some(failure),
         };
@@ -314,6 +305,7 @@ impl Link {
     async fn turns(&mut self, times: &mut Times) -> Option<Failure> {
         let mut flushing = false;
         let mut closing = false;
+        let mut is_back = false;
         loop {
             if self.writing.is_empty() {
                 self.writing = self.inner.take_out();
@@ -324,7 +316,7 @@ impl Link {
             self.listen(times);
             let due = self.due(times, closing);
             let turn = {
-                let inner = &self.inner;
+                let (inner, primary) = (&self.inner, &mut self.primary);
                 let (home_in, home_out, room, ready) = match &mut self.home {
                     Some(HomeLine {
                         reader,
@@ -346,6 +338,7 @@ impl Link {
                     () = inner.written.notified(), if self.writing.is_empty() => Turn::Asked,
                     () = tokio::time::sleep_until(due) => Turn::Time,
                     () = inner.rerouted.notified() => Turn::Rerouted,
+                    () = primary, if !is_back => Turn::Primary,
                     () = inner.stop.notified() => Turn::Stop,
                 }
             };
@@ -383,9 +376,20 @@ impl Link {
                     if self.inner.wants_session() && !closing {
                         times.renew_at = Some(Instant::now());
                     }
-                    self.rerouted()
+                    self.rerouted().await
                 }
-                Turn::Time => self.time(times, &mut closing),
+                Turn::Time => {
+                    self.weigh_renewal(times).await;
+                    self.time(times, &mut closing)
+                }
+                Turn::Primary => {
+                    is_back = true;
+                    tracing::info!(connector = %self.inner.health.name(), "the first address answers again: the bridge goes back to it");
+                    if !closing {
+                        times.renew_at = Some(Instant::now());
+                    }
+                    Ok(())
+                }
                 Turn::Stop => return None,
             };
             if let Err(failure) = result {
@@ -412,9 +416,10 @@ impl Link {
             .flatten()
             .min()
             .map(|at| at.max(times.deaf_until) + self.inner.plan().ack_timeout);
-        let renew = times
-            .renew_at
-            .map(|at| if closing { at + DRAIN } else { at });
+        let renew = match (times.renew_at, &times.ending) {
+            (Some(at), _) => Some(if closing { at + DRAIN } else { at }),
+            (None, ending) => ending.as_ref().map(Ending::due),
+        };
         let home = self.home.as_ref().map(|home| home.ping_at);
         [overdue, renew, home, Some(times.subscribe_at)]
             .into_iter()
@@ -520,8 +525,10 @@ impl Link {
                     None => self.to_remote(&Packet::PubRel(PubRel::success(ack.packet_id))),
                 },
                 Packet::PubComp(ack) => self.inner.taken(ack.packet_id),
-                Packet::SubAck(suback) => self.subscribed(suback.packet_id, &suback.reasons),
-                Packet::UnsubAck(unsuback) => self.unsubscribed(unsuback.packet_id)?,
+                Packet::SubAck(suback) => {
+                    self.subscribed(suback.packet_id, &suback.reasons).await;
+                }
+                Packet::UnsubAck(unsuback) => self.unsubscribed(unsuback.packet_id).await?,
                 Packet::PingResp => {
                     self.inner.heard();
                     if let Some(at) = times.pinged.take() {
@@ -625,6 +632,10 @@ impl Link {
             .unwrap_or(ProtocolVersion::V5);
         let mut bytes = std::mem::take(&mut self.writing).to_vec();
         bytes.extend_from_slice(&self.inner.take_out());
+        // [MQTT-3.14.4-3] Its will is not published: what that would say is said here.
+        if let Some(down) = RemoteStatus::said(&self.inner.plan(), &self.client_id, false) {
+            let _ = codec::encode(&down, version, &mut bytes);
+        }
         let disconnect = Disconnect {
             reason: ReasonCode::Success,
             properties: None,

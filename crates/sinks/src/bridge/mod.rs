@@ -3,8 +3,11 @@
 //! Signing, presets, topic names and the waits between attempts are pure; `drive` carries packets. Never here: weir's own listeners
 //! and sessions.
 
+mod certificate;
 pub(crate) mod client;
+mod dial;
 mod drive;
+pub mod failures;
 pub mod home;
 mod home_line;
 pub(crate) mod lanes;
@@ -15,7 +18,9 @@ pub mod plan;
 pub mod preset;
 pub mod provision;
 pub mod reconnect;
+mod redirect;
 pub(crate) mod released;
+pub mod remote_status;
 pub mod route;
 pub mod signer;
 pub mod stages;

@@ -14,6 +14,7 @@ mod exact;
 mod filters;
 mod halfway;
 mod http;
+mod link_state;
 mod logs;
 mod mirror;
 mod mqtt;
