@@ -16,6 +16,7 @@ use weir_sinks::bridge::Home;
 use crate::admin::{self, Admin};
 use crate::auth::Access;
 use crate::bridge_home::BridgeHome;
+use crate::bridge_status;
 use crate::broker::{Broker, ListenerSettings, Socket, Transport, WebSocketSettings};
 use crate::capture::Capture;
 use crate::config::{Bind, Config, Durable, Listener, StartPolicy};
@@ -140,6 +141,13 @@ impl App {
         warn_of_silence(config);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let told = bridge_status::tell(
+            broker.clone(),
+            Arc::clone(&reloader),
+            home,
+            ended(stopped.clone()),
+        );
+        tasks.spawn(told);
         let mut mqtt = Vec::new();
         let mut listeners = Vec::new();
         for (listener, mut settings) in doors {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
+use tokio::sync::Notify;
 use weir_mqtt::{QoS, TopicName};
 use weir_sinks::bridge::{Gateway, Home};
 
@@ -29,6 +30,8 @@ pub(crate) struct BridgeHome {
     broker: OnceLock<Broker>,
     /// Which bridges have a link. Held while it is said, so that the last word is the last state.
     links: Mutex<BTreeMap<String, bool>>,
+    /// Something about the state of a bridge has changed.
+    changed: Notify,
     data_dir: PathBuf,
     receive_maximum: u16,
     max_packet_size: usize,
@@ -40,6 +43,7 @@ impl BridgeHome {
         Arc::new(Self {
             broker: OnceLock::new(),
             links: Mutex::default(),
+            changed: Notify::new(),
             data_dir: data_dir.to_owned(),
             receive_maximum: settings.max_inflight.max(1),
             max_packet_size: settings.max_packet_size,
@@ -53,6 +57,11 @@ impl BridgeHome {
         for (bridge, up) in &*self.links.lock() {
             self.say(bridge, *up);
         }
+    }
+
+    /// Resolves when something has changed since the last time.
+    pub(crate) async fn has_changed(&self) {
+        self.changed.notified().await;
     }
 
     fn say(&self, bridge: &str, up: bool) {
@@ -105,6 +114,10 @@ impl Home for BridgeHome {
         let mut links = self.links.lock();
         links.insert(bridge.to_owned(), up);
         self.say(bridge, up);
+    }
+
+    fn changed(&self) {
+        self.changed.notify_one();
     }
 
     fn data_dir(&self) -> &Path {

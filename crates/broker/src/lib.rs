@@ -29,6 +29,7 @@ pub mod admin;
 pub mod app;
 pub mod auth;
 mod bridge_home;
+mod bridge_status;
 pub mod broker;
 mod builder;
 #[doc(hidden)]

@@ -4,6 +4,7 @@
 //! their queue, and those of removed rules get time to drain.
 
 mod backfill;
+mod bridge_status;
 mod bridges;
 mod companions;
 mod initial_retained;
@@ -21,6 +22,7 @@ use weir_sinks::Connector;
 use weir_sinks::bridge::Home;
 
 pub use backfill::{BackfillError, Backfilled};
+pub(crate) use bridge_status::{BridgeStatus, STATES};
 pub use companions::{AccessFiles, Certificates, Companion};
 pub use queues::{DropError, Leftover, Pile};
 pub use report::{FileOutcome, ReloadReport};

@@ -104,6 +104,10 @@ codes! {
         "It is too large for the remote, or on a topic that it forbids: the message is in the dead letters.";
     NOT_REGISTERED = "E4118", "The cloud does not register the device",
         "The message has the cloud's answer. Compare product key, device name and product secret with the console; a device that was activated before has its secret there.";
+    LANES = "E4130", "Too many rules send over one bridge at QoS 2",
+        "Send with `qos = 1`, or over a second connector with a client id of its own.";
+    NOT_RENEWED = "E4131", "Nobody renews the credentials that a bridge signs in with",
+        "Let the service that writes the file of `tokens_from` write newer ones; weir looks every few seconds.";
     TOKEN = "E4140", "The cloud does not take a token any more",
         "Let your service fetch other tokens and write them to the file of `tokens_from`; weir signs in with them as soon as they are there.";
 }

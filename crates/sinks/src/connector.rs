@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub(crate) use self::health::{Fault, Health};
 use crate::bridge::link::BridgeLink;
 use crate::bridge::plan::BridgePlan;
 use crate::bridge::{BridgeStats, Home};
+use crate::codes;
 use crate::config::connector::{BridgeConfig, ConnectorConfig, HealthConfig};
 use crate::counters::LastError;
 use crate::error::{ConfigError, SinkError};
 use crate::http::HttpClient;
 use crate::postgres::PostgresDatabase;
 use crate::sqlite::SqliteDatabase;
-use crate::{codes, now_ms};
+
+mod health;
 
 /// A far side that is open: whether it is up shows in its state.
 pub struct Connector {
@@ -41,6 +44,8 @@ pub enum LinkState {
     Idle,
     /// The last thing asked of it worked.
     Up,
+    /// The link of a bridge is up, and something about it is wrong: the last error says what.
+    Degraded,
     /// A connection is being made.
     Connecting,
     /// A connection was lost or refused; the next attempt comes later.
@@ -63,6 +68,7 @@ impl LinkState {
         match self {
             Self::Idle => "idle",
             Self::Up => "up",
+            Self::Degraded => "degraded",
             Self::Connecting => "connecting",
             Self::Backoff => "backoff",
             Self::AuthFailed => "auth_failed",
@@ -71,6 +77,19 @@ impl LinkState {
             Self::Down => "down",
             Self::Stopped => "stopped",
         }
+    }
+
+    /// The name on `$SYS/bridges/NAME`: a bridge that is up is `connected` there.
+    pub const fn bridge_name(self) -> &'static str {
+        match self {
+            Self::Up => "connected",
+            other => other.name(),
+        }
+    }
+
+    /// Whether messages cross.
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Up | Self::Degraded)
     }
 }
 
@@ -89,89 +108,10 @@ pub struct ConnectorState {
     pub next_try_ms: Option<i64>,
     /// Filters of `in` that the remote refuses now, each with its reason. The others work.
     pub refused_filters: Vec<String>,
-}
-
-/// The state of one connector, told by those who use it.
-pub(crate) struct Health {
-    name: String,
-    state: Mutex<ConnectorState>,
-}
-
-impl Health {
-    pub(crate) fn new(name: &str) -> Arc<Self> {
-        let state = ConnectorState {
-            link: LinkState::Idle,
-            since_ms: now_ms(),
-            last_ok_ms: None,
-            last_error: None,
-            next_try_ms: None,
-            refused_filters: Vec::new(),
-        };
-        Arc::new(Self {
-            name: name.to_owned(),
-            state: Mutex::new(state),
-        })
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn set(&self, link: LinkState) {
-        let mut state = self.state.lock();
-        if state.link != link {
-            state.link = link;
-            state.since_ms = now_ms();
-        }
-        state.next_try_ms = None;
-    }
-
-    pub(crate) fn ok(&self) {
-        self.set(LinkState::Up);
-        self.state.lock().last_ok_ms = Some(now_ms());
-    }
-
-    pub(crate) fn failed(&self, error: &SinkError, link: LinkState, wait: Option<Duration>) {
-        let now = now_ms();
-        self.set(link);
-        let mut state = self.state.lock();
-        // Said once when it starts; the state keeps the rest.
-        if state
-            .last_error
-            .as_ref()
-            .is_none_or(|last| last.error != *error)
-        {
-            tracing::warn!(connector = %self.name, code = error.code(), state = link.name(), "{}", error.for_log());
-        }
-        state.last_error = Some(LastError {
-            error: error.clone(),
-            at_ms: now,
-        });
-        state.next_try_ms = wait
-            .map(|wait| now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
-    }
-
-    pub(crate) fn refuses(&self, filters: Vec<String>) {
-        self.state.lock().refused_filters = filters;
-    }
-
-    /// Something is wrong that leaves the link up.
-    pub(crate) fn noted(&self, error: &SinkError) {
-        let mut state = self.state.lock();
-        tracing::warn!(connector = %self.name, code = error.code(), "{}", error.for_log());
-        state.last_error = Some(LastError {
-            error: error.clone(),
-            at_ms: now_ms(),
-        });
-    }
-
-    pub(crate) fn last_error(&self) -> Option<SinkError> {
-        self.state
-            .lock()
-            .last_error
-            .as_ref()
-            .map(|last| last.error.clone())
-    }
+    /// Of a bridge: the address of the last attempt, `scheme://host:port`.
+    pub address: Option<String>,
+    /// Of a bridge: how many attempts there were since a link was lost, or since the start; it stays when one succeeds.
+    pub attempt: u64,
 }
 
 impl ConnectorConfig {
@@ -233,6 +173,9 @@ impl Connector {
                 let (plan, _) =
                     BridgePlan::check(bridge).map_err(|errors| config_error(&errors))?;
                 let health = Arc::clone(&health);
+                if let Some(home) = &home {
+                    health.tells(home);
+                }
                 Link::Mqtt(BridgeLink::new(plan, base.to_owned(), health, home))
             }
         };
@@ -257,7 +200,7 @@ impl Connector {
 
     /// The name of its file.
     pub fn name(&self) -> &str {
-        &self.health.name
+        self.health.name()
     }
 
     /// Its type.
@@ -267,7 +210,7 @@ impl Connector {
 
     /// What is known of it.
     pub fn state(&self) -> ConnectorState {
-        self.health.state.lock().clone()
+        self.health.state()
     }
 
     /// Takes another configuration without a new connection, where only the topics of a bridge have changed; false where

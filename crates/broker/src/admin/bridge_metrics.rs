@@ -1,20 +1,22 @@
 //! What bridges have done, for Prometheus.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use weir_sinks::Connector;
 use weir_sinks::bridge::BridgeStats;
+use weir_sinks::bridge::failures::Reason;
 use weir_sinks::bridge::home::Dropped;
 use weir_sinks::bridge::route::Unmapped;
 
 use super::Admin;
 use super::exposition::{Exposition, Type};
+use crate::reload::STATES;
 
 type Counter = fn(&BridgeStats) -> &AtomicU64;
 
-const METRICS: [(&str, Type, &str, Counter); 16] = [
+const METRICS: [(&str, Type, &str, Counter); 17] = [
     (
         "weir_bridge_connects_total",
         Type::Counter,
@@ -38,6 +40,12 @@ const METRICS: [(&str, Type, &str, Counter); 16] = [
         Type::Counter,
         "Messages handed to the link.",
         |s| &s.sent,
+    ),
+    (
+        "weir_bridge_sent_bytes_total",
+        Type::Counter,
+        "Their payloads.",
+        |s| &s.sent_bytes,
     ),
     (
         "weir_bridge_acknowledged_total",
@@ -128,6 +136,22 @@ pub(super) fn bridges(admin: &Admin, out: &mut Exposition) {
             );
         }
     }
+    states(&bridges, out);
+    ends(&bridges, out);
+    let mut failures = out.metric(
+        "weir_bridge_failures_total",
+        Type::Counter,
+        "Attempts and links that failed.",
+    );
+    for (connector, stats) in &bridges {
+        for why in Reason::ALL {
+            let count = stats.failures[why as usize].load(Relaxed);
+            failures.sample(
+                &[("connector", connector.name()), ("reason", why.name())],
+                count,
+            );
+        }
+    }
     let mut unmapped = out.metric(
         "weir_bridge_unmapped_total",
         Type::Counter,
@@ -155,6 +179,50 @@ pub(super) fn bridges(admin: &Admin, out: &mut Exposition) {
                 &[("connector", connector.name()), ("reason", why.name())],
                 count,
             );
+        }
+    }
+}
+
+fn states(bridges: &[(&Arc<Connector>, &BridgeStats)], out: &mut Exposition) {
+    let mut states = out.metric(
+        "weir_bridge_state",
+        Type::Gauge,
+        "1 for the state that the bridge is in.",
+    );
+    for (connector, _) in bridges {
+        let now = connector.state().link;
+        for state in STATES {
+            let labels = [
+                ("connector", connector.name()),
+                ("state", state.bridge_name()),
+            ];
+            states.sample(&labels, u8::from(state == now));
+        }
+    }
+}
+
+/// When what a bridge signs in with ends; nothing of what does not.
+fn ends(bridges: &[(&Arc<Connector>, &BridgeStats)], out: &mut Exposition) {
+    type End = fn(&BridgeStats) -> &AtomicI64;
+    let ends: [(&str, &str, End); 2] = [
+        (
+            "weir_bridge_credentials_expire_seconds",
+            "When the credentials of the last attempt expire (seconds since the epoch).",
+            |s| &s.credentials_end_ms,
+        ),
+        (
+            "weir_bridge_certificate_expires_seconds",
+            "When the client's certificate expires (seconds since the epoch).",
+            |s| &s.certificate_ends_ms,
+        ),
+    ];
+    for (name, help, end) in ends {
+        let mut metric = out.metric(name, Type::Gauge, help);
+        for (connector, stats) in bridges {
+            let ends_ms = end(stats).load(Relaxed);
+            if ends_ms != 0 {
+                metric.sample(&[("connector", connector.name())], ends_ms / 1000);
+            }
         }
     }
 }

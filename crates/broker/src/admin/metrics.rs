@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use weir_sinks::{Histogram, LinkState};
+use weir_sinks::Histogram;
 
 use super::Admin;
 use super::exposition::{Exposition, Type};
@@ -604,7 +604,7 @@ fn connectors(admin: &Admin, out: &mut Exposition) {
         "1 while the far side answers.",
     );
     for connector in &connectors {
-        let is_up = u8::from(connector.state().link == LinkState::Up);
+        let is_up = u8::from(connector.state().link.is_up());
         up.sample(
             &[("connector", connector.name()), ("type", connector.kind())],
             is_up,

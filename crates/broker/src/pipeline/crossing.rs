@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
+use weir_sinks::Connector;
 use weir_sinks::bridge::home::CLIENTS;
 use weir_sinks::bridge::route::{OutRoute, Sender};
 use weir_sinks::crossing::{self, Crossing as Message};
-use weir_sinks::{Connector, LinkState};
 
 use super::counters::is_power_of_ten;
 use super::world::World;
+use crate::bridge_status::STATUS_TOPICS;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What one bridge sends without a rule.
@@ -36,7 +37,7 @@ impl Crossing {
     /// Whether a message of `QoS` 0 is put into the queue now; counts it where it is not.
     fn keeps_qos0(&self) -> bool {
         let plan = self.connector.bridge_plan();
-        if plan.is_none_or(|plan| plan.store_qos0) || self.connector.state().link == LinkState::Up {
+        if plan.is_none_or(|plan| plan.store_qos0) || self.connector.state().link.is_up() {
             return true;
         }
         if let Some(stats) = self.connector.bridge_stats() {
@@ -50,6 +51,10 @@ impl Crossing {
         let Some(topic) = publish.topic.as_str() else {
             return Vec::new();
         };
+        // What bridges say of themselves changes with what they send: it would never end.
+        if topic.starts_with(STATUS_TOPICS) {
+            return Vec::new();
+        }
         let bridge = Some(&self.client_id);
         if bridge == Some(&publish.client_id) || bridge == publish.came_over.as_ref() {
             return Vec::new();

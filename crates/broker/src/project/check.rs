@@ -148,7 +148,10 @@ pub fn check(
         };
         pass.scripts(&refused);
         pass.connectors(&refused);
-        let broken = pass.rules(&refused);
+        let mut broken = pass.rules(&refused);
+        if broken.is_empty() {
+            broken = pass.same_as_gone(&refused);
+        }
         if broken.is_empty() {
             pass.test_files();
             pass.keep_used_connectors();

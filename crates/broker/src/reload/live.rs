@@ -31,6 +31,24 @@ pub(super) struct OpenSink {
     pub(super) handle: SinkHandle,
 }
 
+/// The queues whose packet identifiers bridges keep.
+#[derive(Default)]
+struct LanesInUse {
+    bridges: Vec<Arc<Connector>>,
+    epochs: Vec<u64>,
+}
+
+impl LanesInUse {
+    /// Bridges forget the queues that nobody fills and that are empty. Waits for files.
+    fn give_back(self) {
+        for connector in self.bridges {
+            if let Err(error) = connector.keep_lanes(&self.epochs) {
+                tracing::warn!(connector = connector.name(), %error, "it cannot be noted which packet identifiers of a bridge are free again");
+            }
+        }
+    }
+}
+
 impl Reloader {
     /// Opens what is new, swaps the live rules, lets go of what is gone. Returns what could not be opened.
     pub(super) fn apply(&self, checked: &mut Checked) -> Vec<FileOutcome> {
@@ -97,15 +115,20 @@ impl Reloader {
         for sink in gone {
             state.let_go(sink);
         }
-        self.give_back_lanes(&state);
+        let lanes = self.lanes_in_use(&state);
         self.send_retained(&state);
+        drop(state);
+        lanes.give_back();
+        self.bridges_changed();
         failed
     }
 
-    /// Bridges forget the queues that nobody fills and that are empty.
-    fn give_back_lanes(&self, state: &State) {
+    /// The queues that are filled or hold rows, and the bridges that may forget the others. What is opened later is opened
+    /// by a later load, and there is one at a time.
+    fn lanes_in_use(&self, state: &State) -> LanesInUse {
+        let none = LanesInUse::default();
         let Some(storage) = &self.storage else {
-            return;
+            return none;
         };
         let draining = |rule: &str, sink: &str| {
             let mut handles = state.draining.iter().map(|(open, _)| &open.handle);
@@ -120,20 +143,17 @@ impl Reloader {
         };
         let bridges: Vec<_> = (state.connectors.values())
             .filter(|(_, connector)| connector.bridge_plan().is_some())
+            .map(|(_, connector)| Arc::clone(connector))
             .collect();
         if bridges.is_empty() {
-            return;
+            return none;
         }
         let queues = storage.queues().into_iter();
-        let epochs: Vec<u64> = queues
+        let epochs = queues
             .filter(|(name, standing)| in_use(name, standing))
             .filter_map(|(name, _)| Some(storage.rows(&name)?.epoch()))
             .collect();
-        for (_, connector) in bridges {
-            if let Err(error) = connector.keep_lanes(&epochs) {
-                tracing::warn!(connector = connector.name(), %error, "it cannot be noted which packet identifiers of a bridge are free again");
-            }
-        }
+        LanesInUse { bridges, epochs }
     }
 
     pub(super) fn live_rule(
@@ -360,7 +380,7 @@ impl Reloader {
             .filter(|connector| {
                 !matches!(
                     connector.state().link,
-                    LinkState::Up | LinkState::Idle | LinkState::Connecting
+                    LinkState::Up | LinkState::Degraded | LinkState::Idle | LinkState::Connecting
                 )
             })
             .map(|connector| connector.name().to_owned())
@@ -371,6 +391,7 @@ impl Reloader {
 
     /// Every open connector for the HTTP side.
     pub fn connectors_json(&self) -> Vec<serde_json::Value> {
+        let bridges = self.bridges();
         self.open_connectors_now()
             .iter()
             .map(|connector| {
@@ -378,7 +399,7 @@ impl Reloader {
                 json!({
                     "name": connector.name(), "type": connector.kind(), "state": state.link.name(), "since_ms": state.since_ms,
                     "last_ok_ms": state.last_ok_ms, "next_try_ms": state.next_try_ms,
-                    "refused_filters": state.refused_filters,
+                    "refused_filters": state.refused_filters, "bridge": bridges.get(connector.name()),
                     "last_error": state.last_error.map(|last| json!({
                         "code": last.error.code(), "detail": last.error.to_string(), "at_ms": last.at_ms,
                     })),

@@ -6,23 +6,24 @@
 use std::io;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
 };
-use tokio::net::TcpStream;
 use weir_mqtt::properties::MaximumQoS;
 use weir_mqtt::{Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Utf8, codec};
 
+use super::dial;
 use super::plan::{Address, BridgePlan};
 use super::reconnect::Loss;
+use super::redirect;
+use super::remote_status::RemoteStatus;
 use super::signer::ConnectCreds;
 use super::web_socket;
+use crate::codes;
 use crate::error::SinkError;
-use crate::{codes, tls};
 
 /// Which version an attempt speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,8 @@ pub(crate) struct Failure {
     pub(crate) error: SinkError,
     /// The remote has ended the connection, or answered so that it must end, perhaps over what it was sent.
     pub(crate) closed: bool,
+    /// The servers that the remote has named instead of itself.
+    pub(crate) redirect: Option<Box<str>>,
 }
 
 impl Failure {
@@ -98,6 +101,7 @@ impl Failure {
             loss: Loss::Network,
             error,
             closed: false,
+            redirect: None,
         }
     }
 
@@ -233,7 +237,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// Connects and signs in, within the plan's time for it.
+/// Connects, and signs in within the plan's time for it.
 pub(crate) async fn connect(
     plan: &BridgePlan,
     address: &Address,
@@ -241,8 +245,9 @@ pub(crate) async fn connect(
     base: &Path,
     greeting: Greeting,
 ) -> Result<(Conn, Welcome), Failure> {
+    let stream = dial::reach(plan, address).await?;
     let connected = async {
-        let mut stream = dial(plan, address, creds, base).await?;
+        let mut stream = dial::secure(stream, plan, address, creds, base).await?;
         if let Some(path) = &address.web_socket {
             let signed = creds.url.as_ref().map(|url| url.as_str());
             stream = web_socket::open(stream, address, path, signed).await?;
@@ -251,42 +256,7 @@ pub(crate) async fn connect(
     };
     tokio::time::timeout(plan.connect_timeout, connected)
         .await
-        .unwrap_or_else(|_| {
-            let message = "the remote broker does not answer";
-            Err(Failure::network(SinkError::new(codes::TIMEOUT, message)))
-        })
-}
-
-async fn dial(
-    plan: &BridgePlan,
-    address: &Address,
-    creds: &ConnectCreds,
-    base: &Path,
-) -> Result<Box<dyn Io>, Failure> {
-    // Every address of the name is tried, in the resolver's order.
-    let stream = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .map_err(|error| Failure::io(&error))?;
-    // What is written together leaves together already.
-    let _ = stream.set_nodelay(true);
-    if !address.tls {
-        return Ok(Box::new(stream));
-    }
-    let mut config = tls::client_config(&plan.tls, base).map_err(Failure::network)?;
-    // Below a WebSocket it is HTTP that is spoken, whatever the credentials are for.
-    if let (Some(Some(alpn)), None) = (&creds.alpn, &address.web_socket) {
-        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
-    }
-    let name = rustls::pki_types::ServerName::try_from(address.host.clone()).map_err(|error| {
-        Failure::network(SinkError::new(codes::TLS, "no server name").caused_by(&error))
-    })?;
-    let stream = tokio_rustls::TlsConnector::from(config)
-        .connect(name, stream)
-        .await
-        .map_err(|error| {
-            Failure::network(SinkError::new(codes::TLS, "no secure connection").caused_by(&error))
-        })?;
-    Ok(Box::new(stream))
+        .unwrap_or_else(|_| Err(dial::no_answer()))
 }
 
 async fn sign_in(
@@ -311,7 +281,11 @@ async fn sign_in(
         return Err(Failure::network(SinkError::new(codes::LINK_DOWN, message)));
     };
     if connack.reason.is_error() {
-        return Err(refused(connack.reason, greeting));
+        let reference = connack.properties.server_reference.as_ref();
+        return Err(Failure {
+            redirect: redirect::named(connack.reason, reference),
+            ..refused(connack.reason, greeting)
+        });
     }
     let properties = &connack.properties;
     let limits = Limits {
@@ -356,6 +330,7 @@ fn connect_packet(
         text("client id", &creds.client_id)?,
     );
     connect.clean_start = greeting.clean_start;
+    connect.will = RemoteStatus::will(plan, &creds.client_id);
     connect.keep_alive_s = u16::try_from(plan.keepalive.as_secs()).unwrap_or(u16::MAX);
     if let Some(username) = &creds.username {
         connect.username = Some(text("user name", username)?);
@@ -454,8 +429,13 @@ pub(crate) fn dismissed(disconnect: &Disconnect) -> Failure {
     );
     Failure {
         loss,
-        error: SinkError::new(code, message),
         closed,
+        redirect: redirect::named(
+            disconnect.reason,
+            (disconnect.properties.as_ref())
+                .and_then(|properties| properties.server_reference.as_ref()),
+        ),
+        ..Failure::network(SinkError::new(code, message))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Makes a bridge's connection, carries packets between the remote and the broker, and makes it anew when it is lost.
 
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,24 +14,30 @@ use weir_mqtt::{
     ReasonCode, codec,
 };
 
+use self::aside::{mirrored, remember, signed};
 use self::flag::Flag;
+use self::renewal::Ending;
 use super::client::{
     Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
 };
+use super::failures::Reason;
 use super::home::Dropped;
 use super::home_line::{HOME_PING, HomeLine, home_failure};
 use super::link::{Inner, Session};
-use super::mirror::Mirror;
 use super::reconnect::{Loss, Reconnect, Waiting};
+use super::redirect::followed;
 use super::released::Released;
-use super::signer::Moment;
+use super::remote_status::RemoteStatus;
+use crate::codes;
 use crate::config::connector::{Failover, Protocol};
 use crate::connector::LinkState;
 use crate::error::SinkError;
-use crate::{codes, now_ms};
 
+mod aside;
 mod filters;
 mod flag;
+mod primary;
+mod renewal;
 mod tokens;
 
 /// How long acknowledgements may take before a link is closed to sign in anew.
@@ -45,6 +52,7 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     let plan = inner.plan();
     let mut reconnect = Reconnect::new(plan.backoff.clone(), rand::random());
     let mut address = 0;
+    let mut attempts = 0;
     let mut version = match plan.protocol {
         Protocol::V311 => Version::V311,
         Protocol::V5 | Protocol::Auto => Version::V5,
@@ -54,7 +62,8 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     loop {
         let began = Instant::now();
         let plan = inner.plan();
-        inner.health.set(LinkState::Connecting);
+        attempts += 1;
+        (inner.health).connects(plan.addresses[address].to_string(), attempts);
         let greets = (version, flag.is_given(&plan));
         let attempt = Attempt::run(&inner, address, greets).await;
         let held = attempt.up_at.map(|at| at.elapsed());
@@ -62,7 +71,13 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             inner.health.set(LinkState::Stopped);
             return inner.has_ended();
         };
-        proven |= held.is_some();
+        if let Some(reason) = Reason::of(&failure) {
+            inner.stats.failures[reason as usize].fetch_add(1, Relaxed);
+        }
+        if held.is_some() {
+            proven = true;
+            attempts = 0;
+        }
         let unflagged = flag.failed(&plan, version, failure.loss);
         let mut other_version = unflagged;
         if !proven && !unflagged {
@@ -82,10 +97,11 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             (Failover::Primary, Some(_)) => 0,
             _ => (address + 1) % plan.addresses.len(),
         };
+        address = followed(&plan, failure.redirect.as_deref()).unwrap_or(address);
         let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
         let state = match (waiting, failure.error.code()) {
             (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,
-            (_, codes::TOKEN) => LinkState::AuthFailed,
+            (_, codes::TOKEN | codes::NOT_RENEWED) => LinkState::AuthFailed,
             (Waiting::Backoff, _) => LinkState::Backoff,
             (Waiting::AuthFailed, _) => LinkState::AuthFailed,
             (Waiting::Evicted, _) => LinkState::Evicted,
@@ -156,17 +172,15 @@ impl Attempt {
         inner.stats.connects.fetch_add(1, Relaxed);
         inner.stats.sign_calls.fetch_add(1, Relaxed);
         // CR-1: signed anew for each CONNECT, at its own time.
-        let now = now_ms().saturating_add(plan.clock_offset_ms);
-        let creds = match plan.credentials.sign(Moment::at(now)) {
-            Ok(creds) => creds,
-            Err(error) => return Some(Failure::network(error.into())),
+        let (creds, now) = match signed(inner, address).await {
+            Ok(signed) => signed,
+            Err(error) => return Some(Failure::network(error)),
         };
         if let Some(failure) = tokens::barred(inner, &creds) {
             return Some(failure);
         }
-        let renew = creds
-            .renew_after_ms(now)
-            .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
+        inner.signed_with(&creds);
+        let ending = Ending::of(&creds, now, address);
         let home = inner.home.as_ref().filter(|_| !plan.inbound.is_empty());
         let greeting = Greeting {
             version,
@@ -180,7 +194,7 @@ impl Attempt {
             }),
             bridge_flag,
         };
-        let address = &plan.addresses[address];
+        let (place, address) = (address, &plan.addresses[address]);
         let connecting = connect(&plan, address, &creds, &inner.base, greeting);
         let (conn, welcome) = tokio::select! {
             connected = connecting => match connected {
@@ -189,34 +203,14 @@ impl Attempt {
             },
             () = inner.stop.notified() => return None,
         };
-        inner
-            .gateway
-            .set_server(format!("{}:{}", address.host, address.port));
         let remote = format!("{}:{}", address.host, address.port);
-        let mirror = (inner.home.as_ref())
-            .map(|home| Mirror::of(home.data_dir(), inner.health.name()))
-            .filter(|mirror| {
-                inner.is_exact()
-                    || !(plan.inbound.is_empty() && plan.out.is_empty())
-                    || mirror.is_of_any()
-            });
-        let resumed =
-            welcome.session_present && mirror.as_ref().is_none_or(|mirror| mirror.is_of(&remote));
-        if let (Some(mirror), Some(home), false) = (&mirror, &inner.home, resumed) {
-            // Of what the remote took and had not passed on nothing is left. It says so only this once.
-            let (of, mirror, data_dir) = (
-                Arc::clone(inner),
-                mirror.clone(),
-                home.data_dir().to_owned(),
-            );
-            let begin = move || {
-                mirror.begin()?;
-                of.forget_released(&data_dir, &mirror)
-            };
-            if let Err(failure) = remember(begin).await {
-                return Some(failure);
-            }
-        }
+        inner.gateway.set_server(remote.clone());
+        let has_routes = !(plan.inbound.is_empty() && plan.out.is_empty());
+        let mirrored = mirrored(inner, has_routes, &remote, welcome.session_present);
+        let (mirror, resumed) = match mirrored.await {
+            Ok(mirrored) => mirrored,
+            Err(failure) => return Some(failure),
+        };
         let home = match home {
             None => None,
             Some(home) => match HomeLine::open(inner, home, version, !resumed).await {
@@ -248,24 +242,13 @@ impl Attempt {
             writing: Bytes::new(),
             released: Vec::new(),
             tokens: tokens::Tokens::of(&plan, &creds),
+            place,
+            client_id: creds.client_id,
+            primary: Box::pin(primary::is_back(Arc::clone(inner), place, version)),
         };
-        link.carry(renew).await
+        link.inner.says_up(&link.client_id);
+        link.carry(ending).await
     }
-}
-
-/// Writes what must be remembered, away from the tasks that carry packets.
-async fn remember(
-    write: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-) -> Result<(), Failure> {
-    let written = tokio::task::spawn_blocking(write).await;
-    written
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(|error| failed_to_remember(&error))
-}
-
-fn failed_to_remember(error: &std::io::Error) -> Failure {
-    let message = "the bridge cannot write what it must remember below data_dir/bridges";
-    Failure::network(SinkError::new(codes::FILE, message).caused_by(error))
 }
 
 /// A link that is up.
@@ -280,6 +263,12 @@ struct Link {
     released: Vec<(Arc<Released>, u64, PacketId)>,
     /// The tokens that it was made with, where it was.
     tokens: Option<tokens::Tokens>,
+    /// Which of the plan's addresses it leads to.
+    place: usize,
+    /// Who the bridge is at the remote.
+    client_id: String,
+    /// Ends when the first address is to be gone back to.
+    primary: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// When things are due.
@@ -288,7 +277,9 @@ struct Times {
     last_out: Instant,
     /// When a PINGREQ left that is not answered.
     pinged: Option<Instant>,
+    /// When the link is to be made anew, whatever its credentials say.
     renew_at: Option<Instant>,
+    ending: Option<Ending>,
     subscribe_at: Instant,
     /// Until when the remote was not read: its answers count as late only after that.
     deaf_until: Instant,
@@ -303,6 +294,8 @@ enum Turn {
     Asked,
     Time,
     Rerouted,
+    /// The first address is back.
+    Primary,
     Stop,
 }
 
@@ -317,20 +310,20 @@ async fn push<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> Turn {
 
 impl Link {
     /// Carries packets until the link is lost or told to end; `None` in the second case.
-    async fn carry(mut self, renew: Option<Duration>) -> Option<Failure> {
+    async fn carry(mut self, ending: Option<Ending>) -> Option<Failure> {
         let now = Instant::now();
         // A rule may have come to need the session while the link was made without.
-        let wanted = self.inner.wants_session().then_some(Duration::ZERO);
-        let renew = wanted.or(renew);
+        let wanted = self.inner.wants_session();
         let mut times = Times {
             last_in: now,
             last_out: now,
             pinged: None,
-            renew_at: renew.map(|after| now + after),
+            renew_at: wanted.then_some(now),
+            ending,
             subscribe_at: now + SUBSCRIBE_AGAIN,
             deaf_until: now,
         };
-        let failure = match self.subscribe() {
+        let failure = match self.subscribe().await {
             Ok(()) => self.turns(&mut times).await,
             Err(failure) => Some(failure),
         };
@@ -346,6 +339,7 @@ impl Link {
     async fn turns(&mut self, times: &mut Times) -> Option<Failure> {
         let mut flushing = false;
         let mut closing = false;
+        let mut is_back = false;
         // What came in one piece with CONNACK was read with it.
         if let Err(failure) = self.read_remote(times).await {
             return Some(failure);
@@ -361,7 +355,7 @@ impl Link {
             let due = self.due(times, closing);
             let may_ask = !self.shows_token();
             let turn = {
-                let inner = &self.inner;
+                let (inner, primary) = (&self.inner, &mut self.primary);
                 let (home_in, home_out, room, ready) = match &mut self.home {
                     Some(HomeLine {
                         reader,
@@ -383,6 +377,7 @@ impl Link {
                     () = inner.written.notified(), if self.writing.is_empty() => Turn::Asked,
                     () = tokio::time::sleep_until(due) => Turn::Time,
                     () = inner.rerouted.notified(), if may_ask => Turn::Rerouted,
+                    () = primary, if !is_back => Turn::Primary,
                     () = inner.stop.notified() => Turn::Stop,
                 }
             };
@@ -420,9 +415,20 @@ impl Link {
                     if self.inner.wants_session() && !closing {
                         times.renew_at = Some(Instant::now());
                     }
-                    self.rerouted()
+                    self.rerouted().await
                 }
-                Turn::Time => self.time(times, &mut closing),
+                Turn::Time => {
+                    self.weigh_renewal(times).await;
+                    self.time(times, &mut closing)
+                }
+                Turn::Primary => {
+                    is_back = true;
+                    tracing::info!(connector = %self.inner.health.name(), "the first address answers again: the bridge goes back to it");
+                    if !closing {
+                        times.renew_at = Some(Instant::now());
+                    }
+                    Ok(())
+                }
                 Turn::Stop => return None,
             };
             if let Err(failure) = result {
@@ -449,9 +455,10 @@ impl Link {
             .flatten()
             .min()
             .map(|at| at.max(times.deaf_until) + self.inner.plan().ack_timeout);
-        let renew = times
-            .renew_at
-            .map(|at| if closing { at + DRAIN } else { at });
+        let renew = match (times.renew_at, &times.ending) {
+            (Some(at), _) => Some(if closing { at + DRAIN } else { at }),
+            (None, ending) => ending.as_ref().map(Ending::due),
+        };
         let home = self.home.as_ref().map(|home| home.ping_at);
         [overdue, renew, home, Some(times.subscribe_at)]
             .into_iter()
@@ -521,9 +528,6 @@ impl Link {
             if *closing {
                 return Err(renewed());
             }
-            if !self.inner.wants_session() && self.show_other_tokens(times) {
-                return Ok(());
-            }
             // CR-4: nothing new goes in, and what is out may still be acknowledged.
             *closing = true;
             self.inner.stop_taking();
@@ -564,8 +568,10 @@ impl Link {
                     None => self.to_remote(&Packet::PubRel(PubRel::success(ack.packet_id))),
                 },
                 Packet::PubComp(ack) => self.inner.taken(ack.packet_id),
-                Packet::SubAck(suback) => self.subscribed(suback.packet_id, &suback.reasons),
-                Packet::UnsubAck(unsuback) => self.unsubscribed(unsuback.packet_id)?,
+                Packet::SubAck(suback) => {
+                    self.subscribed(suback.packet_id, &suback.reasons).await;
+                }
+                Packet::UnsubAck(unsuback) => self.unsubscribed(unsuback.packet_id).await?,
                 Packet::PingResp => {
                     self.inner.heard();
                     if let Some(at) = times.pinged.take() {
@@ -669,6 +675,10 @@ impl Link {
             .unwrap_or(ProtocolVersion::V5);
         let mut bytes = std::mem::take(&mut self.writing).to_vec();
         bytes.extend_from_slice(&self.inner.take_out());
+        // [MQTT-3.14.4-3] Its will is not published: what that would say is said here.
+        if let Some(down) = RemoteStatus::said(&self.inner.plan(), &self.client_id, false) {
+            let _ = codec::encode(&down, version, &mut bytes);
+        }
         let disconnect = Disconnect {
             reason: ReasonCode::Success,
             properties: None,

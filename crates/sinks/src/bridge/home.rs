@@ -37,6 +37,9 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// The bridge has a link now, or has none any more.
     fn linked(&self, bridge: &str, up: bool);
 
+    /// Something about the state of a bridge has changed. Called from tasks that carry packets: nothing may wait here.
+    fn changed(&self) {}
+
     /// Where a bridge keeps what it must remember.
     fn data_dir(&self) -> &Path;
 }

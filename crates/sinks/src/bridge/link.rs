@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,12 +17,14 @@ use weir_mqtt::ReasonCode;
 use weir_mqtt::properties::PublishProperties;
 use zeroize::Zeroizing;
 
+use self::laneless::Laneless;
 use self::sending::{about, check_fit, is_of_ring};
 use self::sizes::Sizes;
 use self::suspect::Suspect;
 pub(super) use self::suspect::Who;
 use super::client::{Limits, Refusal, Version};
 use super::drive::drive;
+use super::failures::Reason;
 use super::home::{Dropped, Gateway, Home};
 use super::lanes::{Ids, Lanes, Whose};
 use super::pace::Pace;
@@ -34,6 +36,7 @@ use crate::connector::Health;
 use crate::error::SinkError;
 
 mod inner;
+mod laneless;
 mod sending;
 mod sizes;
 mod suspect;
@@ -50,8 +53,16 @@ pub struct BridgeStats {
     pub connects: AtomicU64,
     /// Attempts that the remote accepted.
     pub connected: AtomicU64,
+    /// Attempts and links that failed, by reason.
+    pub failures: [AtomicU64; Reason::ALL.len()],
+    /// When the credentials of the last attempt end, in milliseconds since the epoch; 0 where they do not.
+    pub credentials_end_ms: AtomicI64,
+    /// When the client's certificate of the last attempt ends, in milliseconds since the epoch; 0 without one.
+    pub certificate_ends_ms: AtomicI64,
     /// Messages handed to the link.
     pub sent: AtomicU64,
+    /// Their payloads.
+    pub sent_bytes: AtomicU64,
     /// Messages that the remote has taken.
     pub acknowledged: AtomicU64,
     /// Messages that the remote has refused.
@@ -112,6 +123,7 @@ pub(super) struct Inner {
     released: Mutex<Vec<Arc<Released>>>,
     /// A rule's sink sends at `QoS` 2: the session at the remote is to outlive the link.
     exact: AtomicBool,
+    laneless: Laneless,
     suspect: Mutex<Suspect>,
     sizes: Mutex<Sizes>,
     /// Filters that the remote refuses.
@@ -282,6 +294,7 @@ impl BridgeLink {
         home: Option<Arc<dyn Home>>,
     ) -> Self {
         let stats: Arc<BridgeStats> = Arc::default();
+        let lanes = (home.as_ref()).map(|home| Lanes::of(home.data_dir(), health.name()));
         let gateway = Gateway::new(health.name(), plan.inbound.clone(), Arc::clone(&stats));
         let inner = Arc::new(Inner {
             pace: Pace::new(&plan),
@@ -299,6 +312,7 @@ impl BridgeLink {
             started: Mutex::new(false),
             released: Mutex::default(),
             exact: AtomicBool::new(false),
+            laneless: Laneless::new(lanes.is_some_and(|lanes| lanes.is_there())),
             suspect: Mutex::default(),
             sizes: Mutex::default(),
             refused_filters: Mutex::default(),
@@ -396,10 +410,6 @@ impl BridgeLink {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        self.inner.health.name()
-    }
-
     /// The session at the remote is wanted, where the file does not say otherwise. A link that was made without is made
     /// anew.
     pub(crate) fn keep_session(&self) {
@@ -450,6 +460,9 @@ impl BridgeLink {
                 None => return Ok(None),
             },
         };
+        if whose == Whose::Rule {
+            self.inner.laneless.are_there(true);
+        }
         // Of another queue of `out` nothing holds any more.
         all.retain(|known| known.path() != path);
         let released = Arc::new(Released::open(&path, epoch, ids));
@@ -467,8 +480,12 @@ impl BridgeLink {
             return Ok(());
         };
         let mut all = self.inner.released.lock();
-        Lanes::of(home.data_dir(), self.inner.health.name()).keep(epochs)?;
+        let lanes = Lanes::of(home.data_dir(), self.inner.health.name());
+        lanes.keep(epochs)?;
         all.retain(|known| known.ids() == Ids::OUT || epochs.contains(&known.epoch()));
+        self.inner.laneless.are_there(lanes.is_there());
+        drop(all);
+        self.inner.lanes_may_be_free(epochs);
         Ok(())
     }
 
@@ -530,11 +547,13 @@ impl BridgeLink {
             begins: up.out_total,
             _place: Some(place),
         };
+        let bytes = message.payload.len() as u64;
         let lowered = up.send(message, &plan, pending)?;
         // Before the driver can write it.
         self.inner.gateway.guards.sent(echo);
         drop(link);
         self.inner.stats.sent.fetch_add(1, Ordering::Relaxed);
+        (self.inner.stats.sent_bytes).fetch_add(bytes, Ordering::Relaxed);
         if lowered {
             self.inner
                 .stats

@@ -3,9 +3,12 @@
 //! Signing, presets, topic names and the waits between attempts are pure; `drive` carries packets. Never here: weir's own listeners
 //! and sessions.
 
+mod certificate;
 pub(crate) mod client;
+mod dial;
 mod drive;
 mod echo_guard;
+pub mod failures;
 mod guards;
 pub mod home;
 mod home_line;
@@ -18,7 +21,9 @@ pub mod plan;
 pub mod preset;
 pub mod provision;
 pub mod reconnect;
+mod redirect;
 pub(crate) mod released;
+pub mod remote_status;
 mod retained_in;
 pub mod route;
 pub mod signer;

@@ -25,6 +25,8 @@ pub(crate) struct Numbering {
     released: Option<Arc<Released>>,
     /// The link on which identifiers of before were freed.
     freed_on: u64,
+    /// How often lanes had become free when there was none for this queue.
+    refused_at: Option<u64>,
 }
 
 impl Numbering {
@@ -34,6 +36,7 @@ impl Numbering {
             kept,
             released: None,
             freed_on: 0,
+            refused_at: None,
         }
     }
 
@@ -69,15 +72,14 @@ impl Numbering {
         let Some(kept) = &self.kept else {
             return Ok(None);
         };
-        if self.released.is_none() {
-            let (of, kept, whose) = (link.clone(), kept.clone(), self.whose);
+        let freed = link.lanes_freed();
+        if self.released.is_none() && self.refused_at != Some(freed) {
+            let (of, asked, whose) = (link.clone(), kept.clone(), self.whose);
             self.released =
-                blocking(move || of.released(&kept.data_dir, kept.epoch, whose)).await?;
-            if self.released.is_none() {
-                // Every lane is taken: what the link returns may come a second time.
-                tracing::warn!(connector = %link.name(), "too many rules send over this bridge at QoS 2: a message of this one may come twice when the link breaks");
-                self.kept = None;
-            }
+                blocking(move || of.released(&asked.data_dir, asked.epoch, whose)).await?;
+            // Every lane is taken: what the link returns may come a second time. It is asked for again when one may be free.
+            self.refused_at = self.released.is_none().then_some(freed);
+            link.has_lane(kept.epoch, self.released.is_some());
         }
         Ok(self.released.clone())
     }

@@ -7,6 +7,7 @@ use weir_mqtt::QoS;
 
 use super::pace::Rate;
 use super::preset::{self, AWS_IOT, LATER, PLAIN, Preset, TopicOwner};
+use super::remote_status::RemoteStatus;
 use super::route::{self, InRoute, OutRoute, Way};
 use super::signer::{Credentials, Inputs, Moment, Provider, SignError};
 use crate::codes;
@@ -27,6 +28,8 @@ pub struct BridgePlan {
     pub addresses: Vec<Address>,
     /// How the next address is chosen.
     pub failover: Failover,
+    /// Whether the remote may name another of them to go to.
+    pub follow_redirect: bool,
     /// Which MQTT.
     pub protocol: Protocol,
     /// How it logs in.
@@ -85,6 +88,8 @@ pub struct BridgePlan {
     pub store_qos0: bool,
     /// Whether the broker says on a topic whether the link is up.
     pub status: bool,
+    /// Whether the remote does, and on which topic where that is not the usual one.
+    pub remote_status: Option<RemoteStatus>,
 }
 
 /// Waits between attempts.
@@ -133,6 +138,7 @@ impl BridgePlan {
             TopicOwner::of(&check.preset, &credentials.inputs, credentials.identity())
         });
         let (inbound, out) = check.routes(qos_cap, owner.as_ref());
+        let remote_status = check.remote_status(owner.as_ref());
         let preset = check.preset.clone();
         let cloud = preset.name != PLAIN.name;
         let plan = credentials.map(|credentials| Self {
@@ -156,8 +162,10 @@ impl BridgePlan {
                 .and_then(|queue| queue.store_qos0)
                 .unwrap_or(true),
             status: config.status.clone().unwrap_or_default().local,
+            remote_status,
             addresses,
             failover: config.failover,
+            follow_redirect: config.follow_redirect.unwrap_or(false),
             protocol: config.protocol.unwrap_or(if preset.v311 {
                 Protocol::V311
             } else {
@@ -267,15 +275,21 @@ fn no_preset(name: &str) -> ConfigError {
     error.help(help)
 }
 
-struct Check<'a> {
-    config: &'a BridgeConfig,
-    preset: Preset,
+pub(super) struct Check<'a> {
+    pub(super) config: &'a BridgeConfig,
+    pub(super) preset: Preset,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
 }
 
 impl Check<'_> {
-    fn error(&mut self, code: &'static str, key: &str, message: impl Into<String>, help: &str) {
+    pub(super) fn error(
+        &mut self,
+        code: &'static str,
+        key: &str,
+        message: impl Into<String>,
+        help: &str,
+    ) {
         self.errors
             .push(ConfigError::new(code, key, message).help(help));
     }
@@ -394,9 +408,14 @@ impl Check<'_> {
         inputs.set_text("client_id", c.client_id.as_deref());
         inputs.set_text("username", c.username.as_deref());
         inputs.set_secret("password", c.password.as_ref());
+        let host_follows = provider.keys.contains(&"host") && !inputs.has("host");
         self.derived(provider, &mut inputs, addresses);
         self.signable(provider, &inputs);
-        Some(Credentials { provider, inputs })
+        Some(Credentials {
+            provider,
+            inputs,
+            host_follows,
+        })
     }
 
     /// Inputs that follow from the rest of the file.

@@ -448,3 +448,59 @@ fn an_option_that_would_do_nothing_is_refused() {
     let plan = check(&plain(both)).unwrap().0;
     assert!(!plan.echo_guard && !plan.dedupe_retained && !plan.initial_retained);
 }
+
+#[test]
+fn a_remote_shows_the_state_of_the_link_where_it_takes_a_will() {
+    let status = "status = { remote = true }";
+    let (with, _) = check(&plain(status)).unwrap();
+    assert_eq!(with.remote_status, Some(RemoteStatus::default()));
+    let (without, _) = check(&plain("")).unwrap();
+    assert_eq!(without.remote_status, None);
+    assert_eq!(
+        errors(&format!("{DEVICE}region = \"cn-shanghai\"\n{status}")),
+        [(codes::BOUND, "status.remote".to_owned())]
+    );
+    assert_eq!(
+        errors(&plain("status = { remote = true, topic = \"a/+\" }")),
+        [(codes::BRIDGE, "status.topic".to_owned())]
+    );
+    assert_eq!(
+        errors(&plain("status = { topic = \"a\" }")),
+        [(codes::BRIDGE, "status.topic".to_owned())]
+    );
+    let azure = "preset = \"azure_iothub\"\nhost = \"h.azure-devices.net\"\ndevice_id = \"d\"\nkey = \"c2VjcmV0\"\n";
+    assert_eq!(
+        errors(&format!("{azure}{status}")),
+        [(codes::KEY_MISSING, "status.topic".to_owned())]
+    );
+    let of_another = "status = { remote = true, topic = \"devices/other/messages/events/\" }";
+    assert_eq!(
+        errors(&format!("{azure}{of_another}")),
+        [(codes::TOPIC_NOT_OWNED, "status.topic".to_owned())]
+    );
+}
+
+#[test]
+fn what_is_signed_follows_the_address_where_the_file_does_not_say() {
+    let keys = "preset = \"aws_iot\"\nclient_id = \"c\"\nregion = \"eu-west-1\"\naccess_key_id = \"k\"\nsecret_access_key = \"s\"\n";
+    let two = "addresses = [\"wss://one.example\", \"wss://two.example\"]\n";
+    let hosts = |text: &str| {
+        let (plan, _) = check(text).unwrap();
+        let sign = |address| {
+            let at = Moment {
+                now_ms: 1_700_000_000_000,
+                random: 0,
+            };
+            let creds = plan.credentials.sign_for(address, at).unwrap();
+            let url = creds.url.unwrap();
+            url.split(['/', ':']).nth(3).unwrap().to_owned()
+        };
+        plan.addresses.iter().map(sign).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        hosts(&format!("{keys}{two}")),
+        ["one.example", "two.example"]
+    );
+    let given = format!("{keys}{two}host = \"account.example\"");
+    assert_eq!(hosts(&given), ["account.example", "account.example"]);
+}

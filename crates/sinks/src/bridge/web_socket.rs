@@ -115,8 +115,7 @@ fn refused(error: &Error) -> Failure {
     let message = format!("the remote broker refuses the WebSocket: HTTP {status}");
     Failure {
         loss,
-        error: SinkError::new(code, message),
-        closed: false,
+        ..Failure::network(SinkError::new(code, message))
     }
 }
 

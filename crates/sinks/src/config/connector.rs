@@ -199,6 +199,8 @@ pub struct BridgeConfig {
     /// How the next address is chosen.
     #[serde(default)]
     pub failover: Failover,
+    /// Whether a remote of MQTT 5 may name another of the addresses to go to (default false).
+    pub follow_redirect: Option<bool>,
     /// Which MQTT.
     pub protocol: Option<Protocol>,
     /// The client id, or with a cloud preset its core.
@@ -421,7 +423,11 @@ impl BridgeConfig {
             inbound: Vec::new(),
             out: Vec::new(),
             queue: None,
-            status: None,
+            // What the remote says of a lost link it was told at CONNECT.
+            status: config.status.clone().map(|status| BridgeStatus {
+                local: true,
+                ..status
+            }),
             echo_guard: None,
             dedupe_retained: None,
             initial_retained: None,
@@ -533,19 +539,28 @@ pub enum BridgeFull {
     BlockQos,
 }
 
-/// The status topic `$SYS/broker/connection/NAME/state`.
+/// Where it is said whether the bridge is connected.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BridgeStatus {
-    /// Retained 1/0 on the own broker (default true).
+    /// Retained on the own broker (default true): 1 or 0 there, and as JSON on `$SYS/bridges/NAME`.
     #[serde(default = "yes")]
     pub local: bool,
+    /// Retained 1 or 0 on the remote (default false).
+    #[serde(default)]
+    pub remote: bool,
+    /// The topic at the remote (default `$SYS/broker/connection/CLIENT_ID/state`).
+    pub topic: Option<String>,
 }
 
 impl Default for BridgeStatus {
     fn default() -> Self {
-        Self { local: true }
+        Self {
+            local: true,
+            remote: false,
+            topic: None,
+        }
     }
 }
 

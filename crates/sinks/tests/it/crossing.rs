@@ -109,8 +109,8 @@ impl Remote {
 }
 
 pub(crate) struct Far {
-    stream: TcpStream,
-    v5: bool,
+    pub(crate) stream: TcpStream,
+    pub(crate) v5: bool,
 }
 
 impl Far {

@@ -14,12 +14,12 @@ use crate::crossing::{Far, Remote};
 
 const SINK: &str = "connector = \"hq\"\ntopic = \"t\"\nqos = 2\npayload = \"${n}\"";
 
-fn commit(log: &MemoryRows, n: u32) {
+pub(crate) fn commit(log: &MemoryRows, n: u32) {
     let row = bench::row(&format!("{{\"n\":{n}}}"));
     log.commit([record::encode(1, &Text::from_static("c"), 0, &row)]);
 }
 
-fn open_sink(
+pub(crate) fn open_sink(
     folder: &Path,
     config: &ConnectorConfig,
     connector: &Arc<Connector>,
@@ -43,7 +43,7 @@ fn open(
 }
 
 /// Answers everything until so many new messages have come: their payloads, DUP flags and ids. What is released first.
-async fn take(far: &mut Far, many: usize) -> (Vec<u16>, Vec<(String, bool, u16)>) {
+pub(crate) async fn take(far: &mut Far, many: usize) -> (Vec<u16>, Vec<(String, bool, u16)>) {
     let (mut released, mut came) = (Vec::new(), Vec::new());
     let mut completed = 0;
     while completed < many {

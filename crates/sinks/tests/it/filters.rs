@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use weir_sinks::{Connector, ConnectorConfig};
+use weir_sinks::{Connector, ConnectorConfig, LinkState};
 use weir_test_support::wait_until;
 
 use crate::bench::PATIENCE;
@@ -45,6 +45,9 @@ async fn a_filter_that_is_refused_is_shown_and_the_others_work() {
         connector.state().refused_filters == ["a: 0x87 not_authorized"]
     })
     .await;
+    let state = connector.state();
+    assert_eq!(state.link, LinkState::Degraded);
+    assert_eq!(state.last_error.unwrap().error.code(), "E4115");
     let stats = connector.bridge_stats().unwrap();
     assert_eq!(stats.refused_filters.load(Ordering::Relaxed), 1);
     // A message of the other filter is taken: it is counted.

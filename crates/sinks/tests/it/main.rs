@@ -20,6 +20,7 @@ mod filters;
 mod fits;
 mod halfway;
 mod http;
+mod link_state;
 mod logs;
 mod mirror;
 mod mqtt;

@@ -9,7 +9,7 @@ use weir_test_support::{Mosquitto, wait_until};
 use crate::bench::{Bench, PATIENCE};
 
 /// A certificate for `remote.test` and its key, signed by a CA beside them.
-fn certificates(folder: &Path) {
+pub(crate) fn certificates(folder: &Path) {
     let openssl = |line: &str| {
         let done = Command::new("openssl")
             .args(line.split(' '))

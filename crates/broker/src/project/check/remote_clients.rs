@@ -1,12 +1,12 @@
 //! Who is who at remote brokers: two bridges that are the same client there would throw each other out
 //! (cloud-bridges CR-8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_sinks::ConnectorConfig;
 
-use super::super::files::FileId;
-use super::{CheckedConnector, Pass};
+use super::super::files::{FileId, Kind};
+use super::{CheckedConnector, Pass, Refused};
 use crate::problem::{Problem, Source};
 
 /// A connector's name, its file, and what it says, or what is wrong with it.
@@ -56,6 +56,38 @@ impl Pass<'_> {
             })
     }
 
+    /// Newcomers that are the same client as one whose file is gone and that goes on, since a rule needs it.
+    pub(super) fn same_as_gone(&self, refused: &Refused) -> Refused {
+        let sinks = self.checked.rules.values().flat_map(|rule| &rule.sinks);
+        let used: BTreeSet<&str> = sinks
+            .filter_map(|sink| sink.plan.connector.as_deref())
+            .collect();
+        let is_gone = |name: &&str| self.files.get(&FileId::connector(name)).is_none();
+        let mut gone = RemoteClients::default();
+        for name in used.into_iter().filter(is_gone) {
+            let kept = self.last_good.get(&FileId::connector(name));
+            if let (Some(source), Some(connector)) = (kept, self.checked.connectors.get(name)) {
+                // Two that run are not the same client.
+                let _ = gone.add(name, source, &connector.config);
+            }
+        }
+        let here = self.files.of(Kind::Connector).filter_map(|(name, source)| {
+            let file = FileId::connector(name);
+            if refused.contains_key(&file) {
+                return None;
+            }
+            let connector = self.checked.connectors.get(name)?;
+            let (client, other) = gone.taken(&connector.config)?;
+            let message = format!(
+                "the connector `{other}` is the same client at the remote ({client}): its file is gone, but rules still use it"
+            );
+            let problem = Problem::whole(&source.path, "E1412", message)
+                .help(format!("let no rule use `{other}` any more"));
+            Some((file, vec![problem]))
+        });
+        here.collect()
+    }
+
     fn standing(&self, (name, source, read): &Candidate<'_>) -> Standing {
         match self.last_good.get(&FileId::connector(name)) {
             _ if read.is_err() => Standing::Runs,
@@ -71,6 +103,18 @@ impl Pass<'_> {
 pub(super) struct RemoteClients(BTreeMap<String, String>);
 
 impl RemoteClients {
+    /// What a connector's remote knows it by, and who is that already.
+    fn taken(&self, config: &ConnectorConfig) -> Option<(String, &str)> {
+        let ConnectorConfig::Mqtt(bridge) = config else {
+            return None;
+        };
+        let mut clients = bridge.remote_clients().into_iter();
+        clients.find_map(|client| {
+            let other = self.0.get(&client)?;
+            Some((client, other.as_str()))
+        })
+    }
+
     /// Takes down a connector.
     ///
     /// # Errors
@@ -84,11 +128,7 @@ impl RemoteClients {
         let ConnectorConfig::Mqtt(bridge) = config else {
             return Ok(());
         };
-        let clients = bridge.remote_clients();
-        let taken = clients
-            .iter()
-            .find_map(|client| Some((client, self.0.get(client)?)));
-        if let Some((client, other)) = taken {
+        if let Some((client, other)) = self.taken(config) {
             let message =
                 format!("the connector `{other}` is the same client at the remote ({client})");
             let problem = Problem::whole(&source.path, "E1412", message).help(
@@ -96,7 +136,7 @@ impl RemoteClients {
             );
             return Err(vec![problem]);
         }
-        let clients = clients.into_iter();
+        let clients = bridge.remote_clients().into_iter();
         self.0
             .extend(clients.map(|client| (client, name.to_owned())));
         Ok(())

@@ -279,6 +279,32 @@ fn a_second_bridge_that_is_the_same_client_at_the_same_remote_is_refused() {
 }
 
 #[test]
+fn a_bridge_whose_file_is_gone_and_that_a_rule_still_uses_is_somebody_too() {
+    let good = project(RULE, CONNECTOR, SCRIPT);
+    let renamed = |rule: &str| {
+        let now = files(&[
+            (FileId::rule("r"), rule),
+            (FileId::connector("renamed"), CONNECTOR),
+            (FileId::script("m"), SCRIPT),
+        ]);
+        check(&now, &good, None, &Process)
+    };
+    let checked = renamed(RULE);
+    let file = FileId::connector("renamed");
+    assert_eq!(verdict(&checked, &file), Verdict::Refused);
+    assert_eq!(verdict(&checked, &FileId::rule("r")), Verdict::Ok);
+    let report = checked.reports.iter().find(|report| report.file == file);
+    let problem = &report.unwrap().problems[0];
+    assert_eq!(&*problem.code, "E1412");
+    assert!(problem.message.contains("`out`"), "{}", problem.message);
+    assert!(!checked.connectors.contains_key("renamed"));
+    // When the rule has gone along, nobody is left.
+    let checked = renamed(&RULE.replace("'out'", "'renamed'"));
+    assert_eq!(checked.refused(), 0, "{:?}", checked.reports);
+    assert_eq!(verdict(&checked, &file), Verdict::Ok);
+}
+
+#[test]
 fn a_bridge_that_runs_stays_and_the_newcomer_that_is_the_same_client_is_refused() {
     let client = |id: &str| CONNECTOR.replace("'w'", &format!("'{id}'"));
     let (w, v, bad) = (client("w"), client("v"), "type = 'mqtt'\n");

@@ -1,5 +1,6 @@
 //! What the remote is asked for: SUBSCRIBE and UNSUBSCRIBE of the filters of `in`, and what it says to them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use weir_mqtt::properties::SubscribeProperties;
@@ -8,45 +9,49 @@ use weir_mqtt::{
     SubscriptionRequest, Unsubscribe,
 };
 
-use super::{Link, failed_to_remember, renewed};
+use super::{Link, remember, renewed};
 use crate::bridge::client::{Failure, Version};
 use crate::bridge::home::{Subscribed, subscription_id};
 use crate::bridge::link::{Asked, Up};
 use crate::bridge::route::InRoute;
 use crate::codes;
+use crate::connector::Fault;
 use crate::error::SinkError;
 
 impl Link {
     /// The filters have changed while the link is up.
-    pub(super) fn rerouted(&mut self) -> Result<(), Failure> {
+    pub(super) async fn rerouted(&mut self) -> Result<(), Failure> {
         if self.home.is_none() && !self.inner.gateway.routes().is_empty() {
             // Until now nothing came in: a new link asks for it, and opens the way into the broker.
             return Err(renewed());
         }
-        self.subscribe()
+        self.subscribe().await
     }
 
     /// Asks for every filter, and no longer for those that are gone.
-    pub(super) fn subscribe(&mut self) -> Result<(), Failure> {
+    pub(super) async fn subscribe(&mut self) -> Result<(), Failure> {
         let Some(home) = &self.inner.home else {
             return Ok(());
         };
         let routes = self.inner.gateway.routes();
         let file = Subscribed::of(home.data_dir(), self.inner.health.name());
-        let before = file.read();
-        let mut known = before.clone();
-        for route in routes.iter() {
-            known.entry(route.subscription()).or_insert(None);
-        }
+        let asked = Arc::clone(&routes);
+        // Until the remote has confirmed that a filter is gone, it may be there.
+        let before = remember(move || {
+            let before = file.read();
+            let mut known = before.clone();
+            for route in asked.iter() {
+                known.entry(route.subscription()).or_insert(None);
+            }
+            file.write(&known).map(|()| before)
+        })
+        .await?;
         let wanted = |filter: &String| routes.iter().any(|route| route.subscription() == *filter);
         let gone: Vec<_> = before
             .keys()
             .filter(|filter| !wanted(filter))
             .cloned()
             .collect();
-        // Until the remote has confirmed that a filter is gone, it may be there.
-        file.write(&known)
-            .map_err(|error| failed_to_remember(&error))?;
         self.inner.refused_filters.lock().clear();
         self.tell_refused();
         self.inner.with_up(|up| {
@@ -99,7 +104,7 @@ impl Link {
         self.inner.health.refuses(shown);
     }
 
-    pub(super) fn subscribed(&self, id: PacketId, reasons: &[ReasonCode]) {
+    pub(super) async fn subscribed(&mut self, id: PacketId, reasons: &[ReasonCode]) {
         let Some(Asked::Subscribe(filter, qos)) = self.inner.take_asked(id) else {
             return;
         };
@@ -109,11 +114,14 @@ impl Link {
             self.inner.refused_filters.lock().remove(&filter);
             self.tell_refused();
             let file = Subscribed::of(home.data_dir(), self.inner.health.name());
-            let mut known = file.read();
-            known.insert(filter, Some(qos));
+            let kept = remember(move || {
+                let mut known = file.read();
+                known.insert(filter, Some(qos));
+                file.write(&known)
+            });
             // Where it cannot be kept, the filter is asked for again.
-            if let Err(error) = file.write(&known) {
-                tracing::warn!(%error, "the filters of a bridge cannot be kept");
+            if let Err(failure) = kept.await {
+                tracing::warn!(error = %failure.error, "the filters of a bridge cannot be kept");
             }
         }
     }
@@ -148,23 +156,24 @@ impl Link {
         let before = self.inner.refused_filters.lock().insert(filter, reason);
         self.tell_refused();
         if before != Some(reason) {
-            self.inner
-                .health
-                .noted(&SinkError::new(codes::FILTER_REFUSED, message));
+            let error = SinkError::new(codes::FILTER_REFUSED, message);
+            self.inner.health.fails_in(Fault::Filter, error);
         }
     }
 
-    pub(super) fn unsubscribed(&self, id: PacketId) -> Result<(), Failure> {
+    pub(super) async fn unsubscribed(&mut self, id: PacketId) -> Result<(), Failure> {
         self.inner.take_asked(id);
         let Some(home) = &self.inner.home else {
             return Ok(());
         };
         let routes = self.inner.gateway.routes();
         let file = Subscribed::of(home.data_dir(), self.inner.health.name());
-        let mut known = file.read();
-        known.retain(|filter, _| routes.iter().any(|route| route.subscription() == *filter));
-        file.write(&known)
-            .map_err(|error| failed_to_remember(&error))
+        remember(move || {
+            let mut known = file.read();
+            known.retain(|filter, _| routes.iter().any(|route| route.subscription() == *filter));
+            file.write(&known)
+        })
+        .await
     }
 }
 

@@ -2,20 +2,19 @@
 //! shown to it without a new link.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use weir_mqtt::{PacketId, PubAck, Publish, QoS, Utf8};
 use zeroize::Zeroizing;
 
+use super::renewal::Ending;
 use super::{Link, Times};
 use crate::bridge::client::{Failure, Refusal};
 use crate::bridge::link::{Asked, Inner};
 use crate::bridge::plan::BridgePlan;
-use crate::bridge::signer::{ConnectCreds, Moment};
+use crate::bridge::signer::ConnectCreds;
 use crate::error::SinkError;
 use crate::{codes, now_ms};
 
@@ -129,7 +128,7 @@ impl Link {
         match publish.topic.as_str() {
             EXPIRES => {
                 tracing::info!(connector = %self.inner.health.name(), "the cloud says that a token ends soon");
-                self.show_other_tokens(times);
+                self.look_for_others(times, &publish.payload);
             }
             INVALID => return Err(self.is_over(&publish.payload)),
             _ => return Ok(false),
@@ -138,6 +137,19 @@ impl Link {
             self.to_remote(&weir_mqtt::Packet::PubAck(PubAck::success(id)));
         }
         Ok(true)
+    }
+
+    /// Others are looked for at once.
+    fn look_for_others(&self, times: &mut Times, payload: &[u8]) {
+        let notice: Value = serde_json::from_slice(payload).unwrap_or_default();
+        let ends_ms = notice["expireTime"].as_i64();
+        let place = self.place;
+        let ending = times.ending.get_or_insert_with(|| {
+            // How much time there is at this notice, as the cloud's documents have it.
+            let ends_ms = ends_ms.unwrap_or_else(|| now_ms().saturating_add(300_000));
+            Ending::at(ends_ms, place)
+        });
+        ending.look_now();
     }
 
     fn is_over(&self, payload: &[u8]) -> Failure {
@@ -151,31 +163,17 @@ impl Link {
         Failure::network(SinkError::new(codes::TOKEN, message))
     }
 
-    /// Shows the cloud the tokens that there are by now. False where the link has to be made anew for them.
-    pub(super) fn show_other_tokens(&mut self, times: &mut Times) -> bool {
-        let Some(tokens) = &mut self.tokens else {
-            return false;
-        };
-        if tokens.under_way.is_some() {
-            return true;
+    /// Shows the cloud those tokens of `creds` that it has not seen. `None` where the link has to be made anew for them, or
+    /// was made with something else; else how many there are.
+    pub(super) fn show_others_of(&mut self, creds: &ConnectCreds) -> Option<usize> {
+        let tokens = self.tokens.as_mut()?;
+        let unknown = tokens.unknown(pairs(creds))?;
+        let number = unknown.len();
+        if number > 0 {
+            tokens.next = unknown;
+            self.show_next();
         }
-        let plan = self.inner.plan();
-        let now = now_ms().saturating_add(plan.clock_offset_ms);
-        self.inner.stats.sign_calls.fetch_add(1, Relaxed);
-        let Ok(creds) = plan.credentials.sign(Moment::at(now)) else {
-            // Its file is being written, or has only what is over.
-            times.renew_at = Some(Instant::now() + LOOK_AGAIN);
-            return true;
-        };
-        let Some(unknown) = tokens.unknown(pairs(&creds)) else {
-            return false;
-        };
-        let after = creds.renew_after_ms(now).map(u64::try_from);
-        times.renew_at =
-            after.map(|ms| Instant::now() + Duration::from_millis(ms.unwrap_or_default()));
-        tokens.next = unknown;
-        self.show_next();
-        true
+        Some(number)
     }
 
     /// Nothing else leaves until the cloud has taken the token.

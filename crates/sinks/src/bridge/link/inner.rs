@@ -12,7 +12,6 @@ use weir_mqtt::{Packet, PacketId, ReasonCode, codec};
 
 use super::{Answer, Asked, Inner, Pending, Session, Up, Who};
 use crate::bridge::client::{Failure, Limits, Refusal, Version};
-use crate::bridge::home::Home;
 use crate::bridge::lanes::{ASK_IDS, LANE_IDS, Lanes, RING_IDS, ring_of};
 use crate::bridge::mirror::{self, Mirror};
 use crate::bridge::plan::BridgePlan;
@@ -31,9 +30,7 @@ impl Inner {
 
     /// Whether a rule's sink needs the session at the remote: one that is here, or that was in an earlier life.
     pub(in crate::bridge) fn is_exact(&self) -> bool {
-        let known =
-            |home: &Arc<dyn Home>| Lanes::of(home.data_dir(), self.health.name()).is_there();
-        self.exact.load(Ordering::Relaxed) || self.home.as_ref().is_some_and(known)
+        self.exact.load(Ordering::Relaxed) || self.laneless.is_any_there()
     }
 
     /// Of what was released nothing holds any more.
@@ -50,7 +47,9 @@ impl Inner {
             released.forget()?;
         }
         let epochs: Vec<u64> = known.iter().map(|released| released.epoch()).collect();
-        Lanes::of(data_dir, self.health.name()).keep(&epochs)?;
+        let lanes = Lanes::of(data_dir, self.health.name());
+        lanes.keep(&epochs)?;
+        self.laneless.are_there(lanes.is_there());
         mirror::remove(&mirror.file("released"))
     }
 

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 pub use inputs::Inputs;
 
+use super::plan::Address;
 use crate::codes;
 use crate::error::SinkError;
 
@@ -178,6 +179,9 @@ pub enum SignError {
     /// An input is missing or of the wrong kind.
     #[error("{0}")]
     Input(String),
+    /// What was given to sign in with has ended.
+    #[error("`tokens_from` has tokens that are over")]
+    Over,
     /// A secret's file cannot be read.
     #[error("a secret cannot be read")]
     Secret(#[from] std::io::Error),
@@ -191,6 +195,7 @@ impl From<SignError> for SinkError {
         match &error {
             SignError::Provider(_) => Self::new(codes::PROVIDER, error.to_string()),
             SignError::Input(message) => Self::new(codes::INPUTS, message.clone()).configuration(),
+            SignError::Over => Self::new(codes::NOT_RENEWED, error.to_string()),
             SignError::Secret(source) => {
                 Self::new(codes::BRIDGE, "a secret cannot be read").caused_by(source)
             }
@@ -475,6 +480,8 @@ pub struct Credentials {
     pub provider: &'static Provider,
     /// What is signed.
     pub inputs: Inputs,
+    /// Whether the host among it is that of the address, and not of the file.
+    pub host_follows: bool,
 }
 
 impl Credentials {
@@ -484,6 +491,21 @@ impl Credentials {
     /// A secret that cannot be read, an input that cannot be signed.
     pub fn sign(&self, at: Moment) -> Result<ConnectCreds, SignError> {
         self.provider.sign(&self.inputs, at)
+    }
+
+    /// The same for a CONNECT to this address: some sign the host, and some say in TLS what its port wants.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign).
+    pub fn sign_for(&self, address: &Address, at: Moment) -> Result<ConnectCreds, SignError> {
+        let mut inputs = self.inputs.clone();
+        if inputs.has("port") {
+            inputs.set_number("port", Some(address.port.into()));
+        }
+        if self.host_follows {
+            inputs.set_text("host", Some(&address.host));
+        }
+        self.provider.sign(&inputs, at)
     }
 
     /// What the remote takes for "the same client".

@@ -62,7 +62,11 @@ fn secrets_show_in_neither_debug_output_nor_errors() {
         let provider = Provider::named(vector["provider"].as_str().unwrap()).unwrap();
         let inputs = provider.inputs(&vector["inputs"]).unwrap();
         let creds = provider.sign(&inputs, ELSEWHEN).unwrap();
-        let credentials = Credentials { provider, inputs };
+        let credentials = Credentials {
+            provider,
+            inputs,
+            host_follows: false,
+        };
         let shown = format!("{credentials:?} {creds:?}");
         let secrets = provider
             .secrets

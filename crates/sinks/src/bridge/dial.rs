@@ -1,0 +1,134 @@
+//! The way to a remote below MQTT: its name, a socket, and TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+
+use super::client::{Failure, Io};
+use super::plan::{Address, BridgePlan};
+use super::signer::ConnectCreds;
+use crate::error::SinkError;
+use crate::{codes, tls};
+
+/// So many times as long as one may all addresses of a name take together.
+const ALL: u32 = 3;
+
+/// A socket to the remote. The name is resolved anew, and each of its addresses is tried in the resolver's order: one that
+/// does not answer leaves time for the next.
+pub(super) async fn reach(plan: &BridgePlan, address: &Address) -> Result<TcpStream, Failure> {
+    let each = plan.connect_timeout;
+    let reached = async {
+        let named = lookup_host((address.host.as_str(), address.port));
+        let found = tokio::time::timeout(each, named).await??;
+        first_of(found, each).await
+    };
+    let stream = tokio::time::timeout(each * ALL, reached)
+        .await
+        .unwrap_or_else(|late| Err(late.into()))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => no_answer(),
+            _ => Failure::io(&error),
+        })?;
+    // What is written together leaves together already.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+pub(super) fn no_answer() -> Failure {
+    let message = "the remote broker does not answer";
+    Failure::network(SinkError::new(codes::TIMEOUT, message))
+}
+
+/// The first that takes a connection, each asked for so long.
+async fn first_of(
+    addresses: impl Iterator<Item = SocketAddr>,
+    each: Duration,
+) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match tokio::time::timeout(each, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(late) => last = late.into(),
+        }
+    }
+    Err(last)
+}
+
+/// TLS where the address wants it. Certificates are read now, away from the tasks that carry packets.
+pub(super) async fn secure(
+    stream: TcpStream,
+    plan: &BridgePlan,
+    address: &Address,
+    creds: &ConnectCreds,
+    base: &Path,
+) -> Result<Box<dyn Io>, Failure> {
+    if !address.tls {
+        return Ok(Box::new(stream));
+    }
+    let (settings, base) = (plan.tls.clone(), base.to_owned());
+    let read = tokio::task::spawn_blocking(move || tls::client_config(&settings, &base)).await;
+    let mut config = read
+        .unwrap_or_else(|error| {
+            Err(SinkError::new(codes::TLS, "no secure connection").caused_by(&error))
+        })
+        .map_err(Failure::network)?;
+    // Below a WebSocket it is HTTP that is spoken, whatever the credentials are for.
+    if let (Some(Some(alpn)), None) = (&creds.alpn, &address.web_socket) {
+        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
+    }
+    let name = rustls::pki_types::ServerName::try_from(address.host.clone()).map_err(|error| {
+        Failure::network(SinkError::new(codes::TLS, "no server name").caused_by(&error))
+    })?;
+    let stream = tokio_rustls::TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|error| {
+            Failure::network(SinkError::new(codes::TLS, "no secure connection").caused_by(&error))
+        })?;
+    Ok(Box::new(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// An address that leaves who connects without an answer, and what holds it so.
+    async fn silent() -> (SocketAddr, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        // Its queue is full when one more is not let in.
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+        {
+            waiting.push(stream.unwrap());
+            assert!(waiting.len() < 100, "its queue has no end");
+        }
+        // Nobody accepts, and nobody closes it.
+        std::mem::forget(listener);
+        (address, waiting)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_leaves_time_for_the_next_one() {
+        let (silent, _waiting) = silent().await;
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = good.local_addr().map(|at| (good, at)).unwrap();
+        let each = Duration::from_millis(300);
+        let reached = first_of([silent, good.1].into_iter(), each).await.unwrap();
+        assert_eq!(reached.peer_addr().unwrap(), good.1);
+        let alone = first_of([silent].into_iter(), each).await;
+        assert_eq!(alone.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let none = first_of(std::iter::empty(), each).await;
+        assert_eq!(none.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
