@@ -24,6 +24,7 @@ use super::ingress::Ingress;
 use super::limits::Rates;
 use super::router::Router;
 use super::sign_in::SignIn;
+use super::subscribe::Unfinished;
 use crate::auth::{PublishVerdict, Subject};
 use crate::core::Millis;
 use crate::core::connect::{Admission, Refused, expiry_at_disconnect};
@@ -157,6 +158,8 @@ pub(crate) struct Client {
     explains: bool,
     /// The publish that is tried now has been parked before.
     pub(super) retrying: bool,
+    /// A packet that was begun and is not done yet.
+    pub(super) unfinished: Option<Unfinished>,
     left: bool,
     /// The filters of its session, once that has ended and while some are left.
     forgotten: Option<Forgotten>,
@@ -253,6 +256,7 @@ impl Client {
             retry: Retry::new(shared, version),
             acknowledged: 0,
             retrying: false,
+            unfinished: None,
             left: false,
             forgotten: None,
             farewell: None,
@@ -319,7 +323,7 @@ impl Client {
             Packet::PubRel(pubrel) => self.pubrel(&pubrel),
             Packet::PubComp(pubcomp) => self.pubcomp(&pubcomp),
             Packet::Subscribe(subscribe) => self.subscribe(now, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(now, unsubscribe),
             Packet::PingReq => self.ping(),
             Packet::Disconnect(disconnect) => Err(self.disconnect(&disconnect)),
             Packet::Auth(auth) => self.auth(auth),
@@ -663,6 +667,10 @@ impl Client {
         if std::mem::replace(&mut self.left, true) {
             return;
         }
+        // Mostly that was done before, when there was time for it.
+        while self.is_unfinished() {
+            let _ = self.go_on(now);
+        }
         self.route_parked_qos0(now);
         let (will, ends) = self.detach(now);
         if let Some(will) = will {
@@ -749,19 +757,18 @@ impl Client {
 
     /// `[MQTT-3.1.2-23]` The session does not outlive the connection.
     fn end_session(&mut self) {
-        let mut filters = Vec::new();
+        let mut filters = None;
         let (handle, effects) = (&self.handle, &mut self.router.effects);
         self.shared.registry.remove_if(handle, || {
             let mut slot = handle.lock();
             slot.ended = true;
             slot.owner = None;
             slot.will_at = NEVER;
-            filters = slot.session.end(effects);
+            filters = Some(slot.session.end(effects));
             true
         });
-        let mut forgotten = Forgotten::new(&self.shared, self.handle.key, filters);
-        forgotten.take_out_some();
-        self.forgotten = Some(forgotten).filter(|some| !some.is_done());
+        let forgotten = filters.map(|filters| Forgotten::new(&self.shared, handle.key, filters));
+        self.forgotten = forgotten.filter(|some| !some.is_done());
         self.shared.stats.sessions.sub(1);
     }
 

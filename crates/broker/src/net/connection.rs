@@ -28,6 +28,7 @@ use crate::core::outbox::WriteBatch;
 use crate::driver::Shared;
 use crate::driver::admission::Door;
 use crate::driver::client::{Client, Leave};
+use crate::driver::slices::Left;
 use crate::hooks::Tap;
 use crate::stats::{BrokerStats, CloseReason};
 
@@ -259,6 +260,10 @@ where
                 self.step_was_cut = Instant::now() >= until;
             }
         }
+        if !self.step_was_cut && self.client.is_unfinished() && self.may_go_on() {
+            self.go_on()?;
+            progress = true;
+        }
         if !self.step_was_cut && !self.held.is_empty() {
             let (held, buffer) = self.held.take();
             let now = self.shared.clock.now();
@@ -292,7 +297,32 @@ where
     }
 
     fn may_read(&self) -> bool {
-        self.held.is_empty() && self.may_read_ahead()
+        self.held.is_empty() && !self.client.is_unfinished() && self.may_read_ahead()
+    }
+
+    /// Whether what was begun may go on now.
+    fn may_go_on(&mut self) -> bool {
+        if !self.stream.has_time() {
+            if self.held.waits(self.shared.clock.now()) {
+                return false;
+            }
+            self.stream.waits_no_more();
+        }
+        true
+    }
+
+    /// Goes on with what was begun, for one slice.
+    fn go_on(&mut self) -> Result<(), Leave> {
+        let now = self.shared.clock.now();
+        let left = self.client.go_on(now);
+        if left == Ok(Left::Some) {
+            self.held.goes_on(now);
+            return Ok(());
+        }
+        self.held.has_waited();
+        self.client.step_done(now);
+        self.output_waits |= !self.client.owe_output();
+        left.map(drop)
     }
 
     fn may_read_ahead(&self) -> bool {
@@ -441,6 +471,9 @@ where
 
     /// When the first of these frames is handled.
     fn turn_of(&mut self, frames: &[u8], now: Millis) -> Turn {
+        if self.client.is_unfinished() {
+            return Turn::Later;
+        }
         let is_last = self.last.is_some();
         // What has come before the end is handled; how much that is was bounded while it was read.
         if !is_last && !self.client.takes_packets() {
@@ -539,7 +572,8 @@ where
             }
             ready!(self.alarm.poll(cx));
             let now = self.shared.clock.now();
-            if self.client.is_held_back() || !self.held.is_empty() {
+            let is_behind = self.client.is_unfinished() || !self.held.is_empty();
+            if self.client.is_held_back() || is_behind {
                 // The broker does not read: that the client is silent means nothing.
                 self.heard_at = now;
                 self.unread_since = (now, self.unread.0.len());

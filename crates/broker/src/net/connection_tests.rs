@@ -37,7 +37,7 @@ fn broker() -> Arc<Shared> {
     Shared::new(parts())
 }
 
-fn parts() -> Parts {
+pub(super) fn parts() -> Parts {
     let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
     Parts {
         settings: BrokerSettings::default(),
@@ -300,6 +300,112 @@ async fn a_ping_behind_a_held_subscribe_is_answered_and_the_subscribe_is_not_hel
     assert_eq!(receive(&mut client).await, Packet::PingResp);
     publish(&mut client, "a", b"hello").await;
     assert!(matches!(receive(&mut client).await, Packet::Publish(_)));
+}
+
+fn many(count: usize) -> Subscribe {
+    let options = SubscribeOptions::with_qos(QoS::AtMostOnce);
+    let filters = (0..count).map(|number| SubscriptionFilter::parse(&format!("many/{number}")));
+    let requests = filters.map(|filter| SubscriptionRequest {
+        filter: filter.unwrap(),
+        options,
+    });
+    Subscribe {
+        packet_id: weir_mqtt::PacketId::MIN,
+        requests: requests.collect(),
+        properties: None,
+    }
+}
+
+/// Filters that take a connection more than one turn.
+const MANY: usize = 200;
+
+fn subscriptions(broker: &Shared, client_id: &str) -> usize {
+    let session = broker.session(client_id).unwrap();
+    session.lock().session.subscriptions_len()
+}
+
+/// `[MQTT-3.12.4-1]`
+#[tokio::test]
+async fn a_ping_in_the_middle_of_a_subscribe_of_many_filters_is_answered() {
+    let (clock, passed_ms) = Clock::by_hand();
+    let broker = Shared::at(clock, parts());
+    let has_time = Arc::new(AtomicBool::new(true));
+    let client = open_with(&broker, &has_time, None);
+    let mut client = connect_over(client, Connect::new(VERSION, Utf8::from("patient"))).await;
+    send(&mut client, Packet::Subscribe(many(MANY))).await;
+    while subscriptions(&broker, "patient") == 0 {
+        yield_now().await;
+    }
+    has_time.store(false, Ordering::Relaxed);
+    let begun = subscriptions(&broker, "patient");
+    assert!(begun < MANY, "it is not done in one turn");
+    for round in 1..4 {
+        passed_ms.store(round * LOOK_EVERY_MS, Ordering::Relaxed);
+        send(&mut client, Packet::PingReq).await;
+        assert_eq!(receive(&mut client).await, Packet::PingResp);
+    }
+    assert_eq!(subscriptions(&broker, "patient"), begun);
+    publish(&mut client, "many/0", b"behind").await;
+    // It does not wait for ever.
+    passed_ms.fetch_add(HELD_AT_MOST_MS, Ordering::Relaxed);
+    while subscriptions(&broker, "patient") == begun {
+        yield_now().await;
+    }
+    has_time.store(true, Ordering::Relaxed);
+    passed_ms.fetch_add(LOOK_EVERY_MS, Ordering::Relaxed);
+    let Packet::SubAck(suback) = receive(&mut client).await else {
+        panic!("expected SUBACK")
+    };
+    assert_eq!(suback.reasons, vec![ReasonCode::GrantedQoS0; MANY]);
+    expect(&mut client, &[b"behind"]).await;
+}
+
+#[tokio::test]
+async fn who_is_taken_over_in_the_middle_of_a_subscribe_has_subscribed_to_all_and_the_rest_counts() {
+    let broker = broker();
+    let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
+    subscribe(&mut watcher, "last/words").await;
+    let lasting = || {
+        let mut connect = mortal();
+        connect.clean_start = false;
+        connect.properties.session_expiry_interval_s = Some(100);
+        connect
+    };
+    let mut old = connect(&broker, lasting()).await;
+    send(&mut old, Packet::Subscribe(many(MANY))).await;
+    publish(&mut old, "last/words", b"alive").await;
+    send_goodbye(&mut old).await;
+    while subscriptions(&broker, "mortal") == 0 {
+        yield_now().await;
+    }
+    assert!(subscriptions(&broker, "mortal") < MANY, "in the middle");
+    let mut new = open(&broker);
+    send(&mut new, Packet::Connect(Box::new(lasting()))).await;
+    let Packet::ConnAck(connack) = receive(&mut new).await else {
+        panic!("expected CONNACK")
+    };
+    assert!(connack.session_present);
+    assert_eq!(subscriptions(&broker, "mortal"), MANY);
+    assert!(matches!(receive(&mut old).await, Packet::SubAck(_)));
+    // And the goodbye has taken the Will away.
+    expect(&mut watcher, &[b"alive"]).await;
+    assert_eq!(broker.stats.subscriptions.get(), MANY as u64 + 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_the_middle_of_a_subscribe_leaves_nothing_behind() {
+    let broker = broker();
+    let mut client = connect(&broker, Connect::new(VERSION, Utf8::from("brief"))).await;
+    send(&mut client, Packet::Subscribe(many(MANY))).await;
+    while subscriptions(&broker, "brief") == 0 {
+        yield_now().await;
+    }
+    assert!(subscriptions(&broker, "brief") < MANY, "in the middle");
+    drop(client);
+    while !broker.remembers_nothing() {
+        yield_now().await;
+    }
+    assert_eq!(broker.stats.subscriptions.get(), 0);
 }
 
 /// Whatever is written to the client, more comes for it at the same time.

@@ -24,7 +24,7 @@ pub(super) struct Held {
     frames: Bytes,
     /// The size of the buffer that holds them.
     buffer: usize,
-    /// Since when the first of them waits for its loop to have time.
+    /// Since when the first of them waits for its loop to have time, or the rest of what is before it.
     waits_since: Option<Millis>,
     /// When it was last looked what stands behind it.
     looked_at: Millis,
@@ -64,6 +64,11 @@ impl Held {
             self.looked_at = now;
         }
         now < since.saturating_add(HELD_AT_MOST_MS)
+    }
+
+    /// Something before them was begun and is to go on: it waits from now on. It is not looked later for that.
+    pub(super) fn goes_on(&mut self, now: Millis) {
+        self.waits_since = Some(now);
     }
 
     /// The first of them is handled.
