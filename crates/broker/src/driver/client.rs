@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::time::Sleep;
+use weir_mqtt::codec::ManyFilters;
 use weir_mqtt::properties::{AckProperties, DisconnectProperties};
 use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, ReasonCode, Utf8};
 
@@ -311,11 +312,7 @@ impl Client {
         packet: Packet,
         bytes: usize,
     ) -> Result<(), Leave> {
-        self.counts.packets += 1;
-        self.counts.bytes += bytes as u64;
-        if self.rates.is_some() {
-            self.charge(now, matches!(packet, Packet::Publish(_)), bytes)?;
-        }
+        self.count(now, matches!(packet, Packet::Publish(_)), bytes)?;
         match packet {
             Packet::Publish(publish) => self.publish(now, publish),
             Packet::PubAck(puback) => self.puback(&puback),
@@ -337,6 +334,29 @@ impl Client {
                 Err(Leave::because(ReasonCode::ProtocolError, why))
             }
         }
+    }
+
+    /// The same for a packet that may have very many filters, which are yet to be decoded.
+    pub(crate) fn handle_many(
+        &mut self,
+        now: Millis,
+        packet: ManyFilters,
+        bytes: usize,
+    ) -> Result<(), Leave> {
+        self.count(now, false, bytes)?;
+        match packet {
+            ManyFilters::Subscribe(head, requests) => self.subscribe_many(now, head, requests),
+            ManyFilters::Unsubscribe(head, filters) => self.unsubscribe_many(now, head, filters),
+        }
+    }
+
+    fn count(&mut self, now: Millis, is_publish: bool, bytes: usize) -> Result<(), Leave> {
+        self.counts.packets += 1;
+        self.counts.bytes += bytes as u64;
+        if self.rates.is_some() {
+            self.charge(now, is_publish, bytes)?;
+        }
+        Ok(())
     }
 
     /// Counts what the client sends. What came is handled; if it was too much, nothing more is read for a while.

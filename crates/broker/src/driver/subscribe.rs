@@ -5,13 +5,15 @@
 //! the client has gone.
 
 use std::sync::Arc;
+use std::vec;
 
 use ahash::{HashMap, HashMapExt as _, RandomState};
 use indexmap::IndexMap;
+use weir_mqtt::packet::{SubscriptionFilters, SubscriptionRequests};
 use weir_mqtt::{
-    EncodeError, PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe,
-    SubscriptionFilter, SubscriptionId, SubscriptionRequest, TopicFilter, UnsubAck, Unsubscribe,
-    Utf8,
+    DecodeError, EncodeError, PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck,
+    Subscribe, SubscriptionFilter, SubscriptionId, SubscriptionRequest, TopicFilter, UnsubAck,
+    Unsubscribe, Utf8,
 };
 
 use super::CHANGES_AT_ONCE;
@@ -33,17 +35,41 @@ pub(super) enum Unfinished {
     Unsubscribe(Box<Unsubscribing>),
 }
 
+/// The filters of a packet, one after another.
+#[derive(Clone)]
+enum Filters<T, E> {
+    Decoded(vec::IntoIter<T>),
+    /// Yet to be decoded.
+    Encoded(E),
+}
+
+impl<T, E: Iterator<Item = Result<T, DecodeError>>> Iterator for Filters<T, E> {
+    type Item = Result<T, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Decoded(all) => all.next().map(Ok),
+            Self::Encoded(all) => all.next(),
+        }
+    }
+}
+
+type Requests = Filters<SubscriptionRequest, SubscriptionRequests>;
+
 /// A SUBSCRIBE on its way.
 pub(super) struct Subscribing {
     /// `None`: the client did not ask, and gets no answer.
     packet_id: Option<PacketId>,
-    requests: Vec<SubscriptionRequest>,
     id: Option<SubscriptionId>,
     /// The user properties of the SUBSCRIBE.
     said: Vec<(Utf8, Utf8)>,
-    /// So many requests are what they should be.
-    checked: usize,
-    /// So many are done, with one code each.
+    /// All of them, as long as it is not known whether they are what they should be.
+    unchecked: Option<Requests>,
+    /// How many there are; with `unchecked`, how many were looked at.
+    count: usize,
+    /// Those that are not done.
+    requests: Requests,
+    /// The codes of those that are.
     reasons: Vec<ReasonCode>,
     /// Why one of them was refused.
     why: &'static str,
@@ -57,36 +83,19 @@ pub(super) struct Subscribing {
 
 /// An UNSUBSCRIBE on its way.
 pub(super) struct Unsubscribing {
-    unsubscribe: Unsubscribe,
-    /// So many filters are done, with one code each.
+    packet_id: PacketId,
+    /// The user properties of the UNSUBSCRIBE.
+    said: Vec<(Utf8, Utf8)>,
+    /// All of them, as long as it is not known whether they are what they should be.
+    unchecked: Option<Filters<SubscriptionFilter, SubscriptionFilters>>,
+    /// How many there are; with `unchecked`, how many were looked at.
+    count: usize,
+    /// Those that are not done.
+    filters: Filters<SubscriptionFilter, SubscriptionFilters>,
+    /// The codes of those that are.
     reasons: Vec<ReasonCode>,
     /// What must be kept of it, in one piece.
     effects: Effects,
-}
-
-impl Subscribing {
-    fn new(
-        client: &Client,
-        packet_id: Option<PacketId>,
-        requests: Vec<SubscriptionRequest>,
-    ) -> Self {
-        Self {
-            revoked_before: client.shared.stats.subscriptions_revoked.get(),
-            packet_id,
-            requests,
-            id: None,
-            said: Vec::new(),
-            checked: 0,
-            reasons: Vec::new(),
-            why: "",
-            effects: Effects::default(),
-            retrievals: IndexMap::default(),
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.reasons.len() == self.requests.len()
-    }
 }
 
 /// A subscription that was granted.
@@ -129,34 +138,78 @@ fn not_offered(filter: &SubscriptionFilter, capabilities: &Capabilities) -> Opti
     ))
 }
 
+/// The next filters of a packet; fewer than `most` when there are no more.
+fn take_some<T, E>(filters: &mut Filters<T, E>, most: usize) -> Result<Vec<T>, Leave>
+where
+    E: Iterator<Item = Result<T, DecodeError>>,
+{
+    let some = filters.take(most).collect::<Result<_, _>>();
+    some.map_err(|error| Leave::because(error.reason, error.detail))
+}
+
 impl Client {
-    pub(super) fn subscribe(&mut self, now: Millis, subscribe: Subscribe) -> Result<(), Leave> {
-        let Subscribe {
-            packet_id,
-            requests,
-            properties,
-        } = subscribe;
-        let properties = properties.map_or_else(Default::default, |properties| *properties);
+    pub(super) fn subscribe(&mut self, now: Millis, mut subscribe: Subscribe) -> Result<(), Leave> {
+        let requests = std::mem::take(&mut subscribe.requests);
+        let count = requests.len();
+        let requests = Filters::Decoded(requests.into_iter());
+        if self.has_nothing_to_check() {
+            self.check_suback(count)?;
+            return self.begin_subscribe(now, subscribe, requests, Some(count));
+        }
+        self.begin_subscribe(now, subscribe, requests, None)
+    }
+
+    pub(super) fn subscribe_many(
+        &mut self,
+        now: Millis,
+        head: Subscribe,
+        requests: SubscriptionRequests,
+    ) -> Result<(), Leave> {
+        self.begin_subscribe(now, head, Filters::Encoded(requests), None)
+    }
+
+    /// Without a `count` the requests are to be looked at first.
+    fn begin_subscribe(
+        &mut self,
+        now: Millis,
+        head: Subscribe,
+        requests: Requests,
+        count: Option<usize>,
+    ) -> Result<(), Leave> {
+        let properties = head.properties.map_or_else(Default::default, |all| *all);
         let id = properties.subscription_identifier;
         self.check_identifier(id)?;
-        let codes = requests.len();
-        self.check_answer(codes, |version, out| {
-            SubAck::new(packet_id, vec![ReasonCode::Success; codes]).encode(version, out)
-        })?;
-        let mut work = Subscribing::new(self, Some(packet_id), requests);
-        (work.id, work.said) = (id, properties.user_properties);
-        if self.has_nothing_to_check() {
-            work.checked = codes;
-        }
+        let work = Subscribing {
+            packet_id: Some(head.packet_id),
+            id,
+            said: properties.user_properties,
+            unchecked: count.is_none().then(|| requests.clone()),
+            ..self.subscribing(requests, count.unwrap_or(0))
+        };
         self.unfinished = Some(Unfinished::Subscribe(Box::new(work)));
         self.go_on(now).map(drop)
     }
 
-    /// Subscriptions that the client did not ask for: nothing is said about them.
+    fn subscribing(&self, requests: Requests, count: usize) -> Subscribing {
+        Subscribing {
+            packet_id: None,
+            id: None,
+            said: Vec::new(),
+            unchecked: None,
+            count,
+            requests,
+            reasons: Vec::new(),
+            why: "",
+            effects: Effects::default(),
+            revoked_before: self.shared.stats.subscriptions_revoked.get(),
+            retrievals: IndexMap::default(),
+        }
+    }
+
+    /// Subscriptions that the client did not ask for: nothing is said about them. The operator knows what is offered.
     pub(super) fn take_subscriptions(&mut self, now: Millis, requests: Vec<SubscriptionRequest>) {
-        let mut work = Subscribing::new(self, None, requests);
-        // The operator says what they are, and that they are allowed here.
-        work.checked = work.requests.len();
+        let count = requests.len();
+        let mut work = self.subscribing(Filters::Decoded(requests.into_iter()), count);
         while matches!(self.subscribe_some(now, &mut work), Ok(Left::Some)) {}
     }
 
@@ -182,15 +235,15 @@ impl Client {
 
     /// Handles the next requests, as if they were the last ones or a packet of their own.
     fn subscribe_some(&mut self, now: Millis, work: &mut Subscribing) -> Result<Left, Leave> {
-        if work.checked < work.requests.len() {
+        if work.unchecked.is_some() {
             self.check_some(work)?;
-            if work.requests.len() > CHANGES_AT_ONCE {
+            if work.unchecked.is_some() || work.count > CHANGES_AT_ONCE {
                 return Ok(Left::Some);
             }
         }
         let granted = self.grant_some(work);
         self.note_subscribed(granted.iter().map(|one| (&one.filter, one.options)));
-        let is_done = work.is_done();
+        let is_done = work.reasons.len() == work.count;
         if is_done {
             self.keep(work);
             if let Some(packet_id) = work.packet_id {
@@ -230,6 +283,20 @@ impl Client {
         })
     }
 
+    fn check_suback(&self, codes: usize) -> Result<(), Leave> {
+        self.check_answer(codes, |version, out| {
+            let codes = vec![ReasonCode::Success; codes];
+            SubAck::new(PacketId::MIN, codes).encode(version, out)
+        })
+    }
+
+    fn check_unsuback(&self, codes: usize) -> Result<(), Leave> {
+        self.check_answer(codes, |version, out| {
+            let codes = vec![ReasonCode::Success; codes];
+            UnsubAck::new(PacketId::MIN, codes).encode(version, out)
+        })
+    }
+
     /// `[MQTT-3.1.2-24]` A client that does not take the answer is not served; nothing was done by then. Tried only where
     /// it is long.
     fn check_answer(
@@ -261,17 +328,23 @@ impl Client {
         settings.rewrites.is_empty() && wildcard_subscriptions && shared_subscriptions
     }
 
-    /// Puts the filters in the place of some that an operator's rule wants, and refuses what is not offered.
+    /// Looks at some of the requests: whether they are what they should be, and offered.
     fn check_some(&self, work: &mut Subscribing) -> Result<(), Leave> {
+        let Some(unchecked) = &mut work.unchecked else {
+            return Ok(());
+        };
         let at_once = match self.shared.settings.rewrites.is_empty() {
             true => LOOKS_AT_ONCE,
             false => CHANGES_AT_ONCE,
         };
-        let end = work.requests.len().min(work.checked + at_once);
-        let some = &mut work.requests[work.checked..end];
+        let mut some = take_some(unchecked, at_once)?;
         self.rewrite(some.iter_mut().map(|request| &mut request.filter));
-        self.check_capabilities(some)?;
-        work.checked = end;
+        self.check_capabilities(&some)?;
+        work.count += some.len();
+        if some.len() < at_once {
+            work.unchecked = None;
+            self.check_suback(work.count)?;
+        }
         Ok(())
     }
 
@@ -320,10 +393,12 @@ impl Client {
             true => CHANGES_AT_ONCE,
             false => LOOKS_AT_ONCE,
         };
-        let end = work.requests.len().min(begin + at_once);
-        let requests = &work.requests[begin..end];
+        // All of them were found right.
+        let requests = work.requests.by_ref().take(at_once);
+        let mut requests: Vec<_> = requests.map_while(Result::ok).collect();
+        self.rewrite(requests.iter_mut().map(|request| &mut request.filter));
         let mut slot = self.handle.lock();
-        let (granted, mut reasons, why) = self.grant(&slot.session, requests, begin, work.id);
+        let (granted, mut reasons, why) = self.grant(&slot.session, &requests, begin, work.id);
         // Under the same lock: whoever loses a right meanwhile has the subscription by then, or does not get it.
         for one in granted.iter().filter(|one| one.changes) {
             let effects = &mut work.effects;
@@ -335,11 +410,11 @@ impl Client {
             work.why = why;
         }
         if work.packet_id.is_some() {
-            self.tell_authorized(requests, &reasons);
+            self.tell_authorized(&requests, &reasons);
         }
         if self.info.version == ProtocolVersion::V3_1 {
             // MQTT 3.1, section 3.8: a client cannot be told that a subscription was refused; the answer is positive.
-            for (reason, request) in reasons.iter_mut().zip(requests) {
+            for (reason, request) in reasons.iter_mut().zip(&requests) {
                 if reason.is_error() {
                     *reason = ReasonCode::granted(request.options.qos);
                 }
@@ -529,13 +604,43 @@ impl Client {
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, now: Millis, unsubscribe: Unsubscribe) -> Result<(), Leave> {
-        let (packet_id, codes) = (unsubscribe.packet_id, unsubscribe.filters.len());
-        self.check_answer(codes, |version, out| {
-            UnsubAck::new(packet_id, vec![ReasonCode::Success; codes]).encode(version, out)
-        })?;
+    pub(super) fn unsubscribe(
+        &mut self,
+        now: Millis,
+        mut unsubscribe: Unsubscribe,
+    ) -> Result<(), Leave> {
+        let filters = std::mem::take(&mut unsubscribe.filters);
+        let count = filters.len();
+        self.check_unsuback(count)?;
+        let filters = Filters::Decoded(filters.into_iter());
+        self.begin_unsubscribe(now, unsubscribe, filters, Some(count))
+    }
+
+    pub(super) fn unsubscribe_many(
+        &mut self,
+        now: Millis,
+        head: Unsubscribe,
+        filters: SubscriptionFilters,
+    ) -> Result<(), Leave> {
+        self.begin_unsubscribe(now, head, Filters::Encoded(filters), None)
+    }
+
+    /// Without a `count` the filters are to be looked at first.
+    fn begin_unsubscribe(
+        &mut self,
+        now: Millis,
+        head: Unsubscribe,
+        filters: Filters<SubscriptionFilter, SubscriptionFilters>,
+        count: Option<usize>,
+    ) -> Result<(), Leave> {
         let work = Unsubscribing {
-            unsubscribe,
+            packet_id: head.packet_id,
+            said: head
+                .properties
+                .map_or_else(Vec::new, |properties| properties.user_properties),
+            unchecked: count.is_none().then(|| filters.clone()),
+            count: count.unwrap_or(0),
+            filters,
             reasons: Vec::new(),
             effects: Effects::default(),
         };
@@ -545,15 +650,23 @@ impl Client {
 
     /// Handles the next filters.
     fn unsubscribe_some(&mut self, work: &mut Unsubscribing) -> Result<Left, Leave> {
-        let begin = work.reasons.len();
-        let all = &mut work.unsubscribe.filters;
-        let end = all.len().min(begin + CHANGES_AT_ONCE);
-        let is_done = end == all.len();
-        self.rewrite(all[begin..end].iter_mut());
+        if let Some(unchecked) = &mut work.unchecked {
+            let looked_at = take_some(unchecked, LOOKS_AT_ONCE)?.len();
+            work.count += looked_at;
+            if looked_at == LOOKS_AT_ONCE {
+                return Ok(Left::Some);
+            }
+            work.unchecked = None;
+            self.check_unsuback(work.count)?;
+        }
+        // All of them were found right.
+        let filters = work.filters.by_ref().take(CHANGES_AT_ONCE);
+        let mut filters: Vec<_> = filters.map_while(Result::ok).collect();
+        self.rewrite(filters.iter_mut());
         let (mut existed, mut qos) = (Vec::new(), Vec::new());
         {
             let mut slot = self.handle.lock();
-            for filter in &all[begin..end] {
+            for filter in &filters {
                 let options = slot.session.options(filter).copied();
                 if slot.session.unsubscribed(filter, &mut work.effects) {
                     qos.push(options.map_or(QoS::AtMostOnce, |options| options.qos));
@@ -567,14 +680,12 @@ impl Client {
         self.shared.forget_subscriptions(self.handle.key, &existed);
         self.note_unsubscribed(&existed);
         if self.router.watch().unsubscribed {
-            let properties = work.unsubscribe.properties.as_deref();
-            let said = properties.map_or(&[][..], |properties| &properties.user_properties);
             for (filter, qos) in existed.iter().zip(qos) {
-                self.router
-                    .observe(events::unsubscribed(&self.info, filter, qos, said));
+                let event = events::unsubscribed(&self.info, filter, qos, &work.said);
+                self.router.observe(event);
             }
         }
-        if !is_done {
+        if work.reasons.len() < work.count {
             return Ok(Left::Some);
         }
         self.router.effects.persist.append(&mut work.effects.persist);
@@ -583,7 +694,7 @@ impl Client {
     }
 
     fn say_unsubscribed(&mut self, work: &mut Unsubscribing) -> Result<(), Leave> {
-        let packet_id = work.unsubscribe.packet_id;
+        let packet_id = work.packet_id;
         let reasons = std::mem::take(&mut work.reasons);
         let why = if reasons.contains(&ReasonCode::NoSubscriptionExisted) {
             "there was no subscription to one of these filters"

@@ -56,6 +56,9 @@ const OWN_PAYLOAD: usize = 4096;
 /// each further deadline: a large one over a slow line is no attack.
 const ENOUGH_OF_A_PACKET: usize = 64 * 1024;
 
+/// The filters of a packet that is so long are decoded some at a time too.
+const MANY_BYTES: usize = 1024;
+
 /// Buffers are given back after this long without traffic.
 const IDLE_AFTER_MS: Millis = 2000;
 
@@ -510,6 +513,15 @@ where
 
     fn handle_frame(&mut self, now: Millis, frame: Bytes, buffer: usize) -> Result<(), Leave> {
         let len = frame.len();
+        let may_be_many = frame.first().is_some_and(|first| can_wait(*first)) && len >= MANY_BYTES;
+        // Who watches is shown whole packets.
+        if may_be_many && self.tap.is_none() {
+            return match codec::decode_head(frame, self.client.version()) {
+                Ok(Some(packet)) => self.client.handle_many(now, packet, len),
+                Ok(None) => Ok(()),
+                Err(error) => Err(self.broken(&error)),
+            };
+        }
         match codec::decode(frame, self.client.version()) {
             Ok(Packet::PingReq) if self.held.was_answered() => Ok(()),
             Ok(mut packet) => {

@@ -32,14 +32,42 @@ fn requests(options: SubscribeOptions) -> Vec<SubscriptionRequest> {
         .collect()
 }
 
-fn begin(client: &mut Client, requests: Vec<SubscriptionRequest>) {
-    let subscribe = Subscribe {
+fn subscribe(requests: Vec<SubscriptionRequest>) -> Packet {
+    Packet::Subscribe(Subscribe {
         packet_id: PacketId::new(7).unwrap(),
         requests,
         properties: None,
-    };
+    })
+}
+
+fn begin(client: &mut Client, requests: Vec<SubscriptionRequest>) {
     let now = client.shared.clock.now();
-    client.handle(now, Packet::Subscribe(subscribe), 0).unwrap();
+    client.handle(now, subscribe(requests), 0).unwrap();
+}
+
+/// How the filters of a packet come to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Decoded,
+    Encoded,
+}
+
+fn encoded(packet: &Packet) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode(packet, ProtocolVersion::V5, &mut bytes).unwrap();
+    bytes
+}
+
+fn send(client: &mut Client, packet: Packet, way: Way) {
+    let now = client.shared.clock.now();
+    match way {
+        Way::Decoded => client.handle(now, packet, 0).unwrap(),
+        Way::Encoded => {
+            let bytes = Bytes::from(encoded(&packet));
+            let many = codec::decode_head(bytes, ProtocolVersion::V5).unwrap();
+            client.handle_many(now, many.unwrap(), 0).unwrap();
+        }
+    }
 }
 
 fn qos1() -> SubscribeOptions {
@@ -104,72 +132,96 @@ fn with_storage(storage: &Memory) -> Arc<Shared> {
 /// `[MQTT-3.8.4-5]` `[MQTT-3.8.4-6]`
 #[tokio::test]
 async fn a_subscribe_of_many_filters_is_handled_some_at_a_time_and_answered_once_in_their_order() {
-    let most = FILTERS - CHANGES_AT_ONCE;
-    let shared = shared(BrokerSettings {
-        max_subscriptions_per_client: most,
-        ..BrokerSettings::default()
-    });
-    let mut client = admitted(&shared, "c", false).await;
-    drop(said(&mut client));
-    let before = shared.index_generation();
-    begin(&mut client, requests(qos1()));
-    let (mut steps, mut seen) = (1, 0);
-    loop {
-        assert!(had(&client) - seen <= CHANGES_AT_ONCE, "in one step");
-        seen = had(&client);
-        assert_eq!(known(&shared), seen, "the index and the session agree");
-        assert!(shared.index_generation() - before <= steps, "locked once");
-        if !client.is_unfinished() {
-            break;
+    for way in [Way::Decoded, Way::Encoded] {
+        let most = FILTERS - CHANGES_AT_ONCE;
+        let shared = shared(BrokerSettings {
+            max_subscriptions_per_client: most,
+            ..BrokerSettings::default()
+        });
+        let mut client = admitted(&shared, "c", false).await;
+        drop(said(&mut client));
+        let before = shared.index_generation();
+        send(&mut client, subscribe(requests(qos1())), way);
+        let (mut steps, mut seen) = (1, 0);
+        loop {
+            assert!(had(&client) - seen <= CHANGES_AT_ONCE, "in one step");
+            seen = had(&client);
+            assert_eq!(known(&shared), seen, "the index and the session agree");
+            assert!(shared.index_generation() - before <= steps, "locked once");
+            if !client.is_unfinished() {
+                break;
+            }
+            assert_eq!(said(&mut client), [], "nothing is said before the end");
+            go_on(&mut client);
+            steps += 1;
         }
-        assert_eq!(said(&mut client), [], "nothing is said before the end");
-        go_on(&mut client);
-        steps += 1;
+        let counted = shared.stats.subscriptions.get();
+        assert_eq!((seen, counted), (most, most as u64));
+        let packets = said(&mut client);
+        let [Packet::SubAck(suback)] = &packets[..] else {
+            panic!("{packets:?}")
+        };
+        let mut codes = vec![ReasonCode::GrantedQoS1; most];
+        codes.resize(FILTERS, ReasonCode::QuotaExceeded);
+        assert_eq!(suback.reasons, codes);
+        assert_eq!(suback.packet_id.get(), 7);
     }
-    assert_eq!((seen, shared.stats.subscriptions.get()), (most, most as u64));
-    let packets = said(&mut client);
-    let [Packet::SubAck(suback)] = &packets[..] else {
-        panic!("{packets:?}")
-    };
-    let mut codes = vec![ReasonCode::GrantedQoS1; most];
-    codes.resize(FILTERS, ReasonCode::QuotaExceeded);
-    assert_eq!(suback.reasons, codes);
-    assert_eq!(suback.packet_id.get(), 7);
 }
 
 /// `[MQTT-3.10.4-6]`
 #[tokio::test]
 async fn an_unsubscribe_of_many_filters_is_handled_some_at_a_time_and_answered_once() {
+    for way in [Way::Decoded, Way::Encoded] {
+        let shared = shared(BrokerSettings::default());
+        let mut client = admitted(&shared, "c", false).await;
+        begin(&mut client, requests(qos1()));
+        while go_on(&mut client) == Left::Some {}
+        drop(said(&mut client));
+        let unsubscribe = Unsubscribe {
+            packet_id: PacketId::new(8).unwrap(),
+            filters: filters(1),
+            properties: None,
+        };
+        send(&mut client, Packet::Unsubscribe(unsubscribe), way);
+        let mut left = FILTERS;
+        while client.is_unfinished() {
+            assert!(left - had(&client) <= CHANGES_AT_ONCE, "in one step");
+            left = had(&client);
+            assert_eq!(known(&shared), left);
+            assert_eq!(said(&mut client), []);
+            go_on(&mut client);
+        }
+        assert_eq!((known(&shared), shared.stats.subscriptions.get()), (1, 1));
+        let packets = said(&mut client);
+        let [Packet::UnsubAck(unsuback)] = &packets[..] else {
+            panic!("{packets:?}")
+        };
+        let mut codes = vec![ReasonCode::Success; FILTERS - 1];
+        codes.push(ReasonCode::NoSubscriptionExisted);
+        assert_eq!(unsuback.reasons, codes);
+    }
+}
+
+/// `[MQTT-4.13.1-1]`
+#[tokio::test]
+async fn a_packet_that_is_wrong_at_its_end_has_done_nothing() {
     let shared = shared(BrokerSettings::default());
     let mut client = admitted(&shared, "c", false).await;
-    begin(&mut client, requests(qos1()));
-    while go_on(&mut client) == Left::Some {}
     drop(said(&mut client));
-    let unsubscribe = Unsubscribe {
-        packet_id: PacketId::new(8).unwrap(),
-        filters: filters(1),
-        properties: None,
-    };
+    let mut bytes = encoded(&subscribe(requests(qos1())));
+    // The reserved options of the last filter.
+    *bytes.last_mut().unwrap() = 0xFF;
+    let many = codec::decode_head(bytes.into(), ProtocolVersion::V5).unwrap();
     let now = shared.clock.now();
-    client
-        .handle(now, Packet::Unsubscribe(unsubscribe), 0)
-        .unwrap();
-    let mut left = FILTERS;
-    while client.is_unfinished() {
-        assert!(left - had(&client) <= CHANGES_AT_ONCE, "in one step");
-        left = had(&client);
-        assert_eq!(known(&shared), left);
-        assert_eq!(said(&mut client), []);
-        go_on(&mut client);
+    let mut result = client.handle_many(now, many.unwrap(), 0).map(|()| Left::Some);
+    while result == Ok(Left::Some) {
+        assert_eq!((had(&client), known(&shared)), (0, 0));
+        result = client.go_on(now);
     }
-    assert_eq!((known(&shared), shared.stats.subscriptions.get()), (1, 1));
-    let packets = said(&mut client);
-    let [Packet::UnsubAck(unsuback)] = &packets[..] else {
-        panic!("{packets:?}")
-    };
-    let mut codes = vec![ReasonCode::Success; FILTERS - 1];
-    codes.push(ReasonCode::NoSubscriptionExisted);
-    assert_eq!(unsuback.reasons, codes);
+    assert_eq!(result.unwrap_err().say, Some(ReasonCode::MalformedPacket));
+    assert!(!client.is_unfinished());
+    assert_eq!((had(&client), known(&shared)), (0, 0));
+    assert_eq!(said(&mut client), []);
 }
 
 /// `[MQTT-3.8.4-1]`
