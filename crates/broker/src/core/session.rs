@@ -306,7 +306,10 @@ impl Session {
 
     /// The subscription at a place, below [`subscriptions_len`](Self::subscriptions_len). One that ends gives its place
     /// to the last one, a new one comes to the end: whoever looks from the end misses none.
-    pub fn subscription_at(&self, place: usize) -> Option<(&SubscriptionFilter, SubscriptionOptions)> {
+    pub fn subscription_at(
+        &self,
+        place: usize,
+    ) -> Option<(&SubscriptionFilter, SubscriptionOptions)> {
         self.subscriptions.at(place)
     }
 

@@ -85,7 +85,9 @@ impl Shared {
                 handle.request_close(CloseReason::Kicked);
             }
             let mut review = Review::default();
-            while self.review_some(handle, &subject, &mut review, &mut router.effects) == Left::Some {}
+            while self.review_some(handle, &subject, &mut review, &mut router.effects) == Left::Some
+            {
+            }
             review.tell(handle);
         });
         drop(router.finish(now));

@@ -160,7 +160,7 @@ pub(crate) struct Client {
     /// The publish that is tried now has been parked before.
     pub(super) retrying: bool,
     /// A packet that was begun and is not done yet.
-    pub(super) unfinished: Option<Unfinished>,
+    pub(super) unfinished: Option<Box<Unfinished>>,
     left: bool,
     /// The filters of its session, once that has ended and while some are left.
     forgotten: Option<Forgotten>,

@@ -202,7 +202,11 @@ mod tests {
         assert_eq!(shared.stats.subscriptions.get(), CHANGES_AT_ONCE as u64 + 1);
         assert!(!forgotten.is_done());
         drop(forgotten);
-        assert_eq!(known(&shared), CHANGES_AT_ONCE + 1, "nobody was kept waiting");
+        assert_eq!(
+            known(&shared),
+            CHANGES_AT_ONCE + 1,
+            "nobody was kept waiting"
+        );
         assert_eq!(shared.sweep_some(), Left::Some);
         assert_eq!(known(&shared), 1);
         assert_eq!(shared.sweep_some(), Left::Nothing);
@@ -215,7 +219,11 @@ mod tests {
         let before = shared.index_generation();
         let filters: Vec<_> = filters.collect();
         shared.forget_subscriptions(1, &filters);
-        assert_eq!(shared.index_generation() - before, 4, "so often it was locked");
+        assert_eq!(
+            shared.index_generation() - before,
+            4,
+            "so often it was locked"
+        );
     }
 
     #[tokio::test]

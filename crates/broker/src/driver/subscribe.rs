@@ -31,8 +31,8 @@ const LOOKS_AT_ONCE: usize = 8 * CHANGES_AT_ONCE;
 
 /// What was begun and is not done yet. No packet behind it is handled before.
 pub(super) enum Unfinished {
-    Subscribe(Box<Subscribing>),
-    Unsubscribe(Box<Unsubscribing>),
+    Subscribe(Subscribing),
+    Unsubscribe(Unsubscribing),
 }
 
 /// The filters of a packet, one after another.
@@ -186,7 +186,7 @@ impl Client {
             unchecked: count.is_none().then(|| requests.clone()),
             ..self.subscribing(requests, count.unwrap_or(0))
         };
-        self.unfinished = Some(Unfinished::Subscribe(Box::new(work)));
+        self.unfinished = Some(Box::new(Unfinished::Subscribe(work)));
         self.go_on(now).map(drop)
     }
 
@@ -223,7 +223,7 @@ impl Client {
         let Some(mut unfinished) = self.unfinished.take() else {
             return Ok(Left::Nothing);
         };
-        let left = match &mut unfinished {
+        let left = match &mut *unfinished {
             Unfinished::Subscribe(work) => self.subscribe_some(now, work)?,
             Unfinished::Unsubscribe(work) => self.unsubscribe_some(work)?,
         };
@@ -531,13 +531,7 @@ impl Client {
     }
 
     /// Puts subscriptions into the index. With the last of them begins to send the retained messages.
-    fn enter(
-        &mut self,
-        now: Millis,
-        granted: &[Granted],
-        work: &mut Subscribing,
-        left: Left,
-    ) {
+    fn enter(&mut self, now: Millis, granted: &[Granted], work: &mut Subscribing, left: Left) {
         if granted.is_empty() && (left == Left::Some || work.retrievals.is_empty()) {
             return;
         }
@@ -644,7 +638,7 @@ impl Client {
             reasons: Vec::new(),
             effects: Effects::default(),
         };
-        self.unfinished = Some(Unfinished::Unsubscribe(Box::new(work)));
+        self.unfinished = Some(Box::new(Unfinished::Unsubscribe(work)));
         self.go_on(now).map(drop)
     }
 
@@ -688,7 +682,10 @@ impl Client {
         if work.reasons.len() < work.count {
             return Ok(Left::Some);
         }
-        self.router.effects.persist.append(&mut work.effects.persist);
+        self.router
+            .effects
+            .persist
+            .append(&mut work.effects.persist);
         self.say_unsubscribed(work)?;
         Ok(Left::Nothing)
     }

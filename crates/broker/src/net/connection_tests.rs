@@ -374,7 +374,8 @@ async fn a_ping_in_the_middle_of_a_subscribe_of_many_filters_is_answered() {
 }
 
 #[tokio::test]
-async fn who_is_taken_over_in_the_middle_of_a_subscribe_has_subscribed_to_all_and_the_rest_counts() {
+async fn who_is_taken_over_in_the_middle_of_a_subscribe_has_subscribed_to_all_and_the_rest_counts()
+{
     let broker = broker();
     let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
     subscribe(&mut watcher, "last/words").await;
@@ -450,7 +451,10 @@ async fn a_clean_start_waits_for_time_where_very_many_filters_are_to_go() {
     publish(&mut other, "many/0", b"one").await;
     expect(&mut other, &[b"one"]).await;
     let welcome = std::pin::pin!(receive(&mut new));
-    assert!(futures_util::poll!(welcome).is_pending(), "not before they are gone");
+    assert!(
+        futures_util::poll!(welcome).is_pending(),
+        "not before they are gone"
+    );
 }
 
 /// Whatever is written to the client, more comes for it at the same time.

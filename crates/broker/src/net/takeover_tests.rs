@@ -62,7 +62,9 @@ fn of_many_who_want_one_session_the_newest_has_it_in_the_end() {
             let packets = said(&line, version);
             assert!(is_welcome(&packets[0]), "{seed}: {packets:?}");
             let goodbye = match version.is_v5() {
-                true => vec![Packet::Disconnect(Disconnect::new(ReasonCode::SessionTakenOver))],
+                true => vec![Packet::Disconnect(Disconnect::new(
+                    ReasonCode::SessionTakenOver,
+                ))],
                 false => vec![],
             };
             let mut rest = packets[1..].to_vec();
@@ -75,7 +77,10 @@ fn of_many_who_want_one_session_the_newest_has_it_in_the_end() {
             assert!(line.is_over(), "{seed}");
         }
         let packets = said(&newest, version);
-        assert!(packets.len() == 1 && is_welcome(&packets[0]), "{seed}: {packets:?}");
+        assert!(
+            packets.len() == 1 && is_welcome(&packets[0]),
+            "{seed}: {packets:?}"
+        );
         assert!(!newest.is_over(), "{seed}");
         assert_eq!(net.broker.stats.sessions_connected.get(), 1);
         assert_eq!(net.broker.stats.sessions.get(), 1);

@@ -16,7 +16,11 @@ use crate::driver::tests::shared;
 use crate::net::transport::Transport;
 
 /// A client with a session that is kept.
-pub(in crate::driver) async fn admitted(shared: &Arc<Shared>, client_id: &'static str, clean_start: bool) -> Client {
+pub(in crate::driver) async fn admitted(
+    shared: &Arc<Shared>,
+    client_id: &'static str,
+    clean_start: bool,
+) -> Client {
     admit(shared, client_id, clean_start).await.unwrap()
 }
 

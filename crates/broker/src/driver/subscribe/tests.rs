@@ -202,7 +202,6 @@ async fn an_unsubscribe_of_many_filters_is_handled_some_at_a_time_and_answered_o
     }
 }
 
-/// `[MQTT-4.13.1-1]`
 #[tokio::test]
 async fn a_packet_that_is_wrong_at_its_end_has_done_nothing() {
     let shared = shared(BrokerSettings::default());
@@ -213,7 +212,9 @@ async fn a_packet_that_is_wrong_at_its_end_has_done_nothing() {
     *bytes.last_mut().unwrap() = 0xFF;
     let many = codec::decode_head(bytes.into(), ProtocolVersion::V5).unwrap();
     let now = shared.clock.now();
-    let mut result = client.handle_many(now, many.unwrap(), 0).map(|()| Left::Some);
+    let mut result = client
+        .handle_many(now, many.unwrap(), 0)
+        .map(|()| Left::Some);
     while result == Ok(Left::Some) {
         assert_eq!((had(&client), known(&shared)), (0, 0));
         result = client.go_on(now);
@@ -289,12 +290,16 @@ async fn retained_messages_come_behind_the_answer_and_each_topic_has_come_once()
         drop(router.finish(shared.clock.now()));
     };
     let last = FILTERS - 1;
-    [0, 1, last].into_iter().for_each(|number| retain(number, "old"));
+    [0, 1, last]
+        .into_iter()
+        .for_each(|number| retain(number, "old"));
     let mut client = admitted(&shared, "c", false).await;
     drop(said(&mut client));
     begin(&mut client, requests(qos1()));
     // It has subscribed to the first by now, to the last not yet.
-    [1, last].into_iter().for_each(|number| retain(number, "new"));
+    [1, last]
+        .into_iter()
+        .for_each(|number| retain(number, "new"));
     let mut packets = said(&mut client);
     assert_eq!(packets.len(), 1, "the message itself");
     while go_on(&mut client) == Left::Some {}
@@ -409,7 +414,8 @@ fn reaches(shared: &Arc<Shared>, client_id: &str, number: usize) -> bool {
 
 /// `[MQTT-3.1.2-4]`
 #[tokio::test]
-async fn the_many_filters_that_a_clean_start_ends_leave_the_index_some_at_a_time_and_lead_to_nobody() {
+async fn the_many_filters_that_a_clean_start_ends_leave_the_index_some_at_a_time_and_lead_to_nobody()
+ {
     let storage = Memory::default();
     let shared = with_storage(&storage);
     let mut old = admitted(&shared, "c", false).await;
