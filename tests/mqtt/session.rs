@@ -111,7 +111,7 @@ async fn a_qos2_identifier_is_remembered_over_connections() {
     publisher
         .send(Packet::Publish(publish("t", "once", 2, 1)))
         .await;
-    publisher.receive_pubrec(crate::client::id(1)).await;
+    publisher.receive_pubrec(id(1)).await;
     publisher.vanish();
     let (mut publisher, _) = broker.connect_with(persistent(V5, "pub")).await;
     let mut again = publish("t", "once", 2, 1);

@@ -2,9 +2,9 @@
 //!
 //! Each has the session in its turn and loses it to the next, so that the newest keeps it. `[MQTT-3.1.4-3]`
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use ahash::RandomState;
+use ahash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use weir_mqtt::Utf8;
@@ -13,7 +13,7 @@ use super::handle::ConnectionKey;
 
 /// Connections that want sessions, by client identifier. There is an entry only while somebody wants one.
 #[derive(Debug, Default)]
-pub(super) struct Successions(Mutex<HashMap<Utf8, Succession, RandomState>>);
+pub(super) struct Successions(Mutex<HashMap<Utf8, Succession>>);
 
 #[derive(Debug)]
 struct Succession {
