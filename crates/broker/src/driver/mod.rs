@@ -32,6 +32,7 @@ mod subscribe;
 mod succession;
 mod sys;
 mod topic_cache;
+mod unsubscribe;
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! SUBSCRIBE and UNSUBSCRIBE from a client, some filters at a time.
+//! SUBSCRIBE from a client, some filters at a time, and what UNSUBSCRIBE has in common with it.
 //!
 //! To others each slice is a packet of its own, as MQTT has it `[MQTT-3.8.4-5]`; to the client and to the storage the
 //! packet is one: nothing is said, or kept, before all of it is done, and what was begun is brought to its end even if
@@ -9,25 +9,26 @@ use std::vec;
 
 use ahash::{HashMap, HashMapExt as _, RandomState};
 use indexmap::IndexMap;
-use weir_mqtt::packet::{SubscriptionFilters, SubscriptionRequests};
+use weir_mqtt::packet::SubscriptionRequests;
 use weir_mqtt::{
     DecodeError, EncodeError, PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck,
-    Subscribe, SubscriptionFilter, SubscriptionId, SubscriptionRequest, TopicFilter, UnsubAck,
-    Unsubscribe, Utf8,
+    Subscribe, SubscriptionFilter, SubscriptionId, SubscriptionRequest, TopicFilter, Utf8,
 };
 
 use super::CHANGES_AT_ONCE;
 use super::client::{Client, Leave, encoded};
 use super::events;
 use super::slices::Left;
+use super::unsubscribe::Unsubscribing;
 use crate::core::connect::{Capabilities, Refused};
 use crate::core::persist::Persist;
 use crate::core::session::{Retrieval, Session};
 use crate::core::subscriptions::SubscriptionOptions;
 use crate::core::{Effects, Millis};
+use crate::hooks::Notice;
 
 /// Filters that are looked at in one step where nothing is done with them.
-const LOOKS_AT_ONCE: usize = 8 * CHANGES_AT_ONCE;
+pub(super) const LOOKS_AT_ONCE: usize = 8 * CHANGES_AT_ONCE;
 
 /// What was begun and is not done yet. No packet behind it is handled before.
 pub(super) enum Unfinished {
@@ -37,7 +38,7 @@ pub(super) enum Unfinished {
 
 /// The filters of a packet, one after another.
 #[derive(Clone)]
-enum Filters<T, E> {
+pub(super) enum Filters<T, E> {
     Decoded(vec::IntoIter<T>),
     /// Yet to be decoded.
     Encoded(E),
@@ -75,27 +76,12 @@ pub(super) struct Subscribing {
     why: &'static str,
     /// What must be kept of it, in one piece.
     effects: Effects,
+    /// What is to be told then.
+    notices: Vec<Notice>,
     /// How many subscriptions the broker had revoked by the beginning.
     revoked_before: u64,
     /// The retained messages that it asks for.
     retrievals: IndexMap<TopicFilter, Retrieval, RandomState>,
-}
-
-/// An UNSUBSCRIBE on its way.
-pub(super) struct Unsubscribing {
-    packet_id: PacketId,
-    /// The user properties of the UNSUBSCRIBE.
-    said: Vec<(Utf8, Utf8)>,
-    /// All of them, as long as it is not known whether they are what they should be.
-    unchecked: Option<Filters<SubscriptionFilter, SubscriptionFilters>>,
-    /// How many there are; with `unchecked`, how many were looked at.
-    count: usize,
-    /// Those that are not done.
-    filters: Filters<SubscriptionFilter, SubscriptionFilters>,
-    /// The codes of those that are.
-    reasons: Vec<ReasonCode>,
-    /// What must be kept of it, in one piece.
-    effects: Effects,
 }
 
 /// A subscription that was granted.
@@ -139,7 +125,7 @@ fn not_offered(filter: &SubscriptionFilter, capabilities: &Capabilities) -> Opti
 }
 
 /// The next filters of a packet; fewer than `most` when there are no more.
-fn take_some<T, E>(filters: &mut Filters<T, E>, most: usize) -> Result<Vec<T>, Leave>
+pub(super) fn take_some<T, E>(filters: &mut Filters<T, E>, most: usize) -> Result<Vec<T>, Leave>
 where
     E: Iterator<Item = Result<T, DecodeError>>,
 {
@@ -201,6 +187,7 @@ impl Client {
             reasons: Vec::new(),
             why: "",
             effects: Effects::default(),
+            notices: Vec::new(),
             revoked_before: self.shared.stats.subscriptions_revoked.get(),
             retrievals: IndexMap::default(),
         }
@@ -242,7 +229,8 @@ impl Client {
             }
         }
         let granted = self.grant_some(work);
-        self.note_subscribed(granted.iter().map(|one| (&one.filter, one.options)));
+        let taken = granted.iter().map(|one| (&one.filter, one.options));
+        self.put_down_subscribed(&mut work.notices, taken);
         let is_done = work.reasons.len() == work.count;
         if is_done {
             self.keep(work);
@@ -270,6 +258,7 @@ impl Client {
             });
         }
         self.router.effects.persist.append(records);
+        self.note(&mut work.notices);
     }
 
     fn say_subscribed(&mut self, packet_id: PacketId, work: &mut Subscribing) -> Result<(), Leave> {
@@ -290,16 +279,9 @@ impl Client {
         })
     }
 
-    fn check_unsuback(&self, codes: usize) -> Result<(), Leave> {
-        self.check_answer(codes, |version, out| {
-            let codes = vec![ReasonCode::Success; codes];
-            UnsubAck::new(PacketId::MIN, codes).encode(version, out)
-        })
-    }
-
     /// `[MQTT-3.1.2-24]` A client that does not take the answer is not served; nothing was done by then. Tried only where
     /// it is long.
-    fn check_answer(
+    pub(super) fn check_answer(
         &self,
         codes: usize,
         encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>) -> Result<(), EncodeError>,
@@ -349,7 +331,7 @@ impl Client {
     }
 
     /// Puts other filters in place of these, where a rule of the operator says so.
-    fn rewrite<'a>(&self, filters: impl Iterator<Item = &'a mut SubscriptionFilter>) {
+    pub(super) fn rewrite<'a>(&self, filters: impl Iterator<Item = &'a mut SubscriptionFilter>) {
         let rewrites = &self.shared.settings.rewrites;
         if rewrites.is_empty() {
             return;
@@ -596,115 +578,6 @@ impl Client {
                 self.router.observe(event);
             }
         }
-    }
-
-    pub(super) fn unsubscribe(
-        &mut self,
-        now: Millis,
-        mut unsubscribe: Unsubscribe,
-    ) -> Result<(), Leave> {
-        let filters = std::mem::take(&mut unsubscribe.filters);
-        let count = filters.len();
-        self.check_unsuback(count)?;
-        let filters = Filters::Decoded(filters.into_iter());
-        self.begin_unsubscribe(now, unsubscribe, filters, Some(count))
-    }
-
-    pub(super) fn unsubscribe_many(
-        &mut self,
-        now: Millis,
-        head: Unsubscribe,
-        filters: SubscriptionFilters,
-    ) -> Result<(), Leave> {
-        self.begin_unsubscribe(now, head, Filters::Encoded(filters), None)
-    }
-
-    /// Without a `count` the filters are to be looked at first.
-    fn begin_unsubscribe(
-        &mut self,
-        now: Millis,
-        head: Unsubscribe,
-        filters: Filters<SubscriptionFilter, SubscriptionFilters>,
-        count: Option<usize>,
-    ) -> Result<(), Leave> {
-        let work = Unsubscribing {
-            packet_id: head.packet_id,
-            said: head
-                .properties
-                .map_or_else(Vec::new, |properties| properties.user_properties),
-            unchecked: count.is_none().then(|| filters.clone()),
-            count: count.unwrap_or(0),
-            filters,
-            reasons: Vec::new(),
-            effects: Effects::default(),
-        };
-        self.unfinished = Some(Box::new(Unfinished::Unsubscribe(work)));
-        self.go_on(now).map(drop)
-    }
-
-    /// Handles the next filters.
-    fn unsubscribe_some(&mut self, work: &mut Unsubscribing) -> Result<Left, Leave> {
-        if let Some(unchecked) = &mut work.unchecked {
-            let looked_at = take_some(unchecked, LOOKS_AT_ONCE)?.len();
-            work.count += looked_at;
-            if looked_at == LOOKS_AT_ONCE {
-                return Ok(Left::Some);
-            }
-            work.unchecked = None;
-            self.check_unsuback(work.count)?;
-        }
-        // All of them were found right.
-        let filters = work.filters.by_ref().take(CHANGES_AT_ONCE);
-        let mut filters: Vec<_> = filters.map_while(Result::ok).collect();
-        self.rewrite(filters.iter_mut());
-        let (mut existed, mut qos) = (Vec::new(), Vec::new());
-        {
-            let mut slot = self.handle.lock();
-            for filter in &filters {
-                let options = slot.session.options(filter).copied();
-                if slot.session.unsubscribed(filter, &mut work.effects) {
-                    qos.push(options.map_or(QoS::AtMostOnce, |options| options.qos));
-                    existed.push(filter.clone());
-                    work.reasons.push(ReasonCode::Success);
-                } else {
-                    work.reasons.push(ReasonCode::NoSubscriptionExisted);
-                }
-            }
-        }
-        self.shared.forget_subscriptions(self.handle.key, &existed);
-        self.note_unsubscribed(&existed);
-        if self.router.watch().unsubscribed {
-            for (filter, qos) in existed.iter().zip(qos) {
-                let event = events::unsubscribed(&self.info, filter, qos, &work.said);
-                self.router.observe(event);
-            }
-        }
-        if work.reasons.len() < work.count {
-            return Ok(Left::Some);
-        }
-        self.router
-            .effects
-            .persist
-            .append(&mut work.effects.persist);
-        self.say_unsubscribed(work)?;
-        Ok(Left::Nothing)
-    }
-
-    fn say_unsubscribed(&mut self, work: &mut Unsubscribing) -> Result<(), Leave> {
-        let packet_id = work.packet_id;
-        let reasons = std::mem::take(&mut work.reasons);
-        let why = if reasons.contains(&ReasonCode::NoSubscriptionExisted) {
-            "there was no subscription to one of these filters"
-        } else {
-            ""
-        };
-        self.reply_because(why, |properties, version, out| {
-            let unsuback = UnsubAck {
-                properties,
-                ..UnsubAck::new(packet_id, reasons.clone())
-            };
-            unsuback.encode(version, out)
-        })
     }
 }
 

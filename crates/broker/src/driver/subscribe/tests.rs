@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use weir_mqtt::{Packet, SubscribeOptions, TopicName, codec};
+use weir_mqtt::{Packet, SubscribeOptions, TopicName, Unsubscribe, codec};
 
 use super::*;
 use crate::auth::{Authorizer, PublishVerdict, Subject};
@@ -16,6 +16,7 @@ use crate::driver::Shared;
 use crate::driver::router::Router;
 use crate::driver::router::tests::{admit_when, admitted};
 use crate::driver::tests::{parts, shared};
+use crate::hooks::{ClientInfo, SessionListener, Subscription};
 use crate::store::Memory;
 
 const FILTERS: usize = 10 * CHANGES_AT_ONCE + 1;
@@ -260,6 +261,36 @@ async fn a_crash_leaves_all_of_a_packet_or_nothing() {
     }
     client.step_done(now);
     assert_eq!(kept(&storage), 0);
+}
+
+/// Counts what it hears of.
+#[derive(Default)]
+struct Listener(AtomicUsize);
+
+impl SessionListener for Listener {
+    fn subscribed(&self, _: &ClientInfo, _: &Subscription) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn listeners_hear_of_subscriptions_when_all_of_the_packet_is_kept() {
+    let listener = Arc::new(Listener::default());
+    let mut parts = parts(BrokerSettings::default());
+    parts.hooks.sessions = vec![Arc::clone(&listener) as _];
+    let shared = Shared::new(parts);
+    let mut client = admitted(&shared, "c", false).await;
+    let heard = |client: &mut Client| {
+        client.step_done(client.shared.clock.now());
+        client.poll_gate(&std::task::Context::from_waker(std::task::Waker::noop()));
+        listener.0.load(Ordering::Relaxed)
+    };
+    begin(&mut client, requests(qos1()));
+    while client.is_unfinished() {
+        assert_eq!(heard(&mut client), 0);
+        go_on(&mut client);
+    }
+    assert_eq!(heard(&mut client), FILTERS);
 }
 
 #[tokio::test]
