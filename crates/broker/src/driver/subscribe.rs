@@ -11,7 +11,7 @@ use ahash::{HashMap, HashMapExt as _, RandomState};
 use indexmap::IndexMap;
 use weir_mqtt::packet::SubscriptionRequests;
 use weir_mqtt::{
-    DecodeError, EncodeError, PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck,
+    DecodeError, EncodeError, PacketId, ProtocolVersion, ReasonCode, RetainHandling, SubAck,
     Subscribe, SubscriptionFilter, SubscriptionId, SubscriptionRequest, TopicFilter, Utf8,
 };
 

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use weir_mqtt::{Packet, SubscribeOptions, TopicName, Unsubscribe, codec};
+use weir_mqtt::{Packet, QoS, SubscribeOptions, TopicName, Unsubscribe, codec};
 
 use super::*;
 use crate::auth::{Authorizer, PublishVerdict, Subject};
