@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use weir::broker::BrokerSettings;
 use weir::stats::DropReason;
-use weir_mqtt::{Connect, Packet, PubRec, Publish, ReasonCode, Utf8};
+use weir_mqtt::{
+    Connect, Packet, PubRec, Publish, QoS, ReasonCode, Subscribe, SubscribeOptions,
+    SubscriptionFilter, SubscriptionRequest, Unsubscribe, Utf8,
+};
 
-use crate::client::{ALL, TestBroker, V3_1, V3_1_1, V5, persistent, publish};
+use crate::client::{ALL, TestBroker, V3_1, V3_1_1, V5, id, persistent, publish};
 
 async fn wait_until(what: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), async {
@@ -108,7 +111,7 @@ async fn a_qos2_identifier_is_remembered_over_connections() {
     publisher
         .send(Packet::Publish(publish("t", "once", 2, 1)))
         .await;
-    publisher.receive_pubrec(crate::client::id(1)).await;
+    publisher.receive_pubrec(id(1)).await;
     publisher.vanish();
     let (mut publisher, _) = broker.connect_with(persistent(V5, "pub")).await;
     let mut again = publish("t", "once", 2, 1);
@@ -208,6 +211,82 @@ async fn the_brokers_disconnect_says_nothing_of_the_expiry() {
     first.expect_disconnect(ReasonCode::SessionTakenOver).await;
     second.send_bytes(b"\0\0").await;
     second.expect_disconnect(ReasonCode::MalformedPacket).await;
+}
+
+/// [MQTT-3.8.4-6] [MQTT-3.1.2-4] [MQTT-3.10.4-6]
+#[tokio::test]
+async fn a_session_of_very_many_filters_begins_and_ends_as_a_whole() {
+    const MANY: usize = 5000;
+    let settings = BrokerSettings {
+        max_subscriptions_per_client: MANY,
+        ..BrokerSettings::default()
+    };
+    let broker = TestBroker::with(settings).await;
+    let count = || broker.broker.stats().subscriptions.get();
+    let mut publisher = broker.connect(V5, "pub").await;
+    let filters = || (0..MANY).map(|number| SubscriptionFilter::parse(&format!("t/{number}")));
+    let options = SubscribeOptions::with_qos(QoS::AtLeastOnce);
+    let subscribe = Packet::Subscribe(Subscribe {
+        packet_id: id(1),
+        requests: filters()
+            .map(|filter| SubscriptionRequest {
+                filter: filter.unwrap(),
+                options,
+            })
+            .collect(),
+        properties: None,
+    });
+    let unsubscribe = Packet::Unsubscribe(Unsubscribe {
+        packet_id: id(2),
+        filters: filters().map(Result::unwrap).collect(),
+        properties: None,
+    });
+    for round in 0..3 {
+        let mut connect = persistent(V5, "many");
+        connect.properties.session_expiry_interval_s = Some(if round == 2 { 1 } else { 100 });
+        let (mut client, connack) = broker.connect_with(connect).await;
+        assert!(!connack.session_present);
+        client.send(subscribe.clone()).await;
+        let Packet::SubAck(suback) = client.receive().await else {
+            panic!("expected SUBACK")
+        };
+        assert_eq!(suback.reasons, vec![ReasonCode::GrantedQoS1; MANY]);
+        assert_eq!(count(), MANY as u64);
+        for topic in ["t/0", "t/4999"] {
+            publisher.publish(publish(topic, "x", 1, 1)).await;
+            let message = client.receive_publish().await;
+            client.acknowledge(&message).await;
+        }
+        match round {
+            0 => {
+                client.send(unsubscribe.clone()).await;
+                let Packet::UnsubAck(unsuback) = client.receive().await else {
+                    panic!("expected UNSUBACK")
+                };
+                assert_eq!(unsuback.reasons, vec![ReasonCode::Success; MANY]);
+                assert_eq!(count(), 0);
+                client.disconnect().await;
+                let again = Connect::new(V5, Utf8::from("many"));
+                broker.connect_with(again).await.0.disconnect().await;
+            }
+            1 => {
+                let again = Connect::new(V5, Utf8::from("many"));
+                let (mut client, connack) = broker.connect_with(again).await;
+                assert!(!connack.session_present);
+                publisher.publish(publish("t/4999", "x", 1, 1)).await;
+                client.expect_nothing().await;
+                client.disconnect().await;
+                wait_until(|| count() == 0).await;
+            }
+            _ => {
+                client.disconnect().await;
+                wait_until(|| broker.broker.stats().sessions.get() == 1).await;
+                let reason = publisher.publish(publish("t/4999", "x", 1, 1)).await;
+                assert_eq!(reason, ReasonCode::NoMatchingSubscribers);
+                wait_until(|| count() == 0).await;
+            }
+        }
+    }
 }
 
 /// [LESSON-21]

@@ -273,13 +273,14 @@ impl Broker {
         BrokerBuilder::default()
     }
 
-    /// Begins to keep time.
+    /// Begins to keep time, and to sweep.
     pub(crate) fn new(
         shared: Arc<Shared>,
         builder: BrokerBuilder,
         addresses: Arc<[SocketAddr]>,
     ) -> Self {
         tokio::spawn(Arc::clone(&shared).keep_time());
+        tokio::spawn(Arc::clone(&shared).keep_sweeping());
         Self {
             shared,
             builder: Arc::new(builder),

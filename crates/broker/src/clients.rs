@@ -172,7 +172,7 @@ impl Broker {
             return false;
         };
         handle.evict(CloseReason::Kicked).await;
-        self.shared.discard(&handle);
+        drop(self.shared.discard(&handle));
         true
     }
 

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 pub use crate::error::{DecodeError, EncodeError};
 use crate::packet::{
     Auth, ConnAck, Connect, Disconnect, Packet, PubAck, PubComp, PubRec, PubRel, Publish, SubAck,
-    Subscribe, UnsubAck, Unsubscribe, kind,
+    Subscribe, SubscriptionFilters, SubscriptionRequests, UnsubAck, Unsubscribe, kind,
 };
 use crate::wire::{MAX_VARINT, Reader, parse_varint};
 use crate::{ProtocolVersion, ReasonCode};
@@ -43,7 +43,44 @@ pub fn frame_length(buf: &[u8], max_packet_size: usize) -> Result<Option<usize>,
 ///
 /// The packet's texts and payload are slices of `frame`. Slicing allocates nothing when `frame` is itself part of
 /// a shared buffer, as `BytesMut::split_to(n).freeze()` makes them.
-pub fn decode(mut frame: Bytes, version: ProtocolVersion) -> Result<Packet, DecodeError> {
+pub fn decode(frame: Bytes, version: ProtocolVersion) -> Result<Packet, DecodeError> {
+    let (first, body) = split(frame)?;
+    decode_body(first >> 4, first & 0x0F, body, version)
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE whose filters are yet to be decoded.
+#[derive(Clone, Debug)]
+pub enum ManyFilters {
+    /// The packet without requests, and those.
+    Subscribe(Subscribe, SubscriptionRequests),
+    /// The packet without filters, and those.
+    Unsubscribe(Unsubscribe, SubscriptionFilters),
+}
+
+/// The same as [`decode`] for a frame that may have very many filters: they are left to be decoded some at a time. `None`
+/// for other packets.
+pub fn decode_head(
+    frame: Bytes,
+    version: ProtocolVersion,
+) -> Result<Option<ManyFilters>, DecodeError> {
+    let (first, body) = split(frame)?;
+    let packet_type = first >> 4;
+    if !matches!(packet_type, kind::SUBSCRIBE | kind::UNSUBSCRIBE) {
+        return Ok(None);
+    }
+    check_flags(packet_type, first & 0x0F, version)?;
+    Ok(Some(if packet_type == kind::SUBSCRIBE {
+        let (head, requests) = Subscribe::decode_head(body, version)?;
+        ManyFilters::Subscribe(head, requests)
+    } else {
+        let (head, filters) = Unsubscribe::decode_head(body, version)?;
+        ManyFilters::Unsubscribe(head, filters)
+    }))
+}
+
+/// The first byte of a frame, and what follows its length.
+#[inline]
+fn split(mut frame: Bytes) -> Result<(u8, Reader), DecodeError> {
     let too_short = DecodeError::malformed("the packet ends too early");
     let first = frame.try_get_u8().map_err(|_| too_short)?;
     let (remaining, length_bytes) = parse_varint(&frame)?.ok_or(too_short)?;
@@ -53,7 +90,7 @@ pub fn decode(mut frame: Bytes, version: ProtocolVersion) -> Result<Packet, Deco
             "the frame is not as long as it says",
         ));
     }
-    decode_body(first >> 4, first & 0x0F, Reader::new(frame), version)
+    Ok((first, Reader::new(frame)))
 }
 
 #[inline]

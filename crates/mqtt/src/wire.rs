@@ -12,6 +12,7 @@ pub(crate) const MAX_VARINT: u32 = 268_435_455;
 const TRUNCATED: DecodeError = DecodeError::malformed("the packet ends too early");
 
 /// The rest of a packet that is being decoded.
+#[derive(Clone, Debug)]
 pub(crate) struct Reader {
     bytes: Bytes,
 }

@@ -1,9 +1,11 @@
 //! The subscriptions of one session: mostly a few, which a list holds in less memory than any hash table.
+//!
+//! Whether few or many, each has a place, so that all of them can be looked at, or let go, some at a time.
 
-use std::collections::hash_map;
-use std::slice;
+use std::{slice, vec};
 
-use ahash::HashMap;
+use ahash::RandomState;
+use indexmap::{IndexMap, map};
 use weir_mqtt::SubscriptionFilter;
 
 use super::subscriptions::SubscriptionOptions;
@@ -16,8 +18,34 @@ const FEW: usize = 8;
 pub(super) struct Filters {
     /// All of them, unless there are `many`.
     few: Vec<(SubscriptionFilter, SubscriptionOptions)>,
-    many: Option<Box<HashMap<SubscriptionFilter, SubscriptionOptions>>>,
+    many: Option<Box<Many>>,
 }
+
+type Many = IndexMap<SubscriptionFilter, SubscriptionOptions, RandomState>;
+
+/// The filters of a session that is over, which the index still has.
+#[derive(Debug)]
+pub struct Leftover {
+    few: vec::IntoIter<(SubscriptionFilter, SubscriptionOptions)>,
+    many: Option<map::IntoIter<SubscriptionFilter, SubscriptionOptions>>,
+}
+
+impl Iterator for Leftover {
+    type Item = SubscriptionFilter;
+
+    fn next(&mut self) -> Option<SubscriptionFilter> {
+        let next = self.few.next();
+        let (filter, _) = next.or_else(|| self.many.as_mut()?.next())?;
+        Some(filter)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let len = self.few.len() + self.many.as_ref().map_or(0, ExactSizeIterator::len);
+        (len, Some(len))
+    }
+}
+
+impl ExactSizeIterator for Leftover {}
 
 impl Filters {
     pub(super) fn len(&self) -> usize {
@@ -52,15 +80,15 @@ impl Filters {
             self.few.push((filter, options));
             return;
         }
-        let mut many: HashMap<_, _> = std::mem::take(&mut self.few).into_iter().collect();
+        let mut many: Many = std::mem::take(&mut self.few).into_iter().collect();
         many.insert(filter, options);
         self.many = Some(Box::new(many));
     }
 
-    /// Removes one; false when it was not there.
+    /// Removes one; false when it was not there. The last one takes its place.
     pub(super) fn remove(&mut self, filter: &SubscriptionFilter) -> bool {
         if let Some(many) = &mut self.many {
-            return many.remove(filter).is_some();
+            return many.swap_remove(filter).is_some();
         }
         let place = self.few.iter().position(|(known, _)| known == filter);
         place.map(|place| self.few.swap_remove(place)).is_some()
@@ -70,12 +98,32 @@ impl Filters {
         &self,
     ) -> impl Iterator<Item = (&SubscriptionFilter, SubscriptionOptions)> + '_ {
         let few: slice::Iter<'_, _> = self.few.iter();
-        let many: Option<hash_map::Iter<'_, _, _>> = self.many.as_ref().map(|many| many.iter());
+        let many: Option<map::Iter<'_, _, _>> = self.many.as_ref().map(|many| many.iter());
         few.map(|(filter, options)| (filter, *options)).chain(
             many.into_iter()
                 .flatten()
                 .map(|(filter, options)| (filter, *options)),
         )
+    }
+
+    /// The one at a place. New ones come to the end.
+    pub(super) fn at(&self, place: usize) -> Option<(&SubscriptionFilter, SubscriptionOptions)> {
+        let (filter, options) = match &self.many {
+            Some(many) => many.get_index(place)?,
+            None => {
+                let (filter, options) = self.few.get(place)?;
+                (filter, options)
+            }
+        };
+        Some((filter, *options))
+    }
+
+    /// Lets all of them go, without looking at each.
+    pub(super) fn into_leftover(self) -> Leftover {
+        Leftover {
+            few: self.few.into_iter(),
+            many: self.many.map(|many| many.into_iter()),
+        }
     }
 }
 
@@ -111,6 +159,11 @@ mod tests {
             all.sort_by_key(|filter| filter.filter.as_str().to_owned());
             all.dedup();
             assert_eq!(all.len(), count);
+            let at = |place| filters.at(place).map(|(filter, _)| filter.clone());
+            let mut placed: Vec<_> = (0..count).filter_map(at).collect();
+            placed.sort_by_key(|filter| filter.filter.as_str().to_owned());
+            assert_eq!(placed, all);
+            assert!(filters.at(count).is_none());
             for number in 0..count {
                 let found = filters.get(&filter(number)).map(|options| options.qos);
                 assert_eq!(found, Some(QoS::ExactlyOnce));
@@ -119,6 +172,47 @@ mod tests {
                 assert_eq!(filters.get(&filter(number)), None);
             }
             assert_eq!(filters.len(), 0);
+        }
+    }
+
+    #[test]
+    fn few_and_many_are_let_go_one_after_another() {
+        for count in [0, 1, FEW, FEW + 1, 100] {
+            let mut filters = Filters::default();
+            for number in 0..count {
+                filters.insert(filter(number), options(QoS::AtMostOnce));
+            }
+            let mut leftover = filters.into_leftover();
+            for gone in 0..count {
+                assert_eq!(leftover.len(), count - gone);
+                assert_eq!(leftover.next(), Some(filter(gone)));
+            }
+            assert_eq!((leftover.len(), leftover.next()), (0, None));
+        }
+    }
+
+    /// A look from the end that goes on after each removal misses none of those that stay.
+    #[test]
+    fn who_looks_from_the_end_and_removes_looks_at_each_of_the_others() {
+        for count in [FEW, 100] {
+            for every in 1..5 {
+                let mut filters = Filters::default();
+                for number in 0..count {
+                    filters.insert(filter(number), options(QoS::AtMostOnce));
+                }
+                let mut seen = Vec::new();
+                for place in (0..count).rev() {
+                    let (found, _) = filters.at(place).unwrap();
+                    let found = found.clone();
+                    if seen.len() % every == 0 {
+                        filters.remove(&found);
+                    }
+                    seen.push(found);
+                }
+                seen.sort_by_key(|filter| filter.filter.as_str().to_owned());
+                seen.dedup();
+                assert_eq!(seen.len(), count);
+            }
         }
     }
 }

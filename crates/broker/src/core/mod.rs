@@ -7,7 +7,7 @@ pub mod aliases;
 pub mod bans;
 pub mod connect;
 pub mod delivery;
-mod filters;
+pub mod filters;
 pub mod flapping;
 pub mod in_flight;
 pub mod limits;

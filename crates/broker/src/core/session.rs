@@ -8,7 +8,7 @@ use weir_mqtt::{ProtocolVersion, SubscriptionFilter, Utf8};
 
 use super::Effects;
 use super::aliases::OutboundAliases;
-use super::filters::Filters;
+use super::filters::{Filters, Leftover};
 use super::in_flight::InFlight;
 use super::outbox::{Hold, Outbox};
 use super::persist::{Persist, SessionId};
@@ -304,7 +304,16 @@ impl Session {
         self.subscriptions.iter()
     }
 
-    /// Notes a subscription; the caller has put it into the index.
+    /// The subscription at a place, below [`subscriptions_len`](Self::subscriptions_len). One that ends gives its place
+    /// to the last one, a new one comes to the end: whoever looks from the end misses none.
+    pub fn subscription_at(
+        &self,
+        place: usize,
+    ) -> Option<(&SubscriptionFilter, SubscriptionOptions)> {
+        self.subscriptions.at(place)
+    }
+
+    /// Notes a subscription; the caller puts it into the index.
     pub fn subscribed(
         &mut self,
         filter: SubscriptionFilter,
@@ -335,8 +344,9 @@ impl Session {
         existed
     }
 
-    /// The session ends: everything in it is forgotten. Gives the filters, which the caller must take out of the index.
-    pub fn end(&mut self, effects: &mut Effects) -> Vec<SubscriptionFilter> {
+    /// The session ends: everything in it is forgotten. Gives the filters, which the caller must take out of the index;
+    /// however many there are, none of them is looked at here.
+    pub fn end(&mut self, effects: &mut Effects) -> Leftover {
         if self.is_durable() {
             effects.persist.push(Persist::SessionEnded {
                 session: self.id.clone(),
@@ -349,16 +359,12 @@ impl Session {
                 None => effects.dropped.push((DropReason::SessionEnded, message)),
             }
         }
-        let filters = self
-            .subscriptions
-            .iter()
-            .map(|(filter, _)| filter.clone())
-            .collect();
+        let filters = std::mem::take(&mut self.subscriptions);
         *self = Self {
             link: self.link,
             aliases: self.aliases.take(),
             ..Self::new(self.id.clone(), self.limits)
         };
-        filters
+        filters.into_leftover()
     }
 }

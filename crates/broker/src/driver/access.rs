@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
+use parking_lot::MutexGuard;
+
 use super::handle::{ConnectionKey, SessionHandle};
 use super::router::{Router, wall_ms};
+use super::slices::Left;
+use super::{CHANGES_AT_ONCE, Shared};
 use crate::auth::Subject;
 use crate::core::bans::{Ban, Bans, MOST_BANS, Who};
 use crate::core::persist::Persist;
@@ -81,47 +84,81 @@ impl Shared {
             if self.welcomes(&subject).is_err() {
                 handle.request_close(CloseReason::Kicked);
             }
-            self.revoke(handle, &subject, &mut router.effects);
+            let mut review = Review::default();
+            while self.review_some(handle, &subject, &mut review, &mut router.effects) == Left::Some
+            {
+            }
+            review.tell(handle);
         });
         drop(router.finish(now));
     }
 
-    /// Ends the subscriptions that `subject` may not have.
-    pub(super) fn revoke(
+    /// Holds some of a session's subscriptions against what `subject` may have, and ends those that it may not.
+    pub(super) fn review_some(
         &self,
         handle: &Arc<SessionHandle>,
         subject: &Subject,
+        review: &mut Review,
         effects: &mut Effects,
-    ) {
-        let revoked: Vec<_> = {
-            let mut slot = handle.lock();
-            if slot.ended {
-                return;
-            }
-            let filters: Vec<_> = slot
-                .session
-                .subscriptions()
-                .filter(|(filter, options)| {
-                    let allowed = self.authorizer.subscribe(subject, filter, options.qos);
-                    allowed.is_err()
-                })
-                .map(|(filter, _)| filter.clone())
-                .collect();
-            filters
-                .into_iter()
-                .filter(|filter| slot.session.unsubscribed(filter, effects))
-                .collect()
-        };
-        if revoked.is_empty() {
-            return;
+    ) -> Left {
+        let mut slot = handle.lock();
+        if slot.ended {
+            return Left::Nothing;
         }
-        tracing::info!(
-            client_id = %handle.client_id,
-            subscriptions = revoked.len(),
-            "subscriptions are no longer allowed and have ended"
-        );
+        let end = review.left.min(slot.session.subscriptions_len());
+        review.left = end.saturating_sub(CHANGES_AT_ONCE);
+        let session = &mut slot.session;
+        let mut revoked: Vec<_> = (review.left..end)
+            .filter_map(|place| session.subscription_at(place))
+            .filter(|(filter, options)| {
+                let allowed = self.authorizer.subscribe(subject, filter, options.qos);
+                allowed.is_err()
+            })
+            .map(|(filter, _)| filter.clone())
+            .collect();
+        revoked.retain(|filter| session.unsubscribed(filter, effects));
+        review.revoked += revoked.len();
         self.stats.subscriptions_revoked.add(revoked.len() as u64);
+        // Publishers may have something for it.
+        MutexGuard::unlock_fair(slot);
         self.forget_subscriptions(handle.key, &revoked);
+        if review.left == 0 {
+            Left::Nothing
+        } else {
+            Left::Some
+        }
+    }
+}
+
+/// How far it has been looked which subscriptions of a session are still allowed: from the end, since one that ends
+/// gives its place to the last.
+#[derive(Debug)]
+pub(super) struct Review {
+    /// Those at places below this are still to be looked at.
+    left: usize,
+    /// How many have ended.
+    revoked: usize,
+}
+
+impl Default for Review {
+    fn default() -> Self {
+        Self {
+            left: usize::MAX,
+            revoked: 0,
+        }
+    }
+}
+
+impl Review {
+    /// Tells the log what has come of it.
+    pub(super) fn tell(&self, handle: &SessionHandle) {
+        if self.revoked > 0 {
+            tracing::info!(
+                client_id = %handle.client_id,
+                subscriptions = self.revoked,
+                "subscriptions are no longer allowed and have ended"
+            );
+        }
     }
 }
 

@@ -9,13 +9,15 @@ use weir_sinks::bridge::Gateway;
 use weir_sinks::bridge::home::CLIENTS;
 
 use super::Shared;
-use super::access::Expiry;
+use super::access::{Expiry, Review};
 use super::client::Client;
 use super::events::{self, Caller, ClientInfo};
+use super::forgotten::Forgotten;
 use super::handle::{ConnectionKey, NEVER, SessionHandle};
 use super::ingress::Ingress;
 use super::router::{Router, wall_ms};
 use super::sign_in::SignIn;
+use super::slices::{HasTime, Left, in_slices};
 use crate::auth::certificate::PeerCertificate;
 use crate::auth::enhanced::Proof;
 use crate::auth::{ConnectRequest, Decision, Identity, Subject};
@@ -84,15 +86,16 @@ impl From<Refused> for Refusal {
 }
 
 impl Shared {
-    /// Admits a client, or says why not.
+    /// Admits a client, or says why not. `has_time` is asked where its session has very many subscriptions.
     pub(crate) async fn admit(
         self: &Arc<Self>,
         connect: Connect,
         door: Door,
         proof: Option<Proof>,
+        has_time: HasTime<'_>,
     ) -> Result<Client, Refusal> {
         let (peer, local) = (door.peer, door.local);
-        let admitted = self.examine(&connect, door, proof).await;
+        let admitted = self.examine(&connect, door, proof, has_time).await;
         if let Err(refusal) = &admitted {
             let caller = Caller {
                 connect: &connect,
@@ -149,7 +152,10 @@ impl Shared {
         connect: &Connect,
         door: Door,
         proof: Option<Proof>,
+        has_time: HasTime<'_>,
     ) -> Result<Client, Refusal> {
+        // Before anything that takes its time: who came later is newer.
+        let key = self.next_key();
         if proof.is_none() && door.bridge.is_none() {
             self.let_in(connect, door.peer)?;
         }
@@ -206,8 +212,11 @@ impl Shared {
             attributes: events::attributes(&subject.identity),
         });
         let durability = door.durability;
-        let key = self.next_key();
-        let (handle, resumed) = self.claim(&admission, connect.clean_start, key).await;
+        let Claimed {
+            handle,
+            resumed,
+            forgotten,
+        } = self.claim(&admission, connect.clean_start, key).await?;
         let expires_at_s = subject.identity.expires_at_s;
         let expiry = expires_at_s.map(|at_s| Expiry::watch(&handle, key, at_s));
         let mut router = Router::of_session(self, handle.key, Arc::clone(&subject));
@@ -240,7 +249,12 @@ impl Shared {
         client.ingress = door.bridge.map(|gateway| Box::new(Ingress::new(gateway)));
         client.sign_in = sign_in;
         client.expiry = expiry;
-        client.begin(connect, &admission, origin, resumed).await?;
+        if let Some(mut forgotten) = forgotten.filter(|some| !some.is_done()) {
+            // Who leaves very many filters behind again and again has to wait for them: so there are never more.
+            in_slices(has_time, || forgotten.take_out_some()).await;
+        }
+        let begun = client.begin(connect, &admission, origin, resumed, has_time);
+        begun.await?;
         client.watch_tokens(key);
         Ok(client)
     }
@@ -365,8 +379,8 @@ impl Shared {
         }
     }
 
-    /// Makes `key` the owner of the client's session. Whoever owned it has finished before this returns.
-    /// `[MQTT-3.1.4-3]` The second value: whether there was a session and it goes on.
+    /// Makes `key` the owner of the client's session. Whoever owned it has finished before this returns, and so has
+    /// whoever wanted it earlier. `[MQTT-3.1.4-3]`
     ///
     /// `[MQTT-3.1.2-4]` A clean start ends the session that there is and makes another with a key of its own: publishers
     /// that found their way before deliver into the ended one.
@@ -375,7 +389,10 @@ impl Shared {
         admission: &Admission,
         clean_start: bool,
         key: ConnectionKey,
-    ) -> (Arc<SessionHandle>, bool) {
+    ) -> Result<Claimed, Refusal> {
+        let mut place = self.successions.enter(&admission.client_id, key);
+        place.turn().await;
+        let mut forgotten = None;
         loop {
             let handle = self.registry.get_or_insert(&admission.client_id, || {
                 let id = self.new_session(admission.client_id.clone());
@@ -387,9 +404,18 @@ impl Shared {
                     Arc::clone(&self.stats),
                 )
             });
+            // Its credentials took longer to check than those of one that came later.
+            if handle.lock().owner.is_some_and(|owner| owner > key) {
+                return Err(Refusal {
+                    reason: ReasonCode::SessionTakenOver,
+                    why: "a newer connection uses this client identifier",
+                    // [MQTT-3.14.0-1] No DISCONNECT before CONNACK, and none of its codes says this.
+                    say: false,
+                });
+            }
             handle.evict(CloseReason::TakenOver).await;
             if clean_start && handle.lock().begun {
-                self.discard(&handle);
+                forgotten = Some(self.discard(&handle));
                 continue;
             }
             let mut slot = handle.lock();
@@ -408,23 +434,50 @@ impl Shared {
             self.stats.sessions_connected.add(1);
             let connected = self.stats.sessions_connected.get();
             self.stats.sessions_connected_most.raise(connected);
-            return (handle, existed);
+            return Ok(Claimed {
+                handle,
+                resumed: existed,
+                forgotten: forgotten.flatten(),
+            });
         }
     }
 
-    /// Ends a session that nobody owns; a Will that still waited is due with its end.
-    pub(crate) fn discard(self: &Arc<Self>, handle: &Arc<SessionHandle>) {
+    /// Ends a session that nobody owns; a Will that still waited is due with its end. Gives its filters: they lead to
+    /// nobody, and are to leave the index.
+    pub(crate) fn discard(self: &Arc<Self>, handle: &Arc<SessionHandle>) -> Option<Forgotten> {
         let now = self.clock.now();
         let mut router = Router::new(self);
         let subject = handle.lock().subject.clone();
-        if let Some(will) = self.end_session(handle, &mut router, |_| true) {
+        let (will, forgotten) = self.end_session(handle, &mut router, |_| true);
+        if let Some(will) = will {
             router.publish_will(now, *will, subject.as_deref());
         }
         drop(router.finish(now));
+        forgotten
     }
 }
 
+/// A session that a connection owns.
+struct Claimed {
+    handle: Arc<SessionHandle>,
+    /// There was a session, and it goes on.
+    resumed: bool,
+    /// What the index still has of the one that a clean start has ended.
+    forgotten: Option<Forgotten>,
+}
+
 impl Client {
+    /// Holds the subscriptions against what is in force; nobody waits for another client's very many.
+    async fn review(&mut self, has_time: HasTime<'_>) {
+        let (shared, handle, subject) = (&self.shared, &self.handle, &self.subject);
+        let (mut review, effects) = (Review::default(), &mut self.router.effects);
+        let mut some = || shared.review_some(handle, subject, &mut review, effects);
+        if some() == Left::Some {
+            in_slices(has_time, some).await;
+        }
+        review.tell(handle);
+    }
+
     /// The session goes on or begins anew, what that means is kept, and the client is welcomed.
     async fn begin(
         &mut self,
@@ -432,6 +485,7 @@ impl Client {
         admission: &Admission,
         origin: Arc<Origin>,
         resumed: bool,
+        has_time: HasTime<'_>,
     ) -> Result<(), ReasonCode> {
         self.handle.lock().subject = Some(Arc::clone(&self.subject));
         // Whoever bans it from now on finds it; the wait for the connection before may have been long.
@@ -450,8 +504,7 @@ impl Client {
         }
         if resumed {
             // What the client was allowed when it subscribed may not be what it is allowed now.
-            self.shared
-                .revoke(&self.handle, &self.subject, &mut self.router.effects);
+            self.review(has_time).await;
         }
         let now = self.shared.clock.now();
         let ticket = self.router.finish(now).at_most(self.durability);

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::forgotten::Forgotten;
 use super::handle::{NEVER, SessionHandle, Slot};
 use super::router::Router;
 use super::sys::SystemTopics;
@@ -173,7 +174,8 @@ impl Shared {
         if expired {
             // Someone may have taken it meanwhile, and even left it again.
             let still = |slot: &Slot| slot.expires_at <= now;
-            if let Some(will) = self.end_session(handle, &mut router, still) {
+            // Nobody is there who could take its filters out of the index: they are swept out.
+            if let (Some(will), _) = self.end_session(handle, &mut router, still) {
                 router.publish_will(now, *will, subject.as_deref());
             }
         }
@@ -181,14 +183,15 @@ impl Shared {
         self.set_alarm(handle);
     }
 
-    /// Forgets a session that nobody owns and that `may_end`. Gives the Will that still waited: it is due.
+    /// Forgets a session that nobody owns and that `may_end`. Gives the Will that still waited, which is due, and the
+    /// filters, which lead to nobody.
     pub(super) fn end_session(
-        &self,
+        self: &Arc<Self>,
         handle: &Arc<SessionHandle>,
         router: &mut Router,
         may_end: impl FnOnce(&Slot) -> bool,
-    ) -> Option<Box<Will>> {
-        let mut filters = Vec::new();
+    ) -> (Option<Box<Will>>, Option<Forgotten>) {
+        let mut filters = None;
         let mut will = None;
         let ended = self.registry.remove_if(handle, || {
             let mut slot = handle.lock();
@@ -198,14 +201,14 @@ impl Shared {
                 slot.expires_at = NEVER;
                 slot.will_at = NEVER;
                 will = slot.session.take_will(&mut router.effects);
-                filters = slot.session.end(&mut router.effects);
+                filters = Some(slot.session.end(&mut router.effects));
             }
             ends
         });
         if ended {
-            self.forget_subscriptions(handle.key, &filters);
             self.stats.sessions.sub(1);
         }
-        will
+        let forgotten = filters.map(|filters| Forgotten::new(self, handle.key, filters));
+        (will, forgotten)
     }
 }

@@ -67,7 +67,7 @@ impl Client {
         if requests.is_empty() {
             return;
         }
-        self.take_subscriptions(now, &requests);
+        self.take_subscriptions(now, requests);
         self.send_first_message(now);
     }
 

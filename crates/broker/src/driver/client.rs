@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::time::Sleep;
+use weir_mqtt::codec::ManyFilters;
 use weir_mqtt::properties::{AckProperties, DisconnectProperties};
 use weir_mqtt::{Disconnect, EncodeError, Packet, ProtocolVersion, Publish, ReasonCode, Utf8};
 
@@ -26,6 +27,7 @@ use super::lease::Leased;
 use super::limits::Rates;
 use super::router::Router;
 use super::sign_in::SignIn;
+use super::subscribe::Unfinished;
 use crate::auth::{PublishVerdict, Subject};
 use crate::core::Millis;
 use crate::core::connect::{Admission, Refused, expiry_at_disconnect};
@@ -163,6 +165,8 @@ pub(crate) struct Client {
     explains: bool,
     /// The publish that is tried now has been parked before.
     pub(super) retrying: bool,
+    /// A packet that was begun and is not done yet.
+    pub(super) unfinished: Option<Box<Unfinished>>,
     left: bool,
     /// The filters of its session, once that has ended and while some are left.
     forgotten: Option<Forgotten>,
@@ -262,6 +266,7 @@ impl Client {
             retry: Retry::new(shared, version),
             acknowledged: 0,
             retrying: false,
+            unfinished: None,
             left: false,
             forgotten: None,
             farewell: None,
@@ -316,11 +321,7 @@ impl Client {
         packet: Packet,
         bytes: usize,
     ) -> Result<(), Leave> {
-        self.counts.packets += 1;
-        self.counts.bytes += bytes as u64;
-        if self.rates.is_some() {
-            self.charge(now, matches!(packet, Packet::Publish(_)), bytes)?;
-        }
+        self.count(now, matches!(packet, Packet::Publish(_)), bytes)?;
         match packet {
             Packet::Publish(publish) => self.publish(now, publish),
             Packet::PubAck(puback) => self.puback(&puback),
@@ -328,7 +329,7 @@ impl Client {
             Packet::PubRel(pubrel) => self.pubrel(&pubrel),
             Packet::PubComp(pubcomp) => self.pubcomp(&pubcomp),
             Packet::Subscribe(subscribe) => self.subscribe(now, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(now, unsubscribe),
             Packet::PingReq => self.ping(),
             Packet::Disconnect(disconnect) => Err(self.disconnect(&disconnect)),
             Packet::Auth(auth) => self.auth(auth),
@@ -342,6 +343,29 @@ impl Client {
                 Err(Leave::because(ReasonCode::ProtocolError, why))
             }
         }
+    }
+
+    /// The same for a packet that may have very many filters, which are yet to be decoded.
+    pub(crate) fn handle_many(
+        &mut self,
+        now: Millis,
+        packet: ManyFilters,
+        bytes: usize,
+    ) -> Result<(), Leave> {
+        self.count(now, false, bytes)?;
+        match packet {
+            ManyFilters::Subscribe(head, requests) => self.subscribe_many(now, head, requests),
+            ManyFilters::Unsubscribe(head, filters) => self.unsubscribe_many(now, head, filters),
+        }
+    }
+
+    fn count(&mut self, now: Millis, is_publish: bool, bytes: usize) -> Result<(), Leave> {
+        self.counts.packets += 1;
+        self.counts.bytes += bytes as u64;
+        if self.rates.is_some() {
+            self.charge(now, is_publish, bytes)?;
+        }
+        Ok(())
     }
 
     /// Counts what the client sends. What came is handled; if it was too much, nothing more is read for a while.
@@ -672,6 +696,10 @@ impl Client {
         if std::mem::replace(&mut self.left, true) {
             return;
         }
+        // Mostly that was done before, when there was time for it.
+        while self.is_unfinished() {
+            let _ = self.go_on(now);
+        }
         self.route_parked_qos0(now);
         let (will, ends) = self.detach(now);
         if let Some(will) = will {
@@ -758,19 +786,18 @@ impl Client {
 
     /// `[MQTT-3.1.2-23]` The session does not outlive the connection.
     fn end_session(&mut self) {
-        let mut filters = Vec::new();
+        let mut filters = None;
         let (handle, effects) = (&self.handle, &mut self.router.effects);
         self.shared.registry.remove_if(handle, || {
             let mut slot = handle.lock();
             slot.ended = true;
             slot.owner = None;
             slot.will_at = NEVER;
-            filters = slot.session.end(effects);
+            filters = Some(slot.session.end(effects));
             true
         });
-        let mut forgotten = Forgotten::new(&self.shared, self.handle.key, filters);
-        forgotten.take_out_some();
-        self.forgotten = Some(forgotten).filter(|some| !some.is_done());
+        let forgotten = filters.map(|filters| Forgotten::new(&self.shared, handle.key, filters));
+        self.forgotten = forgotten.filter(|some| !some.is_done());
         self.shared.stats.sessions.sub(1);
     }
 

@@ -1,61 +1,148 @@
-//! Filters of a session that has ended, until they are out of the index.
+//! Filters of sessions that have ended, until they are out of the index.
 //!
-//! A client may have very many. Nobody waits for them to go: the session gets nothing any more.
+//! A client may have very many. Nobody waits for them to go: they lead to nobody any more. Where a connection is there
+//! that has caused it, it takes them out when its loop has time; what is left to nobody is swept out by a task.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use weir_mqtt::SubscriptionFilter;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
+use super::slices::Left;
 use super::{CHANGES_AT_ONCE, Shared};
+use crate::core::filters::Leftover;
 use crate::core::subscriptions::SessionKey;
 
-/// Filters that are still to be taken out of the index. Those that are left go when this does.
+/// How long the sweep goes on at most until it rests.
+const SWEEP_TURN: Duration = Duration::from_micros(300);
+
+/// Then it rests so many times as long: publishers need the index too, and the processor.
+const SWEEP_REST: u32 = 3;
+
+/// Filters that are still to be taken out of the index. Those that are left when this goes are swept out.
 pub(crate) struct Forgotten {
     shared: Arc<Shared>,
     session: SessionKey,
-    filters: Vec<SubscriptionFilter>,
+    filters: Option<Leftover>,
 }
 
 impl Forgotten {
-    /// All of these.
-    pub(super) fn new(
-        shared: &Arc<Shared>,
-        session: SessionKey,
-        filters: Vec<SubscriptionFilter>,
-    ) -> Self {
-        Self {
+    /// All of these; some go at once.
+    pub(super) fn new(shared: &Arc<Shared>, session: SessionKey, filters: Leftover) -> Self {
+        let mut forgotten = Self {
             shared: Arc::clone(shared),
             session,
-            filters,
-        }
+            filters: Some(filters),
+        };
+        forgotten.take_out_some();
+        forgotten
     }
 
     /// Takes some out of the index.
-    pub(crate) fn take_out_some(&mut self) {
-        let left = self.filters.len().saturating_sub(CHANGES_AT_ONCE);
-        let some = self.filters.split_off(left);
-        self.shared.forget_subscriptions(self.session, &some);
+    pub(crate) fn take_out_some(&mut self) -> Left {
+        let Some(filters) = &mut self.filters else {
+            return Left::Nothing;
+        };
+        let left = self.shared.take_out_some(self.session, filters);
+        if left == Left::Nothing {
+            self.filters = None;
+        }
+        left
     }
 
     /// Whether none is left.
     pub(crate) fn is_done(&self) -> bool {
-        self.filters.is_empty()
+        self.filters.is_none()
     }
 }
 
 impl Drop for Forgotten {
     fn drop(&mut self) {
-        let filters = std::mem::take(&mut self.filters);
-        self.shared.forget_subscriptions(self.session, &filters);
+        if let Some(filters) = self.filters.take() {
+            self.shared.sweep.put(self.session, filters);
+        }
+    }
+}
+
+/// Filters of sessions that have ended, and no connection to take them out of the index.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    left: Mutex<VecDeque<(SessionKey, Leftover)>>,
+    more: Notify,
+}
+
+impl Sweep {
+    fn put(&self, session: SessionKey, filters: Leftover) {
+        self.left.lock().push_back((session, filters));
+        self.more.notify_one();
+    }
+}
+
+impl Shared {
+    fn take_out_some(&self, session: SessionKey, filters: &mut Leftover) -> Left {
+        let some: Vec<_> = filters.take(CHANGES_AT_ONCE).collect();
+        self.forget_subscriptions(session, &some);
+        match filters.len() {
+            0 => Left::Nothing,
+            _ => Left::Some,
+        }
+    }
+
+    /// Takes some of the filters that nobody else cares for out of the index.
+    pub(crate) fn sweep_some(&self) -> Left {
+        let first = self.sweep.left.lock().pop_front();
+        let Some((session, mut filters)) = first else {
+            return Left::Nothing;
+        };
+        let left = self.take_out_some(session, &mut filters);
+        let mut all = self.sweep.left.lock();
+        if left == Left::Some {
+            all.push_front((session, filters));
+        }
+        if all.is_empty() {
+            Left::Nothing
+        } else {
+            Left::Some
+        }
+    }
+
+    /// Lives as long as the broker. What is left at its end goes with the index.
+    pub(crate) async fn keep_sweeping(self: Arc<Self>) {
+        let mut ending = self.ending.subscribe();
+        let work = async {
+            loop {
+                self.sweep.more.notified().await;
+                while self.sweep_for_a_turn().await == Left::Some {}
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            _ = ending.wait_for(|ending| *ending) => {}
+        }
+    }
+
+    async fn sweep_for_a_turn(&self) -> Left {
+        let begun = Instant::now();
+        loop {
+            let left = self.sweep_some();
+            let took = begun.elapsed();
+            if left == Left::Nothing || took >= SWEEP_TURN {
+                tokio::time::sleep(took * SWEEP_REST).await;
+                return left;
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use weir_mqtt::{QoS, Utf8};
+    use weir_mqtt::{QoS, SubscriptionFilter, Utf8};
 
     use super::*;
     use crate::broker::BrokerSettings;
+    use crate::core::Effects;
     use crate::core::persist::SessionId;
     use crate::core::queue::QueueLimits;
     use crate::core::session::{Session, SessionLimits};
@@ -66,8 +153,13 @@ mod tests {
     const FILTERS: usize = CHANGES_AT_ONCE * 3 + 1;
 
     /// A broker whose index knows many filters of one session, and those filters.
-    fn broker() -> (Arc<Shared>, Vec<SubscriptionFilter>) {
+    fn broker() -> (Arc<Shared>, Leftover) {
         let shared = shared(BrokerSettings::default());
+        let filters = subscribed(&shared, 1);
+        (shared, filters)
+    }
+
+    fn subscribed(shared: &Shared, key: SessionKey) -> Leftover {
         let limits = SessionLimits {
             queue: QueueLimits {
                 messages: 1,
@@ -76,21 +168,24 @@ mod tests {
             outbox_bytes: 1,
         };
         let session = Session::new(SessionId::default(), limits);
-        let handle = SessionHandle::new(1, Utf8::from("c"), session, Arc::default());
+        let handle = SessionHandle::new(key, Utf8::from("c"), session, Arc::default());
         let options = SubscriptionOptions {
             qos: QoS::AtMostOnce,
             no_local: false,
             retain_as_published: false,
             id: None,
         };
-        let filters: Vec<_> = (0..FILTERS)
-            .map(|number| SubscriptionFilter::parse(&format!("t/{number}")).unwrap())
-            .collect();
-        shared.change_index_by(&filters, |index, filter| {
-            index.subscribe(1, Arc::clone(&handle), filter, options);
-        });
+        let mut slot = handle.lock();
+        for number in 0..FILTERS {
+            let filter = SubscriptionFilter::parse(&format!("t/{number}")).unwrap();
+            shared.change_index(|index| {
+                index.subscribe(key, Arc::clone(&handle), &filter, options);
+            });
+            let effects = &mut Effects::default();
+            slot.session.subscribed(filter, options, effects);
+        }
         shared.stats.subscriptions.add(FILTERS as u64);
-        (shared, filters)
+        slot.session.end(&mut Effects::default())
     }
 
     fn known(shared: &Shared) -> usize {
@@ -99,25 +194,55 @@ mod tests {
     }
 
     #[test]
-    fn many_filters_go_some_at_a_time_and_then_the_rest() {
+    fn many_filters_go_some_at_a_time_and_then_the_sweep_takes_the_rest() {
         let (shared, filters) = broker();
         let mut forgotten = Forgotten::new(&shared, 1, filters);
-        for left in [2 * CHANGES_AT_ONCE + 1, CHANGES_AT_ONCE + 1] {
-            forgotten.take_out_some();
-            assert_eq!(known(&shared), left);
-            assert_eq!(shared.stats.subscriptions.get(), left as u64);
-            assert!(!forgotten.is_done());
-        }
+        assert_eq!(known(&shared), 2 * CHANGES_AT_ONCE + 1);
+        assert_eq!(forgotten.take_out_some(), Left::Some);
+        assert_eq!(shared.stats.subscriptions.get(), CHANGES_AT_ONCE as u64 + 1);
+        assert!(!forgotten.is_done());
         drop(forgotten);
-        assert_eq!(known(&shared), 0);
-        assert_eq!(shared.stats.subscriptions.get(), 0);
+        assert_eq!(
+            known(&shared),
+            CHANGES_AT_ONCE + 1,
+            "nobody was kept waiting"
+        );
+        assert_eq!(shared.sweep_some(), Left::Some);
+        assert_eq!(known(&shared), 1);
+        assert_eq!(shared.sweep_some(), Left::Nothing);
+        assert_eq!((known(&shared), shared.stats.subscriptions.get()), (0, 0));
     }
 
     #[test]
     fn whoever_waits_for_the_index_has_it_between_the_changes_of_one_client() {
         let (shared, filters) = broker();
-        assert_eq!(shared.index_generation(), 4, "so often it was locked");
+        let before = shared.index_generation();
+        let filters: Vec<_> = filters.collect();
         shared.forget_subscriptions(1, &filters);
-        assert_eq!(shared.index_generation(), 8);
+        assert_eq!(
+            shared.index_generation() - before,
+            4,
+            "so often it was locked"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_left_to_nobody_is_swept_out_whenever_it_comes() {
+        let (shared, first) = broker();
+        let sweeping = tokio::spawn(Arc::clone(&shared).keep_sweeping());
+        let second = subscribed(&shared, 2);
+        drop(Forgotten::new(&shared, 1, first));
+        drop(Forgotten::new(&shared, 2, second));
+        let third = subscribed(&shared, 3);
+        while known(&shared) > FILTERS || shared.stats.subscriptions.get() > FILTERS as u64 {
+            tokio::task::yield_now().await;
+        }
+        drop(Forgotten::new(&shared, 3, third));
+        while shared.stats.subscriptions.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(known(&shared), 0);
+        shared.ending.send_replace(true);
+        sweeping.await.unwrap();
     }
 }

@@ -209,3 +209,16 @@ impl SessionHandle {
         self.released.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is one for each session. The next larger block that the allocator gives has 896 bytes.
+    #[test]
+    fn a_session_fits_a_block_of_768_bytes() {
+        const COUNTERS_OF_ARC: usize = 16;
+        let size = size_of::<SessionHandle>() + COUNTERS_OF_ARC;
+        assert!(size <= 768, "{size}");
+    }
+}

@@ -56,25 +56,35 @@ impl Client {
         }
     }
 
-    /// To be told when it is kept.
-    pub(super) fn note_subscribed<'a>(
-        &mut self,
+    /// Puts down what is to be told of subscriptions, if anyone listens.
+    pub(super) fn put_down_subscribed<'a>(
+        &self,
+        notices: &mut Vec<Notice>,
         subscriptions: impl Iterator<Item = (&'a SubscriptionFilter, SubscriptionOptions)>,
     ) {
-        if let Some(notices) = &mut self.notices {
-            for (filter, options) in subscriptions {
-                let subscription = Subscription::new(filter.detached(), options);
-                notices.push(Notice::Subscribed(subscription));
-            }
+        if self.notices.is_some() {
+            notices.extend(subscriptions.map(|(filter, options)| {
+                Notice::Subscribed(Subscription::new(filter.detached(), options))
+            }));
         }
     }
 
-    /// To be told when it is kept.
-    pub(super) fn note_unsubscribed(&mut self, filters: &[SubscriptionFilter]) {
+    /// The same for those that have ended.
+    pub(super) fn put_down_unsubscribed(
+        &self,
+        notices: &mut Vec<Notice>,
+        filters: &[SubscriptionFilter],
+    ) {
+        if self.notices.is_some() {
+            let ended = |filter: &SubscriptionFilter| Notice::Unsubscribed(filter.detached());
+            notices.extend(filters.iter().map(ended));
+        }
+    }
+
+    /// To be told when the present step is kept.
+    pub(super) fn note(&mut self, of_this_step: &mut Vec<Notice>) {
         if let Some(notices) = &mut self.notices {
-            for filter in filters {
-                notices.push(Notice::Unsubscribed(filter.detached()));
-            }
+            of_this_step.drain(..).for_each(|one| notices.push(one));
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod handle;
 mod ingress;
 pub(crate) mod limits;
 pub(crate) mod router;
+pub(crate) mod slices;
 pub(crate) mod slow;
 
 mod acknowledgement;
@@ -30,8 +31,10 @@ mod registry;
 mod restore;
 mod sign_in;
 mod subscribe;
+mod succession;
 mod sys;
 mod topic_cache;
+mod unsubscribe;
 mod wills;
 
 use std::io;
@@ -63,12 +66,14 @@ use crate::stats::BrokerStats;
 use crate::store::{Storage, Store};
 use alarms::Alarms;
 use delayed::{Delayed, DelayedLimits};
+use forgotten::Sweep;
 use handle::SessionHandle;
 use limits::{Entrance, RefusalLog};
 use registry::Registry;
+use succession::Successions;
 
-/// Changes of the index under one lock.
-const CHANGES_AT_ONCE: usize = 32;
+/// Changes of the index under one lock, and filters that are handled in one step. In tests a handful of filters is many.
+const CHANGES_AT_ONCE: usize = if cfg!(test) { 2 } else { 32 };
 
 /// What a broker is put together from.
 pub(crate) struct Parts {
@@ -132,6 +137,10 @@ pub(crate) struct Shared {
     /// Changes whenever the index changes; read without its lock.
     index_generation: AtomicU64,
     registry: Registry,
+    /// Connections that want sessions which are not theirs yet.
+    successions: Successions,
+    /// Filters that are yet to leave the index.
+    sweep: Sweep,
     alarms: Alarms,
     delayed: Delayed,
     /// How clients may sign in beside passwords.
@@ -216,6 +225,8 @@ impl Shared {
             index: RwLock::new(Index::new(settings.shared_groups.clone())),
             index_generation: AtomicU64::new(0),
             registry: Registry::default(),
+            successions: Successions::default(),
+            sweep: Sweep::default(),
             alarms: Alarms::default(),
             delayed: Delayed::new(delayed),
             mechanisms,
@@ -353,6 +364,7 @@ impl Shared {
         let mut sessions = 0;
         self.each_session(|_| sessions += 1);
         sessions == 0
+            && self.successions.is_empty()
             && self.index.read().is_empty()
             && self.cached_routes.load(Ordering::Relaxed) == 0
     }
@@ -443,8 +455,12 @@ mod tests {
 
     /// A broker that keeps nothing and lets everyone do everything.
     pub(super) fn shared(settings: BrokerSettings) -> Arc<Shared> {
+        Shared::new(parts(settings))
+    }
+
+    pub(super) fn parts(settings: BrokerSettings) -> Parts {
         let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
-        Shared::new(Parts {
+        Parts {
             settings,
             pipeline: Arc::new(pipeline),
             authenticator: Arc::new(Anonymous),
@@ -454,7 +470,7 @@ mod tests {
             banned: Arc::default(),
             hooks: Hooks::default(),
             storage: None,
-        })
+        }
     }
 
     #[test]

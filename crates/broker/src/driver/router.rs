@@ -734,4 +734,4 @@ pub(super) fn qos_of(number: u8) -> QoS {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

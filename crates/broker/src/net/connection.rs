@@ -28,6 +28,7 @@ use crate::core::outbox::WriteBatch;
 use crate::driver::Shared;
 use crate::driver::admission::Door;
 use crate::driver::client::{Client, Leave};
+use crate::driver::slices::Left;
 use crate::hooks::Tap;
 use crate::stats::{BrokerStats, CloseReason};
 
@@ -54,6 +55,9 @@ const OWN_PAYLOAD: usize = 4096;
 /// A packet that is longer in coming than the deadline for one is waited for while this many bytes of it come within
 /// each further deadline: a large one over a slow line is no attack.
 const ENOUGH_OF_A_PACKET: usize = 64 * 1024;
+
+/// The filters of a packet that is so long are decoded some at a time too.
+const MANY_BYTES: usize = 1024;
 
 /// Buffers are given back after this long without traffic.
 const IDLE_AFTER_MS: Millis = 2000;
@@ -259,6 +263,10 @@ where
                 self.step_was_cut = Instant::now() >= until;
             }
         }
+        if !self.step_was_cut && self.client.is_unfinished() && self.may_go_on() {
+            self.go_on()?;
+            progress = true;
+        }
         if !self.step_was_cut && !self.held.is_empty() {
             let (held, buffer) = self.held.take();
             let now = self.shared.clock.now();
@@ -292,7 +300,32 @@ where
     }
 
     fn may_read(&self) -> bool {
-        self.held.is_empty() && self.may_read_ahead()
+        self.held.is_empty() && !self.client.is_unfinished() && self.may_read_ahead()
+    }
+
+    /// Whether what was begun may go on now.
+    fn may_go_on(&mut self) -> bool {
+        if !self.stream.has_time() {
+            if self.held.waits(self.shared.clock.now()) {
+                return false;
+            }
+            self.stream.waits_no_more();
+        }
+        true
+    }
+
+    /// Goes on with what was begun, for one slice.
+    fn go_on(&mut self) -> Result<(), Leave> {
+        let now = self.shared.clock.now();
+        let left = self.client.go_on(now);
+        if left == Ok(Left::Some) {
+            self.held.goes_on(now);
+            return Ok(());
+        }
+        self.held.has_waited();
+        self.client.step_done(now);
+        self.output_waits |= !self.client.owe_output();
+        left.map(drop)
     }
 
     fn may_read_ahead(&self) -> bool {
@@ -441,6 +474,9 @@ where
 
     /// When the first of these frames is handled.
     fn turn_of(&mut self, frames: &[u8], now: Millis) -> Turn {
+        if self.client.is_unfinished() {
+            return Turn::Later;
+        }
         let is_last = self.last.is_some();
         // What has come before the end is handled; how much that is was bounded while it was read.
         if !is_last && !self.client.takes_packets() {
@@ -477,6 +513,15 @@ where
 
     fn handle_frame(&mut self, now: Millis, frame: Bytes, buffer: usize) -> Result<(), Leave> {
         let len = frame.len();
+        let may_be_many = frame.first().is_some_and(|first| can_wait(*first)) && len >= MANY_BYTES;
+        // Who watches is shown whole packets.
+        if may_be_many && self.tap.is_none() {
+            return match codec::decode_head(frame, self.client.version()) {
+                Ok(Some(packet)) => self.client.handle_many(now, packet, len),
+                Ok(None) => Ok(()),
+                Err(error) => Err(self.broken(&error)),
+            };
+        }
         match codec::decode(frame, self.client.version()) {
             Ok(Packet::PingReq) if self.held.was_answered() => Ok(()),
             Ok(mut packet) => {
@@ -539,7 +584,8 @@ where
             }
             ready!(self.alarm.poll(cx));
             let now = self.shared.clock.now();
-            if self.client.is_held_back() || !self.held.is_empty() {
+            let is_behind = self.client.is_unfinished() || !self.held.is_empty();
+            if self.client.is_held_back() || is_behind {
                 // The broker does not read: that the client is silent means nothing.
                 self.heard_at = now;
                 self.unread_since = (now, self.unread.0.len());

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn broker() -> Arc<Shared> {
     Shared::new(parts())
 }
 
-fn parts() -> Parts {
+pub(super) fn parts() -> Parts {
     let pipeline = Pipeline::new(World::new("test", jiff::tz::TimeZone::UTC));
     Parts {
         settings: BrokerSettings::default(),
@@ -52,18 +52,26 @@ fn parts() -> Parts {
     }
 }
 
+/// For how many pieces of work that can wait a loop has time.
+const PLENTY: usize = usize::MAX;
+
 /// A connection whose loop may have no time for work that can wait, and to whose client others may write whenever it
 /// is written to.
 struct Wired {
     stream: DuplexStream,
-    has_time: Arc<AtomicBool>,
+    time: Arc<AtomicUsize>,
     waits: Arc<AtomicBool>,
     on_write: Option<Box<dyn Fn() + Send>>,
 }
 
 impl Wire for Wired {
     fn has_time(&self) -> bool {
-        let has_time = self.has_time.load(Ordering::Relaxed);
+        let spend = |time| match time {
+            PLENTY => Some(PLENTY),
+            time => usize::checked_sub(time, 1),
+        };
+        let order = Ordering::Relaxed;
+        let has_time = self.time.fetch_update(order, order, spend).is_ok();
         self.waits.store(!has_time, Ordering::Relaxed);
         has_time
     }
@@ -104,21 +112,21 @@ impl AsyncWrite for Wired {
 
 /// A connection that the broker serves and over which nothing has been said.
 fn open(broker: &Arc<Shared>) -> DuplexStream {
-    open_with(broker, &Arc::new(AtomicBool::new(true)), None)
+    open_with(broker, &Arc::new(AtomicUsize::new(PLENTY)), None)
 }
 
 fn open_with(
     broker: &Arc<Shared>,
-    has_time: &Arc<AtomicBool>,
+    time: &Arc<AtomicUsize>,
     on_write: Option<Box<dyn Fn() + Send>>,
 ) -> DuplexStream {
-    open_wired(broker, has_time, on_write, &Arc::default())
+    open_wired(broker, time, on_write, &Arc::default())
 }
 
 /// The same; `waits` says whether the connection waits for its loop to have time.
 fn open_wired(
     broker: &Arc<Shared>,
-    has_time: &Arc<AtomicBool>,
+    time: &Arc<AtomicUsize>,
     on_write: Option<Box<dyn Fn() + Send>>,
     waits: &Arc<AtomicBool>,
 ) -> DuplexStream {
@@ -137,7 +145,7 @@ fn open_wired(
     };
     let theirs = Wired {
         stream: theirs,
-        has_time: Arc::clone(has_time),
+        time: Arc::clone(time),
         waits: Arc::clone(waits),
         on_write,
     };
@@ -241,8 +249,8 @@ async fn what_stands_behind_a_held_subscribe_counts_when_the_client_is_taken_ove
     let broker = broker();
     let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
     subscribe(&mut watcher, "last/words").await;
-    let has_time = Arc::new(AtomicBool::new(false));
-    let mut old = connect_over(open_with(&broker, &has_time, None), mortal()).await;
+    let time = Arc::new(AtomicUsize::new(0));
+    let mut old = connect_over(open_with(&broker, &time, None), mortal()).await;
     send_subscribe(&mut old, "a").await;
     publish(&mut old, "last/words", b"alive").await;
     send_goodbye(&mut old).await;
@@ -257,10 +265,10 @@ async fn a_goodbye_behind_a_held_subscribe_counts_though_the_client_can_no_longe
     let broker = broker();
     let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
     subscribe(&mut watcher, "last/words").await;
-    let has_time = Arc::new(AtomicBool::new(true));
-    let mut mortal = connect_over(open_with(&broker, &has_time, None), mortal()).await;
+    let time = Arc::new(AtomicUsize::new(PLENTY));
+    let mut mortal = connect_over(open_with(&broker, &time, None), mortal()).await;
     subscribe(&mut mortal, "news").await;
-    has_time.store(false, Ordering::Relaxed);
+    time.store(0, Ordering::Relaxed);
     send_subscribe(&mut mortal, "a").await;
     publish(&mut mortal, "last/words", b"alive").await;
     send_goodbye(&mut mortal).await;
@@ -279,9 +287,9 @@ async fn a_goodbye_behind_a_held_subscribe_counts_though_the_client_can_no_longe
 async fn a_ping_behind_a_held_subscribe_is_answered_and_the_subscribe_is_not_held_for_ever() {
     let (clock, passed_ms) = Clock::by_hand();
     let broker = Shared::at(clock, parts());
-    let has_time = Arc::new(AtomicBool::new(false));
+    let time = Arc::new(AtomicUsize::new(0));
     let waits = Arc::<AtomicBool>::default();
-    let open = open_wired(&broker, &has_time, None, &waits);
+    let open = open_wired(&broker, &time, None, &waits);
     let mut client = connect_over(open, Connect::new(VERSION, Utf8::from("patient"))).await;
     send_subscribe(&mut client, "a").await;
     yield_now().await;
@@ -302,11 +310,158 @@ async fn a_ping_behind_a_held_subscribe_is_answered_and_the_subscribe_is_not_hel
     assert!(matches!(receive(&mut client).await, Packet::Publish(_)));
 }
 
+fn many(count: usize) -> Subscribe {
+    let options = SubscribeOptions::with_qos(QoS::AtMostOnce);
+    let filters = (0..count).map(|number| SubscriptionFilter::parse(&format!("many/{number}")));
+    let requests = filters.map(|filter| SubscriptionRequest {
+        filter: filter.unwrap(),
+        options,
+    });
+    Subscribe {
+        packet_id: weir_mqtt::PacketId::MIN,
+        requests: requests.collect(),
+        properties: None,
+    }
+}
+
+/// Filters that take many pieces of a loop's time, and time for some of them.
+const MANY: usize = 200;
+const SOME: usize = 20;
+
+fn subscriptions(broker: &Shared, client_id: &str) -> usize {
+    let session = broker.session(client_id).unwrap();
+    session.lock().session.subscriptions_len()
+}
+
+/// Waits until there is no time any more: then the client is in the middle of its SUBSCRIBE.
+async fn in_the_middle(broker: &Shared, time: &AtomicUsize, client_id: &str) -> usize {
+    while time.load(Ordering::Relaxed) > 0 {
+        yield_now().await;
+    }
+    let begun = subscriptions(broker, client_id);
+    assert!((1..MANY).contains(&begun), "{begun}");
+    begun
+}
+
+/// `[MQTT-3.12.4-1]`
+#[tokio::test]
+async fn a_ping_in_the_middle_of_a_subscribe_of_many_filters_is_answered() {
+    let (clock, passed_ms) = Clock::by_hand();
+    let broker = Shared::at(clock, parts());
+    let time = Arc::new(AtomicUsize::new(SOME));
+    let client = open_with(&broker, &time, None);
+    let mut client = connect_over(client, Connect::new(VERSION, Utf8::from("patient"))).await;
+    send(&mut client, Packet::Subscribe(many(MANY))).await;
+    let begun = in_the_middle(&broker, &time, "patient").await;
+    for round in 1..3 {
+        passed_ms.store(round * LOOK_EVERY_MS, Ordering::Relaxed);
+        send(&mut client, Packet::PingReq).await;
+        assert_eq!(receive(&mut client).await, Packet::PingResp);
+    }
+    assert_eq!(subscriptions(&broker, "patient"), begun);
+    // It does not wait for ever.
+    passed_ms.fetch_add(HELD_AT_MOST_MS, Ordering::Relaxed);
+    while subscriptions(&broker, "patient") == begun {
+        yield_now().await;
+    }
+    time.store(PLENTY, Ordering::Relaxed);
+    publish(&mut client, "many/0", b"behind").await;
+    let Packet::SubAck(suback) = receive(&mut client).await else {
+        panic!("expected SUBACK")
+    };
+    assert_eq!(suback.reasons, vec![ReasonCode::Success; MANY]);
+    expect(&mut client, &[b"behind"]).await;
+}
+
+#[tokio::test]
+async fn who_is_taken_over_in_the_middle_of_a_subscribe_has_subscribed_to_all_and_the_rest_counts()
+{
+    let broker = broker();
+    let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
+    subscribe(&mut watcher, "last/words").await;
+    let lasting = || {
+        let mut connect = mortal();
+        connect.clean_start = false;
+        connect.properties.session_expiry_interval_s = Some(100);
+        connect
+    };
+    let time = Arc::new(AtomicUsize::new(SOME));
+    let mut old = connect_over(open_with(&broker, &time, None), lasting()).await;
+    send(&mut old, Packet::Subscribe(many(MANY))).await;
+    publish(&mut old, "last/words", b"alive").await;
+    send_goodbye(&mut old).await;
+    in_the_middle(&broker, &time, "mortal").await;
+    time.store(PLENTY, Ordering::Relaxed);
+    let mut new = open(&broker);
+    send(&mut new, Packet::Connect(Box::new(lasting()))).await;
+    let Packet::ConnAck(connack) = receive(&mut new).await else {
+        panic!("expected CONNACK")
+    };
+    assert!(connack.session_present);
+    assert_eq!(subscriptions(&broker, "mortal"), MANY);
+    assert!(matches!(receive(&mut old).await, Packet::SubAck(_)));
+    // And the goodbye has taken the Will away.
+    expect(&mut watcher, &[b"alive"]).await;
+    assert_eq!(broker.stats.subscriptions.get(), MANY as u64 + 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_the_middle_of_a_subscribe_leaves_nothing_behind() {
+    let broker = broker();
+    let time = Arc::new(AtomicUsize::new(SOME));
+    let client = open_with(&broker, &time, None);
+    let mut client = connect_over(client, Connect::new(VERSION, Utf8::from("brief"))).await;
+    send(&mut client, Packet::Subscribe(many(MANY))).await;
+    in_the_middle(&broker, &time, "brief").await;
+    time.store(PLENTY, Ordering::Relaxed);
+    drop(client);
+    while !broker.remembers_nothing() {
+        yield_now().await;
+    }
+    assert_eq!(broker.stats.subscriptions.get(), 0);
+}
+
+/// Who leaves much behind waits for it, and nobody else does.
+#[tokio::test]
+async fn a_clean_start_waits_for_time_where_very_many_filters_are_to_go() {
+    let broker = broker();
+    let lasting = |clean_start| {
+        let mut connect = Connect::new(VERSION, Utf8::from("heavy"));
+        connect.clean_start = clean_start;
+        connect.properties.session_expiry_interval_s = Some(100);
+        connect
+    };
+    let mut old = connect(&broker, lasting(false)).await;
+    send(&mut old, Packet::Subscribe(many(MANY))).await;
+    assert!(matches!(receive(&mut old).await, Packet::SubAck(_)));
+    send_goodbye(&mut old).await;
+    while broker.stats.sessions_connected.get() > 0 {
+        yield_now().await;
+    }
+    let time = Arc::new(AtomicUsize::new(SOME));
+    let mut new = open_with(&broker, &time, None);
+    send(&mut new, Packet::Connect(Box::new(lasting(true)))).await;
+    while time.load(Ordering::Relaxed) > 0 {
+        yield_now().await;
+    }
+    let left = broker.stats.subscriptions.get();
+    assert!((1..MANY as u64).contains(&left), "{left}");
+    let mut other = connect(&broker, Connect::new(VERSION, Utf8::from("other"))).await;
+    subscribe(&mut other, "many/+").await;
+    publish(&mut other, "many/0", b"one").await;
+    expect(&mut other, &[b"one"]).await;
+    let welcome = std::pin::pin!(receive(&mut new));
+    assert!(
+        futures_util::poll!(welcome).is_pending(),
+        "not before they are gone"
+    );
+}
+
 /// Whatever is written to the client, more comes for it at the same time.
 #[tokio::test]
 async fn a_client_that_is_flooded_is_heard_and_so_are_others() {
     let broker = broker();
-    let has_time = Arc::new(AtomicBool::new(true));
+    let time = Arc::new(AtomicUsize::new(PLENTY));
     let shared = Arc::downgrade(&broker);
     let flood = move || {
         let handle = shared
@@ -316,7 +471,7 @@ async fn a_client_that_is_flooded_is_heard_and_so_are_others() {
             handle.lock().session.outbox().append(&[0xD0, 0], 1);
         }
     };
-    let open = open_with(&broker, &has_time, Some(Box::new(flood)));
+    let open = open_with(&broker, &time, Some(Box::new(flood)));
     let connect_flooded = Connect::new(VERSION, Utf8::from("flooded"));
     let (mut reads, mut writes) = tokio::io::split(connect_over(open, connect_flooded).await);
     let reading =

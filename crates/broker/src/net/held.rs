@@ -24,7 +24,7 @@ pub(super) struct Held {
     frames: Bytes,
     /// The size of the buffer that holds them.
     buffer: usize,
-    /// Since when the first of them waits for its loop to have time.
+    /// Since when the first of them waits for its loop to have time, or the rest of what is before it.
     waits_since: Option<Millis>,
     /// When it was last looked what stands behind it.
     looked_at: Millis,
@@ -59,11 +59,19 @@ impl Held {
 
     /// The first of them waits for its loop to have time; false when it has waited long enough.
     pub(super) fn waits(&mut self, now: Millis) -> bool {
-        let since = *self.waits_since.get_or_insert(now);
-        if since == now {
-            self.looked_at = now;
-        }
+        let since = match self.waits_since {
+            Some(since) => since,
+            None => {
+                (self.waits_since, self.looked_at) = (Some(now), now);
+                now
+            }
+        };
         now < since.saturating_add(HELD_AT_MOST_MS)
+    }
+
+    /// Something before them was begun and is to go on: it waits from now on. It is not looked later for that.
+    pub(super) fn goes_on(&mut self, now: Millis) {
+        self.waits_since = Some(now);
     }
 
     /// The first of them is handled.
@@ -143,6 +151,22 @@ mod tests {
         assert_eq!(held.disconnect().as_deref(), Some(&[0xE0, 0][..]));
         held.put(Bytes::from_static(&[0x30, 3, 0, 1, 0xE0, 0xE0, 2, 4]), 8);
         assert_eq!(held.disconnect(), None);
+    }
+
+    #[test]
+    fn what_goes_on_piece_by_piece_does_not_put_off_the_look() {
+        let mut held = Held::default();
+        for now in (100..100 + LOOK_EVERY_MS).step_by(10) {
+            assert!(held.waits(now));
+            held.goes_on(now);
+            assert!(held.waits(now));
+            assert_eq!(held.next_look(), Some(100 + LOOK_EVERY_MS));
+        }
+        held.look_for_ping(600);
+        held.goes_on(700);
+        assert_eq!(held.next_look(), Some(600 + LOOK_EVERY_MS));
+        assert!(held.waits(700 + HELD_AT_MOST_MS - 1));
+        assert!(!held.waits(700 + HELD_AT_MOST_MS));
     }
 
     #[test]

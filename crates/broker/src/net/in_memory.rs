@@ -20,6 +20,7 @@ use super::stream::AnyStream;
 use super::transport::Transport;
 use crate::core::Millis;
 use crate::driver::admission::Door;
+use crate::driver::slices::Left;
 use crate::driver::{Clock, Parts, Shared};
 
 /// A broker and every connection to it.
@@ -127,10 +128,14 @@ impl Net {
             let ready: Vec<usize> = (0..self.served.len())
                 .filter(|at| wants(&self.served[*at]))
                 .collect();
-            if ready.is_empty() {
+            // What nobody cares for is swept up when there is nothing else to do.
+            if ready.is_empty() && self.broker.sweep_some() == Left::Nothing {
                 return moved;
             }
             moved = true;
+            if ready.is_empty() {
+                continue;
+            }
             let at = ready[pick(ready.len()) % ready.len()];
             let served = &mut self.served[at];
             served.awake.0.store(false, Ordering::Release);

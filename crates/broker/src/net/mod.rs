@@ -20,3 +20,5 @@ pub(crate) mod wire;
 
 #[cfg(test)]
 mod connection_tests;
+#[cfg(test)]
+mod takeover_tests;

@@ -63,7 +63,11 @@ where
                     shared.tell_refused(&caller, &refusal);
                     Err(refusal)
                 }
-                Some(Ok(proof)) => shared.admit(connect, *door, proof).await,
+                Some(Ok(proof)) => {
+                    let looks = &mut stream;
+                    let mut has_time = move || looks.has_time();
+                    shared.admit(connect, *door, proof, &mut has_time).await
+                }
             };
             match admitted {
                 Ok(client) => {

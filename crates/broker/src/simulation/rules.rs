@@ -56,7 +56,7 @@ impl Simulation {
                 let Some(Asked::Subscribe(place)) = asked else {
                     panic!("a SUBACK for {asked:?}")
                 };
-                assert!(!suback.reasons[0].is_error());
+                assert!(suback.reasons.iter().all(|reason| !reason.is_error()));
                 let filter = client.subscriptions[place].filter;
                 client.subscriptions[place].certain_from = Some(tick);
                 // [MQTT-3.8.4-3] The options before are replaced.

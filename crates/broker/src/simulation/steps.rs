@@ -485,6 +485,16 @@ impl Simulation {
         self.ask_to_subscribe(at, filter, qos, no_local, as_published, id);
     }
 
+    /// Filters that nobody publishes to, so that a packet is handled in many steps, and so is the end of a session.
+    fn padding(&mut self) -> Vec<SubscriptionFilter> {
+        let count = match self.random.random_bool(0.2) {
+            true => self.random.random_range(1..120),
+            false => 0,
+        };
+        let filter = |number| SubscriptionFilter::parse(&format!("x/{number}/of/no/interest"));
+        (0..count).map(|number| filter(number).unwrap()).collect()
+    }
+
     pub(super) fn ask_to_subscribe(
         &mut self,
         at: usize,
@@ -495,6 +505,9 @@ impl Simulation {
         id: Option<u32>,
     ) {
         let tick = self.tick;
+        let mut filters = self.padding();
+        let among = self.random.random_range(0..=filters.len());
+        filters.insert(among, SubscriptionFilter::parse(filter).unwrap());
         let client = &mut self.clients[at];
         if !client.is_connected() || client.link.asked.len() > 5 {
             return;
@@ -528,10 +541,10 @@ impl Simulation {
         let id = id.and_then(SubscriptionId::new);
         client.say(&Packet::Subscribe(Subscribe {
             packet_id,
-            requests: vec![SubscriptionRequest {
-                filter: SubscriptionFilter::parse(filter).unwrap(),
-                options,
-            }],
+            requests: filters
+                .into_iter()
+                .map(|filter| SubscriptionRequest { filter, options })
+                .collect(),
             properties: id.map(|id| {
                 Box::new(SubscribeProperties {
                     subscription_identifier: Some(id),
@@ -544,6 +557,9 @@ impl Simulation {
     pub(super) fn unsubscribe(&mut self, at: usize) {
         let filter = FILTERS[self.random.random_range(0..FILTERS.len())];
         let tick = self.tick;
+        let mut filters = self.padding();
+        let among = self.random.random_range(0..=filters.len());
+        filters.insert(among, SubscriptionFilter::parse(filter).unwrap());
         let client = &mut self.clients[at];
         if at == 0 || !client.is_connected() || client.link.asked.len() > 5 {
             return;
@@ -562,7 +578,7 @@ impl Simulation {
             .insert(packet_id, Asked::Unsubscribe(ended));
         client.say(&Packet::Unsubscribe(Unsubscribe {
             packet_id,
-            filters: vec![SubscriptionFilter::parse(filter).unwrap()],
+            filters,
             properties: None,
         }));
     }

@@ -21,9 +21,11 @@ pub use connect::{Connect, Will};
 pub use disconnect::Disconnect;
 pub use publish::Publish;
 pub use suback::SubAck;
-pub use subscribe::{RetainHandling, Subscribe, SubscribeOptions, SubscriptionRequest};
+pub use subscribe::{
+    RetainHandling, Subscribe, SubscribeOptions, SubscriptionRequest, SubscriptionRequests,
+};
 pub use unsuback::UnsubAck;
-pub use unsubscribe::Unsubscribe;
+pub use unsubscribe::{SubscriptionFilters, Unsubscribe};
 
 use crate::wire::Reader;
 use crate::{DecodeError, ReasonCode};

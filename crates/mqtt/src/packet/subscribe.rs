@@ -1,5 +1,7 @@
 //! SUBSCRIBE: topic filters and how each is to be served.
 
+use bytes::Bytes;
+
 use super::kind;
 use crate::properties::{self, SubscribeProperties};
 use crate::wire::{Reader, write_frame, write_u16};
@@ -122,11 +124,43 @@ impl SubscriptionRequest {
     }
 }
 
+/// The requests of a SUBSCRIBE, decoded one after another: a packet of very many need not be read in one go. A clone
+/// begins where this one is. Nothing comes after an error.
+#[derive(Clone, Debug)]
+pub struct SubscriptionRequests {
+    reader: Reader,
+    version: ProtocolVersion,
+}
+
+impl Iterator for SubscriptionRequests {
+    type Item = Result<SubscriptionRequest, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() {
+            return None;
+        }
+        let request = SubscriptionRequest::decode(&mut self.reader, self.version);
+        if request.is_err() {
+            self.reader = Reader::new(Bytes::new());
+        }
+        Some(request)
+    }
+}
+
 impl Subscribe {
-    pub(crate) fn decode(
+    pub(crate) fn decode(reader: Reader, version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let (head, requests) = Self::decode_head(reader, version)?;
+        Ok(Self {
+            requests: requests.collect::<Result<_, _>>()?,
+            ..head
+        })
+    }
+
+    /// The packet without its requests, and those.
+    pub(crate) fn decode_head(
         mut reader: Reader,
         version: ProtocolVersion,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<(Self, SubscriptionRequests), DecodeError> {
         let packet_id = reader.packet_id()?;
         let properties = if version.is_v5() {
             properties::read(&mut reader)?
@@ -137,15 +171,12 @@ impl Subscribe {
         if reader.is_empty() {
             return Err(DecodeError::protocol("SUBSCRIBE without a topic filter"));
         }
-        let mut requests = Vec::new();
-        while !reader.is_empty() {
-            requests.push(SubscriptionRequest::decode(&mut reader, version)?);
-        }
-        Ok(Self {
+        let head = Self {
             packet_id,
-            requests,
+            requests: Vec::new(),
             properties,
-        })
+        };
+        Ok((head, SubscriptionRequests { reader, version }))
     }
 
     /// Appends the packet.

@@ -1,5 +1,7 @@
 //! UNSUBSCRIBE: topic filters that are no longer wanted.
 
+use bytes::Bytes;
+
 use super::kind;
 use super::subscribe::write_filter;
 use crate::properties::{self, UnsubscribeProperties};
@@ -17,11 +19,40 @@ pub struct Unsubscribe {
     pub properties: Option<Box<UnsubscribeProperties>>,
 }
 
+/// The filters of an UNSUBSCRIBE, decoded one after another, as [`SubscriptionRequests`](super::SubscriptionRequests).
+#[derive(Clone, Debug)]
+pub struct SubscriptionFilters(Reader);
+
+impl Iterator for SubscriptionFilters {
+    type Item = Result<SubscriptionFilter, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let text = self.0.utf8();
+        let filter = text.and_then(|text| Ok(SubscriptionFilter::try_from(text)?));
+        if filter.is_err() {
+            self.0 = Reader::new(Bytes::new());
+        }
+        Some(filter)
+    }
+}
+
 impl Unsubscribe {
-    pub(crate) fn decode(
+    pub(crate) fn decode(reader: Reader, version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let (head, filters) = Self::decode_head(reader, version)?;
+        Ok(Self {
+            filters: filters.collect::<Result<_, _>>()?,
+            ..head
+        })
+    }
+
+    /// The packet without its filters, and those.
+    pub(crate) fn decode_head(
         mut reader: Reader,
         version: ProtocolVersion,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<(Self, SubscriptionFilters), DecodeError> {
         let packet_id = reader.packet_id()?;
         let properties = if version.is_v5() {
             properties::read(&mut reader)?
@@ -32,15 +63,12 @@ impl Unsubscribe {
         if reader.is_empty() {
             return Err(DecodeError::protocol("UNSUBSCRIBE without a topic filter"));
         }
-        let mut filters = Vec::new();
-        while !reader.is_empty() {
-            filters.push(SubscriptionFilter::try_from(reader.utf8()?)?);
-        }
-        Ok(Self {
+        let head = Self {
             packet_id,
-            filters,
+            filters: Vec::new(),
             properties,
-        })
+        };
+        Ok((head, SubscriptionFilters(reader)))
     }
 
     /// Appends the packet.

@@ -2,9 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
+use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use weir_mqtt::{Packet, ProtocolVersion, codec, fuzz};
+use weir_mqtt::codec::ManyFilters;
+use weir_mqtt::{Packet, ProtocolVersion, Subscribe, Unsubscribe, codec, fuzz};
 
 use crate::arbitrary;
 
@@ -41,6 +43,36 @@ proptest! {
             let wire = encoded(&packet, version);
             prop_assert_eq!(codec::frame_length(&wire, wire.len()), Ok(Some(wire.len())));
             prop_assert_eq!(codec::decode(wire.into(), version), Ok(packet));
+        }
+    }
+
+    #[test]
+    fn filters_that_are_decoded_one_after_another_are_those_that_are_decoded_in_one_go(
+        (version, packets) in packets(),
+        damage in of((any::<Index>(), any::<u8>())),
+    ) {
+        for packet in packets {
+            let mut wire = encoded(&packet, version);
+            if let Some((at, byte)) = &damage {
+                let at = at.index(wire.len());
+                wire[at] = *byte;
+            }
+            let wire = Bytes::from(wire);
+            let whole = codec::decode(wire.clone(), version);
+            match codec::decode_head(wire, version) {
+                Ok(None) => prop_assert!(!matches!(whole, Ok(Packet::Subscribe(_) | Packet::Unsubscribe(_)))),
+                Err(error) => prop_assert_eq!(whole, Err(error)),
+                Ok(Some(ManyFilters::Subscribe(head, requests))) => {
+                    let requests = requests.collect::<Result<_, _>>();
+                    let parts = requests.map(|requests| Subscribe { requests, ..head });
+                    prop_assert_eq!(whole, parts.map(Packet::Subscribe));
+                }
+                Ok(Some(ManyFilters::Unsubscribe(head, filters))) => {
+                    let filters = filters.collect::<Result<_, _>>();
+                    let parts = filters.map(|filters| Unsubscribe { filters, ..head });
+                    prop_assert_eq!(whole, parts.map(Packet::Unsubscribe));
+                }
+            }
         }
     }
 

@@ -11,11 +11,16 @@ use crate::broker::BrokerSettings;
 use crate::core::bans::Who;
 use crate::driver::admission::Door;
 use crate::driver::client::Client;
+use crate::driver::slices::{HasTime, Left};
 use crate::driver::tests::shared;
 use crate::net::transport::Transport;
 
 /// A client with a session that is kept.
-async fn admitted(shared: &Arc<Shared>, client_id: &'static str, clean_start: bool) -> Client {
+pub(in crate::driver) async fn admitted(
+    shared: &Arc<Shared>,
+    client_id: &'static str,
+    clean_start: bool,
+) -> Client {
     admit(shared, client_id, clean_start).await.unwrap()
 }
 
@@ -23,6 +28,16 @@ async fn admit(
     shared: &Arc<Shared>,
     client_id: &'static str,
     clean_start: bool,
+) -> Result<Client, ReasonCode> {
+    admit_when(shared, client_id, clean_start, &mut || true).await
+}
+
+/// The same where there is not always time for work that can wait.
+pub(in crate::driver) async fn admit_when(
+    shared: &Arc<Shared>,
+    client_id: &'static str,
+    clean_start: bool,
+    has_time: HasTime<'_>,
 ) -> Result<Client, ReasonCode> {
     let mut connect = Connect::new(ProtocolVersion::V5, Utf8::from(client_id));
     connect.clean_start = clean_start;
@@ -39,7 +54,7 @@ async fn admit(
         durability: crate::store::Durability::Fsync,
         bridge: None,
     };
-    let admitted = shared.admit(connect, door, None).await;
+    let admitted = shared.admit(connect, door, None, has_time).await;
     admitted.map_err(|refusal| refusal.reason)
 }
 
@@ -138,20 +153,22 @@ async fn a_session_that_has_ended_gets_nothing_though_its_filters_are_yet_to_lea
     let forgotten = old.take_forgotten().unwrap();
     drop(old);
     let mut router = Router::new(&shared);
-    let topic = router.topic(&Utf8::from("t/0"));
+    let topic = router.topic(&Utf8::from("t/99"));
     assert!(!topic.routes.is_empty(), "the index has it yet");
     assert!(
-        !router.distribute(message("t/0"), topic),
+        !router.distribute(message("t/99"), topic),
         "but nobody gets it"
     );
     assert_eq!(dropped(&shared, DropReason::SessionEnded), 0);
     let mut new = admitted(&shared, "c", false).await;
-    assert!(!router.deliver_to("c", message("t/0")));
-    subscribe(&mut new, "t/0", false);
-    assert!(router.deliver_to("c", message("t/0")));
+    assert!(!router.deliver_to("c", message("t/99")));
+    subscribe(&mut new, "t/99", false);
+    assert!(router.deliver_to("c", message("t/99")));
     assert_eq!(queued(&new.handle), 1);
     drop(forgotten);
+    while shared.sweep_some() == Left::Some {}
     assert!(router.topic(&Utf8::from("t/1")).routes.is_empty());
+    assert!(router.deliver_to("c", message("t/99")));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use weir_mqtt::{ProtocolVersion, codec};
 use super::Connection;
 use crate::core::Millis;
 use crate::driver::client::Leave;
-use crate::driver::forgotten::Forgotten;
+use crate::driver::slices::{Left, in_slices};
 use crate::net::wire::Wire;
 use crate::stats::CloseReason;
 
@@ -60,6 +60,7 @@ where
 {
     /// The client has left, or is to leave.
     pub(super) async fn end(mut self: Box<Self>, leave: Leave) {
+        self.finish_what_was_begun().await;
         let leave = self.held_goodbye().unwrap_or(leave);
         tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
         if let (CloseReason::ProtocolError, Some(code)) = (leave.reason, leave.say) {
@@ -73,16 +74,34 @@ where
             client, mut stream, ..
         } = *self;
         drop(client);
-        if let Some(forgotten) = forgotten {
+        if let Some(mut forgotten) = forgotten {
             // The client knows meanwhile that this is the end.
             drop(timeout(LINGER, stream.shutdown()).await);
-            forget(&mut stream, forgotten).await;
+            let looks = &mut stream;
+            let mut has_time = move || looks.has_time();
+            in_slices(&mut has_time, || forgotten.take_out_some()).await;
         }
         if said {
             linger(&mut stream).await;
         } else {
             stream.close().await;
         }
+    }
+
+    /// What was begun is not left half done, though nobody may hear the answer.
+    async fn finish_what_was_begun(&mut self) {
+        if !self.client.is_unfinished() {
+            return;
+        }
+        let (stream, client) = (&mut self.stream, &mut self.client);
+        let clock = &self.shared.clock;
+        let mut has_time = move || stream.has_time();
+        in_slices(&mut has_time, || {
+            // Where it cannot go on, nothing of it was done.
+            client.go_on(clock.now()).unwrap_or(Left::Nothing)
+        })
+        .await;
+        self.client.step_done(self.shared.clock.now());
     }
 
     /// `[MQTT-3.1.2-10]` A DISCONNECT that has come takes the Will away, though what stands before it was not handled.
@@ -123,13 +142,17 @@ where
         let Some(last) = &mut self.last else {
             return Poll::Pending;
         };
-        let leave = last.leave;
-        if !last.is_cut_off {
-            return Poll::Ready(leave);
+        let (leave, mut until) = (last.leave, last.until);
+        // What stands behind something that was begun counts if there is time for it.
+        if !self.client.is_unfinished() {
+            if !last.is_cut_off {
+                return Poll::Ready(leave);
+            }
+            let now = self.shared.clock.now();
+            until = now.saturating_add(LAST_WAIT_MS);
         }
         if !std::mem::replace(&mut last.waits, true) {
-            let now = self.shared.clock.now();
-            self.set_alarm(now.saturating_add(LAST_WAIT_MS));
+            self.set_alarm(until);
         }
         self.alarm.poll(cx).map(|()| leave)
     }
@@ -175,22 +198,6 @@ where
         .await;
         written > 0
     }
-}
-
-/// Takes filters out of the index whenever there is time for it.
-async fn forget<S: Wire>(stream: &mut S, mut forgotten: Forgotten) {
-    poll_fn(move |cx| {
-        if !stream.has_time() {
-            return Poll::Pending;
-        }
-        forgotten.take_out_some();
-        if forgotten.is_done() {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Closes for writing and lets the client read what was said: closing at once would reset the connection, and the
