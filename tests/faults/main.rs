@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod away;
+mod backfill;
 mod bans;
 mod bridges;
 mod database;

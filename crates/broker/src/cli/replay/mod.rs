@@ -15,6 +15,7 @@ use weir_store::capture::Reading;
 
 use super::{Common, Exit, count, print_problems, say};
 use crate::app::time_zone;
+pub(super) use crate::capture::read::shown_time;
 use crate::config::toml_file::Names;
 use crate::config::{self, Config};
 use crate::core::Millis;
@@ -31,9 +32,9 @@ weir replay --rule FILE --from 24h    what the version of a rule in FILE would c
 weir replay --rule FILE --from 24h --backfill
                                       sends the rows that FILE makes of them to its sinks, and then
                                       makes FILE the version that runs: no message is left out
-                                      between the two, and none comes twice. Every other reload waits
-                                      until it is done, an urgent one too; ending the broker ends it,
-                                      and the version that runs stays
+                                      between the two, and none comes twice. Reloads go on meanwhile;
+                                      one that changes the rule's file, statement or functions stops
+                                      it, as the end of the broker does (E1611)
 weir replay FILE.jsonl                recorded messages through the rules of the project: lines that
                                       `weir sub --json` has written, or cases of `weir try --cases`;
                                       with --rule and --against, what would change
@@ -196,13 +197,6 @@ fn time(text: &str, option: &str) -> Result<Millis, Exit> {
         say("      write how long ago it is, such as 24h or 90m, or a moment such as 2026-01-31T08:00:00Z");
         Exit::Usage
     })
-}
-
-/// A time as it can be given again.
-pub(super) fn shown_time(at: Millis) -> String {
-    let at = i64::try_from(at).unwrap_or(i64::MAX);
-    let at = Timestamp::from_millisecond(at).unwrap_or(Timestamp::MAX);
-    format!("{at:.3}")
 }
 
 /// Nothing was ever captured.
