@@ -12,6 +12,7 @@ mod full_disk;
 mod killed;
 mod lessons;
 mod many;
+mod published_again;
 mod replay;
 mod rows;
 mod synced;

@@ -204,7 +204,7 @@ async fn what_cannot_be_replayed_is_refused_in_words() {
     for (args, words) in [
         (&["--rule", "bad.toml"][..], "error[E0102]"),
         (
-            &["--rule", "hot.toml", "--to", "2020-01-01T00:00:00Z"],
+            &["--rule", "hot.toml", "--until", "2020-01-01T00:00:00Z"],
             "[E1608] nothing was captured between",
         ),
         (&["--rule", "hot.toml", "--from", "yesterday"], "is no time"),
