@@ -134,7 +134,7 @@ impl Reloader {
         if !is_rule_id(id) {
             return Err(BackfillError::Id(id.to_owned()));
         }
-        let source = Source::new(&folders.path(&FileId::rule(id)), text);
+        let source = Source::new(folders.path(&FileId::rule(id)), text);
         let _alone = self.filling.lock().await;
         let (rule, stop) = {
             let _turn = self.turn.lock().await;

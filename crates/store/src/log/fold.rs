@@ -24,8 +24,23 @@ pub trait Fold: Send {
     /// Takes the records of the next batch.
     fn take(&mut self, batch: &[u8]);
 
-    /// Gives batches that come to the same.
-    fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+    /// When all were taken: gives batches that come to the same. What is large may be left where it stands, for
+    /// [`again`](Self::again).
+    fn give(&mut self, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+
+    /// Whether nothing was left where it stands; else the same batches are read once more.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    /// Takes the next batch of those once more, in the same order, and gives what was left in it.
+    fn again(
+        &mut self,
+        _batch: &[u8],
+        _each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A snapshot that was made.
@@ -122,41 +137,35 @@ pub(crate) fn fold<D: Disk>(
     };
     let made = made();
     let unfinished = name_of(UNFINISHED, number);
-    let write =
-        |fold: Box<dyn Fold>, last: u64, copy: &mut RowsFile<'_, D>| -> io::Result<(u64, u64)> {
-            let rows_bytes = copy.finish()?;
-            let (mut file, salt) = begin(disk, &unfinished).map_err(io::Error::other)?;
-            let (mut buffer, mut length) = (Vec::new(), HEAD_BYTES as u64);
-            if !heads.heads.is_empty() {
-                for _ in 0..2 {
-                    frame::write(last, last, salt, &mut buffer, |out| {
-                        write_heads(&heads.heads, out);
-                    });
-                }
+    let write = |fold: &mut dyn Fold, last: u64, copy: &mut RowsFile<'_, D>| {
+        let io = |error| OpenError::io(unfinished.as_str())(error);
+        let rows_bytes = copy.finish().map_err(io)?;
+        let mut file = SnapshotFile::begin(disk, &unfinished, last)?;
+        if !heads.heads.is_empty() {
+            for _ in 0..2 {
+                file.frame(|out| write_heads(&heads.heads, out));
             }
-            fold.give(&mut |records| {
-                if stop.load(Ordering::Acquire) {
-                    return Err(io::Error::other(OpenError::Ending));
-                }
-                frame::write(last, last, salt, &mut buffer, |out| {
-                    body::records(records, out)
-                });
-                if buffer.len() > 1 << 20 {
-                    file.append(&buffer)?;
-                    length += buffer.len() as u64;
-                    buffer.clear();
-                }
-                Ok(())
-            })?;
-            frame::write(last, last, salt, &mut buffer, body::end);
-            file.append(&buffer)?;
-            file.sync()?;
-            disk.rename(&unfinished, &name_of(SNAPSHOT, number))?;
-            disk.sync_names()?;
-            Ok((length + buffer.len() as u64, rows_bytes))
-        };
+        }
+        fold.give(&mut |records| file.records(records, stop))
+            .map_err(io)?;
+        if !fold.is_whole() {
+            let mut write = |left: &[u8]| file.records(left, stop);
+            let files = (before, &segments[..]);
+            read_again(disk, files, fold, &mut write, stop)?;
+        }
+        if !fold.is_whole() {
+            return Err(io(io::Error::other(
+                "what was read of the log cannot be read once more",
+            )));
+        }
+        let length = file.finish().map_err(io)?;
+        disk.rename(&unfinished, &name_of(SNAPSHOT, number))
+            .and_then(|()| disk.sync_names())
+            .map_err(io)?;
+        Ok((length, rows_bytes))
+    };
     let outcome = made.and_then(|(bytes, last, found)| {
-        let lengths = write(fold, last, &mut copy).map_err(OpenError::io(unfinished.as_str()))?;
+        let lengths = write(&mut *fold, last, &mut copy)?;
         Ok((bytes, found, lengths))
     });
     let (bytes, found, (snapshot_bytes, rows_bytes)) = match outcome {
@@ -191,6 +200,93 @@ pub(crate) fn fold<D: Disk>(
         missing: found.missing,
         gaps,
     })
+}
+
+/// Reads the records of a snapshot and segments once more, and gives `each` what a fold had left where it stands: so not all
+/// of it is in memory at one time.
+fn read_again<D: Disk>(
+    disk: &D,
+    (before, segments): (Option<u64>, &[u64]),
+    fold: &mut dyn Fold,
+    each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    stop: &AtomicBool,
+) -> Result<(), OpenError> {
+    let mut again = |body: &[u8], place: Place| {
+        if stop.load(Ordering::Acquire) {
+            return Err(OpenError::Ending);
+        }
+        let mut outcome = Ok(());
+        understood(body, place.file, &mut |part| {
+            if let Part::Records(records) = part
+                && outcome.is_ok()
+            {
+                outcome = fold.again(records, each);
+            }
+        })?;
+        outcome.map_err(OpenError::io("the snapshot that is being made"))
+    };
+    let mut reader = Reader::new(disk, before.unwrap_or(0), &mut again);
+    reader.looks_again = true;
+    if let Some(before) = before {
+        reader.whole_file(FileId::Snapshot(before))?;
+    }
+    for segment in segments {
+        reader.segment(*segment, false)?;
+    }
+    Ok(())
+}
+
+/// A snapshot that is being written.
+struct SnapshotFile<D: Disk> {
+    file: D::File,
+    salt: u32,
+    /// The number that each of its frames has.
+    last: u64,
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl<D: Disk> SnapshotFile<D> {
+    fn begin(disk: &D, name: &str, last: u64) -> Result<Self, OpenError> {
+        let (file, salt) = begin(disk, name)?;
+        Ok(Self {
+            file,
+            salt,
+            last,
+            buffer: Vec::new(),
+            written: HEAD_BYTES as u64,
+        })
+    }
+
+    fn frame(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        frame::write(self.last, self.last, self.salt, &mut self.buffer, fill);
+    }
+
+    fn records(&mut self, records: &[u8], stop: &AtomicBool) -> io::Result<()> {
+        if stop.load(Ordering::Acquire) {
+            return Err(io::Error::other(OpenError::Ending));
+        }
+        self.frame(|out| body::records(records, out));
+        if self.buffer.len() > 1 << 20 {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file.append(&self.buffer)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Gives the size of the file, which is durable then, but for its name.
+    fn finish(mut self) -> io::Result<u64> {
+        self.frame(body::end);
+        self.write()?;
+        self.file.sync()?;
+        Ok(self.written)
+    }
 }
 
 fn names_has<D: Disk>(disk: &D, name: &str) -> bool {

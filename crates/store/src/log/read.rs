@@ -39,6 +39,8 @@ pub(super) struct Reader<'d, D: Disk> {
     pub(super) torn: Vec<(u64, u64)>,
     /// Whether it is an error when there can be no copy of what is damaged.
     pub(super) must_copy: bool,
+    /// What is damaged was told, and a copy of it is there.
+    pub(super) looks_again: bool,
     /// The snapshot stands for all segments before this one.
     from: u64,
     /// The snapshot or segment that was read last.
@@ -62,6 +64,7 @@ impl<'d, D: Disk> Reader<'d, D> {
             carried: Vec::new(),
             torn: Vec::new(),
             must_copy: false,
+            looks_again: false,
             from,
             before: None,
             ends: HashMap::new(),
@@ -302,6 +305,9 @@ impl<'d, D: Disk> Reader<'d, D> {
 
     /// Damage: it is kept aside and named.
     fn damaged(&mut self, name: &str, at: u64, bytes: u64) -> Result<(), OpenError> {
+        if self.looks_again {
+            return Ok(());
+        }
         let copy = format!("{DAMAGED}{name}");
         let known = self
             .recovered
