@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod away;
+mod backfill;
 mod bans;
 mod bridges;
 mod database;
@@ -11,6 +12,7 @@ mod full_disk;
 mod killed;
 mod lessons;
 mod many;
+mod published_again;
 mod replay;
 mod rows;
 mod strangers;

@@ -12,12 +12,12 @@ use weir_test_support::{Site, Weir, mosquitto_pub, wait_until};
 use crate::WEIR;
 use crate::killed::Client;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const CAPTURE: &str = "[capture]\nfilters = [\"t\", \"dev/#\"]\n";
 
 /// A rule whose rows are lines of `data/files/NAME.ndjson`.
-fn rule(name: &str, sql: &str) -> String {
+pub(crate) fn rule(name: &str, sql: &str) -> String {
     format!(
         "sql = '''{sql}'''\n[[sinks]]\nid = \"all\"\ntype = \"file\"\npath = \"{name}.ndjson\"\n"
     )
@@ -28,7 +28,7 @@ const FIRST: &str =
 const SECOND: &str =
     "SELECT payload.n * 10 AS n, payload.unit AS unit FROM \"dev/+/up\" WHERE payload.n <> 2";
 
-fn site(more: &str) -> Site {
+pub(crate) fn site(more: &str) -> Site {
     let site = Site::new();
     site.config(&format!("{CAPTURE}{more}"));
     site
@@ -41,7 +41,7 @@ async fn send(weir: &Weir, topic: &str, payload: &str, qos: &str) {
 }
 
 /// Returns when so many messages can be read.
-async fn captured(site: &Site, messages: u64) -> Json {
+pub(crate) async fn captured(site: &Site, messages: u64) -> Json {
     let mut listed = Json::Null;
     for _ in 0..600 {
         let ls = site.weir(WEIR, &["capture", "ls", "--json"]).await;
@@ -59,7 +59,7 @@ async fn captured(site: &Site, messages: u64) -> Json {
     panic!("{messages} messages were not captured: {listed}");
 }
 
-async fn replay(site: &Site, args: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) async fn replay(site: &Site, args: &[&str]) -> (Option<i32>, String, String) {
     let args: Vec<&str> = ["replay"].iter().chain(args).copied().collect();
     let done = site.weir(WEIR, &args).await;
     (done.code, done.stdout, done.stderr)
@@ -204,7 +204,7 @@ async fn what_cannot_be_replayed_is_refused_in_words() {
     for (args, words) in [
         (&["--rule", "bad.toml"][..], "error[E0102]"),
         (
-            &["--rule", "hot.toml", "--to", "2020-01-01T00:00:00Z"],
+            &["--rule", "hot.toml", "--until", "2020-01-01T00:00:00Z"],
             "[E1608] nothing was captured between",
         ),
         (&["--rule", "hot.toml", "--from", "yesterday"], "is no time"),
@@ -294,7 +294,7 @@ async fn a_capture_that_cannot_be_written_delays_nobody_and_is_told() {
 }
 
 /// The lines that a rule's sink has written.
-fn lines_of(site: &Site, name: &str) -> Vec<Json> {
+pub(crate) fn lines_of(site: &Site, name: &str) -> Vec<Json> {
     let file = site.path().join(format!("data/files/{name}.ndjson"));
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines()
@@ -303,7 +303,7 @@ fn lines_of(site: &Site, name: &str) -> Vec<Json> {
 }
 
 /// `(p, n)` of each row.
-fn arrived(site: &Site, name: &str) -> Vec<(u64, u64)> {
+pub(crate) fn arrived(site: &Site, name: &str) -> Vec<(u64, u64)> {
     let number = |row: &Json, key: &str| row[key].as_u64().unwrap();
     let rows = lines_of(site, name);
     rows.iter()
@@ -312,14 +312,14 @@ fn arrived(site: &Site, name: &str) -> Vec<(u64, u64)> {
 }
 
 /// Publishers that go on until they are told to stop; each gives how many of its messages were acknowledged.
-struct Publishers {
+pub(crate) struct Publishers {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
     tasks: Vec<tokio::task::JoinHandle<u16>>,
 }
 
 impl Publishers {
-    async fn start(weir: &Weir) -> Self {
+    pub(crate) async fn start(weir: &Weir) -> Self {
         let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let mut tasks = Vec::new();
         for p in 0..4 {
@@ -346,7 +346,7 @@ impl Publishers {
         }
     }
 
-    async fn until(&self, count: usize) {
+    pub(crate) async fn until(&self, count: usize) {
         wait_until("some acknowledgements", PATIENCE, || {
             let acknowledged = self.acknowledged.load(Ordering::Relaxed);
             async move { acknowledged >= count }
@@ -354,7 +354,7 @@ impl Publishers {
         .await;
     }
 
-    async fn end(self) -> Vec<u64> {
+    pub(crate) async fn end(self) -> Vec<u64> {
         self.stop.store(true, Ordering::Relaxed);
         let mut sent = Vec::new();
         for task in self.tasks {
@@ -364,10 +364,10 @@ impl Publishers {
     }
 }
 
-const EVERYTHING: &str = "SELECT payload.p AS p, payload.n AS n FROM \"t\"";
+pub(crate) const EVERYTHING: &str = "SELECT payload.p AS p, payload.n AS n FROM \"t\"";
 
 /// Every message of each publisher is one row, in its order.
-fn assert_seamless(rows: &[(u64, u64)], sent: &[u64]) {
+pub(crate) fn assert_seamless(rows: &[(u64, u64)], sent: &[u64]) {
     for (p, sent) in (0..).zip(sent) {
         let own: Vec<u64> = rows
             .iter()

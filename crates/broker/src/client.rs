@@ -2,14 +2,18 @@
 //!
 //! One connection, no reconnects: whoever uses it decides what a lost connection means.
 
+mod ahead;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use ahead::{Ahead, Tally};
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use weir_mqtt::properties::ConnAckProperties;
 use weir_mqtt::{
     Connect, Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel,
     Publish, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionRequest,
@@ -87,6 +91,8 @@ pub struct Client {
     write: Vec<u8>,
     next_id: PacketId,
     keep_alive: Option<Duration>,
+    /// What the broker has said in CONNACK.
+    granted: ConnAckProperties,
     /// Messages that came while something else was waited for.
     inbox: VecDeque<Publish>,
 }
@@ -111,6 +117,7 @@ impl Client {
             next_id: PacketId::new(1).expect("1 is not 0"),
             keep_alive: (options.keep_alive_s > 0)
                 .then(|| Duration::from_secs(u64::from(options.keep_alive_s))),
+            granted: ConnAckProperties::default(),
             inbox: VecDeque::new(),
         };
         let mut connect = Connect::new(options.version, utf8(&options.client_id)?);
@@ -123,7 +130,15 @@ impl Client {
         }
         client.send(&Packet::Connect(Box::new(connect))).await?;
         match client.receive().await? {
-            Packet::ConnAck(ack) if !ack.reason.is_error() => Ok(client),
+            Packet::ConnAck(ack) if !ack.reason.is_error() => {
+                // [MQTT-3.2.2-21]
+                if let Some(seconds) = ack.properties.server_keep_alive_s {
+                    let idle = Duration::from_secs(u64::from(seconds));
+                    client.keep_alive = (seconds > 0).then_some(idle);
+                }
+                client.granted = ack.properties;
+                Ok(client)
+            }
             Packet::ConnAck(ack) => Err(ClientError::Refused(ack.reason)),
             other => Err(ClientError::Lost(format!(
                 "{} came instead of CONNACK",

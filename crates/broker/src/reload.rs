@@ -7,6 +7,7 @@ mod backfill;
 mod bridge_status;
 mod bridges;
 mod companions;
+mod filling;
 mod initial_retained;
 mod live;
 pub(crate) mod queues;
@@ -24,9 +25,11 @@ use weir_sinks::bridge::Home;
 pub use backfill::{BackfillError, Backfilled};
 pub(crate) use bridge_status::{BridgeStatus, STATES};
 pub use companions::{AccessFiles, Certificates, Companion};
+pub use filling::Stopped;
 pub use queues::{DropError, Leftover, Pile};
 pub use report::{FileOutcome, ReloadReport};
 
+use filling::{BeingFilled, Fate};
 use live::OpenSink;
 use report::{changed, outcomes, refused_files};
 
@@ -74,6 +77,8 @@ pub struct Reloader {
     /// One reload at a time; looked at by readers without waiting for one.
     state: Mutex<State>,
     turn: tokio::sync::Mutex<u64>,
+    /// One backfill at a time; reloads go on meanwhile.
+    filling: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -90,8 +95,8 @@ struct State {
     sinks: BTreeMap<(String, String), OpenSink>,
     /// Sinks of removed rules that still deliver what they have.
     draining: Vec<(OpenSink, tokio::task::JoinHandle<u64>)>,
-    /// Sinks of the live version of a rule whose next one is being filled, which has others in their places.
-    replaced: Vec<((String, String), OpenSink)>,
+    /// The next version of a rule, which gets messages of before.
+    filling: Option<BeingFilled>,
     counters: HashMap<String, Arc<RuleCounters>>,
     totals: Totals,
 }
@@ -135,6 +140,7 @@ impl Reloader {
             companions: Mutex::default(),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::new(0),
+            filling: tokio::sync::Mutex::default(),
         }
     }
 
@@ -208,7 +214,16 @@ impl Reloader {
             None => Files::default(),
         };
         let mut scanned = self.read(&last_good);
-        if let Some((file, source)) = over {
+        let fate = match over {
+            Some(_) => Fate::IsLive,
+            None => self.fate_of_filling(&scanned.files, &last_good),
+        };
+        let waits = match &fate {
+            Fate::IsLive if over.is_none() => self.waits_for_its_file(),
+            _ => None,
+        };
+        let waits = waits.as_ref().map(|(file, source)| (file, source));
+        if let Some((file, source)) = over.or(waits) {
             scanned.files.0.insert(file.clone(), source.clone());
             scanned.unreadable.remove(file);
         }
@@ -233,8 +248,9 @@ impl Reloader {
         let apply = !dry_run && (refused == 0 || !whole);
         let (mut failed, mut applied) = (Vec::new(), false);
         if apply {
+            let mut fate = Some(fate);
             around(&mut || {
-                failed = self.apply(&mut checked);
+                failed = self.apply(&mut checked, fate.take().unwrap_or_default());
                 applied = true;
             });
         }

@@ -18,10 +18,7 @@ struct Nothing;
 impl Fold for Nothing {
     fn take(&mut self, _: &[u8]) {}
 
-    fn give(
-        self: Box<Self>,
-        _: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> std::io::Result<()> {
+    fn give(&mut self, _: &mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
         Ok(())
     }
 }

@@ -540,7 +540,7 @@ mod tests {
     impl Fold for Nothing {
         fn take(&mut self, _: &[u8]) {}
 
-        fn give(self: Box<Self>, _: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        fn give(&mut self, _: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
             Err(io::Error::other("it cannot be made"))
         }
     }
@@ -769,7 +769,7 @@ mod tests {
             self.0.push(batch.to_vec());
         }
 
-        fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        fn give(&mut self, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
             self.0.iter().try_for_each(|batch| each(batch))
         }
     }
@@ -934,7 +934,7 @@ mod tests {
     impl Fold for Endless {
         fn take(&mut self, _: &[u8]) {}
 
-        fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        fn give(&mut self, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
             let _ = self.0.send(true);
             let ended = loop {
                 if let Err(error) = each(&[1]) {

@@ -32,16 +32,39 @@ fn chance(rng: &mut StdRng) -> impl FnMut(usize) -> usize {
 }
 
 /// Keeps every batch.
+/// Keeps all batches, or leaves all of them where they stand: as many as there are say which.
 #[derive(Default)]
-struct KeepAll(Vec<Vec<u8>>);
+struct KeepAll {
+    batches: Vec<Vec<u8>>,
+    left: usize,
+}
 
 impl Fold for KeepAll {
     fn take(&mut self, batch: &[u8]) {
-        self.0.push(batch.to_vec());
+        self.batches.push(batch.to_vec());
     }
 
-    fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.0.iter().try_for_each(|batch| each(batch))
+    fn give(&mut self, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        if self.batches.len().is_multiple_of(2) {
+            self.left = self.batches.len();
+            return Ok(());
+        }
+        self.batches.iter().try_for_each(|batch| each(batch))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.left == 0
+    }
+
+    fn again(
+        &mut self,
+        batch: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let before = &self.batches[self.batches.len() - self.left];
+        assert_eq!(batch, &before[..], "they come in the same order");
+        self.left -= 1;
+        each(batch)
     }
 }
 

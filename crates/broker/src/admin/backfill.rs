@@ -66,6 +66,7 @@ fn refused(error: &BackfillError) -> Response {
     let (status, code) = match error {
         BackfillError::Id(_) => (StatusCode::BAD_REQUEST, "E1404"),
         BackfillError::Read(_) => (StatusCode::INTERNAL_SERVER_ERROR, "E1607"),
+        BackfillError::Stopped { .. } => (StatusCode::CONFLICT, "E1611"),
         BackfillError::NotKept(_) => (StatusCode::INTERNAL_SERVER_ERROR, "E1606"),
         BackfillError::Refused(problems) => {
             let code = problems

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use jiff::Timestamp;
 use weir_rules::event::{Event, What};
 use weir_store::Folder;
 use weir_store::capture::{Item, Reading, Recording};
@@ -80,6 +81,13 @@ pub fn read(
     })?;
     reading.missing += unknown;
     Ok(reading)
+}
+
+/// A time as `weir replay --from` takes it.
+pub(crate) fn shown_time(at: Millis) -> String {
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    let at = Timestamp::from_millisecond(at).unwrap_or(Timestamp::MAX);
+    format!("{at:.3}")
 }
 
 /// The message as the rules saw it when it came.

@@ -9,6 +9,7 @@ use weir_mqtt::{ProtocolVersion, QoS};
 
 use super::{Common, Exit, block_on, out_json, out_line, say};
 use crate::client::{Client, ClientError, Options};
+use crate::pipeline::world::now_ms;
 
 #[derive(clap::Args)]
 struct Connection {
@@ -154,7 +155,7 @@ async fn print_messages(common: &Common, args: &SubArgs) -> Result<(), ClientErr
         };
         if common.json {
             let mut line = serde_json::json!({
-                "v": 1, "topic": message.topic.as_str(), "qos": message.qos.as_u8(), "retain": message.retain,
+                "v": 1, "timestamp": now_ms(), "topic": message.topic.as_str(), "qos": message.qos.as_u8(), "retain": message.retain,
             });
             match text {
                 Some(text) => line["payload"] = text.into(),
@@ -207,7 +208,7 @@ pub(super) fn resolve(host: &str) -> Result<SocketAddr, ClientError> {
         .ok_or_else(|| ClientError::Invalid(format!("`{host}` has no address")))
 }
 
-fn failed(error: &ClientError) -> Exit {
+pub(super) fn failed(error: &ClientError) -> Exit {
     say(&format!("weir: {error}"));
     match error {
         ClientError::Connect { .. } | ClientError::Lost(_) => Exit::Unreachable,

@@ -1,6 +1,7 @@
 //! A device that is held to what its cloud enforces on a connection (cloud-bridges §14, §15.6).
 
 use weir_mqtt::{Publish, QoS, ReasonCode};
+use weir_sinks::bridge::pace;
 use weir_sinks::bridge::preset::Preset;
 
 use super::client::{Client, Leave};
@@ -12,8 +13,27 @@ use crate::stats::DropReason;
 /// The cloud's rules, and how much of its rates is used.
 pub(super) struct Emulation {
     rules: &'static Preset,
-    /// For messages of QoS 0, and for others.
-    rates: Option<[TokenBucket; 2]>,
+    rates: Option<Buckets>,
+}
+
+/// What may still come at once.
+enum Buckets {
+    All(TokenBucket),
+    ByQos {
+        unacknowledged: TokenBucket,
+        acknowledged: TokenBucket,
+    },
+}
+
+impl Buckets {
+    /// The one that a message takes from.
+    fn bucket(&mut self, qos: QoS) -> &mut TokenBucket {
+        match self {
+            Self::All(bucket) => bucket,
+            Self::ByQos { unacknowledged, .. } if qos == QoS::AtMostOnce => unacknowledged,
+            Self::ByQos { acknowledged, .. } => acknowledged,
+        }
+    }
 }
 
 impl Emulation {
@@ -26,11 +46,17 @@ impl Emulation {
             let burst = per_second + per_second.div_ceil(10);
             TokenBucket::full(Rate { per_second, burst }, now)
         };
-        let rates = rules.rate;
-        Some(Box::new(Self {
-            rules,
-            rates: rates.map(|(none, once)| [bucket(none), bucket(once)]),
-        }))
+        let rates = rules.rate.map(|rate| match rate {
+            pace::Rate::All(all) => Buckets::All(bucket(all)),
+            pace::Rate::ByQos {
+                unacknowledged,
+                acknowledged,
+            } => Buckets::ByQos {
+                unacknowledged: bucket(unacknowledged),
+                acknowledged: bucket(acknowledged),
+            },
+        });
+        Some(Box::new(Self { rules, rates }))
     }
 
     /// The highest QoS of a subscription.
@@ -55,25 +81,18 @@ impl Emulation {
             let why = "the payload is larger than the cloud that is emulated takes";
             return closes(ReasonCode::PacketTooLarge, why);
         }
-        if let Some((longest, slashes)) = self.rules.topic_limits {
-            let topic = publish.topic.as_bytes();
-            let found = topic.iter().filter(|byte| **byte == b'/').count();
-            if topic.len() > longest || found > slashes {
-                let why =
-                    "the topic is longer or has more levels than the cloud that is emulated takes";
-                return closes(ReasonCode::TopicNameInvalid, why);
-            }
+        if let Some(limits) = self.rules.topic_limits
+            && !limits.allow(&publish.topic)
+        {
+            let why =
+                "the topic is longer or has more levels than the cloud that is emulated takes";
+            return closes(ReasonCode::TopicNameInvalid, why);
         }
         publish.retain &= self.rules.retain;
-        let Some([never, once]) = &mut self.rates else {
+        let Some(rates) = &mut self.rates else {
             return Ok(true);
         };
-        let bucket = if publish.qos == QoS::AtMostOnce {
-            never
-        } else {
-            once
-        };
-        Ok(bucket.try_take(now))
+        Ok(rates.bucket(publish.qos).try_take(now))
     }
 }
 

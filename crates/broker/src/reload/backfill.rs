@@ -3,12 +3,17 @@
 //! What was captured is read from the beginning, and again what has come meanwhile, until little is left. That last part
 //! is read while no message is on its way ([`Capture::hand_over`]), and at its end the rule is live: what comes
 //! later meets it, and what came before was captured. So each message is met once, and rows stay in their order.
+//!
+//! It has the turn of a reload for its beginning and for that last part. Other reloads go on between, and stop it where
+//! they change the rule (`filling.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::iter::Peekable;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::vec::Drain;
 
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -16,17 +21,19 @@ use weir_sinks::Owed;
 use weir_sinks::config::BufferKind;
 use weir_sinks::plan::Target;
 
+use super::filling::{BeingFilled, Stop, Stopped};
+use super::live::Whose;
 use super::queues::queue_name;
 use super::{Project, Reloader};
 use crate::broker::Broker;
 use crate::capture::Capture;
-use crate::capture::read::{Found, Range, event, read};
+use crate::capture::read::{Found, Range, event, read, shown_time};
 use crate::config::toml_file::Process;
 use crate::core::Millis;
 use crate::core::message::Message;
 use crate::pipeline::{Accepted, Live, LiveRule, Room};
 use crate::problem::{Problem, Source};
-use crate::project::check::{Verdict, check};
+use crate::project::check::check;
 use crate::project::files::{Beside, FileId, Files, LastGood, is_rule_id};
 use crate::store::{Failed, Ticket};
 
@@ -39,7 +46,7 @@ const LAST_TRIES: u32 = 7;
 /// Messages that are read ahead.
 const AHEAD: usize = 1024;
 /// Rows of so many messages are one batch.
-const A_COMMIT: u32 = 64;
+const A_COMMIT: usize = 64;
 /// Batches that are on their way to the store.
 const COMMITS: usize = 16;
 
@@ -92,6 +99,17 @@ pub enum BackfillError {
         "messages come faster than the rule takes those of before: do it again when fewer come"
     )]
     TooMany,
+    /// A reload has changed what it began with, or weir ends.
+    #[error("{why}; {}", so_far(.done, *.up_to))]
+    Stopped {
+        /// Why.
+        #[source]
+        why: Stopped,
+        /// How far it came.
+        done: Backfilled,
+        /// When the last of these messages was accepted.
+        up_to: Option<Millis>,
+    },
     /// The store cannot keep the rows.
     #[error(transparent)]
     NotKept(#[from] Failed),
@@ -99,10 +117,10 @@ pub enum BackfillError {
 
 impl Reloader {
     /// Sends the rows that the rule `id` with this text makes of messages that were captured since `from` to its sinks, then
-    /// lets it go live and writes its file. Other reloads wait meanwhile.
+    /// lets it go live and writes its file. Other reloads go on meanwhile; one that changes the rule or what it uses stops it.
     ///
     /// # Errors
-    /// When it does not go live; rows may have been sent. What was live before is live then.
+    /// When it does not go live; rows may have been sent. What was live before is live then, or what the files say.
     pub async fn backfill(
         &self,
         broker: &Broker,
@@ -116,35 +134,49 @@ impl Reloader {
         if !is_rule_id(id) {
             return Err(BackfillError::Id(id.to_owned()));
         }
-        let path = folders.path(&FileId::rule(id));
-        let source = Source::new(&path, text);
-        let mut turn = self.turn.lock().await;
-        let rule = self.opened(id, source.clone())?;
+        let source = Source::new(folders.path(&FileId::rule(id)), text);
+        let _alone = self.filling.lock().await;
+        let (rule, stop) = {
+            let _turn = self.turn.lock().await;
+            self.opened(id, &source)?
+        };
+        tracing::info!(
+            rule = id,
+            "a backfill begins: the rule gets messages of before"
+        );
         let mut filling = Filling {
             reloader: self,
             broker,
             capture,
             only: Live::only(rule),
+            stop,
             next: 0,
             from,
+            up_to: None,
             done: Backfilled::default(),
             owed: Vec::new(),
-            uncommitted: 0,
             tickets: VecDeque::new(),
         };
         let outcome = match filling.all_but_the_last().await {
-            Ok(()) => filling.hand_over(&mut turn, id, &source).await,
+            Ok(()) => filling.hand_over(id, &source).await,
             Err(error) => Err(error),
         };
-        let done = filling.done;
-        if let Err(error) = outcome {
-            self.end_replaced(false);
+        let Err(error) = outcome else {
+            let (messages, rows) = (filling.done.messages, filling.done.rows);
+            tracing::info!(rule = id, messages, rows, "the rule is live behind them");
+            return Ok(filling.done);
+        };
+        tracing::warn!(rule = id, %error, "the backfill has ended, and the rule did not go live");
+        // After the end nothing is opened again.
+        if !matches!(&error, BackfillError::Stopped { why, .. } if *why == Stopped::Ending) {
+            let mut turn = self.turn.lock().await;
+            self.state.lock().end_filling();
             // What was live before is live again, and sinks that were opened or changed for it are as they were.
             self.load(&mut turn, false, None, &mut |apply| apply());
-            return Err(error);
         }
-        self.end_replaced(true);
-        Ok(done)
+        // Whoever does it again knows how far this one came.
+        let _ = filling.committed().await;
+        Err(error)
     }
 
     /// Has the storage make the queues that the next load opens: that waits where a disk is full, and while nobody can
@@ -153,11 +185,7 @@ impl Reloader {
         let Some(storage) = self.storage.clone() else {
             return;
         };
-        let last_good = self
-            .last_good
-            .as_ref()
-            .map(LastGood::read)
-            .unwrap_or_default();
+        let last_good = self.good_files();
         let mut files = self.read(&last_good).files;
         files.0.insert(file.clone(), source.clone());
         let before = self.state.lock().checked.clone();
@@ -180,72 +208,39 @@ impl Reloader {
         }
     }
 
-    /// Lets go of the sinks of the version before, or puts them back where the new one did not go live.
-    fn end_replaced(&self, is_live: bool) {
-        let mut state = self.state.lock();
-        for (key, before) in std::mem::take(&mut state.replaced) {
-            let gone = if is_live {
-                Some(before)
-            } else {
-                state.sinks.insert(key, before)
-            };
-            if let Some(gone) = gone {
-                state.let_go(gone);
-            }
-        }
+    fn good_files(&self) -> Files {
+        let last_good = self.last_good.as_ref();
+        last_good.map(LastGood::read).unwrap_or_default()
     }
 
-    /// The rule with its sinks open, not live.
-    fn opened(&self, id: &str, source: Source) -> Result<Arc<LiveRule>, BackfillError> {
-        let last_good = self
-            .last_good
-            .as_ref()
-            .map(LastGood::read)
-            .unwrap_or_default();
-        let mut files = self.read(&last_good).files;
-        files.0.insert(FileId::rule(id), source.clone());
-        let before = self.state.lock().checked.clone();
-        // No last good version stands in for this one.
-        let mut others = Files::default();
-        others.0.extend(
-            last_good
-                .0
-                .into_iter()
-                .filter(|(file, _)| *file != FileId::rule(id)),
-        );
-        let checked = check(&files, &others, Some(&before), &Process);
-        let report = checked
-            .reports
-            .iter()
-            .find(|report| report.file == FileId::rule(id));
-        let is_bad = report.is_some_and(|report| report.verdict != Verdict::Ok);
-        let problems = || report.map_or_else(Vec::new, |report| report.problems.clone());
-        let Some(rule) = checked.rules.get(id).filter(|_| !is_bad) else {
-            return Err(BackfillError::Refused(problems()));
-        };
+    /// The rule with its sinks open, not live; and where it hears that it is to stop.
+    fn opened(
+        &self,
+        id: &str,
+        source: &Source,
+    ) -> Result<(Arc<LiveRule>, Arc<Stop>), BackfillError> {
+        let last_good = self.good_files();
+        let files = self.read(&last_good).files;
+        let (checked, rule) = self
+            .next_version(&files, &last_good, id, source)
+            .map_err(BackfillError::Refused)?;
         if !rule.enabled {
             return Err(BackfillError::Disabled);
         }
         let mut state = self.state.lock();
-        let connectors = self.open_connectors(&checked, &state, &mut Vec::new());
+        let connectors = self.open_connectors(&checked, None, &state, &mut Vec::new());
         let mut sinks = BTreeMap::new();
         let live = self
-            .live_rule(rule, &connectors, &mut state, &mut sinks)
+            .live_rule(&rule, Whose::Live, &connectors, &mut state, &mut sinks)
             .map_err(|(sink, error)| {
                 let message = format!("the sink `{sink}` cannot be opened: {error}");
                 BackfillError::Refused(vec![Problem::whole(&source.path, error.code(), message)])
             })?;
-        // Where the reload that makes it live finds them.
-        for (key, sink) in sinks {
-            let handle = sink.handle.clone();
-            if let Some(before) = state.sinks.insert(key.clone(), sink)
-                && !before.handle.is_same(&handle)
-            {
-                state.replaced.push((key, before));
-            }
-        }
         state.connectors.extend(connectors);
-        Ok(live)
+        let next = BeingFilled::new(&rule, source.clone(), &files, sinks);
+        let stop = Arc::clone(&next.stop);
+        state.filling = Some(next);
+        Ok((live, stop))
     }
 }
 
@@ -255,13 +250,15 @@ struct Filling<'a> {
     broker: &'a Broker,
     capture: &'a Arc<Capture>,
     only: Live,
+    stop: Arc<Stop>,
     /// The number of the first message that is still to be read.
     next: u64,
     from: Millis,
+    /// When the last message was accepted that has made rows.
+    up_to: Option<Millis>,
     done: Backfilled,
-    /// Rows that are still to be committed, of so many messages.
+    /// Rows that are still to be committed.
     owed: Vec<Owed>,
-    uncommitted: u32,
     /// Of those that are on their way.
     tickets: VecDeque<Ticket>,
 }
@@ -281,6 +278,14 @@ impl Filling<'_> {
             number: self.next,
             from: self.from,
             to: Millis::MAX,
+        }
+    }
+
+    fn stopped(&self, why: Stopped) -> BackfillError {
+        BackfillError::Stopped {
+            why,
+            done: self.done,
+            up_to: self.up_to,
         }
     }
 
@@ -312,14 +317,11 @@ impl Filling<'_> {
                 Found::Filters(_) => ControlFlow::Continue(()),
             })
         });
-        while let Some((number, message)) = take.recv().await {
-            while let Some(room) = self.message(number, &message) {
-                // What has room already has to go first.
-                self.commit();
-                room.wait().await;
-            }
-            if self.uncommitted >= A_COMMIT {
-                self.commit();
+        let mut some = Vec::with_capacity(A_COMMIT);
+        while take.recv_many(&mut some, A_COMMIT).await > 0 {
+            let mut rest = some.drain(..).peekable();
+            while let Some(room) = self.some(&mut rest)? {
+                self.wait_for(&room).await?;
             }
             while self.tickets.len() > COMMITS
                 && let Some(first) = self.tickets.pop_front()
@@ -332,6 +334,33 @@ impl Filling<'_> {
         let reading = reading.flatten().map_err(BackfillError::Read)?;
         self.done.missing += reading.missing;
         Ok(())
+    }
+
+    /// Makes rows of messages and hands them to the store; gives where to wait when there is no room for more. It is not
+    /// stopped in between: once it is, there is no row behind those that were handed over.
+    fn some(
+        &mut self,
+        messages: &mut Peekable<Drain<'_, (u64, Box<Message>)>>,
+    ) -> Result<Option<Room>, BackfillError> {
+        let stop = Arc::clone(&self.stop);
+        let _goes_on = stop.not_yet().map_err(|why| self.stopped(why))?;
+        let mut no_room = None;
+        while let Some((number, message)) = messages.peek() {
+            no_room = self.message(*number, message);
+            if no_room.is_some() {
+                break;
+            }
+            messages.next();
+        }
+        self.commit();
+        Ok(no_room)
+    }
+
+    async fn wait_for(&self, room: &Room) -> Result<(), BackfillError> {
+        tokio::select! {
+            () = room.wait() => Ok(()),
+            why = self.stop.heard() => Err(self.stopped(why)),
+        }
     }
 
     /// One message; gives where to wait when there is no room for its rows, and then nothing has happened.
@@ -350,8 +379,8 @@ impl Filling<'_> {
                     self.done.rows += made.rows as u64;
                     self.done.errors += made.errors as u64;
                     self.done.not_republished += republish.len() as u64;
+                    self.up_to = self.up_to.max(Some(message.accepted_at));
                     self.owed.extend(rows);
-                    self.uncommitted += 1;
                 }
             }
         }
@@ -361,7 +390,6 @@ impl Filling<'_> {
 
     /// Hands the rows to the store.
     fn commit(&mut self) {
-        self.uncommitted = 0;
         if !self.owed.is_empty() {
             let rows = std::mem::take(&mut self.owed);
             self.tickets.push_back(self.broker.keep_rows(rows));
@@ -381,58 +409,82 @@ impl Filling<'_> {
     ///
     /// The file is put in its place when all rows of before are kept: a crash before that leaves the rule that was, and
     /// never one that is live after the restart with some of its rows missing.
-    async fn hand_over(
-        &mut self,
-        turn: &mut u64,
-        id: &str,
-        source: &Source,
-    ) -> Result<(), BackfillError> {
-        let not_written = |error| BackfillError::Write {
-            path: source.path.clone(),
-            error,
-        };
-        let file = FileId::rule(id);
-        let written = Beside::write(&source.path, source.text.as_bytes()).map_err(not_written)?;
+    async fn hand_over(&mut self, id: &str, source: &Source) -> Result<(), BackfillError> {
+        let written = Beside::write(&source.path, source.text.as_bytes());
+        let written = written.map_err(|error| not_written(source, error))?;
         for attempt in 0..LAST_TRIES {
-            let few = FEW << attempt;
-            let reloader = self.reloader;
-            reloader.make_queues((&file, source)).await;
-            let mut last = None;
-            let mut around = |apply: &mut dyn FnMut()| {
-                let capture = Arc::clone(self.capture);
-                last = Some(capture.hand_over(|| {
-                    let outcome = self.last(few);
-                    // In front of the first row of the live rule.
-                    self.commit();
-                    if matches!(outcome, Last::Done) {
-                        self.done.live_from = capture.next_number();
-                        apply();
-                    }
-                    outcome
-                }));
-            };
-            let report = reloader.load(turn, false, Some((&file, source)), &mut around);
-            match last {
-                Some(Last::Done) => {
+            match self.go_live(id, source, FEW << attempt).await? {
+                Last::Done => {
                     self.committed().await?;
-                    let is_live = self.reloader.pipeline.rule(id);
-                    if is_live.is_some_and(|rule| rule.rule.sql() == self.only.sql(id)) {
-                        return written.put().map_err(not_written);
-                    }
-                    return Err(BackfillError::Refused(report.problems().cloned().collect()));
+                    return self.put(source, written).await;
                 }
-                Some(Last::NoRoom(room)) => {
-                    room.wait().await;
+                Last::NoRoom(room) => {
+                    self.wait_for(&room).await?;
                     self.up_to_now().await?;
                 }
-                Some(Last::Failed(error)) => return Err(error),
-                Some(Last::More) => self.up_to_now().await?,
-                None => {
-                    return Err(BackfillError::Refused(report.problems().cloned().collect()));
-                }
+                Last::More => self.up_to_now().await?,
+                Last::Failed(error) => return Err(error),
             }
         }
         Err(BackfillError::TooMany)
+    }
+
+    /// Reads the last messages, if these are few, and lets the rule go live behind them.
+    async fn go_live(
+        &mut self,
+        id: &str,
+        source: &Source,
+        few: u64,
+    ) -> Result<Last, BackfillError> {
+        let (reloader, file) = (self.reloader, FileId::rule(id));
+        reloader.make_queues((&file, source)).await;
+        let mut turn = reloader.turn.lock().await;
+        self.may_take_its_place()?;
+        let mut last = None;
+        let mut around = |apply: &mut dyn FnMut()| {
+            let capture = Arc::clone(self.capture);
+            last = Some(capture.hand_over(|| {
+                let outcome = self.last(few);
+                if matches!(outcome, Last::Done) {
+                    self.done.live_from = capture.next_number();
+                    apply();
+                }
+                outcome
+            }));
+        };
+        let report = reloader.load(&mut turn, false, Some((&file, source)), &mut around);
+        let refused = || BackfillError::Refused(report.problems().cloned().collect());
+        let last = last.ok_or_else(refused)?;
+        if matches!(last, Last::Done) {
+            let is_live = reloader.pipeline.rule(id);
+            if is_live.is_none_or(|rule| rule.rule.sql() != self.only.sql(id)) {
+                return Err(refused());
+            }
+            if let Some(next) = &mut reloader.state.lock().filling {
+                next.is_live = true;
+            }
+        }
+        Ok(last)
+    }
+
+    /// Whoever has the turn asks: another file in the rule's place is somebody's who knows nothing of this one.
+    fn may_take_its_place(&self) -> Result<(), BackfillError> {
+        let heard = self.stop.not_yet().err();
+        let why = heard.or_else(|| {
+            let last_good = self.reloader.good_files();
+            self.reloader.change_of_filled(&last_good)
+        });
+        why.map_or(Ok(()), |why| Err(self.stopped(why)))
+    }
+
+    /// Puts the file of the rule that is live into its place.
+    async fn put(&self, source: &Source, written: Beside) -> Result<(), BackfillError> {
+        let _turn = self.reloader.turn.lock().await;
+        self.may_take_its_place()?;
+        let put = written.put();
+        put.map_err(|error| not_written(source, error))?;
+        self.reloader.state.lock().end_filling();
+        Ok(())
     }
 
     /// What has come since, while nothing more comes.
@@ -441,6 +493,11 @@ impl Filling<'_> {
             return Last::More;
         }
         self.capture.flush();
+        let stop = Arc::clone(&self.stop);
+        let _goes_on = match stop.not_yet() {
+            Ok(goes_on) => goes_on,
+            Err(why) => return Last::Failed(self.stopped(why)),
+        };
         let (capture, range) = (Arc::clone(self.capture), self.range());
         let mut no_room = None;
         let reading = read(&capture.recording(), range, &mut |found| match found {
@@ -453,6 +510,8 @@ impl Filling<'_> {
             },
             Found::Filters(_) => ControlFlow::Continue(()),
         });
+        // In front of the first row of the live rule.
+        self.commit();
         match (reading, no_room) {
             (Err(error), _) => Last::Failed(BackfillError::Read(error)),
             (Ok(_), Some(room)) => Last::NoRoom(room),
@@ -461,5 +520,24 @@ impl Filling<'_> {
                 Last::Done
             }
         }
+    }
+}
+
+fn so_far(done: &Backfilled, up_to: Option<Millis>) -> String {
+    let Some(up_to) = up_to else {
+        return "no row was made of messages of before".to_owned();
+    };
+    format!(
+        "{} rows of {} messages of before were made and go out; the last came at {at}: `--from {at}` goes on there",
+        done.rows,
+        done.messages,
+        at = shown_time(up_to)
+    )
+}
+
+fn not_written(source: &Source, error: io::Error) -> BackfillError {
+    BackfillError::Write {
+        path: source.path.clone(),
+        error,
     }
 }

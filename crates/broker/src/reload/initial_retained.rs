@@ -285,6 +285,7 @@ fn names(map: &TopicMap) -> String {
             .map(|part| match part {
                 Part::Text(text) => text.clone(),
                 Part::Topic => "${topic}".to_owned(),
+                Part::EncodedTopic => "${pct:topic}".to_owned(),
                 Part::Wildcard(at) => format!("${{{at}}}"),
                 Part::ClientId => "${clientid}".to_owned(),
                 Part::Username => "${username}".to_owned(),

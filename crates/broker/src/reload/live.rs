@@ -11,6 +11,7 @@ use weir_sinks::dead_letter::LetterLog;
 use weir_sinks::{Connector, ConsoleOutput, LinkState, RowLog, SinkHandle, SinkSpec, Standing};
 
 use super::bridges::bridges_with_routes;
+use super::filling::{Fate, Next, Stopped};
 use super::queues::{QueueOf, letters_name, queue_name};
 use super::report::FileOutcome;
 use super::{Leftover, Reloader, State};
@@ -49,12 +50,29 @@ impl LanesInUse {
     }
 }
 
+/// Which version of a rule a sink is opened for, where another one is being filled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The one that is live.
+    Live,
+    /// The one that is being filled.
+    Next,
+}
+
 impl Reloader {
     /// Opens what is new, swaps the live rules, lets go of what is gone. Returns what could not be opened.
-    pub(super) fn apply(&self, checked: &mut Checked) -> Vec<FileOutcome> {
+    pub(super) fn apply(&self, checked: &mut Checked, fate: Fate) -> Vec<FileOutcome> {
         let mut failed = Vec::new();
         let mut state = self.state.lock();
-        let connectors = self.open_connectors(checked, &state, &mut failed);
+        let (mut goes_on, mut is_live) = (None, false);
+        match fate {
+            Fate::None => {}
+            Fate::IsLive => is_live = true,
+            // Before another version goes live: no row of before comes behind its rows.
+            Fate::Stops(why) => state.stop_filling(why),
+            Fate::GoesOn(next) => goes_on = Some(next),
+        }
+        let connectors = self.open_connectors(checked, goes_on.as_deref(), &state, &mut failed);
         let mut sinks = BTreeMap::new();
         let mut live = Vec::new();
         let rules: Vec<CheckedRule> = checked
@@ -74,7 +92,8 @@ impl Reloader {
             }
         }
         for rule in &rules {
-            match self.live_rule(rule, &connectors, &mut state, &mut sinks) {
+            let whose = state.whose(&rule.id, is_live);
+            match self.live_rule(rule, whose, &connectors, &mut state, &mut sinks) {
                 Ok(rule) => live.push(rule),
                 Err((sink, error)) => {
                     // As a whole: a rule without one of its sinks would acknowledge what it does not keep.
@@ -88,6 +107,9 @@ impl Reloader {
             }
         }
         live.extend(self.crossings(&connectors, &state, &mut sinks, &mut failed));
+        if let Some(next) = goes_on {
+            self.go_on_filling(next.rule, &connectors, &mut state);
+        }
         self.pipeline.swap(live);
         let still_used = |key: &(String, String), sink: &OpenSink| {
             let used: Option<&OpenSink> = sinks.get(key);
@@ -97,6 +119,7 @@ impl Reloader {
             .into_iter()
             .filter(|(key, sink)| !still_used(key, sink))
             .map(|(_, sink)| sink)
+            .filter(|sink| !state.is_filled(sink))
             .collect();
         // A sink that is back goes on where it was.
         state.draining.retain(|(sink, drain)| {
@@ -110,7 +133,10 @@ impl Reloader {
         let before = std::mem::replace(&mut state.connectors, connectors);
         self.take_turns(before, &state.connectors);
         let rules = &checked.rules;
-        state.counters.retain(|id, _| rules.contains_key(id));
+        let filled = state.filling.as_ref().map(|next| next.id().to_owned());
+        state
+            .counters
+            .retain(|id, _| rules.contains_key(id) || filled.as_ref() == Some(id));
         state.draining.retain(|(_, drain)| !drain.is_finished());
         for sink in gone {
             state.let_go(sink);
@@ -136,8 +162,7 @@ impl Reloader {
         };
         let in_use = |name: &str, standing: &Standing| match QueueOf::of(name) {
             Some(QueueOf::Sink(rule, sink)) => {
-                let key = (rule.to_owned(), sink.to_owned());
-                standing.rows > 0 || state.sinks.contains_key(&key) || draining(rule, sink)
+                standing.rows > 0 || state.has_sink(rule, sink) || draining(rule, sink)
             }
             _ => false,
         };
@@ -156,9 +181,32 @@ impl Reloader {
         LanesInUse { bridges, epochs }
     }
 
+    /// The next version of a rule goes on with what the files say now of everything else.
+    fn go_on_filling(
+        &self,
+        rule: CheckedRule,
+        connectors: &HashMap<String, (u64, Arc<Connector>)>,
+        state: &mut State,
+    ) {
+        let mut sinks = BTreeMap::new();
+        let opened = self.live_rule(&rule, Whose::Next, connectors, state, &mut sinks);
+        match opened {
+            Ok(_) => {
+                if let Some(next) = &mut state.filling {
+                    next.sinks = sinks;
+                }
+            }
+            Err((sink, error)) => {
+                let why = format!("its sink `{sink}` cannot be opened: {error}");
+                state.stop_filling(Stopped::Refused(why));
+            }
+        }
+    }
+
     pub(super) fn live_rule(
         &self,
         rule: &CheckedRule,
+        whose: Whose,
         connectors: &HashMap<String, (u64, Arc<Connector>)>,
         state: &mut State,
         sinks: &mut BTreeMap<(String, String), OpenSink>,
@@ -168,7 +216,7 @@ impl Reloader {
         let mut targets = Vec::new();
         for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
             let id = Arc::clone(&sink.id);
-            match self.target(rule, sink, connectors, state, &mut opened) {
+            match self.target((rule, whose), sink, connectors, state, &mut opened) {
                 Ok(target) => {
                     let marks = LiveSink::marks(&sink.plan);
                     targets.push(LiveSink { id, target, marks });
@@ -176,7 +224,7 @@ impl Reloader {
                 Err(error) => {
                     // Their workers run already: unseen, each reload would start more of them on the same rows.
                     for sink in opened.into_values() {
-                        if !state.is_live(&sink) {
+                        if !state.is_live(&sink) && !state.is_filled(&sink) {
                             state.let_go(sink);
                         }
                     }
@@ -229,12 +277,14 @@ impl Reloader {
     pub(super) fn open_connectors(
         &self,
         checked: &Checked,
+        next: Option<&Next>,
         state: &State,
         failed: &mut Vec<FileOutcome>,
     ) -> HashMap<String, (u64, Arc<Connector>)> {
         let used: BTreeSet<&str> = checked
             .rules
             .values()
+            .chain(next.map(|next| &next.rule))
             .filter(|rule| rule.enabled)
             .flat_map(|rule| rule.sinks.iter().filter(|sink| sink.plan.enabled))
             .filter_map(|sink| sink.plan.connector.as_deref())
@@ -242,7 +292,8 @@ impl Reloader {
             .collect();
         let mut open = HashMap::new();
         for name in used {
-            let Some(connector) = checked.connectors.get(name) else {
+            let of_next = || next?.connectors.get(name);
+            let Some(connector) = checked.connectors.get(name).or_else(of_next) else {
                 continue;
             };
             if let Some((fingerprint, kept)) = state.connectors.get(name)
@@ -284,7 +335,7 @@ impl Reloader {
 
     fn target(
         &self,
-        rule: &CheckedRule,
+        (rule, whose): (&CheckedRule, Whose),
         sink: &CheckedSink,
         connectors: &HashMap<String, (u64, Arc<Connector>)>,
         state: &State,
@@ -313,8 +364,15 @@ impl Reloader {
             rows: rows.clone(),
             letters: self.letters_of(&rule.id, &sink.id),
         };
-        let handle = match open_now(state, &key, rows.is_some()) {
+        let filled = state.filled_sink(&key, rows.is_some());
+        let open = match (filled, whose) {
+            (Some(filled), Whose::Next) => Some(filled),
+            _ => open_now(state, &key, rows.is_some()),
+        };
+        let handle = match open {
             Some(open) if open.fingerprint == sink.fingerprint => open.handle.clone(),
+            // Its rows are those of the next version already.
+            Some(open) if whose == Whose::Live && state.is_filled(open) => open.handle.clone(),
             Some(open) => {
                 open.handle.reconfigure(&spec())?;
                 open.handle.clone()
@@ -354,10 +412,8 @@ impl Reloader {
             .iter()
             .filter(|(_, drain)| !drain.is_finished())
             .map(|(sink, _)| sink);
-        state
-            .sinks
-            .values()
-            .chain(draining)
+        let filled = state.filled_alone();
+        (state.sinks.values().chain(filled).chain(draining))
             .map(|sink| (sink.kind, sink.handle.clone()))
             .collect()
     }
@@ -408,10 +464,12 @@ impl Reloader {
             .collect()
     }
 
-    /// The sink that a rule has now.
+    /// The sink that a rule has now, or that its next version has.
     pub fn live_sink(&self, rule: &str, sink: &str) -> Option<SinkHandle> {
         let state = self.state.lock();
-        let open = state.sinks.get(&(rule.to_owned(), sink.to_owned()))?;
+        let key = (rule.to_owned(), sink.to_owned());
+        let filled = || state.filling.as_ref()?.sinks.get(&key);
+        let open = state.sinks.get(&key).or_else(filled)?;
         Some(open.handle.clone())
     }
 
@@ -470,6 +528,7 @@ impl Reloader {
         self.feeds.end();
         let (sinks, draining) = {
             let mut state = self.state.lock();
+            state.stop_filling(Stopped::Ending);
             (
                 std::mem::take(&mut state.sinks),
                 std::mem::take(&mut state.draining),
@@ -478,33 +537,25 @@ impl Reloader {
         let (retired, draining): (Vec<_>, Vec<_>) = draining
             .into_iter()
             .partition(|(sink, _)| sink.handle.is_durable());
-        let replaced = std::mem::take(&mut self.state.lock().replaced);
-        let replaced = replaced.into_iter().map(|(_, sink)| sink);
         let mut drains: Vec<_> = draining.into_iter().map(|(_, drain)| drain).collect();
         let retired = retired.into_iter().map(|(sink, watch)| {
             watch.abort();
             sink
         });
-        drains.extend(
-            sinks
-                .into_values()
-                .chain(retired)
-                .chain(replaced)
-                .map(|sink| {
-                    tokio::spawn(async move {
-                        let drained = sink.handle.drain(within).await;
-                        if drained.kept > 0 {
-                            tracing::info!(
-                                rule = sink.handle.rule_id(),
-                                sink = sink.handle.sink_id(),
-                                rows = drained.kept,
-                                "rows wait in the store for the next start"
-                            );
-                        }
-                        drained.dead_lettered + drained.lost
-                    })
-                }),
-        );
+        drains.extend(sinks.into_values().chain(retired).map(|sink| {
+            tokio::spawn(async move {
+                let drained = sink.handle.drain(within).await;
+                if drained.kept > 0 {
+                    tracing::info!(
+                        rule = sink.handle.rule_id(),
+                        sink = sink.handle.sink_id(),
+                        rows = drained.kept,
+                        "rows wait in the store for the next start"
+                    );
+                }
+                drained.dead_lettered + drained.lost
+            })
+        }));
         let mut left = 0;
         for drain in drains {
             left += drain.await.unwrap_or(0);
@@ -515,7 +566,7 @@ impl Reloader {
 }
 
 impl State {
-    fn is_live(&self, sink: &OpenSink) -> bool {
+    pub(super) fn is_live(&self, sink: &OpenSink) -> bool {
         let mut live = self.sinks.values();
         live.any(|live| live.handle.is_same(&sink.handle))
     }

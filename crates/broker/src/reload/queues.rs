@@ -160,10 +160,7 @@ impl Reloader {
             queues
                 .filter(|(name, standing)| match QueueOf::of(name) {
                     Some(QueueOf::Sink(rule, sink)) => {
-                        standing.rows > 0
-                            && !state
-                                .sinks
-                                .contains_key(&(rule.to_owned(), sink.to_owned()))
+                        standing.rows > 0 && !state.has_sink(rule, sink)
                     }
                     _ => false,
                 })
@@ -263,10 +260,7 @@ impl Reloader {
 }
 
 fn may_drop(state: &State, rule: &str, sink: &str) -> Result<(), DropError> {
-    if state
-        .sinks
-        .contains_key(&(rule.to_owned(), sink.to_owned()))
-    {
+    if state.has_sink(rule, sink) {
         return Err(DropError::InUse(rule.to_owned()));
     }
     // `out` of a bridge stands in the file of its connector.

@@ -434,44 +434,206 @@ pub fn tell_gap(gap: &Gap) {
     );
 }
 
-/// What the records of a log come to, for a snapshot.
-#[derive(Default)]
-struct Fold(State);
+/// What the records of a log come to, for a snapshot. Messages stay in the files, and are copied from one to the other: so
+/// the memory of a snapshot is that of sessions and of the numbers of what they are owed.
+struct Fold {
+    state: State,
+    /// Messages that are still to come.
+    left: usize,
+    /// Some that are to be one batch.
+    records: Vec<Persist>,
+    bytes: Vec<u8>,
+}
+
+impl Default for Fold {
+    fn default() -> Self {
+        Self {
+            state: State::outline(),
+            left: 0,
+            records: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+}
+
+impl Fold {
+    fn write(&mut self, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        self.bytes.clear();
+        encode_batch(&self.records, &mut self.bytes);
+        self.records.clear();
+        each(&self.bytes)
+    }
+}
 
 impl weir_store::Fold for Fold {
     fn take(&mut self, batch: &[u8]) {
         // The same bytes were decoded when they were opened, or were encoded by this very program.
-        let _ = decode_batch(batch, &mut |record| self.0.apply(record));
+        let _ = decode_batch(batch, &mut |record| self.state.apply(record));
     }
 
-    fn give(self: Box<Self>, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let (mut records, mut bytes, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
-        let mut write = |records: &mut Vec<Persist>| {
-            bytes.clear();
-            encode_batch(records, &mut bytes);
-            records.clear();
-            each(&bytes)
-        };
-        self.0.records(|record| {
+    fn give(&mut self, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut state = std::mem::take(&mut self.state);
+        let mut outcome = Ok(());
+        state.records(|record| {
             if outcome.is_ok() {
-                records.push(record);
-                if records.len() == RECORDS_A_BATCH {
-                    outcome = write(&mut records);
+                self.records.push(record);
+                if self.records.len() == RECORDS_A_BATCH {
+                    outcome = self.write(each);
                 }
             }
         });
         outcome?;
-        if records.is_empty() {
-            return Ok(());
+        self.left = state.begin_again();
+        self.state = state;
+        self.write(each)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.left == 0
+    }
+
+    fn again(
+        &mut self,
+        batch: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let _ = decode_batch(batch, &mut |record| {
+            if self.state.takes_again(&record) {
+                self.records.push(record);
+                self.left = self.left.saturating_sub(1);
+            }
+        });
+        if self.left == 0 || self.records.len() >= RECORDS_A_BATCH {
+            self.write(each)?;
         }
-        write(&mut records)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use weir_mqtt::{PacketId, QoS};
+    use weir_store::Fold as _;
+
     use super::*;
-    use crate::store::conformance;
+    use crate::Message;
+    use crate::store::{SessionId, Waiting, conformance};
+
+    fn owed(client_id: &'static str, number: u64, message: &Arc<Message>) -> Persist {
+        let session = SessionId {
+            client_id: client_id.into(),
+            epoch: 1,
+        };
+        let waiting = Waiting {
+            message: Arc::clone(message),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: None,
+            number,
+            group: None,
+        };
+        Persist::Owed { session, waiting }
+    }
+
+    #[test]
+    fn a_snapshot_holds_no_message_in_memory_and_comes_to_the_same() {
+        let session = |client_id: &'static str| SessionId {
+            client_id: client_id.into(),
+            epoch: 1,
+        };
+        let begins = |client_id| Persist::Session {
+            session: session(client_id),
+            expiry_interval_s: 60,
+        };
+        let message = |payload: &str| Arc::new(Message::text("t", payload).unwrap());
+        let shared = message("for both");
+        let retained = |change, payload| Persist::Retained {
+            change,
+            message: message(payload),
+        };
+        let batches = [
+            vec![begins("a"), begins("b")],
+            vec![
+                owed("a", 1, &message("settled")),
+                owed("a", 2, &message("in flight")),
+            ],
+            vec![
+                owed("a", 3, &shared),
+                owed("b", 1, &shared),
+                retained(1, "old"),
+            ],
+            vec![
+                Persist::InFlight {
+                    session: session("a"),
+                    number: 2,
+                    packet_id: PacketId::MIN,
+                },
+                Persist::Settled {
+                    session: session("a"),
+                    number: 1,
+                },
+                retained(2, "second"),
+                owed("nobody", 1, &message("of no session")),
+            ],
+            // After a restart numbers and changes may be given again.
+            vec![
+                owed("a", 1, &message("under its number")),
+                retained(2, "third"),
+            ],
+        ];
+        let encoded = batches.map(|batch| {
+            let mut bytes = Vec::new();
+            encode_batch(&batch, &mut bytes);
+            bytes
+        });
+        let (mut fold, mut direct) = (Fold::default(), State::default());
+        for batch in &encoded {
+            fold.take(batch);
+            decode_batch(batch, &mut |record| direct.apply(record)).unwrap();
+        }
+        let mut written = Vec::new();
+        let mut each = |batch: &[u8]| {
+            written.push(batch.to_vec());
+            Ok(())
+        };
+        fold.give(&mut each).unwrap();
+        assert!(!fold.is_whole(), "messages are left where they stand");
+        for batch in &encoded {
+            fold.again(batch, &mut each).unwrap();
+        }
+        assert!(fold.is_whole());
+        let bytes = written.concat();
+        assert_eq!(
+            bytes.windows(8).filter(|part| part == b"for both").count(),
+            1
+        );
+        for gone in [&b"settled"[..], b"old", b"second", b"of no session"] {
+            assert!(!bytes.windows(gone.len()).any(|part| part == gone));
+        }
+        let mut again = State::default();
+        for batch in &written {
+            decode_batch(batch, &mut |record| again.apply(record)).unwrap();
+        }
+        let records = |state: &State| {
+            let mut records = Vec::new();
+            state.records(|record| records.push(format!("{record:?}")));
+            records
+        };
+        assert_eq!(records(&again), records(&direct));
+        // Without the last batch something is missing, and the snapshot is none.
+        let mut fold = Fold::default();
+        encoded.iter().for_each(|batch| fold.take(batch));
+        fold.give(&mut |_| Ok(())).unwrap();
+        for batch in &encoded[..4] {
+            fold.again(batch, &mut |_| Ok(())).unwrap();
+        }
+        assert!(!fold.is_whole());
+    }
 
     #[test]
     fn it_passes_the_suite_that_every_storage_has_to_pass() {

@@ -22,7 +22,8 @@ const REMEMBERED_CHANGES: u64 = 1 << 16;
 #[derive(Clone, Debug, Default)]
 pub struct State {
     sessions: HashMap<Utf8, SessionState>,
-    retained: BTreeMap<Utf8, (u64, Arc<Message>)>,
+    /// `None`: the message stands elsewhere.
+    retained: BTreeMap<Utf8, (u64, Option<Arc<Message>>)>,
     /// Topics whose retained message was deleted, by the number of the change: an older message must not come back.
     cleared: BTreeSet<(u64, Utf8)>,
     /// The same by topic.
@@ -33,6 +34,16 @@ pub struct State {
     last_change: u64,
     last_epoch: u64,
     shared: Shared,
+    /// Messages that are owed or retained are left where they stand.
+    outline: Option<Outline>,
+}
+
+/// Where messages stand: which they are of all that have come, from 1.
+#[derive(Clone, Debug, Default)]
+struct Outline {
+    come: u32,
+    /// By topic.
+    retained: HashMap<Utf8, u32>,
 }
 
 /// What many messages have in common. It was one in memory before it was written, and is one again.
@@ -100,12 +111,19 @@ pub struct OwedState {
     pub released: bool,
     /// It is settled, and its beginning is yet to come.
     settled: bool,
+    /// Where the message stands, if elsewhere; else 0.
+    elsewhere: u32,
 }
 
 impl OwedState {
     /// The message; `None` as long as only later records of it have come.
     pub fn waiting(&self) -> Option<Waiting> {
         self.waiting.as_ref().map(Stored::to_waiting)
+    }
+
+    /// Whether more than later records of it have come.
+    fn has_begun(&self) -> bool {
+        self.waiting.is_some() || self.elsewhere > 0
     }
 }
 
@@ -133,6 +151,59 @@ impl SessionState {
 }
 
 impl State {
+    /// One that leaves what is owed and what is retained where it stands, and only notes where that is: so
+    /// [`records`](Self::records) gives all but these messages.
+    pub(super) fn outline() -> Self {
+        Self {
+            outline: Some(Outline::default()),
+            ..Self::default()
+        }
+    }
+
+    /// The same records come once more, from the beginning. Gives how many messages [`takes_again`](Self::takes_again) will
+    /// take of them.
+    pub(super) fn begin_again(&mut self) -> usize {
+        if let Some(outline) = &mut self.outline {
+            outline.come = 0;
+        }
+        let sessions = self.sessions.values();
+        let owed = sessions.flat_map(|session| session.owed.values());
+        let retained = self.retained.values();
+        owed.filter(|owed| owed.elsewhere > 0).count()
+            + retained.filter(|(_, message)| message.is_none()).count()
+    }
+
+    /// Whether this record, which comes once more, has a message that was left where it stands.
+    pub(super) fn takes_again(&mut self, record: &Persist) -> bool {
+        match record {
+            Persist::Owed { session, waiting } => {
+                let place = self.next_place();
+                let SessionId { client_id, epoch } = session;
+                let known = self.sessions.get(client_id);
+                let known = known.filter(|known| known.epoch == *epoch);
+                let owed = known.and_then(|known| known.owed.get(&waiting.number));
+                // A number may have been another message's before.
+                owed.is_some_and(|owed| place == Some(owed.elsewhere))
+            }
+            Persist::Retained { message, .. } => {
+                let place = self.next_place();
+                let is_there = self.retained.contains_key(&message.topic);
+                let known = self.outline.as_ref();
+                let known = known.and_then(|outline| outline.retained.get(&message.topic));
+                is_there && place.as_ref() == known
+            }
+            _ => false,
+        }
+    }
+
+    /// Where the message of the record that has just come stands; `None` when it is not left there.
+    fn next_place(&mut self) -> Option<u32> {
+        let outline = self.outline.as_mut()?;
+        // There is no room for so many; if there were, they would be missed when they come again.
+        outline.come = outline.come.saturating_add(1);
+        Some(outline.come)
+    }
+
     /// Every session that is kept.
     pub fn sessions(&self) -> impl Iterator<Item = (&Utf8, &SessionState)> {
         self.sessions.iter()
@@ -148,7 +219,8 @@ impl State {
 
     /// Every retained message, in the order of topics.
     pub fn retained(&self) -> impl Iterator<Item = &Arc<Message>> {
-        self.retained.values().map(|(_, message)| message)
+        let messages = self.retained.values();
+        messages.filter_map(|(_, message)| message.as_ref())
     }
 
     /// The number of the last change of retained messages.
@@ -195,8 +267,11 @@ impl State {
                 mut message,
                 change,
             } => {
-                self.shared.take(&mut message);
-                self.retain(message, change);
+                let place = self.next_place();
+                if place.is_none() {
+                    self.shared.take(&mut message);
+                }
+                self.retain(message, change, place);
             }
             Persist::RetainedCleared { topic, change } => self.clear_retained(topic, change),
             Persist::Disconnected { session, at } => self.with(&session, |session| {
@@ -224,6 +299,9 @@ impl State {
                 mut waiting,
             } => {
                 let number = waiting.number;
+                if let Some(place) = self.next_place() {
+                    return self.with_owed(&session, number, |owed| owed.elsewhere = place);
+                }
                 self.shared.take(&mut waiting.message);
                 let stored = Stored::new(waiting, &mut self.shared.buffer);
                 self.with_owed(&session, number, |owed| owed.waiting = Some(stored));
@@ -299,7 +377,7 @@ impl State {
         self.with(id, |session| {
             let owed = session.owed.entry(number).or_default();
             change(owed);
-            if owed.settled && owed.waiting.is_some() {
+            if owed.settled && owed.has_begun() {
                 session.owed.remove(&number);
             }
         });
@@ -313,17 +391,21 @@ impl State {
         self.cleared_at = HashMap::default();
         self.delayed.retain(|_, held| held.is_some());
         for session in self.sessions.values_mut() {
-            session.owed.retain(|_, owed| owed.waiting.is_some());
+            session.owed.retain(|_, owed| owed.has_begun());
         }
     }
 
-    fn retain(&mut self, message: Arc<Message>, change: u64) {
+    fn retain(&mut self, message: Arc<Message>, change: u64, place: Option<u32>) {
         self.last_change = self.last_change.max(change);
         let known = self.retained.get(&message.topic).map(|(known, _)| *known);
         let cleared = self.cleared_at.get(&message.topic).copied();
         if known.max(cleared).is_none_or(|known| known <= change) {
-            self.retained
-                .insert(message.topic.clone(), (change, message));
+            let topic = message.topic.clone();
+            if let (Some(place), Some(outline)) = (place, &mut self.outline) {
+                outline.retained.insert(topic.clone(), place);
+            }
+            let message = place.is_none().then_some(message);
+            self.retained.insert(topic, (change, message));
         }
     }
 
@@ -406,7 +488,8 @@ impl State {
                 ban: ban.clone(),
             });
         }
-        for (change, message) in self.retained.values() {
+        let retained = self.retained.values();
+        for (change, message) in retained.filter_map(|(n, message)| Some((n, message.as_ref()?))) {
             each(Persist::Retained {
                 message: Arc::clone(message),
                 change: *change,

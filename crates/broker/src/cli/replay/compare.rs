@@ -8,8 +8,8 @@ use weir_rules::event::{Event, What};
 use weir_store::capture::Reading;
 
 use super::{
-    Args, New, cannot_read, new_version, no_capture, running, shown_time, tell_what_is_missing,
-    time, version,
+    Args, New, cannot_read, new_version, no_capture, range, running, shown_time,
+    tell_what_is_missing, version,
 };
 use crate::capture::read::{ALL, Found, Range, event, open, read};
 use crate::cli::{Common, Exit, count, out_json, out_line, say};
@@ -63,7 +63,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Result<Exit, Exit> {
         tally: Tally::default(),
     };
     match &args.file {
-        Some(file) => super::file::each(file, &mut |_, event| comparison.take(None, &event))?,
+        Some(file) => super::file::each(file, &mut |_, event| {
+            comparison.take(None, &event);
+            ControlFlow::Continue(())
+        })?,
         None => from_capture(&config, args, &mut comparison)?,
     }
     if comparison.tally.matched == 0 {
@@ -95,17 +98,7 @@ fn against(
 
 fn from_capture(config: &Config, args: &Args, comparison: &mut Comparison<'_>) -> Result<(), Exit> {
     let data_dir = config.data_dir();
-    let range = Range {
-        from: args
-            .from
-            .as_deref()
-            .map_or(Ok(0), |text| time(text, "from"))?,
-        to: args
-            .to
-            .as_deref()
-            .map_or(Ok(Millis::MAX), |text| time(text, "to"))?,
-        ..ALL
-    };
+    let range = range(args)?;
     let recording = match open(&data_dir) {
         Ok(Some(recording)) => recording,
         Ok(None) => return Err(no_capture(&data_dir)),
@@ -132,7 +125,7 @@ fn from_capture(config: &Config, args: &Args, comparison: &mut Comparison<'_>) -
 }
 
 /// There are no messages of the time that was asked for.
-fn nothing_then(
+pub(super) fn nothing_then(
     recording: &weir_store::capture::Recording,
     range: Range,
     reading: &Reading,

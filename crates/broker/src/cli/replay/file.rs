@@ -1,6 +1,7 @@
 //! Recorded messages through the rules of the project.
 
 use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use serde_json::json;
@@ -51,6 +52,7 @@ pub(super) fn run(common: &Common, args: &Args, file: &str) -> Result<Exit, Exit
         }
         passed += u64::from(made > 0);
         rows += made;
+        ControlFlow::Continue(())
     })?;
     let seconds = started.elapsed().as_secs_f64();
     if common.json {
@@ -65,8 +67,12 @@ pub(super) fn run(common: &Common, args: &Args, file: &str) -> Result<Exit, Exit
     Ok(Exit::Ok)
 }
 
-/// Gives every message of a file with its line. Lines that cannot be used are told, and end it when all are read.
-pub(super) fn each(file: &str, take: &mut dyn FnMut(usize, Event)) -> Result<(), Exit> {
+/// Gives every message of a file with its line, until it is told to stop. Lines that cannot be used are told, and make it
+/// an error when all are read.
+pub(super) fn each(
+    file: &str,
+    take: &mut dyn FnMut(usize, Event) -> ControlFlow<()>,
+) -> Result<(), Exit> {
     let lines: Box<dyn BufRead> = if file == "-" {
         Box::new(std::io::stdin().lock())
     } else {
@@ -88,7 +94,10 @@ pub(super) fn each(file: &str, take: &mut dyn FnMut(usize, Event)) -> Result<(),
         match read {
             Ok(events) => {
                 found = true;
-                events.into_iter().for_each(|event| take(number, event));
+                let mut events = events.into_iter();
+                if events.try_for_each(|event| take(number, event)).is_break() {
+                    return Ok(());
+                }
             }
             Err((column, why)) => {
                 bad += 1;

@@ -1,11 +1,13 @@
 //! `weir replay`: messages of before through the rules of now, and what another version of a rule would make of them.
 //!
 //! What was captured is read from the files of the data folder by this process: it needs no lock, goes on at its own
-//! pace beside a broker that runs, and works when none does. Only `--backfill` asks the broker.
+//! pace beside a broker that runs, and works when none does. Only `--backfill` asks the broker; `--to broker` is a client of
+//! one.
 
 mod backfill;
 mod compare;
 mod file;
+mod publish;
 
 use std::io;
 use std::path::Path;
@@ -15,6 +17,8 @@ use weir_store::capture::Reading;
 
 use super::{Common, Exit, count, print_problems, say};
 use crate::app::time_zone;
+pub(super) use crate::capture::read::shown_time;
+use crate::capture::read::{ALL, Range};
 use crate::config::toml_file::Names;
 use crate::config::{self, Config};
 use crate::core::Millis;
@@ -31,15 +35,30 @@ weir replay --rule FILE --from 24h    what the version of a rule in FILE would c
 weir replay --rule FILE --from 24h --backfill
                                       sends the rows that FILE makes of them to its sinks, and then
                                       makes FILE the version that runs: no message is left out
-                                      between the two, and none comes twice. Every other reload waits
-                                      until it is done, an urgent one too; ending the broker ends it,
-                                      and the version that runs stays
+                                      between the two, and none comes twice. Reloads go on meanwhile;
+                                      one that changes the rule's file, statement or functions stops
+                                      it, as the end of the broker does (E1611)
 weir replay FILE.jsonl                recorded messages through the rules of the project: lines that
                                       `weir sub --json` has written, or cases of `weir try --cases`;
                                       with --rule and --against, what would change
+weir replay --from 1h --to broker --host HOST:PORT
+weir replay FILE.jsonl --to broker --speed 10
+                                      publishes them again, in their order, with their QoS, retain
+                                      flag and properties, at the pace at which they came, so many
+                                      times as fast, or as fast as the broker takes them (max).
+                                      Ctrl-C waits for what is under way, and says what was done
 
 A TIME is a moment (2026-01-31T08:00:00Z) or so long ago (24h).
 Exit code of a comparison, as diff has it: 0 no differences, 1 differences, 2 trouble.";
+
+/// Where messages go.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum To {
+    /// Through rules, and nowhere else
+    Rules,
+    /// To a broker, as messages
+    Broker,
+}
 
 #[derive(clap::Args)]
 #[command(after_long_help = FORMS)]
@@ -65,18 +84,27 @@ pub(super) struct Args {
     from: Option<String>,
     /// Messages before then
     #[arg(long, value_name = "TIME", conflicts_with_all = ["file", "backfill"])]
-    to: Option<String>,
+    until: Option<String>,
+    /// Where they go; through rules unless given
+    #[arg(long, value_enum, value_name = "WHERE", conflicts_with = "backfill")]
+    to: Option<To>,
     /// Send the rows, and let the rule go live behind them
     #[arg(long, requires = "rule", conflicts_with = "file")]
     backfill: bool,
     /// Show so many differences; 0 shows all
     #[arg(long, default_value = "20")]
     limit: usize,
+    #[command(flatten)]
+    target: publish::Target,
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
+    if let Err(exit) = publish::goes_together(args) {
+        return exit;
+    }
     let outcome = match (&args.file, args.backfill) {
         (_, true) => backfill::run(common, args),
+        _ if args.to == Some(To::Broker) => publish::run(common, args),
         (Some(file), _) if args.against.is_none() => file::run(common, args, file),
         _ => compare::run(common, args),
     };
@@ -179,6 +207,19 @@ fn version(config: &Config, rule: CheckedRule) -> Result<Version, Exit> {
     Ok(Version::new(rule, World::new(&config.node(), zone)))
 }
 
+/// The captured messages that are meant.
+fn range(args: &Args) -> Result<Range, Exit> {
+    let of = |text: &Option<String>, option, otherwise| {
+        let text = text.as_deref();
+        text.map_or(Ok(otherwise), |text| time(text, option))
+    };
+    Ok(Range {
+        from: of(&args.from, "from", 0)?,
+        to: of(&args.until, "until", Millis::MAX)?,
+        ..ALL
+    })
+}
+
 /// `24h` ago, or a moment.
 fn time(text: &str, option: &str) -> Result<Millis, Exit> {
     let now = now_ms();
@@ -196,13 +237,6 @@ fn time(text: &str, option: &str) -> Result<Millis, Exit> {
         say("      write how long ago it is, such as 24h or 90m, or a moment such as 2026-01-31T08:00:00Z");
         Exit::Usage
     })
-}
-
-/// A time as it can be given again.
-pub(super) fn shown_time(at: Millis) -> String {
-    let at = i64::try_from(at).unwrap_or(i64::MAX);
-    let at = Timestamp::from_millisecond(at).unwrap_or(Timestamp::MAX);
-    format!("{at:.3}")
 }
 
 /// Nothing was ever captured.

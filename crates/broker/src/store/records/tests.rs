@@ -1,11 +1,23 @@
 use std::fmt::Write as _;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::path::Path;
 
+use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use weir_mqtt::properties::{PayloadFormat, PublishProperties};
+use weir_mqtt::{PacketId, QoS, SubscriptionFilter, SubscriptionId, TopicFilter, TopicName, Utf8};
+use weir_rules::Value;
+use weir_rules::value::{Bits, Key, Object, Text};
 
+use super::write::{write_number, write_object};
 use super::*;
+use crate::core::bans::{Ban, Who};
+use crate::core::message::Origin;
+use crate::core::shared_groups::{Group, Strategies};
+use crate::core::will::Will;
+use crate::store::{SessionId, SubscriptionOptions};
 
 /// One record of each kind: the first with everything that may be absent.
 fn one_of_each() -> Vec<Persist> {
