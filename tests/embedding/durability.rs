@@ -21,6 +21,17 @@ struct Held {
 }
 
 impl Held {
+    /// Answers for everything; gives whether somebody waited, of each batch.
+    async fn next(&self) -> Vec<bool> {
+        while self.unanswered.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let unanswered = std::mem::take(&mut *self.unanswered.lock().unwrap());
+        let awaited = unanswered.iter().map(Done::is_awaited).collect();
+        unanswered.into_iter().for_each(Done::kept);
+        awaited
+    }
+
     fn written(&self) {
         let unanswered = self.unanswered.lock().unwrap();
         unanswered.iter().for_each(|done| done.written()());
@@ -74,7 +85,11 @@ async fn client(broker: &TestBroker, durability: Durability) -> Client {
 }
 
 async fn retain(client: &mut Client, id: u16) {
-    let mut message = publish("t", "x", 1, id);
+    retain_at(client, 1, id).await;
+}
+
+async fn retain_at(client: &mut Client, qos: u8, id: u16) {
+    let mut message = publish("t", "x", qos, id);
     message.retain = true;
     client.send(Packet::Publish(message)).await;
 }
@@ -123,5 +138,26 @@ async fn each_listener_waits_for_what_it_promises() {
         .await;
     memory.expect_nothing().await;
     storage.kept();
+    assert!(broker.broker.stop(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_storage_is_told_for_which_batches_somebody_waits() {
+    let storage = Held::default();
+    let broker = started(Broker::builder().storage(storage.clone())).await;
+    let mut fsync = client(&broker, Durability::Fsync).await;
+    let mut memory = client(&broker, Durability::Memory).await;
+    storage.kept();
+    retain_at(&mut fsync, 0, 0).await;
+    assert_eq!(storage.next().await, [false], "QoS 0 is not acknowledged");
+    retain_at(&mut fsync, 1, 1).await;
+    assert_eq!(storage.next().await, [true]);
+    assert!(is_acknowledged(&mut fsync).await);
+    retain_at(&mut fsync, 2, 2).await;
+    assert_eq!(storage.next().await, [true], "PUBREC waits");
+    assert!(matches!(fsync.receive().await, Packet::PubRec(_)));
+    retain_at(&mut memory, 1, 1).await;
+    assert!(is_acknowledged(&mut memory).await, "it waits for nothing");
+    assert_eq!(storage.next().await, [false]);
     assert!(broker.broker.stop(PATIENCE).await);
 }

@@ -302,3 +302,30 @@ async fn weir_the_relay_and_mosquitto_are_compared_in_one_table() {
         .await;
     assert_eq!(unknown.code, Some(2), "{}", unknown.stderr);
 }
+
+#[tokio::test]
+async fn what_a_row_costs_is_measured_sink_by_sink() {
+    let site = Site::new();
+    let measure = [
+        "bench",
+        "rows",
+        "--repetitions",
+        "1",
+        "--rate",
+        "500",
+        "--duration",
+        "300ms",
+    ];
+    let result = json(site.weir(WEIR, &[&measure[..], &["--json"]].concat()).await);
+    let sinks = result["sinks"].as_array().unwrap();
+    let names: Vec<_> = sinks.iter().map(|sink| &sink["sink"]).collect();
+    assert_eq!(names, ["none", "silent", "file", "sqlite"], "{result}");
+    for sink in sinks {
+        for figure in ["cpu_us_per_message", "cpu_us_per_row", "sleeps_per_message"] {
+            assert!(sink[figure].is_number(), "no {figure} in {sink}");
+        }
+    }
+    let bound = ["--sinks", "none", "--max-us=-1"];
+    let finished = site.weir(WEIR, &[&measure[..], &bound].concat()).await;
+    assert_eq!(finished.code, Some(1), "{}", finished.stdout);
+}

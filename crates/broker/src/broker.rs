@@ -32,7 +32,7 @@ pub use crate::net::tls::{ClientAuth, Pem, ServerCertificate, Tls, TlsSettings};
 pub use crate::net::transport::Transport;
 pub use crate::net::websocket::handshake::WebSocketSettings;
 use crate::stats::{BrokerStats, CloseReason};
-use crate::store::{Durability, Failed, Ticket};
+use crate::store::{Durability, Failed, Ticket, Waits};
 
 /// Limits of the MQTT server; the names are those of `[mqtt]` in `weir.toml`.
 #[derive(Clone, Debug, PartialEq)]
@@ -355,7 +355,8 @@ impl Broker {
     pub(crate) fn keep_rows(&self, rows: Vec<Owed>) -> Ticket {
         let mut batch = Vec::new();
         let claims = crate::driver::router::into_batch(rows, &mut batch);
-        self.shared.store.commit_with(&mut batch, claims)
+        let store = &self.shared.store;
+        store.commit_with(&mut batch, claims, Waits::Somebody)
     }
 
     /// Holds every client against the access list and the list of the banned, after they have changed: subscriptions

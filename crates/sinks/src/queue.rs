@@ -73,6 +73,25 @@ struct Wake {
     bytes: usize,
 }
 
+impl Wake {
+    /// It is awake, or busy: it looks by itself.
+    const NEVER: Self = Self {
+        rows: usize::MAX,
+        bytes: usize::MAX,
+    };
+    /// It waits for a first row.
+    const ANY: Self = Self { rows: 0, bytes: 0 };
+
+    /// It waits for a batch.
+    fn full(batch: &BatchLimits, buffer: &BufferLimits) -> Self {
+        // A buffer smaller than a batch never holds a whole one.
+        Self {
+            rows: batch.max_rows.min(buffer.max_rows),
+            bytes: batch.max_bytes.min(buffer.max_bytes),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     record: Record,
@@ -158,6 +177,11 @@ impl State {
         self.waiting.len() + self.stored.rows
     }
 
+    /// Whether so much waits, or there is no room for more.
+    fn has(&self, wake: Wake) -> bool {
+        self.pressed || self.rows_waiting() >= wake.rows || self.waiting_bytes >= wake.bytes
+    }
+
     /// Notes that a row found no room; true when that is news to a worker that waits for more rows.
     fn press(&mut self) -> bool {
         let news = !self.pressed && self.rows_waiting() > 0;
@@ -229,10 +253,7 @@ impl Queue {
                 reserved_rows: 0,
                 reserved_bytes: 0,
                 next_seq: 1,
-                wake: Wake {
-                    rows: usize::MAX,
-                    bytes: usize::MAX,
-                },
+                wake: Wake::NEVER,
                 generation: 0,
                 closed: false,
                 stopped: false,
@@ -388,10 +409,7 @@ impl Queue {
         loop {
             let wait = {
                 let mut state = self.state.lock();
-                state.wake = Wake {
-                    rows: limits.max_rows.min(state.limits.max_rows),
-                    bytes: limits.max_bytes.min(state.limits.max_bytes),
-                };
+                state.wake = Wake::full(limits, &state.limits);
                 match state.waiting.front() {
                     None if state.closed => return None,
                     None => None,
@@ -418,10 +436,7 @@ impl Queue {
     }
 
     fn batch_is_full(state: &State, limits: &BatchLimits) -> bool {
-        // A buffer smaller than a batch never holds a whole one.
-        state.pressed
-            || state.rows_waiting() >= limits.max_rows.min(state.limits.max_rows)
-            || state.waiting_bytes >= limits.max_bytes.min(state.limits.max_bytes)
+        state.has(Wake::full(limits, &state.limits))
     }
 
     fn cut_batch(state: &mut State, limits: &BatchLimits) -> Vec<Record> {

@@ -66,7 +66,8 @@ pub fn encode_with_path(
         write_bytes(path.as_bytes(), &mut out);
     }
     write_value(row, MAX_DEPTH, &mut out);
-    out.into()
+    // In one piece of just its size: it waits, and is freed by another thread.
+    Bytes::copy_from_slice(&out)
 }
 
 /// The row that [`encode`] has written, with the number that the queue gave it.

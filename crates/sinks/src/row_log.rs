@@ -26,6 +26,17 @@ pub trait RowLog: Send + Sync + fmt::Debug {
     fn read(&self, from: u64, most_rows: usize, most_bytes: usize)
     -> io::Result<Vec<(u64, Bytes)>>;
 
+    /// The same where that reads no file; else, or where it is not known, `None`.
+    fn read_at_hand(
+        &self,
+        from: u64,
+        most_rows: usize,
+        most_bytes: usize,
+    ) -> Option<Vec<(u64, Bytes)>> {
+        let _ = (from, most_rows, most_bytes);
+        None
+    }
+
     /// Everything up to this number has been delivered, dropped or parked and is not wanted again. Never waited for: after
     /// a crash some of it may come again. A smaller number than before says nothing new.
     fn settle(&self, up_to: u64);
@@ -189,6 +200,15 @@ impl RowLog for MemoryRows {
                 });
             Ok(within.map(|(seq, row)| (*seq, row.clone())).collect())
         })
+    }
+
+    fn read_at_hand(
+        &self,
+        from: u64,
+        most_rows: usize,
+        most_bytes: usize,
+    ) -> Option<Vec<(u64, Bytes)>> {
+        self.read(from, most_rows, most_bytes).ok()
     }
 
     fn settle(&self, up_to: u64) {

@@ -1,6 +1,5 @@
 //! One thread that writes and syncs for all that wait.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -12,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::body::Batch;
 use crate::disk::Disk;
+use crate::line::{Line, Next, When};
 use crate::log::{Change, Damage, Fold, Folded, Log, Missing, OpenError, fold};
 use crate::queues::{Gap, Heads, Queue, Queues, Standing};
 
@@ -40,6 +40,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// A snapshot is made when the log has grown by this, and by twice the last snapshot.
     pub fold_bytes: u64,
+    /// How long batches that nobody waits for gather behind what was written last.
+    pub gather: Duration,
 }
 
 impl Default for Options {
@@ -48,13 +50,13 @@ impl Default for Options {
             sync: true,
             segment_bytes: 64 << 20,
             fold_bytes: 64 << 20,
+            gather: GATHER,
         }
     }
 }
 
-/// At most so many bytes are written for one sync.
-const GROUP_BYTES: usize = 8 << 20;
-
+/// Far below what a sink's rows wait for each other, and 200 writes a second at most.
+const GATHER: Duration = Duration::from_millis(5);
 /// What was settled is written after this time, when nothing else is.
 const SETTLE_AFTER: Duration = Duration::from_millis(200);
 /// Between two tries of a write that found no room.
@@ -75,16 +77,8 @@ struct Waiting {
     done: Done,
 }
 
-#[derive(Default)]
-struct Line {
-    waiting: VecDeque<Waiting>,
-    /// When what was settled is to be written.
-    settle_at: Option<Instant>,
-    ending: bool,
-}
-
 struct Shared {
-    line: Mutex<Line>,
+    line: Mutex<Line<Waiting>>,
     changed: Condvar,
     syncs: AtomicU64,
     batches: AtomicU64,
@@ -106,11 +100,11 @@ impl Shared {
         }
         if !std::mem::replace(troubled, true) {
             self.tell(Some(error));
-        } else if self.line.lock().ending {
+        } else if self.line.lock().is_ending() {
             return false;
         }
         let mut line = self.line.lock();
-        if !line.ending {
+        if !line.is_ending() {
             self.changed.wait_for(&mut line, PAUSE);
         }
         true
@@ -139,7 +133,7 @@ impl Committer {
     ) -> io::Result<Self> {
         let queues = Arc::clone(log.queues());
         let shared = Arc::new(Shared {
-            line: Mutex::default(),
+            line: Mutex::new(Line::new(options.gather)),
             changed: Condvar::new(),
             syncs: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -148,9 +142,11 @@ impl Committer {
         let nudged = Arc::clone(&shared);
         let nudge = move || {
             let mut line = nudged.line.lock();
-            line.settle_at = Some(Instant::now() + SETTLE_AFTER);
+            let wakes = line.settled(Instant::now() + SETTLE_AFTER);
             drop(line);
-            nudged.changed.notify_one();
+            if wakes {
+                nudged.changed.notify_one();
+            }
         };
         queues.owner(Arc::new(nudge), Arc::new(tell));
         let writer = Writer {
@@ -180,7 +176,13 @@ impl Committer {
         self.commit_noting(batch, None, done);
     }
 
-    /// The same; `written` is called first, when the batch would outlive this process, and not a loss of power. It is not
+    /// The same for a batch that nobody waits for. Where others were written a moment ago it gathers with what comes next, for
+    /// [`Options::gather`] at most. Its order among all batches is that of the calls.
+    pub fn commit_soon(&self, batch: Batch, done: impl FnOnce(Outcome) + Send + 'static) {
+        self.line_up(batch, When::Soon, None, Box::new(done));
+    }
+
+    /// The same as [`commit`](Self::commit); `written` is called first, when the batch would outlive this process, and not a loss of power. It is not
     /// called for a batch that cannot be written.
     pub fn commit_noting(
         &self,
@@ -188,6 +190,10 @@ impl Committer {
         written: Option<Written>,
         done: impl FnOnce(Outcome) + Send + 'static,
     ) {
+        self.line_up(batch, When::Now, written, Box::new(done));
+    }
+
+    fn line_up(&self, batch: Batch, when: When, written: Option<Written>, done: Done) {
         if batch.weight() > MOST_BATCH_BYTES {
             return done(Err(io::Error::other("a batch is larger than 1 GiB")));
         }
@@ -196,37 +202,39 @@ impl Committer {
         {
             return done(Err(io::Error::other(format!("there is no queue {id:x}"))));
         }
-        self.put(Waiting {
+        let waiting = Waiting {
             batch,
             change: None,
             written,
-            done: Box::new(done),
-        });
+            done,
+        };
+        self.put(waiting, when);
     }
 
-    fn put(&self, waiting: Waiting) {
+    fn put(&self, waiting: Waiting, when: When) {
         let mut line = self.shared.line.lock();
-        if line.ending {
+        if line.is_ending() {
             drop(line);
             (waiting.done)(Err(io::Error::other("the store has ended")));
             return;
         }
-        let first = line.waiting.is_empty();
-        line.waiting.push_back(waiting);
+        let bytes = waiting.batch.weight();
+        let wakes = line.put(waiting, bytes, when);
         drop(line);
-        if first {
+        if wakes {
             self.shared.changed.notify_one();
         }
     }
 
     fn change(&self, change: Change) -> io::Result<()> {
         let (told, kept) = channel();
-        self.put(Waiting {
+        let waiting = Waiting {
             batch: Batch::default(),
             change: Some(change),
             written: None,
             done: Box::new(move |outcome| drop(told.send(outcome))),
-        });
+        };
+        self.put(waiting, When::Now);
         kept.recv()
             .unwrap_or_else(|_| Err(io::Error::other("the store has ended")))
     }
@@ -286,7 +294,7 @@ impl Committer {
     /// at its next step.
     pub fn end(&self) {
         self.queues.end();
-        self.shared.line.lock().ending = true;
+        self.shared.line.lock().end();
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.lock().take() {
             // A panic there has failed its batches.
@@ -338,12 +346,8 @@ struct LastWord(Arc<Shared>);
 
 impl Drop for LastWord {
     fn drop(&mut self) {
-        let left = {
-            let mut line = self.0.line.lock();
-            line.ending = true;
-            std::mem::take(&mut line.waiting)
-        };
-        for waiting in left {
+        let left = self.0.line.lock().close();
+        for (waiting, _) in left {
             (waiting.done)(Err(io::Error::other("the store has ended")));
         }
     }
@@ -380,33 +384,19 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// What waits now, up to a bound; nothing when something was settled a while ago; `None` at the end.
+    /// What is to be written; nothing when something was settled a while ago; `None` at the end.
     fn next_group(&self) -> Option<Vec<Waiting>> {
         let mut line = self.shared.line.lock();
-        while line.waiting.is_empty() {
-            if line.ending {
-                return None;
-            }
-            let settle_at = line.settle_at;
-            match settle_at {
-                None => self.shared.changed.wait(&mut line),
-                Some(at) if self.shared.changed.wait_until(&mut line, at).timed_out() => break,
-                Some(_) => {}
+        loop {
+            match line.next(Instant::now()) {
+                Next::Write(group) => return Some(group),
+                Next::End => return None,
+                Next::Sleep(None) => self.shared.changed.wait(&mut line),
+                Next::Sleep(Some(at)) => {
+                    self.shared.changed.wait_until(&mut line, at);
+                }
             }
         }
-        line.settle_at = None;
-        let mut bytes = 0;
-        let within = line
-            .waiting
-            .iter()
-            .take_while(|waiting| {
-                let weight = waiting.batch.weight();
-                let fits = bytes == 0 || bytes + weight <= GROUP_BYTES;
-                bytes += weight;
-                fits
-            })
-            .count();
-        Some(line.waiting.drain(..within).collect())
     }
 
     fn write(&mut self, group: &mut [Waiting]) -> Outcome {
@@ -589,6 +579,38 @@ mod tests {
             let own = found.iter().filter(|batch| batch[0] == thread);
             assert!(own.map(|batch| batch[1]).is_sorted(), "thread {thread}");
         }
+    }
+
+    #[test]
+    fn batches_that_nobody_waits_for_share_a_sync_and_keep_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            gather: Duration::from_secs(3600),
+            ..Options::default()
+        };
+        let committer = committer(folder.path(), options);
+        let (told, kept) = channel();
+        let done = |number| {
+            let told = told.clone();
+            move |outcome: Outcome| told.send((number, outcome.is_ok())).unwrap()
+        };
+        committer.commit_soon(Batch::records(vec![0]), done(0));
+        assert_eq!(kept.recv().unwrap(), (0, true), "alone it goes at once");
+        for number in 1..100 {
+            committer.commit_soon(Batch::records(vec![number]), done(number));
+        }
+        assert!(kept.try_recv().is_err(), "they gather");
+        committer.commit(Batch::records(vec![100]), done(100));
+        for number in 1..=100 {
+            assert_eq!(kept.recv().unwrap(), (number, true));
+        }
+        assert_eq!(committer.counts(), (101, 2));
+        committer.commit_soon(Batch::records(vec![101]), done(101));
+        committer.end();
+        assert_eq!(kept.recv().unwrap(), (101, true), "the end waits for none");
+        drop(committer);
+        let expected: Vec<_> = (0..=101).map(|number| vec![number]).collect();
+        assert_eq!(in_the_log(folder.path()), expected);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod committer;
 mod damaged;
 mod disk;
 mod frame;
+mod line;
 mod log;
 #[cfg(any(test, feature = "unreliable"))]
 mod lossy;

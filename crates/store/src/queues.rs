@@ -345,6 +345,13 @@ struct Room {
 }
 
 impl Room {
+    fn new(rows: usize, bytes: usize) -> Self {
+        Self {
+            rows: rows.max(1),
+            bytes,
+        }
+    }
+
     fn is_left(&self, is_first: bool) -> bool {
         self.rows > 0 && (is_first || self.bytes > 0)
     }
@@ -854,10 +861,7 @@ impl Queue {
         most_bytes: usize,
     ) -> io::Result<Vec<(u64, Bytes)>> {
         let (mut seq, mut out) = (from, Vec::new());
-        let mut room = Room {
-            rows: most_rows.max(1),
-            bytes: most_bytes,
-        };
+        let mut room = Room::new(most_rows, most_bytes);
         loop {
             let wanted = self.state.inner.lock().give(&mut seq, &mut room, &mut out);
             let Some((first, count, place)) = wanted else {
@@ -888,6 +892,20 @@ impl Queue {
                 self.queues.tell(Trouble::Gap(self.state.gap(gap)));
             }
         }
+    }
+
+    /// The same where all of it is in memory; else `None`.
+    pub fn read_at_hand(
+        &self,
+        from: u64,
+        most_rows: usize,
+        most_bytes: usize,
+    ) -> Option<Vec<(u64, Bytes)>> {
+        let (mut seq, mut out) = (from, Vec::new());
+        let mut room = Room::new(most_rows, most_bytes);
+        let inner = self.state.inner.lock();
+        let from_file = inner.give(&mut seq, &mut room, &mut out);
+        from_file.is_none().then_some(out)
     }
 
     /// All rows up to this number are consumed. Nobody waits for it: it is written with what comes next, or after a moment,

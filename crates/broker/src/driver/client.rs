@@ -38,7 +38,7 @@ use crate::core::will::Will;
 use crate::hooks::Notices;
 use crate::net::wire::SocketWriter;
 use crate::stats::CloseReason;
-use crate::store::Durability;
+use crate::store::{Durability, Waits};
 
 /// Why a connection ends, and what is said to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -456,7 +456,14 @@ impl Client {
         if std::mem::take(&mut self.refill) {
             self.send_waiting(now);
         }
-        let ticket = self.router.finish(now);
+        // Who is promised nothing is answered at once.
+        let acknowledges = self.replies.packets > 0 && self.durability > Durability::Memory;
+        let waits = if acknowledges || self.notices.is_some() {
+            Waits::Somebody
+        } else {
+            Waits::Nobody
+        };
+        let ticket = self.router.finish_for(now, waits);
         if !ticket.is_ready() && self.shared.store.line().is_long() {
             let line = Arc::clone(self.shared.store.line());
             self.line = Some(Box::pin(line.is_short()));

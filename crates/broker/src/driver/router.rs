@@ -27,7 +27,7 @@ use crate::core::subscriptions::{GroupRoute, Route, SessionKey, Terms};
 use crate::core::{Effects, Millis};
 use crate::pipeline::{Accepted, Matched, Room, StoreRoom};
 use crate::stats::DropReason;
-use crate::store::Ticket;
+use crate::store::{Ticket, Waits};
 
 /// What became of a message.
 pub(crate) enum Routed {
@@ -625,6 +625,11 @@ impl Router {
     /// The end of a step, such as one socket read: hands what must be kept to the store, counts what was dropped, and
     /// wakes every receiver once. The ticket says when all of it would survive a crash.
     pub(crate) fn finish(&mut self, now: Millis) -> Ticket {
+        self.finish_for(now, Waits::Somebody)
+    }
+
+    /// The same; `waits`: who has a use for the ticket. What is held until the step is kept waits in any case.
+    pub(crate) fn finish_for(&mut self, now: Millis, waits: Waits) -> Ticket {
         if !self.made_by_events.is_empty() {
             // Nothing is told of these messages: an event that causes a message that causes the event would never end.
             let watch = std::mem::take(&mut self.watch);
@@ -642,12 +647,16 @@ impl Router {
             }
         }
         let claims = self.rows.take_into(&mut self.effects.persist);
+        let waits = match &self.effects.hold {
+            Some(_) => Waits::Somebody,
+            None => waits,
+        };
         let ticket = if self.effects.persist.is_empty() {
             Ticket::ready()
         } else {
             self.shared
                 .store
-                .commit_with(&mut self.effects.persist, claims)
+                .commit_with(&mut self.effects.persist, claims, waits)
         };
         if let Some(hold) = self.effects.hold.take() {
             let held = std::mem::take(&mut self.held);
@@ -715,7 +724,8 @@ impl Drop for OwedRows {
         if !self.owed.is_empty() {
             let mut batch = Vec::new();
             let claims = self.take_into(&mut batch);
-            drop(self.shared.store.commit_with(&mut batch, claims));
+            let store = &self.shared.store;
+            drop(store.commit_with(&mut batch, claims, Waits::Nobody));
         }
     }
 }

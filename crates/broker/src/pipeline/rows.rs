@@ -64,7 +64,11 @@ pub(super) fn route(
                         let at = event.timestamp_ms;
                         let encode =
                             || record::encode_with_path(message_id, &client_id, at, &path, &row);
-                        RowValue::Encoded(kept.get_or_insert_with(encode).clone())
+                        RowValue::Encoded(if rule.sinks.len() == 1 {
+                            encode()
+                        } else {
+                            kept.get_or_insert_with(encode).clone()
+                        })
                     } else {
                         RowValue::Plain(row.clone())
                     };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -15,7 +16,9 @@ use weir_sinks::RowLog;
 use weir_store::{Options, Unreliable};
 
 use super::disk::{Disk, Recovered, Reserve};
-use super::{Durability, Persist, SessionId, State, Storage as _, StorageError, Ticket, Waiting};
+use super::{
+    Durability, Persist, SessionId, State, Storage as _, StorageError, Ticket, Waiting, Waits,
+};
 use crate::core::message::Message;
 use crate::core::subscriptions::SubscriptionOptions;
 use crate::core::will::Will;
@@ -270,6 +273,7 @@ fn small_files(rng: &mut StdRng) -> Options {
     Options {
         segment_bytes: rng.random_range(500..20_000),
         fold_bytes: rng.random_range(500..20_000),
+        gather: Duration::from_micros(rng.random_range(0..100) * u64::from(rng.random_ratio(1, 4))),
         ..Options::default()
     }
 }
@@ -295,7 +299,12 @@ fn live(
             .iter()
             .map(|batch| {
                 let (ticket, done) = Ticket::new();
-                storage.commit(batch.clone(), done);
+                let waits = if rng.random() {
+                    Waits::Somebody
+                } else {
+                    Waits::Nobody
+                };
+                storage.commit(batch.clone(), done.awaited_by(waits));
                 ticket
             })
             .collect();

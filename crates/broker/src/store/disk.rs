@@ -237,7 +237,9 @@ impl Storage for Disk {
             done.kept();
             return;
         }
-        let mut records = Vec::with_capacity(64 * batch.len());
+        let is_row = |record: &&Persist| matches!(record, Persist::Row { .. });
+        let others = batch.len() - batch.iter().filter(is_row).count();
+        let mut records = Vec::with_capacity(64 * others);
         encode_batch(&batch, &mut records);
         let rows = batch.into_iter().filter_map(|record| match record {
             Persist::Row { queue, row } => Some((queue, row)),
@@ -245,7 +247,8 @@ impl Storage for Disk {
         });
         let rows = rows.collect();
         let condition = Arc::clone(&self.condition);
-        let written = self.tells_written.load(Ordering::Relaxed);
+        let is_awaited = done.is_awaited();
+        let written = is_awaited && self.tells_written.load(Ordering::Relaxed);
         let written = written.then(|| Box::new(done.written()) as weir_store::Written);
         let answer = move |outcome| match outcome {
             Ok(()) => {
@@ -257,15 +260,16 @@ impl Storage for Disk {
                 done.failed();
             }
         };
-        self.committer.commit_noting(
-            Batch {
-                records,
-                rows,
-                taken: Vec::new(),
-            },
-            written,
-            answer,
-        );
+        let batch = Batch {
+            records,
+            rows,
+            taken: Vec::new(),
+        };
+        if is_awaited {
+            self.committer.commit_noting(batch, written, answer);
+        } else {
+            self.committer.commit_soon(batch, answer);
+        }
     }
 
     fn tell_what_is_written(&self) {
@@ -357,6 +361,15 @@ impl RowLog for Rows {
         most_bytes: usize,
     ) -> io::Result<Vec<(u64, Bytes)>> {
         self.queue.read(from, most_rows, most_bytes)
+    }
+
+    fn read_at_hand(
+        &self,
+        from: u64,
+        most_rows: usize,
+        most_bytes: usize,
+    ) -> Option<Vec<(u64, Bytes)>> {
+        self.queue.read_at_hand(from, most_rows, most_bytes)
     }
 
     fn settle(&self, up_to: u64) {

@@ -31,8 +31,8 @@ pub use disk::Disk;
 pub use memory::Memory;
 pub use state::{OwedState, SessionState, State};
 pub(crate) use stored::Stored;
-pub(crate) use ticket::Line;
 pub use ticket::{Done, Failed, Ticket};
+pub(crate) use ticket::{Line, Waits};
 
 /// What a [`Storage`] promises of a batch whose [`Done`] was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +86,7 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// Whoever waits for the batch goes on with [`Done::kept`], which may be called at once or much later, from any
     /// thread. [`Done::failed`], or dropping it, ends the connections that wait: they must not be told that it was kept.
+    /// [`Done::is_awaited`] says whether anybody does.
     fn commit(&self, batch: Vec<Persist>, done: Done);
 
     /// Whether there is room for more than what has been handed over. While there is none, clients that publish what
@@ -287,18 +288,23 @@ impl Store {
 
     /// Hands over one batch, all or nothing. The ticket is ready when it would survive a crash.
     pub(crate) fn commit(&self, batch: &mut Vec<Persist>) -> Ticket {
-        self.commit_with(batch, Vec::new())
+        self.commit_with(batch, Vec::new(), Waits::Somebody)
     }
 
     /// The same for a batch in which there are rows of sinks; `claims` are told what becomes of it.
-    pub(crate) fn commit_with(&self, batch: &mut Vec<Persist>, claims: Vec<Claim>) -> Ticket {
+    pub(crate) fn commit_with(
+        &self,
+        batch: &mut Vec<Persist>,
+        claims: Vec<Claim>,
+        waits: Waits,
+    ) -> Ticket {
         let Some(storage) = &self.storage else {
             batch.clear();
             return Ticket::ready();
         };
         let batch = std::mem::take(batch);
         let (ticket, done) = Ticket::in_line(&self.line, weight(&batch));
-        let done = done.with_claims(claims);
+        let done = done.with_claims(claims).awaited_by(waits);
         // A panic drops `done`, and so fails the batch.
         self.panics
             .guard(Hook::Storage, || storage.commit(batch, done));

@@ -108,6 +108,16 @@ pub struct Done {
     fate: Option<Arc<Fate>>,
     /// The rows of the batch, as their sinks count them.
     claims: Vec<Claim>,
+    waits: Waits,
+}
+
+/// Who waits for a batch to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// A client, for its acknowledgement; or somebody else.
+    Somebody,
+    /// Nobody.
+    Nobody,
 }
 
 impl Done {
@@ -128,6 +138,18 @@ impl Done {
                 fate.written();
             }
         }
+    }
+
+    /// Whether somebody waits for the batch to be kept: a client for its acknowledgement, most often. Else it may be kept a
+    /// few milliseconds later, together with others.
+    pub fn is_awaited(&self) -> bool {
+        self.waits == Waits::Somebody
+    }
+
+    /// Who waits for it.
+    pub(crate) fn awaited_by(mut self, waits: Waits) -> Self {
+        self.waits = waits;
+        self
     }
 
     /// Tells the sinks of the batch's rows, too.
@@ -189,6 +211,7 @@ impl Ticket {
         let done = Done {
             fate: Some(Arc::clone(&fate)),
             claims: Vec::new(),
+            waits: Waits::Somebody,
         };
         (Self::of(fate), done)
     }
@@ -203,6 +226,7 @@ impl Ticket {
         let done = Done {
             fate: Some(Arc::clone(&fate)),
             claims: Vec::new(),
+            waits: Waits::Somebody,
         };
         (Self::of(fate), done)
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 use tokio::time::Instant;
 
-use super::{InFlight, Permit, Queue, State};
+use super::{InFlight, Permit, Queue, State, Wake};
 use crate::plan::{BatchLimits, WhenFull};
 use crate::record::{self, BadRecord};
 use crate::row_log::RowLog;
@@ -21,6 +21,8 @@ use crate::{Record, codes};
 /// So much may be on its way into the log at a time. Publishers of `QoS` 0 wait for no commit: this is what keeps a slow
 /// disk from filling the memory.
 const MOST_COMMITTING: usize = 32 << 20;
+/// So few rows are decoded faster than another thread is woken to do so.
+const FEW_ROWS: usize = 64;
 /// How much the oldest rows are read ahead to make room for new ones.
 const SHED_ROWS: usize = 4096;
 const SHED_BYTES: usize = 1 << 20;
@@ -67,8 +69,7 @@ impl Claim {
         let mut state = self.queue.state.lock();
         state.committed(rows, bytes);
         let crowded = state.is_crowded();
-        drop(state);
-        self.queue.freed.notify_waiters();
+        self.queue.answered(state);
         if crowded {
             self.queue.crowded.notify_one();
         }
@@ -81,8 +82,7 @@ impl Claim {
         state.committed(rows, bytes);
         state.withdraw(rows, bytes);
         state.counters.rows_in = state.counters.rows_in.saturating_sub(rows as u64);
-        drop(state);
-        self.queue.freed.notify_waiters();
+        self.queue.answered(state);
     }
 
     fn take(&mut self) -> (usize, usize) {
@@ -103,8 +103,7 @@ impl Drop for Claim {
         state.committed(rows, bytes);
         state.withdraw(rows, bytes);
         state.drop_rows(rows, "not_stored");
-        drop(state);
-        self.queue.freed.notify_waiters();
+        self.queue.answered(state);
     }
 }
 
@@ -192,9 +191,34 @@ impl Queue {
         let queue = Arc::downgrade(self);
         log.on_arrival(Box::new(move || {
             if let Some(queue) = queue.upgrade() {
-                queue.filled.notify_one();
+                queue.arrived();
             }
         }));
+    }
+
+    /// It is known what became of a commit.
+    fn answered(&self, state: MutexGuard<'_, State>) {
+        let ends = state.closed;
+        drop(state);
+        self.freed.notify_waiters();
+        if ends {
+            // A worker that is about to end waits for this.
+            self.filled.notify_one();
+        }
+    }
+
+    /// Rows have come into the log. Only what the worker waits for wakes it: to do so for each commit would cost more than
+    /// the rows.
+    fn arrived(&self) {
+        let mut state = self.state.lock();
+        let wakes = state.has(state.wake);
+        if wakes {
+            state.wake = Wake::NEVER;
+        }
+        drop(state);
+        if wakes {
+            self.filled.notify_one();
+        }
     }
 
     /// Turns a reservation into rows that are to be committed, as far as the policy takes them. `None`: none of them.
@@ -351,15 +375,22 @@ impl Queue {
     ) -> Option<Vec<Record>> {
         let mut since: Option<Instant> = None;
         loop {
+            // Before the look at the log, so that what comes in between wakes it.
+            let ends = {
+                let mut state = self.state.lock();
+                state.wake = Wake::ANY;
+                // What is still on its way into the log is delivered, too.
+                state.closed && state.stored.committing == 0
+            };
             let tail = log.standing().tail;
             let ready_at = {
-                let state = self.state.lock();
+                let mut state = self.state.lock();
                 if state.stopped {
                     return None;
                 }
                 let there = tail.saturating_sub(state.stored.next.saturating_sub(1));
                 if there == 0 {
-                    if state.closed {
+                    if ends {
                         return None;
                     }
                     since = None;
@@ -369,6 +400,11 @@ impl Queue {
                     let ready_at = *since.get_or_insert(now) + limits.max_wait;
                     let ready =
                         state.closed || now >= ready_at || Self::batch_is_full(&state, limits);
+                    state.wake = if ready {
+                        Wake::NEVER
+                    } else {
+                        Wake::full(limits, &state.limits)
+                    };
                     Some((!ready).then_some(ready_at))
                 }
             };
@@ -392,7 +428,8 @@ impl Queue {
         }
     }
 
-    /// Takes the next rows; `tail` is the last one that was there. Off the event loop, since it may block on a file.
+    /// Takes the next rows; `tail` is the last one that was there. Off the event loop, since it may block on a file, unless
+    /// they are few and in memory.
     async fn take_from(
         &self,
         log: &Arc<dyn RowLog>,
@@ -402,12 +439,18 @@ impl Queue {
         let _turn = self.reading.lock().await;
         let from = self.state.lock().stored.next;
         let (most_rows, most_bytes) = (limits.max_rows, limits.max_bytes);
-        let read = read(log, from, most_rows, most_bytes, |seq, row| Read {
+        let decoded = |seq, row: &Bytes| Read {
             seq,
             size: row.len(),
             record: record::decode(seq, row),
-        });
-        let mut rows = read.await?;
+        };
+        let there = usize::try_from((tail + 1).saturating_sub(from)).unwrap_or(usize::MAX);
+        let few = most_rows.min(there) <= FEW_ROWS;
+        let at_hand = few.then(|| log.read_at_hand(from, most_rows.min(FEW_ROWS), most_bytes));
+        let mut rows: Vec<Read> = match at_hand.flatten() {
+            Some(rows) => rows.iter().map(|(seq, row)| decoded(*seq, row)).collect(),
+            None => read(log, from, most_rows, most_bytes, decoded).await?,
+        };
         let mut state = self.state.lock();
         if state.stopped {
             return Ok(Vec::new());

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use weir_rules::value::{Text, Value};
@@ -252,6 +254,64 @@ async fn who_stops_waiting_leaves_the_queue_as_it_was() {
         assert!(counters(&queue).rows_in == 1);
     }
     assert_eq!(seqs(&queue.take_batch(&AT_ONCE).await.unwrap()), [1]);
+}
+
+/// How often a worker that sleeps was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_wake_the_worker_for_the_first_and_for_a_full_batch_and_not_one_by_one() {
+    let log = log();
+    let queue = open(&log);
+    let limits = BatchLimits {
+        max_wait: Duration::from_millis(50),
+        ..AT_ONCE
+    };
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let times = || woken.0.load(Ordering::Relaxed);
+    let mut taking = Box::pin(queue.take_batch(&limits));
+    assert!(taking.as_mut().poll(&mut cx).is_pending());
+    put(&queue, &log, [1]);
+    assert_eq!(times(), 1);
+    assert!(taking.as_mut().poll(&mut cx).is_pending());
+    for number in 2..100 {
+        put(&queue, &log, [number]);
+    }
+    assert_eq!(times(), 1, "the batch is not full");
+    put(&queue, &log, [100]);
+    assert_eq!(times(), 2);
+    assert_eq!(seqs(&taking.await.unwrap()), Vec::from_iter(1..=100));
+    // A worker that is busy looks by itself, and finds what came meanwhile.
+    put(&queue, &log, 101..=103);
+    assert_eq!(times(), 2);
+    let began = Instant::now();
+    assert_eq!(queue.take_batch(&limits).await.unwrap().len(), 3);
+    assert_eq!(began.elapsed(), limits.max_wait);
+}
+
+#[tokio::test]
+async fn a_closed_queue_waits_for_the_rows_that_are_on_their_way_into_the_log() {
+    let log = log();
+    let queue = open(&log);
+    let (kept, lost) = (claim(&queue, 1).unwrap(), claim(&queue, 2).unwrap());
+    queue.close();
+    let mut taking = Box::pin(queue.take_batch(&AT_ONCE));
+    assert!(futures_util::poll!(taking.as_mut()).is_pending());
+    keep(&log, kept);
+    assert_eq!(numbers(&taking.await.unwrap()), [1]);
+    let mut taking = Box::pin(queue.take_batch(&AT_ONCE));
+    assert!(futures_util::poll!(taking.as_mut()).is_pending());
+    drop(lost);
+    assert!(taking.await.is_none());
 }
 
 #[tokio::test]

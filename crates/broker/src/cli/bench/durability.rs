@@ -63,7 +63,7 @@ enum Durability {
 enum Rows {
     /// PostgreSQL: they are kept in the store until they are there
     Postgres,
-    /// A file: nothing is kept for it
+    /// A file
     File,
     /// There is no rule
     None,
@@ -79,10 +79,11 @@ impl Durability {
     }
 }
 
-const TABLE: &str =
+pub(super) const TABLE: &str =
     "DROP TABLE IF EXISTS weir_bench; CREATE TABLE weir_bench (topic text, client text, n bigint)";
 
-const WEIR: &str = r#"
+/// A weir as `peers.toml` describes one.
+pub(super) const WEIR: &str = r#"
 [[broker]]
 name = "{durability}"
 program = "{weir}"
@@ -115,7 +116,7 @@ id = "rows"
 '''
 "#;
 
-const CONNECTOR: &str = r#"
+pub(super) const CONNECTOR: &str = r#"
 "connectors/postgres.toml" = '''
 type = "postgres"
 url = "{postgres}"

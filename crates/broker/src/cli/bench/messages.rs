@@ -64,6 +64,9 @@ pub(super) struct Load {
     /// Of publishes and subscriptions: 0, 1 or 2
     #[arg(long, default_value = "0", value_parser = clap::value_parser!(u8).range(0..=2))]
     pub qos: u8,
+    /// Of subscriptions, where it differs
+    #[arg(long, value_name = "QOS", value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub subscribe_qos: Option<u8>,
     /// The subscribers' sessions outlive their connections, so that what is on its way to them is kept
     #[arg(long)]
     pub persistent: bool,
@@ -137,10 +140,10 @@ pub(super) fn connected(
     target: &Target,
     progress: &mut Progress,
 ) -> Result<(Engine, Duration), Failure> {
-    let qos = QoS::try_from(load.qos).expect("clap has checked the range");
+    let qos = |number| QoS::try_from(number).expect("clap has checked the range");
     let mut settings = target.settings()?;
-    settings.publish_qos = qos;
-    settings.subscribe_qos = qos;
+    settings.publish_qos = qos(load.qos);
+    settings.subscribe_qos = qos(load.subscribe_qos.unwrap_or(load.qos));
     if load.persistent {
         settings.session = Session::Kept;
     }

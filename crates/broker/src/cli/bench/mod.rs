@@ -19,6 +19,7 @@ mod process;
 mod progress;
 mod relay;
 mod report;
+mod rows;
 mod rule;
 mod socket;
 mod traffic;
@@ -67,6 +68,8 @@ enum Scenario {
     Compare(compare::Args),
     /// One load with each durability in turn, with rows for PostgreSQL; and the store alone
     Durability(durability::Args),
+    /// What a row costs on its way to a sink: one load without a rule, with one that makes no rows, and with each sink
+    Rows(rows::Args),
     /// The hostile clients of `hostile`, in a process of their own
     #[command(hide = true)]
     HostileClients(hostile_clients::Args),
@@ -110,6 +113,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             return super::block_on(common, durability::run(common, args));
         }
         Scenario::Hostile(args) => return super::block_on(common, hostile::run(common, args)),
+        Scenario::Rows(args) => return super::block_on(common, rows::run(common, args)),
         Scenario::Rule(args) => return rule::run(common, args),
         _ => {}
     }
@@ -124,6 +128,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Scenario::Compare(_)
         | Scenario::Durability(_)
         | Scenario::Hostile(_)
+        | Scenario::Rows(_)
         | Scenario::Rule(_) => Ok(Exit::Usage),
     };
     outcome.unwrap_or_else(|failure| failure.tell())

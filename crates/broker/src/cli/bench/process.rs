@@ -1,9 +1,13 @@
 //! What processes cost, from `/proc`: CPU time, memory, and what the rest of the machine did meanwhile.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+
+/// In the status of a thread.
+const SLEEPS: &str = "voluntary_ctxt_switches:";
 
 /// A broker's process with all that it started.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +22,8 @@ pub(super) struct CpuTime {
     pub own: f64,
     /// Of the whole machine.
     pub machine: f64,
+    /// How often threads of the broker that still run went to sleep by themselves.
+    pub sleeps: u64,
 }
 
 impl Processes {
@@ -60,6 +66,13 @@ impl Processes {
         in_seconds(ticks)
     }
 
+    fn sleeps(&self) -> u64 {
+        let of = |pid: &u32| fs::read_dir(format!("/proc/{pid}/task"));
+        let tasks = self.0.iter().filter_map(|pid| of(pid).ok()).flatten();
+        let of = |task: fs::DirEntry| number_in(&task.path().join("status"), SLEEPS);
+        tasks.flatten().filter_map(of).sum()
+    }
+
     /// Resident memory in KiB.
     pub(super) fn rss_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
@@ -78,11 +91,7 @@ impl Processes {
     }
 
     fn status_kib(&self, key: &str) -> u64 {
-        let of = |pid: &u32| -> Option<u64> {
-            let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-            line.split_whitespace().next()?.parse().ok()
-        };
+        let of = |pid: &u32| number_in(Path::new(&format!("/proc/{pid}/status")), key);
         self.0.iter().filter_map(of).sum()
     }
 
@@ -92,6 +101,7 @@ impl Processes {
             broker: self.cpu_s(),
             own: own_cpu_s(),
             machine: machine_cpu_s(),
+            sleeps: self.sleeps(),
         }
     }
 }
@@ -103,6 +113,8 @@ impl CpuTime {
             broker: self.broker - earlier.broker,
             own: self.own - earlier.own,
             machine: self.machine - earlier.machine,
+            // Those of threads that have ended are not known any more.
+            sleeps: self.sleeps.saturating_sub(earlier.sleeps),
         }
     }
 
@@ -110,6 +122,13 @@ impl CpuTime {
     pub(super) fn others(self) -> f64 {
         (self.machine - self.own - self.broker).max(0.0)
     }
+}
+
+/// The number behind `key` in a file of `/proc`.
+fn number_in(file: &Path, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// The fields of `/proc/PID/stat` from the third, the state, on; what is no number counts as 0.
@@ -159,6 +178,15 @@ mod tests {
         assert!(processes.peak_rss_kib() >= processes.rss_kib() / 2);
         let time = processes.cpu_time();
         assert!(time.own > 0.0 && time.machine >= time.own / 2.0);
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_another_is_seen_to_sleep() {
+        let processes = Processes::of(std::process::id()).unwrap();
+        let before = processes.cpu_time();
+        while processes.cpu_time().since(before).sleeps == 0 {
+            std::thread::spawn(std::thread::yield_now).join().unwrap();
+        }
     }
 
     #[test]

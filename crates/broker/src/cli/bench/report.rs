@@ -81,13 +81,14 @@ impl Cost {
     /// `what` is `message` or `connect`, of which there were `number`.
     pub(super) fn add_to(&self, json: &mut Json, what: &str, number: u64) {
         let each = |cpu_s: f64| (number > 0).then(|| thousandths(cpu_s * 1e6 / as_f64(number)));
-        let key = format!("cpu_us_per_{what}");
+        let (key, sleeps) = (format!("cpu_us_per_{what}"), format!("sleeps_per_{what}"));
         json["generator"] = json!({
             "cpu_cores": thousandths(self.cpu.own / self.wall_s), key.as_str(): each(self.cpu.own),
         });
         if self.broker {
             json["broker"] = json!({
                 "cpu_cores": thousandths(self.cpu.broker / self.wall_s), key.as_str(): each(self.cpu.broker),
+                sleeps.as_str(): (number > 0).then(|| thousandths(as_f64(self.cpu.sleeps) / as_f64(number))),
                 "rss_before_kib": self.rss_before_kib, "rss_kib": self.rss_kib, "rss_peak_kib": self.rss_peak_kib,
             });
         }
