@@ -165,11 +165,11 @@ pub(super) const KINDS: [Kind; 13] = [
     PLAIN_CERTIFICATE,
 ];
 
-/// Its token ends when the file says.
+/// Its token ends when the file says. What is counted is known by the names of topics.
 pub(super) const AZURE: Kind = Kind {
     name: "azure_iothub",
     preset: "azure_iothub",
-    keys: "host = \"hub.example\"\ndevice_id = \"edge\"\nkey = \"ZGV2aWNlLXNlY3JldA==\"\n",
+    keys: "host = \"hub.example\"\ndevice_id = \"edge\"\nkey = \"ZGV2aWNlLXNlY3JldA==\"\ncarry_topic = false\n",
     line: Line::Tls,
     up: "devices/edge/messages/events/",
     down: "devices/edge/messages/devicebound/",
