@@ -541,6 +541,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn that_another_weir_has_the_rows_is_not_told_before_it_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path(), 7, 0);
+        first.keep(SINK).await.unwrap();
+        first.tries(10);
+        first.close();
+        let beside = path(&first).with_extension("new");
+        fs::create_dir(&beside).unwrap();
+        let error = first.note_attempt().await.unwrap_err();
+        assert_eq!(error.code(), codes::FILE);
+        fs::remove_dir(&beside).unwrap();
+        first.note_attempt().await.unwrap();
+        let second = open(folder.path(), 7, 30);
+        assert_eq!(second.given_under(first.number()), Some(10));
+    }
+
+    #[tokio::test]
+    async fn where_bounds_cannot_be_written_nobody_is_known_to_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path(), 7, 0);
+        first.keep(SINK).await.unwrap();
+        let beside = path(&first).with_extension("new");
+        fs::create_dir(&beside).unwrap();
+        let second = open(folder.path(), 7, 20);
+        assert_eq!(second.given_under(first.number()), Some(20));
+        fs::remove_dir(&beside).unwrap();
+        let third = open(folder.path(), 7, 30);
+        assert_eq!(third.given_under(first.number()), None);
+    }
+
+    #[tokio::test]
     async fn a_start_that_goes_on_is_open_again() {
         let folder = tempfile::tempdir().unwrap();
         let first = open(folder.path(), 7, 0);

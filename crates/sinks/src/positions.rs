@@ -308,4 +308,24 @@ mod tests {
         assert_eq!(left(Some(10), 10, mine(12)), Err("E3213"));
         assert_eq!(left(Some(10), 10, mine(6)), Err("E3206"));
     }
+
+    #[test]
+    fn rows_that_may_be_stored_though_nobody_confirmed_them_are_named() {
+        let records = records(11..=15);
+        let fence = Fence::fresh();
+        let batch = Batch {
+            rule: "r",
+            sink: "s",
+            epoch: 7,
+            given_to: 15,
+            fence: &fence,
+            records: &records,
+        };
+        let position = Position::new("store".into(), "database");
+        position.committed(&batch, 10);
+        position.commits(&batch, 13);
+        let error = position.left(&batch, &records, others(7, 10)(&fence));
+        let text = error.unwrap_err().into_error().to_string();
+        assert!(text.contains("rows 11 to 13 may be stored"), "{text}");
+    }
 }

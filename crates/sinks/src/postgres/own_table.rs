@@ -29,12 +29,17 @@ pub(super) async fn make(connection: &mut PgConnection) -> Result<(), SinkError>
         // Noted as made, and dropped since; or made by hand, and in no list.
         let text = AssertSqlSafe(MIGRATIONS.made_again(standing)).into_sql_str();
         if let Err(error) = connection.execute(text).await {
+            let is_statement = |error: &MigrateError| {
+                matches!(
+                    error,
+                    MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)
+                )
+            };
             return Err(match &migrated {
-                Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) | Ok(()) => {
-                    told(connection, standing, &error).await
+                Err(migrated) if standing == Standing::Missing && !is_statement(migrated) => {
+                    migration_error(migrated)
                 }
-                Err(migrated) if standing == Standing::Missing => migration_error(migrated),
-                Err(_) => told(connection, standing, &error).await,
+                _ => told(connection, standing, &error).await,
             });
         }
     }
