@@ -173,11 +173,6 @@ pub trait Sink: Send {
         false
     }
 
-    /// Whether the far side keeps the number of the last row, so that it has to know whose numbers these are.
-    fn has_position(&self) -> bool {
-        false
-    }
-
     /// Delivers a batch: exactly one outcome per record, in the same order.
     ///
     /// A batch that was given before and was not confirmed may come again, whole or in parts.

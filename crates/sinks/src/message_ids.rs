@@ -14,6 +14,8 @@ pub(crate) struct MessageIds {
     store_id: String,
     /// The field that carries it.
     name: String,
+    /// Whether a field that differs from it in case alone would be the same column.
+    in_any_case: bool,
 }
 
 impl MessageIds {
@@ -21,7 +23,14 @@ impl MessageIds {
         Self {
             store_id: store_id.to_owned(),
             name: name.to_owned(),
+            in_any_case: false,
         }
+    }
+
+    /// The same for a table whose columns are the row's fields, in a database that finds them without case.
+    pub(crate) fn in_any_case(mut self) -> Self {
+        self.in_any_case = true;
+        self
     }
 
     /// The records of a batch, each with its id as one more field of its row.
@@ -29,7 +38,7 @@ impl MessageIds {
         let records = batch.records.iter().cloned();
         let each = records.map(|mut record| {
             let id = self.id(batch, &record);
-            record.row = with_field(&record.row, &self.name, id.into());
+            record.row = with_field(&record.row, &self.name, id.into(), self.in_any_case);
             record
         });
         each.collect()
@@ -58,12 +67,15 @@ impl MessageIds {
     }
 }
 
-/// The row with one more field; a row that is no object stays as it is.
-pub(crate) fn with_field(row: &Value, name: &str, value: Value) -> Value {
+/// The row with one more field, in place of those that have its name; a row that is no object stays as it is.
+pub(crate) fn with_field(row: &Value, name: &str, value: Value, in_any_case: bool) -> Value {
     let Value::Object(object) = row else {
         return row.clone();
     };
     let mut object: Object = (**object).clone();
+    if in_any_case {
+        object.retain(|key, _| !key.eq_ignore_ascii_case(name));
+    }
     object.insert(name.into(), value);
     Value::Object(Arc::new(object))
 }
@@ -113,5 +125,20 @@ mod tests {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 8);
+    }
+
+    #[test]
+    fn a_field_that_is_the_same_column_gives_way_to_the_id() {
+        let row = weir_rules::json::decode(br#"{"n":1,"ID":"its own"}"#).unwrap();
+        let keys = |in_any_case| match with_field(&row, "id", Value::Int(1), in_any_case) {
+            Value::Object(object) => object.iter().map(|(key, _)| key.to_string()).collect(),
+            _ => Vec::new(),
+        };
+        let mut kept = keys(false);
+        kept.sort();
+        assert_eq!(kept, ["ID", "id", "n"]);
+        let mut given = keys(true);
+        given.sort();
+        assert_eq!(given, ["id", "n"]);
     }
 }

@@ -10,6 +10,7 @@ use rand::Rng;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use weir_rules::template::SqlDialect;
 use weir_rules::value::{Text, Value};
 
 use crate::bridge::numbering::Kept;
@@ -136,8 +137,11 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
         cuts
     });
     let fence = if queue.is_durable() {
-        let (rule, sink) = (&spec.rule_id, &spec.sink_id);
-        Fence::open(&spec.data_dir, rule, sink, epoch, recovered_to)
+        let sink = (&*spec.rule_id, &*spec.sink_id);
+        // One whose rows come at least once may keep a position later.
+        let target = &spec.plan.target;
+        let is_table = matches!(target, Target::Table(_) | Target::Statement(_));
+        Fence::open(&spec.data_dir, sink, epoch, recovered_to, is_table)
     } else {
         Fence::fresh()
     };
@@ -222,18 +226,18 @@ fn connected(
     connector: &Connector,
 ) -> Result<Box<dyn Sink>, SinkError> {
     use crate::connector::Link;
-    use weir_rules::template::SqlDialect;
     let sink: Box<dyn Sink> = match (target, connector.link()) {
         (Target::Table(table), Link::Postgres(database))
             if table.dialect == SqlDialect::Postgres =>
         {
-            let (database, terms) = (database.clone(), terms(spec, table.message_id.as_ref()));
+            let terms = terms(spec, table.message_id.as_ref(), &database.name());
+            let database = database.clone();
             Box::new(PostgresSink::table(database, table.clone(), terms))
         }
         (Target::Statement(statement), Link::Postgres(database))
             if statement.dialect == SqlDialect::Postgres =>
         {
-            let terms = terms(spec, statement.message_id.as_ref());
+            let terms = terms(spec, statement.message_id.as_ref(), &database.name());
             Box::new(PostgresSink::statement(
                 database.clone(),
                 statement.clone(),
@@ -241,13 +245,14 @@ fn connected(
             ))
         }
         (Target::Table(table), Link::Sqlite(database)) if table.dialect == SqlDialect::Sqlite => {
-            let (database, terms) = (database.clone(), terms(spec, table.message_id.as_ref()));
+            let terms = terms(spec, table.message_id.as_ref(), &database.name());
+            let database = database.clone();
             Box::new(SqliteSink::table(database, table.clone(), terms))
         }
         (Target::Statement(statement), Link::Sqlite(database))
             if statement.dialect == SqlDialect::Sqlite =>
         {
-            let terms = terms(spec, statement.message_id.as_ref());
+            let terms = terms(spec, statement.message_id.as_ref(), &database.name());
             Box::new(SqliteSink::statement(
                 database.clone(),
                 statement.clone(),
@@ -285,11 +290,17 @@ fn connected(
 }
 
 /// How a database tells the rows of a sink apart.
-fn terms(spec: &SinkSpec, message_id: Option<&String>) -> Terms {
+fn terms(spec: &SinkSpec, message_id: Option<&String>, database: &str) -> Terms {
     Terms {
         position: (spec.plan.delivery == config::Delivery::ExactlyOnce)
-            .then(|| Position::new(spec.store_id.clone())),
-        message_ids: message_id.map(|name| MessageIds::new(&spec.store_id, name)),
+            .then(|| Position::new(spec.store_id.clone(), database)),
+        message_ids: message_id.map(|name| {
+            let ids = MessageIds::new(&spec.store_id, name);
+            match &spec.plan.target {
+                Target::Table(table) if table.dialect == SqlDialect::Sqlite => ids.in_any_case(),
+                _ => ids,
+            }
+        }),
     }
 }
 

@@ -1,6 +1,8 @@
 //! How far the rows of a sink are stored in a database, and whose word that is. Pure: the statements stand beside the
 //! sinks.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::halving::WriteError;
 use crate::message_ids::MessageIds;
 use crate::{Batch, Record, SinkError, codes};
@@ -32,42 +34,52 @@ pub(crate) struct Terms {
     pub(crate) message_ids: Option<MessageIds>,
 }
 
-/// A sink's position in a database.
+/// A sink's position in a database. How far it is, the [`Fence`](crate::Fence) knows: a sink that is configured anew goes
+/// on with it.
 #[derive(Debug)]
 pub(crate) struct Position {
     /// Names the store in databases that several weirs use.
     pub(crate) store_id: String,
-    /// What the database has confirmed since this one has it; none before.
-    confirmed: Option<u64>,
-    /// The highest that this one has asked to be committed.
-    tried: u64,
+    /// Tells the database from others: what one has confirmed says nothing of another.
+    database: u64,
 }
 
 impl Position {
-    pub(crate) fn new(store_id: String) -> Self {
+    /// `database` names it: the same text for the same one.
+    pub(crate) fn new(store_id: String, database: &str) -> Self {
+        let digest = Sha256::digest(database);
+        let number = digest
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| number << 8 | u64::from(*byte));
         Self {
             store_id,
-            confirmed: None,
-            tried: 0,
+            database: number.max(1),
         }
     }
 
     /// What the database says if nothing has happened but what this one did; `None` when that is not known, or when it has
     /// some of the rows.
-    pub(crate) fn expected(&self, records: &[Record]) -> Option<u64> {
+    pub(crate) fn expected(&self, batch: &Batch<'_>, records: &[Record]) -> Option<u64> {
         let first = records.first()?.seq;
-        self.confirmed.filter(|confirmed| *confirmed < first)
+        let confirmed = batch.fence.confirmed(self.database);
+        confirmed.filter(|confirmed| *confirmed < first && !batch.fence.is_closed())
+    }
+
+    /// To be done before a transaction: the next start has to know who wrote.
+    pub(crate) async fn keep(&self, batch: &Batch<'_>) -> Result<(), WriteError> {
+        let kept = batch.fence.keep((batch.rule, batch.sink)).await;
+        kept.map_err(|error| WriteError::Retry { after: None, error })
     }
 
     /// A transaction with this position is about to be committed; whether it was may never be known.
-    pub(crate) fn commits(&mut self, position: u64) {
-        self.tried = self.tried.max(position);
+    pub(crate) fn commits(&self, batch: &Batch<'_>, position: u64) {
+        batch.fence.tries(position);
     }
 
     /// A transaction with this position was committed. Not to be said earlier: what was rolled back is looked at again.
-    pub(crate) fn committed(&mut self, batch: &Batch<'_>, position: u64) {
-        self.confirmed = Some(position);
-        batch.fence.hold();
+    pub(crate) fn committed(&self, batch: &Batch<'_>, position: u64) {
+        batch.fence.confirm(self.database, position);
     }
 
     /// Which of some rows are still to be written. `found` is locked: nobody changes it before this transaction ends.
@@ -97,49 +109,62 @@ impl Position {
         records: &[Record],
         found: Option<Found>,
     ) -> Result<u64, SinkError> {
-        // Positions of another life of the queue say nothing of its rows.
-        let Some(found) = found.filter(|found| found.epoch == batch.epoch) else {
-            return Ok(0);
-        };
-        let before = records
-            .first()
-            .map_or(0, |record| record.seq.saturating_sub(1));
-        let is_mine = self.confirmed.is_some() || batch.fence.is_held();
-        let given_to = match self.confirmed {
-            Some(confirmed) => self.tried.max(confirmed),
-            None => batch.given_to,
-        };
-        let Some(given_to) = batch.fence.given_under(found.fence, given_to) else {
+        let Some(found) = found else { return Ok(0) };
+        let is_mine = batch.fence.confirmed(self.database).is_some();
+        if found.epoch != batch.epoch {
             if is_mine {
-                return Err(self.fenced(batch, before));
+                return Err(self.fenced(batch, records));
+            }
+            // Positions of another life of the queue say nothing of its rows.
+            return Ok(0);
+        }
+        let Some(given_to) = batch.fence.given_under(found.fence) else {
+            if is_mine {
+                return Err(self.fenced(batch, records));
             }
             // Somebody else has had the numbers of these rows, or may have: none is taken for stored.
             tell_ahead(batch, found.position);
-            return Ok(before);
+            return Ok(before(records));
         };
         if found.position > given_to {
             // Nobody but a weir without fences moves a position under the fence of another.
             if is_mine {
-                return Err(self.fenced(batch, before));
+                return Err(self.fenced(batch, records));
             }
             tell_ahead(batch, found.position);
             return Ok(given_to);
         }
-        match self.confirmed {
-            Some(confirmed) if found.position < confirmed => {
-                Err(self.behind(batch, found.position, confirmed))
-            }
-            _ => Ok(found.position),
+        if let Some(confirmed) = batch.fence.confirmed_ever(self.database)
+            && found.position < confirmed
+        {
+            return Err(self.behind(batch, found.position, confirmed));
         }
+        if batch.fence.is_closed() {
+            // The next start has to know first that rows are given again.
+            batch.fence.reopen();
+            let message = "the position was given back to this weir, which goes on";
+            return Err(SinkError::new(codes::TRY_LATER, message));
+        }
+        Ok(found.position)
     }
 
     /// Another weir has the position.
-    fn fenced(&self, batch: &Batch<'_>, before: u64) -> SinkError {
-        let confirmed = self.confirmed.unwrap_or(before);
+    fn fenced(&self, batch: &Batch<'_>, records: &[Record]) -> SinkError {
+        batch.fence.close();
+        let confirmed = batch.fence.confirmed(self.database);
+        let confirmed = confirmed.unwrap_or_else(|| before(records));
+        let tried = batch.fence.tried();
+        let unsure = if tried > confirmed {
+            let first = confirmed + 1;
+            format!("; rows {first} to {tried} may be stored already, and would be there twice")
+        } else {
+            String::new()
+        };
         let message = format!(
             "another weir, which runs with a copy of this store, writes the rows of this sink; those of this one wait here. \
              Stop one of the two. If this one shall go on, start it anew, or: UPDATE weir_delivery_positions \
-             SET fence = {}, position = {confirmed} WHERE {}",
+             SET epoch = {}, fence = {}, position = {confirmed} WHERE {}{unsure}",
+            batch.epoch,
             batch.fence.number(),
             self.key(batch)
         );
@@ -164,6 +189,12 @@ impl Position {
             [&*self.store_id, batch.rule, batch.sink].map(|text| text.replace('\'', "''"));
         format!("store_id = '{store}' AND rule_id = '{rule}' AND sink_id = '{sink}'")
     }
+}
+
+/// The row before the first: what is settled is not given again.
+fn before(records: &[Record]) -> u64 {
+    let first = records.first();
+    first.map_or(0, |record| record.seq.saturating_sub(1))
 }
 
 /// A position that no row of this queue can have given.
@@ -223,9 +254,11 @@ mod tests {
             fence: &fence,
             records: &records,
         };
-        let mut position = Position::new("store".into());
-        position.confirmed = confirmed;
-        position.tried = tried;
+        let position = Position::new("store".into(), "database");
+        fence.tries(tried);
+        if let Some(confirmed) = confirmed {
+            fence.confirm(position.database, confirmed);
+        }
         match position.left(&batch, &records, found(&fence)) {
             Ok(left) => Ok((
                 left.records.iter().map(|record| record.seq).collect(),
@@ -266,12 +299,33 @@ mod tests {
         // A position goes on where it is, never back.
         assert_eq!(left(None, 30, mine(30)), Ok((vec![], 30)));
         // Of another life of the queue.
-        assert_eq!(left(Some(10), 10, others(8, 900)), all());
+        assert_eq!(left(None, 0, others(8, 900)), all());
+        assert_eq!(left(Some(10), 10, others(8, 900)), Err("E3213"));
         // Before anything was confirmed to this start it takes over, and skips nothing.
         assert_eq!(left(None, 15, others(7, 15)), all());
         // Later it was taken over.
         assert_eq!(left(Some(10), 10, others(7, 10)), Err("E3213"));
         assert_eq!(left(Some(10), 10, mine(12)), Err("E3213"));
         assert_eq!(left(Some(10), 10, mine(6)), Err("E3206"));
+    }
+
+    #[test]
+    fn rows_that_may_be_stored_though_nobody_confirmed_them_are_named() {
+        let records = records(11..=15);
+        let fence = Fence::fresh();
+        let batch = Batch {
+            rule: "r",
+            sink: "s",
+            epoch: 7,
+            given_to: 15,
+            fence: &fence,
+            records: &records,
+        };
+        let position = Position::new("store".into(), "database");
+        position.committed(&batch, 10);
+        position.commits(&batch, 13);
+        let error = position.left(&batch, &records, others(7, 10)(&fence));
+        let text = error.unwrap_err().into_error().to_string();
+        assert!(text.contains("rows 11 to 13 may be stored"), "{text}");
     }
 }

@@ -78,6 +78,13 @@ impl PostgresDatabase {
         (*self.pool.connect_options()).clone()
     }
 
+    /// Tells it from other databases.
+    pub(crate) fn name(&self) -> String {
+        let options = self.pool.connect_options();
+        let database = options.get_database().unwrap_or(options.get_username());
+        format!("{}:{}/{database}", options.get_host(), options.get_port())
+    }
+
     pub(crate) fn in_use(&self) -> u32 {
         self.pool
             .size()
@@ -193,10 +200,6 @@ impl PostgresSink {
 
 #[async_trait]
 impl Sink for PostgresSink {
-    fn has_position(&self) -> bool {
-        self.terms.position.is_some()
-    }
-
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let ids = self.terms.message_ids.as_ref();
         let with_ids = ids.map(|ids| ids.given(batch));
@@ -384,6 +387,9 @@ impl Call<'_> {
     ) -> Result<(), WriteError> {
         let limit = self.sink.database.limit();
         self.prepare(connection, records).await?;
+        if let Some(position) = &self.sink.terms.position {
+            position.keep(&self.batch).await?;
+        }
         let begun = async { connection.begin().await.map_err(failed) };
         let mut transaction = within(limit, begun).await?;
         let left = match &self.sink.terms.position {
@@ -415,11 +421,11 @@ impl Call<'_> {
                 }
             }
         }
-        if let (Some(known), Some(position)) = (&mut self.sink.terms.position, position) {
-            known.commits(position);
+        if let (Some(known), Some(position)) = (&self.sink.terms.position, position) {
+            known.commits(&self.batch, position);
         }
         within(limit, async { transaction.commit().await.map_err(failed) }).await?;
-        if let (Some(known), Some(position)) = (&mut self.sink.terms.position, position) {
+        if let (Some(known), Some(position)) = (&self.sink.terms.position, position) {
             known.committed(&self.batch, position);
         }
         Ok(())

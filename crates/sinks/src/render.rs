@@ -154,7 +154,7 @@ pub fn render(plan: &SinkPlan, row: &Value, now_ms: i64) -> Result<Rendered, Ren
 /// Where the id of a row goes: it has one only in a queue.
 fn with_sample_id<'r>(row: &'r Value, name: Option<&str>) -> Cow<'r, Value> {
     match name {
-        Some(name) => Cow::Owned(with_field(row, name, "<message_id>".into())),
+        Some(name) => Cow::Owned(with_field(row, name, "<message_id>".into(), false)),
         None => Cow::Borrowed(row),
     }
 }

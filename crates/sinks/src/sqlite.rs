@@ -85,6 +85,12 @@ impl SqliteDatabase {
         })
     }
 
+    /// Tells it from other databases.
+    pub(crate) fn name(&self) -> String {
+        let options = self.pool.connect_options();
+        options.get_filename().to_string_lossy().into_owned()
+    }
+
     pub(crate) fn in_use(&self) -> u32 {
         self.pool
             .size()
@@ -159,10 +165,6 @@ impl SqliteSink {
 
 #[async_trait]
 impl Sink for SqliteSink {
-    fn has_position(&self) -> bool {
-        self.terms.position.is_some()
-    }
-
     async fn deliver(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let ids = self.terms.message_ids.as_ref();
         let with_ids = ids.map(|ids| ids.given(batch));
@@ -197,7 +199,17 @@ impl Write for Call<'_> {
         let retry = |error| WriteError::Retry { after: None, error };
         let mut connection = self.acquire().await.map_err(retry)?;
         let limit = self.sink.database.timeout * 3;
-        match tokio::time::timeout(limit, self.transaction(&mut connection, records)).await {
+        let attempt = async {
+            let written = self.transaction(&mut connection, records).await;
+            if self.sink.unique_ids == Some(false) && matches!(written, Err(WriteError::Refused(_)))
+            {
+                // Somebody may have made an index over the ids since.
+                self.sink.unique_ids = None;
+                return self.transaction(&mut connection, records).await;
+            }
+            written
+        };
+        match tokio::time::timeout(limit, attempt).await {
             Ok(written) => {
                 if let Err(error) = &written {
                     self.forget(error);
@@ -279,6 +291,9 @@ impl Call<'_> {
         records: &[Record],
     ) -> Result<(), WriteError> {
         let failed = |error: sqlx::Error| classify(&error).into_write_error();
+        if let Some(position) = &self.sink.terms.position {
+            position.keep(&self.batch).await?;
+        }
         let mut transaction = connection
             .begin_with("BEGIN IMMEDIATE")
             .await
@@ -298,11 +313,11 @@ impl Call<'_> {
                 Target::Statement(plan) => self.call(&mut transaction, &plan, left).await?,
             }
         }
-        if let (Some(known), Some(position)) = (&mut self.sink.terms.position, position) {
-            known.commits(position);
+        if let (Some(known), Some(position)) = (&self.sink.terms.position, position) {
+            known.commits(&self.batch, position);
         }
         transaction.commit().await.map_err(failed)?;
-        if let (Some(known), Some(position)) = (&mut self.sink.terms.position, position) {
+        if let (Some(known), Some(position)) = (&self.sink.terms.position, position) {
             known.committed(&self.batch, position);
         }
         Ok(())

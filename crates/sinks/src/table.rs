@@ -87,18 +87,8 @@ impl TablePlan {
         };
         let message_id = config.message_id.clone();
         let columns = match (columns, &message_id) {
-            (Some(columns), Some(name)) if columns.iter().any(|(column, _)| column == name) => {
-                errors.push(
-                    ConfigError::new(
-                        codes::BAD_VALUE,
-                        "message_id",
-                        format!("`{name}` is among `columns`, too"),
-                    )
-                    .help("a column has one value: take another one for the id"),
-                );
-                Some(columns)
-            }
             (Some(mut columns), Some(name)) => {
+                errors.extend(Self::hidden_by_id(&columns, name, dialect));
                 columns.push((name.clone(), Place::field(name)));
                 Some(columns)
             }
@@ -124,6 +114,32 @@ impl TablePlan {
             dialect,
             message_id,
         })
+    }
+
+    /// Why the id cannot have that name: it is given to the sink as one more field of the row.
+    fn hidden_by_id(
+        columns: &[(String, Place)],
+        name: &str,
+        dialect: SqlDialect,
+    ) -> Option<ConfigError> {
+        let error = |message| ConfigError::new(codes::BAD_VALUE, "message_id", message);
+        if columns
+            .iter()
+            .any(|(column, _)| is_same_column(dialect, column, name))
+        {
+            return Some(
+                error(format!("`{name}` is among `columns`, too"))
+                    .help("a column has one value: take another one for the id"),
+            );
+        }
+        let mut columns = columns.iter();
+        let (column, _) = columns.find(|(_, place)| place.first_key() == Some(name))?;
+        Some(
+            error(format!(
+                "column `{column}` reads the row's field `{name}`, which the id hides"
+            ))
+            .help("give the field another name in SELECT, or take another column for the id"),
+        )
     }
 
     fn check_conflict(
@@ -455,6 +471,14 @@ fn column_type<'v>(dialect: SqlDialect, values: impl Iterator<Item = &'v Value>)
                 "NUMERIC"
             }
         }
+    }
+}
+
+/// Whether a database takes two names for one column.
+fn is_same_column(dialect: SqlDialect, one: &str, other: &str) -> bool {
+    match dialect {
+        SqlDialect::Sqlite => one.eq_ignore_ascii_case(other),
+        _ => one == other,
     }
 }
 

@@ -94,7 +94,11 @@ impl Worker {
     /// Runs until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         self.delivery.sink.start();
-        self.keep_fence().await;
+        self.run_until_closed().await;
+        self.fence.note_confirmed().await;
+    }
+
+    async fn run_until_closed(&mut self) {
         loop {
             if self.shared.queue.leaves_its_rows() && !self.is_up() {
                 // What waits is kept where it is: the next start goes on with it.
@@ -129,7 +133,6 @@ impl Worker {
         let mut attempts: u32 = 0;
         while !batch.is_empty() {
             self.take_replacement();
-            self.keep_fence().await;
             self.circuit.begins();
             self.show_circuit();
             let began = Instant::now();
@@ -146,7 +149,15 @@ impl Worker {
                 deliver_or_catch(&mut *self.delivery.sink, &batch).await
             };
             attempts = attempts.saturating_add(1);
-            let settled = Settled::sort(batch, outcomes, attempts);
+            let mut settled = Settled::sort(batch, outcomes, attempts);
+            if let Err(error) = self.fence.note_attempt().await {
+                settled.failure = Some((None, error));
+            }
+            if matches!(&settled.failure, Some((_, error)) if error.code() == codes::POSITION_BEHIND)
+            {
+                // A restart must not lose sight of the gap.
+                self.fence.note_confirmed().await;
+            }
             match &settled.failure {
                 Some((_, error)) if !settled.progress() => {
                     // What somebody has to mend says nothing of the far side.
@@ -262,23 +273,6 @@ impl Worker {
                 sink = %self.shared.sink,
                 %error,
                 "it cannot be noted which rows share a request: after a crash some may come again under another Idempotency-Key"
-            );
-        }
-    }
-
-    /// Before a database hears of the fence, the next start has to know it.
-    async fn keep_fence(&mut self) {
-        if !self.delivery.sink.has_position() {
-            return;
-        }
-        if let Err(error) = self.fence.keep().await {
-            // Delivery makes room on a full disk, so it goes on.
-            tracing::warn!(
-                code = codes::FILE,
-                rule = %self.shared.rule,
-                sink = %self.shared.sink,
-                %error,
-                "it cannot be noted that this start writes the rows: the next one may take it for another weir, and give rows that are not settled once more"
             );
         }
     }

@@ -345,12 +345,26 @@ fn delivery_and_the_id_of_a_row_are_for_databases_and_the_id_has_a_place() {
             "table = \"t\"\ncolumns = { id = \"n\" }\nmessage_id = \"id\"",
             "message_id",
         ),
+        // The row's own field would be hidden by the id.
+        (
+            "table = \"t\"\ncolumns = { device = \"id\" }\nmessage_id = \"id\"",
+            "message_id",
+        ),
+        (
+            "table = \"t\"\ncolumns = { device = \"id.name\" }\nmessage_id = \"id\"",
+            "message_id",
+        ),
     ] {
         assert_eq!(
             errors(&format!("{postgres}{more}")),
             [("E3004", key.to_owned())]
         );
     }
+    // Names of columns that differ in case alone are one column in SQLite.
+    let other_case = "table = \"t\"\ncolumns = { ID = \"n\" }\nmessage_id = \"id\"";
+    let sqlite = format!("type = \"sqlite\"\npath = \"d.db\"\n{other_case}");
+    assert_eq!(errors(&sqlite), [("E3004", "message_id".to_owned())]);
+    check(&format!("{postgres}{other_case}")).unwrap();
     let http =
         "type = \"http\"\nurl = \"http://h\"\ndelivery = \"at_least_once\"\nmessage_id = \"id\"";
     let both = ["delivery", "message_id"].map(|key| ("E3002", key.to_owned()));

@@ -25,23 +25,22 @@ pub(super) async fn make(connection: &mut PgConnection) -> Result<(), SinkError>
     let migrator = MIGRATIONS.migrator();
     let migrated = migrator.run_direct(None, connection, false).await;
     let standing = standing(connection).await.map_err(failed)?;
-    match (&migrated, standing) {
-        (_, Standing::Whole) => {}
-        // Nothing was made, and nothing will be.
-        (Err(error), Standing::Missing) => {
-            return Err(match error {
-                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                    told(connection, standing, error).await
-                }
-                error => migration_error(error),
-            });
-        }
+    if standing != Standing::Whole {
         // Noted as made, and dropped since; or made by hand, and in no list.
-        _ => {
-            let text = AssertSqlSafe(MIGRATIONS.made_again(standing)).into_sql_str();
-            if let Err(error) = connection.execute(text).await {
-                return Err(told(connection, standing, &error).await);
-            }
+        let text = AssertSqlSafe(MIGRATIONS.made_again(standing)).into_sql_str();
+        if let Err(error) = connection.execute(text).await {
+            let is_statement = |error: &MigrateError| {
+                matches!(
+                    error,
+                    MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)
+                )
+            };
+            return Err(match &migrated {
+                Err(migrated) if standing == Standing::Missing && !is_statement(migrated) => {
+                    migration_error(migrated)
+                }
+                _ => told(connection, standing, &error).await,
+            });
         }
     }
     if migrated.is_err() {

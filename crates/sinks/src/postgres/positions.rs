@@ -16,7 +16,7 @@ pub(super) async fn advance<'r>(
     records: &'r [Record],
 ) -> Result<Left<'r>, WriteError> {
     let last = records.last().map_or(0, |record| record.seq);
-    if let Some(expected) = position.expected(records) {
+    if let Some(expected) = position.expected(batch, records) {
         let moved = moved(connection, position, batch, expected, last);
         if moved.await.map_err(failed)? {
             return Ok(Left {

@@ -20,14 +20,17 @@ pub(super) async fn make(connection: &mut SqliteConnection) -> Result<(), SinkEr
     }
     let migrator = MIGRATIONS.migrator();
     let migrated = migrator.run_direct(None, connection, false).await;
-    let text = match (&migrated, standing(connection).await.map_err(failed)?) {
-        (_, Standing::Whole) => return Ok(()),
-        (Err(error), Standing::Missing) => return Err(migration_error(error)),
-        // Noted as made, and dropped since; or made by hand, and in no list.
-        (_, standing) => MIGRATIONS.made_again(standing),
-    };
-    let made = connection.execute(AssertSqlSafe(text).into_sql_str()).await;
-    made.map(|_| ()).map_err(failed)
+    let standing = standing(connection).await.map_err(failed)?;
+    if standing == Standing::Whole {
+        return Ok(());
+    }
+    // Noted as made, and dropped since; or made by hand, and in no list.
+    let text = AssertSqlSafe(MIGRATIONS.made_again(standing)).into_sql_str();
+    let made = connection.execute(text).await;
+    made.map(|_| ()).map_err(|error| match migrated {
+        Err(migrated) if standing == Standing::Missing => migration_error(&migrated),
+        _ => failed(error),
+    })
 }
 
 async fn standing(connection: &mut SqliteConnection) -> Result<Standing, sqlx::Error> {

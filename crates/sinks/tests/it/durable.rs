@@ -9,7 +9,7 @@ use bytes::Bytes;
 use weir_rules::value::Text;
 use weir_sinks::dead_letter::{DeadLetter, LetterLog};
 use weir_sinks::{
-    Connector, ConnectorConfig, MemoryRows, RetryError, RowLog, SinkHandle, open, record,
+    Connector, ConnectorConfig, MemoryRows, RetryError, RowLog, SinkHandle, SinkSpec, open, record,
 };
 use weir_test_support::{Answer, Postgres, Webhook};
 
@@ -36,6 +36,21 @@ impl Life {
         letters: Option<(&Arc<MemoryRows>, u64)>,
         folder: &Path,
     ) -> Self {
+        let (spec, connector) = Self::spec(connector, more, log, letters, folder);
+        Self {
+            sink: open(&spec).unwrap(),
+            log: Arc::clone(log),
+            _connector: connector,
+        }
+    }
+
+    fn spec(
+        connector: &str,
+        more: &str,
+        log: &Arc<MemoryRows>,
+        letters: Option<(&Arc<MemoryRows>, u64)>,
+        folder: &Path,
+    ) -> (SinkSpec, Arc<Connector>) {
         let config: ConnectorConfig = toml::from_str(connector).unwrap();
         let connector = Connector::open("far", &config, folder).unwrap();
         let sink = format!("{TABLE}{more}");
@@ -46,11 +61,13 @@ impl Life {
             let letters: Arc<dyn RowLog> = Arc::<MemoryRows>::clone(letters);
             LetterLog::new(max_bytes, move || Some(Arc::clone(&letters)))
         });
-        Self {
-            sink: open(&spec).unwrap(),
-            log: Arc::clone(log),
-            _connector: connector,
-        }
+        (spec, connector)
+    }
+
+    /// Gives the sink a configuration that was read anew.
+    pub(crate) fn reconfigure(&self, connector: &str, folder: &Path) {
+        let (spec, _) = Self::spec(connector, "", &self.log, None, folder);
+        self.sink.reconfigure(&spec).unwrap();
     }
 
     pub(crate) fn put(&self, numbers: impl IntoIterator<Item = u64>) {

@@ -241,12 +241,22 @@ async fn an_earlier_version_that_writes_beside_this_one_is_noticed() {
         life.put([101]);
         life.settled().await;
         // It knows of no fence.
-        far.run("UPDATE weir_delivery_positions SET position = 15")
+        far.run("UPDATE weir_delivery_positions SET position = 13")
             .await;
         life.put(102..=103);
         paused(&life, "E3213").await;
         assert_eq!(life.log.waiting().len(), 2);
+        // Another configuration of the same sink knows what was never committed.
+        life.reconfigure(&far.connector(), copies.folders[0].path());
+        crate::bench::wait(&life.sink, "it was tried", |c| c.batches_failed > 2).await;
+        assert_eq!(life.log.waiting().len(), 2);
         life.end().await;
+        // And so does the next start.
+        let life = copies.begin(0, &far);
+        life.settled().await;
+        life.end().await;
+        let expected: Vec<u64> = (1..=10).chain(101..=103).collect();
+        assert_eq!(far.numbers().await, expected);
     }
 }
 
@@ -276,5 +286,46 @@ async fn a_database_that_was_put_back_to_before_the_last_start_is_told_as_such()
         life.end().await;
         let expected: Vec<u64> = (1..=10).chain(16..=17).collect();
         assert_eq!(far.numbers().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_gap_stays_told_over_restarts_until_somebody_accepts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for far in far_sides(folder.path()).await {
+        let copies = Copies::make(&far).await;
+        far.run("UPDATE weir_delivery_positions SET position = 6")
+            .await;
+        far.run("DELETE FROM t WHERE n > 6").await;
+        for n in 11..=12 {
+            let life = copies.begin(0, &far);
+            life.put([n]);
+            let told = paused(&life, "E3206").await;
+            assert!(told.contains("rows 7 to 10"), "{told}");
+            life.end().await;
+        }
+        let life = copies.begin(0, &far);
+        let told = paused(&life, "E3206").await;
+        let cure = told.split_once("UPDATE").unwrap().1;
+        far.run(&format!("UPDATE {cure}")).await;
+        life.settled().await;
+        life.end().await;
+        assert_eq!(far.numbers().await, [1, 2, 3, 4, 5, 6, 11, 12]);
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_table_that_was_dropped_is_made_again_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for far in far_sides(folder.path()).await {
+        let copies = Copies::make(&far).await;
+        far.run("DROP TABLE weir_delivery_positions").await;
+        far.run("DELETE FROM weir_migrations WHERE version > 1")
+            .await;
+        let life = copies.begin(0, &far);
+        life.put(11..=12);
+        life.settled().await;
+        life.end().await;
+        assert_eq!(far.numbers().await, (1..=12).collect::<Vec<_>>());
     }
 }
