@@ -242,6 +242,25 @@ mod tests {
         assert_eq!(known(&shared), 1);
         assert_eq!(shared.sweep_some(), Left::Nothing);
         assert_eq!((known(&shared), shared.stats.subscriptions.get()), (0, 0));
+        assert_eq!(shared.sweep.filters(), 0);
+    }
+
+    #[test]
+    fn the_sweep_rests_less_the_more_is_left() {
+        let rest = |left| rest_after(SWEEP_TURN, left);
+        assert_eq!(rest(0), SWEEP_TURN * SWEEP_REST);
+        assert!(rest(NO_REST / 2) < rest(NO_REST / 4));
+        assert_eq!([rest(NO_REST), rest(MOST_LEFT * 2)], [Duration::ZERO; 2]);
+    }
+
+    #[test]
+    fn where_too_much_is_left_it_is_taken_out_by_who_leaves_more() {
+        let (shared, filters) = broker();
+        let forgotten = Forgotten::new(&shared, 1, filters);
+        shared.sweep.filters.store(MOST_LEFT, Ordering::Relaxed);
+        drop(forgotten);
+        assert_eq!((known(&shared), shared.stats.subscriptions.get()), (0, 0));
+        assert_eq!(shared.sweep.filters(), MOST_LEFT, "nothing was left");
     }
 
     #[test]
