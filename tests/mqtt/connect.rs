@@ -224,6 +224,7 @@ async fn a_session_cannot_be_prolonged_by_disconnect_if_it_was_to_end() {
 
 #[tokio::test]
 async fn strangers_who_begin_large_connects_wait_for_each_other_and_others_for_nobody() {
+    const OF_ONE_ADDRESS: u64 = 8;
     let settings = BrokerSettings {
         connect_timeout: Duration::from_secs(600),
         ..BrokerSettings::default()
@@ -239,19 +240,22 @@ async fn strangers_who_begin_large_connects_wait_for_each_other_and_others_for_n
     };
     let bytes = large("half");
     let mut halves = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..OF_ONE_ADDRESS {
         let mut client = broker.open(V5).await;
         client.send_bytes(&bytes[..30_000]).await;
         halves.push(client);
     }
     let read = || broker.broker.stats().received_bytes.get();
-    until(|| read() == 64 * 30_000).await;
+    until(|| read() == OF_ONE_ADDRESS * 30_000).await;
     let mut late = broker.open(V5).await;
     late.send_bytes(&large("late")).await;
     // It is read as far as a small one goes.
-    until(|| read() > 64 * 30_000 + 16 * 1024).await;
+    until(|| read() > OF_ONE_ADDRESS * 30_000 + 16 * 1024).await;
     broker.connect(V5, "small").await.disconnect().await;
-    assert!(read() < 64 * 30_000 + 20 * 1024, "the rest is left alone");
+    assert!(
+        read() < OF_ONE_ADDRESS * 30_000 + 20 * 1024,
+        "the rest is left alone"
+    );
     halves.pop().unwrap().vanish();
     assert!(matches!(late.receive().await, Packet::ConnAck(_)));
     // Who comes to its end is welcome.

@@ -104,9 +104,13 @@ fn decode_body(
     if packet_type == kind::PUBLISH {
         return Publish::decode(flags, body, version).map(Packet::Publish);
     }
+    if packet_type == kind::CONNECT {
+        let connect = Connect::decode(body)?;
+        check_flags(packet_type, flags, connect.version)?;
+        return Ok(Packet::Connect(Box::new(connect)));
+    }
     check_flags(packet_type, flags, version)?;
     Ok(match packet_type {
-        kind::CONNECT => Packet::Connect(Box::new(Connect::decode(body)?)),
         kind::CONNACK => Packet::ConnAck(Box::new(ConnAck::decode(body, version)?)),
         kind::PUBACK => Packet::PubAck(PubAck::decode(body, version)?),
         kind::PUBREC => Packet::PubRec(PubRec::decode(body, version)?),

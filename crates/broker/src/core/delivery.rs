@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use ahash::HashSet;
-use weir_mqtt::{AliasUse, Delivery as Wire, PacketId, PubRel, PublishFrame, QoS, SubscriptionId};
+use weir_mqtt::{
+    AliasUse, Delivery as Wire, PacketId, PubRel, PublishFrame, QoS, SubscriptionFilter,
+    SubscriptionId,
+};
 
 use super::in_flight::{Awaiting, Entry, Settled};
 use super::message::{Fanout, Message};
@@ -392,6 +395,14 @@ impl Session {
         effects: &mut Effects,
     ) {
         while let Some(mut retrieval) = self.backlog.pop_front() {
+            let filter = SubscriptionFilter {
+                share: None,
+                filter: retrieval.walk.filter().clone(),
+            };
+            // [MQTT-3.10.4-2] Nothing more is begun for a subscription that has ended, or whose right was lost.
+            if !self.is_subscribed(&filter) {
+                continue;
+            }
             if !self.send_retained(now, link, retained, &mut retrieval, effects) {
                 self.backlog.push_front(retrieval);
                 return;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,8 +19,20 @@ use crate::core::subscriptions::SessionKey;
 /// How long the sweep goes on at most until it rests.
 const SWEEP_TURN: Duration = Duration::from_micros(300);
 
-/// Then it rests so many times as long: publishers need the index too, and the processor.
+/// Then it rests so many times as long, if little is left: publishers need the index too, and the processor.
 const SWEEP_REST: u32 = 3;
+
+/// The more filters are left the shorter it rests; with so many not at all.
+const NO_REST: usize = 64 * 1024;
+
+/// Where so many are left, whoever leaves more behind takes them out itself.
+const MOST_LEFT: usize = 256 * 1024;
+
+/// How long the sweep rests after a turn.
+fn rest_after(took: Duration, left: usize) -> Duration {
+    let of_full = NO_REST.saturating_sub(left) as f64 / NO_REST as f64;
+    (took * SWEEP_REST).mul_f64(of_full)
+}
 
 /// Filters that are still to be taken out of the index. Those that are left when this goes are swept out.
 pub(crate) struct Forgotten {
@@ -60,6 +73,7 @@ impl Forgotten {
 
 impl Drop for Forgotten {
     fn drop(&mut self) {
+        while self.shared.sweep.is_full() && self.take_out_some() == Left::Some {}
         if let Some(filters) = self.filters.take() {
             self.shared.sweep.put(self.session, filters);
         }
@@ -70,13 +84,24 @@ impl Drop for Forgotten {
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     left: Mutex<VecDeque<(SessionKey, Leftover)>>,
+    /// How many filters these are.
+    filters: AtomicUsize,
     more: Notify,
 }
 
 impl Sweep {
     fn put(&self, session: SessionKey, filters: Leftover) {
+        self.filters.fetch_add(filters.len(), Ordering::Relaxed);
         self.left.lock().push_back((session, filters));
         self.more.notify_one();
+    }
+
+    fn filters(&self) -> usize {
+        self.filters.load(Ordering::Relaxed)
+    }
+
+    fn is_full(&self) -> bool {
+        self.filters() >= MOST_LEFT
     }
 }
 
@@ -96,7 +121,10 @@ impl Shared {
         let Some((session, mut filters)) = first else {
             return Left::Nothing;
         };
+        let before = filters.len();
         let left = self.take_out_some(session, &mut filters);
+        let gone = before - filters.len();
+        self.sweep.filters.fetch_sub(gone, Ordering::Relaxed);
         let mut all = self.sweep.left.lock();
         if left == Left::Some {
             all.push_front((session, filters));
@@ -129,7 +157,10 @@ impl Shared {
             let left = self.sweep_some();
             let took = begun.elapsed();
             if left == Left::Nothing || took >= SWEEP_TURN {
-                tokio::time::sleep(took * SWEEP_REST).await;
+                match rest_after(took, self.sweep.filters()) {
+                    Duration::ZERO => tokio::task::yield_now().await,
+                    rest => tokio::time::sleep(rest).await,
+                }
                 return left;
             }
         }
@@ -211,6 +242,25 @@ mod tests {
         assert_eq!(known(&shared), 1);
         assert_eq!(shared.sweep_some(), Left::Nothing);
         assert_eq!((known(&shared), shared.stats.subscriptions.get()), (0, 0));
+        assert_eq!(shared.sweep.filters(), 0);
+    }
+
+    #[test]
+    fn the_sweep_rests_less_the_more_is_left() {
+        let rest = |left| rest_after(SWEEP_TURN, left);
+        assert_eq!(rest(0), SWEEP_TURN * SWEEP_REST);
+        assert!(rest(NO_REST / 2) < rest(NO_REST / 4));
+        assert_eq!([rest(NO_REST), rest(MOST_LEFT * 2)], [Duration::ZERO; 2]);
+    }
+
+    #[test]
+    fn where_too_much_is_left_it_is_taken_out_by_who_leaves_more() {
+        let (shared, filters) = broker();
+        let forgotten = Forgotten::new(&shared, 1, filters);
+        shared.sweep.filters.store(MOST_LEFT, Ordering::Relaxed);
+        drop(forgotten);
+        assert_eq!((known(&shared), shared.stats.subscriptions.get()), (0, 0));
+        assert_eq!(shared.sweep.filters(), MOST_LEFT, "nothing was left");
     }
 
     #[test]

@@ -97,6 +97,10 @@ impl Drop for Leased {
     }
 }
 
+fn is_token(publish: &Publish) -> bool {
+    *publish.topic == *UPLOAD && publish.qos != QoS::ExactlyOnce
+}
+
 impl Client {
     /// Watches over the tokens that the client of this connection was let in for.
     pub(super) fn watch_tokens(&mut self, key: ConnectionKey) {
@@ -104,17 +108,27 @@ impl Client {
         self.leased = lease.map(|lease| Leased::watch(lease, &self.handle, key, self.info.version));
     }
 
+    /// Whether this is a token that was looked at while it could not be acknowledged yet.
+    pub(super) fn has_taken_token(&self, publish: &Publish) -> bool {
+        self.leased.is_some() && publish.payload.is_empty() && is_token(publish)
+    }
+
     /// Whether this is no message but another token; then it is looked at here.
     pub(super) fn takes_token(&mut self, publish: &Publish) -> Result<bool, Leave> {
-        let Some(leased) = &self.leased else {
+        let Some(leased) = self.leased.as_ref().filter(|_| is_token(publish)) else {
             return Ok(false);
         };
-        if *publish.topic != *UPLOAD || publish.qos == QoS::ExactlyOnce {
-            return Ok(false);
-        }
         let renewed = leased.lease.renew(&publish.payload, now_ms());
         let Err(notice) = renewed else {
-            self.acknowledge(publish.qos, publish.packet_id, ReasonCode::Success)?;
+            if self.parked.is_empty() {
+                self.acknowledge(publish.qos, publish.packet_id, ReasonCode::Success)?;
+            } else if publish.packet_id.is_some() {
+                // [MQTT-4.6.0-2] The token counts already, its acknowledgement comes behind those of what waits.
+                self.parked.push_back(Publish {
+                    payload: Bytes::new(),
+                    ..publish.clone()
+                });
+            }
             return Ok(true);
         };
         tracing::warn!(client_id = %self.handle.client_id, notice = notice.payload, "a client has shown a token that is not good");

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use ahash::HashMap;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
 use weir_mqtt::{ReasonCode, Utf8};
 
+use super::large_connects::LargeConnects;
 use crate::auth::banned::Banned;
 use crate::core::Millis;
 use crate::core::bans::Bans;
@@ -54,12 +54,6 @@ impl Rates {
     }
 }
 
-/// A CONNECT with identifier, Will and token is hardly ever larger.
-pub(crate) const SMALL_CONNECT: usize = 16 * 1024;
-
-/// How many that are larger are held in memory at a time, each up to the maximum packet size.
-const LARGE_CONNECTS: usize = 64;
-
 /// Who may come in at all, and how fast.
 #[derive(Debug)]
 pub(crate) struct Entrance {
@@ -69,8 +63,8 @@ pub(crate) struct Entrance {
     banned: Arc<ArcSwap<Banned>>,
     /// Whom operators have turned away. Who changes it hands the change to the store before letting go.
     pub(super) bans: RwLock<Bans>,
-    /// What strangers may have sent: so many CONNECT packets larger than [`SMALL_CONNECT`] are read at a time.
-    pub(crate) large_connects: Semaphore,
+    /// What strangers may have sent.
+    pub(crate) large_connects: Arc<LargeConnects>,
 }
 
 impl Entrance {
@@ -87,7 +81,7 @@ impl Entrance {
                 .map(|limits| Mutex::new(Flapping::new(limits))),
             banned,
             bans: RwLock::default(),
-            large_connects: Semaphore::new(LARGE_CONNECTS),
+            large_connects: Arc::default(),
         }
     }
 

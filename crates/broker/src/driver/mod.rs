@@ -24,6 +24,7 @@ mod delayed;
 mod emulation;
 mod hooked;
 mod identity;
+pub(crate) mod large_connects;
 mod lease;
 mod opening;
 mod publish;

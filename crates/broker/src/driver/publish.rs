@@ -111,6 +111,9 @@ impl Client {
             return self.accept_ingress(now, publish);
         }
         let (qos, packet_id) = (publish.qos, publish.packet_id);
+        if self.has_taken_token(&publish) {
+            return self.acknowledge(qos, packet_id, ReasonCode::Success);
+        }
         let mut delay_s = None;
         let topic_as_sent = publish
             .topic

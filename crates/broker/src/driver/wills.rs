@@ -96,6 +96,9 @@ impl Router {
             return self.drop_message(DropReason::NotAuthorized, &message);
         }
         if let Some(seconds) = treated.delay_s {
+            if self.shared.store.is_full() {
+                return self.drop_message(DropReason::StoreFull, &message);
+            }
             let at = now + u64::from(seconds) * 1000;
             if !self.shared.publish_later(at, &message, &mut self.effects) {
                 self.drop_message(DropReason::DelayedFull, &message);

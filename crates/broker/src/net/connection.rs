@@ -227,7 +227,8 @@ where
                 },
             };
             if let Some(last) = &mut self.last {
-                last.rounds += 1;
+                // What was begun is brought to its end before what stands behind it is read.
+                last.rounds += usize::from(!self.client.is_unfinished());
                 let is_long = last.until <= self.shared.clock.now() || self.held.is_empty();
                 if last.rounds > MAX_ROUNDS && is_long {
                     return Poll::Ready(last.leave);
@@ -553,7 +554,7 @@ where
         {
             result?;
         }
-        if self.held.look_for_ping(now) {
+        if self.held.look_for_ping(now, self.client.version()) {
             self.handle_packet(now, Packet::PingReq, 2)?;
             self.client.step_done(now);
             self.output_waits |= !self.client.owe_output();

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
 };
@@ -22,9 +23,9 @@ use super::connection::serve;
 use super::held::{HELD_AT_MOST_MS, LOOK_EVERY_MS};
 use super::transport::Transport;
 use super::wire::Wire;
-use crate::auth::AllowAll;
 use crate::auth::anonymous::Anonymous;
 use crate::auth::enhanced::Mechanisms;
+use crate::auth::{AllowAll, Authenticator, ConnectRequest, Decision, Identity};
 use crate::broker::BrokerSettings;
 use crate::driver::admission::Door;
 use crate::driver::{Clock, Parts, Shared};
@@ -403,6 +404,62 @@ async fn who_is_taken_over_in_the_middle_of_a_subscribe_has_subscribed_to_all_an
     // And the goodbye has taken the Will away.
     expect(&mut watcher, &[b"alive"]).await;
     assert_eq!(broker.stats.subscriptions.get(), MANY as u64 + 1);
+}
+
+/// `[MQTT-3.1.2-10]`
+#[tokio::test]
+async fn a_goodbye_that_is_still_in_the_socket_counts_for_who_is_taken_over_in_a_long_subscribe() {
+    let broker = broker();
+    let mut watcher = connect(&broker, Connect::new(VERSION, Utf8::from("watcher"))).await;
+    subscribe(&mut watcher, "last/words").await;
+    let time = Arc::new(AtomicUsize::new(SOME));
+    let mut old = connect_over(open_with(&broker, &time, None), mortal()).await;
+    send(&mut old, Packet::Subscribe(many(MANY))).await;
+    in_the_middle(&broker, &time, "mortal").await;
+    // Nobody looks before the client is back.
+    send_goodbye(&mut old).await;
+    time.store(PLENTY, Ordering::Relaxed);
+    let _new = connect(&broker, mortal()).await;
+    expect(&mut watcher, &[]).await;
+}
+
+/// Waits with its answer until it may.
+#[derive(Default)]
+struct Slow {
+    asked: AtomicBool,
+    may_answer: tokio::sync::Notify,
+}
+
+impl Authenticator for Slow {
+    fn authenticate<'a>(&'a self, _: &'a ConnectRequest) -> BoxFuture<'a, Decision> {
+        self.asked.store(true, Ordering::Relaxed);
+        Box::pin(async {
+            self.may_answer.notified().await;
+            Decision::Allow(Identity::default())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_large_connect_is_counted_for_as_long_as_it_is_looked_at() {
+    let slow = Arc::new(Slow::default());
+    let mut parts = parts();
+    parts.authenticator = Arc::new(Arc::clone(&slow));
+    let broker = Shared::new(parts);
+    let large = &broker.entrance.large_connects;
+    let free = large.free();
+    let mut client = open(&broker);
+    let mut connect = Connect::new(VERSION, Utf8::from("large"));
+    let text = Utf8::try_from("v".repeat(60_000)).unwrap();
+    connect.properties.user_properties = vec![(Utf8::from("k"), text)];
+    send(&mut client, Packet::Connect(Box::new(connect))).await;
+    while !slow.asked.load(Ordering::Relaxed) {
+        yield_now().await;
+    }
+    assert_eq!(large.free(), free - 1);
+    slow.may_answer.notify_one();
+    assert!(matches!(receive(&mut client).await, Packet::ConnAck(_)));
+    assert_eq!(large.free(), free);
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Whole frames that have come and are not handled yet.
 
 use bytes::Bytes;
-use weir_mqtt::codec;
+use weir_mqtt::{ProtocolVersion, codec};
 
 use crate::core::Millis;
+use crate::driver::slices::WAITS_AT_MOST;
 
-/// A SUBSCRIBE or UNSUBSCRIBE is held at most this long because others have more urgent things to do. If ten thousand
-/// clients send nothing else, it is two thousand of them a second that others have to bear.
-pub(super) const HELD_AT_MOST_MS: Millis = 5000;
+/// A SUBSCRIBE or UNSUBSCRIBE is held at most this long because others have more urgent things to do, and all its slices
+/// together wait no longer.
+pub(super) const HELD_AT_MOST_MS: Millis = WAITS_AT_MOST.as_secs() * 1000;
 
 /// While one is held, it is looked so often whether the client wants to know that it is heard.
 pub(super) const LOOK_EVERY_MS: Millis = 500;
@@ -17,6 +18,14 @@ const PINGREQ: [u8; 2] = [0xC0, 0];
 
 /// How DISCONNECT begins.
 const DISCONNECT: u8 = 0xE0;
+
+/// What a first byte of such packets says. `[MQTT-2.1.3-1]` MQTT 3.1 does not use their flags: they may be anything there.
+fn kind(first: u8, version: ProtocolVersion) -> u8 {
+    match version {
+        ProtocolVersion::V3_1 => first & 0xF0,
+        _ => first,
+    }
+}
 
 /// Frames that wait because the client is held back, its loop has no time for them or the step was long enough.
 #[derive(Debug, Default)]
@@ -69,9 +78,10 @@ impl Held {
         now < since.saturating_add(HELD_AT_MOST_MS)
     }
 
-    /// Something before them was begun and is to go on: it waits from now on. It is not looked later for that.
+    /// Something before them was begun and is to go on: it waits from now on, if it did not before. What it gets done
+    /// puts nothing off.
     pub(super) fn goes_on(&mut self, now: Millis) {
-        self.waits_since = Some(now);
+        self.waits_since.get_or_insert(now);
     }
 
     /// The first of them is handled.
@@ -88,12 +98,13 @@ impl Held {
 
     /// It is looked what stands behind the first: whether there is a PINGREQ that nobody has answered. It counts as
     /// answered now.
-    pub(super) fn look_for_ping(&mut self, now: Millis) -> bool {
+    pub(super) fn look_for_ping(&mut self, now: Millis, version: ProtocolVersion) -> bool {
         self.looked_at = now;
         let mut frames = &self.frames[..];
         let mut pings = 0;
         while let Ok(Some(len)) = codec::frame_length(frames, usize::MAX) {
-            pings += usize::from(frames[..len] == PINGREQ);
+            let is_ping = [kind(frames[0], version), frames[1]] == PINGREQ;
+            pings += usize::from(is_ping);
             if pings > self.answered {
                 self.answered += 1;
                 return true;
@@ -104,11 +115,11 @@ impl Held {
     }
 
     /// The first DISCONNECT among them; nothing is held any more then.
-    pub(super) fn disconnect(&mut self) -> Option<Bytes> {
+    pub(super) fn disconnect(&mut self, version: ProtocolVersion) -> Option<Bytes> {
         let (mut frames, _) = self.take();
         while let Ok(Some(len)) = codec::frame_length(&frames, usize::MAX) {
             let frame = frames.split_to(len);
-            if frame.first() == Some(&DISCONNECT) {
+            if frame.first().map(|first| kind(*first, version)) == Some(DISCONNECT) {
                 return Some(frame);
             }
         }
@@ -125,6 +136,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use weir_mqtt::ProtocolVersion::{V3_1, V5};
+
     use super::*;
 
     #[test]
@@ -133,11 +146,11 @@ mod tests {
         // SUBSCRIBE stands before them; its packet identifier looks like a PINGREQ.
         let subscribe = [0x82, 6, 0xC0, 0, 0, 1, b'a', 0];
         held.put(Bytes::from([&subscribe[..], &PINGREQ].concat()), 10);
-        assert!(held.look_for_ping(1));
-        assert!(!held.look_for_ping(2));
+        assert!(held.look_for_ping(1, V5));
+        assert!(!held.look_for_ping(2, V5));
         held.append(&Bytes::from_static(&[0xC0, 0, 0xC0, 0]));
-        assert!(held.look_for_ping(3) && held.look_for_ping(4));
-        assert!(!held.look_for_ping(5));
+        assert!(held.look_for_ping(3, V5) && held.look_for_ping(4, V5));
+        assert!(!held.look_for_ping(5, V5));
         assert_eq!(
             [(); 4].map(|()| held.was_answered()),
             [true, true, true, false]
@@ -148,13 +161,24 @@ mod tests {
     fn a_goodbye_is_found_behind_what_is_held() {
         let mut held = Held::default();
         held.put(Bytes::from_static(&[0x30, 3, 0, 1, 0xE0, 0xE0, 0]), 7);
-        assert_eq!(held.disconnect().as_deref(), Some(&[0xE0, 0][..]));
+        assert_eq!(held.disconnect(V5).as_deref(), Some(&[0xE0, 0][..]));
         held.put(Bytes::from_static(&[0x30, 3, 0, 1, 0xE0, 0xE0, 2, 4]), 8);
-        assert_eq!(held.disconnect(), None);
+        assert_eq!(held.disconnect(V5), None);
+    }
+
+    /// MQTT 3.1, section 2.1: what a packet does not use of its first byte is ignored.
+    #[test]
+    fn the_unused_flags_of_old_packets_say_nothing() {
+        let mut held = Held::default();
+        held.put(Bytes::from_static(&[0xC5, 0, 0xE9, 0]), 4);
+        assert!(!held.look_for_ping(1, V5) && held.look_for_ping(2, V3_1));
+        assert_eq!(held.disconnect(V3_1).as_deref(), Some(&[0xE9, 0][..]));
+        held.put(Bytes::from_static(&[0xE9, 0]), 2);
+        assert_eq!(held.disconnect(V5), None);
     }
 
     #[test]
-    fn what_goes_on_piece_by_piece_does_not_put_off_the_look() {
+    fn what_goes_on_piece_by_piece_puts_off_neither_the_look_nor_its_end() {
         let mut held = Held::default();
         for now in (100..100 + LOOK_EVERY_MS).step_by(10) {
             assert!(held.waits(now));
@@ -162,11 +186,14 @@ mod tests {
             assert!(held.waits(now));
             assert_eq!(held.next_look(), Some(100 + LOOK_EVERY_MS));
         }
-        held.look_for_ping(600);
+        held.look_for_ping(600, V5);
         held.goes_on(700);
         assert_eq!(held.next_look(), Some(600 + LOOK_EVERY_MS));
-        assert!(held.waits(700 + HELD_AT_MOST_MS - 1));
-        assert!(!held.waits(700 + HELD_AT_MOST_MS));
+        assert!(held.waits(100 + HELD_AT_MOST_MS - 1));
+        assert!(
+            !held.waits(100 + HELD_AT_MOST_MS),
+            "however often it went on"
+        );
     }
 
     #[test]
@@ -175,7 +202,7 @@ mod tests {
         assert_eq!(held.next_look(), None);
         assert!(held.waits(100));
         assert_eq!(held.next_look(), Some(100 + LOOK_EVERY_MS));
-        held.look_for_ping(4900);
+        held.look_for_ping(4900, V5);
         assert!(held.waits(4901));
         assert_eq!(held.next_look(), Some(100 + HELD_AT_MOST_MS));
         assert!(!held.waits(100 + HELD_AT_MOST_MS));

@@ -1,5 +1,6 @@
 //! The beginning of a connection: CONNECT, and what is said to those who are not let in.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,12 +9,12 @@ use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCo
 
 use super::connection::{Connection, linger};
 use super::exchange::converse;
-use super::wire::Wire;
+use super::wire::{TimeOf, Wire};
 use crate::core::connect::max_packet_size;
 use crate::driver::Shared;
 use crate::driver::admission::{Door, Refusal};
 use crate::driver::events::Caller;
-use crate::driver::limits::SMALL_CONNECT;
+use crate::driver::large_connects::{LargeConnect, SMALL_CONNECT};
 use crate::hooks::Tap;
 
 /// Reads CONNECT and answers it, all within the deadline. Gives the connection of a client that is admitted.
@@ -40,7 +41,16 @@ where
     let (peer, transport) = (door.peer, door.transport.name());
     let deadline = door.deadline;
     let mut alarm = stream.alarm();
-    let first = read_connect(&shared, &mut stream, &mut unread, &mut tap);
+    // Held for as long as the packet is in memory.
+    let mut large = None;
+    let first = read_connect(
+        &shared,
+        &mut stream,
+        peer,
+        &mut unread,
+        &mut large,
+        &mut tap,
+    );
     let refusal = match alarm.until(deadline, first).await.flatten() {
         None => {
             tap.iter().for_each(|tap| tap.failed());
@@ -64,8 +74,7 @@ where
                     Err(refusal)
                 }
                 Some(Ok(proof)) => {
-                    let looks = &mut stream;
-                    let mut has_time = move || looks.has_time();
+                    let mut has_time = TimeOf(&mut stream);
                     shared.admit(connect, *door, proof, &mut has_time).await
                 }
             };
@@ -97,6 +106,7 @@ where
             })
         }
     };
+    drop(large);
     tap.iter().for_each(|tap| tap.failed());
     if let Some((version, connack, max)) = refusal {
         let mut bytes = Vec::new();
@@ -125,14 +135,15 @@ fn banned<C>(shared: &Shared) -> Option<C> {
 async fn read_connect<S>(
     shared: &Shared,
     stream: &mut S,
+    peer: Option<SocketAddr>,
     unread: &mut Vec<u8>,
+    large: &mut Option<LargeConnect>,
     tap: &mut Option<Box<Tap>>,
 ) -> Option<Result<Connect, DecodeError>>
 where
     S: AsyncRead + Unpin,
 {
     let mut chunk = [0; 1024];
-    let mut large = None;
     loop {
         // [MQTT-3.1.0-1] Anything but CONNECT is refused before it is even complete.
         if unread.first().is_some_and(|first| first >> 4 != 1) {
@@ -145,6 +156,7 @@ where
                 shared.stats.handled_packets.add(1);
                 shared.stats.handled_bytes.add(len as u64);
                 let frame: Vec<u8> = unread.drain(..len).collect();
+                unread.shrink_to_fit();
                 let decoded = codec::decode(Bytes::from(frame), ProtocolVersion::V5);
                 if let (Some(tap), Ok(packet)) = (tap, &decoded) {
                     tap.decoded(packet);
@@ -159,7 +171,8 @@ where
         }
         if unread.len() > SMALL_CONNECT && large.is_none() {
             // Whoever has not said who it is yet is to cost little memory. The rest waits in the socket.
-            large = shared.entrance.large_connects.acquire().await.ok();
+            let address = peer.map(|peer| peer.ip());
+            *large = shared.entrance.large_connects.admit(address).await;
         }
         let n = stream.read(&mut chunk).await.unwrap_or(0);
         if n == 0 {

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::connection::LINGER;
 use super::event_loop::Alarm;
 use super::stream::Stream;
+use crate::driver::slices::SpareTime;
 
 /// Bytes in, bytes out.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
@@ -45,6 +46,19 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
             // It is going away either way; what TLS and WebSocket say last must not wait for a peer that never reads.
             drop(timeout(LINGER, self.shutdown()).await);
         }
+    }
+}
+
+/// The time that a connection has for work that can wait.
+pub(super) struct TimeOf<'a, S>(pub(super) &'a mut S);
+
+impl<S: Wire> SpareTime for TimeOf<'_, S> {
+    fn is_there(&mut self) -> bool {
+        self.0.has_time()
+    }
+
+    fn waits_no_more(&mut self) {
+        self.0.waits_no_more();
     }
 }
 

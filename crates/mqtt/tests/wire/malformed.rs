@@ -64,6 +64,19 @@ fn flags_of_the_fixed_header_are_checked_in_every_packet() {
     refused(V5, "AUTH with flags", b"\xF1\0", MALFORMED);
 }
 
+/// MQTT 3.1, section 2.1: what CONNECT does not use of its first byte is ignored; which version it is stands further on.
+#[test]
+fn the_flags_of_an_old_connect_may_be_anything() {
+    for flags in 0..16 {
+        let old = frame(0x10 | flags, b"\0\x06MQIsdp\x03\x02\0\0\0\x01c");
+        for asked in ProtocolVersion::ALL {
+            assert!(codec::decode(old.clone().into(), asked).is_ok(), "{flags}");
+        }
+        let new = frame(0x10 | flags, b"\0\x04MQTT\x04\x02\0\0\0\x01c");
+        assert_eq!(codec::decode(new.into(), V3_1).is_ok(), flags == 0);
+    }
+}
+
 #[test]
 fn reserved_packet_types_are_malformed() {
     refused_in_all("type 0", b"\0\0", MALFORMED);

@@ -406,6 +406,34 @@ async fn a_right_that_is_lost_in_the_middle_is_lost_for_what_was_granted_and_for
     assert_eq!(shared.stats.subscriptions.get(), even as u64);
 }
 
+/// `[MQTT-3.10.4-2]`
+#[tokio::test]
+async fn what_is_retained_is_not_sent_to_who_has_lost_the_right_to_it_in_the_middle() {
+    let (shared, rights) = with_rights(&Memory::default());
+    for number in [0, 1] {
+        let topic = TopicName::new(&format!("t/{number}")).unwrap();
+        let message = Message::new(topic, Bytes::from_static(b"x"), QoS::AtMostOnce, true);
+        let mut router = Router::new(&shared);
+        router.publish(shared.clock.now(), message);
+        drop(router.finish(shared.clock.now()));
+    }
+    let mut client = admitted(&shared, "c", false).await;
+    drop(said(&mut client));
+    begin(&mut client, requests(qos1()));
+    go_on(&mut client);
+    rights.forbidden.store(true, Ordering::Relaxed);
+    shared.enforce_access();
+    while go_on(&mut client) == Left::Some {}
+    let topics: Vec<_> = said(&mut client)
+        .into_iter()
+        .filter_map(|packet| match packet {
+            Packet::Publish(publish) => Some(publish.topic.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(topics, ["t/0"]);
+}
+
 #[tokio::test]
 async fn the_many_subscriptions_of_one_who_comes_back_are_looked_at_some_at_a_time() {
     let storage = Memory::default();

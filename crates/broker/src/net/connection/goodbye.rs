@@ -6,16 +6,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 use weir_mqtt::{ProtocolVersion, codec};
 
-use super::Connection;
+use super::{Connection, STEP_BYTES};
 use crate::core::Millis;
 use crate::driver::client::Leave;
 use crate::driver::slices::{Left, in_slices};
-use crate::net::wire::Wire;
+use crate::net::wire::{TimeOf, Wire};
 use crate::stats::CloseReason;
 
 /// How long a client gets to read the last words before the socket is closed.
@@ -61,6 +61,9 @@ where
     /// The client has left, or is to leave.
     pub(super) async fn end(mut self: Box<Self>, leave: Leave) {
         self.finish_what_was_begun().await;
+        if leave.reason == CloseReason::TakenOver {
+            self.hear_the_last().await;
+        }
         let leave = self.held_goodbye().unwrap_or(leave);
         tracing::debug!(client_id = %self.client.client_id(), reason = leave.reason.name(), "connection ends");
         if let (CloseReason::ProtocolError, Some(code)) = (leave.reason, leave.say) {
@@ -77,9 +80,7 @@ where
         if let Some(mut forgotten) = forgotten {
             // The client knows meanwhile that this is the end.
             drop(timeout(LINGER, stream.shutdown()).await);
-            let looks = &mut stream;
-            let mut has_time = move || looks.has_time();
-            in_slices(&mut has_time, || forgotten.take_out_some()).await;
+            in_slices(&mut TimeOf(&mut stream), || forgotten.take_out_some()).await;
         }
         if said {
             linger(&mut stream).await;
@@ -95,8 +96,7 @@ where
         }
         let (stream, client) = (&mut self.stream, &mut self.client);
         let clock = &self.shared.clock;
-        let mut has_time = move || stream.has_time();
-        in_slices(&mut has_time, || {
+        in_slices(&mut TimeOf(stream), || {
             // Where it cannot go on, nothing of it was done.
             client.go_on(clock.now()).unwrap_or(Left::Nothing)
         })
@@ -104,9 +104,30 @@ where
         self.client.step_done(self.shared.clock.now());
     }
 
+    /// What was begun may have kept from reading what has come behind it. It is only held.
+    async fn hear_the_last(&mut self) {
+        if self.heard_all || self.broken.is_some() || self.held.len() >= STEP_BYTES {
+            return;
+        }
+        let mut chunk = vec![0; STEP_BYTES];
+        let mut buffer = ReadBuf::new(&mut chunk);
+        let read = poll_fn(|cx| {
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+            Poll::Ready(matches!(read, Poll::Ready(Ok(()))))
+        });
+        if read.await {
+            let bytes = buffer.filled();
+            self.shared.stats.received_bytes.add(bytes.len() as u64);
+            let most = self.shared.settings.max_packet_size;
+            let (frames, _, _) = self.unread.take_whole(bytes, most);
+            self.held.append(&frames);
+        }
+    }
+
     /// `[MQTT-3.1.2-10]` A DISCONNECT that has come takes the Will away, though what stands before it was not handled.
     fn held_goodbye(&mut self) -> Option<Leave> {
-        let (frame, version) = (self.held.disconnect()?, self.client.version());
+        let version = self.client.version();
+        let frame = self.held.disconnect(version)?;
         let len = frame.len();
         let packet = codec::decode(frame, version).ok()?;
         let said = self.handle_packet(self.shared.clock.now(), packet, len);
