@@ -256,7 +256,8 @@ impl Disk for Unreliable {
         let mut state = self.0.lock();
         state.step()?;
         state.syncs_of_names += 1;
-        if (state.names_fail_every).is_some_and(|every| state.syncs_of_names.is_multiple_of(every)) {
+        if (state.names_fail_every).is_some_and(|every| state.syncs_of_names.is_multiple_of(every))
+        {
             return Err(io::Error::other("names cannot be synced"));
         }
         let changes = std::mem::take(&mut state.pending);
