@@ -699,9 +699,10 @@ mod tests {
         for change in (1..=100).step_by(2) {
             let topic = format!("t/{change}");
             let message = Arc::new(Message::text(&topic, "on").unwrap());
+            let topic = message.topic.clone();
             state.apply(Persist::Retained { message, change });
             state.apply(Persist::RetainedCleared {
-                topic: topic.as_str().into(),
+                topic,
                 change: change + 1,
             });
         }
