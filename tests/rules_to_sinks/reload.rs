@@ -219,6 +219,41 @@ async fn a_broken_file_does_not_stop_the_others_from_changing() {
 }
 
 #[tokio::test]
+async fn a_version_of_a_rule_one_of_whose_sinks_cannot_be_opened_changes_none_of_the_others() {
+    let site = Site::new();
+    site.config("rules.watch = false\n");
+    let broken = "type = \"http\"\nurl = \"https://127.0.0.1:9\"\ntls = { ca = \"missing.pem\" }\n";
+    site.connector("broken", broken);
+    let version = |file: &str| {
+        format!(
+            "sql = '''SELECT payload.name AS name FROM \"names\"'''\n\
+             [[sinks]]\nid = \"a\"\ntype = \"file\"\npath = \"{file}.ndjson\"\n"
+        )
+    };
+    site.rule("names", &version("one"));
+    let weir = site.start(WEIR).await;
+    let second = version("two") + "[[sinks]]\nid = \"b\"\nconnector = \"broken\"\n";
+    site.rule("names", &second);
+    let refused = weir.reload().await;
+    let told = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(told.contains("`b` cannot be opened"), "{told}");
+    publish_name(&weir, "x").await;
+    let read = |file: &str| {
+        let path = site.path().join(format!("data/files/{file}.ndjson"));
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    wait_until("the row", DEADLINE, || {
+        let is_there = !(read("one").is_empty() && read("two").is_empty());
+        async move { is_there }
+    })
+    .await;
+    assert_eq!(
+        (read("one").lines().count(), read("two")),
+        (1, String::new())
+    );
+}
+
+#[tokio::test]
 async fn a_hang_up_signal_reloads() {
     let (database, site) = site_with_table("CREATE TABLE names (name text)").await;
     site.rule("names", &readings("upper(payload.name)"));

@@ -15,6 +15,7 @@ use crate::bridge::signer::mac::hex;
 use crate::config::connector::HttpConnector;
 use crate::config::{Auth, BatchFormat};
 use crate::halving::{Write, WriteError, write_halving};
+use crate::message_ids::row_id;
 use crate::plan::HttpPlan;
 use crate::render::{HttpRequest, http_request};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms, tls};
@@ -167,15 +168,10 @@ impl HttpSink {
     }
 
     /// The same for the same rows, whatever process or attempt sends them.
-    fn idempotency_key(&self, batch: &Batch<'_>, records: &[Record]) -> String {
+    fn idempotency_key(store_id: &str, batch: &Batch<'_>, records: &[Record]) -> String {
         let mut digest = Sha256::new();
-        for part in [self.store_id.as_str(), batch.rule, batch.sink] {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        digest.update(batch.epoch.to_be_bytes());
         for record in records {
-            digest.update(record.seq.to_be_bytes());
+            digest.update(row_id(store_id, batch, record));
         }
         hex(&digest.finalize()[..16])
     }
@@ -254,7 +250,10 @@ impl HttpSink {
             .iter()
             .any(|(name, _)| name == "idempotency-key")
         {
-            request = request.header("idempotency-key", self.idempotency_key(batch, records));
+            request = request.header(
+                "idempotency-key",
+                Self::idempotency_key(&self.store_id, batch, records),
+            );
         }
         request = self.authorize(request, &body).map_err(retry)?;
         if first.method != "GET" {
@@ -371,5 +370,47 @@ async fn discard(mut response: reqwest::Response) {
             Some(rest) => left = rest,
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_rules::value::{Text, Value};
+
+    use super::*;
+    use crate::Fence;
+
+    /// The key of rows 1 and 2, made of messages of which the first has this number and time.
+    fn key(message_id: u128, accepted_at_ms: i64) -> String {
+        let records: Vec<_> = (1..=2)
+            .map(|seq| Record {
+                seq,
+                message_id: message_id + u128::from(seq),
+                client_id: Text::from_static("c"),
+                accepted_at_ms,
+                path: Text::default(),
+                row: Value::Null,
+            })
+            .collect();
+        // Another start gives the same key.
+        let fence = Fence::fresh();
+        let batch = Batch {
+            rule: "r",
+            sink: "s",
+            epoch: 1,
+            given_to: 0,
+            fence: &fence,
+            records: &records,
+        };
+        HttpSink::idempotency_key("store", &batch, &records)
+    }
+
+    #[test]
+    fn rows_that_copies_of_one_store_number_alike_have_keys_of_their_own() {
+        let first = key(9, 5);
+        assert_eq!(first.len(), 32);
+        assert_eq!(first, key(9, 5));
+        assert_ne!(first, key(8, 5), "another message");
+        assert_ne!(first, key(9, 6), "another time");
     }
 }

@@ -55,7 +55,7 @@ pub use crate::console::ConsoleOutput;
 pub use crate::counters::{Histogram, LastError, SinkCounters, SinkState};
 pub use crate::error::{ConfigError, RenderError, SinkError};
 pub use crate::fence::Fence;
-pub use crate::open::{Drained, RetryError, SinkHandle, SinkSpec, open, open_with};
+pub use crate::open::{Drained, Prepared, RetryError, SinkHandle, SinkSpec, open, open_with};
 pub use crate::plan::{SinkPlan, WhenFull};
 pub use crate::queue::{Claim, Full, Owed, Permit};
 pub use crate::render::{Rendered, render};

@@ -45,26 +45,31 @@ impl MessageIds {
     }
 
     /// 32 hexadecimal digits, which `uuid` columns read too.
-    ///
-    /// Its number alone does not name a row: two weirs with copies of one store give one number to different rows.
     fn id(&self, batch: &Batch<'_>, record: &Record) -> String {
-        let mut digest = Sha256::new();
-        let parts = [
-            self.store_id.as_bytes(),
-            batch.rule.as_bytes(),
-            batch.sink.as_bytes(),
-            record.client_id.as_bytes(),
-        ];
-        for part in parts {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        digest.update(batch.epoch.to_be_bytes());
-        digest.update(record.seq.to_be_bytes());
-        digest.update(record.message_id.to_be_bytes());
-        digest.update(record.accepted_at_ms.to_be_bytes());
-        hex(&digest.finalize()[..16])
+        hex(&row_id(&self.store_id, batch, record)[..16])
     }
+}
+
+/// What names a row, over retries and restarts.
+///
+/// Its number alone does not: two weirs with copies of one store give one number to different rows.
+pub(crate) fn row_id(store_id: &str, batch: &Batch<'_>, record: &Record) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    let parts = [
+        store_id.as_bytes(),
+        batch.rule.as_bytes(),
+        batch.sink.as_bytes(),
+        record.client_id.as_bytes(),
+    ];
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.update(batch.epoch.to_be_bytes());
+    digest.update(record.seq.to_be_bytes());
+    digest.update(record.message_id.to_be_bytes());
+    digest.update(record.accepted_at_ms.to_be_bytes());
+    digest.finalize().into()
 }
 
 /// The row with one more field, in place of those that have its name; a row that is no object stays as it is.

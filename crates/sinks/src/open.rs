@@ -27,7 +27,7 @@ use crate::file::FileSink;
 use crate::http::HttpSink;
 use crate::message_ids::MessageIds;
 use crate::mqtt::MqttSink;
-use crate::plan::{SinkPlan, Target, WhenFull};
+use crate::plan::{BufferLimits, SinkPlan, Target, WhenFull};
 use crate::positions::{Position, Terms};
 use crate::postgres::PostgresSink;
 use crate::queue::{Full, Owed, Permit, Queue};
@@ -311,6 +311,24 @@ fn kept(spec: &SinkSpec, rows: &dyn RowLog) -> Kept {
     }
 }
 
+/// Another configuration of a sink, ready to take the place of the one it has.
+#[must_use = "nothing changes until it is installed"]
+pub struct Prepared {
+    sink: SinkHandle,
+    delivery: Delivery,
+    limits: BufferLimits,
+}
+
+impl Prepared {
+    /// Gives it to the sink. Takes effect between two attempts.
+    pub fn install(self) {
+        let shared = &self.sink.shared;
+        shared.queue.set_limits(self.limits);
+        *shared.replacement.lock() = Some(self.delivery);
+        shared.nudge.notify_one();
+    }
+}
+
 impl SinkHandle {
     /// The rule's id.
     pub fn rule_id(&self) -> &str {
@@ -519,11 +537,20 @@ impl SinkHandle {
     /// # Errors
     /// As [`open`]; then nothing has changed.
     pub fn reconfigure(&self, spec: &SinkSpec) -> Result<(), SinkError> {
-        let delivery = delivery(spec)?;
-        self.shared.queue.set_limits(spec.plan.buffer.clone());
-        *self.shared.replacement.lock() = Some(delivery);
-        self.shared.nudge.notify_one();
+        self.prepare(spec)?.install();
         Ok(())
+    }
+
+    /// Opens what another configuration needs, and leaves the sink as it is until [`Prepared::install`].
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn prepare(&self, spec: &SinkSpec) -> Result<Prepared, SinkError> {
+        Ok(Prepared {
+            sink: self.clone(),
+            delivery: delivery(spec)?,
+            limits: spec.plan.buffer.clone(),
+        })
     }
 
     /// Delivers what waits, for at most `within`; the rest goes to the dead letters. The sink has ended then.

@@ -448,6 +448,8 @@ impl<D: Disk> Writer<D> {
 
     /// Ends a segment that is large enough, and begins a snapshot when one pays.
     fn tend(&mut self) {
+        // Before what it has to say: one that ends in between is heard next time, and none is begun over it.
+        let running = self.folding.running.load(Ordering::Acquire);
         match self.folding.done.lock().take() {
             Some(Some(folded)) => {
                 self.log.folded(&folded);
@@ -461,7 +463,7 @@ impl<D: Disk> Writer<D> {
             }
             None => {}
         }
-        let fold_now = !self.folding.running.load(Ordering::Acquire) && self.pays();
+        let fold_now = !running && self.pays();
         if !fold_now && self.log.length() < self.options.segment_bytes {
             return;
         }
@@ -479,6 +481,7 @@ impl<D: Disk> Writer<D> {
         let queues = Arc::clone(self.log.queues());
         // As they stand where the segment begins: nothing is written meanwhile.
         let (heads, last): (Heads, u64) = (queues.heads(), self.log.last());
+        let span = self.log.snapshot()..segment;
         let (disk, folding, make) = (
             Arc::clone(&self.disk),
             Arc::clone(&self.folding),
@@ -489,14 +492,15 @@ impl<D: Disk> Writer<D> {
             // Also after a panic: the next one may be made.
             let mut end = FoldEnds(folding, None);
             let stop = &end.0.stop;
-            match fold(&*disk, segment, last, &queues, &heads, make(), stop) {
+            match fold(&*disk, span, last, &queues, &heads, make(), stop) {
                 Ok(mut folded) => {
                     let damage = folded.damage.drain(..).map(Trouble::Damage);
                     let missing = folded.missing.drain(..).map(Trouble::Missing);
                     let gaps = folded.gaps.drain(..).map(Trouble::Gap);
-                    let troubles = damage.chain(missing).chain(gaps);
-                    troubles.for_each(|trouble| queues.tell(trouble));
+                    let troubles: Vec<_> = damage.chain(missing).chain(gaps).collect();
+                    // First: what it stands for is gone, whatever becomes of what is told.
                     end.1 = Some(folded);
+                    (troubles.into_iter()).for_each(|trouble| queues.tell(trouble));
                 }
                 Err(_) if stop.load(Ordering::Acquire) => {}
                 Err(error) => queues.tell(Trouble::Fold(error)),

@@ -139,6 +139,8 @@ pub struct Log<D: Disk> {
     synced: u64,
     /// Bytes of the segments before this one.
     closed_bytes: u64,
+    /// The snapshot that stands for what is before; 0: there is none.
+    snapshot: u64,
     snapshot_bytes: u64,
     /// The sizes of the files with rows that snapshots have left.
     rows_bytes: HashMap<u64, u64>,
@@ -256,6 +258,7 @@ impl<D: Disk> Log<D> {
             // What was read is on the disk, and the files before this one are not written again.
             synced: synced.max(last),
             closed_bytes,
+            snapshot: from,
             snapshot_bytes,
             rows_bytes,
             buffer: Vec::new(),
@@ -465,6 +468,11 @@ impl<D: Disk> Log<D> {
         self.closed_bytes + self.length
     }
 
+    /// The number of the snapshot that was made last, on which the next one is made; 0: there is none.
+    pub(crate) fn snapshot(&self) -> u64 {
+        self.snapshot
+    }
+
     /// The size of the snapshot that is there.
     pub(crate) fn snapshot_bytes(&self) -> u64 {
         self.snapshot_bytes
@@ -492,6 +500,7 @@ impl<D: Disk> Log<D> {
 
     /// Takes note that a snapshot stands for everything before its segment.
     pub(crate) fn folded(&mut self, folded: &Folded) {
+        self.snapshot = folded.number;
         self.snapshot_bytes = folded.snapshot_bytes;
         self.closed_bytes = self.closed_bytes.saturating_sub(folded.bytes);
         for number in &folded.rows_gone {

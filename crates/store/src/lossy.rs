@@ -32,6 +32,9 @@ pub(crate) struct State {
     /// Every so many appends one finds no room after a part of it.
     pub(crate) full_every: Option<u32>,
     appends: u32,
+    /// Every so many times names cannot be synced.
+    pub(crate) names_fail_every: Option<u32>,
+    syncs_of_names: u32,
 }
 
 #[derive(Clone, Default)]
@@ -101,7 +104,7 @@ impl Unreliable {
             }
             contents.safe = length;
         }
-        (state.fuel, state.full_every) = (None, None);
+        (state.fuel, state.full_every, state.names_fail_every) = (None, None, None);
     }
 
     /// The power fails after so many operations; `None`: it does not.
@@ -112,6 +115,12 @@ impl Unreliable {
     /// Every so many appends one finds no room after a part of it; `None`: there is room.
     pub fn full_every(&self, appends: Option<u32>) {
         self.0.lock().full_every = appends;
+    }
+
+    /// Every so many times names cannot be synced: they are there, and may be gone after a loss of power; `None`: they can.
+    pub fn names_fail_every(&self, syncs: Option<u32>) {
+        let mut state = self.0.lock();
+        (state.names_fail_every, state.syncs_of_names) = (syncs, 0);
     }
 
     /// Turns bits of one byte of a file.
@@ -236,6 +245,9 @@ impl Disk for Unreliable {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.0.lock();
         state.step()?;
+        if !state.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         state.rename(Renaming::Gone(name.to_owned()));
         Ok(())
     }
@@ -243,6 +255,11 @@ impl Disk for Unreliable {
     fn sync_names(&self) -> io::Result<()> {
         let mut state = self.0.lock();
         state.step()?;
+        state.syncs_of_names += 1;
+        if (state.names_fail_every).is_some_and(|every| state.syncs_of_names.is_multiple_of(every))
+        {
+            return Err(io::Error::other("names cannot be synced"));
+        }
         let changes = std::mem::take(&mut state.pending);
         for change in &changes {
             apply(&mut state.safe_names, change);

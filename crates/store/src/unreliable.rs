@@ -361,7 +361,8 @@ pub(crate) fn fold_up_to(
     let (queues, heads) = (Arc::clone(log.queues()), log.queues().heads());
     let (stop, last) = (AtomicBool::new(false), log.last());
     let all = Box::<KeepAll>::default();
-    fold(disk, segment, last, &queues, &heads, all, &stop)
+    let span = log.snapshot()..segment;
+    fold(disk, span, last, &queues, &heads, all, &stop)
 }
 
 pub(crate) fn snapshot(log: &mut Log<Unreliable>, disk: &Unreliable, seed: u64, whole: bool) {
@@ -415,9 +416,47 @@ fn what_was_acknowledged_is_there_after_any_loss_of_power() {
             if rng.random_bool(0.2) {
                 disk.0.lock().full_every = Some(rng.random_range(2..20));
             }
+            if rng.random_bool(0.3) {
+                disk.names_fail_every(Some(rng.random_range(2..6)));
+            }
             expected.live(&mut opened.log, &disk, seed, &mut rng);
             disk.lose_power(&mut chance(&mut rng));
         }
+    }
+}
+
+#[test]
+fn rows_outlive_a_snapshot_whose_name_could_not_be_synced() {
+    for (seed, restarts) in [(4, false), (5, true)] {
+        let (disk, mut rng) = (Unreliable::default(), StdRng::seed_from_u64(seed));
+        let mut opened = open(&disk, seed);
+        let mut expected = Expectation::default();
+        expected.make_queue(&mut opened.log, 0);
+        let id = queue(&opened.log, "one").unwrap().id();
+        let put = |log: &mut Log<Unreliable>, row: &'static str| {
+            let mut batch = Batch::default();
+            batch.rows.push((id, row.as_bytes().into()));
+            log.commit(&mut [batch], &[], true).unwrap();
+        };
+        put(&mut opened.log, "first");
+        let segment = opened.log.rotate().unwrap();
+        // Those before are of the copied rows and of the snapshot that is being written.
+        disk.names_fail_every(Some(3));
+        assert!(fold_up_to(&opened.log, &disk, segment).is_err());
+        disk.names_fail_every(None);
+        let name = format!("snapshot-{segment:016x}");
+        assert!(disk.names().contains(&name), "{:?}", disk.names());
+        if !restarts {
+            put(&mut opened.log, "second");
+            snapshot(&mut opened.log, &disk, seed, true);
+            assert!(!disk.names().contains(&name), "{:?}", disk.names());
+        }
+        drop(opened);
+        let opened = open(&disk, seed);
+        let rows = read_all(&queue(&opened.log, "one").unwrap(), &mut rng).unwrap();
+        let rows: Vec<&[u8]> = rows.iter().map(|(_, row)| &row[..]).collect();
+        let all: [&[u8]; 2] = [b"first", b"second"];
+        assert_eq!(rows, all[..if restarts { 1 } else { 2 }]);
     }
 }
 

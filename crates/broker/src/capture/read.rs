@@ -83,6 +83,24 @@ pub fn read(
     Ok(reading)
 }
 
+/// The smallest time at which one of these messages was accepted; `None` when there is none. They stand in the order in
+/// which they were captured, and clocks are set back.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(crate) fn first_time(recording: &Recording, range: Range) -> io::Result<Option<Millis>> {
+    let mut first: Option<Millis> = None;
+    recording.read(range.number, range.from, &mut |item| {
+        if let Item::Entry { at_ms, .. } = item
+            && at_ms < range.to
+        {
+            first = Some(first.map_or(at_ms, |first| first.min(at_ms)));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(first)
+}
+
 /// A time as `weir replay --from` takes it.
 pub(crate) fn shown_time(at: Millis) -> String {
     let at = i64::try_from(at).unwrap_or(i64::MAX);
@@ -98,5 +116,36 @@ pub fn event(message: &Message) -> Event {
     Event {
         timestamp_ms: at,
         what: What::Publish(publish),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use weir_store::capture::{Bounds, Capture};
+
+    use super::*;
+
+    #[test]
+    fn the_first_time_of_what_is_left_is_the_smallest_whatever_the_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let bounds = Bounds {
+            bytes: 1 << 20,
+            age: Duration::from_secs(60),
+        };
+        let open = || Folder::open(folder.path()).unwrap();
+        let capture = Capture::open(open(), Vec::new(), bounds, |_| ()).unwrap();
+        let numbers = [50, 90, 70, 60, 80].map(|at_ms| capture.append(at_ms, |out| out.push(1)));
+        capture.flush();
+        let first = |number, from| {
+            let to = Millis::MAX;
+            first_time(&Recording::new(open()), Range { number, from, to }).unwrap()
+        };
+        assert_eq!(first(0, 0), Some(50));
+        assert_eq!(first(numbers[1], 0), Some(60));
+        assert_eq!(first(numbers[1], 65), Some(70));
+        assert_eq!(first(numbers[4], 0), Some(80));
+        assert_eq!(first(numbers[4] + 1, 0), None);
     }
 }

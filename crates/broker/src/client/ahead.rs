@@ -7,6 +7,7 @@ use weir_mqtt::properties::MaximumQoS;
 use weir_mqtt::{Packet, PacketId, ProtocolVersion, PubRel, Publish, QoS, ReasonCode, Utf8};
 
 use super::{Client, ClientError};
+use crate::core::Millis;
 
 /// So many messages are under way, or fewer where the broker takes fewer.
 const WINDOW: usize = 256;
@@ -30,8 +31,8 @@ pub struct Tally {
 pub struct Ahead {
     client: Client,
     window: usize,
-    /// What is under way, with its topic.
-    in_flight: HashMap<PacketId, Utf8>,
+    /// What is under way: its topic, and when it had come, if that is known.
+    in_flight: HashMap<PacketId, (Utf8, Option<Millis>)>,
     tally: Tally,
 }
 
@@ -61,6 +62,11 @@ impl Ahead {
         self.in_flight.len()
     }
 
+    /// The smallest time at which one of those had come that were not answered yet.
+    pub fn first_in_flight(&self) -> Option<Millis> {
+        self.in_flight.values().filter_map(|(_, at)| *at).min()
+    }
+
     /// Resolves when another message may be under way. May be given up at any time.
     ///
     /// # Errors
@@ -72,12 +78,16 @@ impl Ahead {
         Ok(())
     }
 
-    /// Sends a message for which there is [`room`](Self::room). One that the broker has said that it does not take counts as
+    /// Sends a message that had come `at`, for which there is [`room`](Self::room). One that the broker has said that it does not take counts as
     /// refused.
     ///
     /// # Errors
     /// When the connection is lost, or when the message cannot be sent by the protocol.
-    pub async fn send(&mut self, mut publish: Publish) -> Result<(), ClientError> {
+    pub async fn send(
+        &mut self,
+        mut publish: Publish,
+        at: Option<Millis>,
+    ) -> Result<(), ClientError> {
         if self.client.version != ProtocolVersion::V5 {
             publish.properties = None;
         }
@@ -90,7 +100,7 @@ impl Ahead {
         if publish.qos > QoS::AtMostOnce {
             let id = self.free_id();
             publish.packet_id = Some(id);
-            self.in_flight.insert(id, publish.topic.clone());
+            self.in_flight.insert(id, (publish.topic.clone(), at));
         }
         self.client.send(&Packet::Publish(publish)).await?;
         self.tally.published += 1;
@@ -161,7 +171,7 @@ impl Ahead {
             Packet::PubComp(comp) => (comp.packet_id, comp.reason),
             other => return self.client.take_in(other).await,
         };
-        if let Some(topic) = self.in_flight.remove(&id) {
+        if let Some((topic, _)) = self.in_flight.remove(&id) {
             if reason.is_error() {
                 self.refused(topic, reason);
             } else {

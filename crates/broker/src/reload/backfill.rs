@@ -22,12 +22,12 @@ use weir_sinks::config::BufferKind;
 use weir_sinks::plan::Target;
 
 use super::filling::{BeingFilled, Stop, Stopped};
-use super::live::Whose;
+use super::live::{Whose, configured_as};
 use super::queues::queue_name;
 use super::{Project, Reloader};
 use crate::broker::Broker;
 use crate::capture::Capture;
-use crate::capture::read::{Found, Range, event, read, shown_time};
+use crate::capture::read::{Found, Range, event, first_time, read, shown_time};
 use crate::config::toml_file::Process;
 use crate::core::Millis;
 use crate::core::message::Message;
@@ -100,15 +100,15 @@ pub enum BackfillError {
     )]
     TooMany,
     /// A reload has changed what it began with, or weir ends.
-    #[error("{why}; {}", so_far(.done, *.up_to))]
+    #[error("{why}; {}", so_far(.done, *.goes_on))]
     Stopped {
         /// Why.
         #[source]
         why: Stopped,
         /// How far it came.
         done: Backfilled,
-        /// When the last of these messages was accepted.
-        up_to: Option<Millis>,
+        /// No message that is still to be read was accepted before; `None` where nobody knows.
+        goes_on: Option<Millis>,
     },
     /// The store cannot keep the rows.
     #[error(transparent)]
@@ -161,7 +161,7 @@ impl Reloader {
             Ok(()) => filling.hand_over(id, &source).await,
             Err(error) => Err(error),
         };
-        let Err(error) = outcome else {
+        let Err(mut error) = outcome else {
             let (messages, rows) = (filling.done.messages, filling.done.rows);
             tracing::info!(rule = id, messages, rows, "the rule is live behind them");
             return Ok(filling.done);
@@ -176,6 +176,11 @@ impl Reloader {
         }
         // Whoever does it again knows how far this one came.
         let _ = filling.committed().await;
+        if let BackfillError::Stopped { why, goes_on, .. } = &mut error
+            && *why != Stopped::Ending
+        {
+            *goes_on = filling.goes_on().await;
+        }
         Err(error)
     }
 
@@ -237,6 +242,7 @@ impl Reloader {
                 BackfillError::Refused(vec![Problem::whole(&source.path, error.code(), message)])
             })?;
         state.connectors.extend(connectors);
+        configured_as(&sinks, &mut state.sinks);
         let next = BeingFilled::new(&rule, source.clone(), &files, sinks);
         let stop = Arc::clone(&next.stop);
         state.filling = Some(next);
@@ -285,8 +291,20 @@ impl Filling<'_> {
         BackfillError::Stopped {
             why,
             done: self.done,
-            up_to: self.up_to,
+            goes_on: None,
         }
+    }
+
+    /// From when on everything that is still to be read was accepted. Some of what was read may be of then too: messages are
+    /// not captured in the order of their times.
+    async fn goes_on(&self) -> Option<Millis> {
+        let (capture, range) = (Arc::clone(self.capture), self.range());
+        let reading = tokio::task::spawn_blocking(move || {
+            capture.flush();
+            first_time(&capture.recording(), range)
+        });
+        let unread = reading.await.ok()?.ok()?;
+        unread.into_iter().chain(self.up_to).min()
     }
 
     /// Everything up to now, and what has come meanwhile, as often as that is much.
@@ -523,16 +541,21 @@ impl Filling<'_> {
     }
 }
 
-fn so_far(done: &Backfilled, up_to: Option<Millis>) -> String {
-    let Some(up_to) = up_to else {
+fn so_far(done: &Backfilled, goes_on: Option<Millis>) -> String {
+    if done.messages == 0 {
         return "no row was made of messages of before".to_owned();
-    };
-    format!(
-        "{} rows of {} messages of before were made and go out; the last came at {at}: `--from {at}` goes on there",
-        done.rows,
-        done.messages,
-        at = shown_time(up_to)
-    )
+    }
+    let made = format!(
+        "{} rows of {} messages of before were made and go out",
+        done.rows, done.messages
+    );
+    match goes_on {
+        Some(at) => format!(
+            "{made}; `--from {}` leaves out none of the others, and some come again",
+            shown_time(at)
+        ),
+        None => made,
+    }
 }
 
 fn not_written(source: &Source, error: io::Error) -> BackfillError {

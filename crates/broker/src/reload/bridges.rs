@@ -1,6 +1,6 @@
 //! Bridges whose topics cross by themselves: opened with the connectors, connected when the broker is there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use weir_sinks::{
     Connector, ConnectorConfig, ConsoleOutput, SinkError, SinkHandle, SinkPlan, SinkSpec,
 };
 
-use super::live::{OpenSink, open_now};
+use super::live::{OpenSink, Sinks, open_now};
 use super::report::FileOutcome;
 use super::{Reloader, State};
 use crate::broker::Broker;
@@ -24,7 +24,6 @@ use crate::project::check::Checked;
 pub(super) const OUT: &str = "out";
 
 type Connectors = HashMap<String, (u64, Arc<Connector>)>;
-type Sinks = BTreeMap<(String, String), OpenSink>;
 
 /// The connectors that are needed though no sink names them.
 pub(super) fn bridges_with_routes(checked: &Checked) -> impl Iterator<Item = &str> {

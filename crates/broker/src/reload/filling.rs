@@ -286,11 +286,8 @@ impl State {
             return;
         };
         for (key, open) in next.sinks {
-            match self.sinks.get_mut(&key) {
-                Some(live) if live.handle.is_same(&open.handle) => {
-                    // As it is configured now.
-                    live.fingerprint = open.fingerprint;
-                }
+            match self.sinks.get(&key) {
+                Some(live) if live.handle.is_same(&open.handle) => {}
                 Some(_) => self.let_go(open),
                 None => drop(self.sinks.insert(key, open)),
             }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::json;
 use weir_sinks::config::BufferKind;
 use weir_sinks::dead_letter::LetterLog;
-use weir_sinks::{Connector, ConsoleOutput, LinkState, RowLog, SinkHandle, SinkSpec, Standing};
+use weir_sinks::{
+    Connector, ConsoleOutput, LinkState, Prepared, RowLog, SinkHandle, SinkSpec, Standing,
+};
 
 use super::bridges::bridges_with_routes;
 use super::filling::{Fate, Next, Stopped};
@@ -26,7 +28,12 @@ pub(super) const DRAIN: Duration = Duration::from_secs(30);
 /// An evaluation that began on the old rules ends well within this; only then are their sinks closed.
 pub(super) const IN_FLIGHT: Duration = Duration::from_secs(1);
 
+/// Open sinks by rule and sink.
+pub(super) type Sinks = BTreeMap<(String, String), OpenSink>;
+
+#[derive(Clone)]
 pub(super) struct OpenSink {
+    /// Of the configuration that it has now. Where a version that is not live yet shares it, that is the one of that version.
     pub(super) fingerprint: u64,
     pub(super) kind: &'static str,
     pub(super) handle: SinkHandle,
@@ -108,7 +115,10 @@ impl Reloader {
         }
         live.extend(self.crossings(&connectors, &state, &mut sinks, &mut failed));
         if let Some(next) = goes_on {
-            self.go_on_filling(next.rule, &connectors, &mut state);
+            self.go_on_filling(next.rule, &connectors, &mut state, &mut sinks);
+        }
+        if is_live && let Some(next) = &mut state.filling {
+            configured_as(&sinks, &mut next.sinks);
         }
         self.pipeline.swap(live);
         let still_used = |key: &(String, String), sink: &OpenSink| {
@@ -187,11 +197,13 @@ impl Reloader {
         rule: CheckedRule,
         connectors: &HashMap<String, (u64, Arc<Connector>)>,
         state: &mut State,
+        live: &mut Sinks,
     ) {
         let mut sinks = BTreeMap::new();
         let opened = self.live_rule(&rule, Whose::Next, connectors, state, &mut sinks);
         match opened {
             Ok(_) => {
+                configured_as(&sinks, live);
                 if let Some(next) = &mut state.filling {
                     next.sinks = sinks;
                 }
@@ -212,12 +224,13 @@ impl Reloader {
         sinks: &mut BTreeMap<(String, String), OpenSink>,
     ) -> Result<Arc<LiveRule>, (Arc<str>, weir_sinks::SinkError)> {
         let counters = Arc::clone(state.counters.entry(rule.id.to_string()).or_default());
-        let mut opened = BTreeMap::new();
+        let (mut opened, mut prepared) = (BTreeMap::new(), Vec::new());
         let mut targets = Vec::new();
         for sink in rule.sinks.iter().filter(|sink| sink.plan.enabled) {
             let id = Arc::clone(&sink.id);
             match self.target((rule, whose), sink, connectors, state, &mut opened) {
-                Ok(target) => {
+                Ok((target, change)) => {
+                    prepared.extend(change);
                     let marks = LiveSink::marks(&sink.plan);
                     targets.push(LiveSink { id, target, marks });
                 }
@@ -232,6 +245,8 @@ impl Reloader {
                 }
             }
         }
+        // Only now that every sink is there: else the version before goes on, with its sinks as they were.
+        prepared.into_iter().for_each(Prepared::install);
         sinks.extend(opened);
         Ok(Arc::new(LiveRule {
             id: Arc::clone(&rule.id),
@@ -333,6 +348,7 @@ impl Reloader {
         open
     }
 
+    /// Where the rows of a sink go; and what is to be installed for that, when an open one is to change.
     fn target(
         &self,
         (rule, whose): (&CheckedRule, Whose),
@@ -340,9 +356,9 @@ impl Reloader {
         connectors: &HashMap<String, (u64, Arc<Connector>)>,
         state: &State,
         sinks: &mut BTreeMap<(String, String), OpenSink>,
-    ) -> Result<Target, weir_sinks::SinkError> {
+    ) -> Result<(Target, Option<Prepared>), weir_sinks::SinkError> {
         if matches!(sink.plan.target, weir_sinks::plan::Target::Republish(_)) {
-            return Ok(Target::Republish(Arc::clone(&sink.plan)));
+            return Ok((Target::Republish(Arc::clone(&sink.plan)), None));
         }
         let key = (rule.id.to_string(), sink.id.to_string());
         let rows = (sink.plan.buffer.kind == BufferKind::Disk)
@@ -369,12 +385,16 @@ impl Reloader {
             (Some(filled), Whose::Next) => Some(filled),
             _ => open_now(state, &key, rows.is_some()),
         };
+        let (mut fingerprint, mut change) = (sink.fingerprint, None);
         let handle = match open {
-            Some(open) if open.fingerprint == sink.fingerprint => open.handle.clone(),
+            Some(open) if open.fingerprint == fingerprint => open.handle.clone(),
             // Its rows are those of the next version already.
-            Some(open) if whose == Whose::Live && state.is_filled(open) => open.handle.clone(),
+            Some(open) if whose == Whose::Live && state.is_filled(open) => {
+                fingerprint = open.fingerprint;
+                open.handle.clone()
+            }
             Some(open) => {
-                open.handle.reconfigure(&spec())?;
+                change = Some(open.handle.prepare(&spec())?);
                 open.handle.clone()
             }
             None => weir_sinks::open(&spec())?,
@@ -382,12 +402,12 @@ impl Reloader {
         sinks.insert(
             key,
             OpenSink {
-                fingerprint: sink.fingerprint,
+                fingerprint,
                 kind: sink.plan.kind.name(),
                 handle: handle.clone(),
             },
         );
-        Ok(Target::Queue(handle))
+        Ok((Target::Queue(handle), change))
     }
 
     /// Where the rows of a durable sink wait.
@@ -629,17 +649,22 @@ async fn drained(handle: SinkHandle) -> u64 {
     drained.dead_lettered + drained.lost
 }
 
+/// Takes note in `others` of how the sinks are configured that both have.
+pub(super) fn configured_as(these: &Sinks, others: &mut Sinks) {
+    for (key, open) in these {
+        let other = others.get_mut(key);
+        if let Some(other) = other.filter(|other| other.handle.is_same(&open.handle)) {
+            other.fingerprint = open.fingerprint;
+        }
+    }
+}
+
 /// Carries the open sinks of a rule that goes on as it is.
 fn keep_open(rule: &LiveRule, state: &State, sinks: &mut BTreeMap<(String, String), OpenSink>) {
     for sink in &rule.sinks {
         let key = (rule.id.to_string(), sink.id.to_string());
         if let Some(open) = state.sinks.get(&key) {
-            let open = OpenSink {
-                fingerprint: open.fingerprint,
-                kind: open.kind,
-                handle: open.handle.clone(),
-            };
-            sinks.insert(key, open);
+            sinks.insert(key, open.clone());
         }
     }
 }

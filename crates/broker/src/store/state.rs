@@ -417,6 +417,9 @@ impl State {
             .is_some_and(|(known, _)| *known <= change)
         {
             self.retained.remove(&topic);
+            if let Some(outline) = &mut self.outline {
+                outline.retained.remove(&topic);
+            }
         }
         let before = self.cleared_at.get(&topic).copied();
         if before.is_none_or(|before| before < change) {
@@ -688,5 +691,22 @@ mod tests {
             Persist::Retained { message, change: 3 },
         ]);
         assert_eq!(state.retained().count(), 0);
+    }
+
+    #[test]
+    fn an_outline_forgets_where_a_message_stood_that_was_deleted() {
+        let mut state = State::outline();
+        for change in (1..=100).step_by(2) {
+            let topic = format!("t/{change}");
+            let message = Arc::new(Message::text(&topic, "on").unwrap());
+            let topic = message.topic.clone();
+            state.apply(Persist::Retained { message, change });
+            state.apply(Persist::RetainedCleared {
+                topic,
+                change: change + 1,
+            });
+        }
+        let outline = state.outline.unwrap();
+        assert_eq!((outline.come, outline.retained.len()), (50, 0));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::body::{self, Head, Part, QueueId};
@@ -58,15 +59,18 @@ pub(crate) struct Folded {
     pub(crate) gaps: Vec<Gap>,
 }
 
-/// Makes the snapshot that stands for everything before segment `number`, up to the frame numbered `last`, from the one
-/// before it and the segments between. Rows that are not settled are copied. Runs beside a log that is being written, and ends early when `stop` is
-/// set.
+/// Makes the snapshot that stands for everything before segment `span.end`, up to the frame numbered `last`, from the one
+/// numbered `span.start`, if that is not 0, and the segments between. Rows that are not settled are copied. Runs beside a log
+/// that is being written, and ends early when `stop` is set.
+///
+/// A younger snapshot than `span.start` may be there: its name could not be made durable, so nothing was moved to the rows
+/// that it had copied. It stays until this one has taken its place.
 ///
 /// # Errors
 /// Of the system; then everything is as it was.
 pub(crate) fn fold<D: Disk>(
     disk: &D,
-    number: u64,
+    span: Range<u64>,
     last: u64,
     queues: &Queues,
     heads: &Heads,
@@ -74,14 +78,10 @@ pub(crate) fn fold<D: Disk>(
     stop: &AtomicBool,
 ) -> Result<Folded, OpenError> {
     let names = disk.list().map_err(OpenError::io("the folder"))?;
-    let snapshots = numbered(&names, SNAPSHOT);
-    let before = snapshots
-        .iter()
-        .copied()
-        .filter(|snapshot| *snapshot < number)
-        .max();
+    let number = span.end;
+    let before = (span.start > 0).then_some(span.start);
     let mut segments = numbered(&names, SEGMENT);
-    segments.retain(|segment| *segment >= before.unwrap_or(0) && *segment < number);
+    segments.retain(|segment| span.contains(segment));
     let (mut rewritten, mut gone) = (Vec::new(), Vec::new());
     for rows in numbered(&names, ROWS) {
         let name = name_of(ROWS, rows);
@@ -187,7 +187,8 @@ pub(crate) fn fold<D: Disk>(
     for file in &files {
         let _ = disk.remove(&file_name(*file));
     }
-    if let Some(before) = before {
+    let snapshots = numbered(&names, SNAPSHOT).into_iter();
+    for before in snapshots.filter(|snapshot| *snapshot < number) {
         let _ = disk.remove(&name_of(SNAPSHOT, before));
     }
     Ok(Folded {

@@ -17,7 +17,7 @@ use weir_store::capture::{Reading, Recording};
 
 use super::compare::nothing_then;
 use super::{Args, To, cannot_read, no_capture, range, shown_time, tell_what_is_missing};
-use crate::capture::read::{Found, Range, open, read};
+use crate::capture::read::{Found, Range, first_time, open, read};
 use crate::cli::client::{failed, resolve};
 use crate::cli::{Common, Exit, count, deadline, on_a_runtime, out_json, out_line, say};
 use crate::client::{Ahead, Client, ClientError, Options, Tally};
@@ -132,6 +132,8 @@ pub(super) fn goes_together(args: &Args) -> Result<(), Exit> {
 
 /// A message to be published, and when it came.
 struct Recorded {
+    /// In the capture; 0 elsewhere.
+    number: u64,
     at: Option<Millis>,
     publish: Publish,
     /// Its place among what is read ahead.
@@ -146,7 +148,7 @@ struct Giver {
 
 impl Giver {
     /// From a thread that may wait; `Break` when nobody wants more.
-    fn give(&self, at: Option<Millis>, message: Message) -> ControlFlow<()> {
+    fn give(&self, number: u64, at: Option<Millis>, message: Message) -> ControlFlow<()> {
         let bytes = message.topic.len() + message.payload.len();
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(AHEAD_KIB);
         let room = Arc::clone(&self.room).acquire_many_owned(kib.min(AHEAD_KIB));
@@ -158,6 +160,7 @@ impl Giver {
         publish.retain = message.retain;
         publish.properties = message.properties;
         let recorded = Recorded {
+            number,
             at,
             publish,
             _room: room,
@@ -222,7 +225,7 @@ impl Source {
                     };
                     found.messages += 1;
                     found.untimed += u64::from(at.is_none());
-                    giver.give(at, message)
+                    giver.give(0, at, message)
                 });
                 match all {
                     Ok(()) => Ok(found),
@@ -239,9 +242,9 @@ impl Source {
                         found.left_out += 1;
                         ControlFlow::Continue(())
                     }
-                    Found::Message(_, message) => {
+                    Found::Message(number, message) => {
                         found.messages += 1;
-                        giver.give(Some(message.accepted_at), *message)
+                        giver.give(number, Some(message.accepted_at), *message)
                     }
                     Found::Filters(_) => ControlFlow::Continue(()),
                 });
@@ -305,8 +308,10 @@ struct Done {
     outcome: Result<Option<Exit>, ClientError>,
     tally: Tally,
     in_flight: usize,
-    /// When the last message that was published had come.
-    last: Option<Millis>,
+    /// When the first of those had come that were published and not acknowledged, or else the last that was published.
+    first: Option<Millis>,
+    /// The number of the first message of the capture that was not published.
+    next: u64,
     seconds: f64,
 }
 
@@ -350,7 +355,7 @@ async fn publish(
 ) -> Done {
     let begun = Instant::now();
     let (mut link, mut pace) = (Ahead::new(client), Pace::new(speed));
-    let (mut last, mut said) = (None, begun);
+    let (mut last, mut next, mut said) = (None, 0, begun);
     let all = async {
         loop {
             let recorded = tokio::select! {
@@ -362,9 +367,14 @@ async fn publish(
                     continue;
                 }
             };
-            let Some(Recorded { at, publish, _room }) = recorded else {
-                break;
-            };
+            let Some(recorded) = recorded else { break };
+            let Recorded {
+                number,
+                at,
+                publish,
+                _room,
+            } = recorded;
+            next = number;
             let due = pace.due(at, Instant::now());
             let its_turn = async {
                 link.until(due).await?;
@@ -375,7 +385,7 @@ async fn publish(
                 outcome = its_turn => outcome?,
             }
             {
-                let mut sending = pin!(link.send(publish));
+                let mut sending = pin!(link.send(publish, at));
                 tokio::select! {
                     sent = &mut sending => sent?,
                     exit = &mut stop => {
@@ -385,7 +395,7 @@ async fn publish(
                     }
                 }
             }
-            last = last.max(at);
+            (last, next) = (last.max(at), number + 1);
             if !common.quiet && said.elapsed() >= SAID_EVERY {
                 said = Instant::now();
                 let at = at.map_or_else(String::new, |at| format!(", up to {}", shown_time(at)));
@@ -406,6 +416,7 @@ async fn publish(
         outcome = Err(error);
     }
     let (tally, in_flight) = (link.tally().clone(), link.in_flight());
+    let first = link.first_in_flight().or(last);
     if outcome.is_ok() {
         // All that it was for has happened.
         let _ = timeout(GRACE, link.disconnect()).await;
@@ -414,9 +425,28 @@ async fn publish(
         outcome,
         tally,
         in_flight,
-        last,
+        first,
+        next,
         seconds: begun.elapsed().as_secs_f64(),
     }
+}
+
+/// From when on a capture is to be published again, so that nothing is left out: messages are not captured in the order of
+/// their times.
+fn goes_on(source: &Source, first: Option<Millis>, next: u64) -> Option<Millis> {
+    let Source::Capture {
+        recording, range, ..
+    } = source
+    else {
+        return None;
+    };
+    let first = first?;
+    let rest = Range {
+        number: next,
+        ..*range
+    };
+    let unread = first_time(recording, rest).ok()?;
+    Some(unread.map_or(first, |unread| unread.min(first)))
 }
 
 /// What became of it.
@@ -431,7 +461,8 @@ fn tell(
         outcome,
         tally,
         in_flight,
-        last,
+        first,
+        next,
         seconds,
     } = done;
     let (found, unread) = match read {
@@ -473,10 +504,10 @@ fn tell(
     match (outcome, unread) {
         (Err(error), _) => {
             let exit = failed(error);
-            if let (Source::Capture { .. }, Some(last)) = (source, last) {
-                let at = shown_time(*last);
+            if let Some(at) = goes_on(source, *first, *next) {
                 say(&format!(
-                    "      the last message came at {at}: `--from {at}` goes on there"
+                    "      `--from {}` leaves out none that was not acknowledged, and some come again",
+                    shown_time(at)
                 ));
             }
             exit
@@ -535,7 +566,7 @@ mod tests {
         let reading = tokio::task::spawn_blocking(move || {
             for _ in 0..2 {
                 let message = Message::text("t", &large).unwrap();
-                assert!(giver.give(None, message).is_continue());
+                assert!(giver.give(0, None, message).is_continue());
             }
         });
         let first = take.recv().await.unwrap();
