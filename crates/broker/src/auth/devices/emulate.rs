@@ -123,6 +123,18 @@ mod tests {
     }
 
     #[test]
+    fn when_as_many_devices_are_counted_as_can_be_another_one_is_let_in_uncounted() {
+        let (pace, begin) = (Pace::default(), Instant::now());
+        for n in 0..MAX_COUNTED {
+            assert!(pace.counts(begin, &n.to_string(), 5));
+        }
+        assert!((0..10).all(|_| pace.counts(begin, "another", 5)));
+        assert_eq!(pace.0.lock().len(), MAX_COUNTED);
+        let later = begin + MINUTE;
+        assert!(pace.counts(later, "another", 1) && !pace.counts(later, "another", 1));
+    }
+
+    #[test]
     fn keep_alives_are_taken_up_to_their_bounds() {
         let takes = |scheme, seconds| Cloud::of(scheme).unwrap().takes_keep_alive(seconds);
         for (scheme, least, most) in [

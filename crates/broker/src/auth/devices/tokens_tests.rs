@@ -97,3 +97,36 @@ fn a_token_that_cannot_be_is_told_with_its_key() {
         "topics"
     );
 }
+
+#[test]
+fn a_token_for_other_topics_is_not_taken_in_the_place_of_one() {
+    let of_topics = |token: &str, topics: &[&str]| TokenRow {
+        topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+        ..row("RW", token, None)
+    };
+    let rows = vec![
+        of_topics("a", &["line/7/#", "line/8/#"]),
+        of_topics("b", &["line/7/#"]),
+        of_topics("c", &["line/8/#", "line/7/#"]),
+        row("RW", "d", None),
+    ];
+    let issued = watch::Sender::new(issued(rows));
+    let lease = lease(&issued, &[(Rights::Both, "a")]);
+    let renew = |token: &str| lease.renew(json!({"token": token, "type": "RW"}).to_string().as_bytes(), 0);
+    assert_eq!(renew("b"), Err(invalid(4, "RW")));
+    assert_eq!(renew("d"), Err(invalid(4, "RW")));
+    assert_eq!(renew("c"), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_on_the_wall_is_looked_at_every_minute() {
+    let issued = watch::Sender::new(issued(vec![row("RW", "a", Some(i64::MAX))]));
+    let lease = lease(&issued, &[(Rights::Both, "a")]);
+    let (began, mut looks) = (tokio::time::Instant::now(), 0);
+    lease.follow(|_| {
+        looks += 1;
+        looks <= 10
+    })
+    .await;
+    assert_eq!(began.elapsed().as_secs(), 600);
+}
