@@ -103,7 +103,11 @@ async fn a_token_lets_its_client_do_what_its_type_says() {
         let subscribed = client.subscribe("line/7/down", 1).await;
         assert_eq!(!subscribed[0].is_error(), subscribes, "{rights}");
         let subscribed = client.subscribe("$oc/down", 1).await;
-        assert_eq!(!subscribed[0].is_error(), subscribes && elsewhere, "{rights}");
+        assert_eq!(
+            !subscribed[0].is_error(),
+            subscribes && elsewhere,
+            "{rights}"
+        );
         let subscribed = client.subscribe("line/8/down", 1).await;
         assert_eq!(!subscribed[0].is_error(), elsewhere, "{rights}");
         client.disconnect().await;

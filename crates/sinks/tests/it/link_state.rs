@@ -146,7 +146,11 @@ async fn shown(stream: &mut TcpStream) -> ([u8; 4], String) {
     let mut said = Vec::new();
     let read = async {
         while !said.ends_with(b"}") {
-            assert_ne!(stream.read_buf(&mut said).await.unwrap(), 0, "the link was closed");
+            assert_ne!(
+                stream.read_buf(&mut said).await.unwrap(),
+                0,
+                "the link was closed"
+            );
         }
     };
     let read = tokio::time::timeout(PATIENCE, read).await;
@@ -194,10 +198,19 @@ async fn a_new_token_that_the_cloud_calls_forged_is_not_signed_in_with() {
     until(&connector, LinkState::AuthFailed, "E4140").await;
     // The first look finds the same, and is no attempt.
     let again = tokio::time::timeout(Duration::from_secs(8), remote.connection()).await;
-    assert!(again.is_err(), "it has signed in with a token that is forged");
+    assert!(
+        again.is_err(),
+        "it has signed in with a token that is forged"
+    );
     let stats = connector.bridge_stats().unwrap();
     let failures = stats.failures.iter().map(|of| of.load(Ordering::Relaxed));
-    assert_eq!((stats.connects.load(Ordering::Relaxed), failures.sum::<u64>()), (1, 1));
+    assert_eq!(
+        (
+            stats.connects.load(Ordering::Relaxed),
+            failures.sum::<u64>()
+        ),
+        (1, 1)
+    );
     write_token(folder.path(), "third", 3_600_000);
     let (_stream, said) = signed_in(&remote).await;
     assert!(said.contains("RW|third"), "{said}");

@@ -57,7 +57,8 @@ impl Cloud {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Devices whose CONNECTs are counted at once; beyond it those that were long silent are forgotten.
+/// Devices whose CONNECTs are counted at once; beyond it those that were long silent are forgotten,
+/// and others are let in uncounted.
 const MAX_COUNTED: usize = 20_000;
 
 /// How often each device has connected of late.
@@ -91,6 +92,9 @@ impl Pace {
         let is_old = |at: &Instant| now.duration_since(*at) >= MINUTE;
         if counted.len() >= MAX_COUNTED && !counted.contains_key(device) {
             counted.retain(|_, times| times.back().is_some_and(|at| !is_old(at)));
+            if counted.len() >= MAX_COUNTED {
+                return true;
+            }
         }
         let times = counted.entry(device.to_owned()).or_default();
         while times.front().is_some_and(is_old) {

@@ -23,7 +23,12 @@ fn issued(rows: Vec<TokenRow>) -> Arc<Tokens> {
 
 fn lease(issued: &watch::Sender<Arc<Tokens>>, held: &[(Rights, &str)]) -> TokenLease {
     let held = held.iter();
-    let held = held.map(|(rights, token)| Held::new(ShownToken::new(*rights, token).unwrap()));
+    let held = held.map(|(rights, token)| {
+        let shown = ShownToken::new(*rights, token).unwrap();
+        let tokens = issued.borrow();
+        let topics = tokens.find("i", "g@@@d", &shown, 0).unwrap().topics();
+        Held::new(shown, topics)
+    });
     TokenLease {
         issued: issued.subscribe(),
         tenant: "i".to_owned(),
@@ -112,7 +117,12 @@ fn a_token_for_other_topics_is_not_taken_in_the_place_of_one() {
     ];
     let issued = watch::Sender::new(issued(rows));
     let lease = lease(&issued, &[(Rights::Both, "a")]);
-    let renew = |token: &str| lease.renew(json!({"token": token, "type": "RW"}).to_string().as_bytes(), 0);
+    let renew = |token: &str| {
+        lease.renew(
+            json!({"token": token, "type": "RW"}).to_string().as_bytes(),
+            0,
+        )
+    };
     assert_eq!(renew("b"), Err(invalid(4, "RW")));
     assert_eq!(renew("d"), Err(invalid(4, "RW")));
     assert_eq!(renew("c"), Ok(()));
@@ -123,10 +133,11 @@ async fn the_clock_on_the_wall_is_looked_at_every_minute() {
     let issued = watch::Sender::new(issued(vec![row("RW", "a", Some(i64::MAX))]));
     let lease = lease(&issued, &[(Rights::Both, "a")]);
     let (began, mut looks) = (tokio::time::Instant::now(), 0);
-    lease.follow(|_| {
-        looks += 1;
-        looks <= 10
-    })
-    .await;
+    lease
+        .follow(|_| {
+            looks += 1;
+            looks <= 10
+        })
+        .await;
     assert_eq!(began.elapsed().as_secs(), 600);
 }
