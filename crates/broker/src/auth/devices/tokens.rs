@@ -375,9 +375,7 @@ impl TokenLease {
             if !hear(&standing) || standing.over {
                 return;
             }
-            let left_ms = |at_ms: i64| u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0);
-            let next = standing.next_ms.map(left_ms).map(Duration::from_millis);
-            let next = next.map(|wait| wait.min(LOOK_AGAIN));
+            let next = (standing.next_ms).map(|next_ms| wait_for(next_ms, now_ms));
             let is_due = async {
                 match next {
                     Some(wait) => tokio::time::sleep(wait).await,
@@ -391,6 +389,12 @@ impl TokenLease {
             }
         }
     }
+}
+
+/// How long to wait for a time, both in milliseconds since 1970.
+fn wait_for(at_ms: i64, now_ms: i64) -> Duration {
+    let left_ms = u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0);
+    Duration::from_millis(left_ms).min(LOOK_AGAIN)
 }
 
 fn invalid(code: i64, rights: &str) -> Notice {
