@@ -96,8 +96,18 @@ async fn a_token_lets_its_client_do_what_its_type_says() {
         assert_eq!(reason, ReasonCode::Success);
         let published = client.publish(publish("line/7/up", "x", 1, 1)).await;
         assert_eq!(!published.is_error(), publishes, "{rights} {published:?}");
+        // `#` does not reach it.
+        let published = client.publish(publish("$oc/up", "x", 1, 2)).await;
+        let everywhere = publishes && elsewhere || rights == "W";
+        assert_eq!(!published.is_error(), everywhere, "{rights} {published:?}");
         let subscribed = client.subscribe("line/7/down", 1).await;
         assert_eq!(!subscribed[0].is_error(), subscribes, "{rights}");
+        let subscribed = client.subscribe("$oc/down", 1).await;
+        assert_eq!(
+            !subscribed[0].is_error(),
+            subscribes && elsewhere,
+            "{rights}"
+        );
         let subscribed = client.subscribe("line/8/down", 1).await;
         assert_eq!(!subscribed[0].is_error(), elsewhere, "{rights}");
         client.disconnect().await;

@@ -29,7 +29,7 @@ use super::redirect::followed;
 use super::released::Released;
 use super::remote_status::RemoteStatus;
 use crate::codes;
-use crate::config::connector::{Failover, Protocol};
+use crate::config::connector::Protocol;
 use crate::connector::LinkState;
 use crate::error::SinkError;
 
@@ -62,10 +62,8 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     loop {
         let began = Instant::now();
         let plan = inner.plan();
-        attempts += 1;
-        (inner.health).connects(plan.addresses[address].to_string(), attempts);
         let greets = (version, flag.is_given(&plan));
-        let attempt = Attempt::run(&inner, address, greets).await;
+        let attempt = Attempt::run(&inner, address, greets, attempts + 1).await;
         let held = attempt.up_at.map(|at| at.elapsed());
         let Some(failure) = attempt.failure else {
             inner.health.set(LinkState::Stopped);
@@ -77,6 +75,8 @@ pub(super) async fn drive(inner: Arc<Inner>) {
         if held.is_some() {
             proven = true;
             attempts = 0;
+        } else if failure.loss != Loss::Barred {
+            attempts += 1;
         }
         let unflagged = flag.failed(&plan, version, failure.loss);
         let mut other_version = unflagged;
@@ -91,12 +91,11 @@ pub(super) async fn drive(inner: Arc<Inner>) {
                 Version::V5
             };
         }
-        address = match (plan.failover, held) {
-            // It is this address that is asked in the other version, or without the flag.
-            _ if other_version => address,
-            (Failover::Primary, Some(_)) => 0,
-            _ => (address + 1) % plan.addresses.len(),
-        };
+        // It is this address that is asked in the other version, or without the flag.
+        if !other_version {
+            let (was_up, places) = (held.is_some(), plan.addresses.len());
+            address = (failure.loss).next_place(plan.failover, was_up, address, places);
+        }
         address = followed(&plan, failure.redirect.as_deref()).unwrap_or(address);
         let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
         let state = match (waiting, failure.error.code()) {
@@ -105,11 +104,6 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             (Waiting::Backoff, _) => LinkState::Backoff,
             (Waiting::AuthFailed, _) => LinkState::AuthFailed,
             (Waiting::Evicted, _) => LinkState::Evicted,
-        };
-        let wait = match failure.error.code() {
-            // Without another token there is no CONNECT.
-            codes::TOKEN => wait.min(tokens::LOOK_AGAIN),
-            _ => wait,
         };
         let error = match waiting {
             Waiting::Evicted => evicted(failure.error),
@@ -144,12 +138,12 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn run(inner: &Arc<Inner>, address: usize, greets: (Version, bool)) -> Self {
+    async fn run(inner: &Arc<Inner>, address: usize, greets: (Version, bool), number: u64) -> Self {
         let mut attempt = Self {
             up_at: None,
             failure: None,
         };
-        let failure = attempt.connect(inner, address, greets).await;
+        let failure = attempt.connect(inner, address, greets, number).await;
         let over_message = inner.take_down(failure.as_ref());
         attempt.failure = failure.map(|failure| Failure {
             loss: if over_message {
@@ -167,18 +161,23 @@ impl Attempt {
         inner: &Arc<Inner>,
         address: usize,
         (version, bridge_flag): (Version, bool),
+        number: u64,
     ) -> Option<Failure> {
         let plan = inner.plan();
+        // CR-1: signed anew for each CONNECT, at its own time.
+        let signed = signed(inner, address).await;
+        if let Ok((creds, _)) = &signed
+            && let Some(failure) = tokens::barred(inner, creds)
+        {
+            return Some(failure);
+        }
+        (inner.health).connects(plan.addresses[address].to_string(), number);
         inner.stats.connects.fetch_add(1, Relaxed);
         inner.stats.sign_calls.fetch_add(1, Relaxed);
-        // CR-1: signed anew for each CONNECT, at its own time.
-        let (creds, now) = match signed(inner, address).await {
+        let (creds, now) = match signed {
             Ok(signed) => signed,
             Err(error) => return Some(Failure::network(error)),
         };
-        if let Some(failure) = tokens::barred(inner, &creds) {
-            return Some(failure);
-        }
         inner.signed_with(&creds);
         let ending = Ending::of(&creds, now, address);
         let home = inner.home.as_ref().filter(|_| !plan.inbound.is_empty());
@@ -460,7 +459,9 @@ impl Link {
             (None, ending) => ending.as_ref().map(Ending::due),
         };
         let home = self.home.as_ref().map(|home| home.ping_at);
-        [overdue, renew, home, Some(times.subscribe_at)]
+        // While a token waits for its PUBACK nothing is asked for.
+        let subscribe = (!self.shows_token()).then_some(times.subscribe_at);
+        [overdue, renew, home, subscribe]
             .into_iter()
             .flatten()
             .fold(ping, Instant::min)
@@ -669,14 +670,13 @@ impl Link {
 
     async fn say_goodbye(&mut self) {
         // What the broker has acknowledged meanwhile still leaves, and DISCONNECT behind it. The session stays.
-        let version = self
-            .inner
-            .with_up(|up| up.version().wire())
-            .unwrap_or(ProtocolVersion::V5);
+        let link = (self.inner).with_up(|up| (up.version().wire(), up.limits().retain_available));
+        let (version, retains) = link.unwrap_or((ProtocolVersion::V5, false));
         let mut bytes = std::mem::take(&mut self.writing).to_vec();
         bytes.extend_from_slice(&self.inner.take_out());
         // [MQTT-3.14.4-3] Its will is not published: what that would say is said here.
-        if let Some(down) = RemoteStatus::said(&self.inner.plan(), &self.client_id, false) {
+        if let Some(down) = RemoteStatus::said(&self.inner.plan(), &self.client_id, false, retains)
+        {
             let _ = codec::encode(&down, version, &mut bytes);
         }
         let disconnect = Disconnect {

@@ -56,10 +56,10 @@ impl Reason {
         }
     }
 
-    /// `None` where the link was only made anew.
+    /// `None` where the link was only made anew, or not tried.
     pub(super) fn of(failure: &Failure) -> Option<Self> {
         Some(match (failure.loss, failure.error.code()) {
-            (Loss::Renewal, _) => return None,
+            (Loss::Renewal | Loss::Barred, _) => return None,
             (Loss::Credentials, _) | (_, codes::NOT_RENEWED | codes::TOKEN) => Self::Credentials,
             (Loss::TakenOver, _) => Self::TakenOver,
             (Loss::Version, _) => Self::Version,

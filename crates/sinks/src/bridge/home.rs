@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -236,8 +237,9 @@ impl Subscribed {
     pub(crate) fn read(&self) -> BTreeMap<String, Option<u8>> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let filters = text.lines().filter_map(|line| line.split_once(' '));
+        let filter = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
         filters
-            .map(|(state, filter)| (filter.to_owned(), state.parse().ok()))
+            .map(|(state, text)| (filter(text), state.parse().ok()))
             .collect()
     }
 
@@ -248,15 +250,24 @@ impl Subscribed {
             return Ok(());
         }
         let state = |qos: Option<u8>| qos.map_or_else(|| "asked".to_owned(), |qos| qos.to_string());
+        // As it is; as JSON where it would be more than one line, or be taken for JSON.
+        let line = |filter: &str| {
+            if filter.starts_with('"') || filter.contains(char::is_control) {
+                serde_json::json!(filter).to_string()
+            } else {
+                filter.to_owned()
+            }
+        };
         let text: String = filters
             .iter()
-            .map(|(filter, qos)| format!("{} {filter}\n", state(*qos)))
+            .map(|(filter, qos)| format!("{} {}\n", state(*qos), line(filter)))
             .collect();
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder)?;
         }
         let beside = self.path.with_extension("new");
         std::fs::write(&beside, text)?;
+        File::open(&beside)?.sync_all()?;
         std::fs::rename(beside, &self.path)
     }
 }
@@ -273,10 +284,14 @@ mod tests {
         let filters: BTreeMap<_, _> = [
             ("a b/#".to_owned(), Some(1)),
             ("$share/g/t".to_owned(), None),
+            ("two\nlines/\"+\"".to_owned(), Some(0)),
         ]
         .into();
         file.write(&filters).unwrap();
         assert_eq!(file.read(), filters);
+        std::fs::write(&file.path, "1 a b/#\nasked t\n").unwrap();
+        let older: BTreeMap<_, _> = [("a b/#".to_owned(), Some(1)), ("t".to_owned(), None)].into();
+        assert_eq!(file.read(), older);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use weir_mqtt::ReasonCode;
@@ -128,6 +128,8 @@ pub(super) struct Inner {
     sizes: Mutex<Sizes>,
     /// Filters that the remote refuses.
     pub(super) refused_filters: Mutex<BTreeMap<String, ReasonCode>>,
+    /// The password of the last attempt.
+    pub(super) signed_with: Mutex<Option<Zeroizing<String>>>,
     /// The tokens of which the cloud has said that they are over for good.
     pub(super) barred: Mutex<Option<Zeroizing<String>>>,
     /// The task that keeps the link has ended.
@@ -316,6 +318,7 @@ impl BridgeLink {
             suspect: Mutex::default(),
             sizes: Mutex::default(),
             refused_filters: Mutex::default(),
+            signed_with: Mutex::default(),
             barred: Mutex::default(),
             ended: watch::Sender::new(false),
         });
@@ -425,9 +428,7 @@ impl BridgeLink {
         if !self.inner.wants_session() {
             return true;
         }
-        let mut changed = self.inner.changed.subscribe();
-        let gone = changed.wait_for(|now| *now != number);
-        let _ = tokio::time::timeout(limit, gone).await;
+        let _ = tokio::time::timeout(limit, self.is_gone(number)).await;
         false
     }
 
@@ -524,13 +525,16 @@ impl BridgeLink {
             Ok(place) => place,
             Err(_) => window.acquire_owned().await.map_err(|_| NotSent::Down)?,
         };
-        (self.inner.pace)
-            .wait(message.qos.min(plan.qos_cap), about(&message))
-            .await;
+        let qos = message.qos.min(plan.qos_cap);
+        let turn = tokio::select! {
+            biased;
+            turn = self.inner.pace.wait(qos, about(&message)) => turn,
+            () = self.is_gone(number) => return Err(NotSent::Down),
+        };
         self.clear_the_way(&message, number, &plan).await;
         let echo = self.inner.gateway.echo_of(&message, &plan);
         let (done, answer) = oneshot::channel();
-        let mut link = self.inner.link.lock();
+        let mut link = self.lock_to_send(number).await;
         let up = link
             .as_mut()
             .filter(|up| up.number == number)
@@ -549,6 +553,7 @@ impl BridgeLink {
         };
         let bytes = message.payload.len() as u64;
         let lowered = up.send(message, &plan, pending)?;
+        turn.used();
         // Before the driver can write it.
         self.inner.gateway.guards.sent(echo);
         drop(link);
@@ -581,7 +586,25 @@ impl BridgeLink {
             self.freed(number, |ids| !ids.iter().any(|id| is_of_ring(*id)))
                 .await;
         }
-        self.until(number, |up| !up.shows_token).await;
+    }
+
+    /// The link, when no token keeps messages from leaving: looked at under the lock that they are sent under.
+    async fn lock_to_send(&self, number: u64) -> MutexGuard<'_, Option<Up>> {
+        loop {
+            self.until(number, |up| !up.shows_token).await;
+            let link = self.inner.link.lock();
+            let waits = |up: &Up| up.number == number && up.shows_token;
+            if !link.as_ref().is_some_and(waits) {
+                return link;
+            }
+        }
+    }
+
+    /// Resolves when the link of this number is gone.
+    async fn is_gone(&self, number: u64) {
+        let mut changed = self.inner.changed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = changed.wait_for(|now| *now != number).await;
     }
 
     /// Waits until the ids that may be half way at the remote are as `holds` says. A remote that does not say so in time does not answer

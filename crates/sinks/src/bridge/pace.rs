@@ -80,14 +80,21 @@ impl Pace {
         }))
     }
 
-    /// Waits until a message may leave, with so many bytes in its packet.
-    pub(super) async fn wait(&self, qos: u8, bytes: usize) {
-        for cost in [Cost::Bytes(bytes), Cost::Message(qos)] {
-            let turn = self.0.lock().take(cost);
-            if let Some(turn) = turn {
-                sleep_until(turn).await;
+    /// Waits until a message may leave, with so many bytes in its packet. Where it does not leave, it has cost nothing.
+    pub(super) async fn wait(&self, qos: u8, bytes: usize) -> Turn<'_> {
+        let mut turn = Turn {
+            pace: self,
+            taken: [None; 2],
+        };
+        let costs = [Cost::Bytes(bytes), Cost::Message(qos)];
+        for (taken, cost) in turn.taken.iter_mut().zip(costs) {
+            *taken = Some(cost);
+            let at = self.0.lock().take(cost);
+            if let Some(at) = at {
+                sleep_until(at).await;
             }
         }
+        turn
     }
 
     /// The remote was not reached, or a link to it was lost.
@@ -104,18 +111,55 @@ impl Pace {
     }
 }
 
+/// What a message that waits, or may leave now, has taken: given back unless it is used.
+pub(super) struct Turn<'a> {
+    pace: &'a Pace,
+    taken: [Option<Cost>; 2],
+}
+
+impl Turn<'_> {
+    /// The message has left.
+    pub(super) fn used(mut self) {
+        self.taken = [None; 2];
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        for cost in self.taken.into_iter().flatten() {
+            self.pace.0.lock().give_back(cost);
+        }
+    }
+}
+
 impl Buckets {
     /// Takes what a message costs; when its turn is, unless that is now.
     fn take(&mut self, cost: Cost) -> Option<Instant> {
         let now = Instant::now();
         let eased = self.eased_until.is_some_and(|until| now < until);
-        let (bucket, cost) = match cost {
-            Cost::Bytes(bytes) => (&mut self.bytes, u32::try_from(bytes).unwrap_or(u32::MAX)),
-            Cost::Message(0) if self.unacknowledged.is_some() => (&mut self.unacknowledged, 1),
-            Cost::Message(_) => (&mut self.messages, 1),
-        };
-        let wait = bucket.as_mut()?.take(cost.into(), now, eased);
+        let (bucket, cost) = self.bucket(cost);
+        let wait = bucket?.take(cost, now, eased);
         (!wait.is_zero()).then(|| now + wait)
+    }
+
+    fn give_back(&mut self, cost: Cost) {
+        if let (Some(bucket), cost) = self.bucket(cost) {
+            bucket.level = (bucket.level + cost).min(bucket.per_second);
+        }
+    }
+
+    /// Where it is taken from, and how much.
+    fn bucket(&mut self, cost: Cost) -> (Option<&mut Bucket>, f64) {
+        match cost {
+            Cost::Bytes(bytes) => {
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                (self.bytes.as_mut(), bytes.into())
+            }
+            Cost::Message(0) if self.unacknowledged.is_some() => {
+                (self.unacknowledged.as_mut(), 1.0)
+            }
+            Cost::Message(_) => (self.messages.as_mut(), 1.0),
+        }
     }
 }
 
@@ -169,10 +213,8 @@ mod tests {
     async fn within(pace: &Pace, seconds: u64, qos: u8, bytes: usize) -> u32 {
         let end = Instant::now() + Duration::from_secs(seconds);
         let mut left = 0;
-        while tokio::time::timeout_at(end, pace.wait(qos, bytes))
-            .await
-            .is_ok()
-        {
+        while let Ok(turn) = tokio::time::timeout_at(end, pace.wait(qos, bytes)).await {
+            turn.used();
             left += 1;
         }
         left
@@ -195,7 +237,7 @@ mod tests {
             let (pace, order) = (&pace, &order);
             async move {
                 for _ in 0..4 {
-                    pace.wait(1, 0).await;
+                    pace.wait(1, 0).await.used();
                     order.lock().push(name);
                 }
             }
@@ -225,9 +267,9 @@ mod tests {
         assert_eq!(within(&pace, 4, 1, 100).await, 50);
         tokio::time::advance(Duration::from_secs(60)).await;
         let began = Instant::now();
-        pace.wait(1, 5000).await;
+        pace.wait(1, 5000).await.used();
         assert_eq!(began.elapsed(), Duration::ZERO, "it would never fit");
-        pace.wait(1, 100).await;
+        pace.wait(1, 100).await.used();
         let waited = began.elapsed();
         assert!(waited >= Duration::from_millis(4099), "{waited:?}");
     }
@@ -243,7 +285,26 @@ mod tests {
         assert_eq!(within(&pace, 59, 1, 0).await, 8 * 60);
         tokio::time::advance(Duration::from_secs(2)).await;
         within(&pace, 1, 1, 0).await;
-        // Who leaves before it is his turn has had it.
-        assert_eq!(within(&pace, 10, 1, 0).await, 99);
+        assert_eq!(within(&pace, 10, 1, 0).await, 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_did_not_leave_has_cost_nothing() {
+        let pace = pace(Some(Rate::All(10)), Some(1000));
+        // One whose link is gone while it waits, or when its turn is.
+        for _ in 0..100 {
+            let soon = Duration::from_millis(1);
+            let _ = tokio::time::timeout(soon, pace.wait(1, 100)).await;
+        }
+        let began = Instant::now();
+        for _ in 0..10 {
+            pace.wait(1, 100).await.used();
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(99), pace.wait(1, 100))
+                .await
+                .is_err()
+        );
     }
 }

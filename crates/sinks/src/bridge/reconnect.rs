@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::plan::Backoff;
+use crate::config::connector::Failover;
 use crate::retry::Schedule;
 
 /// Why there is no link.
@@ -24,12 +25,31 @@ pub enum Loss {
     Version,
     /// The link was closed to sign in anew before the credentials expire.
     Renewal,
+    /// Nothing was tried: the credentials are known to be over for good, and there are no others yet.
+    Barred,
 }
 
 impl Loss {
     /// Whether messages have gathered meanwhile that will leave all at once.
     pub(super) const fn is_an_outage(self) -> bool {
         !matches!(self, Self::Version | Self::Renewal)
+    }
+
+    /// The place of the address that is tried next. `held`: the link was up.
+    pub(super) const fn next_place(
+        self,
+        failover: Failover,
+        held: bool,
+        place: usize,
+        places: usize,
+    ) -> usize {
+        match (failover, self) {
+            (_, Self::Barred) => place,
+            (Failover::Primary, _) if held => 0,
+            // The address has done nothing to be left.
+            (_, Self::Renewal) => place,
+            _ => (place + 1) % places,
+        }
     }
 }
 
@@ -61,6 +81,8 @@ pub struct Reconnect {
 const SHORT: Duration = Duration::from_secs(5);
 /// Several clouds lock a device that keeps trying wrong credentials.
 const AUTH_BASE: Duration = Duration::from_secs(30);
+/// How soon other credentials are looked for. Without any there is no CONNECT.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const EVICTED_BASE: Duration = Duration::from_secs(60);
 const EVICTED_CAP: Duration = Duration::from_secs(10 * 60);
 /// The other one, which was thrown out in turn, would have been back by then.
@@ -99,6 +121,9 @@ impl Reconnect {
         held: Option<Duration>,
         since_connect: Duration,
     ) -> (Duration, Waiting) {
+        if loss == Loss::Barred {
+            return (LOOK_AGAIN, Waiting::AuthFailed);
+        }
         match held {
             Some(held) if held >= self.backoff.stable => self.schedule.reset(),
             _ => {}
@@ -225,5 +250,30 @@ mod tests {
                 prop_assert!(wait + since >= Duration::from_secs(12));
             }
         }
+    }
+
+    #[test]
+    fn a_look_for_other_credentials_is_no_attempt() {
+        let mut reconnect = Reconnect::new(backoff(1, 0), 7);
+        let (first, _) = reconnect.after(Loss::Network, None, Duration::ZERO);
+        for _ in 0..100 {
+            let look = reconnect.after(Loss::Barred, None, Duration::ZERO);
+            assert_eq!(look, (LOOK_AGAIN, Waiting::AuthFailed));
+        }
+        let (second, _) = reconnect.after(Loss::Network, None, Duration::ZERO);
+        assert!(second <= first * 4, "{first:?} {second:?}");
+    }
+
+    #[test]
+    fn an_address_is_left_when_its_link_fails_and_not_when_it_is_made_anew() {
+        let next = |failover, loss: Loss, held| loss.next_place(failover, held, 1, 3);
+        for failover in [Failover::Primary, Failover::RoundRobin] {
+            assert_eq!(next(failover, Loss::Network, false), 2);
+            assert_eq!(next(failover, Loss::Barred, false), 1);
+        }
+        assert_eq!(next(Failover::RoundRobin, Loss::Renewal, true), 1);
+        assert_eq!(next(Failover::RoundRobin, Loss::Network, true), 2);
+        assert_eq!(next(Failover::Primary, Loss::Renewal, true), 0);
+        assert_eq!(next(Failover::Primary, Loss::Network, true), 0);
     }
 }

@@ -42,11 +42,18 @@ impl RemoteStatus {
     }
 
     /// What the bridge says itself. At `QoS` 0: nothing of it waits for an answer.
-    pub(super) fn said(plan: &BridgePlan, client_id: &str, up: bool) -> Option<Packet> {
+    /// `retain_available`: the remote takes RETAIN.
+    pub(super) fn said(
+        plan: &BridgePlan,
+        client_id: &str,
+        up: bool,
+        retain_available: bool,
+    ) -> Option<Packet> {
         let topic = plan.remote_status.as_ref()?.topic(client_id)?;
         let state = Bytes::from_static(if up { UP } else { DOWN });
         let mut publish = Publish::new(Utf8::new(topic.as_str()).ok()?, state);
-        publish.retain = plan.retain_allowed;
+        // [MQTT-3.2.2-14] Not where CONNACK says that there is none.
+        publish.retain = plan.retain_allowed && retain_available;
         Some(Packet::Publish(publish))
     }
 }
@@ -97,10 +104,12 @@ impl Check<'_> {
 impl Inner {
     /// The remote is told that the link is up.
     pub(super) fn says_up(&self, client_id: &str) {
-        if let Some(said) = RemoteStatus::said(&self.plan(), client_id, true) {
-            self.with_up(|up| {
-                up.append(|version, out| weir_mqtt::codec::encode(&said, version, out))
-            });
-        }
+        let plan = self.plan();
+        self.with_up(|up| {
+            let retains = up.limits().retain_available;
+            if let Some(said) = RemoteStatus::said(&plan, client_id, true, retains) {
+                up.append(|version, out| weir_mqtt::codec::encode(&said, version, out));
+            }
+        });
     }
 }

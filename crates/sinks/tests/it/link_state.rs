@@ -123,6 +123,119 @@ async fn a_token_that_is_renewed_late_is_taken_while_the_old_one_lives() {
     assert_eq!(stats.connects.load(Ordering::Relaxed), 1);
 }
 
+/// A token without an end, put in the place of the one before.
+fn write_endless(folder: &Path, token: &str) {
+    let text = format!("{{\"tokens\": [{{\"type\": \"RW\", \"token\": \"{token}\"}}]}}");
+    std::fs::write(folder.join("new"), text).unwrap();
+    std::fs::rename(folder.join("new"), folder.join("tokens")).unwrap();
+}
+
+/// What the cloud says without having been asked, at `QoS` 0.
+async fn says(stream: &mut TcpStream, topic: &str, payload: &str) {
+    let length = u8::try_from(2 + topic.len() + payload.len()).unwrap();
+    assert!(length < 128);
+    let mut bytes = vec![0x30, length, 0, u8::try_from(topic.len()).unwrap()];
+    bytes.extend_from_slice(topic.as_bytes());
+    bytes.extend_from_slice(payload.as_bytes());
+    stream.write_all(&bytes).await.unwrap();
+}
+
+/// Waits until another token is shown on the link that is up; its PUBACK, and what was said.
+async fn shown(stream: &mut TcpStream) -> ([u8; 4], String) {
+    let topic = b"$SYS/uploadToken";
+    let mut said = Vec::new();
+    let read = async {
+        while !said.ends_with(b"}") {
+            assert_ne!(
+                stream.read_buf(&mut said).await.unwrap(),
+                0,
+                "the link was closed"
+            );
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, read).await;
+    read.expect("a PUBLISH with the token");
+    let at = said.windows(topic.len()).position(|bytes| bytes == topic);
+    let id = at.unwrap() + topic.len();
+    let text = String::from_utf8_lossy(&said).into_owned();
+    ([0x40, 2, said[id], said[id + 1]], text)
+}
+
+#[tokio::test]
+async fn an_end_that_only_the_cloud_knows_of_is_kept_in_mind_until_there_is_another_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    write_endless(folder.path(), "first");
+    let connector = with_token(folder.path(), &remote);
+    let (mut stream, _) = signed_in(&remote).await;
+    let notice = format!("{{\"expireTime\":{},\"type\":\"RW\"}}", now_ms() + 300_000);
+    says(&mut stream, "$SYS/tokenExpireNotice", &notice).await;
+    until(&connector, LinkState::Degraded, "E4131").await;
+    write_endless(folder.path(), "second");
+    let (puback, text) = shown(&mut stream).await;
+    assert!(text.contains("second"), "{text}");
+    stream.write_all(&puback).await.unwrap();
+    wait_until("it is up", PATIENCE, || async {
+        connector.state().link == LinkState::Up
+    })
+    .await;
+    let stats = connector.bridge_stats().unwrap();
+    assert_eq!(stats.connects.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_new_token_that_the_cloud_calls_forged_is_not_signed_in_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    write_token(folder.path(), "first", 4000);
+    let connector = with_token(folder.path(), &remote);
+    let (mut stream, _) = signed_in(&remote).await;
+    write_token(folder.path(), "second", 3_600_000);
+    let (_, text) = shown(&mut stream).await;
+    assert!(text.contains("second"), "{text}");
+    let notice = "{\"code\":1,\"type\":\"RW\"}";
+    says(&mut stream, "$SYS/tokenInvalidNotice", notice).await;
+    until(&connector, LinkState::AuthFailed, "E4140").await;
+    // The first look finds the same, and is no attempt.
+    let again = tokio::time::timeout(Duration::from_secs(8), remote.connection()).await;
+    assert!(
+        again.is_err(),
+        "it has signed in with a token that is forged"
+    );
+    let stats = connector.bridge_stats().unwrap();
+    let failures = stats.failures.iter().map(|of| of.load(Ordering::Relaxed));
+    assert_eq!(
+        (
+            stats.connects.load(Ordering::Relaxed),
+            failures.sum::<u64>()
+        ),
+        (1, 1)
+    );
+    write_token(folder.path(), "third", 3_600_000);
+    let (_stream, said) = signed_in(&remote).await;
+    assert!(said.contains("RW|third"), "{said}");
+}
+
+#[tokio::test]
+async fn a_remote_without_retained_messages_is_told_of_the_link_without_retain() {
+    let remote = Remote::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let more =
+        "protocol = \"5\"\nstatus = { remote = true, topic = \"s\" }\n[[out]]\nfilter = \"#\"";
+    let config: ConnectorConfig = toml::from_str(&remote.toml(more)).unwrap();
+    let connector = Connector::open("hq", &config, folder.path()).unwrap();
+    connector.start();
+    let stream = remote.connection().await;
+    let mut far = Far { stream, v5: true };
+    far.packet().await;
+    // Retain Available: 0. [MQTT-3.2.2-14]
+    far.send(&[0x20, 5, 0, 0, 2, 0x25, 0]).await;
+    assert_eq!(far.packet().await.0, 0x30);
+    let ended = tokio::spawn(async move { connector.end().await });
+    assert_eq!(far.packet().await.0, 0x30);
+    ended.await.unwrap();
+}
+
 #[tokio::test]
 async fn rules_without_packet_ids_of_their_own_show_lose_nothing_and_get_those_that_become_free() {
     const LANES: u32 = 31;

@@ -27,6 +27,8 @@ pub struct Acl {
     rules: Vec<Rule>,
     /// Whether what no rule speaks of is denied here, and no other list is asked.
     closed: bool,
+    /// What is denied whatever the rules say, on every topic: `deny #` would not reach those that begin with `$`.
+    never: Option<Actions>,
 }
 
 /// One line of it.
@@ -185,6 +187,20 @@ impl Acl {
         self
     }
 
+    /// The same, and no topic may be published to.
+    #[must_use]
+    pub(super) fn without_publishing(mut self) -> Self {
+        self.never = Some(Actions::Publish);
+        self
+    }
+
+    /// The same, and no topic may be subscribed to.
+    #[must_use]
+    pub(super) fn without_subscribing(mut self) -> Self {
+        self.never = Some(Actions::Subscribe);
+        self
+    }
+
     /// How many rules there are.
     pub fn len(&self) -> usize {
         self.rules.len()
@@ -209,6 +225,9 @@ impl Acl {
     }
 
     fn decide(&self, subject: &Subject, action: Actions, topic: &str) -> Option<bool> {
+        if self.never == Some(action) {
+            return Some(false);
+        }
         let values = Values {
             client_id: &subject.client_id,
             username: subject.username.as_deref(),

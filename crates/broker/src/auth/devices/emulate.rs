@@ -57,7 +57,8 @@ impl Cloud {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Devices whose CONNECTs are counted at once; beyond it those that were long silent are forgotten.
+/// Devices whose CONNECTs are counted at once; beyond it those that were long silent are forgotten,
+/// and others are let in uncounted.
 const MAX_COUNTED: usize = 20_000;
 
 /// How often each device has connected of late.
@@ -91,6 +92,9 @@ impl Pace {
         let is_old = |at: &Instant| now.duration_since(*at) >= MINUTE;
         if counted.len() >= MAX_COUNTED && !counted.contains_key(device) {
             counted.retain(|_, times| times.back().is_some_and(|at| !is_old(at)));
+            if counted.len() >= MAX_COUNTED {
+                return true;
+            }
         }
         let times = counted.entry(device.to_owned()).or_default();
         while times.front().is_some_and(is_old) {
@@ -120,6 +124,18 @@ mod tests {
         assert!(!at(59, "a") && at(60, "a") && !at(60, "a"));
         // One in every 12 seconds is never too often.
         assert!((10..40).all(|turn| at(turn * 12, "c")));
+    }
+
+    #[test]
+    fn when_as_many_devices_are_counted_as_can_be_another_one_is_let_in_uncounted() {
+        let (pace, begin) = (Pace::default(), Instant::now());
+        for n in 0..MAX_COUNTED {
+            assert!(pace.counts(begin, &n.to_string(), 5));
+        }
+        assert!((0..10).all(|_| pace.counts(begin, "another", 5)));
+        assert_eq!(pace.0.lock().len(), MAX_COUNTED);
+        let later = begin + MINUTE;
+        assert!(pace.counts(later, "another", 1) && !pace.counts(later, "another", 1));
     }
 
     #[test]

@@ -272,11 +272,12 @@ impl Devices {
         match &verdict {
             Ok(_) => self.throttle.succeeded(claimed.as_deref(), peer),
             Err(Reason::Unavailable | Reason::MemoryFull) => {}
-            Err(_) => self.throttle.failed(now, claimed, peer),
+            Err(_) => self.throttle.failed(now, claimed.clone(), peer),
         }
         let mut identity = verdict?;
         if self.settings.emulate {
-            let known_as = identity.session.as_deref().unwrap_or(&request.client_id);
+            // One that registers keeps the client id that it made up: it is counted as the device.
+            let known_as = claimed.as_deref().unwrap_or(&request.client_id);
             self.pace.admits(now, scheme, known_as, request)?;
             identity.cloud = Cloud::of(scheme);
         }

@@ -670,3 +670,25 @@ fn a_product_that_cannot_be_and_a_device_that_cannot_register_are_told() {
         assert!(problems[0].message.contains(wanted), "{problems:?}");
     }
 }
+
+#[tokio::test]
+async fn strict_times_take_what_is_the_same_for_many_over_tls_alone() {
+    let product =
+        "[[product]]\nscheme = \"onenet\"\ntenant_key = \"pid\"\nsecret = \"cHJvZHVjdA==\"\n";
+    let token = "[[token]]\nscheme = \"aliyun_mq\"\ntenant_key = \"post-cn-1\"\ndevice = \"GID_weir@@@edge\"\ntype = \"RW\"\ntoken = \"t\"\n";
+    let devices = Devices::of(table(&format!("{product}{token}{TABLE}")), strict());
+    let inputs = json!({"product_id": "pid", "device_name": "edge", "access_key": "cHJvZHVjdA==", "scope": "product"});
+    let of_product = signed("onenet", inputs, 0);
+    let inputs = json!({"group_id": "GID_weir", "device_id": "edge", "access_key": "k", "instance_id": "post-cn-1", "tokens": [["RW", "t"]]});
+    let with_token = signed("aliyun_mq_token", inputs, 0);
+    for (scheme, request) in [("onenet", of_product), ("aliyun_mq", with_token)] {
+        let open = ConnectRequest {
+            encrypted: false,
+            ..request.clone()
+        };
+        let bad = Some(ReasonCode::BadUserNameOrPassword);
+        assert_eq!(refusal(&devices, &open).await, bad, "{scheme}");
+        assert_eq!(counted(&devices, scheme, "not_encrypted"), 1);
+        assert_eq!(refusal(&devices, &request).await, None, "{scheme}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Tokens that somebody has issued to clients of Aliyun MQ (cloud-bridges §3): who has them may come in until they end,
 //! is told before, and may show others meanwhile.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,10 @@ const EARLY_MS: i64 = 300_000;
 const FORGED: i64 = 1;
 const EXPIRED: i64 = 2;
 const REVOKED: i64 = 3;
+const OTHER_TOPICS: i64 = 4;
 const OTHER_RIGHTS: i64 = 5;
+/// The longest wait for an end: the clock on the wall may be set meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// One token as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -63,6 +67,11 @@ impl Issued {
     fn is(&self, shown: &ShownToken) -> bool {
         let issued = self.token.reveal().unwrap_or_default();
         shown.is(&issued) && self.rights == shown.rights
+    }
+
+    /// Each once and in order.
+    fn topics(&self) -> BTreeSet<String> {
+        self.topics.iter().cloned().collect()
     }
 
     fn is_over(&self, now_ms: i64) -> bool {
@@ -156,6 +165,7 @@ impl Devices {
         if self.is_switched_off(claim) {
             return Err(Reason::Disabled);
         }
+        self.settings.times.look(claim, request.encrypted, now_ms)?;
         let rights: Vec<_> = found
             .iter()
             .map(|issued| (issued.rights, issued.topics.as_slice()))
@@ -165,7 +175,11 @@ impl Devices {
             issued: self.tokens.subscribe(),
             tenant: tenant.to_owned(),
             device: device.clone(),
-            held: Mutex::new(shown.iter().cloned().map(Held::new).collect()),
+            held: Mutex::new(
+                (shown.iter().cloned().zip(&found))
+                    .map(|(shown, issued)| Held::new(shown, issued.topics()))
+                    .collect(),
+            ),
             renewed: Notify::new(),
         };
         let attributes = [
@@ -209,16 +223,13 @@ fn acl_of(tokens: &[(Rights, &[String])]) -> Result<Option<Acl>, String> {
                 .map(|topic| json!({"permission": "allow", "action": action, "topic": topic})),
         );
     }
-    for (action, right) in [("subscribe", Rights::Read), ("publish", Rights::Write)] {
-        if !may(right) && !name_topics {
-            rules.push(json!({"permission": "deny", "action": action, "topic": "#"}));
-        }
-    }
-    if rules.is_empty() {
-        return Ok(None);
-    }
     let acl = Acl::from_json(&Value::Array(rules)).map_err(|error| error.to_string())?;
-    Ok(Some(if name_topics { acl.closed() } else { acl }))
+    Ok(match (name_topics, may(Rights::Read), may(Rights::Write)) {
+        (true, ..) => Some(acl.closed()),
+        (false, true, true) => None,
+        (false, false, _) => Some(acl.without_subscribing()),
+        (false, true, false) => Some(acl.without_publishing()),
+    })
 }
 
 /// What a client was let in for, for as long as it is good.
@@ -232,13 +243,19 @@ pub struct TokenLease {
 
 struct Held {
     token: ShownToken,
+    /// What it was issued for.
+    topics: BTreeSet<String>,
     /// The client was told when it ends.
     told: bool,
 }
 
 impl Held {
-    const fn new(token: ShownToken) -> Self {
-        Self { token, told: false }
+    const fn new(token: ShownToken, topics: BTreeSet<String>) -> Self {
+        Self {
+            token,
+            topics,
+            told: false,
+        }
     }
 }
 
@@ -332,13 +349,17 @@ impl TokenLease {
         let shown = shown.ok_or_else(|| invalid(FORGED, rights.map_or("", Rights::name)))?;
         let issued = Arc::clone(&self.issued.borrow());
         let found = issued.find(&self.tenant, &self.device, &shown, now_ms);
-        found.map_err(|code| invalid(code, shown.rights.name()))?;
+        let found = found.map_err(|code| invalid(code, shown.rights.name()))?;
+        let topics = found.topics();
         let mut held = self.held.lock();
         // What the client may do was decided when it came.
         let Some(place) = (held.iter_mut()).find(|held| held.token.rights == shown.rights) else {
             return Err(invalid(OTHER_RIGHTS, shown.rights.name()));
         };
-        *place = Held::new(shown);
+        if place.topics != topics {
+            return Err(invalid(OTHER_TOPICS, shown.rights.name()));
+        }
+        *place = Held::new(shown, topics);
         drop(held);
         self.renewed.notify_one();
         Ok(())
@@ -354,8 +375,7 @@ impl TokenLease {
             if !hear(&standing) || standing.over {
                 return;
             }
-            let left_ms = |at_ms: i64| u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0);
-            let next = standing.next_ms.map(left_ms).map(Duration::from_millis);
+            let next = (standing.next_ms).map(|next_ms| wait_for(next_ms, now_ms));
             let is_due = async {
                 match next {
                     Some(wait) => tokio::time::sleep(wait).await,
@@ -369,6 +389,12 @@ impl TokenLease {
             }
         }
     }
+}
+
+/// How long to wait for a time, both in milliseconds since 1970.
+fn wait_for(at_ms: i64, now_ms: i64) -> Duration {
+    let left_ms = u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0);
+    Duration::from_millis(left_ms).min(LOOK_AGAIN)
 }
 
 fn invalid(code: i64, rights: &str) -> Notice {

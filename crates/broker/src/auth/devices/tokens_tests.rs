@@ -23,7 +23,12 @@ fn issued(rows: Vec<TokenRow>) -> Arc<Tokens> {
 
 fn lease(issued: &watch::Sender<Arc<Tokens>>, held: &[(Rights, &str)]) -> TokenLease {
     let held = held.iter();
-    let held = held.map(|(rights, token)| Held::new(ShownToken::new(*rights, token).unwrap()));
+    let held = held.map(|(rights, token)| {
+        let shown = ShownToken::new(*rights, token).unwrap();
+        let tokens = issued.borrow();
+        let topics = tokens.find("i", "g@@@d", &shown, 0).unwrap().topics();
+        Held::new(shown, topics)
+    });
     TokenLease {
         issued: issued.subscribe(),
         tenant: "i".to_owned(),
@@ -96,4 +101,36 @@ fn a_token_that_cannot_be_is_told_with_its_key() {
         wrong(&|row| row.topics = vec!["a/#/b".to_owned()]),
         "topics"
     );
+}
+
+#[test]
+fn a_token_for_other_topics_is_not_taken_in_the_place_of_one() {
+    let of_topics = |token: &str, topics: &[&str]| TokenRow {
+        topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+        ..row("RW", token, None)
+    };
+    let rows = vec![
+        of_topics("a", &["line/7/#", "line/8/#"]),
+        of_topics("b", &["line/7/#"]),
+        of_topics("c", &["line/8/#", "line/7/#"]),
+        row("RW", "d", None),
+    ];
+    let issued = watch::Sender::new(issued(rows));
+    let lease = lease(&issued, &[(Rights::Both, "a")]);
+    let renew = |token: &str| {
+        lease.renew(
+            json!({"token": token, "type": "RW"}).to_string().as_bytes(),
+            0,
+        )
+    };
+    assert_eq!(renew("b"), Err(invalid(4, "RW")));
+    assert_eq!(renew("d"), Err(invalid(4, "RW")));
+    assert_eq!(renew("c"), Ok(()));
+}
+
+#[test]
+fn the_clock_on_the_wall_is_looked_at_every_minute() {
+    let wait_s = |next_ms| wait_for(next_ms, 10_000).as_secs();
+    assert_eq!([12_000, 70_000, i64::MAX].map(wait_s), [2, 60, 60]);
+    assert_eq!(wait_s(i64::MIN), 0, "it has been");
 }

@@ -77,7 +77,9 @@ impl Inner {
     /// Notes when credentials end. Others than those of before are none that nobody has renewed.
     pub(super) fn signed_with(&self, creds: &ConnectCreds) {
         let ends = creds.expires_at_ms.unwrap_or_default();
-        if self.stats.credentials_end_ms.swap(ends, Relaxed) != ends {
+        let has_another_end = self.stats.credentials_end_ms.swap(ends, Relaxed) != ends;
+        let before = std::mem::replace(&mut *self.signed_with.lock(), creds.password.clone());
+        if has_another_end || before != creds.password {
             self.health.recovers_in(Fault::Credentials);
         }
     }

@@ -75,12 +75,16 @@ impl Link {
     async fn renewed_or_not(&mut self, times: &mut Times, ending: Ending) -> Option<Ending> {
         let why = match signed(&self.inner, ending.address).await {
             Ok((creds, now)) => {
-                let is_later = creds.expires_at_ms.is_none_or(|at| at > ending.ends_ms);
                 let wants_link = self.inner.wants_session();
                 let shown = if wants_link {
                     None
                 } else {
                     self.show_others_of(&creds)
+                };
+                let is_later = match (creds.expires_at_ms, shown) {
+                    (Some(at), _) => at > ending.ends_ms,
+                    // The same as before do not last for ever now: it was the cloud that knew of the end.
+                    (None, shown) => shown != Some(0),
                 };
                 match shown {
                     Some(number) if number > 0 || is_later => {

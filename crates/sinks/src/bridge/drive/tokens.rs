@@ -2,7 +2,6 @@
 //! shown to it without a new link.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use super::{Link, Times};
 use crate::bridge::client::{Failure, Refusal};
 use crate::bridge::link::{Asked, Inner};
 use crate::bridge::plan::BridgePlan;
+use crate::bridge::reconnect::Loss;
 use crate::bridge::signer::ConnectCreds;
 use crate::error::SinkError;
 use crate::{codes, now_ms};
@@ -22,8 +22,9 @@ const PROVIDER: &str = "aliyun_mq_token";
 const UPLOAD: &str = "$SYS/uploadToken";
 const EXPIRES: &str = "$SYS/tokenExpireNotice";
 const INVALID: &str = "$SYS/tokenInvalidNotice";
-/// How soon tokens are looked for again where there were none that can be shown.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+const FORGED: i64 = 1;
+const NOT_THE_ACCOUNTS: i64 = -1;
 
 /// A token and its type.
 type Token = (String, Zeroizing<String>);
@@ -63,6 +64,22 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// Those that a notice speaks of. One that is being shown now is new: it is the one that can be forged, or not the
+    /// account's; that it is for other topics or another type holds for this link alone.
+    fn meant_by(&self, code: i64) -> Vec<Token> {
+        let mut tokens = self.shown.clone();
+        if [FORGED, NOT_THE_ACCOUNTS].contains(&code)
+            && let Some((_, under_way)) = &self.under_way
+        {
+            let new: Vec<_> = std::iter::once(under_way).chain(&self.next).collect();
+            tokens.retain(|(kind, _)| new.iter().all(|(other, _)| other != kind));
+            tokens.extend(new.into_iter().cloned());
+        }
+        tokens
+    }
+}
+
 /// `type|token` pairs of a password.
 fn pairs(creds: &ConnectCreds) -> Vec<Token> {
     let password = creds.password.as_deref().map_or("", String::as_str);
@@ -91,13 +108,13 @@ fn in_order(mut tokens: Vec<Token>) -> Zeroizing<String> {
 /// What the number in a notice means, and whether the same token is worth another CONNECT.
 fn meaning(code: i64) -> (&'static str, bool) {
     match code {
-        1 => ("it is forged", false),
+        FORGED => ("it is forged", false),
         2 => ("it has expired", true),
         3 => ("it was revoked", false),
         4 => ("it is for other topics", false),
         5 => ("it is for another type", false),
         8 => ("its signature is wrong", true),
-        -1 => ("the account may not", false),
+        NOT_THE_ACCOUNTS => ("the account may not", false),
         _ => ("for a reason that is not known here", true),
     }
 }
@@ -109,10 +126,21 @@ pub(super) fn barred(inner: &Inner, creds: &ConnectCreds) -> Option<Failure> {
     if in_order(pairs(creds)) == *before {
         let message =
             "the cloud has said that a token is not good, and its source has no other yet";
-        return Some(Failure::network(SinkError::new(codes::TOKEN, message)));
+        return Some(Failure {
+            loss: Loss::Barred,
+            ..dismissed(message.to_owned())
+        });
     }
     *barred = None;
     None
+}
+
+/// The cloud has said why the link ends: it is not that something else uses the identity.
+fn dismissed(message: String) -> Failure {
+    Failure {
+        loss: Loss::Dismissed,
+        ..Failure::network(SinkError::new(codes::TOKEN, message))
+    }
 }
 
 impl Link {
@@ -157,10 +185,10 @@ impl Link {
         let code = notice["code"].as_i64().unwrap_or_default();
         let (why, again) = meaning(code);
         if !again && let Some(tokens) = &self.tokens {
-            *self.inner.barred.lock() = Some(in_order(tokens.shown.clone()));
+            *self.inner.barred.lock() = Some(in_order(tokens.meant_by(code)));
         }
         let message = format!("the cloud says that a token is not good any more: {why} ({code})");
-        Failure::network(SinkError::new(codes::TOKEN, message))
+        dismissed(message)
     }
 
     /// Shows the cloud those tokens of `creds` that it has not seen. `None` where the link has to be made anew for them, or
@@ -214,7 +242,7 @@ impl Link {
         if ack.reason.is_error() {
             let reason = Refusal::of(ack.reason).reason;
             let message = format!("the cloud does not take another token on the link: {reason}");
-            return Err(Failure::network(SinkError::new(codes::TOKEN, message)));
+            return Err(dismissed(message));
         }
         tokens.shown.retain(|(kind, _)| *kind != token.0);
         tokens.shown.push(token);
@@ -268,5 +296,22 @@ mod tests {
         let again = |code| meaning(code).1;
         assert_eq!([1, 3, 4, 5, -1].map(again), [false; 5]);
         assert_eq!([2, 8].map(again), [true; 2]);
+    }
+
+    #[test]
+    fn a_notice_speaks_of_the_token_that_is_new_where_only_that_can_be_meant() {
+        let mut tokens = Tokens {
+            shown: pairs(&creds("R|old|W|abcd")),
+            under_way: None,
+            next: VecDeque::new(),
+        };
+        let meant = |tokens: &Tokens, code| in_order(tokens.meant_by(code)).to_string();
+        assert_eq!(meant(&tokens, FORGED), "R|old|W|abcd|");
+        let mut new = pairs(&creds("R|new"));
+        tokens.under_way = PacketId::new(1).zip(new.pop());
+        assert_eq!(meant(&tokens, FORGED), "R|new|W|abcd|");
+        for code in [3, 4, 5] {
+            assert_eq!(meant(&tokens, code), "R|old|W|abcd|", "{code}");
+        }
     }
 }

@@ -61,6 +61,11 @@ impl Times {
     /// The reason why it is not.
     pub fn look(&self, claim: &Claim, encrypted: bool, now_ms: i64) -> Result<Freshness, Reason> {
         let strict = self.check == TimeCheck::Strict;
+        // What says the same for many devices, or always, cannot be told from what was overheard.
+        let says_the_same = matches!(claim.shows, Shows::Tokens(_) | Shows::Product);
+        if strict && says_the_same && !encrypted {
+            return Err(Reason::NotEncrypted);
+        }
         if let Shows::Tokens(_) = claim.shows {
             // They end by themselves.
             return Ok(Freshness::Any);
