@@ -136,7 +136,7 @@ mod tests {
     async fn there_are_never_more_than_so_many_and_who_gives_up_leaves_nothing_behind() {
         let all = Arc::<LargeConnects>::default();
         let mut held = Vec::new();
-        for number in 0..AT_A_TIME as u32 {
+        for number in 0..u32::try_from(AT_A_TIME).unwrap() {
             let address = IpAddr::from(number.to_be_bytes());
             held.push(all.admit(Some(address)).await.unwrap());
         }
