@@ -11,8 +11,8 @@ use super::{ByteSize, Span};
 use crate::broker::{AutoSubscribe, BrokerSettings, ClientIdentity};
 use crate::core::connect::Capabilities;
 use crate::core::shared_groups::{Strategies, Strategy};
+use crate::core::subscribe_options::options;
 use crate::core::topic_rewrite::{RewriteAction, RewriteRule, Rewrites};
-use crate::driver::auto_subscribe::options;
 
 /// `[mqtt]`
 #[derive(Clone, Debug, Deserialize)]

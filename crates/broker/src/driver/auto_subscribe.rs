@@ -1,8 +1,6 @@
 //! Subscriptions that the operator gives to every client when it connects.
 
-use weir_mqtt::{
-    QoS, RetainHandling, SubscribeOptions, SubscriptionFilter, SubscriptionRequest, TopicName,
-};
+use weir_mqtt::{QoS, SubscribeOptions, SubscriptionFilter, SubscriptionRequest, TopicName};
 
 use super::client::Client;
 use crate::auth::FirstMessage;
@@ -34,20 +32,6 @@ impl AutoSubscribe {
             filter: SubscriptionFilter::parse(&text).ok()?,
             options: self.options,
         })
-    }
-}
-
-/// The options of a subscription with this QoS and these flags.
-pub(crate) fn options(qos: QoS, nl: bool, rap: bool, rh: u8) -> SubscribeOptions {
-    SubscribeOptions {
-        no_local: nl,
-        retain_as_published: rap,
-        retain_handling: match rh {
-            0 => RetainHandling::OnSubscribe,
-            1 => RetainHandling::OnNewSubscription,
-            _ => RetainHandling::Never,
-        },
-        ..SubscribeOptions::with_qos(qos)
     }
 }
 
@@ -90,6 +74,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::subscribe_options::options;
 
     fn filter(topic: &str, client_id: &str, username: &str) -> Option<String> {
         let one = AutoSubscribe {

@@ -7,7 +7,7 @@ use ahash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::limits::network_of;
+use crate::core::network::network_of;
 
 /// A CONNECT with identifier, Will and token is hardly ever larger.
 pub(crate) const SMALL_CONNECT: usize = 16 * 1024;

@@ -14,6 +14,7 @@ use crate::core::Millis;
 use crate::core::bans::Bans;
 use crate::core::flapping::Flapping;
 use crate::core::limits::{ClientLimits, LimitSettings, WhenExceeded};
+use crate::core::network::network_of;
 use crate::core::token_bucket::{Rate, TokenBucket};
 
 /// Addresses that are remembered at most. When there are more, those that have been quiet are forgotten.
@@ -148,14 +149,6 @@ impl Entrance {
         self.flapping
             .as_ref()
             .is_some_and(|flapping| flapping.lock().disconnected(now, client_id))
-    }
-}
-
-/// One household of IPv6 is one address.
-pub(crate) fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 

@@ -9,7 +9,7 @@ use weir_sinks::bridge::verifier::{Claim, Reason};
 
 use super::{Devices, Source};
 use crate::auth::{Acl, ConnectRequest, FirstMessage, Identity};
-use crate::driver::auto_subscribe::options;
+use crate::core::subscribe_options::options;
 use crate::pipeline::world::now_ms;
 
 /// Where the secret, or the token, is sent; the device does not subscribe to it.

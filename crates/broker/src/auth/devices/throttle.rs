@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::driver::limits::network_of;
+use crate::core::network::network_of;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const PER_DEVICE: u32 = 5;

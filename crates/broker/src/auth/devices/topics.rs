@@ -6,7 +6,7 @@ use weir_sinks::bridge::verifier::Scheme;
 
 use super::table::Wrong;
 use crate::auth::Acl;
-use crate::driver::auto_subscribe::options;
+use crate::core::subscribe_options::options;
 
 /// Actions and filters, `{tenant}` and `{device}` in the place of names. Empty: the cloud leaves topics to its users.
 const fn own(scheme: Scheme) -> &'static [(&'static str, &'static str)] {
