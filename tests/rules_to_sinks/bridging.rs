@@ -244,6 +244,29 @@ async fn a_remote_that_takes_one_at_a_time_gets_one_at_a_time() {
     }
 }
 
+/// mosquitto as it is installed takes 20 of QoS 2 at a time, and closes the link over the 21st without having said so.
+#[tokio::test]
+async fn a_remote_that_cannot_say_how_many_it_takes_gets_as_many_as_mosquitto_takes() {
+    let remote = Mosquitto::start_with("allow_anonymous true\nmax_queued_messages 0\n").await;
+    let site = Site::new();
+    let out = "protocol = \"3.1.1\"\n[[out]]\nfilter = \"m/#\"\n";
+    site.connector("hq", &hq(remote.port(), out));
+    let weir = site.start(WEIR).await;
+    linked(&weir).await;
+    let mut there = remote.subscribe("m/#", &["-q", "2"]).await;
+    // While it stands still nothing is acknowledged: it then reads at once what was sent.
+    remote.pause().await;
+    let mut from_here = LinePublisher::start(weir.mqtt_port(), &["-t", "m/x", "-q", "2"]);
+    let lines: String = (0..300).map(|n| format!("{n}\n")).collect();
+    from_here.send(&lines).await;
+    from_here.finish().await;
+    remote.go_on().await;
+    let got = numbers(there.wait_for(300).await);
+    assert_eq!(got, (0..300).collect::<Vec<_>>());
+    let connects = bridge_metric(&weir, "weir_bridge_connects_total").await;
+    assert_eq!(connects, 1.0);
+}
+
 #[tokio::test]
 async fn a_rule_reads_what_comes_over_a_bridge_and_nobody_else_has_to() {
     let remote = Mosquitto::start().await;

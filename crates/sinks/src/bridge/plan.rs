@@ -44,6 +44,8 @@ pub struct BridgePlan {
     pub retain_allowed: bool,
     /// How many messages may be unacknowledged.
     pub max_inflight: u16,
+    /// The same where the remote cannot say how many it takes, and the file does not either.
+    pub max_inflight_untold: u16,
     /// The largest payload.
     pub max_payload: Option<usize>,
     /// The largest packet, where the cloud counts all of it.
@@ -180,6 +182,10 @@ impl BridgePlan {
                 .max_inflight
                 .unwrap_or(preset.max_inflight)
                 .clamp(1, MAX_INFLIGHT),
+            max_inflight_untold: config.max_inflight.unwrap_or(match qos_cap {
+                2 => preset.max_inflight.min(UNTOLD_INFLIGHT),
+                _ => preset.max_inflight,
+            }),
             max_payload: config
                 .max_payload
                 .map(|size| usize::try_from(size.0).unwrap_or(usize::MAX))
@@ -247,6 +253,10 @@ const fn qos_of(qos: u8) -> QoS {
         _ => QoS::ExactlyOnce,
     }
 }
+
+/// A remote of 3.1.1 does not say how many messages of `QoS` 2 it takes at a time. mosquitto closes the link of who sends
+/// more than its `max_inflight_messages`, which is 20 unless set.
+const UNTOLD_INFLIGHT: u16 = 20;
 
 /// More unacknowledged messages than any remote takes.
 pub(crate) const MAX_INFLIGHT: u16 = 4096;

@@ -68,13 +68,11 @@ impl Inner {
     ) {
         let resumed = session == Session::Resumed;
         let plan = self.plan();
-        let window = usize::from(
-            limits
-                .receive_maximum
-                .unwrap_or(u16::MAX)
-                .min(plan.max_inflight)
-                .max(1),
-        );
+        let most = match version {
+            Version::V311 => plan.max_inflight_untold.min(plan.max_inflight),
+            Version::V5 => plan.max_inflight,
+        };
+        let window = usize::from(limits.receive_maximum.unwrap_or(u16::MAX).min(most).max(1));
         let held_back = if self.suspect.lock().goes_alone() {
             window - 1
         } else {
