@@ -37,14 +37,7 @@ impl Far {
     }
 
     fn lines(&self, file: &str) -> Vec<Value> {
-        let path = self.site.path().join("data/files").join(file);
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let lines = whole.lines();
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        self.site.file_rows(file)
     }
 
     /// How often somebody has connected.

@@ -129,14 +129,7 @@ impl Cloud {
 
     /// The lines of a file that its rules write.
     fn lines(&self, file: &str) -> Vec<Value> {
-        let path = self.site.path().join("data/files").join(file);
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        self.site.file_rows(file)
     }
 
     /// The numbers that came from one preset at one QoS, in their order.

@@ -112,6 +112,22 @@ impl Site {
         std::fs::rename(&unfinished, &file).expect("a file of our own");
     }
 
+    /// The rows that a file sink has written to `file` so far; none while there is no such file.
+    ///
+    /// # Panics
+    /// When a whole line is no JSON.
+    #[must_use]
+    pub fn file_rows(&self, file: &str) -> Vec<serde_json::Value> {
+        let path = self.path().join("data/files").join(file);
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = whole.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("a row is JSON"))
+            .collect()
+    }
+
     /// Runs a command of weir in this folder to its end.
     pub async fn weir(&self, binary: &str, args: &[&str]) -> Finished {
         programs::run(self.command(binary).args(args)).await

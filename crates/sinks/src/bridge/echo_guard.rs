@@ -135,14 +135,10 @@ mod tests {
     use weir_mqtt::{QoS, Utf8};
 
     fn message(topic: &str, payload: &str, retain: bool) -> Publish {
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
         Publish {
-            dup: false,
-            qos: QoS::AtMostOnce,
             retain,
-            topic: Utf8::new(topic).unwrap(),
-            packet_id: None,
-            properties: None,
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            ..Publish::new(Utf8::new(topic).unwrap(), payload)
         }
     }
 

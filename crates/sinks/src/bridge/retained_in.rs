@@ -69,17 +69,13 @@ impl RetainedIn {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use weir_mqtt::{QoS, Utf8};
+    use weir_mqtt::Utf8;
 
     fn message(topic: &str, payload: &str, retain: bool) -> Publish {
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
         Publish {
-            dup: false,
-            qos: QoS::AtMostOnce,
             retain,
-            topic: Utf8::new(topic).unwrap(),
-            packet_id: None,
-            properties: None,
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            ..Publish::new(Utf8::new(topic).unwrap(), payload)
         }
     }
 
