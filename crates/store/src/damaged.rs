@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::body::Batch;
 use crate::disk::Disk as _;
+use crate::formats::one_of_each_kind;
 use crate::log::{Change, Log, Missing, OpenError};
 use crate::lossy::Unreliable;
-use crate::unreliable::{Opened, fold_up_to, one_of_each_kind, queue, snapshot, try_open};
+use crate::unreliable::{Opened, fold_up_to, queue, snapshot, try_open};
 
 /// The batches of the sound store.
 const BATCHES: [u64; 5] = [1, 2, 3, 5, 6];

@@ -18,6 +18,8 @@ mod committer;
 #[cfg(test)]
 mod damaged;
 mod disk;
+#[cfg(test)]
+mod formats;
 mod frame;
 mod line;
 mod log;
