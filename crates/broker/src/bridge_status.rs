@@ -13,10 +13,8 @@ use weir_mqtt::{QoS, TopicName};
 use crate::bridge_home::BridgeHome;
 use crate::broker::Broker;
 use crate::core::message::Message;
+use crate::pipeline::crossing::BRIDGE_STATUS;
 use crate::reload::{BridgeStatus, Reloader};
-
-/// What stands before a bridge's name. No bridge takes these topics to its remote.
-pub(crate) const STATUS_TOPICS: &str = "$SYS/bridges/";
 
 /// How often the numbers of a queue are said at most; everything else is said when it changes.
 const NUMBERS: Duration = Duration::from_secs(10);
@@ -72,7 +70,7 @@ fn news(
 }
 
 fn say(broker: &Broker, bridge: &str, text: Vec<u8>) {
-    if let Ok(topic) = TopicName::new(&format!("{STATUS_TOPICS}{bridge}")) {
+    if let Ok(topic) = TopicName::new(&format!("{BRIDGE_STATUS}{bridge}")) {
         broker.publish(Message::new(
             topic,
             Bytes::from(text),

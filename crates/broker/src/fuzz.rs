@@ -20,12 +20,12 @@ use weir_mqtt::{
 use crate::auth::anonymous::Anonymous;
 use crate::auth::enhanced::{Exchange, Mechanism, Mechanisms, Step};
 use crate::auth::{AllowAll, Identity};
-use crate::broker::BrokerSettings;
 use crate::core::connect::Capabilities;
 use crate::driver::Parts;
 use crate::net::in_memory::{Line, Net};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::World;
+use crate::settings::BrokerSettings;
 
 /// Connections at once.
 const SLOTS: usize = 4;

@@ -62,6 +62,7 @@ pub mod problem;
 pub mod project;
 #[doc(hidden)]
 pub mod reload;
+mod settings;
 #[cfg(test)]
 mod simulation;
 pub mod stats;

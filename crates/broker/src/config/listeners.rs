@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use super::{Auth, Durable};
-use crate::broker::{
-    CertificateName, ClientAuth, ListenerSettings, Network, Pem, ProxySettings, ServerCertificate,
-    Tls, TlsSettings, Transport, WebSocketSettings,
-};
+use crate::auth::acl::Network;
+use crate::net::settings::{CertificateName, ListenerSettings, ProxySettings};
+use crate::net::tls::{ClientAuth, Pem, ServerCertificate, Tls, TlsSettings};
+use crate::net::transport::Transport;
+use crate::net::websocket::handshake::WebSocketSettings;
 use crate::problem::Problem;
 
 /// One of `[[listeners]]`.

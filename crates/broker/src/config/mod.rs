@@ -25,8 +25,8 @@ pub use listeners::{Bind, FileMode, Listener, MinTls, Sni};
 pub use mqtt::Mqtt;
 pub use units::{ByteSize, Span};
 
-use crate::broker::ClientIdentity;
 use crate::problem::{Problem, Source, shown};
+use crate::settings::{BrokerSettings, ClientIdentity};
 use toml_file::{Process, TomlFile};
 
 /// The whole configuration of a broker.
@@ -345,8 +345,8 @@ impl Config {
     }
 
     /// The limits as the MQTT server takes them.
-    pub fn broker_settings(&self) -> crate::broker::BrokerSettings {
-        crate::broker::BrokerSettings {
+    pub fn broker_settings(&self) -> BrokerSettings {
+        BrokerSettings {
             limits: self.limits.settings(),
             reserve_device_names: self.auth.devices.is_some(),
             ..self.mqtt.settings()

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use weir_mqtt::{QoS, SubscriptionFilter};
 
 use super::{ByteSize, Span};
-use crate::broker::{AutoSubscribe, BrokerSettings, ClientIdentity};
 use crate::core::connect::Capabilities;
 use crate::core::shared_groups::{Strategies, Strategy};
 use crate::core::subscribe_options::options;
 use crate::core::topic_rewrite::{RewriteAction, RewriteRule, Rewrites};
+use crate::settings::{AutoSubscribe, BrokerSettings, ClientIdentity};
 
 /// `[mqtt]`
 #[derive(Clone, Debug, Deserialize)]

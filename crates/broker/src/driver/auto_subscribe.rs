@@ -1,20 +1,12 @@
 //! Subscriptions that the operator gives to every client when it connects.
 
-use weir_mqtt::{QoS, SubscribeOptions, SubscriptionFilter, SubscriptionRequest, TopicName};
+use weir_mqtt::{QoS, SubscriptionFilter, SubscriptionRequest, TopicName};
 
 use super::client::Client;
 use crate::auth::FirstMessage;
 use crate::core::Millis;
 use crate::core::message::Message;
-
-/// One subscription for every client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AutoSubscribe {
-    /// The filter, with `%c` for the client identifier and `%u` for the user name.
-    pub topic: String,
-    /// How.
-    pub options: SubscribeOptions,
-}
+use crate::settings::AutoSubscribe;
 
 impl AutoSubscribe {
     /// The request of one client; `None` when its name makes no filter.

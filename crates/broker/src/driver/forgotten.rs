@@ -172,7 +172,6 @@ mod tests {
     use weir_mqtt::{QoS, SubscriptionFilter, Utf8};
 
     use super::*;
-    use crate::broker::BrokerSettings;
     use crate::core::Effects;
     use crate::core::persist::SessionId;
     use crate::core::queue::QueueLimits;
@@ -180,6 +179,7 @@ mod tests {
     use crate::core::subscriptions::SubscriptionOptions;
     use crate::driver::handle::SessionHandle;
     use crate::driver::tests::shared;
+    use crate::settings::BrokerSettings;
 
     const FILTERS: usize = CHANGES_AT_ONCE * 3 + 1;
 

@@ -6,9 +6,9 @@ use weir_sinks::bridge::verifier::Scheme;
 use super::Shared;
 use super::admission::Door;
 use crate::auth::Identity;
-use crate::broker::ClientIdentity;
 use crate::core::connect::{Admission, Refused};
 use crate::hooks::{Hook, IdentityRequest};
+use crate::settings::ClientIdentity;
 
 impl Shared {
     /// Before the client is authenticated: what it says of itself.

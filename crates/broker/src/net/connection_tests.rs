@@ -26,11 +26,11 @@ use super::wire::Wire;
 use crate::auth::anonymous::Anonymous;
 use crate::auth::enhanced::Mechanisms;
 use crate::auth::{AllowAll, Authenticator, ConnectRequest, Decision, Identity};
-use crate::broker::BrokerSettings;
 use crate::driver::admission::Door;
 use crate::driver::{Clock, Parts, Shared};
 use crate::pipeline::Pipeline;
 use crate::pipeline::world::World;
+use crate::settings::BrokerSettings;
 
 const VERSION: ProtocolVersion = ProtocolVersion::V5;
 

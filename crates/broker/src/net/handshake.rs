@@ -12,51 +12,15 @@ use weir_mqtt::Utf8;
 
 use super::connection;
 use super::proxy_protocol::{self, Header, HeaderError};
+use super::settings::{CertificateName, ListenerSettings, ProxySettings};
 use super::stream::{AnyStream, Flushed};
 use super::tls::Tls;
 use super::websocket::WebSocket;
 use super::websocket::handshake::{self, HandshakeError};
-use crate::auth::acl::Network;
 use crate::auth::certificate::PeerCertificate;
-use crate::broker::ListenerSettings;
 use crate::driver::Shared;
 use crate::driver::admission::Door;
 use crate::stats::{HandshakeFailure, ListenerStats};
-
-/// Which name in a client's certificate is its user name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
-#[serde(rename_all = "lowercase")]
-pub enum CertificateName {
-    /// None: who the client is, CONNECT says.
-    #[default]
-    None,
-    /// The common name.
-    Cn,
-    /// The whole subject as RFC 4514 writes it.
-    Dn,
-    /// The first alternative name.
-    San,
-}
-
-impl CertificateName {
-    fn of(self, certificate: &PeerCertificate) -> Option<String> {
-        match self {
-            Self::None => None,
-            Self::Cn => certificate.common_name.clone(),
-            Self::Dn => Some(certificate.subject.clone()),
-            Self::San => certificate.alt_names.first().cloned(),
-        }
-        .filter(|name| !name.is_empty())
-    }
-}
-
-/// Whose PROXY headers are believed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProxySettings {
-    /// Where proxies are; empty: anywhere, but then what they say of certificates is not believed.
-    pub trusted: Vec<Network>,
-}
 
 /// Why a connection never came to MQTT.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::event_loop::{Doorkeeper, LoopSocket, Serving};
+use super::settings::ListenerSettings;
 use super::socket::{AcceptOptions, Accepted, Socket, TcpListening};
 use super::stream::AnyStream;
 use super::{connection, handshake};
-use crate::broker::ListenerSettings;
 use crate::driver::Shared;
 use crate::driver::admission::Door;
 use crate::stats::ListenerStats;

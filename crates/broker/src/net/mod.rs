@@ -10,6 +10,7 @@ mod held;
 pub(crate) mod in_memory;
 pub(crate) mod listener;
 pub(crate) mod proxy_protocol;
+pub(crate) mod settings;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;

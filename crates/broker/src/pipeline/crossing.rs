@@ -1,6 +1,7 @@
 //! `out` of a bridge: messages that leave for the remote as they are, into the bridge's queue.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
@@ -11,8 +12,9 @@ use weir_sinks::crossing::{self, Crossing as Message};
 
 use super::counters::is_power_of_ten;
 use super::world::World;
-use crate::bridge_status::STATUS_TOPICS;
-use std::sync::atomic::Ordering::Relaxed;
+
+/// What stands before the name of a bridge where its state is told. No bridge takes these topics to its remote.
+pub(crate) const BRIDGE_STATUS: &str = "$SYS/bridges/";
 
 /// What one bridge sends without a rule.
 pub struct Crossing {
@@ -52,7 +54,7 @@ impl Crossing {
             return Vec::new();
         };
         // What bridges say of themselves changes with what they send: it would never end.
-        if topic.starts_with(STATUS_TOPICS) {
+        if topic.starts_with(BRIDGE_STATUS) {
             return Vec::new();
         }
         let bridge = Some(&self.client_id);

@@ -4,7 +4,7 @@
 //! reload swaps: a message is seen by the old set or by the new one, never by half (DESIGN P4).
 
 pub mod counters;
-mod crossing;
+pub(crate) mod crossing;
 mod paths;
 mod rows;
 pub mod world;

@@ -7,13 +7,13 @@ use weir_mqtt::{
 use weir_mqtt::properties::DisconnectProperties;
 
 use super::*;
-use crate::broker::BrokerSettings;
 use crate::core::bans::Who;
 use crate::driver::admission::Door;
 use crate::driver::client::Client;
 use crate::driver::slices::{HasTime, Left};
 use crate::driver::tests::shared;
 use crate::net::transport::Transport;
+use crate::settings::BrokerSettings;
 
 /// A client with a session that is kept.
 pub(in crate::driver) async fn admitted(

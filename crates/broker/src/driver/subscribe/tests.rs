@@ -9,7 +9,6 @@ use weir_mqtt::{Packet, QoS, SubscribeOptions, TopicName, Unsubscribe, codec};
 
 use super::*;
 use crate::auth::{Authorizer, PublishVerdict, Subject};
-use crate::broker::BrokerSettings;
 use crate::core::message::Message;
 use crate::core::outbox::WriteBatch;
 use crate::driver::Shared;
@@ -17,6 +16,7 @@ use crate::driver::router::Router;
 use crate::driver::router::tests::{admit_when, admitted};
 use crate::driver::tests::{parts, shared};
 use crate::hooks::{ClientInfo, SessionListener, Subscription};
+use crate::settings::BrokerSettings;
 use crate::store::Memory;
 
 const FILTERS: usize = 10 * CHANGES_AT_ONCE + 1;
