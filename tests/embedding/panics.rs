@@ -212,59 +212,43 @@ impl Storage for Panicking {
     }
 }
 
+/// Where a hook is put in.
 type Build = fn(BrokerBuilder, Panicking) -> BrokerBuilder;
 
-/// Methods whose panic nobody feels, and where the hook is put in.
+const LISTENS: Build = |builder, hook| builder.on_message(hook);
+const ROUTES: Build = |builder, hook| {
+    let router = TopicRouter::new().on("t", move |_| hook.in_method("handler"));
+    builder.on_message(router.unwrap())
+};
+const DISPATCHES: Build = |builder, hook| builder.dispatcher(hook);
+const WATCHES: Build = |builder, hook| builder.on_status(hook);
+const HEARS: Build = |builder, hook| builder.on_session(hook);
+const INTERCEPTS: Build = |builder, hook| builder.interceptor(0, hook);
+const COUNTS: Build = |builder, hook| builder.addresses(AddressSettings::new(hook));
+const NAMES: Build = |builder, hook| builder.unique_id(hook);
+const ADMITS: Build = |builder, hook| builder.authenticator(hook);
+const SIGNS_IN: Build = |builder, hook| builder.mechanism(Arc::new(hook));
+const ALLOWS: Build = |builder, hook| builder.authorizer(hook);
+const KEEPS: Build = |builder, hook| builder.storage(hook);
+
+/// Methods whose panic nobody feels.
 const UNFELT: [(&str, Hook, Build); 16] = [
-    ("on_message", Hook::Message, |builder, hook| {
-        builder.on_message(hook)
-    }),
-    ("handler", Hook::Message, |builder, hook| {
-        let router = TopicRouter::new().on("t", move |_| hook.in_method("handler"));
-        builder.on_message(router.unwrap())
-    }),
-    ("send", Hook::Dispatcher, |builder, hook| {
-        builder.dispatcher(hook)
-    }),
-    ("send_to", Hook::Dispatcher, |builder, hook| {
-        builder.dispatcher(hook)
-    }),
-    ("online", Hook::ConnectStatus, |builder, hook| {
-        builder.on_status(hook)
-    }),
-    ("offline", Hook::ConnectStatus, |builder, hook| {
-        builder.on_status(hook)
-    }),
-    ("subscribed", Hook::Session, |builder, hook| {
-        builder.on_session(hook)
-    }),
-    ("unsubscribed", Hook::Session, |builder, hook| {
-        builder.on_session(hook)
-    }),
-    ("after_connected", Hook::Interceptor, |builder, hook| {
-        builder.interceptor(0, hook)
-    }),
-    ("after_received_bytes", Hook::Interceptor, |builder, hook| {
-        builder.interceptor(0, hook)
-    }),
-    ("after_decoded", Hook::Interceptor, |builder, hook| {
-        builder.interceptor(0, hook)
-    }),
-    ("after_handled", Hook::Interceptor, |builder, hook| {
-        builder.interceptor(0, hook)
-    }),
-    ("after_sent", Hook::Interceptor, |builder, hook| {
-        builder.interceptor(0, hook)
-    }),
-    ("seen", Hook::Address, |builder, hook| {
-        builder.addresses(AddressSettings::new(hook))
-    }),
-    ("generation", Hook::Authorizer, |builder, hook| {
-        builder.authorizer(hook)
-    }),
-    ("has_room", Hook::Storage, |builder, hook| {
-        builder.storage(hook)
-    }),
+    ("on_message", Hook::Message, LISTENS),
+    ("handler", Hook::Message, ROUTES),
+    ("send", Hook::Dispatcher, DISPATCHES),
+    ("send_to", Hook::Dispatcher, DISPATCHES),
+    ("online", Hook::ConnectStatus, WATCHES),
+    ("offline", Hook::ConnectStatus, WATCHES),
+    ("subscribed", Hook::Session, HEARS),
+    ("unsubscribed", Hook::Session, HEARS),
+    ("after_connected", Hook::Interceptor, INTERCEPTS),
+    ("after_received_bytes", Hook::Interceptor, INTERCEPTS),
+    ("after_decoded", Hook::Interceptor, INTERCEPTS),
+    ("after_handled", Hook::Interceptor, INTERCEPTS),
+    ("after_sent", Hook::Interceptor, INTERCEPTS),
+    ("seen", Hook::Address, COUNTS),
+    ("generation", Hook::Authorizer, ALLOWS),
+    ("has_room", Hook::Storage, KEEPS),
 ];
 
 /// A client does all that clients do, as if there were no hook.
@@ -327,62 +311,44 @@ fn signing_in(version: ProtocolVersion) -> Connect {
     connect
 }
 
+/// CONNECT of one that does not.
+fn plain(version: ProtocolVersion) -> Connect {
+    Connect::new(version, "a".into())
+}
+
+/// A method, its place, how the hook is put in, who asks for it, and the answer.
+type Deciding = (
+    &'static str,
+    Hook,
+    Build,
+    fn(ProtocolVersion) -> Connect,
+    ReasonCode,
+);
+
 #[tokio::test]
 async fn who_decides_whether_a_client_comes_in_and_panics_has_refused_it() {
     let unavailable = ReasonCode::ServerUnavailable;
     let broken = ReasonCode::ImplementationSpecificError;
     let unknown = ReasonCode::BadAuthenticationMethod;
-    let plain = |version| Connect::new(version, "a".into());
-    type Deciding = (
-        &'static str,
-        Hook,
-        Build,
-        fn(ProtocolVersion) -> Connect,
-        ReasonCode,
-    );
     let table: [Deciding; 6] = [
-        (
-            "unique_id",
-            Hook::UniqueId,
-            |builder, hook| builder.unique_id(hook),
-            plain,
-            unavailable,
-        ),
+        ("unique_id", Hook::UniqueId, NAMES, plain, unavailable),
         (
             "authenticate",
             Hook::Authenticator,
-            |builder, hook| builder.authenticator(hook),
+            ADMITS,
             plain,
             unavailable,
         ),
         (
             "authenticate, later",
             Hook::Authenticator,
-            |builder, hook| builder.authenticator(hook),
+            ADMITS,
             plain,
             unavailable,
         ),
-        (
-            "begin",
-            Hook::Mechanism,
-            |builder, hook| builder.mechanism(Arc::new(hook)),
-            signing_in,
-            broken,
-        ),
-        (
-            "step",
-            Hook::Mechanism,
-            |builder, hook| builder.mechanism(Arc::new(hook)),
-            signing_in,
-            broken,
-        ),
-        (
-            "name",
-            Hook::Mechanism,
-            |builder, hook| builder.mechanism(Arc::new(hook)),
-            signing_in,
-            unknown,
-        ),
+        ("begin", Hook::Mechanism, SIGNS_IN, signing_in, broken),
+        ("step", Hook::Mechanism, SIGNS_IN, signing_in, broken),
+        ("name", Hook::Mechanism, SIGNS_IN, signing_in, unknown),
     ];
     for (method, hook, build, connect, expected) in table {
         let broker = started(build(Broker::builder(), Panicking(method))).await;
