@@ -219,6 +219,30 @@ async fn what_a_dead_member_had_goes_to_another_though_its_session_lives() {
     }
 }
 
+/// [MQTT-3.3.2-6]
+#[tokio::test]
+async fn what_another_gets_has_what_is_left_of_its_time() {
+    let broker = TestBroker::start().await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    let (mut dead, _) = broker.connect_with(persistent(V5, "dead")).await;
+    dead.subscribe("$share/g/t", 1).await;
+    let mut message = publish("t", "x", 1, 1);
+    let properties = message.properties.get_or_insert_default();
+    properties.message_expiry_interval_s = Some(1000);
+    publisher.publish(message).await;
+    dead.receive_publish().await;
+    let mut heir = member(&broker, V5, "heir", "$share/g/t").await;
+    publisher.subscribe("clock", 0).await;
+    // A message that comes after a second has passed, by the broker's own clock.
+    let clock = publish("$delayed/1/clock", "x", 0, 0);
+    publisher.send(Packet::Publish(clock)).await;
+    publisher.receive_publish().await;
+    dead.vanish();
+    let properties = heir.receive_publish().await.properties.unwrap();
+    let left = properties.message_expiry_interval_s.unwrap();
+    assert!((1..1000).contains(&left), "{left}");
+}
+
 #[tokio::test]
 async fn where_no_other_is_connected_the_message_waits_for_its_member() {
     // [MQTT-4.8.2-4]

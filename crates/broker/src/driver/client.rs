@@ -37,7 +37,7 @@ use crate::core::session::NEVER_EXPIRES;
 use crate::core::will::Will;
 use crate::hooks::Notices;
 use crate::net::wire::SocketWriter;
-use crate::stats::CloseReason;
+use crate::stats::{CloseReason, DropReason};
 use crate::store::{Durability, Waits};
 
 /// Why a connection ends, and what is said to the client.
@@ -747,21 +747,39 @@ impl Client {
                     let _ = self.accept_ingress(now, publish);
                     continue;
                 }
-                let topic = self.router.topic(&publish.topic);
-                let verdict =
-                    self.router
-                        .verdict(&topic, &publish.topic, publish.qos, publish.retain);
-                let message = self.message(now, publish);
-                if verdict != PublishVerdict::Allow {
-                    self.router
-                        .drop_message(crate::stats::DropReason::NotAuthorized, &message);
-                    continue;
-                }
-                let routed = self.router.publish(now, message);
-                if let Some((reason, message)) = routed.dropped() {
-                    self.router.drop_message(reason, &message);
-                }
+                self.route_late(now, publish);
             }
+        }
+    }
+
+    /// A publish of QoS 0 that nobody is left to be told about.
+    fn route_late(&mut self, now: Millis, mut publish: Publish) {
+        let treated = self.take_prefixes(&mut publish);
+        let topic = self.router.topic(&publish.topic);
+        let verdict = self
+            .router
+            .verdict(&topic, &publish.topic, publish.qos, publish.retain);
+        let mut message = self.message(now, publish);
+        let Ok((delay_s, retain_s)) = treated else {
+            return self.router.drop_message(DropReason::TopicInvalid, &message);
+        };
+        if verdict != PublishVerdict::Allow {
+            return self
+                .router
+                .drop_message(DropReason::NotAuthorized, &message);
+        }
+        message.retain_s = retain_s;
+        if let Some(delay_s) = delay_s {
+            let at = now + u64::from(delay_s) * 1000;
+            let effects = &mut self.router.effects;
+            if !self.shared.publish_later(at, &message, effects) {
+                self.router.drop_message(DropReason::DelayedFull, &message);
+            }
+            return;
+        }
+        let routed = self.router.publish(now, message);
+        if let Some((reason, message)) = routed.dropped() {
+            self.router.drop_message(reason, &message);
         }
     }
 
