@@ -1,14 +1,15 @@
 //! A broker that starts with the storage of another goes on where that one has stopped.
 
 use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use weir::store::{Done, Durability, Memory, Persist, Storage, StorageError};
 use weir::{Broker, BrokerSettings, Message};
-use weir_mqtt::{Packet, PubComp, PubRec, PubRel, QoS};
+use weir_mqtt::{Packet, PubComp, PubRec, PubRel, Publish, QoS, ReasonCode};
 
-use crate::client::{TestBroker, V3_1_1, V5, id, persistent, publish};
+use crate::client::{Client, TestBroker, V3_1_1, V5, id, persistent, publish};
 use crate::{PATIENCE, listening, started};
 
 async fn restarted(broker: TestBroker) -> TestBroker {
@@ -158,6 +159,94 @@ async fn a_session_expires_in_time_though_the_broker_was_away() {
     tokio::time::timeout(PATIENCE, expired).await.unwrap();
     let broker = restarted(broker).await;
     assert_eq!(broker.broker.stats().sessions.get(), 0);
+}
+
+/// A storage that has no room while it is told so.
+#[derive(Clone, Default)]
+struct Full(Arc<AtomicBool>);
+
+impl Storage for Full {
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+
+    fn commit(&self, _: Vec<Persist>, done: Done) {
+        done.kept();
+    }
+
+    fn has_room(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+
+    fn load(&self, _: &mut dyn FnMut(Persist)) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+/// A broker whose storage is full, a client that watches it, and a client of a version without reasons: what it
+/// publishes waits.
+async fn where_all_waits(storage: &Full) -> (TestBroker, Client, Client) {
+    storage.0.store(true, Ordering::Relaxed);
+    let broker = started(Broker::builder().storage(storage.clone())).await;
+    let mut watcher = broker.connect(V5, "watcher").await;
+    let kept = || {
+        let mut message = publish("kept", "x", 1, 1);
+        message.retain = true;
+        message
+    };
+    // It is asked about once a second.
+    while watcher.publish(kept()).await != ReasonCode::QuotaExceeded {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for topic in ["t", "plain", "later"] {
+        watcher.subscribe(topic, 0).await;
+    }
+    let mut client = broker.connect(V3_1_1, "waits").await;
+    let mut retained = publish("$retain/1000/t", "x", 1, 7);
+    retained.retain = true;
+    client.send(Packet::Publish(retained)).await;
+    for topic in ["plain", "$delayed/0/later"] {
+        client
+            .send(Packet::Publish(publish(topic, "x", 0, 0)))
+            .await;
+    }
+    (broker, watcher, client)
+}
+
+#[tokio::test]
+async fn what_waited_for_room_is_treated_as_its_topic_says() {
+    let storage = Full::default();
+    let (broker, mut watcher, mut client) = where_all_waits(&storage).await;
+    watcher.expect_nothing().await;
+    storage.0.store(false, Ordering::Relaxed);
+    assert!(matches!(client.receive().await, Packet::PubAck(_)));
+    for topic in ["t", "plain", "later"] {
+        let message = watcher.receive_publish().await;
+        assert_eq!(message.topic, topic);
+        assert_eq!(expiry_s(&message), None);
+    }
+    let mut late = broker.connect(V5, "late").await;
+    late.subscribe("t", 0).await;
+    let left = expiry_s(&late.receive_publish().await);
+    assert!(left.is_some_and(|left| left <= 1000), "{left:?}");
+}
+
+#[tokio::test]
+async fn what_waited_behind_it_at_qos_0_is_treated_so_when_its_client_leaves() {
+    let storage = Full::default();
+    let (broker, mut watcher, client) = where_all_waits(&storage).await;
+    // DISCONNECT stands behind all of them; what is at QoS 1 the client still has.
+    client.disconnect().await;
+    assert!(broker.broker.client("waits").is_none());
+    for topic in ["plain", "later"] {
+        assert_eq!(watcher.receive_publish().await.topic, topic);
+    }
+    watcher.expect_nothing().await;
+}
+
+fn expiry_s(message: &Publish) -> Option<u32> {
+    let properties = message.properties.as_deref()?;
+    properties.message_expiry_interval_s
 }
 
 /// A storage that keeps nothing while it waits: a disk that is slow.

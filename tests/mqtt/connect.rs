@@ -5,7 +5,7 @@ use std::time::Duration;
 use weir::broker::BrokerSettings;
 use weir_mqtt::{Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Utf8};
 
-use crate::client::{ALL, TestBroker, V3_1, V3_1_1, V5, persistent, until};
+use crate::client::{ALL, Client, TestBroker, V3_1, V3_1_1, V5, persistent, until};
 
 fn connect(version: ProtocolVersion, client_id: &'static str) -> Connect {
     Connect::new(version, Utf8::from(client_id))
@@ -222,6 +222,16 @@ async fn a_session_cannot_be_prolonged_by_disconnect_if_it_was_to_end() {
     client.expect_disconnect(ReasonCode::ProtocolError).await;
 }
 
+/// CONNECT of more than 60,000 bytes.
+fn large_connect(client_id: &'static str) -> Vec<u8> {
+    let mut connect = connect(V5, client_id);
+    let pair = (Utf8::from("k"), Utf8::try_from("v".repeat(60_000)).unwrap());
+    connect.properties.user_properties = vec![pair];
+    let mut bytes = Vec::new();
+    connect.encode(&mut bytes).unwrap();
+    bytes
+}
+
 #[tokio::test]
 async fn strangers_who_begin_large_connects_wait_for_each_other_and_others_for_nobody() {
     const OF_ONE_ADDRESS: u64 = 8;
@@ -230,15 +240,7 @@ async fn strangers_who_begin_large_connects_wait_for_each_other_and_others_for_n
         ..BrokerSettings::default()
     };
     let broker = TestBroker::with(settings).await;
-    let large = |client_id: &'static str| {
-        let mut connect = connect(V5, client_id);
-        let pair = (Utf8::from("k"), Utf8::try_from("v".repeat(60_000)).unwrap());
-        connect.properties.user_properties = vec![pair];
-        let mut bytes = Vec::new();
-        connect.encode(&mut bytes).unwrap();
-        bytes
-    };
-    let bytes = large("half");
+    let bytes = large_connect("half");
     let mut halves = Vec::new();
     for _ in 0..OF_ONE_ADDRESS {
         let mut client = broker.open(V5).await;
@@ -248,7 +250,7 @@ async fn strangers_who_begin_large_connects_wait_for_each_other_and_others_for_n
     let read = || broker.broker.stats().received_bytes.get();
     until(|| read() == OF_ONE_ADDRESS * 30_000).await;
     let mut late = broker.open(V5).await;
-    late.send_bytes(&large("late")).await;
+    late.send_bytes(&large_connect("late")).await;
     // It is read as far as a small one goes.
     until(|| read() > OF_ONE_ADDRESS * 30_000 + 16 * 1024).await;
     broker.connect(V5, "small").await.disconnect().await;
@@ -262,4 +264,39 @@ async fn strangers_who_begin_large_connects_wait_for_each_other_and_others_for_n
     let mut half = halves.pop().unwrap();
     half.send_bytes(&bytes[30_000..]).await;
     assert!(matches!(half.receive().await, Packet::ConnAck(_)));
+}
+
+#[tokio::test]
+async fn strangers_who_do_not_go_on_with_large_connects_give_way_to_one_who_does() {
+    const ADDRESSES: u8 = 8;
+    const OF_ONE_ADDRESS: usize = 8;
+    let settings = BrokerSettings {
+        connect_timeout: Duration::from_secs(600),
+        ..BrokerSettings::default()
+    };
+    let broker = TestBroker::with(settings).await;
+    let bytes = large_connect("large");
+    let mut halves = Vec::new();
+    for address in 1..=ADDRESSES {
+        for _ in 0..OF_ONE_ADDRESS {
+            let mut client = open_from([127, 0, 1, address], &broker).await;
+            client.send_bytes(&bytes[..30_000]).await;
+            halves.push(client);
+        }
+    }
+    let read = || broker.broker.stats().received_bytes.get();
+    until(|| read() == halves.len() as u64 * 30_000).await;
+    let mut good = broker.open(V5).await;
+    good.send_bytes(&bytes).await;
+    assert!(matches!(good.receive().await, Packet::ConnAck(_)));
+    let closed = &broker.broker.stats().connections_closed;
+    until(|| closed.get() > 0).await;
+}
+
+/// A connection that comes from an address.
+async fn open_from(address: [u8; 4], broker: &TestBroker) -> Client {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    let stream = socket.connect(broker.address).await.unwrap();
+    Client::over(stream, V5)
 }

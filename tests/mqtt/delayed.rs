@@ -1,9 +1,9 @@
 //! `$delayed/{seconds}/topic` and `$retain/{seconds}/topic`.
 
 use weir::broker::BrokerSettings;
-use weir_mqtt::{Publish, ReasonCode};
+use weir_mqtt::{Packet, Publish, ReasonCode};
 
-use crate::client::{ALL, TestBroker, V5, publish};
+use crate::client::{ALL, TestBroker, V5, persistent, publish};
 
 fn retained(topic: &str, payload: &str, level: u8) -> Publish {
     let mut message = publish(topic, payload, level, 3);
@@ -55,7 +55,7 @@ async fn delayed_messages_come_in_the_order_of_their_times() {
     for (seconds, name) in [(2, "c"), (1, "a"), (0, "now"), (1, "b")] {
         let topic = format!("$delayed/{seconds}/t/{name}");
         client
-            .send(weir_mqtt::Packet::Publish(publish(&topic, "x", 0, 0)))
+            .send(Packet::Publish(publish(&topic, "x", 0, 0)))
             .await;
     }
     for name in ["t/now", "t/a", "t/b", "t/c"] {
@@ -137,4 +137,60 @@ async fn a_retained_message_with_a_time_expires() {
         assert!((1..1000).contains(&left), "{left}");
         subscriber.expect_nothing().await;
     }
+}
+
+fn expiry_s(message: &Publish) -> Option<u32> {
+    let properties = message.properties.as_deref()?;
+    properties.message_expiry_interval_s
+}
+
+/// [MQTT-3.3.2-6] The time is that of the retained copy: the others have the interval that their publisher gave, if any.
+#[tokio::test]
+async fn how_long_a_message_is_retained_is_nothing_to_those_who_get_it_at_once() {
+    for prefix in ["$retain/1000", "$delayed/0/$retain/1000"] {
+        for (own, retained_at_most) in [(None, 1000), (Some(50), 50), (Some(5000), 1000)] {
+            let broker = TestBroker::start().await;
+            let mut subscriber = broker.connect(V5, "sub").await;
+            subscriber.subscribe("t", 0).await;
+            let mut publisher = broker.connect(V5, "pub").await;
+            let mut message = retained(&format!("{prefix}/t"), "x", 1);
+            if own.is_some() {
+                let properties = message.properties.get_or_insert_default();
+                properties.message_expiry_interval_s = own;
+            }
+            assert!(!publisher.publish(message).await.is_error());
+            let live = subscriber.receive_publish().await;
+            assert_eq!((&*live.topic, live.retain), ("t", false));
+            assert_eq!(expiry_s(&live), own, "{prefix}");
+            let mut later = broker.connect(V5, "later").await;
+            later.subscribe("#", 0).await;
+            let kept = later.receive_publish().await;
+            let left = expiry_s(&kept).unwrap();
+            assert!(
+                kept.retain && (1..=retained_at_most).contains(&left),
+                "{left}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_an_absent_client_does_not_end_with_the_retained_copy() {
+    let broker = TestBroker::start().await;
+    let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
+    away.subscribe("t", 1).await;
+    away.disconnect().await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    publisher.publish(retained("$retain/1/t", "x", 1)).await;
+    publisher.subscribe("clock", 0).await;
+    // A message that comes after a second has passed, by the broker's own clock.
+    let clock = publish("$delayed/1/clock", "x", 0, 0);
+    publisher.send(Packet::Publish(clock)).await;
+    publisher.receive_publish().await;
+    let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
+    let message = away.receive_publish().await;
+    assert_eq!((&*message.topic, expiry_s(&message)), ("t", None));
+    let mut later = broker.connect(V5, "later").await;
+    later.subscribe("t", 0).await;
+    later.expect_nothing().await;
 }

@@ -24,7 +24,7 @@ async fn broker() -> TestBroker {
 
 fn builder() -> BrokerBuilder {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let line = format!("ann:{}\n", Credentials::new("pencil").to_line());
+    let line = format!("ann:{}\n", Credentials::new("pencil").unwrap().to_line());
     std::fs::write(file.path(), line).unwrap();
     let scram = ScramFile::open(file.path()).unwrap();
     Broker::builder().mechanism(Arc::new(scram))
@@ -149,6 +149,23 @@ async fn the_right_password_is_welcomed_and_the_server_shows_that_it_knows_it() 
     let data = properties.authentication_data.unwrap();
     assert_eq!(data, scram.server_signature);
     client.disconnect().await;
+}
+
+#[tokio::test]
+async fn a_password_may_be_typed_in_another_way_than_when_it_was_set() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let credentials = Credentials::new("na\u{EF}ve\u{A0}cl\u{E9}").unwrap();
+    std::fs::write(file.path(), format!("zo\u{EB}:{}\n", credentials.to_line())).unwrap();
+    let scram = ScramFile::open(file.path()).unwrap();
+    let broker = TestBroker::built(Broker::builder().mechanism(Arc::new(scram))).await;
+    // A client prepares the password; whether the user name, too, is its affair.
+    for user in ["zo\u{EB}", "zoe\u{308}"] {
+        let mut scram = Scram::new(user, "na\u{EF}ve cl\u{E9}");
+        let (client, connack) = sign_in(&broker, &mut scram).await;
+        assert_eq!(connack.reason, ReasonCode::Success);
+        assert!(broker.broker.client("a").unwrap().username == Some(Utf8::from("zo\u{EB}")));
+        client.disconnect().await;
+    }
 }
 
 /// [MQTT-4.12.0-4] [MQTT-3.1.4-2]

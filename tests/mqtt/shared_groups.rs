@@ -1,12 +1,13 @@
 //! Shared subscriptions: who gets a message, and what becomes of one whose member is gone.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use weir::broker::BrokerSettings;
 use weir::core::shared_groups::{Strategies, Strategy};
 use weir_mqtt::{Disconnect, Packet, ProtocolVersion, PubAck, PubRec, Publish, ReasonCode};
 
-use crate::client::{ALL, Client, TestBroker, V5, persistent, publish};
+use crate::client::{ALL, Client, TestBroker, V3_1, V5, persistent, publish, until};
 
 async fn broker(strategy: Strategy) -> TestBroker {
     let shared_groups = Strategies {
@@ -163,24 +164,140 @@ async fn what_was_begun_at_qos_2_goes_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn while_the_session_lives_the_message_waits_in_it() {
+async fn what_a_dead_member_had_goes_to_another_though_its_session_lives() {
+    for version in ALL {
+        let broker = TestBroker::start().await;
+        let mut publisher = broker.connect(version, "pub").await;
+        let mut connect = persistent(version, "dead");
+        // One is under way at a time; the others wait in the session.
+        if version.is_v5() {
+            connect.properties.receive_maximum = NonZeroU16::new(1);
+        }
+        let (mut dead, _) = broker.connect_with(connect).await;
+        dead.subscribe("$share/g/t", 2).await;
+        dead.subscribe("own", 1).await;
+        for (number, level) in [(1, 1), (2, 1), (3, 2)] {
+            let payload = number.to_string();
+            publisher
+                .publish(publish("t", &payload, level, number))
+                .await;
+        }
+        publisher.publish(publish("own", "own", 1, 4)).await;
+        dead.receive_publish().await;
+        let mut heir = member(&broker, version, "heir", "$share/g/t").await;
+        heir.expect_nothing().await;
+        dead.vanish();
+        // What was sent at QoS 2 stays [MQTT-4.8.2-4]: older versions have no receive maximum.
+        let payloads: &[&str] = if version.is_v5() {
+            &["1", "2", "3"]
+        } else {
+            &["1", "2"]
+        };
+        for payload in payloads {
+            let message = heir.receive_publish().await;
+            assert_eq!(&message.payload[..], payload.as_bytes());
+            assert!(!message.dup, "to this client it is new");
+            heir.acknowledge(&message).await;
+        }
+        heir.expect_nothing().await;
+        // What is its own alone it gets when it is back.
+        let (mut back, connack) = broker.connect_with(persistent(version, "dead")).await;
+        // The CONNACK of MQTT 3.1 has no such flag.
+        assert!(connack.session_present || version == V3_1);
+        let begun = match version.is_v5() {
+            true => None,
+            false => Some(back.receive_publish().await),
+        };
+        let own = back.receive_publish().await;
+        assert_eq!(&own.payload[..], b"own");
+        back.acknowledge(&own).await;
+        if let Some(begun) = begun {
+            assert_eq!((&begun.payload[..], begun.dup), (&b"3"[..], true));
+            back.acknowledge(&begun).await;
+        }
+        back.expect_nothing().await;
+    }
+}
+
+/// [MQTT-3.3.2-6]
+#[tokio::test]
+async fn what_another_gets_has_what_is_left_of_its_time() {
+    let broker = TestBroker::start().await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    let (mut dead, _) = broker.connect_with(persistent(V5, "dead")).await;
+    dead.subscribe("$share/g/t", 1).await;
+    let mut message = publish("t", "x", 1, 1);
+    let properties = message.properties.get_or_insert_default();
+    properties.message_expiry_interval_s = Some(1000);
+    publisher.publish(message).await;
+    dead.receive_publish().await;
+    let mut heir = member(&broker, V5, "heir", "$share/g/t").await;
+    publisher.subscribe("clock", 0).await;
+    // A message that comes after a second has passed, by the broker's own clock.
+    let clock = publish("$delayed/1/clock", "x", 0, 0);
+    publisher.send(Packet::Publish(clock)).await;
+    publisher.receive_publish().await;
+    dead.vanish();
+    let properties = heir.receive_publish().await.properties.unwrap();
+    let left = properties.message_expiry_interval_s.unwrap();
+    assert!((1..1000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn where_no_other_is_connected_the_message_waits_for_its_member() {
     // [MQTT-4.8.2-4]
     for level in [1, 2] {
         let broker = TestBroker::start().await;
         let mut publisher = broker.connect(V5, "pub").await;
+        let (mut other, _) = broker.connect_with(persistent(V5, "other")).await;
+        other.subscribe("$share/g/t", 2).await;
+        other.disconnect().await;
         let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
         away.subscribe("$share/g/t", 2).await;
         publisher.publish(publish("t", "mine", level, 1)).await;
         away.receive_publish().await;
-        let mut other = member(&broker, V5, "other", "$share/g/t").await;
         away.vanish();
         let (mut back, connack) = broker.connect_with(persistent(V5, "away")).await;
         assert!(connack.session_present);
-        other.expect_nothing().await;
         let message = back.receive_publish().await;
         assert!(message.dup);
         back.acknowledge(&message).await;
     }
+}
+
+#[tokio::test]
+async fn what_was_begun_at_qos_2_waits_for_its_member() {
+    // [MQTT-4.8.2-4]
+    let broker = TestBroker::start().await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
+    away.subscribe("$share/g/t", 2).await;
+    publisher.publish(publish("t", "mine", 2, 1)).await;
+    away.receive_publish().await;
+    let mut other = member(&broker, V5, "other", "$share/g/t").await;
+    away.vanish();
+    until(|| broker.broker.stats().sessions_connected.get() == 2).await;
+    other.expect_nothing().await;
+    let (mut back, _) = broker.connect_with(persistent(V5, "away")).await;
+    let message = back.receive_publish().await;
+    assert!(message.dup);
+    back.acknowledge(&message).await;
+}
+
+#[tokio::test]
+async fn who_takes_its_own_session_over_keeps_what_it_had() {
+    let broker = TestBroker::start().await;
+    let mut publisher = broker.connect(V5, "pub").await;
+    let (mut first, _) = broker.connect_with(persistent(V5, "a")).await;
+    first.subscribe("$share/g/t", 1).await;
+    publisher.publish(publish("t", "mine", 1, 1)).await;
+    first.receive_publish().await;
+    let mut other = member(&broker, V5, "other", "$share/g/t").await;
+    let (mut second, _) = broker.connect_with(persistent(V5, "a")).await;
+    let message = second.receive_publish().await;
+    assert!(message.dup);
+    other.expect_nothing().await;
+    first.expect_disconnect(ReasonCode::SessionTakenOver).await;
 }
 
 #[tokio::test]
@@ -189,7 +306,7 @@ async fn what_waited_for_an_absent_member_goes_to_another_when_its_session_ends(
     let mut publisher = broker.connect(V5, "pub").await;
     let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
     away.subscribe("$share/g/t", 2).await;
-    away.vanish();
+    away.disconnect().await;
     for level in [1, 2] {
         publisher.publish(publish("t", "x", level, 1)).await;
     }

@@ -69,6 +69,62 @@ async fn a_protocol_error_and_a_takeover_publish_the_will() {
     }
 }
 
+/// [MQTT-3.1.2-8] Whoever ends the connection: only the client's own goodbye takes the Will back.
+#[tokio::test]
+async fn an_operator_who_ends_the_connection_has_the_will_published() {
+    let broker = TestBroker::start().await;
+    for version in ALL {
+        let mut watcher = watcher(&broker, version).await;
+        let (mortal, _) = broker.connect_with(with_will(version, None)).await;
+        let reason = ReasonCode::AdministrativeAction;
+        assert!(broker.broker.disconnect("mortal", reason));
+        mortal.expect_disconnect(reason).await;
+        assert_eq!(&watcher.receive_publish().await.payload[..], b"gone");
+        watcher.expect_nothing().await;
+    }
+    // One that is to wait waits here, too, and is forgotten when the client comes back before.
+    let mut watcher = watcher(&broker, V5).await;
+    let lasting = || {
+        let mut connect = with_will(V5, Some(1000));
+        connect.clean_start = false;
+        connect.properties.session_expiry_interval_s = Some(1000);
+        connect
+    };
+    let (mortal, _) = broker.connect_with(lasting()).await;
+    assert!(
+        broker
+            .broker
+            .disconnect("mortal", ReasonCode::AdministrativeAction)
+    );
+    mortal
+        .expect_disconnect(ReasonCode::AdministrativeAction)
+        .await;
+    let (mortal, connack) = broker.connect_with(lasting()).await;
+    assert!(connack.session_present);
+    mortal.disconnect().await;
+    watcher.expect_nothing().await;
+}
+
+/// [MQTT-3.1.2-8] [MQTT-3.1.2-22] [MQTT3-3.1.2-24]
+#[tokio::test]
+async fn a_client_that_is_silent_for_longer_than_its_keep_alive_has_its_will_published() {
+    let broker = TestBroker::start().await;
+    let waits = ALL.map(async |version| {
+        let name = format!("silent/{version}");
+        let mut watcher = broker.connect(version, &format!("watcher/{version}")).await;
+        watcher.subscribe(&name, 0).await;
+        let mut connect = with_will(version, None);
+        connect.client_id = Utf8::new(&name).unwrap();
+        connect.will.as_mut().unwrap().topic = TopicName::new(&name).unwrap();
+        connect.keep_alive_s = 1;
+        let (silent, _) = broker.connect_with(connect).await;
+        let message = watcher.receive_publish().await;
+        assert_eq!(&message.payload[..], b"gone");
+        silent.expect_disconnect(ReasonCode::KeepAliveTimeout).await;
+    });
+    futures_util::future::join_all(waits).await;
+}
+
 /// A broker that takes one message a second of each client.
 async fn unhurried() -> TestBroker {
     TestBroker::with(BrokerSettings {
@@ -332,6 +388,10 @@ async fn the_topic_of_a_will_is_treated_like_that_of_a_publish() {
             mortal.vanish();
             let message = watcher.receive_publish().await;
             assert_eq!(&*message.topic, arrives, "{topic}");
+            let expiry = message
+                .properties
+                .and_then(|of| of.message_expiry_interval_s);
+            assert_eq!(expiry, None, "{topic}");
         }
         let mut later = broker.connect(version, "later").await;
         later.subscribe("#", 0).await;

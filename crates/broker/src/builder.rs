@@ -291,7 +291,7 @@ impl BrokerBuilder {
                     panics: Arc::clone(&hooks.panics),
                 }),
             },
-            mechanisms: self.mechanisms.clone(),
+            mechanisms: self.mechanisms.guarded(&hooks.panics),
             banned: Arc::clone(&self.banned),
             capture: self.capture.clone(),
             hooks,

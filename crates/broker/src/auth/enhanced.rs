@@ -9,10 +9,11 @@ use bytes::Bytes;
 use weir_mqtt::{ReasonCode, Utf8};
 
 use super::Identity;
+use crate::hooks::{GuardedMechanism, Panics};
 
 /// One way to sign in, under the name that clients ask for as authentication method.
 pub trait Mechanism: Send + Sync + 'static {
-    /// The authentication method.
+    /// The authentication method. Asked for once, when the broker starts.
     fn name(&self) -> &str;
 
     /// A conversation with one client.
@@ -51,6 +52,15 @@ impl Mechanisms {
     pub fn with(mut self, mechanism: Arc<dyn Mechanism>) -> Self {
         self.0.push(mechanism);
         self
+    }
+
+    /// The same mechanisms, none of which harms the broker when it panics.
+    pub(crate) fn guarded(&self, panics: &Arc<Panics>) -> Self {
+        let guarded = self.0.iter().filter_map(|mechanism| {
+            let guarded = GuardedMechanism::new(Arc::clone(mechanism), panics)?;
+            Some(Arc::new(guarded) as Arc<dyn Mechanism>)
+        });
+        Self(guarded.collect())
     }
 
     /// The mechanism of a name.

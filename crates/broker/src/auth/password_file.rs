@@ -21,7 +21,7 @@ use weir_mqtt::ReasonCode;
 use crate::problem::{Problem, Source};
 
 use super::password_hash::{self, SaltPosition};
-use super::user_lines::Form;
+use super::user_lines::{Form, as_it_stands};
 use super::{Authenticator, ConnectRequest, Decision, Identity};
 
 /// Passwords that are being checked at once; each takes some 20 MiB and a core for a moment.
@@ -37,6 +37,7 @@ type Users = HashMap<String, String>;
 
 const LINES: Form<String> = Form {
     shape: "user:hash",
+    name: as_it_stands,
     secret: check_hash,
     help: "`weir passwd FILE USER` writes such lines",
 };

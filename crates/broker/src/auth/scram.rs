@@ -2,8 +2,9 @@
 //!
 //! Credentials lie in a file of their own, lines of `user:SCRAM-SHA-256$iterations:salt$stored key:server key` as
 //! `weir passwd --scram` writes them: what a thief of the file gets lets nobody sign in. There is no channel binding.
-//! User names and passwords are taken as they are, without SASLprep.
+//! User names and passwords are prepared with SASLprep (RFC 4013), so that it does not matter how they were typed.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +34,33 @@ const SALT_LEN: usize = 16;
 
 type Key = [u8; 32];
 
+/// A user name or a password that SASLprep does not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it is empty after SASLprep, or has what that does not allow: control and private characters, characters that are \
+     younger than Unicode 3.2 (such as most emoji), or letters written from the right beside such from the left"
+)]
+pub struct NotPrepared;
+
+/// A user name or a password as it is kept and compared: SASLprep of a stored string.
+///
+/// # Errors
+/// When it has characters that are prohibited, or nothing is left of it.
+pub fn prepared(text: &str) -> Result<Cow<'_, str>, NotPrepared> {
+    match stringprep::saslprep(text) {
+        Ok(prepared) if !prepared.is_empty() => Ok(prepared),
+        Ok(_) | Err(_) => Err(NotPrepared),
+    }
+}
+
+/// The user name that a client sends. Characters that are not known to Unicode 3.2 are allowed in it; no user has such.
+fn asked_for(name: &str) -> Option<Cow<'_, str>> {
+    let is_unknown = || name.contains(stringprep::tables::unassigned_code_point);
+    prepared(name)
+        .ok()
+        .or_else(|| is_unknown().then_some(Cow::Borrowed(name)))
+}
+
 /// What the server keeps of a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -44,10 +72,13 @@ pub struct Credentials {
 
 impl Credentials {
     /// The credentials of a password, with a fresh salt.
-    pub fn new(password: &str) -> Self {
+    ///
+    /// # Errors
+    /// When the password cannot be prepared.
+    pub fn new(password: &str) -> Result<Self, NotPrepared> {
         let mut salt = [0; SALT_LEN];
         rand::rng().fill_bytes(&mut salt);
-        Self::derive(password, &salt, ITERATIONS)
+        Ok(Self::derive(&prepared(password)?, &salt, ITERATIONS))
     }
 
     fn derive(password: &str, salt: &[u8], iterations: u32) -> Self {
@@ -100,6 +131,11 @@ type Users = HashMap<String, Credentials>;
 
 const LINES: Form<Credentials> = Form {
     shape: "user:SCRAM-SHA-256$…",
+    name: |name| {
+        let name =
+            prepared(name).map_err(|_| "SASLprep (RFC 4013) does not take this user name")?;
+        Ok(name.into_owned())
+    },
     secret: |text| {
         Credentials::parse(text)
             .ok_or("these are no SCRAM-SHA-256 credentials; use `weir passwd --scram`")
@@ -284,10 +320,10 @@ impl ClientFirst {
         let bare = parts.next()?;
         let mut fields = bare.split(',');
         // A mandatory extension `m=` in front fails here, as it must.
-        let username = unescape(fields.next()?.strip_prefix("n=")?)?;
+        let username = user_name(fields.next()?.strip_prefix("n=")?)?;
         let nonce = fields.next()?.strip_prefix("r=")?;
         let same =
-            |name: &str| name.strip_prefix("a=").and_then(unescape).as_ref() == Some(&username);
+            |name: &str| name.strip_prefix("a=").and_then(user_name).as_ref() == Some(&username);
         if username.is_empty()
             || nonce.is_empty()
             || !(authorize_as.is_empty() || same(authorize_as))
@@ -301,6 +337,11 @@ impl ClientFirst {
             username,
         })
     }
+}
+
+/// A user name as it is known here.
+fn user_name(sent: &str) -> Option<String> {
+    Some(asked_for(&unescape(sent)?)?.into_owned())
 }
 
 /// `=2C` is a comma and `=3D` an equals sign; nothing else may follow `=`.
@@ -425,6 +466,78 @@ mod tests {
         };
         assert_eq!(challenge("nobody"), challenge("nobody"), "the salt stays");
         assert_ne!(challenge("nobody"), challenge("nobody2"));
+    }
+
+    /// The examples of RFC 4013.
+    #[test]
+    fn names_and_passwords_are_prepared() {
+        for (text, expected) in [
+            ("I\u{AD}X", "IX"),
+            ("user", "user"),
+            ("USER", "USER"),
+            ("\u{AA}", "a"),
+            ("\u{2168}", "IX"),
+            ("a\u{308} \u{3000}b", "\u{E4}  b"),
+        ] {
+            assert_eq!(prepared(text).unwrap(), expected, "{text:?}");
+        }
+        for text in [
+            "\u{7}",
+            "\u{627}\u{31}",
+            "\u{AD}",
+            "",
+            "\u{E000}",
+            "\u{1F600}",
+        ] {
+            assert_eq!(prepared(text), Err(NotPrepared), "{text:?}");
+        }
+        assert!(Credentials::new("\u{7}").is_err());
+    }
+
+    #[test]
+    fn it_does_not_matter_how_a_name_and_a_password_were_typed() {
+        // Made with another implementation of SASLprep, PBKDF2 and HMAC.
+        const FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=JvD5uB2+Cwi5ieOA6euGGiFtHWGka0AijyMdP1De/4s=";
+        let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        let password = prepared("p\u{AD}\u{E4}ss\u{A0}w\u{F6}rd\u{2168}").unwrap();
+        let line = Credentials::derive(&password, &salt, 4096).to_line();
+        let source = Source {
+            path: "scram".into(),
+            text: format!("\u{2168}-a:{line}").into(),
+        };
+        let mut server = conversation();
+        server.users = Arc::new(LINES.read(&source).unwrap());
+        let first = "n,,n=\u{2168}-\u{AA},r=rOprNGfwEbeRWgbNEkqO";
+        assert!(matches!(server.step(first.as_bytes()), Step::Continue(_)));
+        let Step::Done { identity, data } = server.step(FINAL.as_bytes()) else {
+            panic!("refused")
+        };
+        assert_eq!(identity.username, Some(Utf8::from("IX-a")));
+        assert_eq!(
+            data.unwrap(),
+            "v=T6zuaCEwqBUK+KFVlO56SsZVH9M0n3h6WGADDfrJ9Ho="
+        );
+    }
+
+    #[test]
+    fn a_user_name_that_cannot_be_is_refused_at_once_and_one_that_nobody_has_is_not() {
+        let prohibited = "n,,n=\u{7},r=abc";
+        assert_eq!(conversation().step(prohibited.as_bytes()), refused());
+        let young = "n,,n=\u{1F600},r=abc";
+        let answer = conversation().step(young.as_bytes());
+        assert!(matches!(answer, Step::Continue(_)));
+    }
+
+    #[test]
+    fn two_spellings_of_one_user_name_are_one_user() {
+        let line = Credentials::derive("secret", b"0123456789abcdef", 4096).to_line();
+        let source = Source {
+            path: "scram".into(),
+            text: format!("IX:{line}\n\u{2168}:{line}\n").into(),
+        };
+        let problems = LINES.read(&source).unwrap_err();
+        assert_eq!(problems[0].line, 2);
+        assert!(problems[0].message.contains("twice"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use crate::problem::{Problem, Source};
 pub(super) struct Form<T> {
     /// What a line has to look like.
     pub(super) shape: &'static str,
+    /// Under which name a user is known, or what is wrong with it.
+    pub(super) name: fn(&str) -> Result<String, &'static str>,
     /// Reads what stands behind the user, or says what is wrong with it.
     pub(super) secret: fn(&str) -> Result<T, &'static str>,
     /// How such a line is made.
@@ -27,7 +29,7 @@ impl<T> Form<T> {
                 continue;
             }
             let read = self.line(line).and_then(|(user, secret)| {
-                let before = users.insert(user.to_owned(), secret);
+                let before = users.insert(user, secret);
                 before.map_or(Ok(()), |_| {
                     Err("the user stands twice in the file".to_owned())
                 })
@@ -41,15 +43,20 @@ impl<T> Form<T> {
         Ok(users)
     }
 
-    fn line<'a>(&self, line: &'a str) -> Result<(&'a str, T), String> {
+    fn line(&self, line: &str) -> Result<(String, T), String> {
         let (user, secret) = line
             .split_once(':')
             .ok_or_else(|| format!("expected `{}`", self.shape))?;
         if !is_user_name(user) {
             return Err("the user name is empty".to_owned());
         }
-        Ok((user, (self.secret)(secret)?))
+        Ok(((self.name)(user)?, (self.secret)(secret)?))
     }
+}
+
+/// A user is known under the name that stands in the file.
+pub(super) fn as_it_stands(name: &str) -> Result<String, &'static str> {
+    Ok(name.to_owned())
 }
 
 /// Whether a name can stand in such a file.
@@ -63,6 +70,7 @@ mod tests {
 
     const NUMBERS: Form<u32> = Form {
         shape: "user:number",
+        name: as_it_stands,
         secret: |text| text.parse().map_err(|_| "this is no number"),
         help: "count",
     };

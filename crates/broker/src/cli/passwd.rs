@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use super::{Common, Exit, out_json, out_line, say};
-use crate::auth::scram::Credentials;
+use crate::auth::scram::{self, Credentials};
 use crate::auth::{self, password_file};
 use crate::project::files::write_whole;
 
@@ -23,7 +23,19 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(common: &Common, args: &Args) -> Exit {
-    if !auth::is_user_name(&args.user) {
+    // SCRAM knows a user under one name, however it is typed.
+    let name = |user: &str| match args.scram {
+        true => scram::prepared(user).map(std::borrow::Cow::into_owned),
+        false => Ok(user.to_owned()),
+    };
+    let user = match name(&args.user) {
+        Ok(user) => user,
+        Err(error) => {
+            say(&format!("weir: the user name: {error}"));
+            return Exit::Usage;
+        }
+    };
+    if !auth::is_user_name(&user) {
         say("weir: a user name is not empty and has no `:`");
         return Exit::Usage;
     }
@@ -41,13 +53,12 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let before = lines.len();
     lines.retain(|line| {
         line.split_once(':')
-            .is_none_or(|(user, _)| user != args.user)
+            .is_none_or(|(known, _)| name(known).as_deref() != Ok(&*user))
     });
     let known = lines.len() < before;
     if args.delete && !known {
         say(&format!(
-            "weir: there is no user `{}` in {}",
-            args.user,
+            "weir: there is no user `{user}` in {}",
             args.file.display()
         ));
         return Exit::Problems;
@@ -61,12 +72,15 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             }
         };
         let hash = if args.scram {
-            Ok(Credentials::new(&password).to_line())
+            let credentials = Credentials::new(&password);
+            credentials
+                .map(|credentials| credentials.to_line())
+                .map_err(|error| format!("the password: {error}"))
         } else {
-            password_file::hash_password(&password)
+            password_file::hash_password(&password).map_err(|error| error.to_string())
         };
         match hash {
-            Ok(hash) => lines.push(format!("{}:{hash}", args.user)),
+            Ok(hash) => lines.push(format!("{user}:{hash}")),
             Err(error) => {
                 say(&format!("weir: {error}"));
                 return Exit::Problems;
@@ -96,11 +110,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         (false, false) => "added",
     };
     if common.json {
-        out_json(&serde_json::json!({ "v": 1, "user": args.user, "outcome": done }));
+        out_json(&serde_json::json!({ "v": 1, "user": user, "outcome": done }));
     } else {
         out_line(&format!(
-            "{done} {}; a running broker takes it over on SIGHUP",
-            args.user
+            "{done} {user}; a running broker takes it over on SIGHUP"
         ));
     }
     Exit::Ok

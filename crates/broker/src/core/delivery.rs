@@ -284,7 +284,7 @@ impl Session {
         }
     }
 
-    fn note_settled(&self, number: u64, effects: &mut Effects) {
+    pub(super) fn note_settled(&self, number: u64, effects: &mut Effects) {
         if self.is_durable() {
             effects.persist.push(Persist::Settled {
                 session: self.id.clone(),

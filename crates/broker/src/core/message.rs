@@ -49,6 +49,9 @@ pub struct Message {
     pub properties: Option<Box<PublishProperties>>,
     /// When it is no longer worth delivering.
     pub expires_at: Option<Millis>,
+    /// How long it is retained, in seconds, where that is not for ever: `$retain/{seconds}/topic`. Who gets it at once is
+    /// not concerned.
+    pub retain_s: Option<u32>,
     /// When the broker accepted it.
     pub accepted_at: Millis,
     /// Who published it.
@@ -71,6 +74,7 @@ impl Message {
             dup: false,
             properties: None,
             expires_at: None,
+            retain_s: None,
             accepted_at: 0,
             origin: Arc::default(),
             hops: 0,
@@ -152,6 +156,19 @@ impl Message {
             made_by: self.made_by.clone(),
             ..*self
         }
+    }
+
+    /// The copy that is retained, in memory of its own: it expires when its time there is over, if not before.
+    pub fn to_be_retained(&self) -> Self {
+        let mut kept = self.owned();
+        if let Some(seconds) = kept.retain_s.take() {
+            let properties = kept.properties.get_or_insert_default();
+            let own_s = properties.message_expiry_interval_s.unwrap_or(seconds);
+            properties.message_expiry_interval_s = Some(own_s.min(seconds));
+            let at = kept.accepted_at + u64::from(seconds) * 1000;
+            kept.expires_at = Some(kept.expires_at.unwrap_or(at).min(at));
+        }
+        kept
     }
 
     /// The properties as they go out now: the message expiry interval has been counted down. `[MQTT-3.3.2-6]`

@@ -139,7 +139,7 @@ impl Retained {
                 Set::Nothing
             };
         }
-        let kept = Arc::new(message.owned());
+        let kept = Arc::new(message.to_be_retained());
         let cleared = self.remove(&message.topic);
         if counts(&kept) {
             let (bytes, count) = (self.bytes + kept.size(), self.count + 1);
@@ -333,6 +333,7 @@ fn after_all_below(above: &str) -> String {
 mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
+    use weir_mqtt::properties::PublishProperties;
     use weir_mqtt::{QoS, TopicName};
 
     use super::*;
@@ -463,6 +464,38 @@ mod tests {
         assert!(topics(&retained, "a", 100).is_empty());
         assert_eq!(retained.expire(100).len(), 1);
         assert_eq!(retained.bytes(), 0);
+    }
+
+    #[test]
+    fn a_message_is_retained_for_its_time_from_its_acceptance_on_or_for_less() {
+        // How long it is retained, when it expires by itself, and when it is gone.
+        for (retain_s, expires_at, gone_at) in [
+            (Some(60), None, Some(61_000)),
+            (Some(60), Some(30_000), Some(30_000)),
+            (Some(60), Some(90_000), Some(61_000)),
+            (None, Some(90_000), Some(90_000)),
+            (None, None, None),
+        ] {
+            let mut retained = Retained::new(LIMITS);
+            let properties = PublishProperties {
+                message_expiry_interval_s: expires_at.map(|_| 1000),
+                ..PublishProperties::default()
+            };
+            retained.set(&Message {
+                retain_s,
+                expires_at,
+                accepted_at: 1000,
+                properties: expires_at.map(|_| Box::new(properties)),
+                ..message("a", "1")
+            });
+            let kept = retained.get("a").unwrap();
+            assert_eq!((kept.expires_at, kept.retain_s), (gone_at, None));
+            let told = kept
+                .properties_at(1000)
+                .and_then(|of| of.message_expiry_interval_s);
+            let left_s = gone_at.map(|at| u32::try_from((at - 1000) / 1000).unwrap());
+            assert_eq!(told, left_s);
+        }
     }
 
     #[test]

@@ -21,20 +21,18 @@ use super::events::{self, ClientInfo, Receiver};
 use super::flush::{self, Output};
 use super::forgotten::Forgotten;
 use super::gate::{Gate, Replies};
-use super::handle::{NEVER, SessionHandle, Writer};
+use super::handle::{SessionHandle, Writer};
 use super::ingress::Ingress;
 use super::lease::Leased;
 use super::limits::Rates;
 use super::router::Router;
 use super::sign_in::SignIn;
 use super::subscribe::Unfinished;
-use crate::auth::{PublishVerdict, Subject};
+use crate::auth::Subject;
 use crate::core::Millis;
 use crate::core::connect::{Admission, Refused, expiry_at_disconnect};
 use crate::core::limits::WhenExceeded;
 use crate::core::outbox::WriteBatch;
-use crate::core::session::NEVER_EXPIRES;
-use crate::core::will::Will;
 use crate::hooks::Notices;
 use crate::net::wire::SocketWriter;
 use crate::stats::CloseReason;
@@ -167,11 +165,11 @@ pub(crate) struct Client {
     pub(super) retrying: bool,
     /// A packet that was begun and is not done yet.
     pub(super) unfinished: Option<Box<Unfinished>>,
-    left: bool,
+    pub(super) left: bool,
     /// The filters of its session, once that has ended and while some are left.
-    forgotten: Option<Forgotten>,
+    pub(super) forgotten: Option<Forgotten>,
     /// What its DISCONNECT carried, where a rule listens.
-    farewell: Option<Box<DisconnectProperties>>,
+    pub(super) farewell: Option<Box<DisconnectProperties>>,
 }
 
 /// Why a connection's task was woken.
@@ -696,121 +694,6 @@ impl Client {
         self.router.shrink();
         self.replies.shrink();
         self.handle.lock().session.outbox().shrink();
-    }
-
-    /// The connection is over: the Will, the session's future, the events; then others may have the session.
-    pub(crate) fn leave(&mut self, now: Millis, reason: CloseReason) {
-        if std::mem::replace(&mut self.left, true) {
-            return;
-        }
-        // Mostly that was done before, when there was time for it.
-        while self.is_unfinished() {
-            let _ = self.go_on(now);
-        }
-        self.route_parked_qos0(now);
-        let (will, ends) = self.detach(now);
-        if let Some(will) = will {
-            self.router.publish_will(now, *will, Some(&self.subject));
-        }
-        if self.router.watch().disconnected {
-            let said = self.farewell.as_deref();
-            let event = events::disconnected(&self.info, reason, said);
-            self.router.observe(event);
-        }
-        self.tell_offline(reason);
-        self.handle.retire_task();
-        if ends {
-            self.end_session();
-        }
-        // Before anyone else may have the session and say something of it.
-        drop(self.router.finish(now));
-        self.handle.lock().owner = None;
-        self.handle.released();
-        self.shared.set_alarm(&self.handle);
-        self.shared.stats.closed(reason);
-        self.shared.stats.sessions_connected.sub(1);
-        if reason != CloseReason::ServerShutdown
-            && self.shared.entrance.left(now, &self.handle.client_id)
-        {
-            tracing::warn!(client_id = %self.handle.client_id, "a client that comes and goes too often is banned for a while");
-        }
-    }
-
-    /// What stands behind a parked publish and needs no acknowledgement is not lost with the connection.
-    fn route_parked_qos0(&mut self, now: Millis) {
-        for publish in std::mem::take(&mut self.parked) {
-            if publish.packet_id.is_none() {
-                if self.ingress.is_some() {
-                    // Under its name here, or nowhere. At QoS 0 it waits for nothing, and nothing is refused.
-                    let _ = self.accept_ingress(now, publish);
-                    continue;
-                }
-                let topic = self.router.topic(&publish.topic);
-                let verdict =
-                    self.router
-                        .verdict(&topic, &publish.topic, publish.qos, publish.retain);
-                let message = self.message(now, publish);
-                if verdict != PublishVerdict::Allow {
-                    self.router
-                        .drop_message(crate::stats::DropReason::NotAuthorized, &message);
-                    continue;
-                }
-                let routed = self.router.publish(now, message);
-                if let Some((reason, message)) = routed.dropped() {
-                    self.router.drop_message(reason, &message);
-                }
-            }
-        }
-    }
-
-    /// The session is without connection from now on, but not yet free. Gives a Will that is due, and whether the
-    /// session ends.
-    fn detach(&mut self, now: Millis) -> (Option<Box<Will>>, bool) {
-        let mut slot = self.handle.lock();
-        slot.session.detach();
-        (slot.close, slot.farewell) = (None, None);
-        slot.socket = None;
-        slot.carried = None;
-        slot.writer = Writer::Nobody;
-        slot.session
-            .note_disconnected(now, &mut self.router.effects);
-        let expiry_s = slot.session.expiry_interval_s();
-        let mut due = None;
-        // [MQTT-3.1.2-10] An orderly DISCONNECT has taken it out.
-        if let Some(will) = slot.session.will() {
-            let at = will.due(now, expiry_s);
-            if at <= now {
-                due = slot.session.take_will(&mut self.router.effects);
-            } else {
-                slot.will_at = at;
-            }
-        }
-        if expiry_s > 0 && expiry_s != NEVER_EXPIRES {
-            slot.expires_at = now + u64::from(expiry_s) * 1000;
-        }
-        (due, expiry_s == 0)
-    }
-
-    /// `[MQTT-3.1.2-23]` The session does not outlive the connection.
-    fn end_session(&mut self) {
-        let mut filters = None;
-        let (handle, effects) = (&self.handle, &mut self.router.effects);
-        self.shared.registry.remove_if(handle, || {
-            let mut slot = handle.lock();
-            slot.ended = true;
-            slot.owner = None;
-            slot.will_at = NEVER;
-            filters = Some(slot.session.end(effects));
-            true
-        });
-        let forgotten = filters.map(|filters| Forgotten::new(&self.shared, handle.key, filters));
-        self.forgotten = forgotten.filter(|some| !some.is_done());
-        self.shared.stats.sessions.sub(1);
-    }
-
-    /// After the client has left: filters that are still to be taken out of the index, if they are many.
-    pub(crate) fn take_forgotten(&mut self) -> Option<Forgotten> {
-        self.forgotten.take()
     }
 
     /// [`reply`](Self::reply) with the reason in words, where the client wants them and they fit. `[MQTT-3.1.2-29]`

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use weir_mqtt::Utf8;
 
 use super::Shared;
 use super::router::Router;
 use crate::core::message::Message;
 use crate::core::persist::Persist;
+use crate::core::special_topic::treat;
 use crate::core::{Effects, Millis};
 
 /// The bounds of the delayed messages.
@@ -101,7 +103,14 @@ impl Shared {
         message: &Message,
         effects: &mut Effects,
     ) -> bool {
-        let message = Arc::new(message.owned());
+        let mut message = message.owned();
+        // How long it is to be retained counts from then on. Until then its topic says it, which is kept anyway.
+        if let Some(seconds) = message.retain_s.take() {
+            let topic = Utf8::try_from(format!("$retain/{seconds}/{}", message.topic));
+            let Ok(topic) = topic else { return false };
+            message.topic = topic;
+        }
+        let message = Arc::new(message);
         let Some((number, is_first)) = self.delayed.hold(at, &message) else {
             return false;
         };
@@ -134,6 +143,9 @@ impl Shared {
                 .and_then(|properties| properties.message_expiry_interval_s);
             message.expires_at = expiry_s.map(|seconds| now + u64::from(seconds) * 1000);
             message.accepted_at = now;
+            if let Ok(Some(treated)) = treat(&message.topic) {
+                (message.topic, message.retain_s) = (treated.topic, treated.retain_s);
+            }
             if let Some((reason, message)) = router.publish(now, message).dropped() {
                 router.drop_message(reason, &message);
             }

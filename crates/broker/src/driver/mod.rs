@@ -26,6 +26,7 @@ mod hooked;
 mod identity;
 pub(crate) mod large_connects;
 mod lease;
+mod leaving;
 mod opening;
 mod publish;
 mod registry;

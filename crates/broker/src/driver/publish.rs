@@ -114,14 +114,14 @@ impl Client {
         if self.has_taken_token(&publish) {
             return self.acknowledge(qos, packet_id, ReasonCode::Success);
         }
-        let mut delay_s = None;
-        let topic_as_sent = publish
+        let (mut delay_s, mut retain_s) = (None, None);
+        let mut topic_as_sent = publish
             .topic
             .starts_with('$')
             .then(|| publish.topic.clone());
         if publish.topic.starts_with('$') {
             match self.take_prefixes(&mut publish) {
-                Ok(delay) => delay_s = delay,
+                Ok(times) => (delay_s, retain_s) = times,
                 Err(why) => return self.bad_topic(now, publish, why),
             }
         }
@@ -154,13 +154,13 @@ impl Client {
             self.router.drop_message(DropReason::Loop, &message);
             return self.acknowledge(qos, packet_id, ReasonCode::Success);
         }
+        // Who waits for room is looked at anew when there is some.
+        let waits = qos > QoS::AtMostOnce && !self.info.version.is_v5();
+        if !waits || (delay_s.is_none() && retain_s.is_none()) {
+            topic_as_sent = None;
+        }
         if self.finds_store_full(&publish, &topic, delay_s.is_some()) {
-            if let (Some(_), false, Some(topic)) =
-                (delay_s, self.info.version.is_v5(), topic_as_sent)
-            {
-                // It is looked at anew when there is room.
-                publish.topic = topic;
-            }
+            publish.topic = topic_as_sent.unwrap_or(publish.topic);
             let message = self.message(now, publish);
             let shared = Arc::clone(&self.shared);
             let room = async move { shared.store.has_room().await };
@@ -173,7 +173,8 @@ impl Client {
             // [MQTT-4.3.3-10] Acknowledged again, routed once.
             return self.acknowledge(qos, packet_id, ReasonCode::Success);
         }
-        let message = self.message(now, publish);
+        let mut message = self.message(now, publish);
+        message.retain_s = retain_s;
         if let Some(delay_s) = delay_s {
             return self.publish_later(now, delay_s, packet_id, &message);
         }
@@ -187,14 +188,16 @@ impl Client {
             Routed::Done(false) => {
                 self.acknowledge(qos, packet_id, ReasonCode::NoMatchingSubscribers)
             }
-            Routed::NoRoom(room, message) => {
+            Routed::NoRoom(room, mut message) => {
                 self.not_taken(qos, packet_id);
+                message.topic = topic_as_sent.unwrap_or(message.topic);
                 let why = "a rule's sink has no room for this message now";
                 let room = async move { room.wait().await };
                 self.no_room(*message, packet_id, DropReason::SinkFull, why, room)
             }
-            Routed::StoreFull(message) => {
+            Routed::StoreFull(mut message) => {
                 self.not_taken(qos, packet_id);
+                message.topic = topic_as_sent.unwrap_or(message.topic);
                 let shared = Arc::clone(&self.shared);
                 let room = async move { shared.store.has_room().await };
                 let why = STORE_FULL;
@@ -295,20 +298,19 @@ impl Client {
         self.refuse(qos, packet_id, ReasonCode::NotAuthorized, NOT_ALLOWED)
     }
 
-    /// Takes `$delayed/…` and `$retain/…` off the topic; gives how long to wait.
-    fn take_prefixes(&self, publish: &mut Publish) -> Result<Option<u32>, &'static str> {
+    /// Takes `$delayed/…` and `$retain/…` off the topic; gives how long to wait, and how long to retain it, in seconds.
+    pub(super) fn take_prefixes(
+        &self,
+        publish: &mut Publish,
+    ) -> Result<(Option<u32>, Option<u32>), &'static str> {
         let Some(treated) = treat(&publish.topic)? else {
-            return Ok(None);
+            return Ok((None, None));
         };
         treated.check_retain(publish.retain)?;
-        if let Some(seconds) = treated.retain_s.filter(|seconds| *seconds > 0) {
-            let properties = publish.properties.get_or_insert_default();
-            let shorter = properties.message_expiry_interval_s.unwrap_or(seconds);
-            properties.message_expiry_interval_s = Some(shorter.min(seconds));
-        }
         publish.topic = treated.topic;
         self.rewrite_topic(&mut publish.topic);
-        Ok(treated.delay_s)
+        let retain_s = treated.retain_s.filter(|seconds| *seconds > 0);
+        Ok((treated.delay_s, retain_s))
     }
 
     /// Puts another topic in place of this one, where a rule of the operator says so.
@@ -462,6 +464,7 @@ impl Client {
             dup: publish.dup,
             properties: publish.properties,
             expires_at: expiry_s.map(|seconds| now + u64::from(seconds) * 1000),
+            retain_s: None,
             accepted_at: now,
             origin: Arc::clone(&self.info.origin),
             hops: 0,

@@ -83,9 +83,7 @@ impl Router {
             return self.drop_message(DropReason::TopicInvalid, &message);
         };
         message.topic = treated.topic;
-        if let Some(seconds) = treated.retain_s.filter(|seconds| *seconds > 0) {
-            expire_within(&mut message, now, seconds);
-        }
+        message.retain_s = treated.retain_s.filter(|seconds| *seconds > 0);
         let allowed = subject.is_none_or(|subject| {
             let Message {
                 topic, qos, retain, ..
@@ -109,12 +107,4 @@ impl Router {
             self.drop_message(reason, &message);
         }
     }
-}
-
-/// The message expires after `seconds`, if it does not expire earlier anyway.
-fn expire_within(message: &mut Message, now: Millis, seconds: u32) {
-    let properties = message.properties.get_or_insert_default();
-    let shorter = properties.message_expiry_interval_s.unwrap_or(seconds);
-    properties.message_expiry_interval_s = Some(shorter.min(seconds));
-    message.expires_at = Some(now + u64::from(shorter.min(seconds)) * 1000);
 }

@@ -31,7 +31,7 @@ pub use sessions::SessionListener;
 pub use status::{ConnectStatusListener, Offline};
 
 pub(crate) use addresses::Addresses;
-pub(crate) use panics::{GuardedAuthenticator, GuardedAuthorizer};
+pub(crate) use panics::{GuardedAuthenticator, GuardedAuthorizer, GuardedMechanism};
 pub(crate) use sessions::{Notice, Notices};
 pub(crate) use tap::Tap;
 

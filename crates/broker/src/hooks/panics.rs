@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use weir_mqtt::{QoS, ReasonCode, SubscriptionFilter};
 
+use crate::auth::enhanced::{Exchange, Mechanism, Step};
 use crate::auth::{Authenticator, Authorizer, ConnectRequest, Decision, PublishVerdict, Subject};
 use crate::stats::Counter;
 
@@ -18,6 +19,8 @@ pub enum Hook {
     UniqueId,
     /// [`Authenticator`]
     Authenticator,
+    /// [`Mechanism`] and [`Exchange`]
+    Mechanism,
     /// [`Authorizer`]
     Authorizer,
     /// [`MessageListener`](super::MessageListener)
@@ -40,9 +43,10 @@ pub enum Hook {
 
 impl Hook {
     /// Every place, in the order of the counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UniqueId,
         Self::Authenticator,
+        Self::Mechanism,
         Self::Authorizer,
         Self::Message,
         Self::ConnectStatus,
@@ -59,6 +63,7 @@ impl Hook {
         match self {
             Self::UniqueId => "unique_id",
             Self::Authenticator => "authenticator",
+            Self::Mechanism => "mechanism",
             Self::Authorizer => "authorizer",
             Self::Message => "message",
             Self::ConnectStatus => "connect_status",
@@ -118,6 +123,58 @@ impl Authenticator for GuardedAuthenticator {
                 .unwrap_or(denied)
         }
         .boxed()
+    }
+}
+
+/// Refuses where the mechanism panics.
+pub(crate) struct GuardedMechanism {
+    name: String,
+    inner: Arc<dyn Mechanism>,
+    panics: Arc<Panics>,
+}
+
+/// A conversation that ends with a refusal when it panics.
+struct GuardedExchange {
+    /// `None` once it has panicked.
+    inner: Option<Box<dyn Exchange>>,
+    panics: Arc<Panics>,
+}
+
+impl GuardedMechanism {
+    /// Asks for the name, which stays; `None` when that panics.
+    pub(crate) fn new(inner: Arc<dyn Mechanism>, panics: &Arc<Panics>) -> Option<Self> {
+        let name = panics.guard(Hook::Mechanism, || inner.name().to_owned())?;
+        Some(Self {
+            name,
+            inner,
+            panics: Arc::clone(panics),
+        })
+    }
+}
+
+impl Mechanism for GuardedMechanism {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn begin(&self) -> Box<dyn Exchange> {
+        let begin = || self.inner.begin();
+        Box::new(GuardedExchange {
+            inner: self.panics.guard(Hook::Mechanism, begin),
+            panics: Arc::clone(&self.panics),
+        })
+    }
+}
+
+impl Exchange for GuardedExchange {
+    fn step(&mut self, data: &[u8]) -> Step {
+        let step = self.inner.take().and_then(|mut inner| {
+            let step = self.panics.guard(Hook::Mechanism, || inner.step(data))?;
+            self.inner = Some(inner);
+            Some(step)
+        });
+        // A reason that CONNACK and DISCONNECT have both.
+        step.unwrap_or(Step::Refused(ReasonCode::ImplementationSpecificError))
     }
 }
 

@@ -262,12 +262,42 @@ fn read_all<T: PemObject>(pem: &Pem, key: &str, what: &str) -> Result<Vec<T>, Bo
     };
     let items: Result<Vec<T>, pem::Error> = T::pem_slice_iter(&bytes).collect();
     match items {
-        Ok(items) if items.is_empty() => {
-            Err(problem(pem, key, &format!("holds no {what} in PEM form")).into())
+        Ok(items) if items.is_empty() => Err(match (keystore(&bytes), pem) {
+            (Some((form, convert)), Pem::File(path)) => {
+                let convert = convert.replace("FILE", &path.display().to_string());
+                let problem = problem(pem, key, &format!("is {form}, not PEM"));
+                problem.help(format!(
+                    "convert it once with `{convert}`, and name server.pem for cert and for key"
+                ))
+            }
+            _ => problem(pem, key, &format!("holds no {what} in PEM form")),
         }
+        .into()),
         Ok(items) => Ok(items),
         Err(error) => Err(problem(pem, key, &format!("is not valid PEM: {error}")).into()),
     }
+}
+
+/// What a file is that is not PEM, and the command that makes PEM of it.
+fn keystore(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    const OF_JAVA: [u8; 4] = [0xFE, 0xED, 0xFE, 0xED];
+    // A sequence that begins with the version, 3.
+    let version = match bytes {
+        [0x30, length, rest @ ..] if length & 0x80 == 0 => rest,
+        [0x30, length, rest @ ..] => rest.get(usize::from(length & 0x7F)..)?,
+        _ if bytes.starts_with(&OF_JAVA) => {
+            return Some((
+                "a Java keystore",
+                "keytool -importkeystore -srckeystore FILE -deststoretype PKCS12 -destkeystore server.p12 && \
+                 openssl pkcs12 -in server.p12 -nodes -out server.pem",
+            ));
+        }
+        _ => return None,
+    };
+    version.starts_with(&[2, 1, 3]).then_some((
+        "a PKCS#12 keystore",
+        "openssl pkcs12 -in FILE -nodes -out server.pem",
+    ))
 }
 
 /// A problem with what a key of the configuration names.
@@ -378,4 +408,31 @@ fn contents(settings: &TlsSettings) -> Vec<Option<Vec<u8>>> {
         .iter()
         .map(|file| std::fs::read(file).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keystores_are_known_by_how_they_begin() {
+        let form = |bytes: &[u8]| keystore(bytes).map(|(form, _)| form);
+        let pkcs12 = Some("a PKCS#12 keystore");
+        assert_eq!(form(&[0x30, 0x82, 4, 12, 2, 1, 3, 0x30]), pkcs12);
+        assert_eq!(form(&[0x30, 0x70, 2, 1, 3, 0x30]), pkcs12);
+        assert_eq!(form(&[0x30, 0x80, 2, 1, 3, 0x30]), pkcs12);
+        assert_eq!(
+            form(&[0xFE, 0xED, 0xFE, 0xED, 0, 0]),
+            Some("a Java keystore")
+        );
+        // A certificate, and pieces of anything.
+        for other in [
+            &[0x30, 0x82, 1, 1, 0x30, 0x82][..],
+            &[0x30],
+            &[0x30, 0xFF],
+            &[],
+        ] {
+            assert_eq!(form(other), None);
+        }
+    }
 }

@@ -59,6 +59,7 @@ where
         Some(Ok(connect)) => {
             let (version, max) = (connect.version, max_packet_size(&connect));
             let proof = converse(&shared, &mut stream, &mut unread, &connect, door.peer);
+            let proof = unless_it_gives_way(large.as_ref(), proof);
             let admitted = match alarm.until(deadline, proof).await.flatten() {
                 None => {
                     tap.iter().for_each(|tap| tap.failed());
@@ -124,6 +125,21 @@ where
     None
 }
 
+/// What the client does next, or `None` when others wait for the place of its large CONNECT and it takes too long.
+async fn unless_it_gives_way<T>(
+    large: Option<&LargeConnect>,
+    next: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    let Some(large) = large else {
+        return next.await;
+    };
+    tokio::select! {
+        biased;
+        () = large.gives_way() => None,
+        next = next => next,
+    }
+}
+
 /// Nobody is welcomed, and that is counted.
 fn banned<C>(shared: &Shared) -> Option<C> {
     let counters = &shared.stats.connects_refused;
@@ -174,10 +190,12 @@ where
             let address = peer.map(|peer| peer.ip());
             *large = shared.entrance.large_connects.admit(address).await;
         }
-        let n = stream.read(&mut chunk).await.unwrap_or(0);
+        let read = async { stream.read(&mut chunk).await.ok() };
+        let n = unless_it_gives_way(large.as_ref(), read).await.unwrap_or(0);
         if n == 0 {
             return None;
         }
+        large.iter_mut().for_each(|large| large.came(n));
         shared.stats.received_bytes.add(n as u64);
         tap.iter().for_each(|tap| tap.received(n));
         unread.extend_from_slice(&chunk[..n]);

@@ -40,11 +40,50 @@ pub(super) struct Args {
     list: bool,
 }
 
-/// A scenario by name, its command line, and how the relay serves it.
+/// A scenario by name, its command line, how the relay serves it, and which rules the broker has.
 struct Scenario {
     name: &'static str,
     args: &'static [&'static str],
     relay: Option<&'static str>,
+    rules: Option<Rules>,
+}
+
+/// The rules of a scenario; only brokers that have weir's rules run it.
+#[derive(Clone, Copy)]
+enum Rules {
+    /// A hundred, none of them on a topic of the messages.
+    Elsewhere,
+    /// Ten on the topics of the messages; one of them passes, and publishes each message once more.
+    OnTopic,
+}
+
+impl Rules {
+    /// The rule files: name and text.
+    fn files(self) -> Vec<(String, String)> {
+        let statement = |rule: u32| match (self, rule) {
+            (Self::Elsewhere, rule) => {
+                format!(r#"SELECT clientid, topic FROM "elsewhere/{rule}/#" WHERE qos < 3"#)
+            }
+            (Self::OnTopic, 0) => {
+                r#"SELECT clientid, topic FROM "bench/#" WHERE qos < 3"#.to_owned()
+            }
+            (Self::OnTopic, rule) => {
+                format!(r#"SELECT clientid, topic FROM "bench/#" WHERE clientid = 'nobody-{rule}'"#)
+            }
+        };
+        let number = match self {
+            Self::Elsewhere => 100,
+            Self::OnTopic => 10,
+        };
+        let file = |rule| {
+            let sql = statement(rule);
+            // Nobody reads what is made: the rules are measured, not where rows go.
+            let sink = "type = \"republish\"\ntopic = \"made/${clientid}\"";
+            let text = format!("sql = '''\n{sql}\n'''\n[[sinks]]\n{sink}\n");
+            (format!("rule-{rule}.toml"), text)
+        };
+        (0..number).map(file).collect()
+    }
 }
 
 const SCENARIOS: &[Scenario] = &[
@@ -52,52 +91,80 @@ const SCENARIOS: &[Scenario] = &[
         name: "pairs-q0",
         args: &["pairs"],
         relay: Some("pairs"),
+        rules: None,
     },
     Scenario {
         name: "pairs-q1",
         args: &["pairs", "--qos", "1"],
         relay: Some("pairs"),
+        rules: None,
     },
     Scenario {
         name: "fanout-100",
         args: &["fanout"],
         relay: Some("fanout"),
+        rules: None,
     },
     Scenario {
         name: "fanout-1000",
         args: &["fanout", "--subscribers", "1000", "--window", "16"],
         relay: Some("fanout"),
+        rules: None,
     },
     Scenario {
         name: "wildcard",
         args: &["wildcard"],
         relay: None,
+        rules: None,
     },
     Scenario {
         name: "rate-q0",
         args: &["pairs", "--rate", "5000"],
         relay: Some("pairs"),
+        rules: None,
     },
     Scenario {
         name: "rate-q1",
         args: &["pairs", "--rate", "5000", "--qos", "1"],
         relay: Some("pairs"),
+        rules: None,
     },
     Scenario {
         name: "churn",
         args: &["conn", "--clients", "10000", "--churn"],
         relay: None,
+        rules: None,
     },
     Scenario {
         name: "idle-8000",
         args: &["conn", "--clients", "8000", "--subscribe", "--hold", "1s"],
         relay: None,
+        rules: None,
+    },
+    Scenario {
+        name: "rules-elsewhere",
+        args: &["pairs"],
+        relay: None,
+        rules: Some(Rules::Elsewhere),
+    },
+    Scenario {
+        name: "rules-on-topic",
+        args: &["pairs"],
+        relay: None,
+        rules: Some(Rules::OnTopic),
     },
 ];
 
 impl Scenario {
     fn counts_messages(&self) -> bool {
         self.args[0] != "conn"
+    }
+
+    fn is_for(&self, peer: &Peer) -> bool {
+        match self.rules {
+            Some(_) => peer.has_rules(),
+            None => self.relay.is_some() || !peer.is_relay(),
+        }
     }
 }
 
@@ -126,10 +193,9 @@ fn prepared(args: &Args) -> Result<(Vec<&'static Scenario>, Vec<Peer>), Failure>
                 "there is no broker `{wanted}` among {names}"
             )));
         };
-        if peer.installed().is_none() {
-            let program = &peer.program;
+        if let Some(missing) = peer.missing() {
             return Err(Failure::usage(format!(
-                "{wanted} is not installed: there is no {program}"
+                "{wanted} is not installed: {missing}"
             )));
         }
     }
@@ -156,7 +222,7 @@ fn prepared(args: &Args) -> Result<(Vec<&'static Scenario>, Vec<Peer>), Failure>
 fn list(scenarios: &[&Scenario], peers: &[Peer]) {
     for scenario in scenarios {
         out_line(&format!(
-            "{:<12} weir bench {}",
+            "{:<15} weir bench {}",
             scenario.name,
             scenario.args.join(" ")
         ));
@@ -166,7 +232,7 @@ fn list(scenarios: &[&Scenario], peers: &[Peer]) {
             || "not installed".to_owned(),
             |path| path.display().to_string(),
         );
-        out_line(&format!("{:<12} {found}   {}", peer.name, peer.settings));
+        out_line(&format!("{:<15} {found}   {}", peer.name, peer.settings));
     }
 }
 
@@ -187,9 +253,7 @@ async fn measure(
     let mut rows: Vec<Row<'_>> = Vec::new();
     for scenario in scenarios {
         let first = rows.len();
-        let able = peers
-            .iter()
-            .filter(|peer| scenario.relay.is_some() || !peer.is_relay());
+        let able = peers.iter().filter(|peer| scenario.is_for(peer));
         rows.extend(able.map(|peer| Row {
             scenario,
             peer,
@@ -205,7 +269,7 @@ async fn measure(
                 let row = &mut rows[at];
                 if !common.quiet {
                     let round = format!("{}/{}", repetition + 1, args.repetitions);
-                    say(&format!("{:<12} {round} {}", scenario.name, row.peer.name));
+                    say(&format!("{:<15} {round} {}", scenario.name, row.peer.name));
                 }
                 match once(args, scenario, row.peer).await {
                     Ok(result) => row.results.push(result),
@@ -233,7 +297,9 @@ async fn measure(
 
 /// One run against a broker that is started for it.
 async fn once(args: &Args, scenario: &Scenario, peer: &Peer) -> Result<Json, String> {
-    let running = peer.start(scenario.relay.unwrap_or_default()).await?;
+    let rules = scenario.rules.map_or_else(Vec::new, Rules::files);
+    let relay = scenario.relay.unwrap_or_default();
+    let running = peer.start(relay, &rules).await?;
     let measures = scenario.counts_messages().then_some(args.duration);
     let result = generator(scenario.args, measures, &running).await;
     running.stop().await;
@@ -412,6 +478,10 @@ fn table(rows: &[Row<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::config::toml_file::Names;
+    use crate::project::check::check;
+    use crate::project::files::{Files, Folders};
 
     fn row(peer: &Peer, figures: &[f64]) -> String {
         let results = figures.iter().map(|figure| {
@@ -438,6 +508,23 @@ mod tests {
         assert_eq!(words[2..5], ["2,000,000", "2", "2"]);
         assert_eq!(words[6..], ["2.00", "2.0", "MiB", "3/0/0"]);
         assert!(row(&peers[0], &[1.0, 2.0]).contains("1.50"));
+    }
+
+    #[test]
+    fn the_rules_of_a_scenario_are_rules() {
+        for rules in [Rules::Elsewhere, Rules::OnTopic] {
+            let folder = tempfile::tempdir().unwrap();
+            let files = rules.files();
+            for (name, text) in &files {
+                std::fs::write(folder.path().join(name), text).unwrap();
+            }
+            let folders = Folders {
+                rules: folder.path().to_path_buf(),
+                ..Folders::of(&Config::default().rules)
+            };
+            let checked = check(&folders.scan().0, &Files::default(), None, &Names);
+            assert_eq!(checked.rules.len(), files.len());
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ async fn once(
     let url = postgres.map(|postgres| postgres.url_through(None));
     let text = described(args.sink, durability, url.as_deref());
     let mut peers = parse(&text).map_err(|error| error.to_string())?;
-    let running = peers.remove(0).start("").await?;
+    let running = peers.remove(0).start("", &[]).await?;
     let numbers = [
         ("--publishers", publishers as u64),
         ("--subscribers", 1),

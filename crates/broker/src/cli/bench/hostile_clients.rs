@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// Clients that mean harm
     #[arg(long, default_value = "0")]
     hostile: u32,
-    /// Publishers among the good ones, over whose topics those that never read are spread
+    /// Publishers among the good ones, over whose topics those that hardly read are spread
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     pairs: u16,
     #[command(flatten)]
@@ -79,6 +79,8 @@ impl Ways {
 pub(super) enum Kind {
     /// Subscribe to a topic of the good ones and never read
     NeverReads,
+    /// Subscribe to a topic of the good ones and read one byte a second
+    ReadsSlowly,
     /// Send one byte a second
     ByteASecond,
     /// Never send CONNECT
@@ -98,8 +100,9 @@ impl Display for Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::NeverReads,
+        Self::ReadsSlowly,
         Self::ByteASecond,
         Self::NoConnect,
         Self::HugeLength,
@@ -111,6 +114,7 @@ impl Kind {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::NeverReads => "never_reads",
+            Self::ReadsSlowly => "reads_slowly",
             Self::ByteASecond => "byte_a_second",
             Self::NoConnect => "no_connect",
             Self::HugeLength => "huge_length",
@@ -122,6 +126,7 @@ impl Kind {
     pub(super) const fn what(self) -> &'static str {
         match self {
             Self::NeverReads => "subscribe and never read",
+            Self::ReadsSlowly => "subscribe and read one byte a second",
             Self::ByteASecond => "send one byte a second",
             Self::NoConnect => "never send CONNECT",
             Self::HugeLength => "announce a packet of 256 MiB",
@@ -211,7 +216,7 @@ struct Hostile {
     written: usize,
     /// When it comes (back).
     opens_at: Instant,
-    /// When it last wrote its byte.
+    /// When it last wrote, or read, its byte.
     last_byte: Instant,
     filters: usize,
 }
@@ -238,8 +243,8 @@ impl Hostile {
             .expect("a client id of plain letters");
         match self.kind {
             Kind::NoConnect => words.clear(),
-            // One topic, not all: with all of them this would be a fan-out, not a client that never reads.
-            Kind::NeverReads => {
+            // One topic, not all: with all of them this would be a fan-out, not a client that hardly reads.
+            Kind::NeverReads | Kind::ReadsSlowly => {
                 subscribe([format!("bench/pair/{}/up", number % pairs)], &mut words)
             }
             // A PUBLISH of the longest length that can be written.
@@ -267,11 +272,22 @@ impl Hostile {
         subscribe(names, &mut self.out);
     }
 
-    /// Writes what it wants to by now; an error when it was thrown out.
+    /// Whether it leaves what it is sent in its socket.
+    fn lets_it_lie(&self) -> bool {
+        matches!(self.kind, Kind::NeverReads | Kind::ReadsSlowly)
+    }
+
+    /// Writes, or reads, what it wants to by now; an error when it was thrown out.
     fn act(&mut self, number: usize) -> std::io::Result<()> {
         let Some(socket) = &self.socket else {
             return Ok(());
         };
+        if self.kind == Kind::ReadsSlowly && self.last_byte.elapsed() >= Duration::from_secs(1) {
+            self.last_byte = Instant::now();
+            if let Moved::Bytes(0) = read(socket, &mut [0])? {
+                return Err(std::io::ErrorKind::ConnectionReset.into());
+            }
+        }
         let mut end = self.out.len();
         if self.kind == Kind::ByteASecond {
             if self.last_byte.elapsed() < Duration::from_secs(1) {
@@ -366,7 +382,7 @@ impl Crowd {
             return;
         }
         client.opens_at = now + AWAY;
-        let buffer = (client.kind == Kind::NeverReads).then_some(SMALL_BUFFER);
+        let buffer = client.lets_it_lie().then_some(SMALL_BUFFER);
         let source = source_address(key, self.sources);
         let Ok(socket) = begin_connect(self.target, source, buffer) else {
             return;
@@ -375,8 +391,8 @@ impl Crowd {
         client.written = 0;
         client.filters = 0;
         client.last_byte = now;
-        // One that never reads does not listen for anything either.
-        if client.kind == Kind::NeverReads || self.poller.add(&socket, key, false).is_ok() {
+        // One that lets it lie does not listen for anything either.
+        if client.lets_it_lie() || self.poller.add(&socket, key, false).is_ok() {
             client.socket = Some(socket);
         }
     }

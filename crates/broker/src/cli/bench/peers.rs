@@ -30,6 +30,11 @@ pub(super) struct Peer {
     /// Files to be written into its folder before it starts.
     #[serde(default)]
     files: BTreeMap<String, String>,
+    /// The folder for weir's rule files, where the broker has rules.
+    rules: Option<String>,
+    /// Arguments with which the program ends well where all is installed that the broker needs.
+    #[serde(default)]
+    probe: Vec<String>,
     /// What is not as it is by default, for the reader of the table.
     #[serde(default)]
     pub settings: String,
@@ -67,8 +72,35 @@ pub(super) fn parse(text: &str) -> Result<Vec<Peer>, toml::de::Error> {
 }
 
 impl Peer {
-    /// The program's file, where it is installed.
+    /// The program's file, where all is installed that it needs.
     pub(super) fn installed(&self) -> Option<PathBuf> {
+        self.file().filter(|file| self.has_all(file))
+    }
+
+    /// What is not installed.
+    pub(super) fn missing(&self) -> Option<String> {
+        let Some(file) = self.file() else {
+            return Some(format!("there is no {}", self.program));
+        };
+        let probe = self.probe.join(" ");
+        (!self.has_all(&file)).then(|| format!("`{} {probe}` fails", self.program))
+    }
+
+    /// Whether the program finds what it needs, from wherever it is started.
+    fn has_all(&self, file: &Path) -> bool {
+        let probe = || {
+            std::process::Command::new(file)
+                .args(&self.probe)
+                .current_dir(std::env::temp_dir())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+        };
+        self.probe.is_empty() || probe().is_ok_and(|status| status.success())
+    }
+
+    fn file(&self) -> Option<PathBuf> {
         if self.program == "{weir}" {
             return std::env::current_exe().ok();
         }
@@ -84,9 +116,18 @@ impl Peer {
         self.args.iter().any(|argument| argument == "{relay}")
     }
 
-    /// Starts it in a folder of its own, and waits until it accepts connections.
-    pub(super) async fn start(&self, relay: &str) -> Result<Running, String> {
-        let program = self.installed().ok_or("it is not installed")?;
+    /// Whether it has weir's rules.
+    pub(super) fn has_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
+    /// Starts it in a folder of its own, with these rule files, and waits until it accepts connections.
+    pub(super) async fn start(
+        &self,
+        relay: &str,
+        rules: &[(String, String)],
+    ) -> Result<Running, String> {
+        let program = self.file().ok_or("it is not installed")?;
         let folder = Folder::new(&self.name).map_err(|error| error.to_string())?;
         let port = free_port().map_err(|error| error.to_string())?;
         let filled = |text: &str| {
@@ -94,11 +135,19 @@ impl Peer {
                 .replace("{dir}", &folder.0.display().to_string())
                 .replace("{relay}", relay)
         };
-        for (name, text) in &self.files {
-            let file = folder.0.join(name);
+        let files = self.files.iter();
+        let mut files: Vec<_> = files
+            .map(|(name, text)| (folder.0.join(name), filled(text)))
+            .collect();
+        if let Some(dir) = &self.rules {
+            let dir = PathBuf::from(filled(dir));
+            let rules = rules.iter().cloned();
+            files.extend(rules.map(|(name, text)| (dir.join(name), text)));
+        }
+        for (file, text) in files {
             let write = || {
                 file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-                std::fs::write(&file, filled(text))
+                std::fs::write(&file, text)
             };
             write().map_err(|error| error.to_string())?;
         }
@@ -214,7 +263,9 @@ mod tests {
                 "mosquitto",
                 "flashmq",
                 "rumqttd",
+                "rmqtt",
                 "nanomq",
+                "aedes",
                 "emqx"
             ]
         );
@@ -237,6 +288,21 @@ mod tests {
     #[test]
     fn weir_itself_is_always_installed() {
         assert!(known(None).unwrap()[0].installed().is_some());
+    }
+
+    #[test]
+    fn a_broker_whose_program_lacks_something_is_not_installed() {
+        let peer = |probe: &str| {
+            let text = format!(
+                "[[broker]]\nname = \"x\"\nprogram = \"sh\"\nprobe = [\"-c\", \"{probe}\"]\n"
+            );
+            parse(&text).unwrap().remove(0)
+        };
+        let whole = peer("exit 0");
+        assert!(whole.installed().is_some() && whole.missing().is_none());
+        let lacking = peer("exit 1");
+        assert!(lacking.installed().is_none());
+        assert_eq!(lacking.missing().unwrap(), "`sh -c exit 1` fails");
     }
 
     #[test]

@@ -158,7 +158,7 @@ async fn measured(common: &Common, args: &Args) -> Result<Vec<Vec<Cost>>, Failur
 }
 
 async fn once(args: &Args, peer: &Peer) -> Result<Cost, String> {
-    let running = peer.start("").await?;
+    let running = peer.start("", &[]).await?;
     let numbers = [
         ("--publishers", u64::from(args.publishers)),
         ("--subscribers", 1),

@@ -233,6 +233,8 @@ impl<'a> Reader<'a> {
             dup,
             properties: body.option(has_properties, Self::properties)?.map(Box::new),
             expires_at: body.option(expires, |body| body.number("the time of expiry"))?,
+            // What is retained has its expiry, what is delayed has its topic.
+            retain_s: None,
             accepted_at,
             hops,
             made_by: body.option(is_made, |body| Ok(body.string("a rule's name")?.into()))?,

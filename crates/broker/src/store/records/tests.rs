@@ -72,6 +72,7 @@ fn one_of_each() -> Vec<Persist> {
         dup: true,
         properties: Some(Box::new(properties)),
         expires_at: Some(1_800_000_003_600),
+        retain_s: None,
         accepted_at: 1_800_000_000_000,
         origin: Arc::new(Origin {
             client_id: "meter-1".into(),
@@ -337,6 +338,7 @@ fn message() -> impl Strategy<Value = Arc<Message>> {
                 dup,
                 properties,
                 expires_at,
+                retain_s: None,
                 accepted_at,
                 origin: Arc::new(origin),
                 hops,

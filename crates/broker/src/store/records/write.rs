@@ -210,6 +210,7 @@ pub(crate) fn write_message(message: &Message, out: &mut Vec<u8>) {
         dup,
         properties,
         expires_at,
+        retain_s: _,
         accepted_at,
         origin,
         hops,
