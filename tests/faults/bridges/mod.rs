@@ -8,6 +8,7 @@ mod client;
 mod drain;
 mod endurance;
 mod kinds;
+mod order_in;
 mod remote;
 mod renewal;
 mod tally;

@@ -10,8 +10,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 use weir_mqtt::{
-    Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish, QoS,
-    ReasonCode, codec,
+    Disconnect, Packet, PacketId, ProtocolVersion, PubComp, PubRel, ReasonCode, codec,
 };
 
 use self::aside::{mirrored, remember, signed};
@@ -21,7 +20,6 @@ use super::client::{
     Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
 };
 use super::failures::Reason;
-use super::home::Dropped;
 use super::home_line::{HOME_PING, HomeLine, home_failure};
 use super::link::{Inner, Session};
 use super::reconnect::{Loss, Reconnect, Waiting};
@@ -36,6 +34,7 @@ use crate::error::SinkError;
 mod aside;
 mod filters;
 mod flag;
+mod inbound;
 mod primary;
 mod renewal;
 mod tokens;
@@ -239,6 +238,7 @@ impl Attempt {
             home,
             keepalive,
             writing: Bytes::new(),
+            lines: inbound::Lines::default(),
             released: Vec::new(),
             tokens: tokens::Tokens::of(&plan, &creds),
             place,
@@ -258,6 +258,8 @@ struct Link {
     keepalive: Duration,
     /// What is on its way into the socket.
     writing: Bytes,
+    /// What the remote has sent and is not told of yet.
+    lines: inbound::Lines,
     /// Messages whose PUBREC has come, to be remembered before their PUBREL leaves.
     released: Vec<(Arc<Released>, u64, PacketId)>,
     /// The tokens that it was made with, where it was.
@@ -586,60 +588,6 @@ impl Link {
             }
         }
         self.release().await
-    }
-
-    /// A message of the remote, to the broker under the id that it has.
-    fn received(&mut self, publish: Publish) {
-        self.inner.stats.received.fetch_add(1, Relaxed);
-        self.inner
-            .stats
-            .received_bytes
-            .fetch_add(publish.payload.len() as u64, Relaxed);
-        match &mut self.home {
-            Some(home) if home.takes(&publish) => home.send(&Packet::Publish(publish)),
-            // Too large; or of a session of before, when there was an `in`. It would only come again.
-            home => {
-                if home.is_some() {
-                    self.inner.gateway.count_dropped(Dropped::TooLarge);
-                    tracing::warn!(connector = %self.inner.health.name(), bytes = publish.payload.len(), "a message of the remote is larger than mqtt.max_packet_size and is dropped");
-                }
-                match (publish.qos, publish.packet_id) {
-                    (QoS::AtLeastOnce, Some(id)) => {
-                        self.to_remote(&Packet::PubAck(PubAck::success(id)))
-                    }
-                    (QoS::ExactlyOnce, Some(id)) => {
-                        self.to_remote(&Packet::PubRec(PubRec::success(id)))
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// What the broker says of the remote's messages goes to the remote: it is kept.
-    fn read_home(&mut self) -> Result<(), Failure> {
-        let Some(home) = &mut self.home else {
-            return Ok(());
-        };
-        while let Some(packet) = home
-            .reader
-            .next()
-            .map_err(|_| home_failure("was told what it does not understand"))?
-        {
-            match packet {
-                Packet::PubAck(_) | Packet::PubComp(_) => {
-                    self.inner.stats.received_acknowledged.fetch_add(1, Relaxed);
-                }
-                Packet::PubRec(_) => {}
-                Packet::Disconnect(Disconnect { reason, .. }) => {
-                    return Err(home_failure(reason.name()));
-                }
-                _ => continue,
-            }
-            self.inner
-                .with_up(|up| up.append(|version, out| codec::encode(&packet, version, out)));
-        }
-        Ok(())
     }
 
     /// Remembers which messages are released, then releases them.
