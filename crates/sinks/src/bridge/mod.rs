@@ -17,6 +17,7 @@ pub(crate) mod link;
 mod mirror;
 pub(crate) mod numbering;
 pub mod pace;
+mod places;
 pub mod plan;
 pub mod preset;
 pub mod provision;

@@ -587,6 +587,9 @@ pub struct BridgeRoute {
     pub qos_force: Option<u8>,
     /// What becomes of the RETAIN flag (default `keep`, or `strip` where the remote takes no retained messages).
     pub retain: Option<RetainPolicy>,
+    /// Another payload, with places such as `${payload}`, `${base64:payload}` and those of topics. One that begins with `{` or
+    /// `[` is JSON.
+    pub payload: Option<String>,
     /// `in`: the group of several weirs that share what the remote sends.
     pub share: Option<String>,
     /// `in`: the messages are for rules `FROM "$bridges/mqtt:NAME"` and are not published here.
