@@ -225,8 +225,13 @@ pub struct BridgeConfig {
     pub initial_retained: Option<bool>,
     /// How often an idle link is tested.
     pub keepalive: Option<Span>,
-    /// When the link is made.
-    pub start: Option<String>,
+    /// When the link is made (default `automatic`).
+    pub start: Option<StartMode>,
+    /// `start = "lazy"`: so many messages of one queue have to wait before the link is made (default 10).
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub threshold: Option<u32>,
+    /// `start = "lazy"`: the link ends when nothing was sent for so long (default 60s).
+    pub idle_timeout: Option<Span>,
     /// No message leaves with a higher `QoS`.
     #[cfg_attr(feature = "schema", schemars(range(max = 2)))]
     pub qos_cap: Option<u8>,
@@ -492,6 +497,22 @@ pub enum Protocol {
     /// MQTT 3.1.1.
     #[serde(rename = "3.1.1")]
     V311,
+}
+
+/// When a bridge connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StartMode {
+    /// With the broker, and again whenever the link is lost.
+    #[default]
+    Automatic,
+    /// When messages wait for it. The link ends when nothing was sent for `idle_timeout`. Not with `in`.
+    Lazy,
+    /// With the broker, and not again when that fails or the link is lost.
+    Once,
+    /// By `weir bridge start NAME`, until `weir bridge stop NAME`.
+    Manual,
 }
 
 /// `backoff = { base = "12s", cap = "60s" }`.
