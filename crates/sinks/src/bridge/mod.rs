@@ -20,6 +20,8 @@ pub mod pace;
 mod places;
 pub mod plan;
 pub mod preset;
+#[cfg(test)]
+mod preset_tables;
 pub mod provision;
 pub mod reconnect;
 mod redirect;
