@@ -282,12 +282,15 @@ impl Connector {
         let Link::Mqtt(link) = &self.link else {
             return Ok(());
         };
-        if link.standing().is_none() {
+        let Some(standing) = link.standing() else {
             let message = "the bridge connects by itself: it has `start = \"automatic\"`";
             return Err(SinkError::new(codes::NOT_STOPPED, message));
-        }
+        };
         link.tell(Command::Stop);
         link.has_gone(LEAVES_WITHIN).await;
+        // It may have been waiting to try again.
+        let at_rest = standing.borrow().at_rest();
+        self.health.set(at_rest);
         Ok(())
     }
 

@@ -190,7 +190,10 @@ impl Inner {
         self.stats.in_flight.store(0, Ordering::Relaxed);
         // The state is told before the sinks are: they show the failure as their own.
         match failure {
-            Some(failure) if failure.loss == Loss::Rest => self.health.set(LinkState::Idle),
+            Some(failure) if failure.loss == Loss::Rest => {
+                let at_rest = self.standing.borrow().at_rest();
+                self.health.set(at_rest);
+            }
             Some(failure) => self.health.failed(&failure.error, LinkState::Backoff, None),
             None => {}
         }
