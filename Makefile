@@ -6,7 +6,7 @@ CARGO ?= cargo
 RUNNER = scripts/run-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools check ci lint docs tidy bench microbench bench-peers fmt fuzz simulate soak torture bridges-long
+.PHONY: help demo test test-tools check ci lint docs tidy bench microbench bench-peers fmt fuzz simulate soak torture bridges-long bridges-soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,3 +75,8 @@ bridges-long: test-tools ## 100,000 messages over each kind of bridge while the 
 	$(CARGO) build --release --locked
 	BRIDGES_MESSAGES=$(or $(MESSAGES),100000) BRIDGES_BINARY=$(CURDIR)/target/release/weir \
 		$(CARGO) test --locked -p weir --test faults -- --nocapture --test-threads 1 bridges:: --skip lessons
+
+bridges-soak: test-tools ## Ten minutes of bridges to clouds that throw away or cut what crosses their limits: none is crossed; SOAK=60 for fewer seconds
+	$(CARGO) build --release --locked
+	BRIDGES_SOAK=$(or $(SOAK),600) BRIDGES_BINARY=$(CURDIR)/target/release/weir \
+		$(CARGO) test --locked -p weir --test faults -- --nocapture bridges::soak

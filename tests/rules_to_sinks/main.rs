@@ -5,6 +5,8 @@
 mod access_files;
 mod bench;
 mod bridge_options;
+mod bridge_payloads;
+mod bridge_start;
 mod bridge_status;
 mod bridging;
 mod bridging_rules;

@@ -1,6 +1,7 @@
 //! A second weir that stands in for a cloud with all of its rules: bridges keep to them, and live through the end of
 //! their tokens.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -127,6 +128,76 @@ async fn a_bridge_keeps_to_the_rules_of_its_cloud_without_being_told() {
         cloud.thrown_away().await > 0.5
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_has_gathered_while_a_cloud_was_away_does_not_come_upon_it_at_once() {
+    let devices = "[[device]]\nscheme = \"onenet\"\ntenant_key = \"pid\"\ndevice = \"edge\"\nsecret = \"ZGV2aWNlLXNlY3JldA==\"\n";
+    let port = weir_test_support::free_port();
+    let listener = format!("[[listeners]]\nbind = \"127.0.0.1:{port}\"\n");
+    let mut cloud = Cloud::behind(&listener, EMULATE, devices).await;
+    let near_site = Site::new();
+    near_site.connector(
+        "cloud",
+        &format!(
+            "type = \"mqtt\"\npreset = \"onenet\"\naddresses = [\"mqtt://127.0.0.1:{port}\"]\n\
+             product_id = \"pid\"\ndevice_name = \"edge\"\naccess_key = \"ZGV2aWNlLXNlY3JldA==\"\n\
+             [[out]]\nfilter = \"out\"\nremote_topic = \"$sys/pid/edge/thing/property/post\"\n"
+        ),
+    );
+    let near = near_site.start(WEIR).await;
+    publish(&near, 0..15).await;
+    cloud.until_arrived(0..15).await;
+    let before = cloud.thrown_away().await;
+    cloud.weir.kill().await;
+    // Ten times what it takes in a second.
+    publish(&near, 15..115).await;
+    cloud.weir = cloud.site.start(WEIR).await;
+    wait_until("everything", DEADLINE, || async {
+        let lines = cloud.lines("up.ndjson");
+        let arrived: BTreeSet<_> = lines.iter().filter_map(|line| line["n"].as_u64()).collect();
+        arrived == (0..115).collect()
+    })
+    .await;
+    assert_eq!((before, cloud.thrown_away().await), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn where_a_cloud_has_a_rate_for_each_qos_both_are_kept() {
+    let devices = "[[device]]\nscheme = \"aliyun_iot\"\ntenant_key = \"a1Example\"\ndevice = \"gw-01\"\nsecret = \"device-secret\"\n";
+    let cloud = Cloud::start(EMULATE, devices).await;
+    let near_site = Site::new();
+    near_site.connector(
+        "cloud",
+        &format!(
+            "type = \"mqtt\"\npreset = \"aliyun_iot\"\naddresses = [\"mqtt://127.0.0.1:{}\"]\n\
+             product_key = \"a1Example\"\ndevice_name = \"gw-01\"\ndevice_secret = \"device-secret\"\n\
+             [[out]]\nfilter = \"out/#\"\nlocal_prefix = \"\"\nremote_prefix = \"/a1Example/gw-01/user/\"\n",
+            cloud.weir.mqtt_port()
+        ),
+    );
+    let near = near_site.start(WEIR).await;
+    wait_until("the bridge is up", DEADLINE, || async {
+        connector(&near).await["state"] == "up"
+    })
+    .await;
+    // Thirty a second of the first are taken, and ten of the second.
+    for (qos, numbers) in [("0", 0..90_u64), ("1", 90..130)] {
+        let lines: String = numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect();
+        let mut publisher = LinePublisher::start(near.mqtt_port(), &["-t", "out/x", "-q", qos]);
+        publisher.send(&lines).await;
+        publisher.finish().await;
+    }
+    wait_until("everything", DEADLINE, || async {
+        let lines = cloud.lines("up.ndjson");
+        let arrived: BTreeSet<_> = lines.iter().filter_map(|line| line["n"].as_u64()).collect();
+        arrived == (0..130).collect()
+    })
+    .await;
+    assert_eq!(
+        (cloud.thrown_away().await, cloud.refused().await),
+        (0.0, 0.0)
+    );
 }
 
 /// A token of the one client, as it stands in the table of the cloud.

@@ -110,6 +110,11 @@ codes! {
         "Let the service that writes the file of `tokens_from` write newer ones; weir looks every few seconds.";
     TOKEN = "E4140", "The cloud does not take a token any more",
         "Let your service fetch other tokens and write them to the file of `tokens_from`; weir signs in with them as soon as they are there.";
+    START = "E4150", "A bridge's `start` does not go with its other keys",
+        "`threshold` and `idle_timeout` are for `start = \"lazy\"`, and a lazy bridge has no `in`.";
+    NOT_STARTED = "E4151", "The bridge waits for a command", "`weir bridge start NAME` connects it; what is sent meanwhile waits.";
+    NOT_STOPPED = "E4152", "A bridge that connects by itself cannot be told to stop",
+        "Give it `start = \"manual\"`, or take its file away.";
 }
 
 #[cfg(test)]

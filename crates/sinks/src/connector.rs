@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 pub(crate) use self::health::{Fault, Health};
 use crate::bridge::link::BridgeLink;
 use crate::bridge::plan::BridgePlan;
+use crate::bridge::start::{Command, Standing, Start};
 use crate::bridge::{BridgeStats, Home};
 use crate::codes;
 use crate::config::connector::{BridgeConfig, ConnectorConfig, HealthConfig};
@@ -19,6 +21,9 @@ use crate::postgres::PostgresDatabase;
 use crate::sqlite::SqliteDatabase;
 
 mod health;
+
+/// How long a bridge may take to leave: what is out is acknowledged first.
+const LEAVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A far side that is open: whether it is up shows in its state.
 pub struct Connector {
@@ -40,7 +45,7 @@ pub(crate) enum Link {
 /// Whether a far side is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
-    /// Nothing was asked of it yet.
+    /// Nothing was asked of it yet, or nothing is to be sent (`start = "lazy"`).
     Idle,
     /// The last thing asked of it worked.
     Up,
@@ -58,7 +63,7 @@ pub enum LinkState {
     ClockUnset,
     /// The last thing asked of it failed.
     Down,
-    /// It was closed.
+    /// It was closed, or does not connect by itself (`start`).
     Stopped,
 }
 
@@ -243,6 +248,86 @@ impl Connector {
         }
     }
 
+    /// Tells a bridge to connect, whatever its `start` says. Resolves when it has, or could not within its
+    /// `connect_timeout`.
+    ///
+    /// # Errors
+    /// Why there is no link yet. A bridge that is no `once` goes on trying.
+    pub async fn connect(&self) -> Result<(), SinkError> {
+        let Link::Mqtt(link) = &self.link else {
+            return Ok(());
+        };
+        link.start();
+        link.tell(Command::Start);
+        let spent = async {
+            match link.standing() {
+                Some(mut standing) => {
+                    // The sender lives as long as the link does.
+                    let _ = standing.wait_for(|standing| !standing.is_awake()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            up = link.up(link.plan().connect_timeout) => up.map(|_| ()),
+            () = spent => Err(link.why_down()),
+        }
+    }
+
+    /// Tells a bridge to end its link, and to make none before it is told to. Resolves when the remote has been told.
+    ///
+    /// # Errors
+    /// When the bridge would connect again by itself (`start = "automatic"`).
+    pub async fn disconnect(&self) -> Result<(), SinkError> {
+        let Link::Mqtt(link) = &self.link else {
+            return Ok(());
+        };
+        let Some(standing) = link.standing() else {
+            let message = "the bridge connects by itself: it has `start = \"automatic\"`";
+            return Err(SinkError::new(codes::NOT_STOPPED, message));
+        };
+        link.tell(Command::Stop);
+        link.has_gone(LEAVES_WITHIN).await;
+        // It may have been waiting to try again.
+        let at_rest = standing.borrow().at_rest();
+        self.health.set(at_rest);
+        Ok(())
+    }
+
+    /// Takes the place of another connector of this name: a bridge that was told to connect does so.
+    pub fn goes_on_like(&self, old: &Self) {
+        let (Link::Mqtt(link), Link::Mqtt(old)) = (&self.link, &old.link) else {
+            return;
+        };
+        let both_manual = [link, old].map(|link| link.plan().start) == [Start::Manual; 2];
+        let is_started = old
+            .standing()
+            .is_some_and(|standing| standing.borrow().is_awake());
+        if both_manual && is_started {
+            link.tell(Command::Start);
+        }
+    }
+
+    /// Whether it has no connection, though it should have one.
+    pub fn is_down(&self) -> bool {
+        let waits = self
+            .standing()
+            .is_some_and(|standing| !standing.borrow().is_missed());
+        let fine = matches!(
+            self.state().link,
+            LinkState::Up | LinkState::Degraded | LinkState::Idle | LinkState::Connecting
+        );
+        !(waits || fine)
+    }
+
+    /// Whether a bridge is to have a link now, and every change of that; `None` where it always is.
+    pub(crate) fn standing(&self) -> Option<watch::Receiver<Standing>> {
+        match &self.link {
+            Link::Mqtt(link) => link.standing(),
+            _ => None,
+        }
+    }
+
     /// Whether topics cross a bridge by themselves.
     pub fn has_routes(&self) -> bool {
         self.bridge
@@ -281,7 +366,7 @@ impl Connector {
     /// Resolves when a bridge has a link; at once for other connectors.
     pub async fn linked(&self) {
         if let Link::Mqtt(link) = &self.link {
-            while link.up(Duration::from_secs(60)).await.is_err() {}
+            while !link.has_come_up(Duration::from_secs(60)).await {}
         }
     }
 
@@ -328,6 +413,7 @@ impl Connector {
                 Link::Http(_) => Ok(()),
                 Link::Mqtt(link) => {
                     link.start();
+                    link.tell(Command::Start);
                     link.up(limit).await.map(|_| ())
                 }
             }

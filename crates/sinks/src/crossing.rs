@@ -21,6 +21,9 @@ use crate::bridge::route::{NOT_OWNED, OutRoute, Sender, Unmapped};
 use crate::mqtt::{LINK_WAIT, lost, outcome};
 use crate::{Batch, Outcome, Record, Sink, SinkError, codes, now_ms};
 
+/// The response topic among the properties that rules see.
+const RESPONSE_TOPIC: &str = "Response-Topic";
+
 /// A message of the broker that `out` wants.
 #[derive(Clone, Copy, Debug)]
 pub struct Crossing<'a> {
@@ -46,10 +49,36 @@ pub struct Crossing<'a> {
 /// When the message has no name at the remote.
 pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
     let topic = route.name(message.topic, message.sender)?;
+    let payload = payload(route, message.topic, message.sender)?;
     let qos = route.leaves_with(message.qos);
     let retain = route.retain.apply(message.retain);
-    let members = carried(message, &topic, qos, retain);
+    let responds = message.properties.and_then(|properties| {
+        let topic = properties.get(RESPONSE_TOPIC)?.as_str()?;
+        let name = route.response(topic, message.sender)?;
+        Some(Arc::new(responding(properties, &name)))
+    });
+    let named = Crossing {
+        payload: payload.as_ref().unwrap_or(message.payload),
+        properties: responds.as_ref().or(message.properties),
+        ..message
+    };
+    let members = carried(named, &topic, qos, retain);
     Ok(members.into_iter().collect())
+}
+
+/// The payload that a message has at the remote, where it is another one.
+fn payload(route: &OutRoute, topic: &str, sender: Sender<'_>) -> Result<Option<Bytes>, Unmapped> {
+    let Some(map) = &route.payload else {
+        return Ok(None);
+    };
+    map.apply(topic, sender).map(|payload| Some(payload.into()))
+}
+
+/// The same properties with another response topic.
+fn responding(properties: &Object, topic: &str) -> Object {
+    let mut properties = properties.clone();
+    properties.insert(RESPONSE_TOPIC.into(), Value::from(topic));
+    properties
 }
 
 /// What goes along with a message under a name.
@@ -105,10 +134,21 @@ fn named_anew(record: &Record, routes: &[OutRoute]) -> Option<Record> {
         username: text("username"),
         qos,
         node: text("from_node").unwrap_or_default(),
+        payload: record.row.get("payload")?.as_text()?.as_bytes(),
     };
-    let topic = route.name(text("topic")?, sender).ok()?;
+    let name = route.name(text("topic")?, sender).ok()?;
     let mut members = record.row.as_object()?.clone();
-    members.insert("topic".into(), Value::from(topic.as_str()));
+    members.insert("topic".into(), Value::from(name.as_str()));
+    if let Some(payload) = payload(route, text("topic")?, sender).ok()? {
+        members.insert("payload".into(), Value::Text(Text::from_bytes(payload)));
+    }
+    if let Some(Value::Object(properties)) = record.row.get("properties")
+        && let Some(response) = properties.get(RESPONSE_TOPIC).and_then(Value::as_str)
+        && let Some(response) = route.response(response, sender)
+    {
+        let properties = responding(properties, &response);
+        members.insert("properties".into(), Value::from(properties));
+    }
     Some(Record {
         row: Value::from(members),
         ..record.clone()

@@ -49,6 +49,19 @@ pub struct BatchLimits {
     pub max_bytes: usize,
     /// How long the first row waits for others.
     pub max_wait: Duration,
+    /// The far side is left in peace until so many wait, however long that takes.
+    pub held_back: Option<usize>,
+}
+
+impl BatchLimits {
+    /// How long the first row waits at most.
+    pub(crate) fn patience(&self) -> Duration {
+        match self.held_back {
+            // Longer than any process lives.
+            Some(_) => Duration::from_secs(365 * 24 * 3600),
+            None => self.max_wait,
+        }
+    }
 }
 
 /// How much may wait.
@@ -202,6 +215,7 @@ impl SinkPlan {
                 max_rows: 2048,
                 max_bytes: 4 << 20,
                 max_wait: Duration::ZERO,
+                held_back: None,
             },
             buffer: bridge.queue.clone(),
             retry: RetryPlan {

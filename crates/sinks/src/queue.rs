@@ -84,10 +84,14 @@ impl Wake {
 
     /// It waits for a batch.
     fn full(batch: &BatchLimits, buffer: &BufferLimits) -> Self {
+        let (rows, bytes) = match batch.held_back {
+            Some(rows) => (rows, usize::MAX),
+            None => (batch.max_rows, batch.max_bytes),
+        };
         // A buffer smaller than a batch never holds a whole one.
         Self {
-            rows: batch.max_rows.min(buffer.max_rows),
-            bytes: batch.max_bytes.min(buffer.max_bytes),
+            rows: rows.min(buffer.max_rows),
+            bytes: bytes.min(buffer.max_bytes),
         }
     }
 }
@@ -414,7 +418,7 @@ impl Queue {
                     None if state.closed => return None,
                     None => None,
                     Some(first) => {
-                        let ready_at = first.since + limits.max_wait;
+                        let ready_at = first.since + limits.patience();
                         let now = Instant::now();
                         if state.closed || now >= ready_at || Self::batch_is_full(&state, limits) {
                             return Some(Self::cut_batch(&mut state, limits));

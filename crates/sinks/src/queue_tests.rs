@@ -29,6 +29,7 @@ fn batch(max_rows: usize, max_bytes: usize, wait_ms: u64) -> BatchLimits {
         max_rows,
         max_bytes,
         max_wait: Duration::from_millis(wait_ms),
+        held_back: None,
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::bridge::start::Standing;
 use crate::circuit::{Circuit, CircuitState};
 use crate::connector::Connector;
 use crate::counters::{LastError, SinkState};
@@ -100,20 +101,31 @@ impl Worker {
 
     async fn run_until_closed(&mut self) {
         loop {
-            if self.shared.queue.leaves_its_rows() && !self.is_up() {
+            self.take_replacement();
+            let mut standing = self.delivery.connector.as_ref().and_then(|c| c.standing());
+            let held_back =
+                (standing.as_mut()).and_then(|standing| standing.borrow_and_update().holds_back());
+            let stays_down = held_back.is_some() || !self.is_up();
+            if self.shared.queue.leaves_its_rows() && stays_down {
                 // What waits is kept where it is: the next start goes on with it.
                 return;
             }
-            self.take_replacement();
-            let limits = self.delivery.batch.clone();
+            let limits = BatchLimits {
+                held_back,
+                ..self.delivery.batch.clone()
+            };
             let batch = tokio::select! {
                 batch = self.shared.queue.take_batch(&limits) => batch,
                 // An idle sink, too, lets go of its old configuration at once.
                 () = self.shared.nudge.notified() => continue,
+                () = has_changed(&mut standing) => continue,
             };
             let Some(batch) = batch else {
                 return;
             };
+            if held_back.is_some() && self.shared.queue.leaves_its_rows() {
+                return;
+            }
             if !self.deliver(batch).await {
                 return;
             }
@@ -419,6 +431,16 @@ impl Worker {
             self.delivery.sink.start();
         }
     }
+}
+
+/// Resolves when a far side that was left in peace is there, or the other way round.
+async fn has_changed(standing: &mut Option<watch::Receiver<Standing>>) {
+    if let Some(standing) = standing
+        && standing.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// A defect in a sink must not end its worker and leave rows behind unseen: it is shown, and tried again.

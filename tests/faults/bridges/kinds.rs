@@ -1,5 +1,7 @@
 //! Every preset: how a bridge of it signs in, which topics are its own, and what may be promised of them.
 
+use weir_test_support::CLOUD_DEVICES;
+
 /// How the address is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -178,6 +180,26 @@ pub(super) const AZURE: Kind = Kind {
 };
 
 impl Kind {
+    /// Whether a weir with `emulate = true` holds it to its cloud's limits.
+    pub(super) fn is_emulated(&self) -> bool {
+        CLOUD_DEVICES.contains(&format!("scheme = \"{}\"", self.preset))
+    }
+
+    /// The connector file of a bridge out that leaves every limit to the preset.
+    pub(super) fn shaped_connector(&self, address: &str, tls: &str) -> String {
+        let Self {
+            name,
+            preset,
+            keys,
+            up,
+            ..
+        } = self;
+        format!(
+            "type = \"mqtt\"\npreset = \"{preset}\"\naddresses = [\"{address}\"]\n{keys}{tls}\
+             [[out]]\nfilter = \"#\"\nlocal_prefix = \"{name}/out/\"\nremote_prefix = \"{up}\"\n"
+        )
+    }
+
     /// The connector file: everything both ways below a prefix of its own, and no shaping that would take hours.
     pub(super) fn connector(&self, address: &str, tls: &str) -> String {
         let Self {

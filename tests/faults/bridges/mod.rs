@@ -2,14 +2,17 @@
 //!
 //! In short with every other test. `make bridges-long` sends 100,000 messages over each kind of bridge, kills the remote
 //! ten times and stops it twice. `BRIDGES_MESSAGES` is the number of messages for each kind, `BRIDGES_BINARY` the weir
-//! to run, `BRIDGES_KINDS` names of kinds with commas between them.
+//! to run, `BRIDGES_KINDS` names of kinds with commas between them. `make bridges-soak` holds bridges to the limits of their
+//! clouds for ten minutes.
 
 mod client;
 mod drain;
 mod endurance;
 mod kinds;
+mod order_in;
 mod remote;
 mod renewal;
+mod soak;
 mod tally;
 mod window;
 

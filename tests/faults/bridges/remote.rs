@@ -59,6 +59,15 @@ fn authority() -> Authority {
 impl Remote {
     /// A second weir that lets in every kind.
     pub(super) async fn weir() -> Self {
+        Self::cloud("").await
+    }
+
+    /// The same, and it holds the devices of each cloud to that cloud's limits.
+    pub(super) async fn emulating() -> Self {
+        Self::cloud("emulate = true\n").await
+    }
+
+    async fn cloud(devices: &str) -> Self {
         let (site, authority) = (Site::new(), authority());
         let tokens = Webhook::start().await;
         tokens.answer_always(Answer::status(200));
@@ -71,7 +80,7 @@ impl Remote {
              [mqtt]\nmax_queued = 1000000\nmax_queued_bytes = \"1GiB\"\n\
              [auth]\nno_match = \"allow\"\npassword_file = \"users\"\n\
              [auth.x509]\n\
-             [auth.devices]\nfile = \"devices.toml\"\ntime_check = \"cloud\"\n\
+             [auth.devices]\nfile = \"devices.toml\"\ntime_check = \"cloud\"\n{devices}\
              [auth.http]\nurl = \"{url}\"\n",
             cert = authority.text("server.pem"),
             key = authority.text("server.key"),
@@ -122,6 +131,18 @@ impl Remote {
 
     /// The connector file of a kind of bridge to here.
     pub(super) fn connector(&self, kind: &Kind) -> String {
+        let (address, tls) = self.address(kind);
+        kind.connector(&address, &tls)
+    }
+
+    /// The same, and it sends as fast as the preset says.
+    pub(super) fn shaped_connector(&self, kind: &Kind) -> String {
+        let (address, tls) = self.address(kind);
+        kind.shaped_connector(&address, &tls)
+    }
+
+    /// Where a kind connects to, and what its file says of TLS.
+    fn address(&self, kind: &Kind) -> (String, String) {
         let port = match (&self.broker, kind.line) {
             (Broker::Weir { .. }, Line::Tcp) | (Broker::Mosquitto { .. }, Line::Tcp) => self.port,
             (Broker::Weir { tls_port, .. }, _) => *tls_port,
@@ -144,7 +165,7 @@ impl Remote {
         } else {
             format!("mqtts://localhost:{port}")
         };
-        kind.connector(&address, &tls)
+        (address, tls)
     }
 
     /// Breaks it and lets it come back.
@@ -206,10 +227,15 @@ impl Remote {
 
     /// A metric of a weir.
     pub(super) async fn metric(&self, name: &str) -> f64 {
+        self.labelled(name, &[]).await
+    }
+
+    /// The same for those with these labels.
+    pub(super) async fn labelled(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let Broker::Weir { weir, .. } = &self.broker else {
             panic!("mosquitto does not tell")
         };
-        weir.as_ref().unwrap().metric(name, &[]).await
+        weir.as_ref().unwrap().metric(name, labels).await
     }
 }
 

@@ -16,7 +16,7 @@ use crate::reload::STATES;
 
 type Counter = fn(&BridgeStats) -> &AtomicU64;
 
-const METRICS: [(&str, Type, &str, Counter); 17] = [
+const METRICS: [(&str, Type, &str, Counter); 18] = [
     (
         "weir_bridge_connects_total",
         Type::Counter,
@@ -28,6 +28,12 @@ const METRICS: [(&str, Type, &str, Counter); 17] = [
         Type::Counter,
         "Attempts that the remote accepted.",
         |s| &s.connected,
+    ),
+    (
+        "weir_bridge_rests_total",
+        Type::Counter,
+        "Links that have ended since nothing was to be sent (`start = \"lazy\"`).",
+        |s| &s.rests,
     ),
     (
         "weir_bridge_sign_calls_total",

@@ -6,6 +6,7 @@
 mod backfill;
 mod bans;
 mod bridge_metrics;
+mod bridges;
 mod exposition;
 mod metrics;
 mod rows;
@@ -86,6 +87,8 @@ pub async fn serve(
         )
         .route("/weir/v1/dead-letters/{id}/retry", post(rows::retry_one))
         .route("/weir/v1/connectors", get(connectors))
+        .route("/weir/v1/connectors/{name}/start", post(bridges::start))
+        .route("/weir/v1/connectors/{name}/stop", post(bridges::stop))
         .route("/weir/v1/slow-subscribers", get(slow_subscribers))
         .route("/weir/v1/reload", post(reload))
         .route("/weir/v1/backfill", post(backfill::run))

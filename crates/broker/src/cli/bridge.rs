@@ -40,6 +40,10 @@ enum Command {
     Sign(SignArgs),
     /// Fetch a device's secret from the cloud, once, with the secret of its product
     Provision(ProvisionArgs),
+    /// Connect a bridge of a running broker that does not by itself: start = "manual", "once" or "lazy"
+    Start(super::bridge_command::Args),
+    /// End the link of such a bridge, until it is started again
+    Stop(super::bridge_command::Args),
 }
 
 #[derive(clap::Args)]
@@ -90,6 +94,8 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
             show_secrets,
         } => test(common, name, *offline, publish.as_deref(), *show_secrets),
         Command::Provision(args) => provision(common, args),
+        Command::Start(args) => super::bridge_command::start(common, args),
+        Command::Stop(args) => super::bridge_command::stop(common, args),
         Command::Sign(args) => {
             let now_ms = match args.now.as_deref().map(moment).transpose() {
                 Ok(now_ms) => now_ms,

@@ -4,6 +4,7 @@ mod api;
 mod bans;
 mod bench;
 mod bridge;
+mod bridge_command;
 mod capture;
 mod check;
 mod client;
@@ -177,7 +178,7 @@ enum Command {
     Torture(torture::Args),
     /// Take rules and connectors over from another broker
     Import(import::Args),
-    /// Test a bridge stage by stage, show how it signs in, fetch a device's secret
+    /// Test a bridge stage by stage, show how it signs in, fetch a device's secret, start and stop one that waits for that
     Bridge(bridge::Args),
     /// Explain a code that a finding has, or a command
     Help(help::Args),

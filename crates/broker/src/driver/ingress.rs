@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use weir_mqtt::{PacketId, Publish, QoS, ReasonCode, TopicName, Utf8};
 use weir_rules::event::{Event, What};
+use weir_sinks::bridge::Gateway;
 use weir_sinks::bridge::home::{Dropped, has_come_round, mark, path_of};
 use weir_sinks::bridge::route::{Sender, Unmapped};
-use weir_sinks::bridge::{Gateway, route::InRoute};
 
 use super::client::{Client, Leave};
 use super::events;
@@ -25,6 +26,18 @@ pub(super) struct Ingress {
     source: String,
     /// The rules on the bridge, under the generation in which they were found.
     rules: Option<(u64, Option<Arc<Matched>>)>,
+}
+
+/// What becomes of a message of the remote.
+#[derive(Default)]
+struct Placed {
+    /// Its topic here; `None` where it is for rules alone.
+    topic: Option<Utf8>,
+    retain: bool,
+    /// Another payload, where the entry makes one.
+    payload: Option<Bytes>,
+    /// Another response topic, where the entry is for it too.
+    response: Option<TopicName>,
 }
 
 impl Ingress {
@@ -58,7 +71,7 @@ impl Client {
             // [MQTT-4.3.3-10] Acknowledged again, routed once.
             return self.acknowledge(qos, packet_id, ReasonCode::Success);
         }
-        let (route, topic) = match self.place(&gateway, &publish) {
+        let placed = match self.place(&gateway, &publish) {
             Ok(placed) => placed,
             Err(why) => {
                 gateway.count_dropped(why);
@@ -71,10 +84,14 @@ impl Client {
             }
         };
         let mut message = publish.clone();
-        message.retain = route.retain.apply(publish.retain);
+        message.retain = placed.retain;
+        message.payload = placed.payload.unwrap_or(message.payload);
         if let Some(properties) = message.properties.as_deref_mut() {
             properties.subscription_identifiers.clear();
             properties.topic_alias = None;
+            if let Some(response) = placed.response {
+                properties.response_topic = Some(response);
+            }
         }
         // Whoever sends it on will find this broker in its path.
         mark(
@@ -82,8 +99,8 @@ impl Client {
             self.shared.pipeline.world().id(),
         );
         let rules = self.rules_of_bridge();
-        let is_published = topic.is_some();
-        if let Some(topic) = topic {
+        let is_published = placed.topic.is_some();
+        if let Some(topic) = placed.topic {
             message.topic = topic;
         }
         let message = self.message(now, message);
@@ -133,12 +150,8 @@ impl Client {
         qos == QoS::ExactlyOnce && id.is_some_and(is_known)
     }
 
-    /// Where a message of the remote belongs, and its topic here unless it is for rules alone.
-    fn place(
-        &self,
-        gateway: &Gateway,
-        publish: &Publish,
-    ) -> Result<(InRoute, Option<Utf8>), Dropped> {
+    /// Where a message of the remote belongs, and what becomes of it here.
+    fn place(&self, gateway: &Gateway, publish: &Publish) -> Result<Placed, Dropped> {
         let world = self.shared.pipeline.world();
         let properties = publish.properties.as_deref();
         if path_of(properties).is_some_and(|path| has_come_round(path, world.id())) {
@@ -152,25 +165,41 @@ impl Client {
         let route = gateway
             .route(&publish.topic, subscriptions)
             .ok_or(Dropped::NoRoute)?;
+        let mut placed = Placed {
+            retain: route.retain.apply(publish.retain),
+            ..Placed::default()
+        };
         let Some(map) = &route.map else {
-            return Ok((route, None));
+            return Ok(placed);
         };
         let sender = Sender {
             client_id: &self.info.origin.client_id,
             username: None,
             qos: publish.qos.as_u8(),
             node: world.node(),
+            payload: &publish.payload,
         };
-        let name = map.apply(&publish.topic, sender).map_err(|why| match why {
+        let dropped = |why| match why {
             Unmapped::Template => Dropped::Template,
             Unmapped::BadTopic | Unmapped::NotOwned => Dropped::BadTopic,
-        })?;
+        };
+        let name = map.apply(&publish.topic, sender).map_err(dropped)?;
         // The broker speaks of itself there, and clients through `$share` and its like.
         if name.starts_with("$SYS/") || name.starts_with("$share/") {
             return Err(Dropped::BadTopic);
         }
         let name = TopicName::new(&name).map_err(|_| Dropped::BadTopic)?;
-        Ok((route, Some(name.into_utf8())))
+        placed.topic = Some(name.into_utf8());
+        if let Some(payload) = &route.payload {
+            let payload = payload.apply(&publish.topic, sender).map_err(dropped)?;
+            placed.payload = Some(payload.into());
+        }
+        // Whoever answers on it here is heard there, if an `out` takes it.
+        placed.response = properties
+            .and_then(|properties| properties.response_topic.as_ref())
+            .and_then(|topic| route.response(topic.as_str(), sender))
+            .and_then(|name| TopicName::new(&name).ok());
+        Ok(placed)
     }
 
     fn rules_of_bridge(&mut self) -> Option<Arc<Matched>> {

@@ -72,6 +72,7 @@ impl Crossing {
                 username: publish.username.as_ref().and_then(Text::as_str),
                 qos: publish.qos,
                 node: world.node(),
+                payload: &publish.payload,
             },
             node_id: world.id(),
         };
@@ -87,7 +88,8 @@ impl Crossing {
             match crossing::row(route, message) {
                 Ok(row) => {
                     let same = |other: &Value| {
-                        other.get("topic") == row.get("topic") && other.get("qos") == row.get("qos")
+                        let alike = |key| other.get(key) == row.get(key);
+                        ["topic", "qos", "payload"].into_iter().all(alike)
                     };
                     if !rows.iter().any(same) {
                         rows.push(row);

@@ -66,6 +66,9 @@ impl Reloader {
         for (name, (_, connector)) in now {
             let old = before.remove(name).map(|(_, old)| old);
             let replaced = old.filter(|old| !Arc::ptr_eq(old, connector));
+            if let Some(old) = &replaced {
+                connector.goes_on_like(old);
+            }
             let has_routes = |old: &Arc<Connector>| old.has_routes() || connector.has_routes();
             match replaced.filter(has_routes) {
                 None => self.start_bridge(connector),

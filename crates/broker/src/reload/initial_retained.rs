@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use weir_rules::event::{Event, What};
 use weir_sinks::bridge::home::origin_of;
 use weir_sinks::bridge::plan::BridgePlan;
-use weir_sinks::bridge::route::{OutRoute, Part, TopicMap};
+use weir_sinks::bridge::route::{OutRoute, TopicMap};
 use weir_sinks::{Connector, Owed, SinkHandle};
 
 use super::bridges::{OUT, out_rule};
@@ -280,19 +280,7 @@ fn entries(plan: &BridgePlan) -> Vec<String> {
 fn names(map: &TopicMap) -> String {
     match map {
         TopicMap::Prefix { off, put } => format!("{off}\0{put}"),
-        TopicMap::Template { parts, .. } => parts
-            .iter()
-            .map(|part| match part {
-                Part::Text(text) => text.clone(),
-                Part::Topic => "${topic}".to_owned(),
-                Part::EncodedTopic => "${pct:topic}".to_owned(),
-                Part::Wildcard(at) => format!("${{{at}}}"),
-                Part::ClientId => "${clientid}".to_owned(),
-                Part::Username => "${username}".to_owned(),
-                Part::Qos => "${qos}".to_owned(),
-                Part::Node => "${node}".to_owned(),
-            })
-            .collect(),
+        TopicMap::Template { parts, .. } => parts.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use weir_sinks::config::BufferKind;
 use weir_sinks::dead_letter::LetterLog;
-use weir_sinks::{
-    Connector, ConsoleOutput, LinkState, Prepared, RowLog, SinkHandle, SinkSpec, Standing,
-};
+use weir_sinks::{Connector, ConsoleOutput, Prepared, RowLog, SinkHandle, SinkSpec, Standing};
 
 use super::bridges::bridges_with_routes;
 use super::filling::{Fate, Next, Stopped};
@@ -448,17 +446,12 @@ impl Reloader {
             .collect()
     }
 
-    /// The connectors that have no link now.
+    /// The connectors that have no link now and should.
     pub fn connectors_down(&self) -> Vec<String> {
         let mut down: Vec<String> = self
             .open_connectors_now()
             .iter()
-            .filter(|connector| {
-                !matches!(
-                    connector.state().link,
-                    LinkState::Up | LinkState::Degraded | LinkState::Idle | LinkState::Connecting
-                )
-            })
+            .filter(|connector| connector.is_down())
             .map(|connector| connector.name().to_owned())
             .collect();
         down.sort();

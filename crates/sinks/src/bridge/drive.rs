@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_mqtt::{
-    Disconnect, Packet, PacketId, ProtocolVersion, PubAck, PubComp, PubRec, PubRel, Publish, QoS,
-    ReasonCode, codec,
+    Disconnect, Packet, PacketId, ProtocolVersion, PubComp, PubRel, ReasonCode, codec,
 };
 
 use self::aside::{mirrored, remember, signed};
@@ -21,13 +21,13 @@ use super::client::{
     Conn, Failure, GOODBYE, Greeting, MAX_INCOMING, Refusal, Version, connect, dismissed,
 };
 use super::failures::Reason;
-use super::home::Dropped;
 use super::home_line::{HOME_PING, HomeLine, home_failure};
 use super::link::{Inner, Session};
 use super::reconnect::{Loss, Reconnect, Waiting};
 use super::redirect::followed;
 use super::released::Released;
 use super::remote_status::RemoteStatus;
+use super::start::Standing;
 use crate::codes;
 use crate::config::connector::Protocol;
 use crate::connector::LinkState;
@@ -36,8 +36,10 @@ use crate::error::SinkError;
 mod aside;
 mod filters;
 mod flag;
+mod inbound;
 mod primary;
 mod renewal;
+mod rest;
 mod tokens;
 
 /// How long acknowledgements may take before a link is closed to sign in anew.
@@ -49,6 +51,12 @@ const HOME_ROOM: usize = 1 << 20;
 
 /// Connects, carries, waits, connects again, until nobody holds the bridge.
 pub(super) async fn drive(inner: Arc<Inner>) {
+    connect_again(&inner).await;
+    inner.health.set(LinkState::Stopped);
+    inner.has_ended();
+}
+
+async fn connect_again(inner: &Arc<Inner>) {
     let plan = inner.plan();
     let mut reconnect = Reconnect::new(plan.backoff.clone(), rand::random());
     let mut address = 0;
@@ -59,15 +67,15 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     };
     let mut proven = plan.protocol != Protocol::Auto;
     let mut flag = Flag::default();
-    loop {
+    let mut not_before = Instant::now();
+    while rest::until_wanted(inner, not_before).await {
         let began = Instant::now();
         let plan = inner.plan();
         let greets = (version, flag.is_given(&plan));
-        let attempt = Attempt::run(&inner, address, greets, attempts + 1).await;
+        let attempt = Attempt::run(inner, address, greets, attempts + 1).await;
         let held = attempt.up_at.map(|at| at.elapsed());
         let Some(failure) = attempt.failure else {
-            inner.health.set(LinkState::Stopped);
-            return inner.has_ended();
+            return;
         };
         if let Some(reason) = Reason::of(&failure) {
             inner.stats.failures[reason as usize].fetch_add(1, Relaxed);
@@ -98,6 +106,13 @@ pub(super) async fn drive(inner: Arc<Inner>) {
         }
         address = followed(&plan, failure.redirect.as_deref()).unwrap_or(address);
         let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
+        not_before = Instant::now() + wait;
+        if failure.loss == Loss::Rest {
+            continue;
+        }
+        // It is one attempt that goes on in the other version, and none without a clock.
+        let goes_on = other_version || failure.error.code() == codes::CLOCK_UNSET;
+        let rests = !goes_on && inner.has_lost(failure.loss);
         let state = match (waiting, failure.error.code()) {
             (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,
             (_, codes::TOKEN | codes::NOT_RENEWED) => LinkState::AuthFailed,
@@ -109,13 +124,10 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             Waiting::Evicted => evicted(failure.error),
             _ => failure.error,
         };
-        inner.health.failed(&error, state, Some(wait));
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = inner.stop.notified() => {
-                inner.health.set(LinkState::Stopped);
-                return inner.has_ended();
-            }
+        if rests {
+            inner.health.failed(&error, LinkState::Stopped, None);
+        } else {
+            inner.health.failed(&error, state, Some(wait));
         }
     }
 }
@@ -195,12 +207,14 @@ impl Attempt {
         };
         let (place, address) = (address, &plan.addresses[address]);
         let connecting = connect(&plan, address, &creds, &inner.base, greeting);
+        let mut standing = inner.standing.subscribe();
         let (conn, welcome) = tokio::select! {
             connected = connecting => match connected {
                 Ok(connected) => connected,
                 Err(failure) => return Some(failure),
             },
             () = inner.stop.notified() => return None,
+            () = rest::halts(&mut standing) => return Some(rest::rested()),
         };
         let remote = format!("{}:{}", address.host, address.port);
         inner.gateway.set_server(remote.clone());
@@ -239,11 +253,13 @@ impl Attempt {
             home,
             keepalive,
             writing: Bytes::new(),
+            lines: inbound::Lines::default(),
             released: Vec::new(),
             tokens: tokens::Tokens::of(&plan, &creds),
             place,
             client_id: creds.client_id,
             primary: Box::pin(primary::is_back(Arc::clone(inner), place, version)),
+            standing,
         };
         link.inner.says_up(&link.client_id);
         link.carry(ending).await
@@ -258,6 +274,8 @@ struct Link {
     keepalive: Duration,
     /// What is on its way into the socket.
     writing: Bytes,
+    /// What the remote has sent and is not told of yet.
+    lines: inbound::Lines,
     /// Messages whose PUBREC has come, to be remembered before their PUBREL leaves.
     released: Vec<(Arc<Released>, u64, PacketId)>,
     /// The tokens that it was made with, where it was.
@@ -268,6 +286,8 @@ struct Link {
     client_id: String,
     /// Ends when the first address is to be gone back to.
     primary: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Whether the bridge is to have a link.
+    standing: watch::Receiver<Standing>,
 }
 
 /// When things are due.
@@ -278,6 +298,8 @@ struct Times {
     pinged: Option<Instant>,
     /// When the link is to be made anew, whatever its credentials say.
     renew_at: Option<Instant>,
+    /// It is not made anew then.
+    rests: bool,
     ending: Option<Ending>,
     subscribe_at: Instant,
     /// Until when the remote was not read: its answers count as late only after that.
@@ -295,6 +317,8 @@ enum Turn {
     Rerouted,
     /// The first address is back.
     Primary,
+    /// There is to be no link any more.
+    Halt,
     Stop,
 }
 
@@ -318,6 +342,7 @@ impl Link {
             last_out: now,
             pinged: None,
             renew_at: wanted.then_some(now),
+            rests: false,
             ending,
             subscribe_at: now + SUBSCRIBE_AGAIN,
             deaf_until: now,
@@ -328,7 +353,7 @@ impl Link {
         };
         if failure
             .as_ref()
-            .is_none_or(|failure| failure.loss == Loss::Renewal)
+            .is_none_or(|failure| matches!(failure.loss, Loss::Renewal | Loss::Rest))
         {
             self.say_goodbye().await;
         }
@@ -348,13 +373,15 @@ impl Link {
                 self.writing = self.inner.take_out();
             }
             if closing && self.inner.is_quiet() {
-                return Some(renewed());
+                return Some(times.closed());
             }
             self.listen(times);
             let due = self.due(times, closing);
             let may_ask = !self.shows_token();
+            let may_halt = !times.rests;
             let turn = {
                 let (inner, primary) = (&self.inner, &mut self.primary);
+                let standing = &mut self.standing;
                 let (home_in, home_out, room, ready) = match &mut self.home {
                     Some(HomeLine {
                         reader,
@@ -377,6 +404,7 @@ impl Link {
                     () = tokio::time::sleep_until(due) => Turn::Time,
                     () = inner.rerouted.notified(), if may_ask => Turn::Rerouted,
                     () = primary, if !is_back => Turn::Primary,
+                    () = rest::halts(standing), if may_halt => Turn::Halt,
                     () = inner.stop.notified() => Turn::Stop,
                 }
             };
@@ -418,6 +446,7 @@ impl Link {
                 }
                 Turn::Time => {
                     self.weigh_renewal(times).await;
+                    self.rest_if_idle(times);
                     self.time(times, &mut closing)
                 }
                 Turn::Primary => {
@@ -426,6 +455,10 @@ impl Link {
                     if !closing {
                         times.renew_at = Some(Instant::now());
                     }
+                    Ok(())
+                }
+                Turn::Halt => {
+                    times.rest(Instant::now());
                     Ok(())
                 }
                 Turn::Stop => return None,
@@ -461,7 +494,8 @@ impl Link {
         let home = self.home.as_ref().map(|home| home.ping_at);
         // While a token waits for its PUBACK nothing is asked for.
         let subscribe = (!self.shows_token()).then_some(times.subscribe_at);
-        [overdue, renew, home, subscribe]
+        let rests = self.rests_at().filter(|_| times.renew_at.is_none());
+        [overdue, renew, home, subscribe, rests]
             .into_iter()
             .flatten()
             .fold(ping, Instant::min)
@@ -527,7 +561,7 @@ impl Link {
             && now >= if *closing { at + DRAIN } else { at }
         {
             if *closing {
-                return Err(renewed());
+                return Err(times.closed());
             }
             // CR-4: nothing new goes in, and what is out may still be acknowledged.
             *closing = true;
@@ -586,60 +620,6 @@ impl Link {
             }
         }
         self.release().await
-    }
-
-    /// A message of the remote, to the broker under the id that it has.
-    fn received(&mut self, publish: Publish) {
-        self.inner.stats.received.fetch_add(1, Relaxed);
-        self.inner
-            .stats
-            .received_bytes
-            .fetch_add(publish.payload.len() as u64, Relaxed);
-        match &mut self.home {
-            Some(home) if home.takes(&publish) => home.send(&Packet::Publish(publish)),
-            // Too large; or of a session of before, when there was an `in`. It would only come again.
-            home => {
-                if home.is_some() {
-                    self.inner.gateway.count_dropped(Dropped::TooLarge);
-                    tracing::warn!(connector = %self.inner.health.name(), bytes = publish.payload.len(), "a message of the remote is larger than mqtt.max_packet_size and is dropped");
-                }
-                match (publish.qos, publish.packet_id) {
-                    (QoS::AtLeastOnce, Some(id)) => {
-                        self.to_remote(&Packet::PubAck(PubAck::success(id)))
-                    }
-                    (QoS::ExactlyOnce, Some(id)) => {
-                        self.to_remote(&Packet::PubRec(PubRec::success(id)))
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// What the broker says of the remote's messages goes to the remote: it is kept.
-    fn read_home(&mut self) -> Result<(), Failure> {
-        let Some(home) = &mut self.home else {
-            return Ok(());
-        };
-        while let Some(packet) = home
-            .reader
-            .next()
-            .map_err(|_| home_failure("was told what it does not understand"))?
-        {
-            match packet {
-                Packet::PubAck(_) | Packet::PubComp(_) => {
-                    self.inner.stats.received_acknowledged.fetch_add(1, Relaxed);
-                }
-                Packet::PubRec(_) => {}
-                Packet::Disconnect(Disconnect { reason, .. }) => {
-                    return Err(home_failure(reason.name()));
-                }
-                _ => continue,
-            }
-            self.inner
-                .with_up(|up| up.append(|version, out| codec::encode(&packet, version, out)));
-        }
-        Ok(())
     }
 
     /// Remembers which messages are released, then releases them.

@@ -56,10 +56,10 @@ impl Reason {
         }
     }
 
-    /// `None` where the link was only made anew, or not tried.
+    /// `None` where the link was only made anew, has ended on purpose, or was not tried.
     pub(super) fn of(failure: &Failure) -> Option<Self> {
         Some(match (failure.loss, failure.error.code()) {
-            (Loss::Renewal | Loss::Barred, _) => return None,
+            (Loss::Renewal | Loss::Rest | Loss::Barred, _) => return None,
             (Loss::Credentials, _) | (_, codes::NOT_RENEWED | codes::TOKEN) => Self::Credentials,
             (Loss::TakenOver, _) => Self::TakenOver,
             (Loss::Version, _) => Self::Version,

@@ -31,6 +31,7 @@ use super::pace::Pace;
 use super::plan::BridgePlan;
 use super::released::Released;
 use super::route::Unmapped;
+use super::start::Standing;
 use crate::codes;
 use crate::connector::Health;
 use crate::error::SinkError;
@@ -40,6 +41,7 @@ mod laneless;
 mod sending;
 mod sizes;
 mod suspect;
+mod waking;
 
 #[cfg(test)]
 mod blame_tests;
@@ -89,6 +91,8 @@ pub struct BridgeStats {
     pub unmapped: [AtomicU64; Unmapped::ALL.len()],
     /// Filters that the remote refuses now.
     pub refused_filters: AtomicU64,
+    /// Links that have ended since nothing was to be sent (`start = "lazy"`).
+    pub rests: AtomicU64,
     /// Messages that are on their way to the remote now.
     pub in_flight: AtomicU64,
     /// How long the last PINGRESP took, in microseconds; 0 before the first.
@@ -119,6 +123,8 @@ pub(super) struct Inner {
     /// The filters of `in` have changed.
     pub(super) rerouted: Notify,
     started: Mutex<bool>,
+    /// Whether there is to be a link now.
+    pub(super) standing: watch::Sender<Standing>,
     /// What queues have released that the remote has PUBREC of: `out`, and rules' sinks.
     released: Mutex<Vec<Arc<Released>>>,
     /// A rule's sink sends at `QoS` 2: the session at the remote is to outlive the link.
@@ -151,6 +157,10 @@ pub(super) struct Up {
     version: Version,
     limits: Limits,
     window: Arc<Semaphore>,
+    /// How many places it has.
+    places: usize,
+    /// When a message was last sent or answered, or the link came up.
+    busy_at: Instant,
     /// So many places the window has beside those that are there now: while messages go one at a time.
     held_back: usize,
     /// The session at the remote is the one of before.
@@ -299,6 +309,7 @@ impl BridgeLink {
         let lanes = (home.as_ref()).map(|home| Lanes::of(home.data_dir(), health.name()));
         let gateway = Gateway::new(health.name(), plan.inbound.clone(), Arc::clone(&stats));
         let inner = Arc::new(Inner {
+            standing: watch::Sender::new(Standing::new(plan.start)),
             pace: Pace::new(&plan),
             plan: RwLock::new(Arc::new(plan)),
             base,
@@ -396,21 +407,6 @@ impl BridgeLink {
         let mut ended = self.inner.ended.subscribe();
         // The sender lives as long as `self`.
         let _ = ended.wait_for(|ended| *ended).await;
-    }
-
-    /// Waits until there is a link, for at most `limit`; its number, or why there is none.
-    pub(crate) async fn up(&self, limit: Duration) -> Result<u64, SinkError> {
-        let mut changed = self.inner.changed.subscribe();
-        let up = tokio::time::timeout(limit, changed.wait_for(|number| number % 2 == 1)).await;
-        match up {
-            Ok(Ok(number)) => Ok(*number),
-            _ => Err(self.inner.health.last_error().unwrap_or_else(|| {
-                SinkError::new(
-                    codes::LINK_DOWN,
-                    "the link to the remote broker is not up yet",
-                )
-            })),
-        }
     }
 
     /// The session at the remote is wanted, where the file does not say otherwise. A link that was made without is made
@@ -523,7 +519,14 @@ impl BridgeLink {
         // The window is closed with the link, so nobody waits here for ever.
         let place = match Arc::clone(&window).try_acquire_owned() {
             Ok(place) => place,
-            Err(_) => window.acquire_owned().await.map_err(|_| NotSent::Down)?,
+            Err(_) => match window.acquire_owned().await {
+                Ok(place) => place,
+                Err(_) => {
+                    // One that is about to end takes nothing: asking it over and over would keep a thread busy.
+                    self.is_gone(number).await;
+                    return Err(NotSent::Down);
+                }
+            },
         };
         let qos = message.qos.min(plan.qos_cap);
         let turn = tokio::select! {

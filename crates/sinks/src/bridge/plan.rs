@@ -10,6 +10,7 @@ use super::preset::{self, AWS_IOT, LATER, PLAIN, Preset, TopicOwner};
 use super::remote_status::RemoteStatus;
 use super::route::{self, InRoute, OutRoute, Way};
 use super::signer::{Credentials, Inputs, Moment, Provider, SignError};
+use super::start::Start;
 use crate::codes;
 use crate::config::BufferKind;
 use crate::config::connector::{
@@ -60,6 +61,8 @@ pub struct BridgePlan {
     pub connect_timeout: Duration,
     /// Trust and names for `mqtts` addresses.
     pub tls: TlsConfig,
+    /// When the link is made.
+    pub start: Start,
     /// The first and the longest wait, and how long a link must hold before they start over.
     pub backoff: Backoff,
     /// Whose topics it may use.
@@ -127,8 +130,9 @@ impl BridgePlan {
             errors: Vec::new(),
             warnings: Vec::new(),
         };
-        check.unsupported();
+        check.queue_options();
         check.options();
+        let start = check.start();
         let addresses = check.addresses();
         let credentials = check.credentials(&addresses);
         let backoff = check.backoff();
@@ -145,6 +149,7 @@ impl BridgePlan {
         let cloud = preset.name != PLAIN.name;
         let plan = credentials.map(|credentials| Self {
             owner,
+            start,
             inbound: inbound.into(),
             out: out.into(),
             clean_start: config.is_clean_start(),
@@ -318,17 +323,9 @@ impl Check<'_> {
         }
     }
 
-    /// Keys of the specification that this version refuses rather than ignores.
-    fn unsupported(&mut self) {
+    /// A queue that nothing goes into, or from which nothing leaves.
+    fn queue_options(&mut self) {
         let c = self.config;
-        if c.start.as_deref().is_some_and(|start| start != "automatic") {
-            self.error(
-                codes::NOT_YET,
-                "start",
-                "only `automatic` is supported",
-                "remove the key",
-            );
-        }
         if c.queue.is_some() && c.out.is_empty() {
             self.error(
                 codes::BRIDGE,

@@ -1,6 +1,14 @@
 //! Options that only some bridges have a use for.
 
-use super::{Check, Protocol, codes};
+use std::time::Duration;
+
+use super::{Check, ConfigError, Protocol, codes};
+use crate::bridge::start::Start;
+use crate::config::connector::StartMode;
+
+/// As in mosquitto.
+const THRESHOLD: u32 = 10;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Check<'_> {
     /// An option that would do nothing, or harm, is a mistake: somebody counts on it.
@@ -27,6 +35,60 @@ impl Check<'_> {
                 "`initial_retained` belongs to `out`, and there is none",
                 "remove the key",
             );
+        }
+    }
+
+    /// When the link is made.
+    pub(super) fn start(&mut self) -> Start {
+        let c = self.config;
+        let mode = c.start.unwrap_or_default();
+        let given = [
+            ("threshold", c.threshold.is_some()),
+            ("idle_timeout", c.idle_timeout.is_some()),
+        ];
+        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            if mode != StartMode::Lazy {
+                let message = format!("`{key}` is for `start = \"lazy\"`");
+                let help = "remove the key, or let the bridge be lazy";
+                self.error(codes::START, key, message, help);
+            }
+        }
+        match mode {
+            StartMode::Automatic => Start::Automatic,
+            StartMode::Once => Start::Once,
+            StartMode::Manual => Start::Manual,
+            StartMode::Lazy => self.lazy(),
+        }
+    }
+
+    fn lazy(&mut self) -> Start {
+        let c = self.config;
+        if !c.inbound.is_empty() {
+            let message = "a lazy bridge has no link most of the time, and nothing comes in then";
+            let help = "take `start` away, or let a second connector have the `in`";
+            self.error(codes::START, "start", message, help);
+        }
+        let threshold = c.threshold.unwrap_or(THRESHOLD);
+        if threshold == 0 {
+            let help = "1 makes the link for the first message";
+            self.error(codes::BAD_VALUE, "threshold", "nothing is no message", help);
+        }
+        let idle_timeout = c.idle_timeout.map_or(IDLE_TIMEOUT, |span| span.0);
+        if idle_timeout < Duration::from_secs(1) {
+            let message = "the link would end between two messages";
+            self.error(codes::BAD_VALUE, "idle_timeout", message, "use at least 1s");
+        }
+        let drops_qos0 = c.queue.as_ref().and_then(|queue| queue.store_qos0) == Some(false);
+        if drops_qos0 {
+            let message =
+                "messages of QoS 0 are dropped while the link is down, and wake no lazy bridge";
+            let help = "let them wait, or connect for good";
+            let warning = ConfigError::new("W4111", "queue.store_qos0", message).help(help);
+            self.warnings.push(warning);
+        }
+        Start::Lazy {
+            threshold: usize::try_from(threshold).unwrap_or(usize::MAX),
+            idle_timeout,
         }
     }
 

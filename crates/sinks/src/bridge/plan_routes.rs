@@ -45,6 +45,7 @@ impl Check<'_> {
                 map: read.map,
                 qos: qos_of(qos),
                 retain: entry.retain.unwrap_or_default(),
+                payload: read.payload,
             });
         }
         let mut out = Vec::new();
@@ -73,6 +74,7 @@ impl Check<'_> {
                 qos: qos_of(entry.qos_force.map_or(qos, |force| force.min(qos_cap))),
                 force: entry.qos_force.is_some(),
                 retain,
+                payload: read.payload,
                 owner: owner.cloned().map(Arc::new),
             });
         }

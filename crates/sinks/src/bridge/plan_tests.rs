@@ -74,6 +74,41 @@ fn a_certificate_of_aliyun_needs_no_secret_and_goes_to_its_own_host() {
 }
 
 #[test]
+fn when_a_bridge_connects_is_what_its_file_says() {
+    const HQ: &str = "addresses = [\"mqtt://h\"]\nclient_id = \"w\"\n";
+    const OUT: &str = "[[out]]\nfilter = \"a/#\"\n";
+    let start = |line: &str| check(&format!("{HQ}{line}{OUT}")).unwrap().0.start;
+    assert_eq!(start(""), Start::Automatic);
+    assert_eq!(start("start = \"automatic\"\n"), Start::Automatic);
+    assert_eq!(start("start = \"once\"\n"), Start::Once);
+    assert_eq!(start("start = \"manual\"\n"), Start::Manual);
+    let lazy = |threshold, seconds| Start::Lazy {
+        threshold,
+        idle_timeout: Duration::from_secs(seconds),
+    };
+    assert_eq!(start("start = \"lazy\"\n"), lazy(10, 60));
+    let given = "start = \"lazy\"\nthreshold = 1\nidle_timeout = \"5s\"\n";
+    assert_eq!(start(given), lazy(1, 5));
+    let wrong = |lines: &str| errors(&format!("{HQ}{lines}"));
+    for mode in ["automatic", "once", "manual"] {
+        let lines = format!("start = \"{mode}\"\nthreshold = 1\nidle_timeout = \"5s\"\n");
+        let both = ["threshold", "idle_timeout"].map(|key| (codes::START, key.to_owned()));
+        assert_eq!(wrong(&lines), both, "{mode}");
+    }
+    let lines =
+        "start = \"lazy\"\nthreshold = 0\nidle_timeout = \"500ms\"\n[[in]]\nfilter = \"a\"\n";
+    let all = [
+        (codes::START, "start"),
+        (codes::BAD_VALUE, "threshold"),
+        (codes::BAD_VALUE, "idle_timeout"),
+    ];
+    assert_eq!(wrong(lines), all.map(|(code, key)| (code, key.to_owned())));
+    let lines = "start = \"lazy\"\nqueue = { store_qos0 = false }\n";
+    let (_, warnings) = check(&format!("{HQ}{lines}{OUT}")).unwrap();
+    assert_eq!(warnings[0].code, "W4111");
+}
+
+#[test]
 fn plain_tcp_to_a_cloud_is_allowed_with_a_warning_and_signs_mode_3() {
     let (plan, warnings) =
         check(&format!("{DEVICE}region = \"cn-shanghai\"\ntls = false")).unwrap();
@@ -126,12 +161,6 @@ fn the_clouds_hard_bounds_cannot_be_crossed() {
 
 #[test]
 fn what_is_not_supported_yet_is_refused_and_not_ignored() {
-    let with = |line: &str| {
-        errors(&format!(
-            "addresses = [\"mqtt://h\"]\nclient_id = \"w\"\n{line}"
-        ))
-    };
-    assert_eq!(with("start = \"lazy\""), [("E4102", "start".into())]);
     assert_eq!(
         errors("preset = \"clearblade\""),
         [("E4102", "preset".into())]

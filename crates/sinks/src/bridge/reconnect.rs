@@ -25,6 +25,8 @@ pub enum Loss {
     Version,
     /// The link was closed to sign in anew before the credentials expire.
     Renewal,
+    /// The link was closed since it is not needed now, or not wanted.
+    Rest,
     /// Nothing was tried: the credentials are known to be over for good, and there are no others yet.
     Barred,
 }
@@ -32,7 +34,7 @@ pub enum Loss {
 impl Loss {
     /// Whether messages have gathered meanwhile that will leave all at once.
     pub(super) const fn is_an_outage(self) -> bool {
-        !matches!(self, Self::Version | Self::Renewal)
+        !matches!(self, Self::Version | Self::Renewal | Self::Rest)
     }
 
     /// The place of the address that is tried next. `held`: the link was up.
@@ -47,7 +49,7 @@ impl Loss {
             (_, Self::Barred) => place,
             (Failover::Primary, _) if held => 0,
             // The address has done nothing to be left.
-            (_, Self::Renewal) => place,
+            (_, Self::Renewal | Self::Rest) => place,
             _ => (place + 1) % places,
         }
     }
@@ -137,7 +139,10 @@ impl Reconnect {
         } else {
             0
         };
-        let may_be_the_identity = !matches!(loss, Loss::Renewal | Loss::Message | Loss::Dismissed);
+        let may_be_the_identity = !matches!(
+            loss,
+            Loss::Renewal | Loss::Rest | Loss::Message | Loss::Dismissed
+        );
         self.short_links = match held.filter(|_| may_be_the_identity) {
             Some(held) if held < SHORT => self.short_links + 1,
             Some(_) => 0,
@@ -160,7 +165,9 @@ impl Reconnect {
                 self.slow.next_wait()
             };
             (wait, Waiting::AuthFailed)
-        } else if loss == Loss::Renewal || (loss == Loss::Version && self.version_failures == 1) {
+        } else if matches!(loss, Loss::Renewal | Loss::Rest)
+            || (loss == Loss::Version && self.version_failures == 1)
+        {
             // The other version is tried at once. Where there is none, or it is refused too, the schedule holds.
             (Duration::ZERO, Waiting::Backoff)
         } else {

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use weir_mqtt::{QoS, TopicFilter};
 
+use super::places::{PayloadMap, parts, wildcards};
 use super::preset::TopicOwner;
-use super::signer::mac::pct;
 use crate::codes;
 use crate::config::connector::{BridgeRoute, RetainPolicy};
 use crate::error::ConfigError;
+
+pub use super::places::{Part, Sender};
 
 /// A topic that comes out longer is no topic.
 const MAX_TOPIC: usize = 65_535;
@@ -30,6 +32,8 @@ pub struct InRoute {
     pub qos: QoS,
     /// What becomes of the RETAIN flag.
     pub retain: RetainPolicy,
+    /// The payload that the message gets here, where it is another one.
+    pub payload: Option<PayloadMap>,
 }
 
 /// One `[[out]]`: topics that are sent to the remote.
@@ -45,6 +49,8 @@ pub struct OutRoute {
     pub force: bool,
     /// What becomes of the RETAIN flag.
     pub retain: RetainPolicy,
+    /// The payload that the message gets there, where it is another one.
+    pub payload: Option<PayloadMap>,
     /// Whose topics the names there must be.
     pub owner: Option<Arc<TopicOwner>>,
 }
@@ -62,6 +68,11 @@ impl OutRoute {
         }
     }
 
+    /// The response topic of a message, as it is called at the remote.
+    pub fn response(&self, topic: &str, sender: Sender<'_>) -> Option<String> {
+        self.map.response(&self.filter, topic, sender)
+    }
+
     /// The `QoS` with which a message leaves that came with `qos`.
     pub fn leaves_with(&self, qos: u8) -> u8 {
         if self.force {
@@ -73,6 +84,11 @@ impl OutRoute {
 }
 
 impl InRoute {
+    /// The response topic of a message, as it is called here.
+    pub fn response(&self, topic: &str, sender: Sender<'_>) -> Option<String> {
+        self.map.as_ref()?.response(&self.filter, topic, sender)
+    }
+
     /// The filter as SUBSCRIBE has it.
     pub fn subscription(&self) -> String {
         match &self.share {
@@ -110,40 +126,6 @@ pub enum TopicMap {
         /// The name.
         parts: Vec<Part>,
     },
-}
-
-/// A piece of a new name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// As it is.
-    Text(String),
-    /// `${topic}`: the whole name.
-    Topic,
-    /// `${pct:topic}`: the same with every byte but letters, digits and `-._~` as `%XX`.
-    EncodedTopic,
-    /// `${1}` to `${9}`: what the nth wildcard stands for.
-    Wildcard(usize),
-    /// `${clientid}`.
-    ClientId,
-    /// `${username}`.
-    Username,
-    /// `${qos}`.
-    Qos,
-    /// `${node}`.
-    Node,
-}
-
-/// What a new name may be made of beside the old one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sender<'a> {
-    /// Who published the message; empty where that is not known.
-    pub client_id: &'a str,
-    /// The name of that user.
-    pub username: Option<&'a str>,
-    /// The message's `QoS`.
-    pub qos: u8,
-    /// This broker.
-    pub node: &'a str,
 }
 
 /// As rows of the queue have it.
@@ -190,20 +172,7 @@ impl TopicMap {
                 let wildcards = wildcards(filter.as_str(), topic);
                 let mut name = String::new();
                 for part in parts {
-                    match part {
-                        Part::Text(text) => name.push_str(text),
-                        Part::Topic => name.push_str(topic),
-                        Part::EncodedTopic => name.push_str(&pct(topic)),
-                        Part::Wildcard(at) => {
-                            name.push_str(wildcards.get(at - 1).ok_or(Unmapped::Template)?);
-                        }
-                        Part::ClientId => name.push_str(sender.client_id),
-                        Part::Username => {
-                            name.push_str(sender.username.ok_or(Unmapped::Template)?);
-                        }
-                        Part::Qos => name.push_str(&sender.qos.to_string()),
-                        Part::Node => name.push_str(sender.node),
-                    }
+                    name.push_str(&part.in_a_name(topic, &wildcards, sender)?);
                 }
                 name
             }
@@ -216,6 +185,19 @@ impl TopicMap {
             return Err(Unmapped::BadTopic);
         }
         Ok(name)
+    }
+
+    /// A response topic that the filter matches, on the other side: named as a message on it would be. `None` where it
+    /// stays as it is: it would have no name, or the same as everything else.
+    fn response(&self, filter: &TopicFilter, topic: &str, sender: Sender<'_>) -> Option<String> {
+        let names_differ = match self {
+            Self::Prefix { .. } => true,
+            Self::Template { parts, .. } => parts
+                .iter()
+                .any(|part| matches!(part, Part::Topic | Part::EncodedTopic | Part::Wildcard(_))),
+        };
+        let mapped = names_differ && filter.matches(topic);
+        mapped.then(|| self.apply(topic, sender).ok()).flatten()
     }
 
     /// The same where the remote has one topic for everything, `…/messages/events/` with properties behind it: the name
@@ -297,7 +279,9 @@ impl TopicMap {
                 for part in parts {
                     match part {
                         Part::Text(part) => text.push_str(part),
-                        Part::Node | Part::Qos | Part::EncodedTopic => text.push('\0'),
+                        Part::Node | Part::Qos | Part::EncodedTopic | Part::EncodedPayload => {
+                            text.push('\0')
+                        }
                         // May hold further levels.
                         _ => text.push('\u{1}'),
                     }
@@ -314,27 +298,6 @@ impl TopicMap {
             }
         }
     }
-}
-
-/// What each wildcard of a filter stands for in a topic that it matches.
-fn wildcards<'t>(filter: &str, topic: &'t str) -> Vec<&'t str> {
-    let mut found = Vec::new();
-    let mut rest = Some(topic);
-    for level in filter.split('/') {
-        let (here, behind) = match rest {
-            Some(text) => text
-                .split_once('/')
-                .map_or((text, None), |(here, behind)| (here, Some(behind))),
-            None => ("", None),
-        };
-        match level {
-            "+" => found.push(here),
-            "#" => found.push(rest.unwrap_or_default()),
-            _ => {}
-        }
-        rest = behind;
-    }
-    found
 }
 
 /// Whether some topic matches both filters.
@@ -391,6 +354,7 @@ impl Way {
 pub(super) struct Read {
     pub(super) filter: TopicFilter,
     pub(super) map: Option<TopicMap>,
+    pub(super) payload: Option<PayloadMap>,
 }
 
 /// Reads an entry's filter and how its topics are named.
@@ -471,7 +435,19 @@ pub(super) fn read(way: Way, at: usize, route: &BridgeRoute) -> Result<Read, Con
                 help,
             );
         }
-        return Ok(Read { filter, map: None });
+        if route.payload.is_some() {
+            let message = "rules see a message as it came".to_owned();
+            return error(
+                "payload",
+                message,
+                "remove it: the rule makes what it wants",
+            );
+        }
+        return Ok(Read {
+            filter,
+            map: None,
+            payload: None,
+        });
     }
     let map = match new {
         None => TopicMap::Prefix {
@@ -496,59 +472,49 @@ pub(super) fn read(way: Way, at: usize, route: &BridgeRoute) -> Result<Read, Con
             let wildcards = joined
                 .split('/')
                 .filter(|level| matches!(*level, "+" | "#"));
-            match parts(text, wildcards.count()) {
+            match name_parts(text, wildcards.count()) {
                 Ok(parts) => TopicMap::Template {
                     filter: filter.clone(),
                     parts,
                 },
                 Err(message) => {
-                    let help = "places are ${topic}, ${pct:topic}, ${1} to ${9} for the wildcards, ${clientid}, ${username}, ${qos}, ${node}";
+                    let help = "places are ${topic}, ${pct:topic}, ${1} to ${9} for the wildcards, ${clientid}, ${username}, ${qos}, ${node}, ${base64:payload}";
                     return error(key, message, help);
                 }
             }
         }
     };
+    let payload = match &route.payload {
+        None => None,
+        Some(text) => match PayloadMap::read(text, &filter) {
+            Ok(payload) => Some(payload),
+            Err(message) => {
+                let help = "places are ${payload}, ${base64:payload} and those of topics";
+                return error("payload", message, help);
+            }
+        },
+    };
     Ok(Read {
         filter,
         map: Some(map),
+        payload,
     })
 }
 
-fn parts(text: &str, wildcards: usize) -> Result<Vec<Part>, String> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    let literal = |text: &str, parts: &mut Vec<Part>| {
-        if text.contains(['+', '#', '\0']) {
-            return Err(format!("`{text}` has a wildcard"));
+/// The pieces of a name.
+fn name_parts(text: &str, wildcards: usize) -> Result<Vec<Part>, String> {
+    let parts = parts(text, wildcards)?;
+    for part in &parts {
+        match part {
+            Part::Text(text) if text.contains(['+', '#', '\0']) => {
+                return Err(format!("`{text}` has a wildcard"));
+            }
+            Part::Payload => {
+                return Err("there is no `${payload}` in a topic".to_owned());
+            }
+            _ => {}
         }
-        if !text.is_empty() {
-            parts.push(Part::Text(text.to_owned()));
-        }
-        Ok(())
-    };
-    while let Some((before, place)) = rest.split_once("${") {
-        literal(before, &mut parts)?;
-        let (name, after) = place
-            .split_once('}')
-            .ok_or_else(|| format!("`${{{place}` has no end"))?;
-        parts.push(match name {
-            "topic" => Part::Topic,
-            "pct:topic" => Part::EncodedTopic,
-            "clientid" => Part::ClientId,
-            "username" => Part::Username,
-            "qos" => Part::Qos,
-            "node" => Part::Node,
-            name => match name.parse::<usize>() {
-                Ok(at @ 1..=9) if at <= wildcards => Part::Wildcard(at),
-                Ok(at @ 1..=9) => {
-                    return Err(format!("there is no wildcard {at} in the filter"));
-                }
-                _ => return Err(format!("there is no `${{{name}}}`")),
-            },
-        });
-        rest = after;
     }
-    literal(rest, &mut parts)?;
     if parts.is_empty() {
         return Err("the topic is empty".to_owned());
     }

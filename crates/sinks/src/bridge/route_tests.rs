@@ -63,11 +63,17 @@ fn a_new_name_is_made_of_the_old_ones_wildcards_and_of_the_sender() {
         username: Some("u"),
         qos: 1,
         node: "n",
+        payload: b"\xfb\xff",
     };
     assert_eq!(
         map.apply("plant/a/b/c/d", sender).unwrap(),
         "up/n/b/a/c/d/c1/u/1"
     );
+    let (_, encoded) = self::map(
+        Way::Out,
+        "filter = \"plant/+\"\nremote_topic = \"log/${base64:payload}\"",
+    );
+    assert_eq!(encoded.apply("plant/a", sender).unwrap(), "log/-_8");
     let nobody = Sender {
         username: None,
         ..sender
@@ -192,6 +198,7 @@ fn both(inbound: &[&str], out: &[&str]) -> Option<(usize, usize)> {
                 map: read.map,
                 qos: QoS::AtLeastOnce,
                 retain: RetainPolicy::Keep,
+                payload: None,
             }
         })
         .collect();
@@ -205,6 +212,7 @@ fn both(inbound: &[&str], out: &[&str]) -> Option<(usize, usize)> {
                 map: read.map.unwrap(),
                 qos: QoS::AtLeastOnce,
                 retain: RetainPolicy::Keep,
+                payload: None,
                 owner: None,
             }
         })
@@ -231,4 +239,36 @@ fn what_goes_out_and_is_taken_back_is_found_by_its_remote_name() {
         both(&["filter = \"#\"\nrules_only = true"], &["filter = \"#\""]),
         None
     );
+}
+
+#[test]
+fn a_response_topic_that_the_entry_is_for_gets_its_new_name_too() {
+    let sender = Sender::default();
+    let response = |way, text: &str, topic: &str| {
+        let read = read(way, 0, &route(text)).unwrap();
+        let map = read.map.unwrap();
+        map.response(&read.filter, topic, sender)
+    };
+    let prefixes = "filter = \"#\"\nlocal_prefix = \"up/\"\nremote_prefix = \"site1/\"";
+    for (way, topic, name) in [
+        (Way::Out, "up/re/1", Some("site1/re/1")),
+        (Way::Out, "re/1", None),
+        (Way::In, "site1/re/1", Some("up/re/1")),
+        (Way::In, "up/re/1", None),
+    ] {
+        assert_eq!(
+            response(way, prefixes, topic).as_deref(),
+            name,
+            "{way:?} {topic}"
+        );
+    }
+    let named = "filter = \"a/+\"\nremote_topic = \"up/${1}/now\"";
+    assert_eq!(
+        response(Way::Out, named, "a/re").as_deref(),
+        Some("up/re/now")
+    );
+    assert_eq!(response(Way::Out, named, "b/re"), None);
+    // Everything has one name there: an answer would be a request.
+    let one = "filter = \"a/+\"\nremote_topic = \"v1/devices/me/telemetry\"";
+    assert_eq!(response(Way::Out, one, "a/re"), None);
 }

@@ -225,8 +225,13 @@ pub struct BridgeConfig {
     pub initial_retained: Option<bool>,
     /// How often an idle link is tested.
     pub keepalive: Option<Span>,
-    /// When the link is made.
-    pub start: Option<String>,
+    /// When the link is made (default `automatic`).
+    pub start: Option<StartMode>,
+    /// `start = "lazy"`: so many messages of one queue have to wait before the link is made (default 10).
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub threshold: Option<u32>,
+    /// `start = "lazy"`: the link ends when nothing was sent for so long (default 60s).
+    pub idle_timeout: Option<Span>,
     /// No message leaves with a higher `QoS`.
     #[cfg_attr(feature = "schema", schemars(range(max = 2)))]
     pub qos_cap: Option<u8>,
@@ -494,6 +499,22 @@ pub enum Protocol {
     V311,
 }
 
+/// When a bridge connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StartMode {
+    /// With the broker, and again whenever the link is lost.
+    #[default]
+    Automatic,
+    /// When messages wait for it. The link ends when nothing was sent for `idle_timeout`. Not with `in`.
+    Lazy,
+    /// With the broker, and not again when that fails or the link is lost.
+    Once,
+    /// By `weir bridge start NAME`, until `weir bridge stop NAME`.
+    Manual,
+}
+
 /// `backoff = { base = "12s", cap = "60s" }`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -587,6 +608,9 @@ pub struct BridgeRoute {
     pub qos_force: Option<u8>,
     /// What becomes of the RETAIN flag (default `keep`, or `strip` where the remote takes no retained messages).
     pub retain: Option<RetainPolicy>,
+    /// Another payload, with places such as `${payload}`, `${base64:payload}` and those of topics. One that begins with `{` or
+    /// `[` is JSON.
+    pub payload: Option<String>,
     /// `in`: the group of several weirs that share what the remote sends.
     pub share: Option<String>,
     /// `in`: the messages are for rules `FROM "$bridges/mqtt:NAME"` and are not published here.

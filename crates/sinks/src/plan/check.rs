@@ -576,6 +576,7 @@ impl Check<'_> {
             max_wait: given
                 .max_wait
                 .map_or(Duration::from_millis(wait), |span| span.0),
+            held_back: None,
         }
     }
 

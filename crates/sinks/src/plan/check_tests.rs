@@ -137,7 +137,8 @@ fn defaults_are_those_of_the_manual() {
         BatchLimits {
             max_rows: 500,
             max_bytes: 1 << 20,
-            max_wait: Duration::from_millis(50)
+            max_wait: Duration::from_millis(50),
+            held_back: None,
         }
     );
     assert_eq!(

@@ -397,7 +397,7 @@ impl Queue {
                     None
                 } else {
                     let now = Instant::now();
-                    let ready_at = *since.get_or_insert(now) + limits.max_wait;
+                    let ready_at = *since.get_or_insert(now) + limits.patience();
                     let ready =
                         state.closed || now >= ready_at || Self::batch_is_full(&state, limits);
                     state.wake = if ready {

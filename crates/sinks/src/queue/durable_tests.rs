@@ -23,6 +23,7 @@ const AT_ONCE: BatchLimits = BatchLimits {
     max_rows: 100,
     max_bytes: 1 << 20,
     max_wait: Duration::ZERO,
+    held_back: None,
 };
 
 fn row(number: i64) -> Bytes {
@@ -296,6 +297,28 @@ async fn rows_wake_the_worker_for_the_first_and_for_a_full_batch_and_not_one_by_
     let began = Instant::now();
     assert_eq!(queue.take_batch(&limits).await.unwrap().len(), 3);
     assert_eq!(began.elapsed(), limits.max_wait);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_held_back_wait_for_more_of_them_however_long_that_takes() {
+    let log = log();
+    let queue = open(&log);
+    let limits = BatchLimits {
+        held_back: Some(3),
+        ..AT_ONCE
+    };
+    put(&queue, &log, 1..=2);
+    let day = Duration::from_secs(24 * 3600);
+    assert!(
+        tokio::time::timeout(day, queue.take_batch(&limits))
+            .await
+            .is_err()
+    );
+    put(&queue, &log, [3]);
+    assert_eq!(seqs(&queue.take_batch(&limits).await.unwrap()), [1, 2, 3]);
+    // A batch is no larger for that.
+    put(&queue, &log, 4..=200);
+    assert_eq!(queue.take_batch(&limits).await.unwrap().len(), 100);
 }
 
 #[tokio::test]

@@ -161,9 +161,7 @@ impl Link {
             INVALID => return Err(self.is_over(&publish.payload)),
             _ => return Ok(false),
         }
-        if let (QoS::AtLeastOnce, Some(id)) = (publish.qos, publish.packet_id) {
-            self.to_remote(&weir_mqtt::Packet::PubAck(PubAck::success(id)));
-        }
+        self.goes_nowhere(publish);
         Ok(true)
     }
 

@@ -15,6 +15,7 @@ use crate::bridge::client::{Failure, Limits, Refusal, Version};
 use crate::bridge::lanes::{ASK_IDS, LANE_IDS, Lanes, RING_IDS, ring_of};
 use crate::bridge::mirror::{self, Mirror};
 use crate::bridge::plan::BridgePlan;
+use crate::bridge::reconnect::Loss;
 use crate::bridge::released::Released;
 use crate::connector::LinkState;
 
@@ -85,6 +86,8 @@ impl Inner {
             version,
             limits,
             window: Arc::new(Semaphore::new(window - held_back)),
+            places: window,
+            busy_at: Instant::now(),
             held_back,
             resumed,
             clean,
@@ -136,11 +139,35 @@ impl Inner {
             .is_none_or(|up| up.unwritten.is_empty() && up.outstanding.is_empty())
     }
 
+    /// Since when no message was to be sent; `None` while one is on its way, or waits for its turn.
+    pub(in crate::bridge) fn idle_since(&self) -> Option<Instant> {
+        let link = self.link.lock();
+        let idle = link.as_ref().filter(|up| {
+            let free = up.window.available_permits() + up.held_back;
+            free >= up.places
+        });
+        idle.map(|up| up.busy_at)
+    }
+
+    /// An attempt has failed, or the link is gone; true when there is to be none now.
+    pub(in crate::bridge) fn has_lost(&self, loss: Loss) -> bool {
+        let mut rests = false;
+        self.standing.send_if_modified(|standing| {
+            let before = *standing;
+            rests = standing.has_lost(loss);
+            *standing != before
+        });
+        rests
+    }
+
     /// The link is gone: what was not acknowledged goes back to its sink when its sender is dropped here. True when the
     /// remote has closed it over one message.
     pub(in crate::bridge) fn take_down(&self, failure: Option<&Failure>) -> bool {
         if failure.is_some_and(|failure| failure.loss.is_an_outage()) {
             self.pace.remote_is_away();
+        }
+        if failure.is_some_and(|failure| failure.loss == Loss::Rest) {
+            self.has_lost(Loss::Rest);
         }
         let Some(up) = self.link.lock().take() else {
             return false;
@@ -162,8 +189,13 @@ impl Inner {
             .fetch_add(returned as u64, Ordering::Relaxed);
         self.stats.in_flight.store(0, Ordering::Relaxed);
         // The state is told before the sinks are: they show the failure as their own.
-        if let Some(failure) = failure {
-            self.health.failed(&failure.error, LinkState::Backoff, None);
+        match failure {
+            Some(failure) if failure.loss == Loss::Rest => {
+                let at_rest = self.standing.borrow().at_rest();
+                self.health.set(at_rest);
+            }
+            Some(failure) => self.health.failed(&failure.error, LinkState::Backoff, None),
+            None => {}
         }
         self.changed.send_replace(up.number + 1);
         self.tell(false);
@@ -210,6 +242,7 @@ impl Inner {
             .is_some_and(|(end, _)| *end <= up.written_total)
         {
             if let Some((_, pending)) = up.unwritten.pop_front() {
+                up.busy_at = Instant::now();
                 self.stats.acknowledged.fetch_add(1, Ordering::Relaxed);
                 self.suspect.lock().written(pending.message);
                 pending.answer(Answer::Taken);

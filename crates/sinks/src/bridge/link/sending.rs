@@ -195,6 +195,7 @@ impl Up {
     /// The remote has answered for the message under this id for good.
     pub(super) fn settle(&mut self, id: PacketId) -> Option<Pending> {
         let pending = self.outstanding.remove(&id.get())?;
+        self.busy_at = Instant::now();
         self.heard_to = self.heard_to.max(pending.behind);
         Some(pending)
     }

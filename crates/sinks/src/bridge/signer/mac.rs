@@ -60,9 +60,15 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         })
 }
 
-pub(super) fn b64(bytes: &[u8]) -> String {
+pub(in crate::bridge) fn b64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The same in letters that may stand in a level of a topic.
+pub(in crate::bridge) fn b64_of_a_name(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The bytes of base64 with padding; nothing where it is not, or is empty.
