@@ -60,7 +60,6 @@ pub(super) async fn drive(inner: Arc<Inner>) {
     let mut proven = plan.protocol != Protocol::Auto;
     let mut flag = Flag::default();
     loop {
-        let began = Instant::now();
         let plan = inner.plan();
         let greets = (version, flag.is_given(&plan));
         let attempt = Attempt::run(&inner, address, greets, attempts + 1).await;
@@ -97,7 +96,8 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             address = (failure.loss).next_place(plan.failover, was_up, address, places);
         }
         address = followed(&plan, failure.redirect.as_deref()).unwrap_or(address);
-        let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
+        // CONNECT left when the way there was made, however long that took, and not before the link was up or refused.
+        let (wait, waiting) = reconnect.after(failure.loss, held, held.unwrap_or_default());
         let state = match (waiting, failure.error.code()) {
             (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,
             (_, codes::TOKEN | codes::NOT_RENEWED) => LinkState::AuthFailed,

@@ -32,6 +32,7 @@ pub mod topic_limits;
 pub mod verifier;
 mod web_socket;
 
+pub use certificate::check_certificate;
 pub use home::{Gateway, Home};
 pub use link::BridgeStats;
 pub use signer::{ConnectCreds, Moment, SignError, sign_at, sign_vector};

@@ -129,6 +129,7 @@ impl BridgePlan {
         };
         check.unsupported();
         check.options();
+        check.tls();
         let addresses = check.addresses();
         let credentials = check.credentials(&addresses);
         let backoff = check.backoff();
@@ -207,6 +208,7 @@ impl BridgePlan {
             preset,
         });
         if let Some(plan) = &plan {
+            check.alpn(plan);
             if plan.tls.insecure {
                 check.warn("tls.insecure", "the remote's certificate is not checked");
             }
