@@ -645,6 +645,7 @@ mod options;
 mod routes;
 
 pub use address::Address;
+pub(super) use address::Pattern;
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
