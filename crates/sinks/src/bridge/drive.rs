@@ -96,7 +96,7 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             address = (failure.loss).next_place(plan.failover, was_up, address, places);
         }
         address = followed(&plan, failure.redirect.as_deref()).unwrap_or(address);
-        // CONNECT left when the way there was made, however long that took, and not before the link was up or refused.
+        // How long the way to the remote took does not count: CONNECT came behind it.
         let (wait, waiting) = reconnect.after(failure.loss, held, held.unwrap_or_default());
         let state = match (waiting, failure.error.code()) {
             (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,

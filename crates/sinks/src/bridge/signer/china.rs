@@ -330,11 +330,16 @@ mod tests {
             sign_at("aliyun_mq_token", &inputs, Moment::at(NOW_MS))
         };
         let pair = r#"[{"type": "R", "token": "123"}, {"type": "W", "token": "abcd"}]"#;
-        let creds = sign(&format!(r#"{{"tokens": {pair}, "expires_ms": 1700004600000}}"#)).unwrap();
+        let creds = sign(&format!(
+            r#"{{"tokens": {pair}, "expires_ms": 1700004600000}}"#
+        ))
+        .unwrap();
         assert_eq!(creds.show().password.unwrap(), "R|123|W|abcd");
         assert_eq!(creds.renew_after_ms(NOW_MS), Some(3_240_000));
         // Nobody has renewed them.
-        let over = sign(&format!(r#"{{"tokens": {pair}, "expires_ms": 1700001000000}}"#));
+        let over = sign(&format!(
+            r#"{{"tokens": {pair}, "expires_ms": 1700001000000}}"#
+        ));
         assert!(matches!(over, Err(SignError::Over(_))));
         let endless = sign(&format!(r#"{{"tokens": {pair}}}"#)).unwrap();
         assert_eq!(endless.renew_after_ms(NOW_MS), None);
