@@ -1,6 +1,6 @@
 //! What people do wrong first: each command names the place and what to do instead.
 
-use weir_test_support::Site;
+use weir_test_support::{Authority, Site};
 
 use crate::WEIR;
 
@@ -214,4 +214,53 @@ async fn a_file_with_one_endless_line_does_not_fill_the_terminal() {
         "{} bytes",
         imported.stderr.len()
     );
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_ends_soon_is_told_before_the_bridge_runs() {
+    let site = Site::new();
+    let authority = Authority::new();
+    let connector = |cert: &str| {
+        format!(
+            "type = \"mqtt\"\naddresses = [\"mqtts://127.0.0.1:1\"]\nclient_id = \"w\"\n\
+             tls = {{ cert = \"{}\", key = \"{}\" }}\n",
+            authority.text(&format!("{cert}.pem")),
+            authority.text(&format!("{cert}.key")),
+        )
+    };
+    authority.client_for_days("soon", "weir", 12);
+    site.connector("hq", &connector("soon"));
+    let wanted = [
+        "W4110",
+        "connectors/hq.toml:4:16",
+        "expires in 1",
+        "1 warning",
+    ];
+    told(&site, &["check"], 0, &wanted).await;
+    told(&site, &["check", "--deny-warnings"], 1, &["W4110"]).await;
+    told(&site, &["bridge", "test", "hq", "--offline"], 0, &["W4110"]).await;
+    authority.client_for_days("later", "weir", 40);
+    site.connector("hq", &connector("later"));
+    told(&site, &["check", "--deny-warnings"], 0, &["0 warnings"]).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_table_of_tls_is_named_with_what_it_takes() {
+    for (tls, wanted) in [
+        (
+            "{ min_version = '1.1' }",
+            ["connectors/hq.toml:4:", "`1.2`"],
+        ),
+        (
+            "{ servername = 'h' }",
+            ["connectors/hq.toml:4:", "did you mean `server_name`?"],
+        ),
+        ("{ alpn = [''] }", ["connectors/hq.toml:4:", "E3004"]),
+        ("'on'", ["connectors/hq.toml:4:", "true, false or a table"]),
+    ] {
+        let site = Site::new();
+        let to = "type = 'mqtt'\naddresses = ['mqtts://h']\nclient_id = 'w'\n";
+        site.connector("hq", &format!("{to}tls = {tls}\n"));
+        told(&site, &["check"], 1, &wanted).await;
+    }
 }

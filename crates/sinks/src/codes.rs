@@ -107,7 +107,9 @@ codes! {
     LANES = "E4130", "Too many rules send over one bridge at QoS 2",
         "Send with `qos = 1`, or over a second connector with a client id of its own.";
     NOT_RENEWED = "E4131", "Nobody renews the credentials that a bridge signs in with",
-        "Let the service that writes the file of `tokens_from` write newer ones; weir looks every few seconds.";
+        "Let the service that writes the file of `tokens_from`, or those of temporary access keys, write newer ones; weir looks every few seconds.";
+    CERTIFICATE = "E4132", "The remote broker refuses the client certificate",
+        "Put a certificate that the remote takes, and its key, into the files of `tls.cert` and `tls.key`; they are read at the next attempt.";
     TOKEN = "E4140", "The cloud does not take a token any more",
         "Let your service fetch other tokens and write them to the file of `tokens_from`; weir signs in with them as soon as they are there.";
     START = "E4150", "A bridge's `start` does not go with its other keys",

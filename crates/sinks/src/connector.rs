@@ -137,6 +137,7 @@ impl ConnectorConfig {
             )]),
             Self::Sqlite(_) => Ok(Vec::new()),
             Self::Http(http) => match http.tls.settings() {
+                Some(tls) if !tls.mistakes().is_empty() => Err(tls.mistakes()),
                 Some(tls) if tls.insecure => Ok(vec![ConfigError::new(
                     "W3002",
                     "tls.insecure",

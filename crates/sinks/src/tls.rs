@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::codes;
-use crate::config::connector::TlsConfig;
+use crate::config::connector::{TlsConfig, TlsVersion};
 use crate::error::SinkError;
 
 /// A client's settings, with its files read now: a renewed certificate is taken at the next connection.
@@ -21,12 +21,16 @@ use crate::error::SinkError;
 pub fn client_config(config: &TlsConfig, base: &Path) -> Result<Arc<ClientConfig>, SinkError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = verifier(config, base, &provider)?;
+    let versions = match config.min_version {
+        TlsVersion::V12 => rustls::ALL_VERSIONS,
+        TlsVersion::V13 => &[&rustls::version::TLS13],
+    };
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|error| tls_error("no TLS version is usable", &error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let client = match (&config.cert, &config.key) {
+    let mut client = match (&config.cert, &config.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates(&resolve(base, cert))?;
             let path = resolve(base, key);
@@ -47,7 +51,19 @@ pub fn client_config(config: &TlsConfig, base: &Path) -> Result<Arc<ClientConfig
             );
         }
     };
+    let names = config.alpn.iter();
+    client.alpn_protocols = names.map(|name| name.clone().into_bytes()).collect();
     Ok(Arc::new(client))
+}
+
+/// The name that a server is asked for, and that its certificate must have.
+pub(crate) fn server_name(
+    config: &TlsConfig,
+    host: &str,
+) -> Result<ServerName<'static>, SinkError> {
+    let name = config.server_name.as_deref().unwrap_or(host);
+    ServerName::try_from(name.to_owned())
+        .map_err(|error| tls_error(&format!("`{name}` is no server name"), &error))
 }
 
 fn verifier(
@@ -64,9 +80,9 @@ fn verifier(
         .map_err(|error| tls_error("the trusted certificates cannot be used", &error))?;
     match &config.server_name {
         None => Ok(inner),
-        Some(name) => {
-            let name = ServerName::try_from(name.clone())
-                .map_err(|error| tls_error(&format!("`{name}` is no server name"), &error))?;
+        // Not everybody who connects can be told to ask for another name than the host's.
+        Some(_) => {
+            let name = server_name(config, "")?;
             Ok(Arc::new(Named { name, inner }))
         }
     }

@@ -6,6 +6,7 @@ use rcgen::{
     RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// A CA whose files lie in a temporary folder: `ca.pem`, and what it has signed as `NAME.pem` and `NAME.key`.
@@ -77,6 +78,19 @@ impl Authority {
     pub fn client(&self, file: &str, common_name: &str, serial: u64) {
         let mut params = named(common_name);
         params.serial_number = Some(SerialNumber::from(serial));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(file, &params);
+    }
+
+    /// Signs a certificate for a client that ends in so many days.
+    ///
+    /// # Panics
+    /// Never: the clock stands behind 1970.
+    pub fn client_for_days(&self, file: &str, common_name: &str, days: u64) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.expect("a clock behind 1970");
+        let mut params = named(common_name);
+        params.not_after = date_time_ymd(1970, 1, 1) + since + Duration::from_secs(days * 86_400);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(file, &params);
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use weir_sinks::bridge::provision::Registrar;
+use weir_sinks::codes::CERTIFICATE;
 use weir_sinks::config::connector::TlsConfig;
 use weir_sinks::{ConnectorConfig, bridge};
 
@@ -74,7 +75,8 @@ struct SignArgs {
     /// The preset or provider: plain, aliyun_iot, tencent_iot, azure_iothub, …
     #[arg(required_unless_present = "vectors", conflicts_with = "vectors")]
     preset: Option<String>,
-    /// One input; several may follow each other. ${file:PATH} reads a secret from a file
+    /// One input; several may follow each other. ${file:PATH} reads a secret from a file. addresses=mqtts://… says where
+    /// to sign in, for a preset whose host only the console knows
     #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
     set: Vec<String>,
     /// The clock: seconds or milliseconds since 1970, or 2026-01-31T12:00:00Z
@@ -150,6 +152,9 @@ fn test(
         return Exit::Usage;
     };
     let base = loaded.config.data_dir();
+    if let Some(warning) = bridge::check_certificate(config, &base) {
+        print_problems(&[connector_file::located(source, &warning)]);
+    }
     block_on(common, async {
         let mut stages = bridge::test(config, &base, !offline, publish).await;
         if !show_secrets {
@@ -164,6 +169,9 @@ fn test(
         let exit = match failed.map(|stage| stage.name) {
             None => Exit::Ok,
             Some("config") => Exit::Problems,
+            Some("tls") if failed.and_then(|stage| stage.code) == Some(CERTIFICATE) => {
+                Exit::Refused
+            }
             Some("connect" | "subscribe" | "publish") => Exit::Refused,
             Some(_) => Exit::Unreachable,
         };
@@ -183,7 +191,14 @@ fn test(
             out_json(&answer);
             return exit;
         }
+        let several = config.addresses.len() > 1;
+        let mut shown = None;
         for stage in &stages {
+            let endpoint = stage.endpoint.as_ref().filter(|_| several);
+            if endpoint != shown {
+                out_line(endpoint.map_or("", String::as_str));
+                shown = endpoint;
+            }
             let word = if stage.ok {
                 common.good("ok  ")
             } else {
@@ -368,10 +383,9 @@ fn sign_one(common: &Common, args: &SignArgs, now_ms: Option<i64>) -> Exit {
     };
     let name = provider_of(args.preset.as_deref().unwrap_or_default(), &inputs);
     let at = bridge::Moment::at(now_ms.unwrap_or_else(wall_clock));
-    let host = inputs.get("host").cloned();
-    let signed = bridge::sign_at(name, &inputs.into(), at);
-    let creds = match signed.map_err(weir_sinks::SinkError::from) {
-        Ok(creds) => creds,
+    let signed = bridge::sign_with_endpoint(name, &inputs, at);
+    let (creds, address) = match signed.map_err(weir_sinks::SinkError::from) {
+        Ok(signed) => signed,
         Err(error) => {
             say(&format!("weir: {error} [{}]", error.code()));
             if common.json {
@@ -385,11 +399,21 @@ fn sign_one(common: &Common, args: &SignArgs, now_ms: Option<i64>) -> Exit {
         let mut answer = serde_json::to_value(&shown).unwrap_or_default();
         if let Some(answer) = answer.as_object_mut() {
             answer.insert("provider".into(), name.into());
-            answer.insert("endpoint".into(), host.unwrap_or_default());
             answer.insert("expires_at_ms".into(), creds.expires_at_ms.into());
+            let endpoint = address.as_ref().map(ToString::to_string);
+            answer.insert("endpoint".into(), endpoint.into());
+            if let Some(address) = &address {
+                answer.insert("host".into(), address.host.as_str().into());
+                answer.insert("port".into(), address.port.into());
+                answer.insert("tls".into(), address.tls.into());
+                answer.insert("path".into(), address.path().into());
+            }
         }
         out_json(&answer);
         return Exit::Ok;
+    }
+    if let Some(address) = &address {
+        out_line(&format!("endpoint   {address}"));
     }
     out_line(&format!("client id  {}", shown.client_id));
     for (label, value) in [

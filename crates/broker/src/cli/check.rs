@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde_json::json;
+use weir_sinks::{ConnectorConfig, bridge};
 
 use super::{Common, Exit, count, out_json, out_line, print_problems};
 use crate::config::toml_file::Process;
 use crate::problem::{Problem, Severity};
-use crate::project::check::{FileReport, Verdict, check};
+use crate::project::check::{Checked, FileReport, Verdict, check};
+use crate::project::connector_file;
 use crate::project::files::{Files, Folders, Kind};
 
 #[derive(clap::Args)]
@@ -51,6 +53,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     let checked = check(&files, &Files::default(), None, &Process);
     let certificates = loaded.config.check_files();
     let mut reports: Vec<FileReport> = checked.reports.clone();
+    warn_of_certificates(&files, &checked, &loaded.config.data_dir(), &mut reports);
     reports.retain(|report| is_wanted(&report.path, &args.paths));
     if args.online
         && let Err(exit) = online::ask(common, &checked, &mut reports)
@@ -92,6 +95,25 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Exit::Problems
     } else {
         Exit::Ok
+    }
+}
+
+/// Client certificates of bridges that end soon: a live bridge says so when it connects.
+fn warn_of_certificates(files: &Files, checked: &Checked, base: &Path, reports: &mut [FileReport]) {
+    for report in reports
+        .iter_mut()
+        .filter(|of| of.file.kind == Kind::Connector)
+    {
+        let connector = checked.connectors.get(&*report.file.id);
+        if let Some(connector) = connector
+            && let ConnectorConfig::Mqtt(bridge) = &*connector.config
+            && let Some(warning) = bridge::check_certificate(bridge, base)
+            && let Some(source) = files.get(&report.file)
+        {
+            report
+                .problems
+                .push(connector_file::located(source, &warning));
+        }
     }
 }
 

@@ -327,7 +327,7 @@ pub fn fill_in(
 /// A secret that is wholly `${file:PATH}` stays as it is: its file is read anew at each use, so a rotated one needs no
 /// reload. One that cannot be read now is filled in, which says so.
 fn is_read_at_use(key: &str, value: &DeValue<'_>, outside: &dyn Outside) -> bool {
-    const SECRETS: [&str; 13] = [
+    const SECRETS: [&str; 15] = [
         "password",
         "device_secret",
         "device_token",
@@ -337,8 +337,10 @@ fn is_read_at_use(key: &str, value: &DeValue<'_>, outside: &dyn Outside) -> bool
         "key",
         "access_key",
         "access_secret",
+        "access_key_id",
         "secret_access_key",
         "session_token",
+        "session_expires",
         "access_token",
         "tokens_from",
     ];

@@ -34,17 +34,17 @@ pub fn read(
         return Err(problems);
     }
     let config = config(&mut file).map_err(|problem| vec![*problem])?;
-    let located = |errors: &[ConfigError]| -> Vec<Problem> {
+    let all_located = |errors: &[ConfigError]| -> Vec<Problem> {
         errors
             .iter()
             .map(|error| from_sinks(source, &places, error))
             .collect()
     };
     let warnings = match config.check() {
-        Ok(warnings) => located(&warnings),
+        Ok(warnings) => all_located(&warnings),
         // A URL that is only a name cannot be judged.
         Err(_) if filled.stood_in.get() => Vec::new(),
-        Err(errors) => return Err(located(&errors)),
+        Err(errors) => return Err(all_located(&errors)),
     };
     let fingerprint = fingerprint(&(&source.text, filled.values.into_inner()));
     Ok((
@@ -54,6 +54,12 @@ pub fn read(
         },
         warnings,
     ))
+}
+
+/// A finding about a file that is read, at its place there.
+pub fn located(source: &Source, finding: &ConfigError) -> Problem {
+    let places = TomlFile::parse(source).map_or_else(|_| BTreeMap::new(), |file| places(&file));
+    from_sinks(source, &places, finding)
 }
 
 fn config(file: &mut TomlFile<'_>) -> Result<ConnectorConfig, Box<Problem>> {

@@ -1,12 +1,19 @@
-//! When the certificate ends that a bridge shows to its remote.
+//! The certificate that a bridge shows to its remote: when it ends, and what the remote says of it.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use rustls::AlertDescription;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use crate::config::connector::TlsConfig;
+use super::client::Failure;
+use super::reconnect::Loss;
+use crate::codes;
+use crate::config::connector::{BridgeConfig, TlsChoice, TlsConfig};
+use crate::error::{ConfigError, SinkError};
+use crate::now_ms;
 
 /// From so long before the end on it is warned of.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -17,7 +24,12 @@ pub(super) fn ends_ms(tls: &TlsConfig, base: &Path) -> Option<i64> {
     let path = base.join(tls.cert.as_ref()?);
     // The first is the client's own; the others are those that vouch for it.
     let own = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
-    let (_, read) = x509_parser::parse_x509_certificate(&own).ok()?;
+    end_of(&own)
+}
+
+/// The same of a certificate that is at hand.
+pub(super) fn end_of(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Some(
         read.validity()
             .not_after
@@ -37,6 +49,40 @@ pub(super) fn warning(ends_ms: i64, now_ms: i64) -> Option<String> {
             "the client certificate (`tls.cert`) expires in {} days",
             left_ms / (24 * 3600 * 1000)
         ),
+    })
+}
+
+/// What `weir check` warns of: a client certificate that ends soon. `base` is where relative paths start.
+pub fn check_certificate(config: &BridgeConfig, base: &Path) -> Option<ConfigError> {
+    let Some(TlsChoice::Settings(tls)) = &config.tls else {
+        return None;
+    };
+    let warning = warning(ends_ms(tls, base)?, now_ms())?;
+    let warning = ConfigError::new("W4110", "tls.cert", warning);
+    Some(warning.help("put a new one in its place: it is read at the next connect"))
+}
+
+/// The remote's refusal of the certificate that it was shown, or was not. In TLS 1.3 it comes where CONNACK should.
+pub(super) fn refused(error: &io::Error) -> Option<Failure> {
+    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::AlertReceived(alert) = inner else {
+        return None;
+    };
+    let why = match alert {
+        AlertDescription::CertificateRevoked => "it has been revoked",
+        AlertDescription::CertificateExpired => "it has expired there",
+        AlertDescription::CertificateRequired => "it wants one, and was shown none",
+        AlertDescription::UnknownCA => "it does not trust the authority that signed it",
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied => "it is not one that may sign in",
+        _ => return None,
+    };
+    let message = format!("the remote broker refuses the client certificate: {why}");
+    Some(Failure {
+        loss: Loss::Credentials,
+        ..Failure::network(SinkError::new(codes::CERTIFICATE, message).caused_by(error))
     })
 }
 

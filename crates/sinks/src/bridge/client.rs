@@ -12,9 +12,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
 };
+use tokio::net::TcpStream;
 use weir_mqtt::properties::MaximumQoS;
 use weir_mqtt::{Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Utf8, codec};
 
+use super::certificate;
 use super::dial;
 use super::plan::{Address, BridgePlan};
 use super::reconnect::Loss;
@@ -113,7 +115,14 @@ impl Failure {
     }
 
     pub(crate) fn io(error: &io::Error) -> Self {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
+        if let Some(refused) = certificate::refused(error) {
+            return refused;
+        }
+        if error.kind() == TimedOut {
+            let message = "the remote broker takes nothing of what it is sent";
+            return Self::network(SinkError::new(codes::TIMEOUT, message).caused_by(error));
+        }
         let link_down = SinkError::new(codes::LINK_DOWN, "the link to the remote broker is down");
         Self {
             // Else it is the way there, and nobody has looked at what was sent.
@@ -129,9 +138,12 @@ impl Failure {
 
     /// The same where CONNECT was written and not answered.
     fn hung_up(self) -> Self {
-        Self {
-            loss: Loss::HungUp,
-            ..self
+        match self.loss {
+            Loss::Network => Self {
+                loss: Loss::HungUp,
+                ..self
+            },
+            _ => self,
         }
     }
 
@@ -246,6 +258,18 @@ pub(crate) async fn connect(
     greeting: Greeting,
 ) -> Result<(Conn, Welcome), Failure> {
     let stream = dial::reach(plan, address).await?;
+    connect_over(stream, plan, address, creds, base, greeting).await
+}
+
+/// The same over a socket to one of the machines with that address.
+pub(super) async fn connect_over(
+    stream: TcpStream,
+    plan: &BridgePlan,
+    address: &Address,
+    creds: &ConnectCreds,
+    base: &Path,
+    greeting: Greeting,
+) -> Result<(Conn, Welcome), Failure> {
     let connected = async {
         let mut stream = dial::secure(stream, plan, address, creds, base).await?;
         if let Some(path) = &address.web_socket {
@@ -273,7 +297,14 @@ async fn sign_in(
         writer.write_all(&bytes).await?;
         writer.flush().await
     };
-    sent.await.map_err(|error| Failure::io(&error))?;
+    if let Err(error) = sent.await {
+        // Who hangs up over a certificate has said so before.
+        let failure = Failure::io(&error);
+        return Err(match reader.packet().await {
+            Err(said) if said.loss == Loss::Credentials => said,
+            _ => failure,
+        });
+    }
     // A remote that does not know the version may just hang up, or say what is no packet of it.
     let answer = reader.packet().await.map_err(Failure::hung_up)?;
     let Packet::ConnAck(connack) = answer else {

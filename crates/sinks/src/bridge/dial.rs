@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::client::TlsStream;
 
+use super::certificate;
 use super::client::{Failure, Io};
 use super::plan::{Address, BridgePlan};
 use super::signer::ConnectCreds;
@@ -16,6 +18,9 @@ use crate::{codes, tls};
 
 /// So many times as long as one may all addresses of a name take together.
 const ALL: u32 = 3;
+/// For so long may the remote's machine take nothing of what was sent (TCP), or be gone.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNTAKEN_MS: u32 = 20_000;
 
 /// A socket to the remote. The name is resolved anew, and each of its addresses is tried in the resolver's order: one that
 /// does not answer leaves time for the next.
@@ -33,9 +38,17 @@ pub(super) async fn reach(plan: &BridgePlan, address: &Address) -> Result<TcpStr
             io::ErrorKind::TimedOut => no_answer(),
             _ => Failure::io(&error),
         })?;
+    prepare(&stream);
+    Ok(stream)
+}
+
+/// How a socket to a remote behaves.
+pub(super) fn prepare(stream: &TcpStream) {
     // What is written together leaves together already.
     let _ = stream.set_nodelay(true);
-    Ok(stream)
+    // A PINGREQ is only asked for when nothing comes, and not while messages of QoS 0 go into the void.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, UNTAKEN_MS);
 }
 
 pub(super) fn no_answer() -> Failure {
@@ -59,7 +72,7 @@ async fn first_of(
     Err(last)
 }
 
-/// TLS where the address wants it. Certificates are read now, away from the tasks that carry packets.
+/// TLS where the address wants it.
 pub(super) async fn secure(
     stream: TcpStream,
     plan: &BridgePlan,
@@ -70,6 +83,19 @@ pub(super) async fn secure(
     if !address.tls {
         return Ok(Box::new(stream));
     }
+    Ok(Box::new(
+        handshake(stream, plan, address, creds, base).await?,
+    ))
+}
+
+/// The handshake of TLS. Certificates are read now, away from the tasks that carry packets.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    plan: &BridgePlan,
+    address: &Address,
+    creds: &ConnectCreds,
+    base: &Path,
+) -> Result<TlsStream<TcpStream>, Failure> {
     let (settings, base) = (plan.tls.clone(), base.to_owned());
     let read = tokio::task::spawn_blocking(move || tls::client_config(&settings, &base)).await;
     let mut config = read
@@ -77,20 +103,22 @@ pub(super) async fn secure(
             Err(SinkError::new(codes::TLS, "no secure connection").caused_by(&error))
         })
         .map_err(Failure::network)?;
-    // Below a WebSocket it is HTTP that is spoken, whatever the credentials are for.
-    if let (Some(Some(alpn)), None) = (&creds.alpn, &address.web_socket) {
+    // Below a WebSocket it is HTTP that is spoken, whatever the credentials are for. What the file says holds.
+    if let (Some(Some(alpn)), None) = (&creds.alpn, &address.web_socket)
+        && plan.tls.alpn.is_empty()
+    {
         Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
     }
-    let name = rustls::pki_types::ServerName::try_from(address.host.clone()).map_err(|error| {
-        Failure::network(SinkError::new(codes::TLS, "no server name").caused_by(&error))
-    })?;
-    let stream = tokio_rustls::TlsConnector::from(config)
+    let name = tls::server_name(&plan.tls, &address.host).map_err(Failure::network)?;
+    tokio_rustls::TlsConnector::from(config)
         .connect(name, stream)
         .await
         .map_err(|error| {
-            Failure::network(SinkError::new(codes::TLS, "no secure connection").caused_by(&error))
-        })?;
-    Ok(Box::new(stream))
+            certificate::refused(&error).unwrap_or_else(|| {
+                let no_tls = SinkError::new(codes::TLS, "no secure connection");
+                Failure::network(no_tls.caused_by(&error))
+            })
+        })
 }
 
 #[cfg(test)]
@@ -130,5 +158,16 @@ mod tests {
         assert_eq!(alone.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let none = first_of(std::iter::empty(), each).await;
         assert_eq!(none.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_remote_that_is_gone_without_a_word_is_noticed_after_20_s() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        prepare(&stream);
+        let waits_ms = rustix::net::sockopt::tcp_user_timeout(&stream).unwrap();
+        assert_eq!((waits_ms, stream.nodelay().unwrap()), (20_000, true));
     }
 }

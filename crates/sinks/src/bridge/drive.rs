@@ -69,7 +69,6 @@ async fn connect_again(inner: &Arc<Inner>) {
     let mut flag = Flag::default();
     let mut not_before = Instant::now();
     while rest::until_wanted(inner, not_before).await {
-        let began = Instant::now();
         let plan = inner.plan();
         let greets = (version, flag.is_given(&plan));
         let attempt = Attempt::run(inner, address, greets, attempts + 1).await;
@@ -105,7 +104,8 @@ async fn connect_again(inner: &Arc<Inner>) {
             address = (failure.loss).next_place(plan.failover, was_up, address, places);
         }
         address = followed(&plan, failure.redirect.as_deref()).unwrap_or(address);
-        let (wait, waiting) = reconnect.after(failure.loss, held, began.elapsed());
+        // How long the way to the remote took does not count: CONNECT came behind it.
+        let (wait, waiting) = reconnect.after(failure.loss, held, held.unwrap_or_default());
         not_before = Instant::now() + wait;
         if failure.loss == Loss::Rest {
             continue;

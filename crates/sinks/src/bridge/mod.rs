@@ -8,6 +8,7 @@ pub(crate) mod client;
 mod dial;
 mod drive;
 mod echo_guard;
+mod endpoint;
 pub mod failures;
 mod guards;
 pub mod home;
@@ -36,6 +37,8 @@ pub mod topic_limits;
 pub mod verifier;
 mod web_socket;
 
+pub use certificate::check_certificate;
+pub use endpoint::sign_with_endpoint;
 pub use home::{Gateway, Home};
 pub use link::BridgeStats;
 pub use signer::{ConnectCreds, Moment, SignError, sign_at, sign_vector};

@@ -133,6 +133,7 @@ impl BridgePlan {
         check.queue_options();
         check.options();
         let start = check.start();
+        check.tls();
         let addresses = check.addresses();
         let credentials = check.credentials(&addresses);
         let backoff = check.backoff();
@@ -212,6 +213,7 @@ impl BridgePlan {
             preset,
         });
         if let Some(plan) = &plan {
+            check.alpn(plan);
             if plan.tls.insecure {
                 check.warn("tls.insecure", "the remote's certificate is not checked");
             }
@@ -640,6 +642,7 @@ mod options;
 mod routes;
 
 pub use address::Address;
+pub(super) use address::Pattern;
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

@@ -1,6 +1,6 @@
 //! Where the remote is: addresses as they are written, or as they follow from a preset.
 
-use super::{BridgeConfig, BridgePlan, Check, TlsChoice, codes, preset};
+use super::{BridgeConfig, BridgePlan, Check, Preset, TlsChoice, codes, preset};
 
 /// One address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,7 @@ impl std::fmt::Display for Address {
             (Some(_), false) => "ws",
             (Some(_), true) => "wss",
         };
-        // A query may hold a token.
-        let path = self.web_socket.as_deref().map_or("", without_query);
+        let path = self.path().unwrap_or_default();
         write!(f, "{scheme}://{}:{}{path}", self.host, self.port)
     }
 }
@@ -49,7 +48,13 @@ fn shown(text: &str) -> String {
 }
 
 impl Address {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// The path of its WebSocket, where it is one. A query may hold a token, and is left out.
+    pub fn path(&self) -> Option<&str> {
+        self.web_socket.as_deref().map(without_query)
+    }
+
+    /// Reads an address as it is written; why it is none does not repeat what may be a secret in it.
+    pub(in crate::bridge) fn parse(text: &str) -> Result<Self, String> {
         let url = url::Url::parse(text)
             .map_err(|error| format!("`{}` is no address: {error}", shown(text)))?;
         let (tls, is_web_socket, port) = match url.scheme() {
@@ -140,47 +145,24 @@ impl Check<'_> {
     fn preset_address(&mut self, tls: bool) -> Option<Address> {
         let c = self.config;
         let inputs = c.sign_inputs();
-        // Aliyun names its instances in two ways, and takes certificates at one place.
-        let pattern = match self.preset.name {
-            name if name != preset::ALIYUN_IOT.name => self.preset.host,
-            _ if self.shows_certificate() => {
-                if (c.region.as_deref()).is_some_and(|region| region != "cn-shanghai") {
-                    let message = "Aliyun takes certificates in cn-shanghai alone";
-                    self.error(codes::BOUND, "region", message, "give `device_secret`");
-                }
-                Some("x509.itls.cn-shanghai.aliyuncs.com")
-            }
-            _ if c.instance_id.is_some() => Some("{instance_id}.mqtt.iothub.aliyuncs.com"),
-            _ => Some("{product_key}.iot-as-mqtt.{region}.aliyuncs.com"),
-        };
-        // AWS: signed addresses are of WebSockets, and authorizers are asked there alone.
-        let is_aws = self.preset.name == preset::AWS_IOT.name;
-        let web_socket = is_aws && c.access_key_id.is_some();
-        let port = match tls {
-            true if web_socket || (is_aws && c.authorizer.is_some()) => Some(443),
-            true => Some(self.preset.ports.1),
-            false => self.preset.ports.0,
-        };
-        let Some(port) = port else {
+        let shows_certificate = self.shows_certificate();
+        if self.preset.name == preset::ALIYUN_IOT.name
+            && shows_certificate
+            && (c.region.as_deref()).is_some_and(|region| region != "cn-shanghai")
+        {
+            let message = "Aliyun takes certificates in cn-shanghai alone";
+            self.error(codes::BOUND, "region", message, "give `device_secret`");
+        }
+        let pattern = Pattern::of(&self.preset, |key| inputs.has(key), shows_certificate, tls);
+        let Some(port) = pattern.port else {
             let message = format!("`{}` speaks TLS alone", self.preset.name);
             self.error(codes::BOUND, "tls", message, "remove `tls = false`");
             return None;
         };
-        let value = |key: &str| match inputs.shown(key) {
-            None if key == "region" && self.preset.name == preset::BAIDU_IOTCORE.name => {
-                Some("gz".to_owned())
-            }
-            value => value,
-        };
-        if let Some(host) = pattern.and_then(|pattern| preset::fill(pattern, value)) {
-            return Some(Address {
-                host,
-                port,
-                tls,
-                web_socket: web_socket.then(|| WEB_SOCKET_PATH.to_owned()),
-            });
+        if let Some(address) = pattern.address(&self.preset, port, |key| inputs.shown(key)) {
+            return Some(address);
         }
-        let (key, message, help) = match (self.preset.name, pattern) {
+        let (key, message, help) = match (self.preset.name, pattern.host) {
             ("plain", _) => (
                 "addresses",
                 "a bridge needs an address",
@@ -204,6 +186,69 @@ impl Check<'_> {
         };
         self.error(codes::KEY_MISSING, key, message, &help);
         None
+    }
+}
+
+/// Where a preset's cloud is, as far as it follows from what it signs with.
+pub(in crate::bridge) struct Pattern {
+    /// With `{key}` places; `None` where only the console knows it.
+    host: Option<&'static str>,
+    /// `None` where plain TCP is asked for and not spoken.
+    pub(in crate::bridge) port: Option<u16>,
+    tls: bool,
+    in_web_socket: bool,
+}
+
+impl Pattern {
+    /// `has` tells which keys are given.
+    pub(in crate::bridge) fn of(
+        preset: &Preset,
+        has: impl Fn(&str) -> bool,
+        shows_certificate: bool,
+        tls: bool,
+    ) -> Self {
+        // Aliyun names its instances in two ways, and takes certificates at one place.
+        let host = match preset.name {
+            name if name != preset::ALIYUN_IOT.name => preset.host,
+            _ if shows_certificate => Some("x509.itls.cn-shanghai.aliyuncs.com"),
+            _ if has("instance_id") => Some("{instance_id}.mqtt.iothub.aliyuncs.com"),
+            _ => Some("{product_key}.iot-as-mqtt.{region}.aliyuncs.com"),
+        };
+        // AWS: signed addresses are of WebSockets, and authorizers are asked there alone.
+        let is_aws = preset.name == preset::AWS_IOT.name;
+        let in_web_socket = is_aws && has("access_key_id");
+        let port = match tls {
+            true if in_web_socket || (is_aws && has("authorizer")) => Some(443),
+            true => Some(preset.ports.1),
+            false => preset.ports.0,
+        };
+        Self {
+            host,
+            port,
+            tls,
+            in_web_socket,
+        }
+    }
+
+    /// The address; `None` where something is missing that the host is made of.
+    pub(in crate::bridge) fn address(
+        &self,
+        preset: &Preset,
+        port: u16,
+        shown: impl Fn(&str) -> Option<String>,
+    ) -> Option<Address> {
+        let value = |key: &str| match shown(key) {
+            None if key == "region" && preset.name == preset::BAIDU_IOTCORE.name => {
+                Some("gz".to_owned())
+            }
+            value => value,
+        };
+        Some(Address {
+            host: preset::fill(self.host?, value)?,
+            port,
+            tls: self.tls,
+            web_socket: self.in_web_socket.then(|| WEB_SOCKET_PATH.to_owned()),
+        })
     }
 }
 

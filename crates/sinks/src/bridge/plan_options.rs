@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, ConfigError, Protocol, codes};
+use super::{BridgePlan, Check, ConfigError, Moment, Protocol, TlsChoice, codes};
 use crate::bridge::start::Start;
 use crate::config::connector::StartMode;
 
@@ -89,6 +89,35 @@ impl Check<'_> {
         Start::Lazy {
             threshold: usize::try_from(threshold).unwrap_or(usize::MAX),
             idle_timeout,
+        }
+    }
+
+    /// What no handshake of TLS can carry.
+    pub(super) fn tls(&mut self) {
+        if let Some(TlsChoice::Settings(tls)) = &self.config.tls {
+            self.errors.extend(tls.mistakes());
+        }
+    }
+
+    /// A cloud that tells its services on one port apart by ALPN does not take another name.
+    pub(super) fn alpn(&mut self, plan: &BridgePlan) {
+        if plan.tls.alpn.is_empty() {
+            return;
+        }
+        // A time at which everything can be signed.
+        let at = Moment {
+            now_ms: 1_700_000_000_000,
+            random: 0,
+        };
+        for address in &plan.addresses {
+            if let Ok(creds) = plan.credentials.sign_for(address, at)
+                && let Some(Some(wanted)) = creds.alpn
+                && address.web_socket.is_none()
+                && !plan.tls.alpn.contains(&wanted)
+            {
+                let message = format!("{address} wants `{wanted}` to be named; leave the key out");
+                self.warn("tls.alpn", &message);
+            }
         }
     }
 

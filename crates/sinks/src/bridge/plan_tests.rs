@@ -533,3 +533,40 @@ fn what_is_signed_follows_the_address_where_the_file_does_not_say() {
     let given = format!("{keys}{two}host = \"account.example\"");
     assert_eq!(hosts(&given), ["account.example", "account.example"]);
 }
+
+#[test]
+fn a_protocol_that_a_cloud_does_not_take_on_that_port_is_warned_of() {
+    let warned = |port: u16, alpn: &str| {
+        let text = format!(
+            "preset = \"aws_iot\"\nclient_id = \"c\"\naddresses = [\"mqtts://h.example:{port}\"]\n\
+             tls = {{ cert = \"c.pem\", key = \"c.key\"{alpn} }}"
+        );
+        let (_, warnings) = check(&text).unwrap();
+        let about = warnings
+            .into_iter()
+            .map(|warning| (warning.code, warning.key));
+        about.collect::<Vec<_>>()
+    };
+    let mqtt = ", alpn = [\"mqtt\"]";
+    assert_eq!(warned(443, mqtt), [("W4101", "tls.alpn".to_owned())]);
+    assert_eq!(warned(443, ", alpn = [\"x-amzn-mqtt-ca\"]"), []);
+    assert_eq!(warned(443, ""), []);
+    assert_eq!(warned(8883, mqtt), []);
+}
+
+#[test]
+fn what_no_handshake_can_carry_is_refused() {
+    let text = "addresses = [\"mqtts://h\"]\nclient_id = \"c\"\ntls = { server_name = \"a b\", alpn = [\"\"] }";
+    let keys = ["tls.server_name", "tls.alpn"].map(|key| ("E3004", key.to_owned()));
+    assert_eq!(errors(text), keys);
+}
+
+#[test]
+fn two_bridges_that_sign_as_one_client_of_aws_are_known_as_one() {
+    let text = "type = \"mqtt\"\npreset = \"aws_iot\"\nclient_id = \"c\"\nhost = \"h.example\"\nregion = \"r\"\n\
+                access_key_id = \"k\"\nsecret_access_key = \"s\"";
+    let ConnectorConfig::Mqtt(config) = toml::from_str(text).unwrap() else {
+        unreachable!()
+    };
+    assert_eq!(config.remote_clients(), ["c at h.example"]);
+}

@@ -116,7 +116,7 @@ impl Reconnect {
     }
 
     /// How long to wait after a loss. `held` is how long the link was up, if it was; `since_connect` how long ago the
-    /// last CONNECT began.
+    /// last CONNECT was, at least.
     pub fn after(
         &mut self,
         loss: Loss,

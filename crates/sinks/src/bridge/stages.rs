@@ -1,5 +1,6 @@
 //! `weir bridge test`: a bridge's way to its remote, stage by stage, each with what it found.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,17 @@ use weir_mqtt::{
     SubscriptionFilter, SubscriptionRequest, TopicName, codec,
 };
 
-use super::client::{self, Conn, Greeting, Version, Welcome};
+use super::client::{self, Conn, Failure, Greeting, Version, Welcome};
+use super::dial;
 use super::plan::{Address, BridgePlan};
 use super::reconnect::Loss;
-use super::signer::{Moment, ShownCreds};
+use super::signer::{ConnectCreds, Moment, ShownCreds};
 use crate::config::connector::{BridgeConfig, Protocol};
 use crate::error::SinkError;
-use crate::{now_ms, tls};
+use crate::now_ms;
+
+mod likely;
+mod reach;
 
 /// One stage.
 #[derive(Clone, Debug, Serialize)]
@@ -36,23 +41,36 @@ pub struct Stage {
     pub code: Option<&'static str>,
     /// How long it took.
     pub millis: u64,
+    /// The machines that were asked, where the address is a name of several (stages `tcp` and `tls` alone).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<Machine>,
     /// The derived credentials (stage `config` alone). The caller masks the password unless told otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<ShownCreds>,
-    /// Where the credentials are sent to (stage `config` alone).
+    /// Which of the bridge's addresses it is about, `scheme://host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
 }
 
+/// One of the machines that a name stands for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Its number and port.
+    pub address: SocketAddr,
+    /// Whether it went well there.
+    pub ok: bool,
+    /// What was found there.
+    pub detail: String,
+}
+
 /// Tests a bridge: the configuration, and with `online` also names, sockets, TLS, the sign-in, the filters of `in`, and
-/// with `publish_to` a message to that topic. Stops at the first stage that fails.
+/// with `publish_to` a message to that topic. Each of its addresses is tested, up to the first stage that fails there.
 pub async fn test(
     config: &BridgeConfig,
     base: &Path,
     online: bool,
     publish_to: Option<&str>,
 ) -> Vec<Stage> {
-    let mut stages = Vec::new();
     let began = Instant::now();
     let plan = match BridgePlan::check(config) {
         Ok((plan, _)) => plan,
@@ -62,77 +80,201 @@ pub async fn test(
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join("; ");
-            stages.push(Stage::failed(
-                "config",
-                began,
-                detail,
-                errors.first().map(|error| error.code),
-            ));
-            return stages;
+            let code = errors.first().map(|error| error.code);
+            return vec![Stage::failed("config", began, detail, code, None)];
         }
     };
-    let signed = plan
-        .credentials
-        .sign(Moment::at(now_ms().saturating_add(plan.clock_offset_ms)))
-        .map_err(SinkError::from);
-    let creds = match signed {
-        Ok(creds) => creds,
-        Err(error) => {
-            stages.push(Stage::failed(
-                "config",
-                began,
-                error.to_string(),
-                Some(error.code()),
-            ));
-            return stages;
-        }
+    let mut stages = Vec::new();
+    let mut spacing = Spacing {
+        least: plan.backoff.spacing,
+        last: None,
     };
-    let address = plan.addresses[0].clone();
-    let mut config_stage =
-        Stage::passed("config", began, format!("{address} as {}", creds.client_id));
-    config_stage.credentials = Some(creds.show());
-    config_stage.endpoint = Some(address.to_string());
-    stages.push(config_stage);
-    if !online {
-        return stages;
-    }
-    if !reach(&plan, &address, base, &mut stages).await {
-        return stages;
-    }
-    let began = Instant::now();
-    let (mut conn, version, welcome) = match sign_in(&plan, &address, base).await {
-        Ok(signed_in) => signed_in,
-        Err(error) => {
-            stages.push(Stage::of("connect", began, Err(error)));
-            return stages;
-        }
-    };
-    stages.push(Stage::passed("connect", began, describe(version, &welcome)));
-    if !plan.inbound.is_empty() {
-        let began = Instant::now();
-        let done = subscribe(&plan, &mut conn, version).await;
-        stages.push(Stage::of("subscribe", began, done));
-    }
-    if let Some(topic) = publish_to
-        && stages.iter().all(|stage| stage.ok)
-    {
-        let began = Instant::now();
-        let done = publish(&plan, &mut conn, (version, &welcome), topic).await;
-        stages.push(Stage::of("publish", began, done));
-    }
-    // The bridge itself must learn that the remote has no session of before: the one made by this test goes.
-    let made = !welcome.session_present && !is_clean(&plan);
-    leave(&mut conn, version, made).await;
-    if made && version == Version::V311 {
-        drop(conn);
-        remove_session(&plan, &address, base).await;
+    for address in &plan.addresses {
+        let mut test = Test {
+            plan: &plan,
+            address,
+            base,
+            spacing: &mut spacing,
+            stages: Vec::new(),
+        };
+        test.run(online, publish_to).await;
+        let endpoint = address.to_string();
+        stages.extend(test.stages.into_iter().map(|stage| Stage {
+            endpoint: Some(endpoint.clone()),
+            ..stage
+        }));
     }
     stages
 }
 
-/// A session that rules' sinks may need is left as it is.
+/// What keeps CONNECTs as far apart as the cloud wants them, those of the test too.
+struct Spacing {
+    least: Duration,
+    /// When the last one was, at the latest.
+    last: Option<Instant>,
+}
+
+impl Spacing {
+    async fn wait(&self) {
+        if let Some(last) = self.last {
+            tokio::time::sleep(self.least.saturating_sub(last.elapsed())).await;
+        }
+    }
+}
+
+/// The test of one address.
+struct Test<'a> {
+    plan: &'a BridgePlan,
+    address: &'a Address,
+    base: &'a Path,
+    spacing: &'a mut Spacing,
+    stages: Vec<Stage>,
+}
+
+impl Test<'_> {
+    async fn run(&mut self, online: bool, publish_to: Option<&str>) {
+        let began = Instant::now();
+        let creds = match self.sign() {
+            Ok(creds) => creds,
+            Err(error) => {
+                self.end("config", began, Err(error));
+                return;
+            }
+        };
+        let detail = format!("{} as {}", self.address, creds.client_id);
+        let config = Stage::passed("config", began, detail);
+        self.stages.push(Stage {
+            credentials: Some(creds.show()),
+            ..config
+        });
+        if !online || !self.reach(&creds).await {
+            return;
+        }
+        self.spacing.wait().await;
+        let began = Instant::now();
+        let (mut conn, version, welcome) = match self.sign_in().await {
+            Ok((signed_in, detail)) => {
+                self.end("connect", began, Ok(detail));
+                signed_in
+            }
+            Err(error) => {
+                self.end("connect", began, Err(error));
+                return;
+            }
+        };
+        let mut goes_on = true;
+        if !self.plan.inbound.is_empty() {
+            let began = Instant::now();
+            let done = subscribe(self.plan, &mut conn, version).await;
+            goes_on = self.end("subscribe", began, done);
+        }
+        if let Some(topic) = publish_to.filter(|_| goes_on) {
+            let began = Instant::now();
+            let done = publish(self.plan, &mut conn, (version, &welcome), topic).await;
+            self.end("publish", began, done);
+        }
+        // The bridge itself must learn that the remote has no session of before: the one made by this test goes.
+        let made = !welcome.session_present && !is_clean(self.plan);
+        leave(&mut conn, version, made).await;
+        if made && version == Version::V311 {
+            drop(conn);
+            self.remove_session().await;
+        }
+    }
+
+    /// Notes how a stage went.
+    fn end(&mut self, name: &'static str, began: Instant, done: Result<String, SinkError>) -> bool {
+        let stage = match done {
+            Ok(detail) => Stage::passed(name, began, detail),
+            Err(error) => Stage::failed(
+                name,
+                began,
+                error.to_string(),
+                Some(error.code()),
+                Some(self.address),
+            ),
+        };
+        let ok = stage.ok;
+        self.stages.push(stage);
+        ok
+    }
+
+    /// Credentials for a CONNECT to this address now.
+    fn sign(&self) -> Result<ConnectCreds, SinkError> {
+        let at = Moment::at(now_ms().saturating_add(self.plan.clock_offset_ms));
+        Ok(self.plan.credentials.sign_for(self.address, at)?)
+    }
+
+    /// One CONNECT, to the machine that the bridge would connect to.
+    async fn connect(
+        &mut self,
+        greeting: Greeting,
+    ) -> Result<(Conn, Welcome, Option<SocketAddr>), Failure> {
+        self.spacing.wait().await;
+        let creds = self.sign().map_err(Failure::network)?;
+        let stream = dial::reach(self.plan, self.address).await?;
+        let machine = stream.peer_addr().ok();
+        let connected =
+            client::connect_over(stream, self.plan, self.address, &creds, self.base, greeting);
+        let connected = connected.await;
+        self.spacing.last = Some(Instant::now());
+        connected.map(|(conn, welcome)| (conn, welcome, machine))
+    }
+
+    /// In 3.1.1 a session ends with a connection that asked for a clean one.
+    async fn remove_session(&mut self) {
+        let greeting = Greeting {
+            clean_start: true,
+            ..greeting(self.plan, Version::V311)
+        };
+        if let Ok((mut conn, ..)) = self.connect(greeting).await {
+            leave(&mut conn, Version::V311, false).await;
+        }
+    }
+
+    /// Signs in as the bridge does, with the session that it has: the test takes the link from a bridge that runs, which
+    /// makes it anew.
+    async fn sign_in(&mut self) -> Result<((Conn, Version, Welcome), String), SinkError> {
+        let plan = self.plan;
+        let versions: &[Version] = match plan.protocol {
+            Protocol::V5 => &[Version::V5],
+            Protocol::V311 => &[Version::V311],
+            Protocol::Auto => &[Version::V5, Version::V311],
+        };
+        let mut greetings: Vec<_> = versions.iter().map(|one| greeting(plan, *one)).collect();
+        if let Some(flagged) = greetings.last().copied()
+            && flagged.version == Version::V311
+            && flagged.bridge_flag
+            && !plan.needs_bridge_flag()
+        {
+            greetings.push(Greeting {
+                bridge_flag: false,
+                ..flagged
+            });
+        }
+        let mut last = SinkError::new(crate::codes::LINK_DOWN, "the remote broker hung up");
+        for greeting in greetings {
+            match self.connect(greeting).await {
+                Ok((conn, welcome, machine)) => {
+                    let detail = describe(greeting.version, &welcome, machine);
+                    return Ok(((conn, greeting.version, welcome), detail));
+                }
+                Err(failure) => {
+                    let retry = matches!(failure.loss, Loss::Version | Loss::HungUp);
+                    last = failure.error;
+                    if !retry {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+/// A session that rules' sinks may need is left as it is. They need one at `QoS` 2 alone.
 const fn is_clean(plan: &BridgePlan) -> bool {
-    plan.clean_start && !plan.session_if_exact
+    plan.clean_start && !(plan.session_if_exact && plan.qos_cap == 2)
 }
 
 async fn leave(conn: &mut Conn, version: Version, with_session: bool) {
@@ -155,21 +297,6 @@ async fn leave(conn: &mut Conn, version: Version, with_session: bool) {
     let _ = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
 }
 
-/// In 3.1.1 a session ends with a connection that asked for a clean one.
-async fn remove_session(plan: &BridgePlan, address: &Address, base: &Path) {
-    let now = now_ms().saturating_add(plan.clock_offset_ms);
-    let Ok(creds) = plan.credentials.sign(Moment::at(now)) else {
-        return;
-    };
-    let greeting = Greeting {
-        clean_start: true,
-        ..greeting(plan, Version::V311)
-    };
-    if let Ok((mut conn, _)) = client::connect(plan, address, &creds, base, greeting).await {
-        leave(&mut conn, Version::V311, false).await;
-    }
-}
-
 fn greeting(plan: &BridgePlan, version: Version) -> Greeting {
     Greeting {
         version,
@@ -181,127 +308,12 @@ fn greeting(plan: &BridgePlan, version: Version) -> Greeting {
     }
 }
 
-/// Name, socket and TLS; false when a stage failed.
-async fn reach(plan: &BridgePlan, address: &Address, base: &Path, stages: &mut Vec<Stage>) -> bool {
-    let began = Instant::now();
-    let target = (address.host.as_str(), address.port);
-    let found: Vec<_> =
-        match tokio::time::timeout(plan.connect_timeout, tokio::net::lookup_host(target)).await {
-            Ok(Ok(found)) => found.collect(),
-            Ok(Err(error)) => {
-                return fail(stages, "dns", began, format!("{}: {error}", address.host));
-            }
-            Err(_) => return fail(stages, "dns", began, format!("{}: no answer", address.host)),
-        };
-    stages.push(Stage::passed(
-        "dns",
-        began,
-        format!("{} -> {} addresses", address.host, found.len()),
-    ));
-    let began = Instant::now();
-    let stream = match tokio::time::timeout(
-        plan.connect_timeout,
-        tokio::net::TcpStream::connect(&*found),
-    )
-    .await
-    {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return fail(stages, "tcp", began, error.to_string()),
-        Err(_) => return fail(stages, "tcp", began, "no answer".into()),
-    };
-    stages.push(Stage::passed(
-        "tcp",
-        began,
-        format!("port {}", address.port),
-    ));
-    if !address.tls {
-        return true;
-    }
-    let began = Instant::now();
-    match handshake(plan, address, base, stream).await {
-        Ok(detail) => stages.push(Stage::passed("tls", began, detail)),
-        Err(detail) => return fail(stages, "tls", began, detail),
-    }
-    true
-}
-
-fn fail(stages: &mut Vec<Stage>, name: &'static str, began: Instant, detail: String) -> bool {
-    stages.push(Stage::failed(
-        name,
-        began,
-        detail,
-        Some(crate::codes::UNREACHABLE),
-    ));
-    false
-}
-
-async fn handshake(
-    plan: &BridgePlan,
-    address: &Address,
-    base: &Path,
-    stream: tokio::net::TcpStream,
-) -> Result<String, String> {
-    let config = tls::client_config(&plan.tls, base).map_err(|error| error.to_string())?;
-    let name = rustls::pki_types::ServerName::try_from(address.host.clone())
-        .map_err(|error| error.to_string())?;
-    let connector = tokio_rustls::TlsConnector::from(config);
-    let stream = tokio::time::timeout(plan.connect_timeout, connector.connect(name, stream))
-        .await
-        .map_err(|_| "no answer".to_owned())?
-        .map_err(|error| error.to_string())?;
-    let version = stream
-        .get_ref()
-        .1
-        .protocol_version()
-        .map_or_else(String::new, |version| format!("{version:?}"));
-    Ok(version)
-}
-
-/// Signs in as the bridge does, with the session that it has: the test takes the link from a bridge that runs, which
-/// makes it anew.
-async fn sign_in(
-    plan: &BridgePlan,
-    address: &Address,
-    base: &Path,
-) -> Result<(Conn, Version, Welcome), SinkError> {
-    let versions: &[Version] = match plan.protocol {
-        Protocol::V5 => &[Version::V5],
-        Protocol::V311 => &[Version::V311],
-        Protocol::Auto => &[Version::V5, Version::V311],
-    };
-    let mut greetings: Vec<_> = versions.iter().map(|one| greeting(plan, *one)).collect();
-    if let Some(flagged) = greetings.last().copied()
-        && flagged.version == Version::V311
-        && flagged.bridge_flag
-        && !plan.needs_bridge_flag()
-    {
-        greetings.push(Greeting {
-            bridge_flag: false,
-            ..flagged
-        });
-    }
-    let mut last = SinkError::new(crate::codes::LINK_DOWN, "the remote broker hung up");
-    for greeting in greetings {
-        let creds = plan
-            .credentials
-            .sign(Moment::at(now_ms().saturating_add(plan.clock_offset_ms)))?;
-        match client::connect(plan, address, &creds, base, greeting).await {
-            Ok((conn, welcome)) => return Ok((conn, greeting.version, welcome)),
-            Err(failure) => {
-                let retry = matches!(failure.loss, Loss::Version | Loss::HungUp);
-                last = failure.error;
-                if !retry {
-                    break;
-                }
-            }
-        }
-    }
-    Err(last)
-}
-
-fn describe(version: Version, welcome: &Welcome) -> String {
+fn describe(version: Version, welcome: &Welcome, machine: Option<SocketAddr>) -> String {
     let limits = &welcome.limits;
     let mut text = format!("{}, CONNACK accepted", version.name());
+    if let Some(machine) = machine {
+        text.push_str(&format!(" by {machine}"));
+    }
     if welcome.session_present {
         text.push_str(", session goes on");
     }
@@ -458,60 +470,7 @@ async fn answer<T>(
         })
 }
 
-/// What is usually behind a failure.
-fn likely_cause(stage: &str, code: Option<&'static str>, detail: &str) -> Option<&'static str> {
-    let detail = detail.to_ascii_lowercase();
-    Some(match stage {
-        "dns" => "the name is misspelt, or this machine has no way to a name server",
-        "tcp" if detail.contains("refused") => {
-            "nothing listens at that port: wrong port, or the broker does not run"
-        }
-        "tcp" => "a firewall drops the packets, or the address is wrong",
-        "tls" if detail.contains("unknownissuer") || detail.contains("unknown issuer") => {
-            "the certificate is signed by a CA that `tls.ca` does not hold"
-        }
-        "tls" if detail.contains("notvalidforname") || detail.contains("not valid for name") => {
-            "the certificate is for another name: use that name in `addresses`, or `tls.server_name`"
-        }
-        "tls" if detail.contains("expired") => {
-            "the certificate has expired, or this machine's clock is wrong"
-        }
-        "tls"
-            if detail.contains("handshake")
-                || detail.contains("certificaterequired")
-                || detail.contains("certificate required") =>
-        {
-            "the remote wants a client certificate: `tls.cert` and `tls.key`"
-        }
-        "tls"
-            if detail.contains("corrupt")
-                || detail.contains("invalidcontenttype")
-                || detail.contains("eof") =>
-        {
-            "that port does not speak TLS: write mqtt://, or use another port"
-        }
-        "tls" => "the port does not speak TLS, or its certificate is not trusted",
-        "connect" if code == Some(crate::codes::AUTH) => {
-            "user, password or client id are not the ones that the remote knows, or it does not let this address in"
-        }
-        "connect" if detail.contains("client_identifier") => {
-            "the remote does not take this client id"
-        }
-        "connect" => "that port speaks no MQTT, or wants TLS: write mqtts://",
-        "subscribe" => "the remote's access list does not let this user subscribe",
-        "publish" => "the remote's access list does not let this user publish",
-        _ => return None,
-    })
-}
-
 impl Stage {
-    fn of(name: &'static str, began: Instant, done: Result<String, SinkError>) -> Self {
-        match done {
-            Ok(detail) => Self::passed(name, began, detail),
-            Err(error) => Self::failed(name, began, error.to_string(), Some(error.code())),
-        }
-    }
-
     fn passed(name: &'static str, began: Instant, detail: String) -> Self {
         Self {
             name,
@@ -519,7 +478,8 @@ impl Stage {
             detail,
             likely: None,
             code: None,
-            millis: millis(began),
+            millis: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            machines: Vec::new(),
             credentials: None,
             endpoint: None,
         }
@@ -530,20 +490,13 @@ impl Stage {
         began: Instant,
         detail: String,
         code: Option<&'static str>,
+        address: Option<&Address>,
     ) -> Self {
         Self {
-            name,
             ok: false,
-            likely: likely_cause(name, code, &detail),
-            detail,
+            likely: likely::cause(name, code, &detail, address),
             code,
-            millis: millis(began),
-            credentials: None,
-            endpoint: None,
+            ..Self::passed(name, began, detail)
         }
     }
-}
-
-fn millis(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

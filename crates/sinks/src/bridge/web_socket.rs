@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::certificate;
 use super::client::{Failure, Io, MAX_INCOMING};
 use super::plan::Address;
 use super::reconnect::Loss;
@@ -103,6 +104,11 @@ impl Target {
 
 fn refused(error: &Error) -> Failure {
     let Error::Http(answer) = error else {
+        if let Error::Io(error) = error
+            && let Some(refused) = certificate::refused(error)
+        {
+            return refused;
+        }
         // What it says holds no address: that may be a secret.
         let message = "the remote makes no WebSocket";
         return Failure::network(SinkError::new(codes::LINK_DOWN, message).caused_by(error));

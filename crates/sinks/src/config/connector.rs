@@ -9,6 +9,10 @@ use crate::bridge::signer::Inputs;
 use crate::secret::Secret;
 use crate::units::{Size, Span};
 
+mod tls;
+
+pub use tls::{TlsChoice, TlsConfig, TlsVersion};
+
 /// One `connectors/NAME.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -138,52 +142,6 @@ pub struct HttpConnector {
     /// Trust and names.
     #[serde(default)]
     pub tls: TlsChoice,
-}
-
-/// `tls = { ca = "system", server_name = "…", insecure = false }`, `tls = true` or `tls = false`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
-pub enum TlsChoice {
-    /// On with the system's roots, or off.
-    Switch(bool),
-    /// On, with settings.
-    Settings(TlsConfig),
-}
-
-impl Default for TlsChoice {
-    fn default() -> Self {
-        Self::Settings(TlsConfig::default())
-    }
-}
-
-impl TlsChoice {
-    /// The settings when TLS is on.
-    pub fn settings(&self) -> Option<TlsConfig> {
-        match self {
-            Self::Switch(false) => None,
-            Self::Switch(true) => Some(TlsConfig::default()),
-            Self::Settings(settings) => Some(settings.clone()),
-        }
-    }
-}
-
-/// How a TLS server is believed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct TlsConfig {
-    /// `system` (default) or a file with certificates.
-    pub ca: Option<String>,
-    /// A file with the client's own certificates.
-    pub cert: Option<String>,
-    /// A file with the client's key.
-    pub key: Option<String>,
-    /// The name that the server's certificate must have, where it is not the host.
-    pub server_name: Option<String>,
-    /// Believe any certificate. A warning is logged at every start.
-    #[serde(default)]
-    pub insecure: bool,
 }
 
 /// A bridge to another MQTT broker.
@@ -326,11 +284,14 @@ pub struct BridgeConfig {
     /// Tencent, OneNET, Azure, AWS: how long a signature is valid.
     pub expires: Option<Span>,
     /// AWS: the access key, to sign with instead of a certificate.
-    pub access_key_id: Option<String>,
+    pub access_key_id: Option<Secret>,
     /// AWS: the secret of the access key.
     pub secret_access_key: Option<Secret>,
     /// AWS: the token that comes with temporary access keys.
     pub session_token: Option<Secret>,
+    /// AWS: when temporary access keys end, `2026-11-29T20:00:00Z` or seconds since 1970. Each of the four may be
+    /// `${file:PATH}`: the link is signed anew with what the files hold before the end.
+    pub session_expires: Option<Secret>,
     /// AWS: the service that is signed for (default `iotdevicegateway`).
     pub service: Option<String>,
     /// AWS: the custom authorizer.
@@ -378,7 +339,6 @@ impl BridgeConfig {
             ("module_id", &self.module_id),
             ("policy", &self.policy),
             ("api_version", &self.api_version),
-            ("access_key_id", &self.access_key_id),
             ("service", &self.service),
             ("authorizer", &self.authorizer),
             ("token_key", &self.token_key),
@@ -393,8 +353,10 @@ impl BridgeConfig {
             ("access_key", &self.access_key),
             ("access_secret", &self.access_secret),
             ("key", &self.key),
+            ("access_key_id", &self.access_key_id),
             ("secret_access_key", &self.secret_access_key),
             ("session_token", &self.session_token),
+            ("session_expires", &self.session_expires),
             ("token_value", &self.token_value),
             ("token_signature", &self.token_signature),
             ("access_token", &self.access_token),

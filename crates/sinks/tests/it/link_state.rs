@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use weir_sinks::{Connector, ConnectorConfig, LinkState, MemoryRows};
 use weir_test_support::{Mosquitto, wait_until};
 
-use crate::bench::PATIENCE;
+use crate::bench::{Bench, PATIENCE};
 use crate::crossing::{Far, Remote};
 use crate::exact::{commit, open_sink, take};
 use crate::mirror::Broker;
@@ -42,8 +42,13 @@ fn write_token(folder: &Path, token: &str, ends_in: i64) {
 
 /// A bridge that signs in with that token, and its links at the remote: what CONNECT said, and the connection.
 fn with_token(folder: &Path, remote: &Remote) -> Arc<Connector> {
+    with_token_at(folder, remote, 0)
+}
+
+/// The same with a clock that goes wrong by so much.
+fn with_token_at(folder: &Path, remote: &Remote, clock_offset_ms: i64) -> Arc<Connector> {
     let config = format!(
-        "type = \"mqtt\"\npreset = \"aliyun_mq\"\naddresses = [\"{}\"]\ngroup_id = \"GID_weir\"\n\
+        "type = \"mqtt\"\npreset = \"aliyun_mq\"\nclock_offset_ms = {clock_offset_ms}\naddresses = [\"{}\"]\ngroup_id = \"GID_weir\"\n\
          device_id = \"d\"\naccess_key = \"k\"\ninstance_id = \"i\"\ntokens_from = \"${{file:{}}}\"\n\
          backoff = {{ base = \"5s\", cap = \"5s\" }}\n[[out]]\nfilter = \"#\"",
         remote.address(),
@@ -121,6 +126,54 @@ async fn a_token_that_is_renewed_late_is_taken_while_the_old_one_lives() {
     .await;
     let stats = connector.bridge_stats().unwrap();
     assert_eq!(stats.connects.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn tokens_are_not_shown_while_nobody_knows_what_time_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = Remote::new().await;
+    write_token(folder.path(), "first", 3_600_000);
+    // As a machine without a battery starts.
+    let connector = with_token_at(folder.path(), &remote, -now_ms());
+    until(&connector, LinkState::ClockUnset, "E4109").await;
+    let asked = tokio::time::timeout(Duration::from_millis(200), remote.connection()).await;
+    assert!(asked.is_err(), "it has signed in all the same");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_remote_that_takes_nothing_any_more_is_noticed_while_messages_of_qos_0_leave() {
+    // It reads CONNECT, and then no more; what is on its way has little room.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(8).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Neither a PINGREQ nor an acknowledgement is due.
+    let connector = format!(
+        "type = \"mqtt\"\nclient_id = \"w\"\nprotocol = \"3.1.1\"\naddresses = [\"mqtt://127.0.0.1:{port}\"]\n\
+         keepalive = \"600s\"\nack_timeout = \"600s\"\nbackoff = {{ base = \"5s\", cap = \"5s\" }}"
+    );
+    let bench = Bench::new(
+        "topic = \"t\"\nqos = 0\npayload = \"${p}\"",
+        Some(&connector),
+    );
+    let row = format!("{{\"p\":\"{}\"}}", "x".repeat(100_000));
+    (0..200).for_each(|_| bench.push(&row));
+    let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
+    let (mut stream, _) = accepted.unwrap().unwrap();
+    let _ = stream.read(&mut [0; 1024]).await.unwrap();
+    stream.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+    let connector = bench.connector.as_ref().unwrap();
+    wait_until("the link is given up", PATIENCE, || async {
+        let state = connector.state();
+        let last = state.last_error.map(|last| last.error);
+        last.is_some_and(|error| {
+            error.code() == "E3403" && error.message().contains("takes nothing")
+        })
+    })
+    .await;
+    drop(stream);
 }
 
 /// A token without an end, put in the place of the one before.

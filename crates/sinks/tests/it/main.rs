@@ -27,5 +27,6 @@ mod mqtt;
 mod postgres;
 mod rates;
 mod sqlite;
+mod stages;
 mod tls;
 mod worker;

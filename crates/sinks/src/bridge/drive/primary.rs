@@ -13,6 +13,7 @@ use crate::bridge::link::Inner;
 use crate::bridge::plan::BridgePlan;
 use crate::bridge::preset::PLAIN;
 use crate::bridge::reconnect::Loss;
+use crate::codes;
 use crate::config::connector::Failover;
 
 /// How often the first address is asked, where links do not count as stable sooner.
@@ -80,7 +81,9 @@ async fn answers(inner: &Arc<Inner>, version: Version) -> bool {
             }
             true
         }
-        // It is there, and may want the bridge's own client id.
-        Err(failure) => failure.loss == Loss::Credentials,
+        // It is there, and may want the bridge's own client id. A certificate would be the same.
+        Err(failure) => {
+            failure.loss == Loss::Credentials && failure.error.code() != codes::CERTIFICATE
+        }
     }
 }

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::inputs::{Inputs, clean};
-use super::mac::{Hash, civil, hex, pct};
+use super::mac::{Hash, civil, hex, instant_ms, pct};
 use super::{ConnectCreds, Moment, SignError};
 
 /// On 443 the protocol is named in the handshake.
@@ -81,10 +81,17 @@ pub(super) fn sigv4(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignErr
     let day = &date[..8];
     let expires = inputs.seconds("expires", DAY_S)?;
     let scope = format!("{day}/{region}/{service}/aws4_request");
-    let access_key = inputs.required("access_key_id", &['/'])?;
+    let access_key = inputs.secret("access_key_id")?;
+    clean("access_key_id", &access_key, &['/'])?;
+    let expires_at_ms = session_end(inputs)?;
+    if expires_at_ms.is_some_and(|ends| ends <= at.now_ms) {
+        return Err(SignError::Over(
+            "the temporary access keys have ended (`session_expires`)",
+        ));
+    }
     let query = format!(
         "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={}&X-Amz-Date={date}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host",
-        pct(&format!("{access_key}/{scope}"))
+        pct(&format!("{}/{scope}", *access_key))
     );
     // The host is signed without its port, and the payload is empty.
     let request = format!(
@@ -112,8 +119,24 @@ pub(super) fn sigv4(inputs: &Inputs, at: Moment) -> Result<ConnectCreds, SignErr
     Ok(ConnectCreds {
         client_id: client_id(inputs)?,
         url: Some(url),
+        // The signature is looked at once. Keys that end may take the session with them.
+        expires_at_ms,
+        ends_session: true,
         ..ConnectCreds::default()
     })
+}
+
+/// When temporary keys end.
+fn session_end(inputs: &Inputs) -> Result<Option<i64>, SignError> {
+    let Some(text) = inputs.optional_secret("session_expires")? else {
+        return Ok(None);
+    };
+    let ends = instant_ms(text.trim()).ok_or_else(|| {
+        SignError::Input(
+            "`session_expires` is a time as 2026-11-29T20:00:00Z, or seconds since 1970".into(),
+        )
+    })?;
+    Ok(Some(ends))
 }
 
 fn amz_date(at: Moment) -> Result<String, SignError> {

@@ -32,8 +32,12 @@ pub(super) fn aliyun_mq_token(inputs: &Inputs, at: Moment) -> Result<ConnectCred
     if tokens.is_empty() {
         return Err(SignError::Input("`tokens` is missing".into()));
     }
+    // The time is in the tokens, and nobody can say whether theirs has come.
+    if !at.clock_is_set() {
+        return Err(SignError::ClockUnset);
+    }
     if expires_at_ms.is_some_and(|ends| ends <= at.now_ms) {
-        return Err(SignError::Over);
+        return Err(SignError::Over("`tokens_from` has tokens that are over"));
     }
     for (kind, token) in &tokens {
         if !["R", "W", "RW"].contains(&kind.as_str()) || seen.contains(&kind.as_str()) {
@@ -318,21 +322,27 @@ mod tests {
 
     #[test]
     fn tokens_that_were_written_down_are_signed_with_and_renewed_before_they_end() {
+        const NOW_MS: i64 = 1_700_001_000_000;
         let sign = |tokens: &str| {
             let inputs = json!({
                 "group_id": "GID_weir", "device_id": "edge", "access_key": "k", "instance_id": "i", "tokens_from": tokens,
             });
-            sign_at("aliyun_mq_token", &inputs, Moment::at(1_000_000))
+            sign_at("aliyun_mq_token", &inputs, Moment::at(NOW_MS))
         };
         let pair = r#"[{"type": "R", "token": "123"}, {"type": "W", "token": "abcd"}]"#;
-        let creds = sign(&format!(r#"{{"tokens": {pair}, "expires_ms": 4600000}}"#)).unwrap();
+        let creds = sign(&format!(
+            r#"{{"tokens": {pair}, "expires_ms": 1700004600000}}"#
+        ))
+        .unwrap();
         assert_eq!(creds.show().password.unwrap(), "R|123|W|abcd");
-        assert_eq!(creds.renew_after_ms(1_000_000), Some(3_240_000));
+        assert_eq!(creds.renew_after_ms(NOW_MS), Some(3_240_000));
         // Nobody has renewed them.
-        let over = sign(&format!(r#"{{"tokens": {pair}, "expires_ms": 1000000}}"#));
-        assert!(matches!(over, Err(SignError::Over)));
+        let over = sign(&format!(
+            r#"{{"tokens": {pair}, "expires_ms": 1700001000000}}"#
+        ));
+        assert!(matches!(over, Err(SignError::Over(_))));
         let endless = sign(&format!(r#"{{"tokens": {pair}}}"#)).unwrap();
-        assert_eq!(endless.renew_after_ms(1_000_000), None);
+        assert_eq!(endless.renew_after_ms(NOW_MS), None);
         for wrong in [
             "",
             "RW|secret",

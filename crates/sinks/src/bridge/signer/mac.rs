@@ -117,9 +117,76 @@ pub(crate) fn civil(now_ms: i64) -> Option<(i64, i64, i64, i64)> {
     Some((year, month, day, seconds % 86_400))
 }
 
+/// Milliseconds since 1970 of `2026-11-29T20:00:00Z`, which may have a fraction and an offset, or of seconds.
+pub(super) fn instant_ms(text: &str) -> Option<i64> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        return seconds.checked_mul(1000);
+    }
+    let number = |at: std::ops::Range<usize>| -> Option<i64> {
+        let part = text.get(at)?;
+        let digits = part.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| part.parse().ok())?
+    };
+    let separators = [4, 7, 10, 13, 16].map(|at| text.get(at..=at));
+    if separators != ["-", "-", "T", ":", ":"].map(Some) {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let may_be = (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !may_be || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let mut rest = text.get(19..)?;
+    if let Some(fraction) = rest.strip_prefix('.') {
+        rest = fraction.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    }
+    let at = text.len() - rest.len();
+    let east_s = match (rest.get(..1)?, rest.len()) {
+        ("Z", 1) => 0,
+        (sign @ ("+" | "-"), 6) if rest.get(3..4) == Some(":") => {
+            let seconds = number(at + 1..at + 3)? * 3600 + number(at + 4..at + 6)? * 60;
+            if sign == "+" { seconds } else { -seconds }
+        }
+        _ => return None,
+    };
+    // Years begin in March, as in `civil`.
+    let (year, shifted) = if month <= 2 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * shifted + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    Some((days * 86_400 + hour * 3600 + minute * 60 + second - east_s) * 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_time_that_is_written_down_is_read_as_the_same(seconds in 0i64..253_402_300_800) {
+            let (year, month, day, second) = civil(seconds * 1000).unwrap();
+            let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+            let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+            prop_assert_eq!(instant_ms(&format!("{text}Z")), Some(seconds * 1000));
+            prop_assert_eq!(instant_ms(&format!("{text}.25+01:30")), Some((seconds - 5400) * 1000));
+            prop_assert_eq!(instant_ms(&seconds.to_string()), Some(seconds * 1000));
+        }
+
+        #[test]
+        fn what_is_no_time_is_read_as_none(text in "\\PC{0,30}") {
+            let _ = instant_ms(&text);
+            for wrong in ["2026-11-29", "2026-11-29T20:00:00", "2026-13-29T20:00:00Z", "2026-11-29T20:00:00+1", ""] {
+                prop_assert_eq!(instant_ms(wrong), None);
+            }
+        }
+    }
 
     #[test]
     fn days_are_named_as_the_calendar_does() {

@@ -180,8 +180,8 @@ pub enum SignError {
     #[error("{0}")]
     Input(String),
     /// What was given to sign in with has ended.
-    #[error("`tokens_from` has tokens that are over")]
-    Over,
+    #[error("{0}")]
+    Over(&'static str),
     /// A secret's file cannot be read.
     #[error("a secret cannot be read")]
     Secret(#[from] std::io::Error),
@@ -195,7 +195,7 @@ impl From<SignError> for SinkError {
         match &error {
             SignError::Provider(_) => Self::new(codes::PROVIDER, error.to_string()),
             SignError::Input(message) => Self::new(codes::INPUTS, message.clone()).configuration(),
-            SignError::Over => Self::new(codes::NOT_RENEWED, error.to_string()),
+            SignError::Over(_) => Self::new(codes::NOT_RENEWED, error.to_string()),
             SignError::Secret(source) => {
                 Self::new(codes::BRIDGE, "a secret cannot be read").caused_by(source)
             }
@@ -224,6 +224,7 @@ impl std::fmt::Debug for Provider {
 }
 
 const ALIYUN_DEVICE: &[&str] = &["device_name", "product_key"];
+const ALIYUN_MQ_CLIENT: &[&str] = &["group_id", "device_id"];
 
 /// Every way to sign in.
 pub static PROVIDERS: &[Provider] = &[
@@ -277,14 +278,14 @@ pub static PROVIDERS: &[Provider] = &[
         name: "aliyun_mq_signature",
         keys: &["group_id", "device_id", "access_key", "instance_id"],
         secrets: &["access_secret"],
-        identity: &[],
+        identity: ALIYUN_MQ_CLIENT,
         sign: china::aliyun_mq_signature,
     },
     Provider {
         name: "aliyun_mq_token",
         keys: &["group_id", "device_id", "access_key", "instance_id"],
         secrets: &["tokens", "tokens_from"],
-        identity: &[],
+        identity: ALIYUN_MQ_CLIENT,
         sign: china::aliyun_mq_token,
     },
     Provider {
@@ -371,10 +372,14 @@ pub static PROVIDERS: &[Provider] = &[
             "service",
             "amz_date",
             "expires",
-            "access_key_id",
         ],
-        secrets: &["secret_access_key", "session_token"],
-        identity: &[],
+        secrets: &[
+            "access_key_id",
+            "secret_access_key",
+            "session_token",
+            "session_expires",
+        ],
+        identity: &["client_id"],
         sign: aws::sigv4,
     },
     Provider {

@@ -144,7 +144,12 @@ fn a_clock_that_is_not_set_gives_the_form_without_a_time_or_an_error() {
         assert_eq!(baidu.username.as_deref(), Some("thingidp@c|d|0|SHA256"));
         let azure = json!({"host": "h", "device_id": "d", "key": "c2VjcmV0"});
         let aws = json!({"client_id": "c", "host": "h", "region": "r", "access_key_id": "a", "secret_access_key": "s"});
-        for (provider, inputs) in [("azure_iothub", azure), ("aws_sigv4_ws", aws)] {
+        let mq = json!({"group_id": "g", "device_id": "d", "access_key": "k", "instance_id": "i", "tokens": [["RW", "t"]]});
+        for (provider, inputs) in [
+            ("azure_iothub", azure),
+            ("aws_sigv4_ws", aws),
+            ("aliyun_mq_token", mq),
+        ] {
             assert!(matches!(
                 sign_at(provider, &inputs, at),
                 Err(SignError::ClockUnset)
@@ -174,6 +179,60 @@ fn a_signature_that_ends_the_session_is_renewed_before_it_expires() {
     assert_eq!(after(0), None);
     assert_eq!(after(-5), None);
     assert_eq!(ConnectCreds::default().renew_after_ms(now_ms), None);
+}
+
+#[test]
+fn temporary_access_keys_end_when_the_file_says() {
+    let mut inputs = json!({"client_id": "c", "host": "h", "region": "r", "access_key_id": "a", "secret_access_key": "s"});
+    let mut sign = |expires: Value| {
+        inputs["session_expires"] = expires;
+        let at = Moment {
+            now_ms: 1_700_000_000_000,
+            random: 0,
+        };
+        sign_at("aws_sigv4_ws", &inputs, at)
+    };
+    let endless = sign(Value::Null).unwrap();
+    assert_eq!(endless.expires_at_ms, None);
+    assert_eq!(endless.renew_after_ms(1_700_000_000_000), None);
+    for hour_later in [json!("2023-11-14T23:13:20Z"), json!(1_700_003_600)] {
+        let creds = sign(hour_later).unwrap();
+        assert_eq!(creds.expires_at_ms, Some(1_700_003_600_000));
+        assert_eq!(creds.renew_after_ms(1_700_000_000_000), Some(3_240_000));
+    }
+    let over = sign(json!("2023-11-14T22:13:20Z"));
+    assert!(matches!(over, Err(SignError::Over(_))), "{over:?}");
+    let wrong = sign(json!("tomorrow")).unwrap_err().to_string();
+    assert!(
+        wrong.contains("session_expires") && !wrong.contains("tomorrow"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_client_is_known_though_its_credentials_cannot_be_made_now() {
+    let named = |provider: &str, inputs: Value| {
+        let provider = Provider::named(provider).unwrap();
+        let credentials = Credentials {
+            inputs: provider.inputs(&inputs).unwrap(),
+            provider,
+            host_follows: false,
+        };
+        credentials.identity()
+    };
+    let aws = json!({"client_id": "c", "host": "h", "region": "r", "access_key_id": "a", "secret_access_key": "s"});
+    assert_eq!(named("aws_sigv4_ws", aws), "c");
+    assert_eq!(named("aws_x509", json!({"client_id": "c"})), "c");
+    let mq = json!({"group_id": "g", "device_id": "d", "access_key": "k", "instance_id": "i"});
+    let with = |key: &str, value: Value| {
+        let mut inputs = mq.clone();
+        inputs[key] = value;
+        inputs
+    };
+    let by_token = named("aliyun_mq_token", with("tokens", json!([["R", "t"]])));
+    let by_secret = named("aliyun_mq_signature", with("access_secret", json!("s")));
+    assert_eq!(by_token, by_secret);
+    assert!(!by_token.is_empty());
 }
 
 #[test]
