@@ -439,9 +439,7 @@ fn make_private(data_dir: &Path) -> std::io::Result<()> {
 /// E1006 when it is none of these.
 pub fn time_zone(name: &str) -> Result<TimeZone, StartError> {
     if name == "system" {
-        // An offset alone is no `TZ` that the system knows: it is taken for what it says.
-        let offset = std::env::var("TZ").ok().and_then(|text| offset(&text));
-        return Ok(offset.unwrap_or_else(TimeZone::system));
+        return Ok(system_time_zone());
     }
     TimeZone::get(name)
         .ok()
@@ -458,6 +456,12 @@ pub fn time_zone(name: &str) -> Result<TimeZone, StartError> {
                 ),
             ])
         })
+}
+
+/// The zone of the environment: an offset alone, which is no `TZ` that the system knows, is taken for what it says.
+pub fn system_time_zone() -> TimeZone {
+    let offset = std::env::var("TZ").ok().and_then(|text| offset(&text));
+    offset.unwrap_or_else(TimeZone::system)
 }
 
 /// The zone of an offset such as `+08:00`, which POSIX writes with the sign the other way round.

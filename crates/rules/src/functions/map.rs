@@ -11,15 +11,15 @@ use crate::value::{Key, Object, Value};
 
 const M: &[&[Param]] = &[&[Param::map("m")]];
 const GET: &[&[Param]] = &[
-    &[Param::any("key"), Param::any("m")],
-    &[Param::any("key"), Param::any("m"), Param::any("default")],
+    &[Param::text("path"), Param::any("m")],
+    &[Param::text("path"), Param::any("m"), Param::any("default")],
 ];
 const MGET: &[&[Param]] = &[
     &[Param::any("key"), Param::map("m")],
     &[Param::any("key"), Param::map("m"), Param::any("default")],
 ];
 const MPUT: &[&[Param]] = &[&[Param::any("key"), Param::any("value"), Param::map("m")]];
-const PUT: &[&[Param]] = &[&[Param::any("key"), Param::any("value"), Param::any("m")]];
+const PUT: &[&[Param]] = &[&[Param::text("path"), Param::any("value"), Param::any("m")]];
 
 const fn map(
     name: &'static str,

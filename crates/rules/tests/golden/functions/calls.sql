@@ -205,3 +205,23 @@ SELECT emqx_rule_funcs.upper(clientid) AS a, emqx_rule_funcs_demo.is_my_topic(to
 -- | 1 | SELECT bin2hexstr(1) AS a, sqlserver_bin2hexstr(2.5) AS b, mget('a', 1) AS c, mput('a', 1, [2]) AS d FROM "t/#"
 -- |   |                                                                                            ^^^
 SELECT bin2hexstr(1) AS a, sqlserver_bin2hexstr(2.5) AS b, mget('a', 1) AS c, mput('a', 1, [2]) AS d FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `map_get`: `path` must be a string, not an integer
+-- |  --> 1:16
+-- |   |
+-- | 1 | SELECT map_get(1, payload) AS a, map_put(2, 'x', payload) AS b, element_at(5, 1) AS c, element_at([7, 8], 2) AS d FROM "…
+-- |   |                ^
+-- error:
+-- | error[E0104]: in `map_put`: `path` must be a string, not an integer
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT map_get(1, payload) AS a, map_put(2, 'x', payload) AS b, element_at(5, 1) AS c, element_at([7, 8], 2) AS d FROM "…
+-- |   |                                          ^
+-- error:
+-- | error[E0104]: in `element_at`: `m` must be an object or JSON text of one, not an integer
+-- |  --> 1:76
+-- |   |
+-- | 1 | …1, payload) AS a, map_put(2, 'x', payload) AS b, element_at(5, 1) AS c, element_at([7, 8], 2) AS d FROM "t/#"
+-- |   |                                                              ^
+SELECT map_get(1, payload) AS a, map_put(2, 'x', payload) AS b, element_at(5, 1) AS c, element_at([7, 8], 2) AS d FROM "t/#"
