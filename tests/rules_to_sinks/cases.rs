@@ -114,9 +114,13 @@ fn examples(page: &str, text: &str) -> Vec<Case> {
 
 /// What weir answers to those lines, and how it ended.
 async fn answers(lines: &[u8]) -> (Vec<Json>, Option<i32>) {
+    answers_in("UTC", lines).await
+}
+
+async fn answers_in(zone: &str, lines: &[u8]) -> (Vec<Json>, Option<i32>) {
     let mut weir = Command::new(WEIR)
         .args(["try", "--cases", "-"])
-        .env("TZ", "UTC")
+        .env("TZ", zone)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -148,6 +152,28 @@ async fn answer(case: Json) -> Json {
 }
 
 const HOT: &str = "SELECT payload.t AS t, clientid FROM \"dev/+\" WHERE payload.t > 30";
+
+#[tokio::test]
+async fn the_zone_is_a_name_or_an_offset_in_the_environment() {
+    let case = json!({
+        "sql": "SELECT unix_ts_to_rfc3339(0) AS t, timezone_to_offset_seconds('local') AS s FROM \"t\"",
+        "message": {"topic": "t"}
+    });
+    for (zone, text, seconds) in [
+        ("Asia/Kolkata", "1970-01-01T05:30:00+05:30", 19_800),
+        ("+08:00", "1970-01-01T08:00:00+08:00", 28_800),
+        ("-03:30", "1969-12-31T20:30:00-03:30", -12_600),
+        ("CST-8", "1970-01-01T08:00:00+08:00", 28_800),
+        ("UTC", "1970-01-01T00:00:00+00:00", 0),
+    ] {
+        let (answers, _) = answers_in(zone, format!("{case}\n").as_bytes()).await;
+        assert_eq!(
+            answers[0]["outputs"],
+            json!([{"t": text, "s": seconds}]),
+            "{zone}"
+        );
+    }
+}
 
 #[tokio::test]
 async fn every_line_that_is_not_blank_has_one_answer_whatever_it_is() {

@@ -85,7 +85,7 @@ async fn an_export_becomes_a_project_that_passes_its_checks_and_its_own_tests() 
 
     let tested = site.weir(WEIR, &["test"]).await.succeeded();
     assert!(
-        tested.stdout.ends_with("13 passed, 0 failed\n"),
+        tested.stdout.ends_with("14 passed, 0 failed\n"),
         "{}",
         tested.stdout
     );

@@ -439,11 +439,12 @@ fn make_private(data_dir: &Path) -> std::io::Result<()> {
 /// E1006 when it is none of these.
 pub fn time_zone(name: &str) -> Result<TimeZone, StartError> {
     if name == "system" {
-        return Ok(TimeZone::system());
+        return Ok(system_time_zone());
     }
     TimeZone::get(name)
-        .or_else(|_| TimeZone::posix(&posix_offset(name)))
-        .map_err(|_| {
+        .ok()
+        .or_else(|| offset(name))
+        .ok_or_else(|| {
             StartError::Config(vec![
                 Problem::whole(
                     "weir.toml",
@@ -457,14 +458,20 @@ pub fn time_zone(name: &str) -> Result<TimeZone, StartError> {
         })
 }
 
-/// `+08:00` as POSIX writes it, with the sign the other way round.
-fn posix_offset(offset: &str) -> String {
-    let flipped = match offset.split_at_checked(1) {
-        Some(("+", rest)) => format!("-{rest}"),
-        Some(("-", rest)) => format!("+{rest}"),
-        _ => return String::new(),
+/// The zone of the environment: an offset alone, which is no `TZ` that the system knows, is taken for what it says.
+pub fn system_time_zone() -> TimeZone {
+    let offset = std::env::var("TZ").ok().and_then(|text| offset(&text));
+    offset.unwrap_or_else(TimeZone::system)
+}
+
+/// The zone of an offset such as `+08:00`, which POSIX writes with the sign the other way round.
+fn offset(text: &str) -> Option<TimeZone> {
+    let flipped = match text.split_at_checked(1)? {
+        ("+", rest) => format!("-{rest}"),
+        ("-", rest) => format!("+{rest}"),
+        _ => return None,
     };
-    format!("OFFSET{flipped}")
+    TimeZone::posix(&format!("OFFSET{flipped}")).ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::connector::{Kind, string, switch};
 use crate::export::{Entries, Export, canonical};
+use crate::inbound::Inbound;
+use crate::note::{Level, Notes};
 
 /// Where a connector of weir comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,15 +58,17 @@ pub(crate) struct Actions {
     actions: Entries,
     bridges: Entries,
     files: BTreeMap<(Origin, String, String), String>,
+    inbound: Vec<Inbound>,
 }
 
 impl Actions {
-    pub(crate) fn of(export: &Export) -> Self {
+    pub(crate) fn of(export: &Export, notes: &mut Notes) -> Self {
         let mut actions = Self {
             connectors: export.section("connectors"),
             actions: export.section("actions"),
             bridges: export.section("bridges"),
             files: BTreeMap::new(),
+            inbound: Vec::new(),
         };
         let mut taken = BTreeSet::new();
         let connectors = actions
@@ -74,10 +78,7 @@ impl Actions {
         let bridges = actions
             .bridges
             .iter()
-            .filter(|(_, config)| {
-                let names_one = matches!(config.get("connector"), Some(Value::String(_)));
-                !names_one && !is_inbound(config)
-            })
+            .filter(|(_, config)| !matches!(config.get("connector"), Some(Value::String(_))))
             .map(|(key, _)| (Origin::Bridge, key));
         for (origin, (kind, name)) in connectors.chain(bridges) {
             if Kind::of(kind).is_some() {
@@ -87,7 +88,65 @@ impl Actions {
                     .insert((origin, kind.clone(), name.clone()), file);
             }
         }
+        actions.take_in(export, notes);
         actions
+    }
+
+    /// Finds what comes in from other brokers, and notes what cannot be taken of it.
+    fn take_in(&mut self, export: &Export, notes: &mut Notes) {
+        let sources = export.section("sources");
+        let bridges = self.bridges.iter().filter(|(_, config)| takes_in(config));
+        let all = sources
+            .iter()
+            .map(|(key, config)| (key, config, true))
+            .chain(bridges.map(|(key, config)| (key, config, false)));
+        let mut found = Vec::new();
+        for ((kind, name), config, is_source) in all {
+            if !switch(config, "enable", true) {
+                notes.add(
+                    Level::Changed,
+                    "export",
+                    format!("{kind}:{name} takes messages in and is off: it was left out"),
+                );
+                continue;
+            }
+            let origin = match (config.get("connector"), is_source) {
+                (Some(Value::String(connector)), _) => {
+                    let connector = connector
+                        .split_once(':')
+                        .map_or(connector.as_str(), |(_, name)| name);
+                    (Origin::Connector, kind.clone(), connector.to_owned())
+                }
+                _ => (Origin::Bridge, kind.clone(), name.clone()),
+            };
+            let connector = self.files.get(&origin).filter(|_| kind == "mqtt");
+            let inbound = connector.and_then(|connector| {
+                if is_source {
+                    Inbound::of_source(name, connector, config)
+                } else {
+                    Inbound::of_bridge(name, connector, config, notes)
+                }
+            });
+            match inbound {
+                Some(inbound) => found.push(inbound),
+                None if kind == "mqtt" => notes.add(
+                    Level::NotTaken,
+                    "export",
+                    format!("{kind}:{name} takes messages in, and the export has no connector or no topic for it"),
+                ),
+                None => notes.add(
+                    Level::NotTaken,
+                    "export",
+                    format!("{kind}:{name} takes messages in, and weir takes them from MQTT brokers alone: let the other side publish them to weir"),
+                ),
+            }
+        }
+        self.inbound = found;
+    }
+
+    /// What comes in over the connectors of type `mqtt`.
+    pub(crate) fn inbound(&self) -> &[Inbound] {
+        &self.inbound
     }
 
     /// The connectors to write.
@@ -251,15 +310,6 @@ impl Actions {
             .collect()
     }
 
-    /// The bridges that only take messages in.
-    pub(crate) fn inbound(&self) -> Vec<String> {
-        self.bridges
-            .iter()
-            .filter(|(_, config)| is_inbound(config))
-            .map(|((kind, name), _)| format!("{kind}:{name}"))
-            .collect()
-    }
-
     /// A bridge that became an action in a newer version may still stand in the file.
     fn all_actions(&self) -> impl Iterator<Item = (&(String, String), &Map<String, Value>)> {
         let old = self
@@ -270,14 +320,21 @@ impl Actions {
     }
 }
 
+/// Whether a bridge takes messages in, and whatever else it does.
+fn takes_in(bridge: &Map<String, Value>) -> bool {
+    bridge.get("direction") == Some(&json!("ingress")) || has_part(bridge, "ingress")
+}
+
+/// Whether it does nothing else.
 fn is_inbound(bridge: &Map<String, Value>) -> bool {
-    let has = |key: &str| {
-        bridge
-            .get(key)
-            .and_then(Value::as_object)
-            .is_some_and(|part| !part.is_empty())
-    };
-    bridge.get("direction") == Some(&json!("ingress")) || (has("ingress") && !has("egress"))
+    takes_in(bridge) && !has_part(bridge, "egress")
+}
+
+fn has_part(bridge: &Map<String, Value>, name: &str) -> bool {
+    bridge
+        .get(name)
+        .and_then(Value::as_object)
+        .is_some_and(|part| !part.is_empty())
 }
 
 fn unsupported(kind: &str, config: &Map<String, Value>) -> Found {

@@ -4,6 +4,8 @@ use base64::Engine as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
+use crate::action::ConnectorFile;
+use crate::inbound::Inbound;
 use crate::note::Notes;
 use crate::toml_text::{Table, inline, key, text};
 use crate::{File, Level};
@@ -40,13 +42,13 @@ impl Kind {
 }
 
 /// A connector's files: itself, and certificates that the export holds as text.
-pub(crate) fn files(
-    kind: Kind,
-    name: &str,
-    origin: &str,
-    config: &Map<String, Value>,
-    notes: &mut Notes,
-) -> Vec<File> {
+pub(crate) fn files(file: &ConnectorFile, inbound: &[Inbound], notes: &mut Notes) -> Vec<File> {
+    let ConnectorFile {
+        kind,
+        name,
+        origin,
+        config,
+    } = file;
     let mut connector = Connector {
         name,
         config,
@@ -62,7 +64,7 @@ pub(crate) fn files(
     match kind {
         Kind::Postgres => connector.postgres(),
         Kind::Http => connector.http(),
-        Kind::Mqtt => connector.mqtt(),
+        Kind::Mqtt => connector.mqtt(inbound),
     }
     let Connector {
         table,
@@ -280,7 +282,7 @@ impl Connector<'_> {
         }
     }
 
-    fn mqtt(&mut self) {
+    fn mqtt(&mut self, inbound: &[Inbound]) {
         let encrypted = self
             .config
             .get("ssl")
@@ -317,7 +319,12 @@ impl Connector<'_> {
         {
             self.table.set("max_inflight", &most.min(4096).to_string());
         }
-        if !switch(self.config, "clean_start", true) {
+        let inbound: Vec<String> = inbound
+            .iter()
+            .filter(|inbound| inbound.connector == self.name)
+            .map(Inbound::to_toml)
+            .collect();
+        if !switch(self.config, "clean_start", true) && inbound.is_empty() {
             self.note(
                 Level::Changed,
                 "weir starts a clean session at the other broker each time (`clean_start = false` in EMQX)",
@@ -328,6 +335,9 @@ impl Connector<'_> {
         }
         if encrypted {
             self.tls_key();
+        }
+        if !inbound.is_empty() {
+            self.table.set("in", &format!("[{}]", inbound.join(", ")));
         }
     }
 

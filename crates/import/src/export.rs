@@ -214,13 +214,29 @@ fn place(root: &mut Map<String, Value>, list: &str, mut item: Map<String, Value>
     merge(root, Map::from_iter([(section.to_owned(), value)]));
 }
 
+/// Whether an item with parameters takes messages in: an action of type `mqtt` says what becomes of RETAIN, or makes a payload.
+fn is_source(item: &Map<String, Value>) -> bool {
+    let kind = item.get("type").and_then(Value::as_str).unwrap_or_default();
+    let says = |key: &str| {
+        item.get("parameters")
+            .and_then(|all| all.get(key))
+            .is_some()
+    };
+    kind.ends_with("_consumer")
+        || (kind == "mqtt" && says("topic") && !says("retain") && !says("payload"))
+}
+
 /// Which list an item is from, when only its keys tell.
 fn section_of(item: &Map<String, Value>) -> &'static str {
     let has = |key: &str| item.contains_key(key);
     if (has("sql") && has("actions")) || has("rawsql") {
         "rules"
     } else if has("parameters") {
-        "actions"
+        if is_source(item) {
+            "sources"
+        } else {
+            "actions"
+        }
     } else if has("local_topic") || has("egress") || has("ingress") || has("method") || has("sql") {
         "bridges"
     } else {

@@ -12,6 +12,7 @@ mod action;
 mod advice;
 mod connector;
 mod export;
+mod inbound;
 mod note;
 mod rule;
 mod sink;
@@ -30,6 +31,7 @@ use serde_json::{Map, Value, json};
 pub use export::{Export, ReadError};
 pub use hocon::HoconError;
 pub use note::{Level, Note};
+pub use toml_text::inline;
 
 use action::{Actions, file_name, unique};
 use connector::Kind;
@@ -97,7 +99,7 @@ pub fn import(export: &Export) -> Imported {
             format!("{include} is not followed: import that file too"),
         );
     }
-    let actions = Actions::of(export);
+    let actions = Actions::of(export, &mut notes);
     let mut files = Vec::new();
     let mut rules = Vec::new();
     let mut names = BTreeSet::new();
@@ -109,13 +111,7 @@ pub fn import(export: &Export) -> Imported {
         }
     }
     for connector in actions.connector_files() {
-        files.extend(connector::files(
-            connector.kind,
-            &connector.name,
-            &connector.origin,
-            &connector.config,
-            &mut notes,
-        ));
+        files.extend(connector::files(&connector, actions.inbound(), &mut notes));
     }
     left_over(export, &actions, &mut notes);
     notes.0.sort_by_key(|note| note.level);
@@ -164,15 +160,6 @@ fn fed_by_topic(actions: &Actions) -> Vec<ExportedRule> {
 
 /// Notes about what is in the export and in no file.
 fn left_over(export: &Export, actions: &Actions, notes: &mut Notes) {
-    let sources = export.section("sources");
-    let sources = sources.keys().map(|(kind, name)| format!("{kind}:{name}"));
-    for source in sources.chain(actions.inbound()) {
-        notes.add(
-            Level::NotTaken,
-            "export",
-            format!("{source} takes messages in from elsewhere, which weir does not do yet: let the other side send them to weir"),
-        );
-    }
     let used: BTreeSet<String> = export
         .rules()
         .iter()

@@ -9,6 +9,7 @@ use crate::action::{Actions, Found, unique};
 use crate::advice;
 use crate::connector::{string, switch, without_secrets};
 use crate::export::ExportedRule;
+use crate::inbound::{Inbound, renamed, source_name};
 use crate::note::Notes;
 use crate::sink::{Row, Sink};
 use crate::toml_text::{Table, block, comment, text_or_block};
@@ -27,7 +28,7 @@ pub(crate) fn import(
         notes.add(Level::NotTaken, &of, "it has no statement");
         return None;
     };
-    let sql = layout(&sql);
+    let sql = renamed(&layout(&sql), actions.inbound());
     let compiled = compiled(&sql, &of, notes);
     let row = compiled.as_ref().map(Row::of).unwrap_or_default();
     let given = match rule.config.get("actions") {
@@ -47,9 +48,9 @@ pub(crate) fn import(
     let Sinks { text, names, .. } = sinks;
     let is_fed = compiled
         .as_ref()
-        .is_none_or(|rule| is_fed(rule, &of, notes));
+        .is_none_or(|rule| is_fed(rule, actions.inbound(), &of, notes));
     let test = compiled.as_ref().filter(|_| is_fed).and_then(|rule| {
-        let test = sample::test(rule);
+        let test = sample::test(rule, actions.inbound());
         if test.is_none() {
             notes.add(
                 Level::Todo,
@@ -118,26 +119,46 @@ fn compiled(sql: &str, of: &str, notes: &mut Notes) -> Option<Rule> {
     None
 }
 
-/// Whether anything triggers the rule: nothing comes in over bridges.
-fn is_fed(rule: &Rule, of: &str, notes: &mut Notes) -> bool {
-    let is_bridge = |source: &&SourceFilter| matches!(source, SourceFilter::Bridge { .. });
-    let bridges: Vec<&str> = rule
-        .sources()
-        .iter()
-        .filter(is_bridge)
-        .map(SourceFilter::text)
-        .collect();
-    if !bridges.is_empty() {
-        notes.add(
-            Level::NotTaken,
-            of,
-            format!(
-                "weir does not take messages in from other brokers ({}): let the other broker send them to weir, and name their topic in FROM",
-                bridges.join(", ")
+/// Whether anything triggers the rule: what it reads of other brokers has to come in.
+fn is_fed(rule: &Rule, inbound: &[Inbound], of: &str, notes: &mut Notes) -> bool {
+    let mut fed = false;
+    for source in rule.sources() {
+        let SourceFilter::Bridge { text } = source else {
+            fed = true;
+            continue;
+        };
+        let topics: Vec<&str> = match source_name(text) {
+            Some((_, name)) => inbound
+                .iter()
+                .filter(|inbound| name == "*" || inbound.connector == name)
+                .map(|inbound| &*inbound.filter)
+                .collect(),
+            None => Vec::new(),
+        };
+        match &topics[..] {
+            [] => notes.add(
+                Level::NotTaken,
+                of,
+                format!(
+                    "nothing comes in over {text}: no file of this import has an `in` for it; write one into the connector, or name a topic in FROM"
+                ),
             ),
-        );
+            [_] => fed = true,
+            several => {
+                fed = true;
+                notes.add(
+                    Level::Changed,
+                    of,
+                    format!(
+                        "{text} is everything that comes in over the connector ({}): `topic =~ '{}'` in WHERE keeps the rule to one of them",
+                        several.join(", "),
+                        several[0]
+                    ),
+                );
+            }
+        }
     }
-    bridges.len() < rule.sources().len()
+    fed
 }
 
 fn file_text(

@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use weir_rules::event::{Event, EventName, Publish, What};
 use weir_rules::{Column, Input, Rule, SourceFilter, Staged, Value};
 
+use crate::inbound::{Inbound, source_name};
 use crate::reads::{Reads, reads};
 use crate::still::Still;
 use crate::toml_text::{inline, key};
@@ -19,8 +20,11 @@ use crate::words::Step;
 const MAX_TRIES: usize = 6_000;
 
 /// One `[[test]]` as TOML, when a message that passes was found.
-pub(crate) fn test(rule: &Rule) -> Option<String> {
-    let source = rule.sources().iter().find_map(Source::of)?;
+pub(crate) fn test(rule: &Rule, inbound: &[Inbound]) -> Option<String> {
+    let source = rule
+        .sources()
+        .iter()
+        .find_map(|filter| Source::of(filter, inbound))?;
     let mut search = Search {
         rule,
         knobs: knobs(&source, &reads(rule.sql())),
@@ -56,17 +60,30 @@ pub(crate) fn test(rule: &Rule) -> Option<String> {
 enum Source {
     Topic(String),
     Event(&'static EventName),
+    /// A message that comes in over a connector.
+    Bridge {
+        connector: String,
+        filter: String,
+    },
 }
 
 impl Source {
-    fn of(filter: &SourceFilter) -> Option<Self> {
+    fn of(filter: &SourceFilter, inbound: &[Inbound]) -> Option<Self> {
         match filter {
             SourceFilter::Topic(filter) => Some(Self::Topic(filter.as_str().to_owned())),
             SourceFilter::Events { topics, .. } => {
                 EventName::find(topics.first()?).map(Self::Event)
             }
-            // Nothing comes in over bridges in tests.
-            SourceFilter::Bridge { .. } => None,
+            SourceFilter::Bridge { text } => {
+                let (_, name) = source_name(text)?;
+                let found = inbound
+                    .iter()
+                    .find(|inbound| name == "*" || inbound.connector == name)?;
+                Some(Self::Bridge {
+                    connector: found.connector.clone(),
+                    filter: found.filter.clone(),
+                })
+            }
         }
     }
 }
@@ -92,6 +109,8 @@ enum Part {
 #[derive(Debug, Default)]
 struct Given {
     topic: String,
+    /// The connector that it comes in over.
+    bridge: Option<String>,
     fields: Map<String, Json>,
     user_properties: Map<String, Json>,
     payload: Option<Json>,
@@ -215,6 +234,10 @@ impl Search<'_> {
     fn given(&self) -> Given {
         let mut given = Given {
             is_event: matches!(self.source, Source::Event(_)),
+            bridge: match &self.source {
+                Source::Bridge { connector, .. } => Some(connector.clone()),
+                _ => None,
+            },
             ..Given::default()
         };
         let mut levels = Vec::new();
@@ -238,7 +261,7 @@ impl Search<'_> {
             payload.sort_all_objects();
         }
         given.topic = match &self.source {
-            Source::Topic(filter) => filled(filter, &levels),
+            Source::Topic(filter) | Source::Bridge { filter, .. } => filled(filter, &levels),
             Source::Event(event) => event.topic.to_owned(),
         };
         given
@@ -299,6 +322,33 @@ impl Given {
             let properties = [("User-Property".into(), pairs)];
             std::sync::Arc::new(properties.into_iter().collect())
         });
+        let qos = self.fields.get("qos").and_then(Json::as_u64);
+        let qos = qos.and_then(|qos| u8::try_from(qos).ok()).unwrap_or(0);
+        let retain = self.fields.get("retain") == Some(&Json::Bool(true));
+        if let Some(connector) = &self.bridge {
+            let received_at = Value::Int(around.now_ms);
+            // As `weir test` makes it.
+            let fields = [
+                ("topic", self.topic.as_str().into()),
+                ("payload", self.payload_text().unwrap_or_default().into()),
+                ("qos", Value::Int(qos.into())),
+                ("retain", retain.into()),
+                ("dup", false.into()),
+                (
+                    "pub_props",
+                    properties.map_or_else(|| json!({}).into(), Value::Object),
+                ),
+                ("message_received_at", received_at),
+            ];
+            let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
+            return Event {
+                timestamp_ms: around.now_ms,
+                what: What::Ingress {
+                    source: format!("$bridges/mqtt:{connector}").as_str().into(),
+                    fields: std::sync::Arc::new(fields.collect()),
+                },
+            };
+        }
         Event {
             timestamp_ms: around.now_ms,
             what: What::Publish(Publish {
@@ -308,13 +358,8 @@ impl Given {
                 client_id: text("clientid").unwrap_or(around.client_id).into(),
                 username: text("username").map(Into::into),
                 peer: Some(around.peer.into()),
-                qos: self
-                    .fields
-                    .get("qos")
-                    .and_then(Json::as_u64)
-                    .and_then(|qos| u8::try_from(qos).ok())
-                    .unwrap_or(0),
-                retain: self.fields.get("retain") == Some(&Json::Bool(true)),
+                qos,
+                retain,
                 properties,
                 received_at_ms: around.now_ms,
                 ..Publish::default()
@@ -334,6 +379,12 @@ impl Given {
     /// As an element of `given`.
     fn to_toml(&self, rows: &[Json]) -> String {
         let mut parts = vec![format!("topic = {}", inline(&self.topic.as_str().into()))];
+        if let Some(connector) = &self.bridge {
+            parts.insert(
+                0,
+                format!("bridge = {}", inline(&connector.as_str().into())),
+            );
+        }
         if self.is_event {
             parts.push(format!("payload = {}", inline(&self.event_fields().into())));
             return format!("{{ {} }}", parts.join(", "));
@@ -463,7 +514,7 @@ fn knobs(source: &Source, reads: &Reads) -> Vec<Knob> {
         })
     };
     match source {
-        Source::Topic(filter) => {
+        Source::Topic(filter) | Source::Bridge { filter, .. } => {
             let wildcards = filter
                 .split('/')
                 .filter(|level| matches!(*level, "+" | "#"));
@@ -471,7 +522,11 @@ fn knobs(source: &Source, reads: &Reads) -> Vec<Knob> {
                 let before = filter.trim_end_matches('#');
                 add(Part::Level(index), levels(index, level, before, reads));
             }
+            let is_bridge = matches!(source, Source::Bridge { .. });
             for name in ["clientid", "username", "qos", "retain"] {
+                if is_bridge && matches!(name, "clientid" | "username") {
+                    continue;
+                }
                 let asked = match name {
                     "retain" => reads.fields.contains("retain") || reads.fields.contains("flags"),
                     "clientid" => reads.everything || reads.fields.contains(name),
@@ -675,7 +730,7 @@ mod tests {
 
     fn test_of(sql: &str) -> Option<toml::Table> {
         let (rule, _) = compile(sql, &Catalog::default()).unwrap();
-        let text = test(&rule)?;
+        let text = test(&rule, &[])?;
         let file: toml::Table = toml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         file["test"][0].as_table().cloned()
     }

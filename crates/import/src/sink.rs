@@ -47,7 +47,9 @@ impl Row {
         for column in &rule.explain().columns {
             match column {
                 Column::Fields => row.everything = true,
-                Column::Value { name, kind, text } => {
+                Column::Value {
+                    name, kind, text, ..
+                } => {
                     row.columns.push((name.clone(), *kind, text.clone()));
                 }
             }

@@ -83,7 +83,7 @@ pub(crate) fn text_or_block(value: &str) -> String {
 }
 
 /// A value on one line. TOML has no null: `{ null = true }` stands for it in expectations.
-pub(crate) fn inline(value: &Value) -> String {
+pub fn inline(value: &Value) -> String {
     match value {
         Value::Null => "{ null = true }".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),

@@ -521,7 +521,9 @@ impl Check<'_> {
 
     fn user_call(&mut self, namespace: &str, call: &Call, at: Place) {
         let scripts = &self.catalog.scripts;
-        match scripts.forms(namespace, &call.name) {
+        // Names of functions have no case; those of scripts are in lower case.
+        let known = namespace.to_lowercase();
+        match scripts.forms(&known, &call.name.to_lowercase()) {
             Some(forms) if forms.contains(&call.args.len()) => {}
             Some(forms) => {
                 let message = format!(
@@ -538,13 +540,14 @@ impl Check<'_> {
                 );
             }
             None => {
-                let label = if scripts.has_namespace(namespace) {
-                    nearest(&call.name, scripts.functions(namespace))
-                        .map(|near| did_you_mean(&format!("{namespace}.{near}")))
+                let label = if scripts.has_namespace(&known) {
+                    nearest(&call.name, scripts.functions(&known))
+                        .map(|near| did_you_mean(&format!("{known}.{near}")))
                 } else {
                     as_function(namespace, &call.name)
                         .filter(|_| self.fields.contains(&namespace))
-                        .or_else(|| Some(format!("there is no script `{namespace}.rhai`")))
+                        .or_else(|| functions::not_provided(namespace).map(str::to_owned))
+                        .or_else(|| Some(format!("there is no script `{known}.rhai`")))
                 };
                 let message = format!("unknown function `{namespace}.{}`", call.name);
                 self.say(

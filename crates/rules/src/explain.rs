@@ -3,10 +3,11 @@
 mod needed;
 
 use std::fmt;
+use std::ops::Range;
 
 pub use needed::Needed;
 
-use crate::ast::{Arithmetic, Body, Expr, ExprKind, Item, Statement};
+use crate::ast::{Arithmetic, Body, Call, Expr, ExprKind, Item, Statement};
 use crate::error::EvalError;
 use crate::eval::fixed;
 use crate::functions;
@@ -81,6 +82,8 @@ pub enum Column {
         kind: Type,
         /// What computes it.
         text: String,
+        /// Where that stands, in bytes from the start of the statement.
+        at: Range<usize>,
     },
 }
 
@@ -179,6 +182,7 @@ pub(crate) fn explain(
             name: names(index, item),
             kind: type_of(expr),
             text: text(expr),
+            at: expr.at.start..expr.at.end,
         },
     };
     let (columns, foreach, filter) = match &statement.body {
@@ -262,7 +266,8 @@ fn note_user_functions(expr: &Expr, found: &mut Vec<String>) {
     if let ExprKind::Call(call) = &expr.kind
         && let Some(namespace) = &call.namespace
     {
-        let name = format!("{namespace}.{}", call.name);
+        // Names of functions have no case; scripts have theirs in lower case.
+        let name = format!("{namespace}.{}", call.name).to_lowercase();
         if !found.contains(&name) {
             found.push(name);
         }
@@ -298,7 +303,7 @@ pub(crate) fn type_of(expr: &Expr) -> Type {
             _ if type_of(left) == Type::Integer && type_of(right) == Type::Integer => Type::Integer,
             _ => Type::Number,
         },
-        ExprKind::Call(call) if call.namespace.is_none() => type_of_call(&call.name),
+        ExprKind::Call(call) if call.namespace.is_none() => type_of_call(call),
         ExprKind::Name { name, .. } => type_of_field(name),
         _ => Type::Any,
     }
@@ -315,32 +320,101 @@ fn type_of_field(name: &str) -> Type {
     }
 }
 
-fn type_of_call(name: &str) -> Type {
+fn type_of_call(call: &Call) -> Type {
     use functions::Category;
-    let name = name.to_ascii_lowercase();
+    let name = call.name.to_ascii_lowercase();
+    let argument = |index: usize| call.args.get(index);
     match name.as_str() {
-        "int" | "ceil" | "floor" | "round" | "strlen" | "length" | "map_size" | "now_timestamp"
-        | "rfc3339_to_unix_ts" | "date_to_unix_ts" | "div" | "mod" | "bitand" | "bitor"
-        | "bitxor" | "bitnot" | "bitsl" | "bitsr" | "bytesize" | "bitsize" | "timestamp" => {
-            Type::Integer
-        }
-        "float" | "sqrt" | "exp" | "log" | "log10" | "log2" | "power" | "random" | "fmod" => {
-            Type::Float
-        }
-        "abs" => Type::Number,
-        "bool" | "contains" | "regex_match" | "eq" | "kv_store_put" => Type::Boolean,
-        "str" | "str_utf8" | "lower" | "upper" | "trim" | "ltrim" | "rtrim" | "substr"
-        | "concat" | "replace" | "pad" | "sprintf" | "sprintf_s" | "join_to_string"
-        | "float2str" | "bin2hexstr" | "json_encode" | "base64_encode" | "base64_decode"
-        | "unix_ts_to_rfc3339" | "now_rfc3339" | "format_date" | "uuid_v4"
-        | "uuid_v4_no_hyphen" | "reverse" | "regex_replace" | "find" | "md5" | "sha" | "sha256"
-        | "hash" | "clientid" => Type::String,
-        "split" | "tokens" | "map_keys" | "map_values" | "map_to_entries" | "sublist"
-        | "regex_extract" => Type::Array,
-        "map" | "map_new" | "map_put" | "mput" => Type::Object,
-        name => match functions::lookup(name).map(|function| function.category) {
-            Some(Category::TypeTest) if name != "typeof" => Type::Boolean,
+        "nth" => argument(1).map_or(Type::Any, type_of_elements),
+        "first" | "last" | "element_at" => argument(0).map_or(Type::Any, type_of_elements),
+        "topic" | "payload" if !call.args.is_empty() => match &*name {
+            "topic" => Type::String,
             _ => Type::Any,
         },
+        "topic" | "payload" | "clientid" | "username" | "peerhost" | "clientip" | "msgid"
+        | "event" | "rule_id" | "node" | "principal" => Type::String,
+        "flags" => Type::Object,
+        "qos" => Type::Integer,
+        "contains_topic" | "contains_topic_match" => Type::Boolean,
+        "abs" | "trunc" | "array_sum" | "array_max" | "array_min" | "kv_store_incr" => Type::Number,
+        "ceil" | "ceiling" | "floor" | "round" | "sign" | "rand_int" | "div" | "mod" => {
+            Type::Integer
+        }
+        "eq" => Type::Boolean,
+        "int" | "strlen" | "length" | "numbytes" | "indexof" | "ascii" | "map_size"
+        | "cardinality" | "array_position" | "crc32" | "hash_to_range" => Type::Integer,
+        "bool" | "contains" | "array_contains" | "map_has" | "regex_match" | "regexp_matches"
+        | "startswith" | "endswith" | "topic_match" | "kv_store_put" | "kv_store_del" => {
+            Type::Boolean
+        }
+        "float" | "array_avg" => Type::Float,
+        "subbits" | "json_value" | "jwt_value" | "json_decode" | "decode" => Type::Any,
+        "bytes" => Type::String,
+        "split"
+        | "tokens"
+        | "regex_extract"
+        | "topic_split"
+        | "map_keys"
+        | "keys"
+        | "map_values"
+        | "values"
+        | "map_to_entries"
+        | "items"
+        | "sublist"
+        | "sequence"
+        | "array_append"
+        | "array_concat"
+        | "array_distinct"
+        | "array_remove"
+        | "array_reverse"
+        | "array_slice"
+        | "array_flatten"
+        | "array_sort"
+        | "array_union"
+        | "array_intersect"
+        | "array_except"
+        | "map_to_redis_hset_args"
+        | "json_path"
+        | "jq" => Type::Array,
+        "map" | "map_new" | "map_put" | "mput" | "map_merge" | "map_remove" | "map_pick" => {
+            Type::Object
+        }
+        "array_join" | "typeof" | "newuuid" | "ulid" | "hostname" | "getenv" => Type::String,
+        "now_rfc3339" | "unix_ts_to_rfc3339" | "format_date" | "format_time" | "convert_tz" => {
+            Type::String
+        }
+        name if name.starts_with("uuid_") => Type::String,
+        name => match functions::lookup(name).map(|function| function.category) {
+            Some(Category::TypeTest) => Type::Boolean,
+            // What is no integer of them stands above.
+            Some(Category::Math) => Type::Float,
+            Some(Category::Bits | Category::Time) => Type::Integer,
+            Some(
+                Category::String
+                | Category::Conversion
+                | Category::Hash
+                | Category::Compression
+                | Category::Encoding,
+            ) => Type::String,
+            _ => Type::Any,
+        },
+    }
+}
+
+/// The type of the elements of an array.
+fn type_of_elements(array: &Expr) -> Type {
+    match &array.kind {
+        ExprKind::Range { .. } => Type::Integer,
+        ExprKind::Call(call) if call.namespace.is_none() => {
+            match call.name.to_ascii_lowercase().as_str() {
+                "split" | "tokens" | "regex_extract" | "topic_split" | "map_keys" | "keys" => {
+                    Type::String
+                }
+                "sequence" => Type::Integer,
+                "sublist" => call.args.last().map_or(Type::Any, type_of_elements),
+                _ => Type::Any,
+            }
+        }
+        _ => Type::Any,
     }
 }

@@ -287,7 +287,9 @@ fn explained(rule: &Rule) -> String {
         .iter()
         .map(|column| match column {
             Column::Fields => "*".to_owned(),
-            Column::Value { name, kind, text } => format!("{name} {kind} {}", bare(text)),
+            Column::Value {
+                name, kind, text, ..
+            } => format!("{name} {kind} {}", bare(text)),
         })
         .collect();
     let bared =

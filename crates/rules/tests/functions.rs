@@ -108,17 +108,17 @@ const PAYLOAD: &str = r#"{"a":{"b":[1,2]},"s":"text","n":null}"#;
 
 /// The output row of `SELECT columns` for one message.
 fn select(columns: &str) -> Result<Value, (ErrorKind, String)> {
+    select_in(World::new(), columns)
+}
+
+fn select_in(mut world: World, columns: &str) -> Result<Value, (ErrorKind, String)> {
     let sql = format!("SELECT {columns} FROM \"site/+/up\"");
     let (rule, _) = compile(&sql, &Catalog::default())
         .map_err(|errors| panic!("{sql}: {errors:#?}"))
         .unwrap();
     let event = Event::publish("site/7/up", PAYLOAD);
     let rows = rule
-        .evaluate(
-            &Input::new(&event, rule.needs()),
-            "the-rule",
-            &mut World::new(),
-        )
+        .evaluate(&Input::new(&event, rule.needs()), "the-rule", &mut world)
         .map_err(|error| (error.kind, error.to_string()))?;
     Ok(rows
         .into_iter()
@@ -279,7 +279,7 @@ fn wrong_arguments_are_bad_arguments() {
         "url_decode('%4')",
         "gunzip('no gzip')",
         "unzip(substr(zip('hello hello'), 0, 0))",
-        "mget('a', 1 + 0)",
+        "mget('a', qos + 0)",
         "unescape(concat('', '\\q'))",
         "regex_match('a', concat('(', ''))",
         "rfc3339_to_unix_ts('2025-07-25')",
@@ -394,6 +394,49 @@ fn message_functions_read_the_message() {
         )
     );
     assert_eq!(shown["s"], "hall 7");
+}
+
+#[test]
+fn an_hour_that_comes_twice_begins_in_the_one_that_is_meant() {
+    let berlin = || World {
+        zone: TimeZone::get("Europe/Berlin").unwrap(),
+        ..World::new()
+    };
+    for (expression, start) in [
+        // 2025-10-26, clocks go from 3:00 back to 2:00 at 1761440400000.
+        (
+            "date_trunc('hour', 1761438600000, 'local')",
+            1_761_436_800_000_i64,
+        ),
+        (
+            "date_trunc('hour', 1761442200000, 'local')",
+            1_761_440_400_000,
+        ),
+        (
+            "date_trunc('minute', 1761442230000, 'local')",
+            1_761_442_200_000,
+        ),
+        (
+            "date_trunc('second', 1761442230999, 'local')",
+            1_761_442_230_000,
+        ),
+        (
+            "date_trunc('day', 1761442230000, 'local')",
+            1_761_429_600_000,
+        ),
+        // 2025-03-30, they go from 2:00 to 3:00.
+        (
+            "date_trunc('hour', 1743298200000, 'local')",
+            1_743_296_400_000,
+        ),
+    ] {
+        let row = select_in(berlin(), &format!("{expression} AS x")).unwrap();
+        assert_eq!(
+            row.get("x").and_then(Value::as_int),
+            Some(start),
+            "{expression}"
+        );
+    }
 }
 
 #[test]
@@ -576,6 +619,8 @@ mod jq {
             assert_eq!(fault.kind(), ErrorKind::Jq, "{}", fault.message());
             assert!(fault.message().contains(said), "{}", fault.message());
         }
+        let no_json = call("jq", &[".".into(), "{".into()]).unwrap_err();
+        assert_eq!(no_json.kind(), ErrorKind::Jq, "{}", no_json.message());
     }
 
     #[test]

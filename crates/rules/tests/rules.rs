@@ -256,10 +256,14 @@ fn a_rule_explains_itself() {
     assert_eq!((&*field.text, field.turn), ("qos = 1", Turn::Field));
     assert_eq!(needs(number), ["payload.n number or text"]);
     assert!(field.needs.is_empty());
-    let column = |name: &str, kind, text: &str| Column::Value {
-        name: name.into(),
-        kind,
-        text: text.into(),
+    let column = |name: &str, kind, text: &str| {
+        let at = rule.sql().find(text).unwrap();
+        Column::Value {
+            name: name.into(),
+            kind,
+            text: text.into(),
+            at: at..at + text.len(),
+        }
     };
     assert_eq!(
         explain.columns,

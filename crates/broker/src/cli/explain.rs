@@ -1,5 +1,7 @@
 //! `weir explain`: what a rule or a statement does, from the statement as it was compiled.
 
+mod dot;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +22,9 @@ pub(super) struct Args {
     /// A rule's id or its file, or a statement: 'SELECT …'
     #[arg(value_name = "RULE|STATEMENT")]
     rule: String,
+    /// The rule as a graph in the language of Graphviz, from its sources to its sinks
+    #[arg(long)]
+    dot: bool,
 }
 
 /// What is explained: a rule with its sinks, or a statement alone.
@@ -38,7 +43,9 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Ok(subject) => subject,
         Err(exit) => return exit,
     };
-    if common.json {
+    if args.dot {
+        out_line(&dot::graph(&subject));
+    } else if common.json {
         out_json(&as_json(&subject));
     } else {
         print(&subject);
@@ -116,7 +123,9 @@ fn as_json(subject: &Subject) -> Json {
         .iter()
         .map(|column| match column {
             Column::Fields => json!({ "name": "*" }),
-            Column::Value { name, kind, text } => {
+            Column::Value {
+                name, kind, text, ..
+            } => {
                 json!({ "name": name, "type": kind.name(), "from": text })
             }
         })
@@ -231,7 +240,9 @@ fn need(need: &Needed) -> String {
 fn column(column: &Column, conditions: &[Condition]) -> String {
     let (name, kind, text) = match column {
         Column::Fields => return "* (every field)".to_owned(),
-        Column::Value { name, kind, text } => (name, kind, text),
+        Column::Value {
+            name, kind, text, ..
+        } => (name, kind, text),
     };
     let mut needs = conditions.iter().flat_map(|condition| &condition.needs);
     match needs.find(|need| *kind == Type::Any && need.path == *text) {

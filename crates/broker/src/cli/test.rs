@@ -1,6 +1,7 @@
 //! `weir test`: runs the tests in rule files, offline.
 
 mod junit;
+mod update;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ use crate::project::script_test;
 pub(super) struct Args {
     /// Only tests whose rule or name contains this, or that stand in this file
     filter: Option<String>,
+    /// Write the rows that came into tests of rules that expect others
+    #[arg(long)]
+    update: bool,
     /// Let a rule without a test fail
     #[arg(long)]
     require_tests: bool,
@@ -33,7 +37,14 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let (files, unreadable) = Folders::of(&loaded.config.rules).scan();
+    let folders = Folders::of(&loaded.config.rules);
+    if args.update
+        && let Err(problems) = update(common, &folders, args.filter.as_deref())
+    {
+        print_problems(&problems);
+        return Exit::Problems;
+    }
+    let (files, unreadable) = folders.scan();
     let checked = check(&files, &Files::default(), None, &Names);
     let mut junit = junit::Report::default();
     let mut broken = 0;
@@ -140,6 +151,33 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
     if bad { Exit::Problems } else { Exit::Ok }
 }
 
+/// Writes new rows into the tests that are meant and expect others.
+fn update(common: &Common, folders: &Folders, filter: Option<&str>) -> Result<(), Vec<Problem>> {
+    let (files, _) = folders.scan();
+    let checked = check(&files, &Files::default(), None, &Names);
+    let mut update = update::Update::default();
+    for rule in checked.rules.values() {
+        for (test, source, place) in &rule.tests {
+            let name = format!("{}: {}", rule.id, test.name);
+            if is_meant(filter, &name, source) && update.look(rule, test, source, place) {
+                let (line, _) = source.position(place.start);
+                if !common.json {
+                    say(&format!(
+                        "updated {name}   {}:{line}",
+                        source.path.display()
+                    ));
+                }
+            }
+        }
+    }
+    update.write()
+}
+
+/// Whether the filter names a test, by its name with the rule's or by its file.
+fn is_meant(filter: Option<&str>, name: &str, source: &Source) -> bool {
+    filter.is_none_or(|filter| name.contains(filter) || source.path == shown(Path::new(filter)))
+}
+
 /// A file whose tests cannot be run.
 fn refuse(junit: &mut junit::Report, file: &Path, problems: &[Problem]) {
     print_problems(problems);
@@ -170,9 +208,7 @@ impl Tally<'_> {
         run: impl FnOnce() -> TestResult,
     ) {
         let name = format!("{of}: {test}");
-        let is_meant =
-            |filter: &str| name.contains(filter) || source.path == shown(Path::new(filter));
-        if !self.filter.is_none_or(is_meant) {
+        if !is_meant(self.filter, &name, source) {
             return;
         }
         let result = run();

@@ -4,7 +4,6 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};
 use weir_mqtt::TopicName;
 use weir_rules::event::{Event, EventName, What};
@@ -15,7 +14,7 @@ use weir_sinks::render;
 
 use super::lines::{Line, Lines};
 use super::{Common, Exit, out_json, out_line, say};
-use crate::app::time_zone;
+use crate::app::{system_time_zone, time_zone};
 use crate::config::Config;
 use crate::pipeline::world::{World, now_ms};
 use crate::project::cases::{Answer, answer};
@@ -221,7 +220,7 @@ fn cases(file: &str) -> Exit {
             }
         }
     };
-    let zone = TimeZone::system();
+    let zone = system_time_zone();
     let mut exit = Exit::Ok;
     let mut answered = false;
     for line in Lines::new(lines) {

@@ -20,7 +20,9 @@ use weir_sinks::{ConfigError, ConnectorConfig, SinkPlan};
 
 use super::connector_file;
 use super::files::{FileId, Files, Kind};
-use super::rule_file::{self, Around, OnError, RuleFile, RuleTest, SinkTable, nearest_place};
+use super::rule_file::{
+    self, Around, OnError, RuleFile, RuleTest, SinkTable, SqlText, nearest_place,
+};
 use super::script_test;
 use crate::config::toml_file::Outside;
 use crate::problem::{Problem, Severity, Source};
@@ -38,8 +40,8 @@ pub struct CheckedRule {
     pub enabled: bool,
     /// What becomes of messages that it cannot evaluate.
     pub on_error: OnError,
-    /// The statement.
-    pub sql: String,
+    /// The statement, and where it stands.
+    pub sql: SqlText,
     /// The file that holds the statement, where that is not the rule's own.
     pub sql_file: Option<FileId>,
     /// The statement, compiled.
@@ -48,6 +50,15 @@ pub struct CheckedRule {
     pub sinks: Vec<CheckedSink>,
     /// Its tests with the file and place of each.
     pub tests: Vec<(RuleTest, Source, Range<usize>)>,
+}
+
+/// Whether a rule calls a function of that script.
+fn calls_script(rule: &CheckedRule, script: &str) -> bool {
+    let called = &rule.rule.explain().user_functions;
+    called
+        .iter()
+        .filter_map(|name| name.split_once('.'))
+        .any(|(namespace, _)| namespace == script)
 }
 
 /// A sink of a rule that can run.
@@ -389,7 +400,7 @@ impl<'a> Pass<'a> {
             .find(|problem| problem.is_error())
             .map_or("it is not right", |problem| &problem.message);
         let uses = |file: &FileId| match file.kind {
-            Kind::Script => rule.sql.contains(&format!("{}.", file.id)),
+            Kind::Script => calls_script(&rule, &file.id),
             _ => rule
                 .sinks
                 .iter()
@@ -454,9 +465,19 @@ impl<'a> Pass<'a> {
                 siblings.get(&file).cloned()
             },
         };
-        let file = rule_file::read(source, &around)?;
         let mut problems = Vec::new();
-        let rule = statement(source, &file, &self.catalog, &mut problems);
+        let file = match rule_file::read(source, &around) {
+            Ok(file) => file,
+            Err(unread) => {
+                // All mistakes at once: those of the statement too.
+                problems = unread.problems;
+                if let Some(sql) = &unread.sql {
+                    statement(source, sql, &self.catalog, &mut problems);
+                }
+                return Err(problems);
+            }
+        };
+        let rule = statement(source, &file.sql, &self.catalog, &mut problems);
         let sinks = self.sinks(source, &file, rule.as_ref(), &mut problems);
         if let Some(rule) = &rule {
             problems.extend(bridges::problems(
@@ -482,7 +503,7 @@ impl<'a> Pass<'a> {
                         };
                         siblings.0.iter().find(same).map(|(file, _)| file.clone())
                     }),
-                    sql: file.sql.text,
+                    sql: file.sql,
                     rule: Arc::new(rule),
                     sinks,
                     tests,
@@ -656,9 +677,7 @@ impl<'a> Pass<'a> {
                         .checked
                         .rules
                         .values()
-                        .filter(|rule| {
-                            rule.sql.contains(&format!("{}.", file.id)) && rule.rule.uses_scripts()
-                        })
+                        .filter(|rule| calls_script(rule, &file.id))
                         .map(|rule| rule.id.to_string())
                         .collect(),
                 };
@@ -750,18 +769,18 @@ fn script_problems(name: &str, source: &Source) -> Vec<Problem> {
 
 fn statement(
     source: &Source,
-    file: &RuleFile,
+    sql: &SqlText,
     catalog: &Catalog,
     problems: &mut Vec<Problem>,
 ) -> Option<Rule> {
-    let (rule, diagnostics) = match compile(&file.sql.text, catalog) {
+    let (rule, diagnostics) = match compile(&sql.text, catalog) {
         Ok((rule, warnings)) => (Some(rule), warnings),
         Err(errors) => (None, errors),
     };
     problems.extend(
         diagnostics
             .into_iter()
-            .map(|diagnostic| file.sql.problem(source, diagnostic)),
+            .map(|diagnostic| sql.problem(source, diagnostic)),
     );
     rule
 }

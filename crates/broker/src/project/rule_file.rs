@@ -223,8 +223,10 @@ pub struct RuleTest {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Given {
-    /// The topic name.
+    /// The topic name; at the remote, where `bridge` is given.
     pub topic: String,
+    /// The bridge that the message came in over, for rules `FROM "$bridges/mqtt:NAME"`.
+    pub bridge: Option<String>,
     /// The payload as a value that becomes JSON.
     #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     pub payload: Option<toml::Value>,
@@ -293,12 +295,23 @@ pub struct Around<'a> {
     pub sql_file: &'a dyn Fn(&str) -> Option<Source>,
 }
 
+/// A rule file that cannot be used.
+pub struct Unread {
+    /// Everything that is wrong with its form.
+    pub problems: Vec<Problem>,
+    /// Its statement, where that could be read: it may have mistakes of its own.
+    pub sql: Option<SqlText>,
+}
+
 /// Reads a rule file.
 ///
 /// # Errors
-/// Everything that is wrong with its form.
-pub fn read(source: &Source, around: &Around<'_>) -> Result<RuleFile, Vec<Problem>> {
-    let mut file = TomlFile::parse(source)?;
+/// When its form is wrong.
+pub fn read(source: &Source, around: &Around<'_>) -> Result<RuleFile, Unread> {
+    let mut file = TomlFile::parse(source).map_err(|problems| Unread {
+        problems,
+        sql: None,
+    })?;
     let mut problems = Vec::new();
     let sinks = sinks(&mut file, around, &mut problems);
     let tests = tests(&mut file, &mut problems);
@@ -315,7 +328,7 @@ pub fn read(source: &Source, around: &Around<'_>) -> Result<RuleFile, Vec<Proble
             sinks,
             tests,
         }),
-        _ => Err(problems),
+        (_, sql) => Err(Unread { problems, sql }),
     }
 }
 
@@ -504,14 +517,12 @@ mod tests_of_reading {
 
     fn read_text(text: &str) -> Result<RuleFile, Vec<Problem>> {
         let source = Source::new("rules/x.toml", text);
-        read(
-            &source,
-            &Around {
-                outside: &Names,
-                connector: &|_| None,
-                sql_file: &|_| None,
-            },
-        )
+        let around = Around {
+            outside: &Names,
+            connector: &|_| None,
+            sql_file: &|_| None,
+        };
+        read(&source, &around).map_err(|unread| unread.problems)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Key, Object, Text, Value};
-use weir_rules::{EvalError, Input};
+use weir_rules::{Column, EvalError, Input};
 use weir_sinks::render;
 
 use super::check::CheckedRule;
@@ -43,14 +43,34 @@ pub fn run(rule: &CheckedRule, test: &RuleTest) -> TestResult {
     }
 }
 
-fn outcome(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<String>, String> {
-    let now_ms = match &test.now {
+/// The rows that the messages of a test make.
+///
+/// # Errors
+/// When a message cannot be made, or not be evaluated, or a row not be shown.
+pub fn rows_made(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<Json>, String> {
+    let (made, errors) = made(rule, test, now_ms(test)?)?;
+    match errors.first() {
+        Some(error) => Err(error.to_string()),
+        None => made.iter().map(to_json).collect(),
+    }
+}
+
+fn now_ms(test: &RuleTest) -> Result<i64, String> {
+    match &test.now {
         Some(text) => text
             .parse::<jiff::Timestamp>()
-            .map_err(|error| format!("now: {error}"))?
-            .as_millisecond(),
-        None => NOW_MS,
-    };
+            .map(jiff::Timestamp::as_millisecond)
+            .map_err(|error| format!("now: {error}")),
+        None => Ok(NOW_MS),
+    }
+}
+
+/// The rows of all messages, and the errors.
+fn made(
+    rule: &CheckedRule,
+    test: &RuleTest,
+    now_ms: i64,
+) -> Result<(Vec<Value>, Vec<EvalError>), String> {
     let world = World::fixed(
         "weir",
         TimeZone::UTC,
@@ -70,14 +90,19 @@ fn outcome(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<String>, String> {
             Err(error) => errors.push(error),
         }
     }
+    Ok((made, errors))
+}
+
+fn outcome(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<String>, String> {
+    let now_ms = now_ms(test)?;
+    let (made, errors) = made(rule, test, now_ms)?;
     let mut differences = errors_as_expected(test, &errors);
     if let Some(expected) = &test.expect {
         let got: Vec<Json> = made.iter().map(to_json).collect::<Result<_, _>>()?;
-        differences.extend(
-            rows("row", expected, &got, test.exact)
-                .iter()
-                .map(Difference::to_string),
-        );
+        for difference in rows("row", expected, &got, test.exact) {
+            differences.push(difference.to_string());
+            differences.extend(origin(rule, &difference));
+        }
     }
     for (id, expected) in &test.expect_sink {
         let Some(sink) = rule.sinks.iter().find(|sink| *sink.id == **id) else {
@@ -102,6 +127,31 @@ fn outcome(rule: &CheckedRule, test: &RuleTest) -> Result<Vec<String>, String> {
         differences.extend(found.iter().map(Difference::to_string));
     }
     Ok(differences)
+}
+
+/// What computes the column that differs, and where it stands.
+fn origin(rule: &CheckedRule, difference: &Difference) -> Option<String> {
+    let (_, path) = difference.place.split_once(", ")?;
+    let begins_with = |name: &str| {
+        let rest = path.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    // Of two columns of one name the later one counts.
+    let columns = rule.rule.explain().columns.iter().rev();
+    let (text, at) = columns
+        .filter_map(|column| match column {
+            Column::Value { name, text, at, .. } => Some((name, text, at)),
+            Column::Fields => None,
+        })
+        .find_map(|(name, text, at)| begins_with(name).then_some((text, at)))?;
+    let source = rule.sql.file.as_ref().unwrap_or(&rule.source);
+    let (line, column) = source.position(rule.sql.place(at.clone()).start);
+    let text: Vec<&str> = text.split_whitespace().collect();
+    Some(format!(
+        "from   {}   {}:{line}:{column}",
+        text.join(" "),
+        source.path.display()
+    ))
 }
 
 fn errors_as_expected(test: &RuleTest, errors: &[EvalError]) -> Vec<String> {
@@ -133,6 +183,10 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
     if given.topic.starts_with("$events/") {
         return broker_event(given, now_ms);
     }
+    let source = given
+        .bridge
+        .as_ref()
+        .map(|name| format!("$bridges/mqtt:{name}"));
     let properties = (!given.user_properties.is_empty()).then(|| {
         let pairs: Object = given
             .user_properties
@@ -144,6 +198,26 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
             Value::from(pairs),
         )]))
     });
+    if let Some(source) = source {
+        let properties = properties.map_or_else(|| Object::default().into(), Value::Object);
+        let fields = [
+            ("topic", Value::from(given.topic.as_str())),
+            ("payload", Value::Text(Text::from_bytes(payload(given)?))),
+            ("qos", Value::Int(given.qos.into())),
+            ("retain", Value::Bool(given.retain)),
+            ("dup", Value::Bool(false)),
+            ("pub_props", properties),
+            ("message_received_at", Value::Int(now_ms)),
+        ];
+        let fields = fields.map(|(name, value)| (Key::from(name), value));
+        return Ok(Event {
+            timestamp_ms: now_ms,
+            what: What::Ingress {
+                source: source.as_str().into(),
+                fields: Arc::new(Object::from_iter(fields)),
+            },
+        });
+    }
     Ok(Event {
         timestamp_ms: now_ms,
         what: What::Publish(Publish {
@@ -214,4 +288,48 @@ pub fn to_json(value: &Value) -> Result<Json, String> {
     let mut text = Vec::new();
     weir_rules::json::encode(value, &mut text).map_err(|fault| fault.message().to_owned())?;
     serde_json::from_slice(&text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::toml_file::Names;
+    use crate::problem::Source;
+    use crate::project::check::check;
+    use crate::project::files::{FileId, Files};
+
+    /// The differences of each test in a rule's file.
+    fn differences(text: &str) -> Vec<Vec<String>> {
+        let file = Source::new("rules/r.toml", text);
+        let files = Files([(FileId::rule("r"), file)].into_iter().collect());
+        let checked = check(&files, &Files::default(), None, &Names);
+        assert_eq!(checked.refused(), 0, "{:?}", checked.reports);
+        let rule = &checked.rules["r"];
+        let run = |(test, ..): &(RuleTest, Source, _)| run(rule, test).differences;
+        rule.tests.iter().map(run).collect()
+    }
+
+    #[test]
+    fn a_difference_says_what_computes_the_column() {
+        let rule = "sql = '''\nSELECT 1 AS a.b, upper(\n  clientid) AS c, 2 AS \"d e\"\nFROM \"t\"'''\n[[test]]\nname = 't'\n\
+            given = [{ topic = 't' }]\nexpect = [{ a = { b = 2 }, c = 'x', f = 1 }]\n";
+        assert_eq!(
+            differences(rule),
+            [[
+                "row 1, a.b:  expected 2   got 1",
+                "from   1   rules/r.toml:2:8",
+                "row 1, c:  expected \"x\"   got \"TEST\"",
+                "from   upper( clientid)   rules/r.toml:2:18",
+                "row 1, f:  expected 1   got nothing (the key is missing)",
+            ]]
+        );
+    }
+
+    #[test]
+    fn a_message_may_have_come_in_over_a_bridge() {
+        let rule = "sql = 'SELECT topic, payload.t AS t, event FROM \"$sources/mqtt:hq\"'\n[[test]]\nname = 't'\n\
+            given = [{ bridge = 'hq', topic = 'down/1', payload = { t = 2 } }, { bridge = 'other', topic = 'x' }]\n\
+            expect = [{ topic = 'down/1', t = 2, event = '$bridges/mqtt:hq' }]\n";
+        assert_eq!(differences(rule), [[""; 0]]);
+    }
 }

@@ -101,8 +101,8 @@ impl BeingFilled {
             before: files.get(&file).cloned(),
             file,
             source,
-            sql: rule.sql.clone(),
-            functions: functions(files, &rule.sql),
+            sql: rule.sql.text.clone(),
+            functions: functions(files, &rule.sql.text),
             sinks,
             is_live: false,
             stop: Arc::default(),
@@ -126,6 +126,8 @@ impl BeingFilled {
 /// The texts that a statement may take functions from.
 fn functions(files: &Files, sql: &str) -> Vec<(String, Arc<str>)> {
     let scripts = files.of(Kind::Script);
+    // Names of functions have no case, those of scripts are in lower case.
+    let sql = sql.to_lowercase();
     scripts
         .filter(|(name, _)| sql.contains(&format!("{name}.")))
         .map(|(name, source)| (name.to_owned(), Arc::clone(&source.text)))
@@ -178,7 +180,7 @@ impl Reloader {
             return Fate::Stops(Stopped::Functions);
         }
         match self.next_version(files, last_good, &id, &source) {
-            Ok((_, rule)) if rule.sql != sql => Fate::Stops(Stopped::Functions),
+            Ok((_, rule)) if rule.sql.text != sql => Fate::Stops(Stopped::Functions),
             Ok((checked, rule)) => Fate::GoesOn(Box::new(Next {
                 rule,
                 connectors: checked.connectors,

@@ -20,7 +20,9 @@ impl Compiler<'_> {
     pub(super) fn call(&mut self, call: &ast::Call, at: Place, view: &View) -> Eval {
         let args: Vec<Eval> = call.args.iter().map(|arg| self.value(arg, view)).collect();
         if let Some(namespace) = &call.namespace {
-            return self.user_call(namespace.clone(), call.name.clone(), args, at);
+            // Names of functions have no case; those of scripts are in lower case.
+            let (namespace, name) = (namespace.to_lowercase(), call.name.to_lowercase());
+            return self.user_call(namespace, name, args, at);
         }
         match functions::lookup(&call.name) {
             Some(function) => match function.body {

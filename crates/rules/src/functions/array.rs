@@ -368,7 +368,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     arrays(
         "element_at",
-        &[&[Param::any("x"), Param::any("i")]],
+        &[
+            &[Param::array("a"), Param::any("i")],
+            &[Param::map("m"), Param::any("key")],
+        ],
         "The element of an array at a place, or the member of an object of a key; undefined when there is none.",
         &[
             ("element_at(['a', 'b'], -1)", "'b'"),

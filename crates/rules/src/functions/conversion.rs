@@ -7,8 +7,8 @@ use crate::value::{Text, Value};
 
 const X: &[&[Param]] = &[&[Param::any("x")]];
 const BYTES: &[&[Param]] = &[
-    &[Param::any("bytes")],
-    &[Param::any("bytes"), Param::text("prefix")],
+    &[Param::text("bytes")],
+    &[Param::text("bytes"), Param::text("prefix")],
 ];
 
 const fn conversion(
@@ -161,7 +161,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     conversion(
         "sqlserver_bin2hexstr",
-        &[&[Param::any("bytes")]],
+        &[&[Param::text("bytes")]],
         "Bytes or bits as SQL Server writes them: `0x` and hexadecimal digits.",
         &[("sqlserver_bin2hexstr('hi')", "'0x6869'")],
         |call| hex_digits(call, "0x"),

@@ -1,4 +1,4 @@
-//! Decimal texts of doubles, exactly: what `float2str`, `float(x, n)` and `trunc` round and cut.
+//! Decimal texts of doubles, exactly: what `float2str`, `float(x, n)`, `sprintf` and `trunc` round and cut.
 
 /// The number with that many decimals, correctly rounded from its exact value; ties go away from zero.
 pub(super) fn rounded(number: f64, decimals: usize) -> String {
@@ -14,6 +14,44 @@ pub(super) fn rounded(number: f64, decimals: usize) -> String {
         kept.to_owned()
     } else {
         away_from_zero(kept)
+    }
+}
+
+/// The number with that many significant digits, rounded as by [`rounded`], and its power of ten: 1250.0 with two is
+/// `1.3` and 3.
+pub(super) fn significant(number: f64, digits: usize) -> (String, i32) {
+    /// No double has more of them.
+    const ALL_DIGITS: usize = 767;
+    let decimals = digits.max(1) - 1;
+    let (longer, power) = scientific(number, decimals + 1);
+    let is_exact = || {
+        let (exact, _) = scientific(number, ALL_DIGITS.max(decimals + 1));
+        exact.trim_end_matches('0') == longer
+    };
+    if !longer.ends_with('5') || !is_exact() {
+        return scientific(number, decimals);
+    }
+    let kept = longer[..longer.len() - 1].trim_end_matches('.');
+    let next = away_from_zero(kept);
+    if next.len() == kept.len() {
+        return (next, power);
+    }
+    // All of them were nines.
+    let sign = if number < 0.0 { "-" } else { "" };
+    let zeros = if decimals > 0 {
+        format!(".{}", "0".repeat(decimals))
+    } else {
+        String::new()
+    };
+    (format!("{sign}1{zeros}"), power + 1)
+}
+
+/// The mantissa with so many decimals, and the power of ten.
+fn scientific(number: f64, decimals: usize) -> (String, i32) {
+    let text = format!("{number:.decimals$e}");
+    match text.split_once('e') {
+        Some((mantissa, power)) => (mantissa.to_owned(), power.parse().unwrap_or(0)),
+        None => (text, 0),
     }
 }
 
@@ -90,6 +128,23 @@ mod tests {
             (1e22, 1, "10000000000000000000000.0"),
         ] {
             assert_eq!(rounded(number, decimals), text);
+        }
+    }
+
+    #[test]
+    fn significant_digits_are_rounded_in_the_same_way() {
+        for (number, digits, mantissa, power) in [
+            (1.25, 2, "1.3", 0),
+            (-1.25, 2, "-1.3", 0),
+            (1.35, 2, "1.4", 0),
+            (1.45, 2, "1.4", 0),
+            (9.5, 1, "1", 1),
+            (-99.5, 2, "-1.0", 2),
+            (0.000_976_562_5, 6, "9.76563", -4),
+            (0.0, 3, "0.00", 0),
+            (12_345.678, 3, "1.23", 4),
+        ] {
+            assert_eq!(significant(number, digits), (mantissa.to_owned(), power));
         }
     }
 

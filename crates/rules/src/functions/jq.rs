@@ -84,7 +84,7 @@ fn jq(call: &mut Call<'_>) -> Result<Value, Fault> {
     match call.value(1) {
         // Decoded by the language's own rules first: depth, strictness.
         Value::Text(text) if text.as_bytes().len() <= MAX_TEXT_BYTES => {
-            json::decode(text.as_bytes())?;
+            json::decode(text.as_bytes()).map_err(|error| fault(error.message().to_owned()))?;
             input.extend_from_slice(text.as_bytes());
         }
         Value::Text(_) => return Err(fault("the input is over 4 MiB")),

@@ -11,10 +11,15 @@ use crate::value::{Key, Object, Value};
 
 const M: &[&[Param]] = &[&[Param::map("m")]];
 const GET: &[&[Param]] = &[
-    &[Param::any("key"), Param::any("m")],
-    &[Param::any("key"), Param::any("m"), Param::any("default")],
+    &[Param::text("path"), Param::any("m")],
+    &[Param::text("path"), Param::any("m"), Param::any("default")],
 ];
-const PUT: &[&[Param]] = &[&[Param::any("key"), Param::any("value"), Param::any("m")]];
+const MGET: &[&[Param]] = &[
+    &[Param::any("key"), Param::map("m")],
+    &[Param::any("key"), Param::map("m"), Param::any("default")],
+];
+const MPUT: &[&[Param]] = &[&[Param::any("key"), Param::any("value"), Param::map("m")]];
+const PUT: &[&[Param]] = &[&[Param::text("path"), Param::any("value"), Param::any("m")]];
 
 const fn map(
     name: &'static str,
@@ -64,7 +69,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     map(
         "mget",
-        GET,
+        MGET,
         "The member of that key, in which dots mean nothing, or at the path that an array of keys gives.",
         &[
             ("mget('a.b', {'a.b': 1})", "1"),
@@ -84,7 +89,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     map(
         "mput",
-        PUT,
+        MPUT,
         "A copy of the object with the member of that key, or at that array of keys, set.",
         &[
             ("mput('a.b', 1, {})", "{'a.b': 1}"),

@@ -3,7 +3,7 @@
 //! Look-around and back-references, which a linear engine cannot do, run on a backtracking engine whose steps are counted.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use regex::{Regex, RegexBuilder};
 
@@ -11,10 +11,10 @@ use crate::error::{ErrorKind, Fault};
 
 /// The memory that one compiled pattern may take: enough for `\w{1,200}`, not for an attack.
 const SIZE_LIMIT_BYTES: usize = 1024 * 1024;
-/// How often the backtracking engine may turn back in one search. Between two turns it may look at the whole text, so
-/// that the text is bounded too: together they keep a search within a second or so.
-const BACKTRACK_LIMIT: usize = 100_000;
-const BACKTRACKED_TEXT_BYTES: usize = 8 * 1024;
+/// How often the backtracking engine may turn back in one search, by the length of the text. Between two turns it may
+/// look at the whole text: together they keep a search within a second or two. To look at each place of a text costs about
+/// as many turns as it has bytes.
+const TURNS: [(usize, usize); 3] = [(1024, 1_000_000), (8 * 1024, 125_000), (32 * 1024, 64_000)];
 /// How many patterns that are not literals a thread keeps compiled.
 const RECENT: usize = 16;
 
@@ -25,7 +25,15 @@ pub struct Pattern(Engine);
 #[derive(Clone, Debug)]
 enum Engine {
     Linear(Regex),
-    Backtracking(Box<fancy_regex::Regex>),
+    Backtracking(Box<Backtracking>),
+}
+
+/// A pattern of the backtracking engine, which has its limit from when it is compiled.
+#[derive(Clone, Debug)]
+struct Backtracking {
+    pattern: String,
+    /// One for each of [`TURNS`], compiled when a text of that length comes.
+    engines: [OnceLock<fancy_regex::Regex>; TURNS.len()],
 }
 
 /// Work done once for a literal argument.
@@ -92,13 +100,7 @@ impl Pattern {
         {
             return Err(error);
         }
-        fancy_regex::RegexBuilder::new(&with_ascii_classes(pattern, &SPELLED_BOUNDARIES))
-            .backtrack_limit(BACKTRACK_LIMIT)
-            .delegate_size_limit(SIZE_LIMIT_BYTES)
-            .delegate_dfa_size_limit(SIZE_LIMIT_BYTES)
-            .build()
-            .map(|regex| Self(Engine::Backtracking(Box::new(regex))))
-            .map_err(|error| error.to_string())
+        Backtracking::new(pattern).map(|regex| Self(Engine::Backtracking(Box::new(regex))))
     }
 
     /// Whether a search takes a time that grows with the text's length only, and so never fails.
@@ -133,10 +135,7 @@ impl Pattern {
     pub fn is_match(&self, text: &str) -> Result<bool, Fault> {
         match &self.0 {
             Engine::Linear(regex) => Ok(regex.is_match(text)),
-            Engine::Backtracking(regex) => {
-                short_enough(text)?;
-                regex.is_match(text).map_err(gave_up)
-            }
+            Engine::Backtracking(regex) => regex.for_text(text)?.is_match(text).map_err(gave_up),
         }
     }
 
@@ -148,8 +147,7 @@ impl Pattern {
         match &self.0 {
             Engine::Linear(regex) => Ok(regex.captures(text).map(Groups::Linear)),
             Engine::Backtracking(regex) => {
-                short_enough(text)?;
-                let found = regex.captures(text).map_err(gave_up)?;
+                let found = regex.for_text(text)?.captures(text).map_err(gave_up)?;
                 Ok(found.map(Groups::Backtracking))
             }
         }
@@ -169,8 +167,8 @@ impl Pattern {
                     .captures_iter(text)
                     .map(|found| Ok(Groups::Linear(found))),
             ),
-            Engine::Backtracking(regex) => match short_enough(text) {
-                Ok(()) => Box::new(
+            Engine::Backtracking(regex) => match regex.for_text(text) {
+                Ok(regex) => Box::new(
                     regex
                         .captures_iter(text)
                         .map(|found| found.map(Groups::Backtracking).map_err(gave_up)),
@@ -181,14 +179,45 @@ impl Pattern {
     }
 }
 
-fn short_enough(text: &str) -> Result<(), Fault> {
-    if text.len() <= BACKTRACKED_TEXT_BYTES {
-        return Ok(());
+impl Backtracking {
+    fn new(pattern: &str) -> Result<Self, String> {
+        let pattern = with_ascii_classes(pattern, &SPELLED_BOUNDARIES);
+        let (_, turns) = TURNS[0];
+        let first = Self::compiled(&pattern, turns)?;
+        Ok(Self {
+            pattern,
+            engines: [first.into(), OnceLock::new(), OnceLock::new()],
+        })
     }
-    Err(Fault::new(
-        ErrorKind::RegexLimit,
-        "look-around and back-references take texts of up to 8 KiB",
-    ))
+
+    fn compiled(pattern: &str, turns: usize) -> Result<fancy_regex::Regex, String> {
+        fancy_regex::RegexBuilder::new(pattern)
+            .backtrack_limit(turns)
+            .delegate_size_limit(SIZE_LIMIT_BYTES)
+            .delegate_dfa_size_limit(SIZE_LIMIT_BYTES)
+            .build()
+            .map_err(|error| error.to_string())
+    }
+
+    /// The engine with the limit for a text of that length.
+    fn for_text(&self, text: &str) -> Result<&fancy_regex::Regex, Fault> {
+        let fitting = TURNS
+            .iter()
+            .zip(&self.engines)
+            .find(|((longest, _), _)| text.len() <= *longest);
+        let Some(((_, turns), engine)) = fitting else {
+            return Err(Fault::new(
+                ErrorKind::RegexLimit,
+                "look-around and back-references take texts of up to 32 KiB",
+            ));
+        };
+        if let Some(engine) = engine.get() {
+            return Ok(engine);
+        }
+        let compiled = Self::compiled(&self.pattern, *turns)
+            .map_err(|error| Fault::new(ErrorKind::BadArgument, error))?;
+        Ok(engine.get_or_init(|| compiled))
+    }
 }
 
 fn gave_up(error: fancy_regex::Error) -> Fault {
@@ -311,6 +340,24 @@ mod tests {
             .is_match(&format!("{}!", "a".repeat(64)))
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RegexLimit);
+    }
+
+    #[test]
+    fn longer_texts_leave_fewer_turns() {
+        let quadratic = Pattern::new(r"^(a*)(a*)\1\2b$").unwrap();
+        let is_match = |length| quadratic.is_match(&"a".repeat(length));
+        assert!(!is_match(600).unwrap(), "hundreds of thousands of turns");
+        assert_eq!(is_match(1100).unwrap_err().kind(), ErrorKind::RegexLimit);
+        let simple = Pattern::new(r"(?<=x)y(?!z)").unwrap();
+        for length in [10, 1_000, 8_000, 32_000] {
+            let text = format!("{}xy", "-".repeat(length));
+            assert!(simple.is_match(&text).unwrap(), "{length}");
+        }
+        let long = "-".repeat(33_000);
+        assert_eq!(
+            simple.is_match(&long).unwrap_err().kind(),
+            ErrorKind::RegexLimit
+        );
     }
 
     #[test]

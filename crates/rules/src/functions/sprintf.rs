@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::call::{Builder, Call};
 use super::string::{clusters, clusters_of, string};
-use super::{Function, Param};
+use super::{Function, Param, decimal};
 use crate::error::{ErrorKind, Fault};
 use crate::json;
 use crate::value::{Text, Value};
@@ -331,7 +331,7 @@ impl Directive {
         let float = float_of(value, letter)?;
         let precision = self.digits()?;
         let text = match letter {
-            'f' => format!("{float:.precision$}"),
+            'f' => decimal::rounded(float, precision),
             'e' => exponential(float, precision),
             _ if (0.1..10_000.0).contains(&float.abs()) => plain(float, precision),
             _ => exponential(float, precision),
@@ -408,12 +408,8 @@ fn in_base(int: i64, base: u64, upper: bool) -> String {
 
 /// `2.50000e+0`: so many significant digits, at least two.
 fn exponential(float: f64, significant: usize) -> String {
-    let text = format!("{float:.*e}", significant.max(2) - 1);
-    match text.split_once('e') {
-        Some((mantissa, exponent)) if exponent.starts_with('-') => format!("{mantissa}e{exponent}"),
-        Some((mantissa, exponent)) => format!("{mantissa}e+{exponent}"),
-        None => text,
-    }
+    let (mantissa, power) = decimal::significant(float, significant.max(2));
+    format!("{mantissa}e{power:+}")
 }
 
 /// `2.50000`: so many significant digits, as many of them after the point as are left.
@@ -425,7 +421,7 @@ fn plain(float: f64, significant: usize) -> String {
         x if x < 1000.0 => 3,
         _ => 4,
     };
-    format!("{float:.*}", significant.saturating_sub(whole_digits))
+    decimal::rounded(float, significant.saturating_sub(whole_digits))
 }
 
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
@@ -476,7 +472,15 @@ mod tests {
                 [2.5.into(), 0.25.into(), 2.5.into(), 0.00123.into()]
             )
             .unwrap(),
-            "2.500000 0.2 2.50000e+0 1.23e-3"
+            "2.500000 0.3 2.50000e+0 1.23e-3"
+        );
+        assert_eq!(
+            print(
+                "~.2f ~.2e ~.2f ~.3g",
+                [0.125.into(), 1.25.into(), 1.005.into(), (-2.125).into()]
+            )
+            .unwrap(),
+            "0.13 1.3e+0 1.00 -2.13"
         );
         assert_eq!(
             print("~g ~g ~g", [2.5.into(), 12345.0.into(), 0.05.into()]).unwrap(),

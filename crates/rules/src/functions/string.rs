@@ -500,7 +500,8 @@ pub(super) fn clusters_of(text: &str, start: usize, length: usize) -> &str {
 }
 
 fn pad(call: &Call<'_>, place: &str, fill: &str) -> Result<Value, Fault> {
-    let (text, length) = (call.text(0)?, call.size(1)?);
+    // Every text is longer than a negative length.
+    let (text, length) = (call.text(0)?, usize::try_from(call.int(1)?).unwrap_or(0));
     let missing = length.saturating_sub(clusters(text));
     let leading = match place {
         "trailing" => 0,

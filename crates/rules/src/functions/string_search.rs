@@ -384,10 +384,11 @@ fn group(text: &str) -> Option<(usize, usize)> {
         return None;
     }
     // Group numbers start at 1 and have no leading zero.
-    let number = digits[..length].parse().ok()?;
-    if digits.starts_with('0') {
+    if length == 0 || digits.starts_with('0') {
         return None;
     }
+    // No pattern has a group whose number is too long to read.
+    let number = digits[..length].parse().unwrap_or(usize::MAX);
     Some((number, length + around))
 }
 
@@ -412,6 +413,8 @@ mod tests {
         );
         assert_eq!(replacement(r"\&\\\0\gx\g{0}"), [text(r"&\0gxg{0}")]);
         assert_eq!(replacement(r"\12"), [Group(12)]);
+        let endless = "9".repeat(40);
+        assert_eq!(replacement(&format!(r"\{endless}")), [Group(usize::MAX)]);
         assert_eq!(replacement("a\\"), [text("a\\")]);
     }
 }

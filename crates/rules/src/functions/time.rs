@@ -168,8 +168,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("date_trunc('hour', 1753452123456)", "1753452000000"), ("date_trunc('month', 1753452000000)", "1751328000000")],
         |call| {
             let zone = zone(call, 2)?;
-            let start = start_of(call.text(0)?, civil(call, 1, &zone)?).ok_or_else(|| call.bad(0, "is not a unit"))?;
-            let instant = date_format::instant_ns(start, None, &zone);
+            let (unit, time) = (call.text(0)?, civil(call, 1, &zone)?);
+            let start = start_of(unit, time).ok_or_else(|| call.bad(0, "is not a unit"))?;
+            let now_ns = i128::from(call.int(1)?) * NS_PER_MS;
+            let instant = match unit {
+                "second" | "minute" | "hour" => same_hour(start, now_ns, &zone),
+                _ => date_format::instant_ns(start, None, &zone),
+            };
             in_unit(instant.ok_or_else(|| call.bad(1, "is out of range"))?, NS_PER_MS)
         },
     )
@@ -350,6 +355,17 @@ fn start_of(unit: &str, time: DateTime) -> Option<DateTime> {
         "year" => time.date().first_of_year().at(0, 0, 0, 0),
         _ => return None,
     })
+}
+
+/// The instant of a civil time in the hour of another instant: where clocks are set back, an hour comes twice.
+fn same_hour(start: DateTime, instant_ns: i128, zone: &TimeZone) -> Option<i128> {
+    let offset = offset_at(zone, instant_ns)?;
+    let there = date_format::instant_ns(start, Some(offset), zone)?;
+    if offset_at(zone, there) == Some(offset) {
+        Some(there)
+    } else {
+        date_format::instant_ns(start, None, zone)
+    }
 }
 
 fn whole_units(unit: &str, from: DateTime, to: DateTime) -> Option<i64> {

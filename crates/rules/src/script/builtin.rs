@@ -74,7 +74,12 @@ fn call(function: &'static Function, at: &NativeCallContext<'_>, args: &[Dynamic
         .collect::<Result<Vec<Value>, String>>()
         .map_err(|why| fail(format!("was given {why}")))?;
     let result = evaluate(function, &args).map_err(|fault| fail(fault.message().to_owned()))?;
-    let longest = at.engine().max_string_size();
+    let engine = at.engine();
+    let longest = convert::Longest {
+        string_bytes: engine.max_string_size(),
+        array_elements: engine.max_array_size(),
+        map_entries: engine.max_map_size(),
+    };
     convert::to_script(&result, longest, &mut { MAX_TEXT_BYTES })
         .map_err(|why| fail(format!("its result {why}")))
 }

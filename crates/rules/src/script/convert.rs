@@ -9,10 +9,18 @@ use crate::value::{Object, Value};
 /// How deep a result may nest: as deep as JSON may.
 const MAX_DEPTH: usize = 128;
 
+/// The longest values that a script may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Longest {
+    pub(super) string_bytes: usize,
+    pub(super) array_elements: usize,
+    pub(super) map_entries: usize,
+}
+
 /// A value for a script; takes its size from `room`. The error ends a sentence that names the argument.
 pub(super) fn to_script(
     value: &Value,
-    longest: usize,
+    longest: Longest,
     room: &mut usize,
 ) -> Result<Dynamic, String> {
     take(room, size_of::<Value>())?;
@@ -23,11 +31,7 @@ pub(super) fn to_script(
         Value::Float(float) => (*float).into(),
         Value::Text(text) => {
             let bytes = text.as_bytes();
-            if bytes.len() > longest {
-                return Err(format!(
-                    "is longer than the {longest} bytes that a script may hold"
-                ));
-            }
+            within(bytes.len(), longest.string_bytes, "bytes")?;
             take(room, bytes.len())?;
             text.as_str().map_or_else(
                 || Dynamic::from_blob(bytes.to_vec()),
@@ -36,6 +40,7 @@ pub(super) fn to_script(
         }
         Value::Bits(_) => return Err("is a bit sequence, which scripts do not have".to_owned()),
         Value::Array(values) => {
+            within(values.len(), longest.array_elements, "elements")?;
             let values: Result<Array, String> = values
                 .iter()
                 .map(|value| to_script(value, longest, room))
@@ -43,6 +48,7 @@ pub(super) fn to_script(
             Dynamic::from_array(values?)
         }
         Value::Object(object) => {
+            within(object.len(), longest.map_entries, "entries")?;
             let mut map = Map::new();
             for (key, value) in object.iter() {
                 take(room, key.len())?;
@@ -109,6 +115,15 @@ fn from_dynamic(value: Dynamic, depth: usize, room: &mut usize) -> Result<Value,
         "a value of type {}, which SQL does not have",
         value.type_name()
     ))
+}
+
+fn within(length: usize, most: usize, of: &str) -> Result<(), String> {
+    if length > most {
+        return Err(format!(
+            "is longer than the {most} {of} that a script may hold"
+        ));
+    }
+    Ok(())
 }
 
 fn take(room: &mut usize, bytes: usize) -> Result<(), String> {

@@ -233,12 +233,17 @@ impl Namespace {
 
     fn call(&self, namespace: &str, name: &str, args: &[Value]) -> Result<Value, Fault> {
         let limits = self.limits;
+        let longest = convert::Longest {
+            string_bytes: limits.string_bytes,
+            array_elements: limits.array_elements,
+            map_entries: limits.map_entries,
+        };
         let mut room = limits.total_bytes;
         let args = args
             .iter()
             .enumerate()
             .map(|(index, value)| {
-                convert::to_script(value, limits.string_bytes, &mut room).map_err(|why| {
+                convert::to_script(value, longest, &mut room).map_err(|why| {
                     Fault::new(
                         ErrorKind::Udf,
                         format!("argument {} of {namespace}.{name} {why}", index + 1),

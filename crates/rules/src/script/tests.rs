@@ -227,6 +227,10 @@ fn huge_arguments_and_results_are_refused() {
         fault.message(),
         "argument 1 of u.f is longer than the 65536 bytes that a script may hold"
     );
+    let elements = |count: i64| -> Value { (0..count).map(Value::Int).collect() };
+    assert!(call("fn f(x) { x.len() }", &[elements(10_000)]).is_ok());
+    let fault = call("fn f(x) { 1 }", &[elements(10_001)]).unwrap_err();
+    assert!(fault.message().contains("10000 elements"));
     let nested = "fn f() { let a = 1; for i in 0..200 { a = [a]; } a }";
     assert!(failure(nested).contains("nest deeper"));
 }

@@ -45,6 +45,28 @@ fn a_good_project_is_taken_whole() {
 }
 
 #[test]
+fn mistakes_of_a_file_and_of_its_statement_come_at_once() {
+    let rule = "sql = '''SELECT uper(clientid) AS x FROM \"t\"'''\n[[sinks]]\ntype = 'console'\nmax_per_secnd = 5\n";
+    let checked = check(
+        &project(rule, CONNECTOR, SCRIPT),
+        &Files::default(),
+        None,
+        &Process,
+    );
+    let report = checked
+        .reports
+        .iter()
+        .find(|report| report.file == FileId::rule("r"))
+        .unwrap();
+    let codes: Vec<&str> = report
+        .problems
+        .iter()
+        .map(|problem| &*problem.code)
+        .collect();
+    assert_eq!(codes, ["E1002", "E0102"]);
+}
+
+#[test]
 fn a_broken_rule_is_represented_by_its_last_good_version() {
     let good = project(RULE, CONNECTOR, SCRIPT);
     let checked = check(
@@ -54,7 +76,7 @@ fn a_broken_rule_is_represented_by_its_last_good_version() {
         &Process,
     );
     assert_eq!(verdict(&checked, &FileId::rule("r")), Verdict::Stale);
-    assert!(checked.rules["r"].sql.contains("twice"));
+    assert!(checked.rules["r"].sql.text.contains("twice"));
     assert_eq!(&*checked.good.get(&FileId::rule("r")).unwrap().text, RULE);
 }
 

@@ -299,7 +299,8 @@ fn is_read(kind: SchemaKind, text: &str) -> Result<(), Vec<Problem>> {
                 sql_file: &|name| Some(Source::new(name, "SELECT 1 FROM \"t\"")),
             },
         )
-        .map(drop),
+        .map(drop)
+        .map_err(|unread| unread.problems),
         SchemaKind::Connector => connector_file::read(&source, &Names).map(drop),
         SchemaKind::Config => TomlFile::parse(&source)
             .unwrap()

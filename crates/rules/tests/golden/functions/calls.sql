@@ -159,3 +159,69 @@ SELECT kv_store_get('last') AS last, kv_store_put('last', payload.v) AS put FROM
 -- payload: {"x":"long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long "}
 -- failed: type: `-` takes numbers, not a string at 1:8, value long long long long long long long long long long long long lon…
 SELECT -payload.x AS a FROM "t/#"
+----
+-- result: [{"a":"ab","b":"ab","c":"ab","d":"0.3 0.13 1.3e+0 -2.13","e":"a"}]
+SELECT pad('ab', -1) AS a, lpad('ab', -5) AS b, rpad('ab', 1) AS c, sprintf('~.1f ~.2f ~.2e ~.3g', 0.25, 0.125, 1.25, -2.125) AS d, regex_replace('abc', 'bc', '\99999999999999999999') AS e FROM "t/#"
+----
+-- result: [{"a":20.0,"b":20.0}]
+SELECT Climate.Dew_Point(30, 50) AS a, CLIMATE.DEW_POINT(30, 50) AS b FROM "t/#"
+----
+-- error:
+-- | error[E0102]: unknown function `emqx_rule_funcs.upper`
+-- |  --> 1:8
+-- |   |
+-- | 1 | SELECT emqx_rule_funcs.upper(clientid) AS a, emqx_rule_funcs_demo.is_my_topic(topic) AS b FROM "t/#"
+-- |   |        ^^^^^^^^^^^^^^^^^^^^^ modules of EMQX cannot be called; use the function's own name, without the module
+-- error:
+-- | error[E0102]: unknown function `emqx_rule_funcs_demo.is_my_topic`
+-- |  --> 1:46
+-- |   |
+-- | 1 | SELECT emqx_rule_funcs.upper(clientid) AS a, emqx_rule_funcs_demo.is_my_topic(topic) AS b FROM "t/#"
+-- |   |                                              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ modules of EMQX cannot be called; use the function's own name, without the module
+SELECT emqx_rule_funcs.upper(clientid) AS a, emqx_rule_funcs_demo.is_my_topic(topic) AS b FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `bin2hexstr`: `bytes` must be a string, not an integer
+-- |  --> 1:19
+-- |   |
+-- | 1 | SELECT bin2hexstr(1) AS a, sqlserver_bin2hexstr(2.5) AS b, mget('a', 1) AS c, mput('a', 1, [2]) AS d FROM "t/#"
+-- |   |                   ^
+-- error:
+-- | error[E0104]: in `sqlserver_bin2hexstr`: `bytes` must be a string, not a float
+-- |  --> 1:49
+-- |   |
+-- | 1 | SELECT bin2hexstr(1) AS a, sqlserver_bin2hexstr(2.5) AS b, mget('a', 1) AS c, mput('a', 1, [2]) AS d FROM "t/#"
+-- |   |                                                 ^^^
+-- error:
+-- | error[E0104]: in `mget`: `m` must be an object or JSON text of one, not an integer
+-- |  --> 1:70
+-- |   |
+-- | 1 | SELECT bin2hexstr(1) AS a, sqlserver_bin2hexstr(2.5) AS b, mget('a', 1) AS c, mput('a', 1, [2]) AS d FROM "t/#"
+-- |   |                                                                      ^
+-- error:
+-- | error[E0104]: in `mput`: `m` must be an object or JSON text of one, not an array
+-- |  --> 1:92
+-- |   |
+-- | 1 | SELECT bin2hexstr(1) AS a, sqlserver_bin2hexstr(2.5) AS b, mget('a', 1) AS c, mput('a', 1, [2]) AS d FROM "t/#"
+-- |   |                                                                                            ^^^
+SELECT bin2hexstr(1) AS a, sqlserver_bin2hexstr(2.5) AS b, mget('a', 1) AS c, mput('a', 1, [2]) AS d FROM "t/#"
+----
+-- error:
+-- | error[E0104]: in `map_get`: `path` must be a string, not an integer
+-- |  --> 1:16
+-- |   |
+-- | 1 | SELECT map_get(1, payload) AS a, map_put(2, 'x', payload) AS b, element_at(5, 1) AS c, element_at([7, 8], 2) AS d FROM "…
+-- |   |                ^
+-- error:
+-- | error[E0104]: in `map_put`: `path` must be a string, not an integer
+-- |  --> 1:42
+-- |   |
+-- | 1 | SELECT map_get(1, payload) AS a, map_put(2, 'x', payload) AS b, element_at(5, 1) AS c, element_at([7, 8], 2) AS d FROM "…
+-- |   |                                          ^
+-- error:
+-- | error[E0104]: in `element_at`: `m` must be an object or JSON text of one, not an integer
+-- |  --> 1:76
+-- |   |
+-- | 1 | …1, payload) AS a, map_put(2, 'x', payload) AS b, element_at(5, 1) AS c, element_at([7, 8], 2) AS d FROM "t/#"
+-- |   |                                                              ^
+SELECT map_get(1, payload) AS a, map_put(2, 'x', payload) AS b, element_at(5, 1) AS c, element_at([7, 8], 2) AS d FROM "t/#"
