@@ -9,6 +9,7 @@ mod bridge_metrics;
 mod exposition;
 mod metrics;
 mod rows;
+mod rule_test;
 mod web_socket;
 
 use std::net::SocketAddr;
@@ -73,6 +74,7 @@ pub async fn serve(
         .route("/weir/v1/health/ready", get(ready))
         .route("/weir/v1/status", get(status))
         .route("/weir/v1/rules", get(rules))
+        .route("/weir/v1/rules/test", post(rule_test::run))
         .route("/weir/v1/sinks", get(rows::sinks))
         .route("/weir/v1/sinks/{rule}/{sink}", delete(rows::drop_sink))
         .route(
