@@ -385,6 +385,32 @@ async fn a_message_that_no_client_could_send_is_not_tried() {
     }
 }
 
+#[tokio::test]
+async fn a_running_weir_answers_a_case_as_the_command_does() {
+    let site = Site::new();
+    let weir = site.start(WEIR).await;
+    let ask = async |case: Json| {
+        let (status, body) = weir.post("/weir/v1/rules/test", &case.to_string()).await;
+        let answer: Json = serde_json::from_str(&body).unwrap();
+        (status, answer)
+    };
+    let sql = "SELECT payload.temp * 2 AS twice FROM \"t\" WHERE qos = 0";
+    let (status, answer) =
+        ask(json!({ "sql": sql, "message": { "topic": "t", "payload": { "temp": 21 } } })).await;
+    assert_eq!(
+        (status, answer),
+        (200, json!({ "outputs": [{ "twice": 42 }] }))
+    );
+    let (_, answer) = ask(json!({ "sql": sql, "message": { "topic": "t", "qos": 1 } })).await;
+    assert_eq!(answer, json!({ "dropped": true, "why": "no_result" }));
+    let (_, answer) = ask(json!({ "sql": sql, "message": { "topic": "t", "payload": "{" } })).await;
+    assert_eq!(answer["kind"], "payload_decode");
+    let (status, answer) = ask(json!({ "sql": "SELECT uper(topic) AS t FROM \"t\"" })).await;
+    assert_eq!((status, &answer["code"]), (200, &json!("E0102")));
+    let (status, answer) = ask(json!({ "message": {} })).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("E1404")));
+}
+
 /// Asks weir about all of them at once.
 async fn hold(cases: &[Case]) {
     let lines: String = cases

@@ -5,11 +5,13 @@ mod formats;
 mod satisfiable;
 mod suspects;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::ast::{Alias, AliasStep, Arithmetic, Body, Call, Expr, ExprKind, Item, Statement};
 use crate::compile::{Catalog, default_name, dotted};
 use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::error::{ErrorKind, Fault};
 use crate::eval::names::{Binding, Layer, Layout, View};
 use crate::eval::{constant, negate};
 use crate::event::fields_of_event;
@@ -75,20 +77,23 @@ impl Check<'_> {
                     label,
                 );
             }
-            if self
-                .sources
-                .iter()
-                .any(|earlier| earlier.text() == source.text)
-            {
-                self.say(
-                    Code::DuplicateSource,
-                    source.at,
-                    format!("`{}` stands in FROM twice", source.text),
-                    "",
-                );
-            }
             match SourceFilter::parse(&source.text) {
                 Ok(parsed) => {
+                    if let Some(earlier) =
+                        self.sources.iter().find(|earlier| earlier.is_same(&parsed))
+                    {
+                        let label = if earlier.text() == source.text {
+                            String::new()
+                        } else {
+                            format!("`{}` is another spelling of it", earlier.text())
+                        };
+                        self.say(
+                            Code::DuplicateSource,
+                            source.at,
+                            format!("`{}` stands in FROM twice", source.text),
+                            label,
+                        );
+                    }
                     self.add_fields(&parsed);
                     if source.text == "#" {
                         self.say(
@@ -186,7 +191,7 @@ impl Check<'_> {
     }
 
     fn items(&mut self, items: &[Item], view: impl Fn(usize) -> View) {
-        let mut targets: Vec<&[AliasStep]> = Vec::new();
+        let mut targets: Vec<Cow<'_, [AliasStep]>> = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let Item::Expr { expr, alias } = item else {
                 continue;
@@ -197,14 +202,20 @@ impl Check<'_> {
             match alias {
                 Some(alias) => {
                     self.alias(alias, &targets);
-                    targets.push(&alias.steps);
+                    targets.push(Cow::Borrowed(&alias.steps));
                 }
-                None => self.unaliased(expr, index, items),
+                None => {
+                    self.unaliased(expr, index, items);
+                    if let Some(steps) = default_name(expr) {
+                        self.assigned_twice(expr.at, &steps, &targets);
+                        targets.push(Cow::Owned(steps));
+                    }
+                }
             }
         }
     }
 
-    fn alias(&mut self, alias: &Alias, earlier: &[&[AliasStep]]) {
+    fn alias(&mut self, alias: &Alias, earlier: &[Cow<'_, [AliasStep]>]) {
         if alias.implicit {
             let text = alias.at.text(self.sql);
             let is_field = matches!(alias.steps.first(), Some(AliasStep::Key(key)) if self.fields.contains(&key.as_str()));
@@ -215,15 +226,18 @@ impl Check<'_> {
             };
             self.say(Code::ImplicitAlias, alias.at, "an alias without AS", label);
         }
-        let grows = alias
-            .steps
+        self.assigned_twice(alias.at, &alias.steps, earlier);
+    }
+
+    fn assigned_twice(&mut self, at: Place, steps: &[AliasStep], earlier: &[Cow<'_, [AliasStep]>]) {
+        let grows = steps
             .iter()
             .any(|step| matches!(step, AliasStep::Prepend | AliasStep::Append));
-        if !grows && earlier.contains(&alias.steps.as_slice()) {
+        if !grows && earlier.iter().any(|earlier| **earlier == *steps) {
             self.say(
                 Code::DuplicateAlias,
-                alias.at,
-                format!("`{}` is assigned twice", dotted(&alias.steps)),
+                at,
+                format!("`{}` is assigned twice", dotted(steps)),
                 "the last one wins",
             );
         }
@@ -258,9 +272,10 @@ impl Check<'_> {
                 branches,
                 ..
             } => {
-                branches
-                    .iter()
-                    .for_each(|(when, _)| self.must_be_boolean(when, view));
+                for (when, _) in branches {
+                    self.must_be_boolean(when, view);
+                    self.decides_nothing(when);
+                }
             }
             ExprKind::Compare {
                 operator,
@@ -323,8 +338,8 @@ impl Check<'_> {
             }
             ExprKind::Regex { pattern, .. } => {
                 self.literal_text(pattern, "RLIKE");
-                if let Some(Err(message)) =
-                    pattern.literal().and_then(Value::as_str).map(Pattern::new)
+                if let Some(Ok(pattern_value)) = constant(pattern)
+                    && let Some(Err(message)) = pattern_value.as_str().map(Pattern::new)
                 {
                     self.say(
                         Code::Literal,
@@ -351,7 +366,7 @@ impl Check<'_> {
         if is_field || !bindings.is_empty() || self.fields.is_empty() {
             return;
         }
-        if quoted {
+        if quoted && at.text(self.sql).starts_with('"') {
             let label = self.quoted_name_label(name);
             self.say(
                 Code::QuotedName,
@@ -389,24 +404,26 @@ impl Check<'_> {
         }
     }
 
+    /// The expression that a name stands for as an alias, and what it sees itself.
+    fn aliased(&self, name: &str, view: &View) -> Option<(&Expr, View)> {
+        let bindings = self.layout.names.bindings(name, view);
+        let Some(Binding::Slot(slot)) = bindings.first() else {
+            return None;
+        };
+        let is_element =
+            matches!(&self.layout.names.element, Some((_, element)) if element == slot);
+        match item_of(self.statement, *slot)? {
+            Item::Expr { expr, .. } if !is_element => Some((expr, self.layout.slot_view(*slot))),
+            _ => None,
+        }
+    }
+
     /// An alias of a field's name, which is used where the alias is seen.
     fn hidden_field(&mut self, name: &str, slot: usize) {
-        let items: Vec<&Item> = match &self.statement.body {
-            Body::Select(items) => items.iter().collect(),
-            Body::Foreach { items, outputs, .. } => {
-                // The element's slot lies between the two lists.
-                let last = items.last();
-                items
-                    .iter()
-                    .chain(last)
-                    .chain(outputs.iter().flatten())
-                    .collect()
-            }
-        };
         let Some(Item::Expr {
             expr,
             alias: Some(alias),
-        }) = items.get(slot)
+        }) = item_of(self.statement, slot)
         else {
             return;
         };
@@ -434,14 +451,21 @@ impl Check<'_> {
             (Some(Ok(left)), None) => (Code::NeverComputed, operator.apply(&left, &stand_in)),
             (None, Some(Ok(right))) => (Code::NeverComputed, operator.apply(&stand_in, &right)),
         };
-        if let Err(fault) = result {
+        // How large the other side is decides whether the result has room.
+        let of_size = |fault: &Fault| {
+            code == Code::NeverComputed
+                && matches!(fault.kind(), ErrorKind::Overflow | ErrorKind::NotFinite)
+        };
+        if let Err(fault) = result
+            && !of_size(&fault)
+        {
             let label = "this can never be computed";
             self.say(code, at, fault.message().to_owned(), label);
         }
     }
 
     fn literal_text(&mut self, pattern: &Expr, operator: &str) {
-        if let Some(value) = pattern.literal()
+        if let Some(Ok(value)) = constant(pattern)
             && value.as_text().is_none()
         {
             let message = format!(
@@ -558,6 +582,18 @@ impl Check<'_> {
                 );
             }
         }
+    }
+}
+
+/// The item whose value a slot has. The element of FOREACH, whose slot lies between the two lists, is of the collection.
+fn item_of(statement: &Statement, slot: usize) -> Option<&Item> {
+    match &statement.body {
+        Body::Select(items) => items.get(slot),
+        Body::Foreach { items, outputs, .. } => match slot.checked_sub(items.len()) {
+            None => items.get(slot),
+            Some(0) => items.last(),
+            Some(output) => outputs.as_ref()?.get(output - 1),
+        },
     }
 }
 

@@ -37,6 +37,10 @@ pub enum What {
         event: &'static str,
         /// Every further field.
         fields: Arc<Object>,
+        /// The rule that republished the message that this tells of: what becomes of it does not trigger that rule.
+        made_by: Option<Arc<str>>,
+        /// How many rules republished that message.
+        hops: u8,
     },
     /// A message from a remote broker: `$bridges/mqtt:name`.
     Ingress {
@@ -222,6 +226,8 @@ impl Event {
             topic: name.topic,
             event: name.event,
             fields: Arc::new(fields),
+            made_by: None,
+            hops: 0,
         };
         Some(Self {
             timestamp_ms: 0,
@@ -235,6 +241,24 @@ impl Event {
             What::Publish(publish) => publish.topic.clone(),
             What::Broker { topic, .. } => Text::from_static(topic),
             What::Ingress { source, .. } => source.clone(),
+        }
+    }
+
+    /// The rule that made the message: it is not to see it again, nor what becomes of it.
+    pub fn made_by(&self) -> Option<&Arc<str>> {
+        match &self.what {
+            What::Publish(publish) => publish.made_by.as_ref(),
+            What::Broker { made_by, .. } => made_by.as_ref(),
+            What::Ingress { .. } => None,
+        }
+    }
+
+    /// How many rules republished the message.
+    pub fn hops(&self) -> u8 {
+        match &self.what {
+            What::Publish(publish) => publish.hops,
+            What::Broker { hops, .. } => *hops,
+            What::Ingress { .. } => 0,
         }
     }
 

@@ -3,7 +3,8 @@
 //! A compiler sees one statement; `weir check` also knows the templates that read its rows, and the other rules. When
 //! in doubt, nothing is found: what is answered here becomes a warning.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ast::AliasStep;
 use crate::event::fields_of_event;
@@ -11,12 +12,12 @@ use crate::explain::Column;
 use crate::nearest::nearest;
 use crate::rule::{Body, Placed, Rule};
 use crate::source::SourceFilter;
-use crate::template::{Piece, Template};
+use crate::template::{Piece, Place, Step, Template};
 
-/// A field that is read and that no row has.
+/// A field, or a member of one, that is read and that no row has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingField {
-    /// Its name.
+    /// Its name, or its path.
     pub name: String,
     /// The field of the rows that may be meant.
     pub near: Option<String>,
@@ -43,7 +44,12 @@ impl Rule {
     /// assert!(fields.iter().eq(["payload", "q"]));
     /// ```
     pub fn row_fields(&self) -> Option<BTreeSet<String>> {
-        let mut fields = BTreeSet::new();
+        self.row_shape().map(|shape| shape.into_keys().collect())
+    }
+
+    /// As [`row_fields`](Self::row_fields), with what is known of the members of each.
+    fn row_shape(&self) -> Option<Members> {
+        let mut fields = Members::new();
         let (outputs, named, element) = match &self.body {
             Body::Select(items) => (items, &[][..], None),
             Body::Foreach(foreach) => (
@@ -52,56 +58,60 @@ impl Rule {
                 Some(&foreach.element.0),
             ),
         };
+        let any = |name: String| (name, Shape::Any);
         for output in outputs {
             match output {
-                Placed::Value { steps, .. } => fields.extend(first_key(steps)),
+                Placed::Value { steps, .. } => grow(&mut fields, steps),
                 Placed::Star => {
                     for source in self.sources() {
                         match source {
-                            SourceFilter::Topic(_) => fields.extend(names_of(None)),
+                            SourceFilter::Topic(_) => fields.extend(names_of(None).map(any)),
                             SourceFilter::Events { topics, .. } => topics
                                 .iter()
-                                .for_each(|topic| fields.extend(names_of(Some(topic)))),
+                                .for_each(|topic| fields.extend(names_of(Some(topic)).map(any))),
                             // What a bridge gives is the bridge's business.
                             SourceFilter::Bridge { .. } => return None,
                         }
                     }
                     for item in named {
                         if let Placed::Value { steps, .. } = item {
-                            fields.extend(first_key(steps));
+                            fields.extend(first_key(steps).map(any));
                         }
                     }
-                    fields.extend(element.map(|name| name.to_string()));
+                    fields.extend(element.map(|name| any(name.to_string())));
                 }
             }
         }
         Some(fields)
     }
 
-    /// Those of `fields` that no row of the rule ever has.
+    /// Those fields, and members of them, that places read and no row of the rule ever has.
     ///
     /// ```
+    /// use weir_rules::template::{Template, TemplateKind};
     /// use weir_rules::{Catalog, compile};
     ///
-    /// let (rule, _) = compile(r#"SELECT payload.temp AS temp FROM "t""#, &Catalog::default()).expect("it is right");
-    /// let missing = rule.missing_fields(["temp", "tmep"]);
-    /// assert_eq!(missing.len(), 1);
-    /// assert_eq!(missing[0].near.as_deref(), Some("temp"));
+    /// let (rule, _) = compile(r#"SELECT payload.temp FROM "t""#, &Catalog::default()).expect("it is right");
+    /// let (text, _) = Template::parse("${payload.temp} ${payload.tmep} ${id}", TemplateKind::Text);
+    /// let missing = rule.missing_fields(text.places());
+    /// assert_eq!(missing[0].name, "payload.tmep");
+    /// assert_eq!(missing[0].near.as_deref(), Some("payload.temp"));
+    /// assert_eq!(missing[1].name, "id");
     /// ```
-    pub fn missing_fields<'f>(
+    pub fn missing_fields<'p>(
         &self,
-        fields: impl IntoIterator<Item = &'f str>,
+        places: impl IntoIterator<Item = &'p Place>,
     ) -> Vec<MissingField> {
-        let Some(known) = self.row_fields() else {
+        let Some(known) = self.row_shape() else {
             return Vec::new();
         };
         let mut missing: Vec<MissingField> = Vec::new();
-        for name in fields {
-            if !known.contains(name) && missing.iter().all(|other| other.name != name) {
-                missing.push(MissingField {
-                    name: name.to_owned(),
-                    near: nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
-                });
+        for field in places
+            .into_iter()
+            .filter_map(|place| lacking(&known, place))
+        {
+            if missing.iter().all(|other| other.name != field.name) {
+                missing.push(field);
             }
         }
         missing
@@ -194,6 +204,73 @@ impl Rule {
         }
         is_topic
     }
+}
+
+/// Members by their names.
+type Members = BTreeMap<String, Shape>;
+
+/// What is known of a value in a row.
+#[derive(Debug)]
+enum Shape {
+    /// Nothing.
+    Any,
+    /// An object that has these members at most.
+    Members(Members),
+}
+
+impl Shape {
+    /// Of what a target makes: `steps` are those that are left of it.
+    fn of(steps: &[AliasStep]) -> Self {
+        let mut members = Members::new();
+        grow(&mut members, steps);
+        if members.is_empty() {
+            Self::Any
+        } else {
+            Self::Members(members)
+        }
+    }
+}
+
+/// Adds what an item puts into the row.
+fn grow(members: &mut Members, steps: &[AliasStep]) {
+    let Some((AliasStep::Key(key), rest)) = steps.split_first() else {
+        return;
+    };
+    match members.entry(key.to_string()) {
+        Entry::Vacant(entry) => {
+            entry.insert(Shape::of(rest));
+        }
+        Entry::Occupied(mut entry) => match (entry.get_mut(), rest.first()) {
+            (Shape::Members(members), Some(AliasStep::Key(_))) => grow(members, rest),
+            (shape, _) => *shape = Shape::Any,
+        },
+    }
+}
+
+/// The first step of a place that leads nowhere, by its path.
+fn lacking(row: &Members, place: &Place) -> Option<MissingField> {
+    let (mut members, mut path) = (row, String::new());
+    for step in place.steps() {
+        let Step::Key(key) = step else {
+            return None;
+        };
+        match members.get(key) {
+            Some(Shape::Any) => return None,
+            Some(Shape::Members(inner)) => {
+                path.push_str(key);
+                path.push('.');
+                members = inner;
+            }
+            None => {
+                let near = nearest(key, members.keys().map(String::as_str));
+                return Some(MissingField {
+                    near: near.map(|near| format!("{path}{near}")),
+                    name: format!("{path}{key}"),
+                });
+            }
+        }
+    }
+    None
 }
 
 fn names_of(topic: Option<&str>) -> impl Iterator<Item = String> {
@@ -347,13 +424,53 @@ mod tests {
 
     #[test]
     fn a_field_that_no_row_has_is_named_once_with_the_nearest() {
-        let rule = rule("SELECT payload.temp AS temp, clientid FROM 't'");
-        let missing = rule.missing_fields(["temp", "clientId", "zone", "zone"]);
-        let found: Vec<_> = missing
-            .iter()
-            .map(|missing| (missing.name.as_str(), missing.near.as_deref()))
-            .collect();
-        assert_eq!(found, [("clientId", Some("clientid")), ("zone", None)]);
+        let sql = "SELECT payload.temp AS temp, clientid FROM 't'";
+        assert_eq!(
+            missing(sql, "${temp} ${clientId} ${zone} ${zone}"),
+            ["clientId (clientid)", "zone"]
+        );
+    }
+
+    /// What a text reads and rows lack, with what may be meant.
+    fn missing(sql: &str, text: &str) -> Vec<String> {
+        let (template, _) = Template::parse(text, TemplateKind::Text);
+        let missing = rule(sql).missing_fields(template.places());
+        missing
+            .into_iter()
+            .map(|field| match field.near {
+                Some(near) => format!("{} ({near})", field.name),
+                None => field.name,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn members_of_what_a_path_makes_are_known_too() {
+        let sql = "SELECT payload.temp, payload.pos.lat, clientid AS meta.id FROM 't'";
+        assert_eq!(
+            missing(
+                sql,
+                "${payload.temp} ${payload.temp.x} ${payload.hum} ${payload.pos.lst} ${meta.name} ${payload}"
+            ),
+            [
+                "payload.hum",
+                "payload.pos.lst (payload.pos.lat)",
+                "meta.name"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_what_a_value_holds_nothing_is_known() {
+        for sql in [
+            "SELECT payload FROM 't'",
+            "SELECT payload, 1 AS payload.seen FROM 't'",
+            "SELECT 1 AS payload.seen, payload FROM 't'",
+            "SELECT 1 AS payload.seen, * FROM 't'",
+            "SELECT payload.list[1], 1 AS payload[1] FROM 't'",
+        ] {
+            assert_eq!(missing(sql, "${payload.x}"), [""; 0], "{sql}");
+        }
     }
 
     /// How messages to `topic` of a rule of `from` come back to a rule of `to`: whether always.

@@ -115,6 +115,18 @@ impl SourceFilter {
         }
     }
 
+    /// Whether both take the same messages, if under another spelling.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Topic(own), Self::Topic(other)) => own.as_str() == other.as_str(),
+            (Self::Events { topics: own, .. }, Self::Events { topics: other, .. }) => own == other,
+            (Self::Bridge { text: own }, Self::Bridge { text: other }) => {
+                bridge_parts(own) == bridge_parts(other)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the event comes from this source.
     pub fn matches(&self, event: &Event) -> bool {
         match (self, &event.what) {
@@ -131,16 +143,16 @@ impl SourceFilter {
     }
 }
 
+/// The type and the name of a bridge.
+fn bridge_parts(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix("$bridges/")
+        .or_else(|| text.strip_prefix("$sources/"))?
+        .split_once(':')
+}
+
 /// `*` as a name matches every bridge of the type; `$sources/` and `$bridges/` name the same things.
 pub(crate) fn bridge_matches(entry: &str, source: &str) -> bool {
-    let parts = |text: &'_ str| -> Option<(String, String)> {
-        let rest = text
-            .strip_prefix("$bridges/")
-            .or_else(|| text.strip_prefix("$sources/"))?;
-        rest.split_once(':')
-            .map(|(kind, name)| (kind.to_owned(), name.to_owned()))
-    };
-    match (parts(entry), parts(source)) {
+    match (bridge_parts(entry), bridge_parts(source)) {
         (Some((kind, name)), Some((source_kind, source_name))) => {
             kind == source_kind && (name == "*" || name == source_name)
         }

@@ -1,6 +1,7 @@
 //! Values as text and text as numbers (rule-SQL §5.3, §5.4).
 
 use crate::error::{ErrorKind, Fault};
+use crate::functions::decimal;
 use crate::json;
 use crate::value::{Text, Value};
 
@@ -84,9 +85,9 @@ impl Value {
     }
 }
 
-/// Up to ten decimals, at least one, never an exponent.
+/// Up to ten decimals, at least one, never an exponent; the exact value is rounded, and ties go away from zero.
 pub fn float_text(float: f64) -> String {
-    let mut text = format!("{float:.10}");
+    let mut text = decimal::rounded(float, 10);
     let kept = text.trim_end_matches('0').len();
     text.truncate(kept);
     if text.ends_with('.') {
@@ -133,6 +134,9 @@ mod tests {
             (0.1 + 0.2, "0.3"),
             (1.0 / 3.0, "0.3333333333"),
             (-1e-11, "-0.0"),
+            // 2 to the -11: the eleventh decimal is its last, and 5.
+            (0.000_488_281_25, "0.0004882813"),
+            (-0.000_488_281_25, "-0.0004882813"),
         ] {
             assert_eq!(float_text(float), text);
         }

@@ -7,7 +7,7 @@ mod check;
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_rules::template::{SqlDialect, SqlTemplate, Template, UndefinedPolicy};
+use weir_rules::template::{Place, SqlDialect, SqlTemplate, Template, UndefinedPolicy};
 
 use crate::bridge::plan::BridgePlan;
 use crate::bridge::preset::TopicOwner;
@@ -234,40 +234,39 @@ impl SinkPlan {
         exact && self.enabled && self.buffer.kind == BufferKind::Disk
     }
 
-    /// The row fields that the sink reads by name; empty where it takes whole rows.
-    pub fn fields(&self) -> Vec<String> {
-        let mut fields: Vec<String> = match &self.target {
-            Target::Table(table) => table.fields(),
+    /// Where in a row the sink reads, each place once; none where it takes whole rows.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places: Vec<Place> = match &self.target {
+            Target::Table(table) => table.places().cloned().collect(),
             Target::Statement(statement) => statement
                 .sql
                 .places()
-                .filter_map(|place| place.first_key())
                 // No row has it; it is given at delivery.
-                .filter(|name| statement.message_id.as_deref() != Some(*name))
-                .map(str::to_owned)
+                .filter(|place| statement.message_id.as_deref() != place.first_key())
+                .cloned()
                 .collect(),
             Target::Http(http) => std::iter::once(&http.url)
                 .chain(std::iter::once(&http.body))
                 .chain(http.headers.iter().map(|(_, value)| value))
-                .flat_map(Template::fields)
-                .map(str::to_owned)
+                .flat_map(Template::places)
+                .cloned()
                 .collect(),
             Target::Mqtt(message) | Target::Republish(message) => message
                 .topic
-                .fields()
-                .chain(message.payload.fields())
-                .map(str::to_owned)
+                .places()
+                .chain(message.payload.places())
+                .cloned()
                 .collect(),
             Target::File(file) => file
                 .columns
                 .iter()
-                .cloned()
-                .chain(file.path.fields().map(str::to_owned))
+                .map(|column| Place::field(column))
+                .chain(file.path.places().cloned())
                 .collect(),
             Target::Console { .. } | Target::Bridge => Vec::new(),
         };
-        fields.sort();
-        fields.dedup();
-        fields
+        places.sort_by_cached_key(Place::to_string);
+        places.dedup();
+        places
     }
 }

@@ -178,15 +178,13 @@ impl TablePlan {
         }
     }
 
-    pub(crate) fn fields(&self) -> Vec<String> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
         self.columns
             .iter()
             .flatten()
             // No row has the id; it is given at delivery.
             .filter(|(column, _)| self.message_id.as_ref() != Some(column))
-            .filter_map(|(_, place)| place.first_key())
-            .map(str::to_owned)
-            .collect()
+            .map(|(_, place)| place)
     }
 
     /// Cuts a row into columns; undefined fields are NULL or a reason to refuse.

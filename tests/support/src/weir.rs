@@ -276,6 +276,22 @@ impl Weir {
         http_get(self.http_port, path).await
     }
 
+    /// `POST path` with a body: the status and the body of the answer.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        try_http(
+            self.http_port,
+            "POST",
+            path,
+            &format!("Content-Length: {length}\r\n\r\n{body}"),
+        )
+        .await
+        .unwrap_or_else(|| panic!("no answer to POST {path}"))
+    }
+
     /// The sum of all samples of a metric that carry these labels.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let (status, text) = self.get("/metrics").await;
@@ -399,9 +415,14 @@ pub async fn http_get(port: u16, path: &str) -> (u16, String) {
 }
 
 async fn try_get(port: u16, path: &str) -> Option<(u16, String)> {
+    try_http(port, "GET", path, "\r\n").await
+}
+
+/// `rest` is what follows the first headers: more of them, an empty line, a body.
+async fn try_http(port: u16, method: &str, path: &str, rest: &str) -> Option<(u16, String)> {
     let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
     // HTTP/1.0: the answer is whole when the connection ends, and never in chunks.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n{rest}");
     socket.write_all(request.as_bytes()).await.ok()?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.ok()?;

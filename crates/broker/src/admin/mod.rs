@@ -10,6 +10,7 @@ mod bridges;
 mod exposition;
 mod metrics;
 mod rows;
+mod rule_test;
 mod web_socket;
 
 use std::net::SocketAddr;
@@ -74,6 +75,7 @@ pub async fn serve(
         .route("/weir/v1/health/ready", get(ready))
         .route("/weir/v1/status", get(status))
         .route("/weir/v1/rules", get(rules))
+        .route("/weir/v1/rules/test", post(rule_test::run))
         .route("/weir/v1/sinks", get(rows::sinks))
         .route("/weir/v1/sinks/{rule}/{sink}", delete(rows::drop_sink))
         .route(

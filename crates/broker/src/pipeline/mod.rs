@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use weir_rules::event::{Event, Publish, What};
 use weir_rules::value::{Text, Value};
@@ -344,6 +345,11 @@ impl Pipeline {
         self.swaps.happened.notify_waiters();
     }
 
+    /// The broker's time zone.
+    pub fn time_zone(&self) -> &TimeZone {
+        self.world.time_zone()
+    }
+
     /// Changes whenever the live rules change.
     pub fn generation(&self) -> u64 {
         self.swaps.generation.load(Ordering::Acquire)
@@ -517,10 +523,7 @@ impl Pipeline {
         outcome: &mut Outcome,
     ) {
         let input = matched.input(event);
-        let made_by = match &event.what {
-            What::Publish(publish) => publish.made_by.as_ref(),
-            _ => None,
-        };
+        let made_by = event.made_by();
         for (place, rule) in matched.rules.iter().enumerate() {
             if made_by == Some(&rule.id) {
                 let note = Note::Own;

@@ -103,10 +103,7 @@ fn republish(
     row: &Value,
     event: &Event,
 ) -> Result<Publish, String> {
-    let hops = match &event.what {
-        What::Publish(publish) => publish.hops,
-        _ => 0,
-    };
+    let hops = event.hops();
     let PlanTarget::Republish(message) = &plan.target else {
         return Err("the sink makes no messages".to_owned());
     };

@@ -1,7 +1,8 @@
 use super::*;
-use jiff::tz::TimeZone;
+use crate::driver::events;
 use std::path::Path;
 use weir_rules::compile;
+use weir_rules::value::Object;
 use weir_sinks::{ConsoleOutput, SinkConfig, SinkSpec, open};
 
 fn plan(text: &str) -> SinkPlan {
@@ -227,6 +228,34 @@ fn a_rule_is_not_triggered_by_what_it_made() {
     let matched = pipeline.matched("a").unwrap();
     pipeline.accept(&matched, publish("a", "", 0), StoreRoom::Given);
     assert_eq!(echo.counters.matched(), 1);
+}
+
+#[test]
+fn a_rule_is_not_triggered_by_what_becomes_of_what_it_made() {
+    let target = || {
+        Target::Republish(Arc::new(plan(
+            "type = 'republish'\ntopic = 'log'\nmax_hops = 3\n",
+        )))
+    };
+    let sql = "SELECT topic FROM \"$events/message/#\"";
+    let echo = rule("echo", sql, vec![target()]);
+    let other = rule("other", sql, vec![target()]);
+    let pipeline = pipeline(vec![Arc::clone(&echo), Arc::clone(&other)]);
+    let first = Event::broker("$events/message/acked", Object::default()).unwrap();
+    let mut waiting = vec![first];
+    let mut rounds = 0;
+    while let Some(event) = waiting.pop() {
+        rounds += 1;
+        assert!(rounds < 100, "it never ends");
+        let (made, _) = pipeline.observe(event);
+        waiting.extend(made.into_iter().filter_map(|publish| {
+            let message = events::message_of(publish, 0)?;
+            Some(events::message_dropped(&message, "no_subscribers"))
+        }));
+    }
+    // Each sees the first event, and what the other makes of it, as long as `max_hops` lets them.
+    assert_eq!(echo.counters.passed(), 4);
+    assert_eq!(other.counters.passed(), 4);
 }
 
 #[test]

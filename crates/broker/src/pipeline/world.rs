@@ -51,6 +51,11 @@ impl World {
         }
     }
 
+    /// The broker's time zone.
+    pub fn time_zone(&self) -> &TimeZone {
+        &self.time_zone
+    }
+
     /// A world that stands still: the same inputs give the same rows.
     pub fn fixed(node: &str, time_zone: TimeZone, now_ns: i128, seed: u64) -> Self {
         Self {

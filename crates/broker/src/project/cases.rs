@@ -601,6 +601,8 @@ fn broker_event(at: &RawValue, message: Fields<'_>, payload: Option<Bytes>) -> R
             topic: name.topic,
             event: name.event,
             fields,
+            made_by: None,
+            hops: 0,
         },
         _ => What::Ingress {
             source: topic.as_str().into(),

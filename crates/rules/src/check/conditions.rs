@@ -16,6 +16,11 @@ impl Check<'_> {
         self.expr(expr, view);
         self.must_be_boolean(expr, view);
         self.raw_payload(expr, view);
+        self.decides_nothing(expr);
+    }
+
+    /// A condition, or a side of its AND or OR, that is the same for every message.
+    pub(super) fn decides_nothing(&mut self, expr: &Expr) {
         self.constant_sides(expr);
         if let Some(held) = constant_condition(expr) {
             let never = if held { "always holds" } else { "never holds" };

@@ -212,6 +212,9 @@ impl Check<'_> {
     /// Whether it is the topic or a text that is a part of it.
     fn is_of_topic(&self, expr: &Expr, view: &View) -> bool {
         match &expr.kind {
+            ExprKind::Name { name, .. } if self.is_alias(name, view) => self
+                .aliased(name, view)
+                .is_some_and(|(item, view)| self.is_of_topic(item, &view)),
             ExprKind::Name { name, .. } => &**name == "topic" && self.is_field(name, view),
             // `split(topic, '/')[2]`
             ExprKind::Path { root, steps } => {
@@ -241,6 +244,9 @@ impl Check<'_> {
     /// Whether it is an array of parts of the topic.
     fn is_levels(&self, expr: &Expr, view: &View) -> bool {
         match &expr.kind {
+            ExprKind::Name { name, .. } => self
+                .aliased(name, view)
+                .is_some_and(|(item, view)| self.is_levels(item, &view)),
             ExprKind::Path { root, steps } => are_slices(steps) && self.is_levels(root, view),
             ExprKind::Call(call) if call.namespace.is_none() => {
                 let name = call.name.to_ascii_lowercase();

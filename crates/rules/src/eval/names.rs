@@ -87,7 +87,15 @@ impl Layout {
                         Some(AliasStep::Key(name)) => name.clone(),
                         _ => "item".into(),
                     },
-                    _ => "item".into(),
+                    _ => {
+                        // Where it has no alias, WHERE knows the whole collection by the element's name, too.
+                        names.aliases.push(Named {
+                            name: "item".into(),
+                            rest: Vec::new(),
+                            slot: items.len().saturating_sub(1),
+                        });
+                        "item".into()
+                    }
                 };
                 names.element = Some((element, items.len()));
                 Self {
@@ -108,6 +116,14 @@ impl Layout {
     /// What the item at `index` of SELECT or FOREACH sees: the aliases before it.
     pub(crate) fn item_view(&self, index: usize) -> View {
         vec![Layer::Slots(0..index)]
+    }
+
+    /// What the item of a slot sees.
+    pub(crate) fn slot_view(&self, slot: usize) -> View {
+        match slot.checked_sub(self.items + 1) {
+            Some(output) => self.output_view(output),
+            None => self.item_view(slot),
+        }
     }
 
     /// What WHERE sees: every alias of SELECT or FOREACH.

@@ -1,7 +1,7 @@
 //! Decimal texts of doubles, exactly: what `float2str`, `float(x, n)`, `sprintf` and `trunc` round and cut.
 
 /// The number with that many decimals, correctly rounded from its exact value; ties go away from zero.
-pub(super) fn rounded(number: f64, decimals: usize) -> String {
+pub(crate) fn rounded(number: f64, decimals: usize) -> String {
     if binary_places(number) > decimals + 1 {
         // Not a tie, so the standard library's half-to-even rounding is no different.
         return format!("{number:.decimals$}");

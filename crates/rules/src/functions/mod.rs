@@ -11,7 +11,7 @@ mod conditional;
 mod context;
 mod conversion;
 mod date_format;
-mod decimal;
+pub(crate) mod decimal;
 mod encoding;
 mod foreign;
 mod hash;

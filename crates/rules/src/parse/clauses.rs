@@ -181,13 +181,9 @@ impl Clauses<'_> {
 
     fn items(&mut self) -> Result<Vec<Item>, ParserError> {
         let start = self.here();
-        if at_keyword(&self.parser, "DISTINCT")
-            && !matches!(
-                self.parser.peek_nth_token_ref(1).token,
-                Token::Comma | Token::Period
-            )
-            && !is_keyword(&self.parser.peek_nth_token_ref(1).token, "FROM")
-        {
+        // Otherwise it is a name like any other.
+        let next = &self.parser.peek_nth_token_ref(1).token;
+        if at_keyword(&self.parser, "DISTINCT") && (starts_operand(next) || *next == Token::Mul) {
             self.dialect.note_with(
                 Code::Unsupported,
                 start,

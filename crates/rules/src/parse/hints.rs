@@ -82,6 +82,16 @@ pub(super) fn unsupported(parser: &Parser<'_>, wanted: &str) -> Option<Unsupport
         {
             ("JOIN", LOOK_UP)
         }
+        "QUALIFY" if !matches!(next, Token::EOF | Token::Comma) => {
+            ("QUALIFY", "a rule sees one message at a time; use WHERE")
+        }
+        "WINDOW" if matches!(next, Token::Word(_)) => (
+            "WINDOW",
+            "windows are not there yet; `kv_store_put` and `kv_store_get` keep values between messages",
+        ),
+        "FOR" if is_keyword(next, "UPDATE") || is_keyword(next, "SHARE") => {
+            ("FOR UPDATE", ONE_MESSAGE)
+        }
         "COLLATE" => ("COLLATE", "`lower` on both sides compares without case"),
         _ => return None,
     };

@@ -182,12 +182,12 @@ impl WeirDialect {
         match value {
             Some(value) => Ok(Expr::new(ExprKind::Literal(value), at)),
             None => {
-                let range = if float {
-                    "no finite number"
+                let (code, what) = if float {
+                    (Code::Lexical, "no finite number")
                 } else {
-                    "outside the 64-bit range"
+                    (Code::Range, "outside the 64-bit range")
                 };
-                self.note(Code::Range, at, format!("`{digits}` is {range}"));
+                self.note(code, at, format!("`{digits}` is {what}"));
                 Ok(Expr::error(at))
             }
         }

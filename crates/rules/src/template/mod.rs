@@ -185,12 +185,16 @@ impl Template {
     /// The first keys of the places, in order of appearance: the row's fields that this template reads.
     /// Places of the whole row name none.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.places().filter_map(Place::first_key)
+    }
+
+    /// The places, in order of appearance.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
         let places = self.parts.iter().filter_map(|part| match part {
             Part::Place(place) | Part::QuotedPlace(place) => Some(place),
             Part::Literal(_) | Part::Date(_) => None,
         });
-        let bound = self.sql.iter().flat_map(SqlTemplate::places);
-        places.chain(bound).filter_map(Place::first_key)
+        places.chain(self.sql.iter().flat_map(SqlTemplate::places))
     }
 
     /// The parts in their order; none of an SQL statement.

@@ -329,13 +329,17 @@ fn delivery_and_the_id_of_a_row_are_for_databases_and_the_id_has_a_place() {
     ))
     .unwrap();
     assert_eq!(plan.delivery, crate::config::Delivery::AtLeastOnce);
-    assert_eq!(plan.fields(), ["n"], "the id is no field of a row");
+    assert_eq!(
+        plan.places(),
+        [weir_rules::template::Place::field("n")],
+        "the id is no field of a row"
+    );
     let (plan, _) = check(&format!(
         "{postgres}sql = \"INSERT INTO t VALUES (:n, :id)\"\nmessage_id = \"id\""
     ))
     .unwrap();
     assert_eq!(plan.delivery, crate::config::Delivery::ExactlyOnce);
-    assert_eq!(plan.fields(), ["n"]);
+    assert_eq!(plan.places(), [weir_rules::template::Place::field("n")]);
     for (more, key) in [
         (
             "sql = \"INSERT INTO t VALUES (:n)\"\nmessage_id = \"id\"",

@@ -236,10 +236,21 @@ impl Fields {
     }
 
     fn event(self, name: &Name) -> Event {
+        self.event_about(name, None, 0)
+    }
+
+    /// Something became of a message.
+    fn event_of(self, name: &Name, message: &Message) -> Event {
+        self.event_about(name, message.made_by.clone(), message.hops)
+    }
+
+    fn event_about(self, name: &Name, made_by: Option<Arc<str>>, hops: u8) -> Event {
         let what = What::Broker {
             topic: name.topic,
             event: name.event,
             fields: Arc::new(self.0),
+            made_by,
+            hops,
         };
         Event {
             timestamp_ms: wall_ms(),
@@ -469,7 +480,7 @@ pub(crate) fn message_dropped(message: &Message, reason: &'static str) -> Event 
         .client(&message.origin)
         .message(message)
         .set("reason", reason)
-        .event(&DROPPED)
+        .event_of(&DROPPED, message)
 }
 
 /// The client that a message went to, or did not.
@@ -501,7 +512,7 @@ pub(crate) fn of_receiver(
             "puback_props",
             acknowledgement.map(properties::of_acknowledgement),
         )
-        .event(name)
+        .event_of(name, message)
 }
 
 /// A message as rules see it. Nothing is copied.

@@ -18,8 +18,7 @@ pub(super) fn missing_fields(
     rule: &Rule,
     plan: &SinkPlan,
 ) -> Vec<Problem> {
-    let fields = plan.fields();
-    let missing = rule.missing_fields(fields.iter().map(String::as_str));
+    let missing = rule.missing_fields(&plan.places());
     missing
         .into_iter()
         .map(|missing| {

@@ -226,6 +226,11 @@ fn a_sink_that_reads_what_no_row_has_is_warned_of_at_its_place() {
         warnings(&[("r", &bad)]),
         [("r".to_owned(), "W1001 r:4:9".to_owned())]
     );
+    let path = republish("SELECT payload.a FROM \"a/#\"", "b/${payload.b}");
+    assert_eq!(
+        warnings(&[("r", &path)]),
+        [("r".to_owned(), "W1001 r:4:9".to_owned())]
+    );
     let all = republish("SELECT * FROM \"a/#\"", "b/${clientid}");
     assert_eq!(warnings(&[("r", &all)]), []);
 }

@@ -155,3 +155,13 @@ SELECT qos FROM "t/#" WHERE payload.x > 1 AND 1 = 2
 -- | 1 | SELECT qos FROM "t/#" WHERE 1 = 2 AND payload.x > 1
 -- |   |                             ^^^^^ so the whole AND never holds
 SELECT qos FROM "t/#" WHERE 1 = 2 AND payload.x > 1
+----
+-- A WHEN is a condition, too.
+-- result: [{"v":"a"}]
+-- warning:
+-- | warning[W0009]: the condition always holds
+-- |  --> 1:40
+-- |   |
+-- | 1 | SELECT CASE WHEN qos = 1 THEN 'a' WHEN 1 = 1 THEN 'b' ELSE 'c' END AS v FROM "t/#"
+-- |   |                                        ^^^^^
+SELECT CASE WHEN qos = 1 THEN 'a' WHEN 1 = 1 THEN 'b' ELSE 'c' END AS v FROM "t/#"

@@ -120,3 +120,30 @@ SELECT qos FROM "t/#" WHERE nth(2, tokens(topic, '/')) = '5' AND int(topic(2)) >
 -- |   |                     ^^^^^
 -- |   = help: another name for the alias keeps both in reach
 SELECT payload.t AS topic FROM "t/#" WHERE topic = 5
+----
+-- An alias of a level is a level.
+-- result: []
+-- warning:
+-- | warning[W0016]: `device` is text, and is compared as a number here
+-- |  --> 1:74
+-- |   |
+-- | 1 | SELECT topic(2) AS device, tokens(topic, '/') AS levels FROM "t/#" WHERE device = 5 OR levels[1] > 3
+-- |   |                                                                          ^^^^^^^^^^ write '5' to compare texts
+-- warning:
+-- | warning[W0016]: `levels[1]` is text, and is compared as a number here
+-- |  --> 1:88
+-- |   |
+-- | 1 | SELECT topic(2) AS device, tokens(topic, '/') AS levels FROM "t/#" WHERE device = 5 OR levels[1] > 3
+-- |   |                                                                                        ^^^^^^^^^^^^^ write `int(levels[1])` where it is a number
+SELECT topic(2) AS device, tokens(topic, '/') AS levels FROM "t/#" WHERE device = 5 OR levels[1] > 3
+----
+-- An alias that hides the topic is what it stands for.
+-- result: []
+-- warning:
+-- | warning[W0011]: the alias hides the field `topic`, which is used later
+-- |  --> 1:25
+-- |   |
+-- | 1 | SELECT int(topic(2)) AS topic FROM "t/#" WHERE topic = 5
+-- |   |                         ^^^^^
+-- |   = help: another name for the alias keeps both in reach
+SELECT int(topic(2)) AS topic FROM "t/#" WHERE topic = 5

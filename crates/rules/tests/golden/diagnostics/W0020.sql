@@ -22,3 +22,7 @@ SELECT payload.a / 0 AS a, 'x' * qos AS b, qos - true AS c FROM "t/#"
 -- What can be computed for some messages is right.
 -- failed: payload_decode: the payload is not JSON: EOF while parsing a value at line 1 column 0 at 1:38, value 
 SELECT 1 / qos AS a, 'x' + qos AS b, payload.a || 0 AS c FROM "t/#"
+----
+-- How large the other side is decides.
+-- failed: payload_decode: the payload is not JSON: EOF while parsing a value at line 1 column 0 at 1:31, value 
+SELECT -9223372036854775808 - payload.x AS a, payload.x - -9223372036854775808 AS b, 9223372036854775807 + payload.x AS c FROM "t/#"

@@ -8,7 +8,7 @@ SELECT 123 AS a, 1.5 AS b, .5 AS c, 1. AS d, 1e3 AS e, 2.5E-2 AS f, 922337203685
 -- | 1 | SELECT 9223372036854775808 AS a, 1e999 AS b FROM "t/#"
 -- |   |        ^^^^^^^^^^^^^^^^^^^
 -- error:
--- | error[E0107]: `1e999` is no finite number
+-- | error[E0001]: `1e999` is no finite number
 -- |  --> 1:34
 -- |   |
 -- | 1 | SELECT 9223372036854775808 AS a, 1e999 AS b FROM "t/#"

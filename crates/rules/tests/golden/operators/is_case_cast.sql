@@ -13,6 +13,12 @@ SELECT CASE WHEN payload.t > 40 THEN 'hot' WHEN payload.t > 4 THEN 'warm' END AS
 -- Branches that are not taken are not evaluated.
 -- payload: {}
 -- result: [{"a":1}]
+-- warning:
+-- | warning[W0009]: the condition always holds
+-- |  --> 1:18
+-- |   |
+-- | 1 | SELECT CASE WHEN TRUE THEN 1 ELSE payload.x * 2 END AS a FROM "t/#"
+-- |   |                  ^^^^
 SELECT CASE WHEN TRUE THEN 1 ELSE payload.x * 2 END AS a FROM "t/#"
 ----
 -- payload: {"x":1}
