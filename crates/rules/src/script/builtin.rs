@@ -95,7 +95,6 @@ fn evaluate(function: &Function, args: &[Value]) -> Result<Value, Fault> {
                     topic: "",
                     event: "",
                     fields: Arc::new(Object::default()),
-                    made_by: None,
                     hops: 0,
                 },
             });
