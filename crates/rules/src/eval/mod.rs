@@ -21,6 +21,7 @@ use crate::diagnostic::Place;
 use crate::env::Env;
 use crate::error::{EvalError, Fault};
 use crate::event::Event;
+use crate::functions::Searched;
 use crate::input::Input;
 use crate::path::PathSet;
 use crate::script::Scripts;
@@ -58,6 +59,8 @@ pub(crate) struct Scope<'a> {
     values: Vec<Option<Value>>,
     /// What each `IN list` has seen; empty until one of them comes to a long list.
     members: Vec<Members>,
+    /// How long its backtracking searches have taken.
+    pub(crate) searched: Searched,
     /// Who may stop it.
     watch: Option<&'a mut Watch<'a>>,
 }
@@ -79,6 +82,7 @@ impl<'a> Scope<'a> {
             rule_id,
             values: Vec::new(),
             members: Vec::new(),
+            searched: Searched::default(),
             watch: None,
         }
     }
