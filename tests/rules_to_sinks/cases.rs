@@ -411,6 +411,93 @@ async fn a_running_weir_answers_a_case_as_the_command_does() {
     assert_eq!((status, &answer["code"]), (400, &json!("E1404")));
 }
 
+#[tokio::test]
+async fn a_case_that_makes_too_much_is_a_limit() {
+    let huge = r#"FOREACH [1..10000] AS i DO repeat('x', 100000) AS x FROM "t""#;
+    let wide = (0..200)
+        .map(|at| format!("payload AS p{at}"))
+        .collect::<Vec<_>>();
+    let wide = format!("SELECT {} FROM \"t\"", wide.join(", "));
+    let many = "${x}".repeat(2000);
+    let message = json!({ "topic": "t", "payload": "x".repeat(100_000) });
+    let cases = [
+        json!({ "sql": huge, "message": message }),
+        json!({ "sql": wide, "message": message }),
+        json!({ "sql": "SELECT payload AS x FROM \"t\"", "message": message, "template": many }),
+    ];
+    let lines: String = cases.iter().map(|case| format!("{case}\n")).collect();
+    let site = Site::new();
+    let weir = site.start(WEIR).await;
+    for (case, line) in cases.iter().zip(answers(lines.as_bytes()).await.0) {
+        let (status, body) = weir.post("/weir/v1/rules/test", &case.to_string()).await;
+        let answer: Json = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &answer["kind"]), (200, &json!("limit")), "{body}");
+        assert_eq!(line["kind"], "limit", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_running_weir_bounds_the_tests_that_it_is_asked_for() {
+    let site = Site::new();
+    let weir = site.start(WEIR).await;
+    let ask = async |case: Json| {
+        let (status, body) = weir.post("/weir/v1/rules/test", &case.to_string()).await;
+        let answer: Json = serde_json::from_str(&body).unwrap();
+        (status, answer)
+    };
+    let endless = json!({
+        "sql": "FOREACH [1..1000000] AS i DO i INCASE sha256(repeat(str(i), 100000)) = '' FROM \"t\"",
+        "message": { "topic": "t" },
+    });
+    let (a, b, c) = tokio::join!(ask(endless.clone()), ask(endless.clone()), ask(endless));
+    let mut answers = [a, b, c];
+    answers.sort_by_key(|(status, _)| *status);
+    for (status, answer) in &answers[..2] {
+        assert_eq!(
+            (*status, &answer["kind"]),
+            (200, &json!("limit")),
+            "{answer}"
+        );
+        assert!(
+            answer["message"].as_str().unwrap().contains("5 s"),
+            "{answer}"
+        );
+    }
+    let (status, answer) = &answers[2];
+    assert_eq!(
+        (*status, &answer["code"]),
+        (429, &json!("E1404")),
+        "{answer}"
+    );
+    let messages = vec![json!({ "topic": "t" }); 1001];
+    let (status, answer) = ask(json!({ "sql": "SELECT 1 FROM \"t\"", "messages": messages })).await;
+    assert_eq!(
+        (status, &answer["code"]),
+        (400, &json!("E1404")),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_running_weir_knows_its_user_functions_in_a_case() {
+    let site = Site::new();
+    site.udf("climate", "fn double(x) { x * 2 }\nfn more(x) { x + 1 }\n");
+    site.udf("other", "fn one() { 1 }\n");
+    let weir = site.start(WEIR).await;
+    let ask = async |udf: Json| {
+        let sql = "SELECT climate.double(21) AS a, other.one() AS b FROM \"t\"";
+        let case = json!({ "sql": sql, "message": { "topic": "t" }, "udf": udf });
+        let (_, body) = weir.post("/weir/v1/rules/test", &case.to_string()).await;
+        serde_json::from_str::<Json>(&body).unwrap()
+    };
+    assert_eq!(
+        ask(json!({})).await,
+        json!({ "outputs": [{ "a": 42, "b": 1 }] })
+    );
+    let own = json!({ "climate": "fn double(x) { x + x + 1 }" });
+    assert_eq!(ask(own).await, json!({ "outputs": [{ "a": 43, "b": 1 }] }));
+}
+
 /// Asks weir about all of them at once.
 async fn hold(cases: &[Case]) {
     let lines: String = cases

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use weir_rules::script::Scripts;
 use weir_sinks::Connector;
 use weir_sinks::bridge::Home;
 
@@ -362,6 +363,11 @@ impl Reloader {
         bad.map(|report| report.path.clone())
             .chain(state.refused_beside.iter().cloned())
             .collect()
+    }
+
+    /// The user functions that are live.
+    pub fn scripts(&self) -> Arc<Scripts> {
+        Arc::clone(&self.state.lock().checked.scripts)
     }
 
     /// How often files were loaded.

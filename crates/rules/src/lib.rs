@@ -46,6 +46,7 @@ pub mod fuzz;
 pub use compile::{Catalog, compile};
 pub use diagnostic::{Code, Diagnostic, Origin, Severity, Span};
 pub use error::{ErrorKind, EvalError, Fault};
+pub use eval::Watch;
 pub use event::Event;
 pub use explain::{Column, Condition, Decode, Explain, Needed, Staged, Term, Turn, Type};
 pub use format::{format, format_condition};

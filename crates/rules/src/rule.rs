@@ -8,7 +8,7 @@ use crate::env::Env;
 use crate::error::{ErrorKind, EvalError, Fault};
 use crate::eval::gates::Gates;
 use crate::eval::names::copy_fields;
-use crate::eval::{Eval, Failure, Program, Scope, Test, output};
+use crate::eval::{Eval, Failure, Program, Scope, Test, Watch, output};
 use crate::event::Event;
 use crate::explain::{Column, Explain, Staged, Term, Type};
 use crate::input::Input;
@@ -143,6 +143,21 @@ impl Rule {
         self.run(&mut scope).map_err(|failure| *failure)
     }
 
+    /// As [`Self::evaluate`], for a statement that nobody has vouched for: `watch` ends it with its fault.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`], and what `watch` gives.
+    pub fn evaluate_watched<'a>(
+        &'a self,
+        input: &'a Input<'a>,
+        rule_id: &'a str,
+        env: &'a mut dyn Env,
+        watch: &'a mut Watch<'a>,
+    ) -> Result<Vec<Value>, EvalError> {
+        let mut scope = Scope::new(&self.program, input, rule_id, env).watched_by(watch);
+        self.run(&mut scope).map_err(|failure| *failure)
+    }
+
     /// As [`Self::evaluate`], where WHERE is known to hold.
     ///
     /// # Errors
@@ -253,6 +268,7 @@ fn place(
     at: Place,
 ) -> Result<(), Failure> {
     let value = scope.slot(slot)?;
+    scope.tell(at, &value)?;
     output::put_item(output, steps, value).map_err(|fault| scope.fail(at, &fault))
 }
 
@@ -270,6 +286,7 @@ impl Foreach {
         for element in elements.iter() {
             scope.forget_from(self.element.1);
             scope.set(self.element.1, element.clone());
+            scope.tell(self.at, &Value::Undefined)?;
             if let Some(filter) = &self.filter
                 && filter(scope)? != Some(true)
             {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use weir_rules::env::{Env, Store};
-use weir_rules::functions::{self, Body, Call, Purity, SliceArgs};
+use weir_rules::functions::{self, Body, Call, Purity, Searched, SliceArgs};
 use weir_rules::{Catalog, ErrorKind, Event, Fault, Input, Value, compile};
 
 /// A world that stands still, with one store for everything.
@@ -143,6 +143,7 @@ fn call(name: &str, args: &[Value]) -> Result<Value, Fault> {
             env: &mut World::new(),
             rule_id: "r",
             prepared: None,
+            searched: &Searched::default(),
         }),
         Body::Lazy(body) => body(&mut SliceArgs(args)),
     }

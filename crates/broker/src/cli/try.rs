@@ -17,7 +17,7 @@ use super::{Common, Exit, out_json, out_line, say};
 use crate::app::{system_time_zone, time_zone};
 use crate::config::Config;
 use crate::pipeline::world::{World, now_ms};
-use crate::project::cases::{Answer, answer};
+use crate::project::cases::{Answer, Bounds, answer};
 use crate::project::check::CheckedSink;
 use crate::project::files::{Folders, Kind};
 use crate::project::rule_file::Given;
@@ -55,6 +55,7 @@ Blank lines are skipped. Every other line has one answer, in the same order:
                  the line cannot be used: exit 1 in the end.
 \"template_errors\": [{\"at\": \"1:6\", \"message\": …}] is added where a `${` of the template begins no
 place; it stays as it is, as in a sink, and exit is 1 in the end. \"warnings\" are the compiler's.
+A message whose rows, or the rows so far, come to more than 16 MiB is dropped with the kind `limit`.
 `line` counts the lines of the input from 1. The time zone comes from TZ.";
 
 #[derive(clap::Args)]
@@ -221,11 +222,12 @@ fn cases(file: &str) -> Exit {
         }
     };
     let zone = system_time_zone();
+    let bounds = Bounds::default();
     let mut exit = Exit::Ok;
     let mut answered = false;
     for line in Lines::new(lines) {
         let answer = match line {
-            Ok((number, Line::Whole(line))) => answer(&line, number, &zone),
+            Ok((number, Line::Whole(line))) => answer(&line, number, &zone, &bounds),
             Ok((number, Line::TooLong)) => Answer::unusable(
                 number,
                 None,

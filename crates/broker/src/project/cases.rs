@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::tz::TimeZone;
@@ -10,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use weir_mqtt::TopicName;
 use weir_rules::event::{Event, EventName, Publish, What};
-use weir_rules::script::{ScriptLimits, Scripts};
+use weir_rules::script::Scripts;
 use weir_rules::template::{Template, TemplateKind, UndefinedPolicy};
 use weir_rules::value::{Key, Text, Value};
 use weir_rules::{Catalog, Diagnostic, Input, Rule, Severity, compile, json};
@@ -18,8 +17,11 @@ use weir_rules::{Catalog, Diagnostic, Input, Rule, Severity, compile, json};
 use super::run_test::{CLIENT_ID, NOW_MS};
 use crate::pipeline::world::World;
 use crate::problem::{Source, nearest};
+pub use bounds::Bounds;
+use bounds::Budget;
 use fields::{Fault, Fields};
 
+mod bounds;
 mod fields;
 
 /// One line of input.
@@ -207,7 +209,7 @@ impl From<&Diagnostic> for Finding {
 /// Runs the case of one line, in a world of its own whose clock is each message's `timestamp`.
 ///
 /// `number` is the line's, from 1.
-pub fn answer(line: &[u8], number: usize, zone: &TimeZone) -> Answer {
+pub fn answer(line: &[u8], number: usize, zone: &TimeZone, bounds: &Bounds) -> Answer {
     let text = match std::str::from_utf8(line) {
         Ok(text) => text,
         Err(error) => {
@@ -219,7 +221,7 @@ pub fn answer(line: &[u8], number: usize, zone: &TimeZone) -> Answer {
             );
         }
     };
-    match run(text, number, zone) {
+    match run(text, number, zone, bounds) {
         Ok(answer) => answer,
         Err(fault) => {
             let column = fault
@@ -292,20 +294,21 @@ impl<'l> Case<'l> {
     }
 }
 
-fn run(line: &str, number: usize, zone: &TimeZone) -> Result<Answer, Fault> {
+fn run(line: &str, number: usize, zone: &TimeZone, bounds: &Bounds) -> Result<Answer, Fault> {
+    let mut budget = Budget::new(bounds);
     let case = Case::read(line)?;
+    if case.messages.len() > bounds.messages {
+        let most = bounds.messages;
+        let message = format!("`messages` holds more than {most}: ask in several parts");
+        return Err(Fault::from(message.as_str()));
+    }
     let messages = case
         .messages
         .iter()
         .map(|(index, message)| event(line, *index, message))
         .collect::<Result<Vec<Event>, Fault>>()?;
-    // What a script gives must not depend on how busy the machine is.
-    let limits = ScriptLimits {
-        time: Duration::from_secs(2),
-        ..ScriptLimits::default()
-    };
-    let scripts = match Scripts::load_each(&case.udf, limits) {
-        (scripts, errors) if errors.is_empty() => Arc::new(scripts),
+    let scripts = match Scripts::load_each(&case.udf, bounds.scripts) {
+        (scripts, errors) if errors.is_empty() => Arc::new(scripts.over(&bounds.live)),
         (_, errors) => {
             let findings = errors.iter().map(|error| Finding {
                 code: "E1011".to_owned(),
@@ -358,7 +361,7 @@ fn run(line: &str, number: usize, zone: &TimeZone) -> Result<Answer, Fault> {
             });
             last = Some(nothing);
         };
-        let rows = match evaluate(&rule, event, &world) {
+        let rows = match evaluate(&rule, event, &world, &mut budget) {
             Ok(rows) => rows,
             Err(nothing) => {
                 drop(nothing);
@@ -366,22 +369,31 @@ fn run(line: &str, number: usize, zone: &TimeZone) -> Result<Answer, Fault> {
             }
         };
         for row in &rows {
-            match json::to_text(row) {
-                Ok(text) => outputs.push(raw(text)),
+            // What is not among the outputs is not rendered either: the two go side by side.
+            let text = match json::to_text(row) {
+                Ok(text) => text,
                 Err(fault) => {
-                    drop(Nothing {
-                        why: "exception",
-                        kind: Some(fault.kind().name()),
-                        message: Some(fault.message().to_owned()),
-                        at: None,
-                    });
-                    // What is not among the outputs is not rendered either: the two go side by side.
+                    drop(Nothing::of(&fault));
                     continue;
                 }
+            };
+            if let Err(fault) = budget.take(text.len()) {
+                drop(Nothing::of(&fault));
+                break;
             }
             if let (Some(template), Some(rendered)) = (&template, &mut rendered) {
-                rendered.push(render(template, row, case.undefined, event.timestamp_ms));
+                let shown = budget
+                    .has_room_for(template, row)
+                    .map(|()| render(template, row, case.undefined, event.timestamp_ms));
+                match shown.and_then(|shown| budget.take(shown.get().len()).map(|()| shown)) {
+                    Ok(shown) => rendered.push(shown),
+                    Err(fault) => {
+                        drop(Nothing::of(&fault));
+                        break;
+                    }
+                }
             }
+            outputs.push(raw(text));
         }
     }
     Ok(match last {
@@ -422,15 +434,35 @@ impl Nothing {
             at: None,
         }
     }
+
+    /// A fault that has no place in the statement.
+    fn of(fault: &weir_rules::Fault) -> Self {
+        Self {
+            why: "exception",
+            kind: Some(fault.kind().name()),
+            message: Some(fault.message().to_owned()),
+            at: None,
+        }
+    }
 }
 
-fn evaluate(rule: &Rule, event: &Event, world: &World) -> Result<Vec<Value>, Nothing> {
+fn evaluate(
+    rule: &Rule,
+    event: &Event,
+    world: &World,
+    budget: &mut Budget,
+) -> Result<Vec<Value>, Nothing> {
+    budget
+        .begin_message()
+        .map_err(|fault| Nothing::of(&fault))?;
     if !rule.matches(event) {
         return Err(Nothing::because("not_matched"));
     }
     let world = world.at(i128::from(event.timestamp_ms) * 1_000_000);
     let input = Input::new(event, rule.needs());
-    match rule.evaluate(&input, "case", &mut world.moment()) {
+    let mut moment = world.moment();
+    let mut watch = |value: &Value| budget.take_value(value);
+    match rule.evaluate_watched(&input, "case", &mut moment, &mut watch) {
         Ok(rows) if rows.is_empty() => Err(Nothing::because("no_result")),
         Ok(rows) => Ok(rows),
         Err(error) => Err(Nothing {
@@ -601,7 +633,6 @@ fn broker_event(at: &RawValue, message: Fields<'_>, payload: Option<Bytes>) -> R
             topic: name.topic,
             event: name.event,
             fields,
-            made_by: None,
             hops: 0,
         },
         _ => What::Ingress {

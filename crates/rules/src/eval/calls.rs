@@ -87,6 +87,7 @@ fn strict(
             env: &mut *scope.env,
             rule_id: scope.rule_id,
             prepared: prepared.as_ref(),
+            searched: &scope.searched,
         };
         let result = body(&mut call).map_err(|fault| scope.fail(at, &fault))?;
         within_bounds(scope, at, result)

@@ -256,7 +256,7 @@ impl Compiler<'_> {
             let at = place;
             return Box::new(move |scope| {
                 let value = value(scope)?;
-                found(&pattern, &value, negated).map_err(|fault| scope.fail(at, &fault))
+                found(scope, &pattern, &value, negated).map_err(|fault| scope.fail(at, &fault))
             });
         }
         let at = pattern.at;
@@ -273,7 +273,7 @@ impl Compiler<'_> {
                 );
                 scope.fail(at, &fault.with_value(pattern.clone()))
             })?;
-            found(&compiled, &value, negated).map_err(|fault| scope.fail(at, &fault))
+            found(scope, &compiled, &value, negated).map_err(|fault| scope.fail(at, &fault))
         })
     }
 }
@@ -336,9 +336,14 @@ pub(super) fn truth(value: &Value) -> Result<Option<bool>, Fault> {
 }
 
 /// What is no text is found by no pattern, and not found by none either.
-fn found(pattern: &Pattern, value: &Value, negated: bool) -> Result<Option<bool>, Fault> {
+fn found(
+    scope: &Scope<'_>,
+    pattern: &Pattern,
+    value: &Value,
+    negated: bool,
+) -> Result<Option<bool>, Fault> {
     match value.as_str() {
-        Some(text) => Ok(Some(pattern.is_match(text)? != negated)),
+        Some(text) => Ok(Some(pattern.is_match(text, &scope.searched)? != negated)),
         None => Ok(Some(false)),
     }
 }

@@ -5,7 +5,7 @@ use weir_mqtt::topic::TopicFilter;
 use crate::ast::{Expr, ExprKind};
 use crate::diagnostic::Place;
 use crate::error::{ErrorKind, Fault};
-use crate::functions::{MAX_TEXT_BYTES, Pattern};
+use crate::functions::{MAX_TEXT_BYTES, Pattern, Searched};
 use crate::value::{Key, KeyHash, Object, Value};
 
 use super::conditions::{is_between, is_member, truth};
@@ -281,7 +281,9 @@ fn constant_test(expr: &Expr) -> Option<Result<Value, (Place, Fault)>> {
             let pattern = Pattern::recent(pattern.as_str()?).ok()?;
             // One that turns back may give up.
             let matches = match value.as_str() {
-                Some(text) if pattern.is_linear() => pattern.is_match(text).ok()? != *negated,
+                Some(text) if pattern.is_linear() => {
+                    pattern.is_match(text, &Searched::default()).ok()? != *negated
+                }
                 Some(_) => return None,
                 None => false,
             };

@@ -21,6 +21,7 @@ use crate::diagnostic::Place;
 use crate::env::Env;
 use crate::error::{EvalError, Fault};
 use crate::event::Event;
+use crate::functions::Searched;
 use crate::input::Input;
 use crate::path::PathSet;
 use crate::script::Scripts;
@@ -58,7 +59,14 @@ pub(crate) struct Scope<'a> {
     values: Vec<Option<Value>>,
     /// What each `IN list` has seen; empty until one of them comes to a long list.
     members: Vec<Members>,
+    /// How long its backtracking searches have taken.
+    pub(crate) searched: Searched,
+    /// Who may stop it.
+    watch: Option<&'a mut Watch<'a>>,
 }
+
+/// Who may stop an evaluation: told of the value of each item of an output, and of each element that FOREACH comes to.
+pub type Watch<'w> = dyn FnMut(&Value) -> Result<(), Fault> + 'w;
 
 impl<'a> Scope<'a> {
     pub(crate) fn new(
@@ -74,6 +82,23 @@ impl<'a> Scope<'a> {
             rule_id,
             values: Vec::new(),
             members: Vec::new(),
+            searched: Searched::default(),
+            watch: None,
+        }
+    }
+
+    /// Has the evaluation watched.
+    pub(crate) fn watched_by(mut self, watch: &'a mut Watch<'a>) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
+    /// Tells who watches of a value that was made.
+    #[inline]
+    pub(crate) fn tell(&mut self, at: Place, value: &Value) -> Result<(), Failure> {
+        match &mut self.watch {
+            None => Ok(()),
+            Some(watch) => watch(value).map_err(|fault| self.fail(at, &fault)),
         }
     }
 

@@ -79,6 +79,7 @@ impl Layout {
             Body::Foreach { items, outputs, .. } => {
                 let outputs = outputs.as_deref().unwrap_or_default();
                 names.add(items, 0);
+                let named = names.aliases.iter().any(|alias| *alias.name == *"item");
                 names.add(outputs, items.len() + 1);
                 let element = match items.last() {
                     Some(Item::Expr {
@@ -88,12 +89,15 @@ impl Layout {
                         _ => "item".into(),
                     },
                     _ => {
-                        // Where it has no alias, WHERE knows the whole collection by the element's name, too.
-                        names.aliases.push(Named {
-                            name: "item".into(),
-                            rest: Vec::new(),
-                            slot: items.len().saturating_sub(1),
-                        });
+                        // Where it has no alias, WHERE knows the whole collection by the element's name, too, unless an
+                        // item before it is called so.
+                        if !named {
+                            names.aliases.push(Named {
+                                name: "item".into(),
+                                rest: Vec::new(),
+                                slot: items.len().saturating_sub(1),
+                            });
+                        }
                         "item".into()
                     }
                 };

@@ -376,20 +376,29 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[
             ("element_at(['a', 'b'], -1)", "'b'"),
             ("element_at({'k': 1}, 'k')", "1"),
+            ("element_at('{\"k\": 1}', 'k')", "1"),
             ("is_null(element_at([1], 2))", "true"),
         ],
         |call| {
-            let found = match (call.value(0), call.value(1)) {
-                (Value::Array(values), Value::Int(at)) => {
-                    position(values.len(), *at).and_then(|at| values.get(at))
+            let object = match call.value(0) {
+                Value::Array(values) => {
+                    let at = match call.value(1) {
+                        Value::Int(at) => position(values.len(), *at),
+                        _ => None,
+                    };
+                    return Ok(at
+                        .and_then(|at| values.get(at))
+                        .cloned()
+                        .unwrap_or_default());
                 }
-                (Value::Object(object), Value::Text(key)) => {
-                    key.as_str().and_then(|key| object.get(key))
-                }
-                (Value::Array(_) | Value::Object(_), _) => None,
-                _ => return Err(call.wrong(0, "an array or an object")),
+                Value::Object(_) | Value::Text(_) => call.object(0)?,
+                _ => return Err(call.wrong(0, "an array, an object or JSON text of one")),
             };
-            Ok(found.cloned().unwrap_or_default())
+            let key = call.value(1).as_str();
+            Ok(key
+                .and_then(|key| object.get(key))
+                .cloned()
+                .unwrap_or_default())
         },
     ),
 ];

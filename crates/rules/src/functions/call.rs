@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weir_mqtt::topic::TopicFilter;
 
-use super::pattern::{Pattern, Prepared};
+use super::pattern::{Pattern, Prepared, Searched};
 use super::type_test::with_article;
 use crate::env::Env;
 use crate::error::{ErrorKind, Fault};
@@ -31,6 +31,8 @@ pub struct Call<'a> {
     pub rule_id: &'a str,
     /// What was prepared when the rule was compiled: a literal regular expression.
     pub prepared: Option<&'a Prepared>,
+    /// How long the evaluation's backtracking searches have taken.
+    pub searched: &'a Searched,
 }
 
 /// The arguments of a lazy function.

@@ -35,7 +35,7 @@ pub(crate) use foreign::{instead_of, other_form};
 pub(crate) use sprintf::{Culprit, mistakes as format_mistakes};
 
 pub use date_format::{format as format_instant, is_directive as is_date_directive};
-pub use pattern::{Pattern, Prepared};
+pub use pattern::{Pattern, Prepared, Searched};
 
 use crate::error::Fault;
 use crate::value::Value;

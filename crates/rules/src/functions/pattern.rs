@@ -2,8 +2,9 @@
 //!
 //! Look-around and back-references, which a linear engine cannot do, run on a backtracking engine whose steps are counted.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use regex::{Regex, RegexBuilder};
 
@@ -15,6 +16,9 @@ const SIZE_LIMIT_BYTES: usize = 1024 * 1024;
 /// look at the whole text: together they keep a search within a second or two. To look at each place of a text costs about
 /// as many turns as it has bytes.
 const TURNS: [(usize, usize); 3] = [(1024, 1_000_000), (8 * 1024, 125_000), (32 * 1024, 64_000)];
+/// How long the searches of the backtracking engine may take together in one evaluation of a rule. The one that goes over
+/// it may end: it keeps to [`TURNS`].
+const TOGETHER: Duration = Duration::from_secs(1);
 /// How many patterns that are not literals a thread keeps compiled.
 const RECENT: usize = 16;
 
@@ -49,6 +53,26 @@ pub enum Groups<'t> {
     Linear(regex::Captures<'t>),
     /// Of the backtracking engine.
     Backtracking(fancy_regex::Captures<'t, str>),
+}
+
+/// How long the backtracking searches of one evaluation have taken.
+#[derive(Debug, Default)]
+pub struct Searched(Cell<Duration>);
+
+impl Searched {
+    /// One more search.
+    fn run<T>(&self, search: impl FnOnce() -> Result<T, fancy_regex::Error>) -> Result<T, Fault> {
+        if self.0.get() >= TOGETHER {
+            return Err(Fault::new(
+                ErrorKind::RegexLimit,
+                "look-around and back-references take too long on the texts of this message",
+            ));
+        }
+        let begun = Instant::now();
+        let found = search();
+        self.0.set(self.0.get() + begun.elapsed());
+        found.map_err(gave_up)
+    }
 }
 
 impl<'t> Groups<'t> {
@@ -132,10 +156,13 @@ impl Pattern {
     ///
     /// # Errors
     /// [`ErrorKind::RegexLimit`] when the backtracking engine gives up.
-    pub fn is_match(&self, text: &str) -> Result<bool, Fault> {
+    pub fn is_match(&self, text: &str, searched: &Searched) -> Result<bool, Fault> {
         match &self.0 {
             Engine::Linear(regex) => Ok(regex.is_match(text)),
-            Engine::Backtracking(regex) => regex.for_text(text)?.is_match(text).map_err(gave_up),
+            Engine::Backtracking(regex) => {
+                let regex = regex.for_text(text)?;
+                searched.run(|| regex.is_match(text))
+            }
         }
     }
 
@@ -143,11 +170,16 @@ impl Pattern {
     ///
     /// # Errors
     /// As [`is_match`](Self::is_match).
-    pub fn captures<'t>(&self, text: &'t str) -> Result<Option<Groups<'t>>, Fault> {
+    pub fn captures<'t>(
+        &self,
+        text: &'t str,
+        searched: &Searched,
+    ) -> Result<Option<Groups<'t>>, Fault> {
         match &self.0 {
             Engine::Linear(regex) => Ok(regex.captures(text).map(Groups::Linear)),
             Engine::Backtracking(regex) => {
-                let found = regex.for_text(text)?.captures(text).map_err(gave_up)?;
+                let regex = regex.for_text(text)?;
+                let found = searched.run(|| regex.captures(text))?;
                 Ok(found.map(Groups::Backtracking))
             }
         }
@@ -157,6 +189,7 @@ impl Pattern {
     pub fn captures_iter<'r, 't>(
         &'r self,
         text: &'t str,
+        searched: &'r Searched,
     ) -> Box<dyn Iterator<Item = Result<Groups<'t>, Fault>> + 'r>
     where
         't: 'r,
@@ -168,11 +201,13 @@ impl Pattern {
                     .map(|found| Ok(Groups::Linear(found))),
             ),
             Engine::Backtracking(regex) => match regex.for_text(text) {
-                Ok(regex) => Box::new(
-                    regex
-                        .captures_iter(text)
-                        .map(|found| found.map(Groups::Backtracking).map_err(gave_up)),
-                ),
+                Ok(regex) => {
+                    let mut matches = regex.captures_iter(text);
+                    Box::new(std::iter::from_fn(move || {
+                        let found = searched.run(|| matches.next().transpose()).transpose()?;
+                        Some(found.map(Groups::Backtracking))
+                    }))
+                }
                 Err(fault) => Box::new(std::iter::once(Err(fault))),
             },
         }
@@ -300,23 +335,73 @@ fn one_line(error: &regex::Error) -> String {
 mod tests {
     use super::*;
 
+    /// Of an evaluation that has not searched yet.
+    fn alone() -> Searched {
+        Searched::default()
+    }
+
     #[test]
     fn classes_are_ascii_and_the_dot_is_a_code_point() {
-        assert!(!Pattern::new(r"^\d$").unwrap().is_match("٣").unwrap());
-        assert!(!Pattern::new(r"^[\d\w]$").unwrap().is_match("é").unwrap());
-        assert!(Pattern::new(r"^[^\d]$").unwrap().is_match("é").unwrap());
-        assert!(Pattern::new(r"^.$").unwrap().is_match("é").unwrap());
-        assert!(Pattern::new(r"\bb\b").unwrap().is_match("é b").unwrap());
-        assert!(Pattern::new(r"éb\B").unwrap().is_match("ébc").unwrap());
-        assert!(Pattern::new(r"^\\d$").unwrap().is_match(r"\d").unwrap());
-        assert!(Pattern::new(r"^[]a]+$").unwrap().is_match("]a").unwrap());
+        assert!(
+            !Pattern::new(r"^\d$")
+                .unwrap()
+                .is_match("٣", &alone())
+                .unwrap()
+        );
+        assert!(
+            !Pattern::new(r"^[\d\w]$")
+                .unwrap()
+                .is_match("é", &alone())
+                .unwrap()
+        );
+        assert!(
+            Pattern::new(r"^[^\d]$")
+                .unwrap()
+                .is_match("é", &alone())
+                .unwrap()
+        );
+        assert!(
+            Pattern::new(r"^.$")
+                .unwrap()
+                .is_match("é", &alone())
+                .unwrap()
+        );
+        assert!(
+            Pattern::new(r"\bb\b")
+                .unwrap()
+                .is_match("é b", &alone())
+                .unwrap()
+        );
+        assert!(
+            Pattern::new(r"éb\B")
+                .unwrap()
+                .is_match("ébc", &alone())
+                .unwrap()
+        );
+        assert!(
+            Pattern::new(r"^\\d$")
+                .unwrap()
+                .is_match(r"\d", &alone())
+                .unwrap()
+        );
+        assert!(
+            Pattern::new(r"^[]a]+$")
+                .unwrap()
+                .is_match("]a", &alone())
+                .unwrap()
+        );
         assert!(
             Pattern::new(r"^[[:alpha:]\s]+$")
                 .unwrap()
-                .is_match("a b")
+                .is_match("a b", &alone())
                 .unwrap()
         );
-        assert!(!Pattern::new(r"a$").unwrap().is_match("a\n").unwrap());
+        assert!(
+            !Pattern::new(r"a$")
+                .unwrap()
+                .is_match("a\n", &alone())
+                .unwrap()
+        );
     }
 
     #[test]
@@ -329,15 +414,21 @@ mod tests {
     fn look_around_and_back_references_work_within_a_number_of_steps() {
         let pattern = Pattern::new(r"^(?!a)(\w)\1\b(?<=b)").unwrap();
         assert!(!pattern.is_linear());
-        assert!(pattern.is_match("bb-").unwrap());
-        assert!(pattern.is_match("bbé").unwrap(), "é is no word character");
-        assert!(!pattern.is_match("aa").unwrap());
-        assert!(!pattern.is_match("bbb").unwrap());
-        assert_eq!(pattern.captures("bb").unwrap().unwrap().get(1), Some("b"));
+        assert!(pattern.is_match("bb-", &alone()).unwrap());
+        assert!(
+            pattern.is_match("bbé", &alone()).unwrap(),
+            "é is no word character"
+        );
+        assert!(!pattern.is_match("aa", &alone()).unwrap());
+        assert!(!pattern.is_match("bbb", &alone()).unwrap());
+        assert_eq!(
+            pattern.captures("bb", &alone()).unwrap().unwrap().get(1),
+            Some("b")
+        );
         assert!(Pattern::new(r"(?=a").is_err());
         let explodes = Pattern::new(r"^(a|aa|aaa)+\1b$").unwrap();
         let error = explodes
-            .is_match(&format!("{}!", "a".repeat(64)))
+            .is_match(&format!("{}!", "a".repeat(64)), &alone())
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RegexLimit);
     }
@@ -345,17 +436,17 @@ mod tests {
     #[test]
     fn longer_texts_leave_fewer_turns() {
         let quadratic = Pattern::new(r"^(a*)(a*)\1\2b$").unwrap();
-        let is_match = |length| quadratic.is_match(&"a".repeat(length));
+        let is_match = |length| quadratic.is_match(&"a".repeat(length), &alone());
         assert!(!is_match(600).unwrap(), "hundreds of thousands of turns");
         assert_eq!(is_match(1100).unwrap_err().kind(), ErrorKind::RegexLimit);
         let simple = Pattern::new(r"(?<=x)y(?!z)").unwrap();
         for length in [10, 1_000, 8_000, 32_000] {
             let text = format!("{}xy", "-".repeat(length));
-            assert!(simple.is_match(&text).unwrap(), "{length}");
+            assert!(simple.is_match(&text, &alone()).unwrap(), "{length}");
         }
         let long = "-".repeat(33_000);
         assert_eq!(
-            simple.is_match(&long).unwrap_err().kind(),
+            simple.is_match(&long, &alone()).unwrap_err().kind(),
             ErrorKind::RegexLimit
         );
     }
@@ -366,11 +457,37 @@ mod tests {
             assert!(
                 Pattern::recent(&format!("^a{n}$"))
                     .unwrap()
-                    .is_match(&format!("a{n}"))
+                    .is_match(&format!("a{n}"), &alone())
                     .unwrap()
             );
         }
         let first = Pattern::recent("^a99$").unwrap();
         assert!(Arc::ptr_eq(&first, &Pattern::recent("^a99$").unwrap()));
+    }
+
+    #[test]
+    fn the_searches_of_one_evaluation_have_a_time_together() {
+        let searched = Searched::default();
+        let pattern = Pattern::new(r"(?=a)a").unwrap();
+        assert!(pattern.is_match("a", &searched).unwrap());
+        searched.0.set(TOGETHER);
+        let limit = |fault: Fault| fault.kind() == ErrorKind::RegexLimit;
+        assert!(limit(pattern.is_match("a", &searched).unwrap_err()));
+        assert!(pattern.captures("a", &searched).is_err_and(limit));
+        let found = pattern.captures_iter("a", &searched).next();
+        assert!(found.is_some_and(|found| found.is_err_and(limit)));
+        let linear = Pattern::new("a").unwrap();
+        assert!(linear.is_match("a", &searched).unwrap());
+    }
+
+    #[test]
+    fn many_matches_that_are_dear_each_end_together() {
+        let pattern = Pattern::new(r"(?=(a*)(a*)\1c)|a").unwrap();
+        let text = "a".repeat(1000);
+        let searched = Searched::default();
+        let found: Result<Vec<_>, Fault> = pattern.captures_iter(&text, &searched).collect();
+        let fault = found.err().unwrap();
+        assert_eq!(fault.kind(), ErrorKind::RegexLimit);
+        assert!(fault.message().contains("of this message"), "{fault:?}");
     }
 }

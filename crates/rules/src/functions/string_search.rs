@@ -260,7 +260,7 @@ pub(super) const MATCHING: &[Function] = &[
         |call| {
             let text = call.text(0)?;
             call.with_pattern(1, |pattern| {
-                let Some(found) = pattern.captures(text)? else {
+                let Some(found) = pattern.captures(text, call.searched)? else {
                     return Ok(Vec::new().into());
                 };
                 let groups: Vec<Option<&str>> =
@@ -284,7 +284,9 @@ pub(super) const MATCHING: &[Function] = &[
         |call| {
             let text = call.text(0)?;
             call.with_pattern(1, |pattern| {
-                let found = pattern.captures(text)?.and_then(|found| found.get(0));
+                let found = pattern
+                    .captures(text, call.searched)?
+                    .and_then(|found| found.get(0));
                 Ok(found.map_or(Value::Undefined, Value::from))
             })
         },
@@ -301,7 +303,9 @@ fn texts<'t>(parts: impl Iterator<Item = &'t str>) -> Result<Value, Fault> {
 
 fn matches(call: &mut Call<'_>) -> Result<Value, Fault> {
     let text = call.text(0)?;
-    call.with_pattern(1, |pattern| Ok(Value::Bool(pattern.is_match(text)?)))
+    call.with_pattern(1, |pattern| {
+        Ok(Value::Bool(pattern.is_match(text, call.searched)?))
+    })
 }
 
 fn replaced(call: &mut Call<'_>) -> Result<Value, Fault> {
@@ -309,7 +313,7 @@ fn replaced(call: &mut Call<'_>) -> Result<Value, Fault> {
     call.with_pattern(1, |pattern| {
         let mut out = Builder::default();
         let mut end = 0;
-        for found in pattern.captures_iter(text) {
+        for found in pattern.captures_iter(text, call.searched) {
             let found = found?;
             let (from, to_end) = found.place();
             out.push(&text[end..from])?;

@@ -10,7 +10,7 @@ use super::convert;
 use crate::env::Nowhere;
 use crate::error::Fault;
 use crate::event::{Event, What};
-use crate::functions::{self, Body, Call, Function, MAX_TEXT_BYTES, Purity, SliceArgs};
+use crate::functions::{self, Body, Call, Function, MAX_TEXT_BYTES, Purity, Searched, SliceArgs};
 use crate::value::{Object, Value};
 
 /// The most arguments that a variadic function takes from a script.
@@ -95,7 +95,6 @@ fn evaluate(function: &Function, args: &[Value]) -> Result<Value, Fault> {
                     topic: "",
                     event: "",
                     fields: Arc::new(Object::default()),
-                    made_by: None,
                     hops: 0,
                 },
             });
@@ -105,6 +104,7 @@ fn evaluate(function: &Function, args: &[Value]) -> Result<Value, Fault> {
                 env: &mut Nowhere,
                 rule_id: "",
                 prepared: None,
+                searched: &Searched::default(),
             })
         }
     }

@@ -9,6 +9,7 @@ mod top_level;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rhai::packages::{
@@ -59,7 +60,7 @@ pub struct ScriptLimits {
 /// User functions by namespace. Without any, `Scripts::default()`.
 #[derive(Debug, Default)]
 pub struct Scripts {
-    namespaces: HashMap<String, Namespace>,
+    namespaces: HashMap<String, Arc<Namespace>>,
 }
 
 /// One script file, ready to be called.
@@ -139,12 +140,23 @@ impl Scripts {
             }
             match Namespace::load(&name, source.as_ref(), limits) {
                 Ok(namespace) => {
-                    scripts.namespaces.insert(name, namespace);
+                    scripts.namespaces.insert(name, Arc::new(namespace));
                 }
                 Err(error) => errors.push(error),
             }
         }
         (scripts, errors)
+    }
+
+    /// These, and of `others` those whose names are not taken.
+    #[must_use]
+    pub fn over(mut self, others: &Self) -> Self {
+        for (name, namespace) in &others.namespaces {
+            self.namespaces
+                .entry(name.clone())
+                .or_insert_with(|| Arc::clone(namespace));
+        }
+        self
     }
 
     /// Whether there is a script of that name.

@@ -51,3 +51,16 @@ FOREACH payload AS p, p AS e DO e FROM "t/#"
 -- payload: {"s":[1,null,{}]}
 -- result: [{"e":1},{"e":{}}]
 FOREACH payload.s AS e DO e INCASE e IS NOT NULL FROM "t/#"
+----
+-- A collection without an alias is `item` in WHERE only where no item before it has that name.
+-- payload: {"x":9,"s":[1]}
+-- result: [{"item":1}]
+-- payload: {"x":1,"s":[1]}
+-- result: []
+FOREACH payload.x AS item, payload.s DO item FROM "t/#" WHERE item > 5
+----
+-- payload: {"x":9,"s":[1]}
+-- result: [{"item":1}]
+-- payload: {"x":1,"s":[1]}
+-- result: []
+FOREACH payload.x AS item.a, payload.s DO item FROM "t/#" WHERE item.a > 5
