@@ -36,8 +36,6 @@ impl Client {
         self.handle.retire_task();
         if ends {
             self.end_session();
-        } else if !matches!(reason, CloseReason::TakenOver | CloseReason::ServerShutdown) {
-            self.hand_over();
         }
         // Before anyone else may have the session and say something of it.
         drop(self.router.finish(now));
@@ -124,18 +122,6 @@ impl Client {
             slot.expires_at = now + u64::from(expiry_s) * 1000;
         }
         (due, expiry_s == 0)
-    }
-
-    /// What the client had of shared subscriptions goes to another member of the group, if one is connected: the client
-    /// may be away for long, or for ever.
-    fn hand_over(&mut self) {
-        let left = self.handle.lock().session.left_of_groups();
-        for orphan in left {
-            if self.router.has_connected_member(&orphan) {
-                let effects = &mut self.router.effects;
-                self.handle.lock().session.hand_over(&orphan.group, effects);
-            }
-        }
     }
 
     /// `[MQTT-3.1.2-23]` The session does not outlive the connection.
