@@ -519,3 +519,20 @@ fn packets_that_the_standard_forbids_are_not_written() {
     connect.password = Some(Bytes::from(vec![0; 65536]));
     fails(Packet::Connect(Box::new(connect)), V5);
 }
+
+#[test]
+fn the_version_of_a_connect_is_known_from_its_first_bytes() {
+    for version in ProtocolVersion::ALL {
+        let mut bytes = Vec::new();
+        let connect = Connect::new(version, "a".repeat(200).as_str().try_into().unwrap());
+        connect.encode(&mut bytes).unwrap();
+        // Type, two bytes of length, the name behind its length, the level.
+        let enough = 1 + 2 + 2 + version.protocol_name().len() + 1;
+        for len in 0..bytes.len() {
+            let expected = (len >= enough).then_some(version);
+            assert_eq!(codec::version_of_connect(&bytes[..len]), expected, "{len}");
+        }
+        bytes[0] = 0x30;
+        assert_eq!(codec::version_of_connect(&bytes), None);
+    }
+}
