@@ -1,7 +1,9 @@
 //! What is refused, with the reason that a DISCONNECT or CONNACK gives for it.
 
 use bytes::Bytes;
-use weir_mqtt::{ConnAck, Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubAck, Utf8, codec};
+use weir_mqtt::{
+    ConnAck, Connect, Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubAck, Utf8, codec,
+};
 
 use crate::{V3_1, V3_1_1, V5, bytes, frame, id, text};
 
@@ -524,7 +526,7 @@ fn packets_that_the_standard_forbids_are_not_written() {
 fn the_version_of_a_connect_is_known_from_its_first_bytes() {
     for version in ProtocolVersion::ALL {
         let mut bytes = Vec::new();
-        let connect = Connect::new(version, "a".repeat(200).as_str().try_into().unwrap());
+        let connect = Connect::new(version, Utf8::try_from("a".repeat(200)).unwrap());
         connect.encode(&mut bytes).unwrap();
         // Type, two bytes of length, the name behind its length, the level.
         let enough = 1 + 2 + 2 + version.protocol_name().len() + 1;
