@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use weir::stats::DropReason;
 use weir::store::{Done, Durability, Memory, Persist, Storage, StorageError};
 use weir::{Broker, BrokerSettings, Message};
 use weir_mqtt::{Packet, PubComp, PubRec, PubRel, Publish, QoS, ReasonCode};
@@ -187,7 +188,14 @@ impl Storage for Full {
 /// publishes waits.
 async fn where_all_waits(storage: &Full) -> (TestBroker, Client, Client) {
     storage.0.store(true, Ordering::Relaxed);
-    let broker = started(Broker::builder().storage(storage.clone())).await;
+    let mut settings = BrokerSettings::default();
+    settings.limits.client.max_payload = Some(8);
+    let broker = started(
+        Broker::builder()
+            .settings(settings)
+            .storage(storage.clone()),
+    )
+    .await;
     let mut watcher = broker.connect(V5, "watcher").await;
     let kept = || {
         let mut message = publish("kept", "x", 1, 1);
@@ -210,6 +218,8 @@ async fn where_all_waits(storage: &Full) -> (TestBroker, Client, Client) {
             .send(Packet::Publish(publish(topic, "x", 0, 0)))
             .await;
     }
+    let too_large = publish("plain", "123456789", 0, 0);
+    client.send(Packet::Publish(too_large)).await;
     (broker, watcher, client)
 }
 
@@ -232,16 +242,23 @@ async fn what_waited_for_room_is_treated_as_its_topic_says() {
 }
 
 #[tokio::test]
-async fn what_waited_behind_it_at_qos_0_is_treated_so_when_its_client_leaves() {
+async fn what_waited_behind_it_at_qos_0_is_looked_at_as_ever_when_its_client_leaves() {
     let storage = Full::default();
     let (broker, mut watcher, client) = where_all_waits(&storage).await;
+    let before = broker.broker.stats().drops(DropReason::StoreFull);
     // DISCONNECT stands behind all of them; what is at QoS 1 the client still has.
     client.disconnect().await;
     assert!(broker.broker.client("waits").is_none());
-    for topic in ["plain", "later"] {
-        assert_eq!(watcher.receive_publish().await.topic, topic);
-    }
+    let message = watcher.receive_publish().await;
+    assert_eq!(
+        (&*message.topic, &message.payload[..]),
+        ("plain", &b"x"[..])
+    );
     watcher.expect_nothing().await;
+    // There is still no room to keep what is for later, and what is too large nobody may publish.
+    let dropped = |reason| broker.broker.stats().drops(reason);
+    assert_eq!(dropped(DropReason::StoreFull), before + 1);
+    assert_eq!(dropped(DropReason::PayloadTooLarge), 1);
 }
 
 fn expiry_s(message: &Publish) -> Option<u32> {

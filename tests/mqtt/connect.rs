@@ -289,8 +289,15 @@ async fn strangers_who_do_not_go_on_with_large_connects_give_way_to_one_who_does
     let mut good = broker.open(V5).await;
     good.send_bytes(&bytes).await;
     assert!(matches!(good.receive().await, Packet::ConnAck(_)));
-    let closed = &broker.broker.stats().connections_closed;
-    until(|| closed.get() > 0).await;
+    // One gives way to one, is told so, and is counted.
+    let told = halves.iter_mut().map(|half| Box::pin(half.receive()));
+    let (told, ..) = futures_util::future::select_all(told).await;
+    let Packet::ConnAck(connack) = told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(connack.reason, ReasonCode::ServerBusy);
+    let refused = &broker.broker.stats().connects_refused;
+    assert_eq!(refused.of(ReasonCode::ServerBusy.as_u8()).get(), 1);
 }
 
 /// A connection that comes from an address.

@@ -1,13 +1,12 @@
 //! Shared subscriptions: who gets a message, and what becomes of one whose member is gone.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU16;
 
 use weir::broker::BrokerSettings;
 use weir::core::shared_groups::{Strategies, Strategy};
 use weir_mqtt::{Disconnect, Packet, ProtocolVersion, PubAck, PubRec, Publish, ReasonCode};
 
-use crate::client::{ALL, Client, TestBroker, V3_1, V5, persistent, publish, until};
+use crate::client::{ALL, Client, TestBroker, V5, persistent, publish, until};
 
 async fn broker(strategy: Strategy) -> TestBroker {
     let shared_groups = Strategies {
@@ -163,69 +162,12 @@ async fn what_was_begun_at_qos_2_goes_to_nobody_else() {
     }
 }
 
-#[tokio::test]
-async fn what_a_dead_member_had_goes_to_another_though_its_session_lives() {
-    for version in ALL {
-        let broker = TestBroker::start().await;
-        let mut publisher = broker.connect(version, "pub").await;
-        let mut connect = persistent(version, "dead");
-        // One is under way at a time; the others wait in the session.
-        if version.is_v5() {
-            connect.properties.receive_maximum = NonZeroU16::new(1);
-        }
-        let (mut dead, _) = broker.connect_with(connect).await;
-        dead.subscribe("$share/g/t", 2).await;
-        dead.subscribe("own", 1).await;
-        for (number, level) in [(1, 1), (2, 1), (3, 2)] {
-            let payload = number.to_string();
-            publisher
-                .publish(publish("t", &payload, level, number))
-                .await;
-        }
-        publisher.publish(publish("own", "own", 1, 4)).await;
-        dead.receive_publish().await;
-        let mut heir = member(&broker, version, "heir", "$share/g/t").await;
-        heir.expect_nothing().await;
-        dead.vanish();
-        // What was sent at QoS 2 stays [MQTT-4.8.2-4]: older versions have no receive maximum.
-        let payloads: &[&str] = if version.is_v5() {
-            &["1", "2", "3"]
-        } else {
-            &["1", "2"]
-        };
-        for payload in payloads {
-            let message = heir.receive_publish().await;
-            assert_eq!(&message.payload[..], payload.as_bytes());
-            assert!(!message.dup, "to this client it is new");
-            heir.acknowledge(&message).await;
-        }
-        heir.expect_nothing().await;
-        // What is its own alone it gets when it is back.
-        let (mut back, connack) = broker.connect_with(persistent(version, "dead")).await;
-        // The CONNACK of MQTT 3.1 has no such flag.
-        assert!(connack.session_present || version == V3_1);
-        let begun = match version.is_v5() {
-            true => None,
-            false => Some(back.receive_publish().await),
-        };
-        let own = back.receive_publish().await;
-        assert_eq!(&own.payload[..], b"own");
-        back.acknowledge(&own).await;
-        if let Some(begun) = begun {
-            assert_eq!((&begun.payload[..], begun.dup), (&b"3"[..], true));
-            back.acknowledge(&begun).await;
-        }
-        back.expect_nothing().await;
-    }
-}
-
 /// [MQTT-3.3.2-6]
 #[tokio::test]
 async fn what_another_gets_has_what_is_left_of_its_time() {
     let broker = TestBroker::start().await;
     let mut publisher = broker.connect(V5, "pub").await;
-    let (mut dead, _) = broker.connect_with(persistent(V5, "dead")).await;
-    dead.subscribe("$share/g/t", 1).await;
+    let mut dead = member(&broker, V5, "dead", "$share/g/t").await;
     let mut message = publish("t", "x", 1, 1);
     let properties = message.properties.get_or_insert_default();
     properties.message_expiry_interval_s = Some(1000);
@@ -244,44 +186,25 @@ async fn what_another_gets_has_what_is_left_of_its_time() {
 }
 
 #[tokio::test]
-async fn where_no_other_is_connected_the_message_waits_for_its_member() {
+async fn while_the_session_lives_the_message_waits_in_it() {
     // [MQTT-4.8.2-4]
     for level in [1, 2] {
         let broker = TestBroker::start().await;
         let mut publisher = broker.connect(V5, "pub").await;
-        let (mut other, _) = broker.connect_with(persistent(V5, "other")).await;
-        other.subscribe("$share/g/t", 2).await;
-        other.disconnect().await;
         let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
         away.subscribe("$share/g/t", 2).await;
         publisher.publish(publish("t", "mine", level, 1)).await;
         away.receive_publish().await;
+        let mut other = member(&broker, V5, "other", "$share/g/t").await;
         away.vanish();
+        until(|| broker.broker.stats().sessions_connected.get() == 2).await;
+        other.expect_nothing().await;
         let (mut back, connack) = broker.connect_with(persistent(V5, "away")).await;
         assert!(connack.session_present);
         let message = back.receive_publish().await;
         assert!(message.dup);
         back.acknowledge(&message).await;
     }
-}
-
-#[tokio::test]
-async fn what_was_begun_at_qos_2_waits_for_its_member() {
-    // [MQTT-4.8.2-4]
-    let broker = TestBroker::start().await;
-    let mut publisher = broker.connect(V5, "pub").await;
-    let (mut away, _) = broker.connect_with(persistent(V5, "away")).await;
-    away.subscribe("$share/g/t", 2).await;
-    publisher.publish(publish("t", "mine", 2, 1)).await;
-    away.receive_publish().await;
-    let mut other = member(&broker, V5, "other", "$share/g/t").await;
-    away.vanish();
-    until(|| broker.broker.stats().sessions_connected.get() == 2).await;
-    other.expect_nothing().await;
-    let (mut back, _) = broker.connect_with(persistent(V5, "away")).await;
-    let message = back.receive_publish().await;
-    assert!(message.dup);
-    back.acknowledge(&message).await;
 }
 
 #[tokio::test]

@@ -39,6 +39,17 @@ pub fn frame_length(buf: &[u8], max_packet_size: usize) -> Result<Option<usize>,
     Ok((total <= buf.len()).then_some(total))
 }
 
+/// The version that a CONNECT speaks which is not complete yet; `None` where it has not come to that, or is none.
+pub fn version_of_connect(begun: &[u8]) -> Option<ProtocolVersion> {
+    let (&first, rest) = begun.split_first()?;
+    let (_, length_bytes) = parse_varint(rest).ok()??;
+    let body = rest.get(length_bytes..)?;
+    // Protocol name and level.
+    let head = Bytes::copy_from_slice(body.get(..body.len().min(16))?);
+    let version = Connect::version_of(Reader::new(head));
+    version.filter(|_| first >> 4 == kind::CONNECT)
+}
+
 /// Decodes exactly one frame. A CONNECT says its own version, and `version` does not count.
 ///
 /// The packet's texts and payload are slices of `frame`. Slicing allocates nothing when `frame` is itself part of

@@ -48,11 +48,13 @@ impl DecodeError {
     /// The CONNACK that refuses a bad CONNECT, with the version to encode it in; `None`: close without a word.
     pub fn connack(&self) -> Option<(ProtocolVersion, ConnAck)> {
         let version = self.answer_in?;
-        // Before version 5 a CONNACK can only say these two; anything else is answered by closing.
+        // Before version 5 a CONNACK can only say these; anything else is answered by closing.
         let can_be_said = version.is_v5()
             || matches!(
                 self.reason,
-                ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid
+                ReasonCode::UnsupportedProtocolVersion
+                    | ReasonCode::ClientIdentifierNotValid
+                    | ReasonCode::ServerBusy
             );
         can_be_said.then(|| (version, ConnAck::refused(self.reason)))
     }

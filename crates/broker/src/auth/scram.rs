@@ -32,6 +32,9 @@ const ITERATIONS: u32 = 15_000;
 const MIN_ITERATIONS: u32 = 4096;
 const SALT_LEN: usize = 16;
 
+/// A longer user name is nobody's: to prepare one takes time, which a stranger is not to have of the broker.
+pub const MAX_NAME: usize = 1024;
+
 type Key = [u8; 32];
 
 /// A user name or a password that SASLprep does not take.
@@ -55,6 +58,9 @@ pub fn prepared(text: &str) -> Result<Cow<'_, str>, NotPrepared> {
 
 /// The user name that a client sends. Characters that are not known to Unicode 3.2 are allowed in it; no user has such.
 fn asked_for(name: &str) -> Option<Cow<'_, str>> {
+    if name.len() > MAX_NAME {
+        return None;
+    }
     let is_unknown = || name.contains(stringprep::tables::unassigned_code_point);
     prepared(name)
         .ok()
@@ -132,6 +138,9 @@ type Users = HashMap<String, Credentials>;
 const LINES: Form<Credentials> = Form {
     shape: "user:SCRAM-SHA-256$…",
     name: |name| {
+        if name.len() > MAX_NAME {
+            return Err("this user name is longer than 1024 bytes");
+        }
         let name =
             prepared(name).map_err(|_| "SASLprep (RFC 4013) does not take this user name")?;
         Ok(name.into_owned())
@@ -526,6 +535,24 @@ mod tests {
         let young = "n,,n=\u{1F600},r=abc";
         let answer = conversation().step(young.as_bytes());
         assert!(matches!(answer, Step::Continue(_)));
+    }
+
+    #[test]
+    fn a_user_name_that_is_very_long_is_refused_unprepared() {
+        let step = |name: &str| conversation().step(format!("n,,n={name},r=abc").as_bytes());
+        let longest = "a".repeat(MAX_NAME);
+        assert!(matches!(step(&longest), Step::Continue(_)));
+        let refused = Step::Refused(ReasonCode::NotAuthorized);
+        // One that grows sixfold when it is prepared.
+        for name in [format!("{longest}a"), "\u{FDFA}".repeat(5000)] {
+            assert_eq!(step(&name), refused);
+        }
+        let source = Source {
+            path: "scram".into(),
+            text: format!("{longest}a:x\n").into(),
+        };
+        let problems = LINES.read(&source).unwrap_err();
+        assert!(problems[0].message.contains("longer than 1024 bytes"));
     }
 
     #[test]

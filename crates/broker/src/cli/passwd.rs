@@ -28,6 +28,10 @@ pub(super) fn run(common: &Common, args: &Args) -> Exit {
         true => scram::prepared(user).map(std::borrow::Cow::into_owned),
         false => Ok(user.to_owned()),
     };
+    if args.scram && args.user.len() > scram::MAX_NAME {
+        say("weir: for SCRAM a user name is no longer than 1024 bytes");
+        return Exit::Usage;
+    }
     let user = match name(&args.user) {
         Ok(user) => user,
         Err(error) => {

@@ -85,7 +85,8 @@ pub struct Mqtt {
     pub sys_interval: Span,
     /// Sends MQTT 3.1 and 3.1.1 clients again what they do not acknowledge for this long.
     pub retry_interval: Option<Span>,
-    /// How shared subscriptions choose among their members.
+    /// How shared subscriptions choose among their members. A member that is away keeps what it had for as long as its
+    /// session is kept, then another gets it: workers connect with clean start, or with a short session expiry.
     pub shared_strategy: SharedStrategy,
     /// The same for single groups, by name; `$queue` is the group of `$queue/filter`.
     pub shared_strategies: BTreeMap<String, SharedStrategy>,

@@ -284,7 +284,7 @@ impl Session {
         }
     }
 
-    pub(super) fn note_settled(&self, number: u64, effects: &mut Effects) {
+    fn note_settled(&self, number: u64, effects: &mut Effects) {
         if self.is_durable() {
             effects.persist.push(Persist::Settled {
                 session: self.id.clone(),

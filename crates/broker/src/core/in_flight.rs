@@ -266,32 +266,6 @@ impl InFlight {
             })
     }
 
-    /// Those that may be sent to another member of their group now: as [`orphans`](Self::orphans), of one group.
-    pub fn take_orphans(&mut self, of: &Group) -> Vec<(u64, Orphan)> {
-        debug_assert_eq!(self.sent, 0, "no connection serves the session");
-        let mut taken = Vec::new();
-        self.entries
-            .retain(|entry| match (&entry.awaiting, &entry.group) {
-                (Awaiting::Ack(message), Some(group)) if group.name == of.name => {
-                    let (group, message) = (Arc::clone(group), Arc::clone(message));
-                    taken.push((entry.number, Orphan { group, message }));
-                    false
-                }
-                _ => true,
-            });
-        taken
-    }
-
-    /// The group of each message that may be sent to another member, with the message.
-    pub fn groups(&self) -> impl Iterator<Item = (&Arc<Group>, &Arc<Message>)> {
-        self.entries
-            .iter()
-            .filter_map(|entry| match &entry.awaiting {
-                Awaiting::Ack(message) => Some((entry.group.as_ref()?, message)),
-                Awaiting::Rec(_) | Awaiting::Comp => None,
-            })
-    }
-
     /// Every entry, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()

@@ -153,42 +153,6 @@ impl Queue {
         }
     }
 
-    /// Brings all of them into `waiting`, in their order.
-    fn unpack_all(&mut self) {
-        let younger = self.waiting.split_off(self.ahead);
-        let restored = std::mem::take(&mut self.restored).into_iter().rev();
-        self.waiting.extend(restored.map(Stored::into_waiting));
-        self.waiting.extend(younger);
-        self.ahead = 0;
-    }
-
-    /// The group of each that another member of its group can have, with the message.
-    pub fn groups(&mut self) -> impl Iterator<Item = (&Arc<Group>, &Arc<Message>)> {
-        self.unpack_all();
-        let waiting = self.waiting.iter();
-        waiting.filter_map(|waiting| Some((waiting.group.as_ref()?, &waiting.message)))
-    }
-
-    /// Takes those that a group shares, oldest first.
-    pub fn take_of(&mut self, group: &Group) -> Vec<Waiting> {
-        self.unpack_all();
-        let is_of = |waiting: &Waiting| {
-            let of = waiting.group.as_ref();
-            of.is_some_and(|of| of.name == group.name)
-        };
-        let mut taken = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            if is_of(&waiting) {
-                self.bytes -= waiting.message.size();
-                self.qos0 -= usize::from(waiting.qos == QoS::AtMostOnce);
-                taken.push(waiting);
-            } else {
-                self.waiting.push_back(waiting);
-            }
-        }
-        taken
-    }
-
     /// When the oldest was accepted.
     pub fn oldest_accepted_at(&self) -> Option<Millis> {
         match self.restored.last() {
@@ -220,10 +184,9 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use weir_mqtt::{SubscriptionFilter, TopicName};
+    use weir_mqtt::TopicName;
 
     use super::*;
-    use crate::core::shared_groups::Strategies;
 
     fn waiting(payload: &'static str, qos: QoS) -> Waiting {
         let topic = TopicName::new("t").unwrap();
@@ -341,42 +304,6 @@ mod tests {
             assert_eq!(queue.front().unwrap().message.payload, expected[0]);
             assert_eq!(payloads(&mut queue), expected);
             assert_eq!((queue.bytes(), queue.len()), (0, 0));
-        }
-    }
-
-    #[test]
-    fn what_a_group_shares_is_taken_out_and_the_rest_keeps_its_order() {
-        let limits = QueueLimits {
-            messages: 100,
-            bytes: usize::MAX,
-        };
-        let group = |name: &str| {
-            let name = SubscriptionFilter::parse(name).unwrap();
-            Group::new(name, &Strategies::default())
-        };
-        let (ours, other) = (group("$share/g/t"), group("$share/h/t"));
-        let of = |payload, group: Option<&Arc<Group>>| Waiting {
-            group: group.map(Arc::clone),
-            ..waiting(payload, QoS::AtLeastOnce)
-        };
-        let stored = ["a", "b", "c"].map(|payload| {
-            let group = (payload == "b").then_some(&ours);
-            Stored::new(of(payload, group), &mut Vec::new())
-        });
-        for begun in [false, true] {
-            let mut queue = Queue::restored(stored.to_vec());
-            if begun {
-                assert_eq!(queue.front().unwrap().message.payload, "a");
-            }
-            for (payload, group) in [("d", Some(&ours)), ("e", Some(&other)), ("f", None)] {
-                queue.push(of(payload, group), limits);
-            }
-            assert_eq!(queue.groups().count(), 3);
-            let taken = queue.take_of(&ours).into_iter();
-            let taken: Vec<_> = taken.map(|one| one.message.payload.clone()).collect();
-            assert_eq!(taken, ["b", "d"]);
-            assert_eq!(payloads(&mut queue), ["a", "c", "e", "f"]);
-            assert_eq!(queue.bytes(), 0);
         }
     }
 

@@ -3,7 +3,6 @@
 //! Outlives connections when the client asked for it. Publishers deliver straight into it (see `delivery`).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use weir_mqtt::{ProtocolVersion, SubscriptionFilter, Utf8};
 
@@ -16,7 +15,7 @@ use super::persist::{Persist, SessionId};
 use super::queue::{Queue, QueueLimits, Waiting};
 use super::received::Received;
 use super::retained::Walk;
-use super::shared_groups::{Group, Orphan};
+use super::shared_groups::Orphan;
 use super::subscriptions::SubscriptionOptions;
 use super::will::Will;
 use crate::stats::DropReason;
@@ -211,45 +210,6 @@ impl Session {
         self.outbox.clear();
         self.backlog = VecDeque::new();
         self.in_flight.connection_lost();
-    }
-
-    /// One message of each group that another member could have what is left here of its messages, now that no connection
-    /// serves the session. Most sessions share nothing, and are not looked through.
-    pub fn left_of_groups(&mut self) -> Vec<Orphan> {
-        let shares = |(filter, _): (&SubscriptionFilter, _)| filter.share.is_some();
-        if (self.in_flight.is_empty() && self.queue.is_empty())
-            || !self.subscriptions.iter().any(shares)
-        {
-            return Vec::new();
-        }
-        let mut left: Vec<Orphan> = Vec::new();
-        for (group, message) in self.in_flight.groups().chain(self.queue.groups()) {
-            if left.iter().all(|known| known.group.name != group.name) {
-                let (group, message) = (Arc::clone(group), Arc::clone(message));
-                left.push(Orphan { group, message });
-            }
-        }
-        left
-    }
-
-    /// Another member of the group is to have what is left here of its messages. `[MQTT-4.8.2-4]` Not what was sent at
-    /// QoS 2.
-    pub fn hand_over(&mut self, group: &Group, effects: &mut Effects) {
-        for (number, orphan) in self.in_flight.take_orphans(group) {
-            self.note_settled(number, effects);
-            effects.orphans.push(orphan);
-        }
-        for waiting in self.queue.take_of(group) {
-            self.note_settled(waiting.number, effects);
-            if let Waiting {
-                message,
-                group: Some(group),
-                ..
-            } = waiting
-            {
-                effects.orphans.push(Orphan { group, message });
-            }
-        }
     }
 
     /// When the connection ended must be kept, so that the session expires in time even after a restart.

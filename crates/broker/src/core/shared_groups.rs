@@ -1,9 +1,9 @@
 //! Shared subscriptions: which member of a group gets a message.
 //!
 //! What a group remembers lives as long as it has members, whatever else happens to the index. A message that a member
-//! leaves behind goes to another: at QoS 1 even if it was sent, since nobody knows whether it arrived; at QoS 2 only if it
-//! was never sent `[MQTT-4.8.2-5]`. It goes when the member's connection ends, to one that is connected; where there is
-//! none it waits for the member, and goes when its session ends.
+//! leaves behind when its session ends goes to another: at QoS 1 even if it was sent, since nobody knows whether it
+//! arrived; at QoS 2 only if it was never sent `[MQTT-4.8.2-5]`. While the session lives the message waits in it, so that
+//! a short absence costs no repetition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

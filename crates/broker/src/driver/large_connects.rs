@@ -4,7 +4,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use ahash::HashMap;
@@ -31,10 +30,10 @@ const BYTES_PER_S: u32 = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct LargeConnects {
     all: Arc<Semaphore>,
+    /// Connections that have their part of what their address has, and no place.
+    claims: Mutex<Claims>,
     /// For each address that has some, or waits for them.
     addresses: Mutex<HashMap<IpAddr, Share>>,
-    /// Connections that have their part of what their address has, and no place.
-    waiting: AtomicUsize,
     /// Somebody has begun to wait.
     wanted: Notify,
 }
@@ -43,8 +42,8 @@ impl Default for LargeConnects {
     fn default() -> Self {
         Self {
             all: Arc::new(Semaphore::new(AT_A_TIME)),
+            claims: Mutex::default(),
             addresses: Mutex::default(),
-            waiting: AtomicUsize::new(0),
             wanted: Notify::new(),
         }
     }
@@ -56,6 +55,35 @@ struct Share {
     free: Arc<Semaphore>,
     /// Connections that have a part of it or wait for one.
     connections: usize,
+    /// Those that wait.
+    claims: Claims,
+}
+
+/// Who waits, and for how many of them nobody has given way yet: for one that waits one gives way, not all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Claims {
+    waiting: usize,
+    open: usize,
+}
+
+impl Claims {
+    fn begin(&mut self) {
+        self.waiting += 1;
+        self.open += 1;
+    }
+
+    /// One has a place now, whoever made it free, or has given up.
+    fn end(&mut self) {
+        self.waiting -= 1;
+        self.open = self.open.min(self.waiting);
+    }
+
+    /// Gives way for one of them, if there is one for whom nobody has.
+    fn take(&mut self) -> bool {
+        let is_open = self.open > 0;
+        self.open -= usize::from(is_open);
+        is_open
+    }
 }
 
 /// One that is read, or looked at. The next one may come when this is dropped.
@@ -82,18 +110,12 @@ impl LargeConnects {
         let of_address = match address {
             Some(address) => {
                 let (free, member) = self.join(network_of(address));
-                self.wanted.notify_waiters();
-                Some((free.acquire_owned().await.ok()?, member))
+                let part = self.place(free, Some(member.network)).await?;
+                Some((part, member))
             }
             None => None,
         };
-        let of_all = match Arc::clone(&self.all).try_acquire_owned() {
-            Ok(free) => free,
-            Err(_) => {
-                let _waits = Waits::of(self);
-                Arc::clone(&self.all).acquire_owned().await.ok()?
-            }
-        };
+        let of_all = self.place(Arc::clone(&self.all), None).await?;
         Some(LargeConnect {
             _of_all: of_all,
             of_address,
@@ -101,6 +123,31 @@ impl LargeConnects {
             since: Instant::now(),
             bytes: 0,
         })
+    }
+
+    /// One that is free, among all or of one network. Whoever has to wait claims that another gives way.
+    async fn place(
+        &self,
+        free: Arc<Semaphore>,
+        of: Option<IpAddr>,
+    ) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&free).try_acquire_owned() {
+            return Some(place);
+        }
+        let _waits = Waits::of(self, of);
+        free.acquire_owned().await.ok()
+    }
+
+    /// Changes the claims among all, or of one network.
+    fn claims<T>(&self, of: Option<IpAddr>, change: impl FnOnce(&mut Claims) -> T) -> Option<T> {
+        match of {
+            None => Some(change(&mut self.claims.lock())),
+            Some(network) => {
+                let mut addresses = self.addresses.lock();
+                let share = addresses.get_mut(&network)?;
+                Some(change(&mut share.claims))
+            }
+        }
     }
 
     /// How many more may come now.
@@ -114,6 +161,7 @@ impl LargeConnects {
         let share = addresses.entry(network).or_insert_with(|| Share {
             free: Arc::new(Semaphore::new(OF_ONE_ADDRESS)),
             connections: 0,
+            claims: Claims::default(),
         });
         share.connections += 1;
         let member = Member {
@@ -130,14 +178,17 @@ impl LargeConnect {
         self.bytes += bytes;
     }
 
-    /// Resolves when another waits and this one has stayed for long enough.
+    /// Resolves when another waits, this one has stayed for long enough, and no other gives way instead.
     pub(crate) async fn gives_way(&self) {
-        sleep_until(self.may_stay_until()).await;
+        let until = self.may_stay_until();
+        if Instant::now() < until {
+            sleep_until(until).await;
+        }
         loop {
             let mut wanted = std::pin::pin!(self.all.wanted.notified());
             // Registered before the look, so that one who comes in between is not missed.
             wanted.as_mut().enable();
-            if self.is_wanted() {
+            if self.is_claimed() {
                 return;
             }
             wanted.await;
@@ -150,31 +201,34 @@ impl LargeConnect {
         self.since + STAYS + earned
     }
 
-    /// Whether another would have this place.
-    fn is_wanted(&self) -> bool {
-        let of_address = || {
-            let (_, member) = self.of_address.as_ref()?;
-            let addresses = self.all.addresses.lock();
-            Some(addresses.get(&member.network)?.connections > OF_ONE_ADDRESS)
-        };
-        self.all.waiting.load(Relaxed) > 0 || of_address() == Some(true)
+    /// Whether another is to have this place, and this one's part of what its address has another of that address. Such
+    /// claims are met with that.
+    fn is_claimed(&self) -> bool {
+        let network = self.of_address.as_ref().map(|(_, member)| member.network);
+        let of_address = network.and_then(|network| self.all.claims(Some(network), Claims::take));
+        let of_all = self.all.claims(None, Claims::take);
+        of_address == Some(true) || of_all == Some(true)
     }
 }
 
 /// A connection that waits for a place.
-struct Waits<'a>(&'a LargeConnects);
+struct Waits<'a> {
+    all: &'a LargeConnects,
+    /// For a part of what a network has, or for a place among all.
+    of: Option<IpAddr>,
+}
 
 impl<'a> Waits<'a> {
-    fn of(all: &'a LargeConnects) -> Self {
-        all.waiting.fetch_add(1, Relaxed);
+    fn of(all: &'a LargeConnects, of: Option<IpAddr>) -> Self {
+        all.claims(of, Claims::begin);
         all.wanted.notify_waiters();
-        Self(all)
+        Self { all, of }
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
+        self.all.claims(self.of, Claims::end);
     }
 }
 
@@ -194,12 +248,13 @@ impl Drop for Member {
 mod tests {
     use std::pin::pin;
 
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[tokio::test]
     async fn one_address_has_its_share_and_leaves_the_rest_to_others() {
         let all = Arc::<LargeConnects>::default();
-        let address = |last| Some(IpAddr::from([192, 0, 2, last]));
         let mut first = Vec::new();
         for _ in 0..OF_ONE_ADDRESS {
             first.push(all.admit(address(1)).await.unwrap());
@@ -215,37 +270,82 @@ mod tests {
         assert!(all.addresses.lock().is_empty());
     }
 
-    #[tokio::test]
-    async fn one_that_has_stayed_for_long_is_wanted_when_another_waits_for_it() {
-        let all = Arc::<LargeConnects>::default();
-        let address = |last| Some(IpAddr::from([192, 0, 2, last]));
-        let mut of_one = Vec::new();
+    fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    /// As many of one address as it may have, all of which have stayed for long.
+    async fn all_of(all: &Arc<LargeConnects>, last: u8) -> Vec<LargeConnect> {
+        let mut held = Vec::new();
         for _ in 0..OF_ONE_ADDRESS {
-            of_one.push(all.admit(address(1)).await.unwrap());
+            let mut one = all.admit(address(last)).await.unwrap();
+            one.since -= STAYS;
+            held.push(one);
         }
-        let of_other = all.admit(address(2)).await.unwrap();
-        let mut first = of_one.pop().unwrap();
-        first.since -= STAYS;
+        held
+    }
+
+    /// The number of those that give way now.
+    fn give_way(held: &[LargeConnect]) -> usize {
+        let give_way = |one: &&LargeConnect| one.gives_way().now_or_never().is_some();
+        held.iter().filter(give_way).count()
+    }
+
+    #[tokio::test]
+    async fn for_each_that_waits_one_gives_way_of_its_address() {
+        let all = Arc::<LargeConnects>::default();
+        let (of_one, of_other) = (all_of(&all, 1).await, all_of(&all, 2).await);
+        assert_eq!(give_way(&of_one), 0);
         {
-            let mut gives_way = pin!(first.gives_way());
-            assert!(futures_util::poll!(&mut gives_way).is_pending());
             let mut second = pin!(all.admit(address(1)));
             assert!(futures_util::poll!(&mut second).is_pending());
-            gives_way.await;
-            assert!(!of_other.is_wanted(), "nobody is kept waiting by it");
+            assert_eq!(give_way(&of_other), 0, "nobody is kept waiting by it");
+            assert_eq!(give_way(&of_one), 1);
+            let mut third = pin!(all.admit(address(1)));
+            assert!(futures_util::poll!(&mut third).is_pending());
+            assert_eq!(give_way(&of_one), 1);
         }
-        assert!(!first.is_wanted(), "that one has given up");
-        let mut rest = Vec::new();
-        for number in 0..AT_A_TIME - OF_ONE_ADDRESS - 1 {
-            let address = IpAddr::from(u32::try_from(number).unwrap().to_be_bytes());
-            rest.push(all.admit(Some(address)).await.unwrap());
+        let claims = all.addresses.lock().values().next().unwrap().claims;
+        assert_eq!(claims, Claims::default());
+        {
+            let mut late = pin!(all.admit(address(1)));
+            assert!(futures_util::poll!(&mut late).is_pending());
         }
-        let mut late = pin!(all.admit(address(3)));
+        assert_eq!(give_way(&of_one), 0, "that one has given up");
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_of_as_soon_as_it_does() {
+        let all = Arc::<LargeConnects>::default();
+        let mut held = all_of(&all, 1).await;
+        let first = held.pop().unwrap();
+        let mut gives_way = pin!(first.gives_way());
+        assert!(futures_util::poll!(&mut gives_way).is_pending());
+        let mut second = pin!(all.admit(address(1)));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        gives_way.await;
+    }
+
+    #[tokio::test]
+    async fn for_each_that_waits_one_gives_way_of_all() {
+        let all = Arc::<LargeConnects>::default();
+        let mut held = Vec::new();
+        for last in 0..u8::try_from(AT_A_TIME / OF_ONE_ADDRESS).unwrap() {
+            held.append(&mut all_of(&all, last).await);
+        }
+        let mut late = pin!(all.admit(address(100)));
         assert!(futures_util::poll!(&mut late).is_pending());
-        assert!(first.is_wanted() && of_other.is_wanted());
-        drop(first);
+        assert_eq!(give_way(&held), 1);
+        // Its place is free, and the other does not know yet.
+        held.pop();
+        assert_eq!(give_way(&held), 0);
+        let mut later = pin!(all.admit(address(101)));
+        assert!(futures_util::poll!(&mut later).is_pending());
         assert!(late.await.is_some());
-        assert_eq!(all.waiting.load(Relaxed), 0);
+        assert_eq!(give_way(&held), 1);
+        held.pop();
+        assert!(later.await.is_some());
+        assert_eq!(*all.claims.lock(), Claims::default());
     }
 
     #[tokio::test]

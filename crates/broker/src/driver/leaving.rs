@@ -1,16 +1,13 @@
 //! The end of a client: its Will, what becomes of its session and of what it leaves behind.
 
-use weir_mqtt::Publish;
-
 use super::client::Client;
 use super::events;
 use super::forgotten::Forgotten;
 use super::handle::{NEVER, Writer};
-use crate::auth::PublishVerdict;
 use crate::core::Millis;
 use crate::core::session::NEVER_EXPIRES;
 use crate::core::will::Will;
-use crate::stats::{CloseReason, DropReason};
+use crate::stats::CloseReason;
 
 impl Client {
     /// The connection is over: the Will, the session's future, the events; then others may have the session.
@@ -36,8 +33,6 @@ impl Client {
         self.handle.retire_task();
         if ends {
             self.end_session();
-        } else if !matches!(reason, CloseReason::TakenOver | CloseReason::ServerShutdown) {
-            self.hand_over();
         }
         // Before anyone else may have the session and say something of it.
         drop(self.router.finish(now));
@@ -53,48 +48,13 @@ impl Client {
         }
     }
 
-    /// What stands behind a parked publish and needs no acknowledgement is not lost with the connection.
+    /// What stands behind a parked publish and needs no acknowledgement is not lost with the connection. It is looked at
+    /// as ever; at QoS 0 it waits for nothing, and nobody is told of a refusal.
     fn route_parked_qos0(&mut self, now: Millis) {
         for publish in std::mem::take(&mut self.parked) {
             if publish.packet_id.is_none() {
-                if self.ingress.is_some() {
-                    // Under its name here, or nowhere. At QoS 0 it waits for nothing, and nothing is refused.
-                    let _ = self.accept_ingress(now, publish);
-                    continue;
-                }
-                self.route_late(now, publish);
+                let _ = self.accept(now, publish);
             }
-        }
-    }
-
-    /// A publish of QoS 0 that nobody is left to be told about.
-    fn route_late(&mut self, now: Millis, mut publish: Publish) {
-        let treated = self.take_prefixes(&mut publish);
-        let topic = self.router.topic(&publish.topic);
-        let verdict = self
-            .router
-            .verdict(&topic, &publish.topic, publish.qos, publish.retain);
-        let mut message = self.message(now, publish);
-        let Ok((delay_s, retain_s)) = treated else {
-            return self.router.drop_message(DropReason::TopicInvalid, &message);
-        };
-        if verdict != PublishVerdict::Allow {
-            return self
-                .router
-                .drop_message(DropReason::NotAuthorized, &message);
-        }
-        message.retain_s = retain_s;
-        if let Some(delay_s) = delay_s {
-            let at = now + u64::from(delay_s) * 1000;
-            let effects = &mut self.router.effects;
-            if !self.shared.publish_later(at, &message, effects) {
-                self.router.drop_message(DropReason::DelayedFull, &message);
-            }
-            return;
-        }
-        let routed = self.router.publish(now, message);
-        if let Some((reason, message)) = routed.dropped() {
-            self.router.drop_message(reason, &message);
         }
     }
 
@@ -124,18 +84,6 @@ impl Client {
             slot.expires_at = now + u64::from(expiry_s) * 1000;
         }
         (due, expiry_s == 0)
-    }
-
-    /// What the client had of shared subscriptions goes to another member of the group, if one is connected: the client
-    /// may be away for long, or for ever.
-    fn hand_over(&mut self) {
-        let left = self.handle.lock().session.left_of_groups();
-        for orphan in left {
-            if self.router.has_connected_member(&orphan) {
-                let effects = &mut self.router.effects;
-                self.handle.lock().session.hand_over(&orphan.group, effects);
-            }
-        }
     }
 
     /// `[MQTT-3.1.2-23]` The session does not outlive the connection.

@@ -299,7 +299,7 @@ impl Client {
     }
 
     /// Takes `$delayed/…` and `$retain/…` off the topic; gives how long to wait, and how long to retain it, in seconds.
-    pub(super) fn take_prefixes(
+    fn take_prefixes(
         &self,
         publish: &mut Publish,
     ) -> Result<(Option<u32>, Option<u32>), &'static str> {

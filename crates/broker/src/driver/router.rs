@@ -585,20 +585,7 @@ impl Router {
         }
     }
 
-    /// Whether another member of the group is connected.
-    pub(super) fn has_connected_member(&mut self, Orphan { group, message }: &Orphan) -> bool {
-        let topic = self.topic(&message.topic);
-        let mut groups = topic.routes.groups.iter();
-        let Some(route) = groups.find(|route| route.group.name == group.name) else {
-            return false;
-        };
-        route.members.iter().any(|member| {
-            let slot = member.handle.lock();
-            slot.session.is_connected() && !slot.ended
-        })
-    }
-
-    /// A member is gone with a message that it had not acknowledged: to another member.
+    /// A member's session has ended with a message that it had not acknowledged: to another member.
     fn deliver_again(&mut self, now: Millis, Orphan { group, message }: Orphan) {
         let topic = self.topic(&message.topic);
         let mut groups = topic.routes.groups.iter();

@@ -166,13 +166,31 @@ impl Mechanism for GuardedMechanism {
     }
 }
 
+impl GuardedExchange {
+    /// Nothing more is asked of the mechanism. That it is dropped is its own doing, too.
+    fn end(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            self.panics.guard(Hook::Mechanism, || drop(inner));
+        }
+    }
+}
+
+impl Drop for GuardedExchange {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Exchange for GuardedExchange {
     fn step(&mut self, data: &[u8]) -> Step {
-        let step = self.inner.take().and_then(|mut inner| {
-            let step = self.panics.guard(Hook::Mechanism, || inner.step(data))?;
-            self.inner = Some(inner);
-            Some(step)
-        });
+        let panics = &self.panics;
+        let step = self
+            .inner
+            .as_mut()
+            .and_then(|inner| panics.guard(Hook::Mechanism, || inner.step(data)));
+        if step.is_none() {
+            self.end();
+        }
         // A reason that CONNACK and DISCONNECT have both.
         step.unwrap_or(Step::Refused(ReasonCode::ImplementationSpecificError))
     }
@@ -206,5 +224,43 @@ impl Authorizer for GuardedAuthorizer {
         let ask = || self.inner.subscribe(subject, filter, qos);
         let granted = self.panics.guard(Hook::Authorizer, ask);
         granted.unwrap_or(Err(ReasonCode::NotAuthorized))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Panics whatever one does with it.
+    struct Fragile;
+
+    impl Exchange for Fragile {
+        fn step(&mut self, _: &[u8]) -> Step {
+            panic!("in step")
+        }
+    }
+
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            panic!("in drop")
+        }
+    }
+
+    #[test]
+    fn an_exchange_that_panics_when_it_is_dropped_harms_nobody() {
+        let panics = Arc::<Panics>::default();
+        let begun = || GuardedExchange {
+            inner: Some(Box::new(Fragile) as Box<dyn Exchange>),
+            panics: Arc::clone(&panics),
+        };
+        drop(begun());
+        assert_eq!(panics.of(Hook::Mechanism), 1);
+        let mut exchange = begun();
+        for _ in 0..2 {
+            let refused = ReasonCode::ImplementationSpecificError;
+            assert!(matches!(exchange.step(b""), Step::Refused(reason) if reason == refused));
+        }
+        drop(exchange);
+        assert_eq!(panics.of(Hook::Mechanism), 3);
     }
 }

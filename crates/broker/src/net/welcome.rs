@@ -10,7 +10,7 @@ use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCo
 use super::connection::{Connection, linger};
 use super::exchange::converse;
 use super::wire::{TimeOf, Wire};
-use crate::core::connect::max_packet_size;
+use crate::core::connect::{Refused, max_packet_size};
 use crate::driver::Shared;
 use crate::driver::admission::{Door, Refusal};
 use crate::driver::events::Caller;
@@ -60,7 +60,12 @@ where
             let (version, max) = (connect.version, max_packet_size(&connect));
             let proof = converse(&shared, &mut stream, &mut unread, &connect, door.peer);
             let proof = unless_it_gives_way(large.as_ref(), proof);
-            let admitted = match alarm.until(deadline, proof).await.flatten() {
+            let proof = alarm.until(deadline, proof).await;
+            let proof = proof.unwrap_or(Ok(None)).unwrap_or_else(|GaveWay| {
+                let why = GaveWay::WHY;
+                Some(Err(Refused::new(ReasonCode::ServerBusy, why).into()))
+            });
+            let admitted = match proof {
                 None => {
                     tap.iter().for_each(|tap| tap.failed());
                     return None;
@@ -107,7 +112,8 @@ where
             })
         }
     };
-    drop(large);
+    // Nobody reads on; what has come is not kept while the answer is taken.
+    drop((unread, large));
     tap.iter().for_each(|tap| tap.failed());
     if let Some((version, connack, max)) = refusal {
         let mut bytes = Vec::new();
@@ -125,18 +131,25 @@ where
     None
 }
 
-/// What the client does next, or `None` when others wait for the place of its large CONNECT and it takes too long.
+/// Others wait for the place of a client's large CONNECT, and it takes too long.
+struct GaveWay;
+
+impl GaveWay {
+    const WHY: &str = "the CONNECT is large and took too long while others waited";
+}
+
+/// What the client does next.
 async fn unless_it_gives_way<T>(
     large: Option<&LargeConnect>,
-    next: impl Future<Output = Option<T>>,
-) -> Option<T> {
+    next: impl Future<Output = T>,
+) -> Result<T, GaveWay> {
     let Some(large) = large else {
-        return next.await;
+        return Ok(next.await);
     };
     tokio::select! {
         biased;
-        () = large.gives_way() => None,
-        next = next => next,
+        () = large.gives_way() => Err(GaveWay),
+        next = next => Ok(next),
     }
 }
 
@@ -191,7 +204,15 @@ where
             *large = shared.entrance.large_connects.admit(address).await;
         }
         let read = async { stream.read(&mut chunk).await.ok() };
-        let n = unless_it_gives_way(large.as_ref(), read).await.unwrap_or(0);
+        let Ok(n) = unless_it_gives_way(large.as_ref(), read).await else {
+            return Some(Err(DecodeError {
+                reason: ReasonCode::ServerBusy,
+                detail: GaveWay::WHY,
+                answer_in: codec::version_of_connect(unread),
+                max_packet_size: None,
+            }));
+        };
+        let n = n.unwrap_or(0);
         if n == 0 {
             return None;
         }

@@ -83,6 +83,11 @@ impl Connect {
         usize::try_from(size).unwrap_or(usize::MAX)
     }
 
+    /// The version, of what may not be complete.
+    pub(crate) fn version_of(mut begun: Reader) -> Option<ProtocolVersion> {
+        read_version(&mut begun).ok()
+    }
+
     pub(crate) fn decode(mut reader: Reader) -> Result<Self, DecodeError> {
         let version = read_version(&mut reader)?;
         read_body(reader, version).map_err(|error| error.answer_in(version))

@@ -1,7 +1,9 @@
 //! What is refused, with the reason that a DISCONNECT or CONNACK gives for it.
 
 use bytes::Bytes;
-use weir_mqtt::{ConnAck, Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubAck, Utf8, codec};
+use weir_mqtt::{
+    ConnAck, Connect, Packet, ProtocolVersion, Publish, QoS, ReasonCode, SubAck, Utf8, codec,
+};
 
 use crate::{V3_1, V3_1_1, V5, bytes, frame, id, text};
 
@@ -518,4 +520,21 @@ fn packets_that_the_standard_forbids_are_not_written() {
     connect.username = Some(text("u"));
     connect.password = Some(Bytes::from(vec![0; 65536]));
     fails(Packet::Connect(Box::new(connect)), V5);
+}
+
+#[test]
+fn the_version_of_a_connect_is_known_from_its_first_bytes() {
+    for version in ProtocolVersion::ALL {
+        let mut bytes = Vec::new();
+        let connect = Connect::new(version, Utf8::try_from("a".repeat(200)).unwrap());
+        connect.encode(&mut bytes).unwrap();
+        // Type, two bytes of length, the name behind its length, the level.
+        let enough = 1 + 2 + 2 + version.protocol_name().len() + 1;
+        for len in 0..bytes.len() {
+            let expected = (len >= enough).then_some(version);
+            assert_eq!(codec::version_of_connect(&bytes[..len]), expected, "{len}");
+        }
+        bytes[0] = 0x30;
+        assert_eq!(codec::version_of_connect(&bytes), None);
+    }
 }
