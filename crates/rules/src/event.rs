@@ -37,7 +37,9 @@ pub enum What {
         event: &'static str,
         /// Every further field.
         fields: Arc<Object>,
-        /// How many rules republished the message that this tells of.
+        /// The rule that republished the message that this tells of: what becomes of it does not trigger that rule.
+        made_by: Option<Arc<str>>,
+        /// How many rules republished that message.
         hops: u8,
     },
     /// A message from a remote broker: `$bridges/mqtt:name`.
@@ -224,6 +226,7 @@ impl Event {
             topic: name.topic,
             event: name.event,
             fields: Arc::new(fields),
+            made_by: None,
             hops: 0,
         };
         Some(Self {
@@ -241,11 +244,12 @@ impl Event {
         }
     }
 
-    /// The rule that made the message: it is not to see it again. What becomes of the message it does see.
+    /// The rule that made the message: it is not to see it again, nor what becomes of it.
     pub fn made_by(&self) -> Option<&Arc<str>> {
         match &self.what {
             What::Publish(publish) => publish.made_by.as_ref(),
-            What::Broker { .. } | What::Ingress { .. } => None,
+            What::Broker { made_by, .. } => made_by.as_ref(),
+            What::Ingress { .. } => None,
         }
     }
 

@@ -633,6 +633,7 @@ fn broker_event(at: &RawValue, message: Fields<'_>, payload: Option<Bytes>) -> R
             topic: name.topic,
             event: name.event,
             fields,
+            made_by: None,
             hops: 0,
         },
         _ => What::Ingress {

@@ -95,6 +95,7 @@ fn evaluate(function: &Function, args: &[Value]) -> Result<Value, Fault> {
                     topic: "",
                     event: "",
                     fields: Arc::new(Object::default()),
+                    made_by: None,
                     hops: 0,
                 },
             });

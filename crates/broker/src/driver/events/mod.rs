@@ -236,19 +236,20 @@ impl Fields {
     }
 
     fn event(self, name: &Name) -> Event {
-        self.event_about(name, 0)
+        self.event_about(name, None, 0)
     }
 
     /// Something became of a message.
     fn event_of(self, name: &Name, message: &Message) -> Event {
-        self.event_about(name, message.hops)
+        self.event_about(name, message.made_by.clone(), message.hops)
     }
 
-    fn event_about(self, name: &Name, hops: u8) -> Event {
+    fn event_about(self, name: &Name, made_by: Option<Arc<str>>, hops: u8) -> Event {
         let what = What::Broker {
             topic: name.topic,
             event: name.event,
             fields: Arc::new(self.0),
+            made_by,
             hops,
         };
         Event {
