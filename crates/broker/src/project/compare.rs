@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value as Json;
 use weir_rules::Input;
-use weir_rules::event::{Event, What};
+use weir_rules::event::Event;
 
 use super::check::CheckedRule;
 use super::run_test::to_json;
@@ -66,10 +66,7 @@ impl Version {
 
     /// Whether the message is one for this version at all.
     pub fn wants(&self, event: &Event) -> bool {
-        let own = match &event.what {
-            What::Publish(publish) => publish.made_by.as_deref() == Some(&*self.rule.id),
-            _ => false,
-        };
+        let own = event.made_by() == Some(&self.rule.id);
         self.rule.enabled && !own && self.rule.rule.matches(event)
     }
 
