@@ -103,11 +103,8 @@ pub(super) async fn handshake(
             Err(SinkError::new(codes::TLS, "no secure connection").caused_by(&error))
         })
         .map_err(Failure::network)?;
-    // Below a WebSocket it is HTTP that is spoken, whatever the credentials are for. What the file says holds.
-    if let (Some(Some(alpn)), None) = (&creds.alpn, &address.web_socket)
-        && plan.tls.alpn.is_empty()
-    {
-        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
+    if let Some(alpn) = protocols(plan, address, creds) {
+        Arc::make_mut(&mut config).alpn_protocols = alpn;
     }
     let name = tls::server_name(&plan.tls, &address.host).map_err(Failure::network)?;
     tokio_rustls::TlsConnector::from(config)
@@ -119,6 +116,16 @@ pub(super) async fn handshake(
                 Failure::network(no_tls.caused_by(&error))
             })
         })
+}
+
+/// What ALPN names, where it is not what the file says. Below a WebSocket it is HTTP that is spoken, whatever file and
+/// credentials are for.
+fn protocols(plan: &BridgePlan, address: &Address, creds: &ConnectCreds) -> Option<Vec<Vec<u8>>> {
+    if address.web_socket.is_some() {
+        return Some(Vec::new());
+    }
+    let alpn = creds.alpn.as_ref()?.as_ref()?;
+    (plan.tls.alpn.is_empty()).then(|| vec![alpn.clone().into_bytes()])
 }
 
 #[cfg(test)]
