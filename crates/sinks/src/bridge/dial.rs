@@ -134,6 +134,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn below_a_websocket_no_protocol_is_named_whatever_the_file_says() {
+        let text = "addresses = [\"mqtts://h\", \"wss://h\"]\nclient_id = \"c\"\ntls = { alpn = [\"mqtt\"] }";
+        let (plan, _) = BridgePlan::check(&toml::from_str(text).unwrap()).unwrap();
+        let creds = ConnectCreds {
+            alpn: Some(Some("x-amzn-mqtt-ca".into())),
+            ..ConnectCreds::default()
+        };
+        let named = |at: usize| protocols(&plan, &plan.addresses[at], &creds);
+        assert_eq!(named(0), None, "what the file says holds");
+        assert_eq!(named(1), Some(Vec::new()));
+    }
+
     /// An address that leaves who connects without an answer, and what holds it so.
     async fn silent() -> (SocketAddr, Vec<TcpStream>) {
         let socket = TcpSocket::new_v4().unwrap();

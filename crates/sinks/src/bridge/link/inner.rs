@@ -149,9 +149,12 @@ impl Inner {
             free >= up.places
         });
         // While ids of before are freed, somebody may be waiting for that, who gives up after as long.
-        idle.map(|up| match up.freeing.is_empty() {
-            true => up.busy_at,
-            false => up.busy_at + self.plan().ack_timeout,
+        idle.map(|up| {
+            if up.freeing.is_empty() {
+                up.busy_at
+            } else {
+                up.busy_at + self.plan().ack_timeout
+            }
         })
     }
 
