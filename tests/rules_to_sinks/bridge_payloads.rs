@@ -119,6 +119,34 @@ async fn a_payload_is_wrapped_as_the_other_side_wants_it() {
 }
 
 #[tokio::test]
+async fn what_deletes_a_retained_message_does_so_on_the_other_side_too() {
+    let remote = Mosquitto::start().await;
+    let site = Site::new();
+    site.connector(
+        "hq",
+        &hq(
+            remote.port(),
+            "[[out]]\nfilter = \"up/#\"\npayload = '[${payload}]'\n\
+             [[in]]\nfilter = \"set/#\"\npayload = '[${payload}]'\n",
+        ),
+    );
+    let weir = site.start(WEIR).await;
+    linked(&weir).await;
+    let shown = &["-q", "1", "-F", "message 1 0 %t %p|"][..];
+    for (from, to, topic) in [
+        (weir.mqtt_port(), remote.port(), "up/x"),
+        (remote.port(), weir.mqtt_port(), "set/x"),
+    ] {
+        let mut there = Subscriber::start(to, topic, shown).await;
+        publish(from, topic, "1", &["-r"]).await;
+        publish(from, topic, "", &["-r"]).await;
+        let got = there.wait_for(2).await;
+        let got: Vec<_> = got.iter().map(|message| message.payload.as_str()).collect();
+        assert_eq!(got, ["[1]|", "|"], "{topic}");
+    }
+}
+
+#[tokio::test]
 async fn a_payload_that_cannot_be_wrapped_is_a_dead_letter_that_the_next_file_can_send() {
     let remote = Mosquitto::start().await;
     let shown = &["-q", "1", "-V", "5", "-F", "message 1 0 %t %p|%R"][..];

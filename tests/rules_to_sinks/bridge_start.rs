@@ -255,3 +255,64 @@ async fn a_bridge_that_connects_by_itself_is_not_stopped_and_one_that_is_not_the
     }
     assert_eq!(state(&weir).await, "connected");
 }
+
+#[tokio::test]
+async fn a_lazy_bridge_that_was_stopped_is_not_woken_by_what_waits_in_its_hands() {
+    let mut remote = Mosquitto::start().await;
+    let site = Site::new();
+    let lazy = "start = \"lazy\"\nthreshold = 1\nidle_timeout = \"600s\"\n";
+    site.connector("hq", &hq(remote.port(), &format!("{lazy}{OUT}")));
+    let weir = site.start(WEIR).await;
+    publish(&weir, 0..1).await;
+    wait_until("it is acknowledged", PATIENCE, || async {
+        count(&weir, "weir_bridge_acknowledged_total").await == 1.0
+    })
+    .await;
+    // Nothing is to be sent, so the link is not made anew.
+    remote.stop().await;
+    until_state(&weir, "idle").await;
+    publish(&weir, 1..3).await;
+    until_state(&weir, "backoff").await;
+    let _ = weir.command(&["bridge", "stop", "hq"]).await.succeeded();
+    remote.start_again().await;
+    let mut there = remote.subscribe("m/#", &["-q", "1"]).await;
+    let connects = count(&weir, "weir_bridge_connects_total").await;
+    publish(&weir, 3..5).await;
+    assert_eq!(state(&weir).await, "stopped");
+    assert_eq!(count(&weir, "weir_bridge_connects_total").await, connects);
+    let _ = weir.command(&["bridge", "start", "hq"]).await.succeeded();
+    assert_eq!(numbers(there.wait_for(4).await), [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_a_removed_rule_has_left_for_a_lazy_bridge_is_sent_however_little_it_is() {
+    let remote = Mosquitto::start().await;
+    let mut there = remote.subscribe("up", &["-q", "1"]).await;
+    let site = Site::new();
+    site.connector("hq", &hq(remote.port(), "start = \"lazy\"\n"));
+    let rule = "sql = '''SELECT payload.n AS n FROM \"t\"'''\n[[sinks]]\nconnector = \"hq\"\ntopic = \"up\"\n\
+                qos = 1\npayload = '${n}'\nbuffer = { kind = \"disk\" }\n";
+    site.rule("up", rule);
+    let weir = site.start(WEIR).await;
+    let args = &["-t", "t", "-q", "1", "-m", "{\"n\":7}"];
+    let _ = mosquitto_pub(weir.mqtt_port(), args).await.succeeded();
+    assert_eq!(count(&weir, "weir_bridge_connects_total").await, 0.0);
+    site.remove_rule("up");
+    let _ = weir.reload().await.succeeded();
+    assert_eq!(numbers(there.wait_for(1).await), [7]);
+}
+
+#[tokio::test]
+async fn a_bridge_that_waits_to_try_again_does_so_now_when_it_is_told_to_start() {
+    let mut remote = Mosquitto::start().await;
+    let site = Site::new();
+    let slow = hq(remote.port(), OUT).replace("100ms", "500s");
+    site.connector("hq", &slow.replace("300ms", "600s"));
+    let weir = site.start(WEIR).await;
+    until_state(&weir, "connected").await;
+    remote.stop().await;
+    until_state(&weir, "backoff").await;
+    remote.start_again().await;
+    let _ = weir.command(&["bridge", "start", "hq"]).await.succeeded();
+    assert_eq!(state(&weir).await, "connected");
+}

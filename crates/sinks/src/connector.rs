@@ -10,7 +10,7 @@ use tokio::sync::watch;
 pub(crate) use self::health::{Fault, Health};
 use crate::bridge::link::BridgeLink;
 use crate::bridge::plan::BridgePlan;
-use crate::bridge::start::{Command, Standing, Start};
+use crate::bridge::start::{Command, Standing};
 use crate::bridge::{BridgeStats, Home};
 use crate::codes;
 use crate::config::connector::{BridgeConfig, ConnectorConfig, HealthConfig};
@@ -288,24 +288,22 @@ impl Connector {
             return Err(SinkError::new(codes::NOT_STOPPED, message));
         };
         link.tell(Command::Stop);
-        link.has_gone(LEAVES_WITHIN).await;
-        // It may have been waiting to try again.
-        let at_rest = standing.borrow().at_rest();
-        self.health.set(at_rest);
+        let has_gone = link.has_gone(LEAVES_WITHIN).await;
+        // It may have been waiting to try again. One that was told to start meanwhile shows what it does.
+        let standing = *standing.borrow();
+        if has_gone && !standing.is_awake() {
+            self.health.set(standing.at_rest());
+        }
         Ok(())
     }
 
-    /// Takes the place of another connector of this name: a bridge that was told to connect does so.
+    /// Takes the place of another connector of this name: what a bridge was told holds.
     pub fn goes_on_like(&self, old: &Self) {
         let (Link::Mqtt(link), Link::Mqtt(old)) = (&self.link, &old.link) else {
             return;
         };
-        let both_manual = [link, old].map(|link| link.plan().start) == [Start::Manual; 2];
-        let is_started = old
-            .standing()
-            .is_some_and(|standing| standing.borrow().is_awake());
-        if both_manual && is_started {
-            link.tell(Command::Start);
+        if let Some(old) = old.standing() {
+            link.goes_on_like(*old.borrow());
         }
     }
 

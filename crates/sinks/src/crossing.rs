@@ -49,9 +49,9 @@ pub struct Crossing<'a> {
 /// When the message has no name at the remote.
 pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
     let topic = route.name(message.topic, message.sender)?;
-    let payload = payload(route, message.topic, message.sender)?;
     let qos = route.leaves_with(message.qos);
     let retain = route.retain.apply(message.retain);
+    let payload = payload(route, message.topic, message.sender, retain)?;
     let responds = message.properties.and_then(|properties| {
         let topic = properties.get(RESPONSE_TOPIC)?.as_str()?;
         let name = route.response(topic, message.sender)?;
@@ -67,11 +67,17 @@ pub fn row(route: &OutRoute, message: Crossing<'_>) -> Result<Value, Unmapped> {
 }
 
 /// The payload that a message has at the remote, where it is another one.
-fn payload(route: &OutRoute, topic: &str, sender: Sender<'_>) -> Result<Option<Bytes>, Unmapped> {
+fn payload(
+    route: &OutRoute,
+    topic: &str,
+    sender: Sender<'_>,
+    retain: bool,
+) -> Result<Option<Bytes>, Unmapped> {
     let Some(map) = &route.payload else {
         return Ok(None);
     };
-    map.apply(topic, sender).map(|payload| Some(payload.into()))
+    let changed = map.changed(topic, sender, retain)?;
+    Ok(changed.map(Bytes::from))
 }
 
 /// The same properties with another response topic.
@@ -139,7 +145,8 @@ fn named_anew(record: &Record, routes: &[OutRoute]) -> Option<Record> {
     let name = route.name(text("topic")?, sender).ok()?;
     let mut members = record.row.as_object()?.clone();
     members.insert("topic".into(), Value::from(name.as_str()));
-    if let Some(payload) = payload(route, text("topic")?, sender).ok()? {
+    let retain = matches!(record.row.get("retain"), Some(Value::Bool(true)));
+    if let Some(payload) = payload(route, text("topic")?, sender, retain).ok()? {
         members.insert("payload".into(), Value::Text(Text::from_bytes(payload)));
     }
     if let Some(Value::Object(properties)) = record.row.get("properties")

@@ -455,6 +455,8 @@ impl SinkHandle {
     pub async fn retire(&self) {
         let queue = &self.shared.queue;
         queue.retire();
+        // Nothing is held back any more.
+        self.shared.nudge.notify_one();
         loop {
             self.emptied().await;
             if queue.end_if_empty() {
@@ -465,7 +467,10 @@ impl SinkHandle {
 
     /// Takes a retired sink into service again; false when it has ended already.
     pub fn revive(&self) -> bool {
-        self.shared.queue.revive()
+        let goes_on = self.shared.queue.revive();
+        // What it waits for may be another thing again.
+        self.shared.nudge.notify_one();
+        goes_on
     }
 
     /// Ends a durable sink at once; what waits stays in its log.

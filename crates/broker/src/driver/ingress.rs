@@ -191,8 +191,8 @@ impl Client {
         let name = TopicName::new(&name).map_err(|_| Dropped::BadTopic)?;
         placed.topic = Some(name.into_utf8());
         if let Some(payload) = &route.payload {
-            let payload = payload.apply(&publish.topic, sender).map_err(dropped)?;
-            placed.payload = Some(payload.into());
+            let changed = payload.changed(&publish.topic, sender, placed.retain);
+            placed.payload = changed.map_err(dropped)?.map(Into::into);
         }
         // Whoever answers on it here is heard there, if an `out` takes it.
         placed.response = properties

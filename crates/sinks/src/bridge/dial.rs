@@ -103,11 +103,8 @@ pub(super) async fn handshake(
             Err(SinkError::new(codes::TLS, "no secure connection").caused_by(&error))
         })
         .map_err(Failure::network)?;
-    // Below a WebSocket it is HTTP that is spoken, whatever the credentials are for. What the file says holds.
-    if let (Some(Some(alpn)), None) = (&creds.alpn, &address.web_socket)
-        && plan.tls.alpn.is_empty()
-    {
-        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.clone().into_bytes()];
+    if let Some(alpn) = protocols(plan, address, creds) {
+        Arc::make_mut(&mut config).alpn_protocols = alpn;
     }
     let name = tls::server_name(&plan.tls, &address.host).map_err(Failure::network)?;
     tokio_rustls::TlsConnector::from(config)
@@ -121,11 +118,34 @@ pub(super) async fn handshake(
         })
 }
 
+/// What ALPN names, where it is not what the file says. Below a WebSocket it is HTTP that is spoken, whatever file and
+/// credentials are for.
+fn protocols(plan: &BridgePlan, address: &Address, creds: &ConnectCreds) -> Option<Vec<Vec<u8>>> {
+    if address.web_socket.is_some() {
+        return Some(Vec::new());
+    }
+    let alpn = creds.alpn.as_ref()?.as_ref()?;
+    (plan.tls.alpn.is_empty()).then(|| vec![alpn.clone().into_bytes()])
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpSocket;
 
     use super::*;
+
+    #[test]
+    fn below_a_websocket_no_protocol_is_named_whatever_the_file_says() {
+        let text = "addresses = [\"mqtts://h\", \"wss://h\"]\nclient_id = \"c\"\ntls = { alpn = [\"mqtt\"] }";
+        let (plan, _) = BridgePlan::check(&toml::from_str(text).unwrap()).unwrap();
+        let creds = ConnectCreds {
+            alpn: Some(Some("x-amzn-mqtt-ca".into())),
+            ..ConnectCreds::default()
+        };
+        let named = |at: usize| protocols(&plan, &plan.addresses[at], &creds);
+        assert_eq!(named(0), None, "what the file says holds");
+        assert_eq!(named(1), Some(Vec::new()));
+    }
 
     /// An address that leaves who connects without an answer, and what holds it so.
     async fn silent() -> (SocketAddr, Vec<TcpStream>) {

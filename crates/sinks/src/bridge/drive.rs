@@ -67,7 +67,10 @@ async fn connect_again(inner: &Arc<Inner>) {
     };
     let mut proven = plan.protocol != Protocol::Auto;
     let mut flag = Flag::default();
-    let mut not_before = Instant::now();
+    let mut not_before = rest::NotBefore {
+        by_itself: Instant::now(),
+        at_most: Instant::now(),
+    };
     while rest::until_wanted(inner, not_before).await {
         let plan = inner.plan();
         let greets = (version, flag.is_given(&plan));
@@ -106,13 +109,21 @@ async fn connect_again(inner: &Arc<Inner>) {
         address = followed(&plan, failure.redirect.as_deref()).unwrap_or(address);
         // How long the way to the remote took does not count: CONNECT came behind it.
         let (wait, waiting) = reconnect.after(failure.loss, held, held.unwrap_or_default());
-        not_before = Instant::now() + wait;
+        let now = Instant::now();
+        let spacing = plan
+            .backoff
+            .spacing
+            .saturating_sub(held.unwrap_or_default());
+        not_before = rest::NotBefore {
+            by_itself: now + wait,
+            at_most: now + spacing,
+        };
         if failure.loss == Loss::Rest {
             continue;
         }
         // It is one attempt that goes on in the other version, and none without a clock.
         let goes_on = other_version || failure.error.code() == codes::CLOCK_UNSET;
-        let rests = !goes_on && inner.has_lost(failure.loss);
+        let rests = !goes_on && inner.has_lost(failure.loss, attempt.was_idle);
         let state = match (waiting, failure.error.code()) {
             (_, codes::CLOCK_UNSET) => LinkState::ClockUnset,
             (_, codes::TOKEN | codes::NOT_RENEWED) => LinkState::AuthFailed,
@@ -125,7 +136,8 @@ async fn connect_again(inner: &Arc<Inner>) {
             _ => failure.error,
         };
         if rests {
-            inner.health.failed(&error, LinkState::Stopped, None);
+            let at_rest = inner.standing.borrow().at_rest();
+            inner.health.failed(&error, at_rest, None);
         } else {
             inner.health.failed(&error, state, Some(wait));
         }
@@ -145,6 +157,8 @@ fn evicted(error: SinkError) -> SinkError {
 /// One CONNECT and the link that comes of it.
 struct Attempt {
     up_at: Option<Instant>,
+    /// There was a link, and nothing was on its way when it ended.
+    was_idle: bool,
     /// `None` when the bridge was told to leave.
     failure: Option<Failure>,
 }
@@ -153,9 +167,11 @@ impl Attempt {
     async fn run(inner: &Arc<Inner>, address: usize, greets: (Version, bool), number: u64) -> Self {
         let mut attempt = Self {
             up_at: None,
+            was_idle: false,
             failure: None,
         };
         let failure = attempt.connect(inner, address, greets, number).await;
+        attempt.was_idle = inner.idle_since().is_some();
         let over_message = inner.take_down(failure.as_ref());
         attempt.failure = failure.map(|failure| Failure {
             loss: if over_message {

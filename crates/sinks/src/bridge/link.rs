@@ -118,6 +118,8 @@ pub(super) struct Inner {
     /// Counts changes of the link; odd numbers are up.
     changed: watch::Sender<u64>,
     pub(super) stop: Notify,
+    /// The next attempt is to come now.
+    pub(super) hurry: Notify,
     /// There is something to write.
     pub(super) written: Notify,
     /// The filters of `in` have changed.
@@ -320,6 +322,7 @@ impl BridgeLink {
             link: Mutex::new(None),
             changed: watch::Sender::new(0),
             stop: Notify::new(),
+            hurry: Notify::new(),
             written: Notify::new(),
             rerouted: Notify::new(),
             started: Mutex::new(false),

@@ -155,7 +155,7 @@ pub(super) fn parts(text: &str, wildcards: usize) -> Result<Vec<Part>, String> {
 
 /// Another payload (`payload` of `in` and `out`).
 ///
-/// One that begins with `{` or `[` is JSON: between quotes a place is text that cannot end them, outside it is a value. A
+/// One that begins with `{` or `[` has to be JSON: between quotes a place is text that cannot end them, outside it is a value. A
 /// payload that is JSON is taken as it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PayloadMap {
@@ -178,7 +178,7 @@ impl PayloadMap {
     /// Reads a template for messages that match the filter.
     ///
     /// # Errors
-    /// When a place is none.
+    /// When a place is none, or what would be made is no JSON where it begins so.
     pub(super) fn read(text: &str, filter: &TopicFilter) -> Result<Self, String> {
         let levels = filter.as_str().split('/');
         let wildcards = levels.filter(|level| matches!(*level, "+" | "#")).count();
@@ -196,10 +196,53 @@ impl PayloadMap {
             };
             (stands, part)
         });
-        Ok(Self {
+        let map = Self {
             parts: parts.collect(),
             filter: filter.clone(),
-        })
+        };
+        if is_json {
+            map.check_json()?;
+        }
+        Ok(map)
+    }
+
+    /// Fills every place with what shows whether it can stand there.
+    fn check_json(&self) -> Result<(), String> {
+        let probes = self
+            .parts
+            .iter()
+            .map(|(stands, part)| match (stands, part) {
+                (_, Part::Text(text)) => text.as_str(),
+                // Behind a backslash it is no escape.
+                (Stands::InQuotes, _) => "x",
+                (_, Part::Qos) => "0",
+                // It may be any value, and next to a number it is none.
+                (_, Part::Payload) => "{}",
+                _ => "\"x\"",
+            });
+        let made: String = probes.collect();
+        serde_json::from_str::<IgnoredAny>(&made)
+            .map(|_| ())
+            .map_err(|error| {
+                format!("it begins as JSON and is none: with its places filled, `{made}`: {error}")
+            })
+    }
+
+    /// The payload that a message has on the other side, where it is another one. An empty one that goes on with RETAIN
+    /// deletes what is retained there: it stays empty.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn changed(
+        &self,
+        topic: &str,
+        sender: Sender<'_>,
+        retain: bool,
+    ) -> Result<Option<Vec<u8>>, Unmapped> {
+        if retain && sender.payload.is_empty() {
+            return Ok(None);
+        }
+        self.apply(topic, sender).map(Some)
     }
 
     /// The payload that a message has on the other side.
@@ -307,6 +350,41 @@ mod tests {
         );
         let bytes = r#"{"data":"${base64:payload}"}"#;
         assert_eq!(made(bytes, b"\xff").unwrap(), r#"{"data":"/w=="}"#);
+    }
+
+    #[test]
+    fn what_begins_as_json_has_to_be_json() {
+        let filter = TopicFilter::parse("a/+").unwrap();
+        for text in [
+            "{\"a\": ${payload}",
+            "{${payload}: 1}",
+            "{\"a\": 1${payload}}",
+            "[${qos},]",
+            "{a: ${qos}}",
+            r#"{"a": "\${topic}"}"#,
+            r#"{"a": "\u00${topic}"}"#,
+            "[${topic}] and more",
+        ] {
+            let error = PayloadMap::read(text, &filter).unwrap_err();
+            assert!(error.contains("is none"), "{text}: {error}");
+        }
+        for text in [r#"{"a\\${1}": [${qos}, ${payload}, "${payload}"]}"#, "{}"] {
+            assert!(PayloadMap::read(text, &filter).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_deletes_a_retained_one_still_does() {
+        let empty = Sender::default();
+        let full = Sender {
+            payload: b"1",
+            ..empty
+        };
+        let map = map("[${payload}]");
+        let changed = |sender, retain| map.changed("a/b", sender, retain).unwrap();
+        assert_eq!(changed(empty, true), None);
+        assert_eq!(changed(empty, false), Some(b"[\"\"]".to_vec()));
+        assert_eq!(changed(full, true), Some(b"[1]".to_vec()));
     }
 
     #[test]

@@ -214,6 +214,13 @@ impl BridgePlan {
         });
         if let Some(plan) = &plan {
             check.alpn(plan);
+            let has_tls = plan.addresses.iter().any(|address| address.tls);
+            if matches!(config.tls, Some(TlsChoice::Settings(_))) && !has_tls {
+                check.warn(
+                    "tls",
+                    "the table is not used: no address is `mqtts://` or `wss://`",
+                );
+            }
             if plan.tls.insecure {
                 check.warn("tls.insecure", "the remote's certificate is not checked");
             }

@@ -555,6 +555,20 @@ fn a_protocol_that_a_cloud_does_not_take_on_that_port_is_warned_of() {
 }
 
 #[test]
+fn a_table_about_tls_that_no_address_uses_is_warned_of() {
+    let warned = |scheme: &str| {
+        let text = format!(
+            "addresses = [\"{scheme}://h\"]\nclient_id = \"c\"\ntls = {{ ca = \"ca.pem\" }}"
+        );
+        let (_, warnings) = check(&text).unwrap();
+        let about = warnings.into_iter().map(|w| (w.code, w.key));
+        about.collect::<Vec<_>>()
+    };
+    assert_eq!(warned("mqtt"), [("W4101", "tls".to_owned())]);
+    assert_eq!(warned("mqtts"), []);
+}
+
+#[test]
 fn what_no_handshake_can_carry_is_refused() {
     let text = "addresses = [\"mqtts://h\"]\nclient_id = \"c\"\ntls = { server_name = \"a b\", alpn = [\"\"] }";
     let keys = ["tls.server_name", "tls.alpn"].map(|key| ("E3004", key.to_owned()));

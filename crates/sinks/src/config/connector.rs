@@ -289,8 +289,8 @@ pub struct BridgeConfig {
     pub secret_access_key: Option<Secret>,
     /// AWS: the token that comes with temporary access keys.
     pub session_token: Option<Secret>,
-    /// AWS: when temporary access keys end, `2026-11-29T20:00:00Z` or seconds since 1970. Each of the four may be
-    /// `${file:PATH}`: the link is signed anew with what the files hold before the end.
+    /// AWS: when temporary access keys end, `2026-11-29T20:00:00Z` or seconds since 1970, both in quotes. Each of the
+    /// four may be `${file:PATH}`: the link is signed anew with what the files hold before the end.
     pub session_expires: Option<Secret>,
     /// AWS: the service that is signed for (default `iotdevicegateway`).
     pub service: Option<String>,

@@ -324,6 +324,11 @@ impl Queue {
         self.state.lock().retired = true;
     }
 
+    /// Whether it shall end when it is empty.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.state.lock().retired
+    }
+
     /// It is filled again; false when it has ended.
     pub(crate) fn revive(&self) -> bool {
         let mut state = self.state.lock();

@@ -13,10 +13,22 @@ use crate::bridge::start::{Standing, Start};
 use crate::codes;
 use crate::error::SinkError;
 
-/// Waits until the bridge is to connect, not before `not_before`; false when it is to end.
-pub(super) async fn until_wanted(inner: &Inner, not_before: Instant) -> bool {
+/// When the next CONNECT comes.
+#[derive(Clone, Copy)]
+pub(super) struct NotBefore {
+    /// When nobody says anything.
+    pub(super) by_itself: Instant,
+    /// When somebody says that it shall come now: what the cloud asks for.
+    pub(super) at_most: Instant,
+}
+
+/// Waits until the bridge is to connect, not before its time; false when it is to end.
+pub(super) async fn until_wanted(inner: &Inner, mut not_before: NotBefore) -> bool {
     let mut standing = inner.standing.subscribe();
     loop {
+        let hurried = inner.hurry.notified();
+        tokio::pin!(hurried);
+        hurried.as_mut().enable();
         let now = *standing.borrow_and_update();
         let wanted = async {
             if !now.is_awake() {
@@ -25,12 +37,13 @@ pub(super) async fn until_wanted(inner: &Inner, not_before: Instant) -> bool {
                 let _ = standing.wait_for(Standing::is_awake).await;
             }
             tokio::select! {
-                () = sleep_until(not_before) => true,
+                () = sleep_until(not_before.by_itself) => true,
                 () = halts(&mut standing) => false,
             }
         };
         tokio::select! {
             wanted = wanted => if wanted { return true },
+            () = hurried => not_before.by_itself = not_before.by_itself.min(not_before.at_most),
             () = inner.stop.notified() => return false,
         }
     }
@@ -67,6 +80,7 @@ impl Link {
         let now = Instant::now();
         if times.renew_at.is_none() && self.rests_at().is_some_and(|at| now >= at) {
             self.inner.stats.rests.fetch_add(1, Relaxed);
+            (self.inner.standing).send_if_modified(Standing::rests);
             times.rest(now);
         }
     }

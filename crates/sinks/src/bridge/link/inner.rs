@@ -17,6 +17,7 @@ use crate::bridge::mirror::{self, Mirror};
 use crate::bridge::plan::BridgePlan;
 use crate::bridge::reconnect::Loss;
 use crate::bridge::released::Released;
+use crate::bridge::start::Standing;
 use crate::connector::LinkState;
 
 impl Inner {
@@ -118,6 +119,7 @@ impl Inner {
         self.gateway.guards.set(&plan, Some(version));
         self.pace.link_is_up();
         *self.link.lock() = Some(up);
+        self.standing.send_if_modified(Standing::has_come_up);
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.health.ok();
         tracing::info!(connector = %self.health.name(), window, resumed, version = version.name(), "bridge is up");
@@ -146,15 +148,22 @@ impl Inner {
             let free = up.window.available_permits() + up.held_back;
             free >= up.places
         });
-        idle.map(|up| up.busy_at)
+        // While ids of before are freed, somebody may be waiting for that, who gives up after as long.
+        idle.map(|up| {
+            if up.freeing.is_empty() {
+                up.busy_at
+            } else {
+                up.busy_at + self.plan().ack_timeout
+            }
+        })
     }
 
-    /// An attempt has failed, or the link is gone; true when there is to be none now.
-    pub(in crate::bridge) fn has_lost(&self, loss: Loss) -> bool {
+    /// An attempt has failed, or the link is gone, which was `idle` or not; true when there is to be none now.
+    pub(in crate::bridge) fn has_lost(&self, loss: Loss, idle: bool) -> bool {
         let mut rests = false;
         self.standing.send_if_modified(|standing| {
             let before = *standing;
-            rests = standing.has_lost(loss);
+            rests = standing.has_lost(loss, idle);
             *standing != before
         });
         rests
@@ -165,9 +174,6 @@ impl Inner {
     pub(in crate::bridge) fn take_down(&self, failure: Option<&Failure>) -> bool {
         if failure.is_some_and(|failure| failure.loss.is_an_outage()) {
             self.pace.remote_is_away();
-        }
-        if failure.is_some_and(|failure| failure.loss == Loss::Rest) {
-            self.has_lost(Loss::Rest);
         }
         let Some(up) = self.link.lock().take() else {
             return false;

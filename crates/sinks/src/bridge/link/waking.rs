@@ -15,6 +15,14 @@ impl BridgeLink {
         self.inner
             .standing
             .send_if_modified(|standing| standing.is_told(command));
+        if command == Command::Start {
+            self.inner.hurry.notify_waiters();
+        }
+    }
+
+    /// It takes the place of a bridge that stands so.
+    pub(crate) fn goes_on_like(&self, old: Standing) {
+        (self.inner.standing).send_modify(|standing| standing.goes_on_like(old));
     }
 
     /// Whether there is to be a link now, and every change of that; `None` where there always is.

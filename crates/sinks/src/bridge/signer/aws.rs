@@ -133,7 +133,7 @@ fn session_end(inputs: &Inputs) -> Result<Option<i64>, SignError> {
     };
     let ends = instant_ms(text.trim()).ok_or_else(|| {
         SignError::Input(
-            "`session_expires` is a time as 2026-11-29T20:00:00Z, or seconds since 1970".into(),
+            "`session_expires` is a time as 2026-11-29T20:00:00Z, or seconds since 1970 (not milliseconds)".into(),
         )
     })?;
     Ok(Some(ends))

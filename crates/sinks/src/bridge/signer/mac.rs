@@ -117,10 +117,14 @@ pub(crate) fn civil(now_ms: i64) -> Option<(i64, i64, i64, i64)> {
     Some((year, month, day, seconds % 86_400))
 }
 
-/// Milliseconds since 1970 of `2026-11-29T20:00:00Z`, which may have a fraction and an offset, or of seconds.
+/// Milliseconds since 1970 of `2026-11-29T20:00:00Z`, which may have a fraction and an offset, or of seconds. Seconds beyond
+/// the year 5138 are none: they are milliseconds.
 pub(super) fn instant_ms(text: &str) -> Option<i64> {
+    const MOST_SECONDS: i64 = 100_000_000_000;
     if let Ok(seconds) = text.parse::<i64>() {
-        return seconds.checked_mul(1000);
+        return (seconds <= MOST_SECONDS)
+            .then(|| seconds.checked_mul(1000))
+            .flatten();
     }
     let number = |at: std::ops::Range<usize>| -> Option<i64> {
         let part = text.get(at)?;
@@ -176,7 +180,8 @@ mod tests {
             let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
             prop_assert_eq!(instant_ms(&format!("{text}Z")), Some(seconds * 1000));
             prop_assert_eq!(instant_ms(&format!("{text}.25+01:30")), Some((seconds - 5400) * 1000));
-            prop_assert_eq!(instant_ms(&seconds.to_string()), Some(seconds * 1000));
+            let is_time = seconds <= 100_000_000_000;
+            prop_assert_eq!(instant_ms(&seconds.to_string()), is_time.then_some(seconds * 1000));
         }
 
         #[test]
