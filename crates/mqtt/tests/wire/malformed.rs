@@ -514,7 +514,7 @@ fn packets_that_the_standard_forbids_are_not_written() {
     fails(Packet::SubAck(misplaced), V5);
     let misplaced = ConnAck::refused(ReasonCode::SessionTakenOver);
     fails(Packet::ConnAck(Box::new(misplaced)), V5);
-    let mut connect = weir_mqtt::Connect::new(V3_1_1, text("c"));
+    let mut connect = Connect::new(V3_1_1, text("c"));
     connect.password = Some(bytes(b"p"));
     fails(Packet::Connect(Box::new(connect.clone())), V5);
     connect.username = Some(text("u"));
