@@ -16,6 +16,7 @@ mod inbound;
 mod note;
 mod rule;
 mod sink;
+mod source;
 
 mod reads;
 mod sample;

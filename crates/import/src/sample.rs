@@ -10,8 +10,9 @@ use serde_json::{Map, Value as Json, json};
 use weir_rules::event::{Event, EventName, Publish, What};
 use weir_rules::{Column, Input, Rule, SourceFilter, Staged, Value};
 
-use crate::inbound::{Inbound, source_name};
+use crate::inbound::Inbound;
 use crate::reads::{Reads, reads};
+use crate::source::source_name;
 use crate::still::Still;
 use crate::toml_text::{inline, key};
 use crate::words::Step;
@@ -19,12 +20,19 @@ use crate::words::Step;
 /// The search for a message ends after so many evaluations.
 const MAX_TRIES: usize = 6_000;
 
+/// So many of the topics that come in over connectors are tried.
+const MAX_SOURCES: usize = 8;
+
 /// One `[[test]]` as TOML, when a message that passes was found.
 pub(crate) fn test(rule: &Rule, inbound: &[Inbound]) -> Option<String> {
-    let source = rule
-        .sources()
+    rule.sources()
         .iter()
-        .find_map(|filter| Source::of(filter, inbound))?;
+        .flat_map(|filter| Source::all(filter, inbound))
+        .take(MAX_SOURCES)
+        .find_map(|source| test_by(rule, source))
+}
+
+fn test_by(rule: &Rule, source: Source) -> Option<String> {
     let mut search = Search {
         rule,
         knobs: knobs(&source, &reads(rule.sql())),
@@ -68,22 +76,25 @@ enum Source {
 }
 
 impl Source {
-    fn of(filter: &SourceFilter, inbound: &[Inbound]) -> Option<Self> {
+    /// What a source of FROM stands for: of a connector, every topic that comes in over it.
+    fn all(filter: &SourceFilter, inbound: &[Inbound]) -> Vec<Self> {
         match filter {
-            SourceFilter::Topic(filter) => Some(Self::Topic(filter.as_str().to_owned())),
+            SourceFilter::Topic(filter) => vec![Self::Topic(filter.as_str().to_owned())],
             SourceFilter::Events { topics, .. } => {
-                EventName::find(topics.first()?).map(Self::Event)
+                let event = topics.first().and_then(|topic| EventName::find(topic));
+                event.map(Self::Event).into_iter().collect()
             }
-            SourceFilter::Bridge { text } => {
-                let (_, name) = source_name(text)?;
-                let found = inbound
-                    .iter()
-                    .find(|inbound| name == "*" || inbound.connector == name)?;
-                Some(Self::Bridge {
-                    connector: found.connector.clone(),
-                    filter: found.filter.clone(),
+            SourceFilter::Bridge { text } => inbound
+                .iter()
+                .filter(|inbound| {
+                    source_name(text)
+                        .is_some_and(|(_, name)| name == "*" || inbound.connector == name)
                 })
-            }
+                .map(|inbound| Self::Bridge {
+                    connector: inbound.connector.clone(),
+                    filter: inbound.filter.clone(),
+                })
+                .collect(),
         }
     }
 }
@@ -126,6 +137,8 @@ struct Surroundings {
     client_id: &'static str,
     node: &'static str,
     rule_id: &'static str,
+    /// Where messages of a connector come from.
+    server: &'static str,
 }
 
 impl Surroundings {
@@ -137,6 +150,7 @@ impl Surroundings {
         client_id: "test",
         node: "weir",
         rule_id: "imported",
+        server: "remote:1883",
     };
     const SECOND: Self = Self {
         now_ms: 1_780_000_000_123,
@@ -146,6 +160,7 @@ impl Surroundings {
         client_id: "another",
         node: "elsewhere",
         rule_id: "another",
+        server: "another:8883",
     };
 }
 
@@ -329,11 +344,13 @@ impl Given {
             let received_at = Value::Int(around.now_ms);
             // As `weir test` makes it.
             let fields = [
-                ("topic", self.topic.as_str().into()),
+                ("id", format!("{:032x}", around.id).as_str().into()),
+                ("server", around.server.into()),
                 ("payload", self.payload_text().unwrap_or_default().into()),
+                ("topic", self.topic.as_str().into()),
                 ("qos", Value::Int(qos.into())),
-                ("retain", retain.into()),
                 ("dup", false.into()),
+                ("retain", retain.into()),
                 (
                     "pub_props",
                     properties.map_or_else(|| json!({}).into(), Value::Object),

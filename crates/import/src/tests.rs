@@ -543,15 +543,58 @@ fn a_rule_over_what_does_not_come_in_is_off() {
 }
 
 #[test]
-fn a_rule_over_one_of_several_topics_of_a_connector_is_told_that_it_gets_all() {
+fn a_rule_over_one_of_several_topics_of_a_connector_is_kept_to_it() {
     let made = rule(
-        "SELECT * FROM \"$sources/mqtt:one\"",
+        "SELECT topic, server FROM \"$sources/mqtt:two\"",
         "[{ function = console }]",
         "connectors.mqtt.hq { server = \"hq:1883\" }\n\
          sources.mqtt { one { connector = hq, parameters { topic = a } }, two { connector = hq, parameters { topic = b } } }",
     );
-    assert!(made.has_note(Level::Changed, "rule r", "`topic =~ 'a'` in WHERE"));
+    let file = made.toml("rules/r.toml");
+    assert_eq!(
+        file["sql"].as_str(),
+        Some("SELECT topic, server\nFROM \"$sources/mqtt:hq\"\nWHERE topic =~ 'b'\n")
+    );
+    assert!(made.has_note(Level::Changed, "rule r", "`topic =~ 'b'` in WHERE"));
     assert!(made.rules[0].enabled);
+    assert_eq!(
+        file["test"][0]["given"][0],
+        table("g = { bridge = 'hq', topic = 'b' }")["g"]
+    );
+    assert_eq!(
+        file["test"][0]["expect"][0],
+        table("e = { topic = 'b' }")["e"]
+    );
+}
+
+#[test]
+fn a_rule_that_cannot_be_kept_to_its_topic_is_off() {
+    let made = rule(
+        "SELECT 'mine' AS event FROM \"$sources/mqtt:two\", \"t/#\"",
+        "[{ function = console }]",
+        "connectors.mqtt.hq { server = \"hq:1883\" }\n\
+         sources.mqtt { one { connector = hq, parameters { topic = a } }, two { connector = hq, parameters { topic = b } } }",
+    );
+    assert!(!made.rules[0].enabled);
+    assert!(made.has_note(Level::Todo, "rule r", "ask for the topic in WHERE"));
+}
+
+#[test]
+fn a_qos_or_retain_flag_that_an_ingress_bridge_gives_its_messages_has_a_note() {
+    for bridge in [
+        "ingress { remote { topic = a }, local { topic = \"hq/${topic}\", qos = 1, retain = \"${payload.keep}\" } }",
+        "direction = ingress, remote_topic = a, local_topic = \"hq/${topic}\", local_qos = 1, retain = \"${payload.keep}\"",
+    ] {
+        let made = imported(&format!(
+            "bridges.mqtt.hq {{ server = \"hq:1883\", {bridge} }}"
+        ));
+        assert!(made.has_note(Level::Changed, "connector hq", "with `1`"));
+        assert!(made.has_note(Level::Changed, "connector hq", "`${payload.keep}`"));
+    }
+    let made = imported(
+        "bridges.mqtt.hq { server = \"hq:1883\", ingress { remote { topic = a }, local { topic = b, qos = \"${qos}\", retain = \"${retain}\" } } }",
+    );
+    assert_eq!(made.notes(), [""; 0]);
 }
 
 #[test]
