@@ -100,6 +100,15 @@ pub fn import(export: &Export) -> Imported {
             format!("{include} is not followed: import that file too"),
         );
     }
+    for name in &export.guessed {
+        notes.add(
+            Level::Changed,
+            "export",
+            format!(
+                "mqtt:{name} has a topic and neither payload nor RETAIN, and was taken for a source: if it is an action, import it in a list `actions`"
+            ),
+        );
+    }
     let actions = Actions::of(export, &mut notes);
     let mut files = Vec::new();
     let mut rules = Vec::new();

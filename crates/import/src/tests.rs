@@ -598,6 +598,15 @@ fn a_qos_or_retain_flag_that_an_ingress_bridge_gives_its_messages_has_a_note() {
 }
 
 #[test]
+fn an_item_that_was_taken_for_a_source_by_its_keys_has_a_note() {
+    let made = imported(
+        r#"[{"type": "mqtt", "name": "hq", "server": "hq:1883"},
+            {"type": "mqtt", "name": "up", "connector": "hq", "parameters": {"topic": "a"}}]"#,
+    );
+    assert!(made.has_note(Level::Changed, "export", "mqtt:up has a topic"));
+}
+
+#[test]
 fn an_action_that_emqx_feeds_from_a_topic_gets_a_rule() {
     let made = imported(
         "bridges.webhook.feed { url = \"http://web\", local_topic = \"a/#\" }\n\
