@@ -172,7 +172,7 @@ fn update(common: &Common, folders: &Folders, filter: Option<&str>) -> Result<()
                     ));
                 }
                 Ok(_) => {}
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push(*problem),
             }
         }
     }

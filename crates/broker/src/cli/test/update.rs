@@ -38,7 +38,7 @@ impl Update {
         test: &RuleTest,
         source: &Source,
         place: &Range<usize>,
-    ) -> Result<bool, Problem> {
+    ) -> Result<bool, Box<Problem>> {
         let Some(expected) = &test.expect else {
             return Ok(false);
         };
@@ -56,9 +56,9 @@ impl Update {
                 "the rows of `{}` cannot be written: they are tables of their own",
                 test.name
             );
-            return Err(Problem::at(source, at, "E1000", message).help(
+            return Err(Box::new(Problem::at(source, at, "E1000", message).help(
                 "`--update` writes rows that stand in a list: `expect = [{ key = 1 }]` in place of `[[test.expect]]`",
-            ));
+            )));
         }
         let mut made = Vec::new();
         for (index, got) in got.iter().enumerate() {
@@ -69,9 +69,9 @@ impl Update {
                     index + 1,
                     test.name
                 );
-                Problem::at(source, at.clone(), "E1007", message).help(
+                Box::new(Problem::at(source, at.clone(), "E1007", message).help(
                     "where the row is to be empty, say so: `expect = [{}]` and `exact = true`",
-                )
+                ))
             })?);
         }
         let edit = Edit {
