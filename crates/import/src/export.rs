@@ -1,6 +1,6 @@
 //! What an export holds, whatever its form: rules, connectors, actions, and the bridges of older versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -16,6 +16,8 @@ pub struct Export {
     root: Map<String, Value>,
     /// Files that it names and that were not read.
     pub(crate) includes: Vec<String>,
+    /// Names of type `mqtt` that were taken for sources, and that no rule has among its actions.
+    pub(crate) guessed: BTreeSet<String>,
 }
 
 /// Why a file is no export of EMQX.
@@ -58,14 +60,17 @@ impl Export {
             std::str::from_utf8(bytes).map_err(|_| ReadError::NotText)?
         };
         let read = hocon::parse(text)?;
-        let export = Self {
-            root: shaped(read.value),
+        let mut guessed = BTreeSet::new();
+        let mut export = Self {
+            root: shaped(read.value, &mut guessed),
             includes: read
                 .includes
                 .into_iter()
                 .map(|(line, what)| format!("line {line}: {what}"))
                 .collect(),
+            guessed,
         };
+        export.settle();
         let is_old = |rule: &ExportedRule| rule.config.contains_key("rawsql");
         if export.rules().iter().any(is_old) {
             return Err(ReadError::Version4);
@@ -82,6 +87,31 @@ impl Export {
     pub fn merge(&mut self, later: Self) {
         merge(&mut self.root, later.root);
         self.includes.extend(later.includes);
+        self.guessed.extend(later.guessed);
+        self.settle();
+    }
+
+    /// What was taken for a source and is among the actions of a rule is an action.
+    fn settle(&mut self) {
+        let used: BTreeSet<String> = self
+            .rules()
+            .iter()
+            .filter_map(|rule| rule.config.get("actions")?.as_array().cloned())
+            .flatten()
+            .filter_map(|action| Some(action.as_str()?.strip_prefix("mqtt:")?.to_owned()))
+            .collect();
+        for name in self.guessed.intersection(&used) {
+            let sources = self.root.get_mut("sources");
+            let config = sources
+                .and_then(|sources| sources.get_mut("mqtt")?.as_object_mut()?.shift_remove(name));
+            if let Some(config) = config {
+                let action = json!({ "actions": { "mqtt": { name: config } } });
+                if let Value::Object(action) = action {
+                    merge(&mut self.root, action);
+                }
+            }
+        }
+        self.guessed.retain(|name| !used.contains(name));
     }
 
     /// Every rule, in the order of the file.
@@ -148,7 +178,7 @@ pub(crate) fn canonical(kind: &str) -> &str {
 }
 
 /// Lists, as the REST API gives them, to objects by name, as the configuration has them.
-fn shaped(value: Value) -> Map<String, Value> {
+fn shaped(value: Value, guessed: &mut BTreeSet<String>) -> Map<String, Value> {
     let mut root = match value {
         // One rule alone.
         Value::Object(rule) if rule.contains_key("id") && rule.contains_key("sql") => {
@@ -178,7 +208,7 @@ fn shaped(value: Value) -> Map<String, Value> {
         root.shift_remove(name);
         for item in items {
             if let Value::Object(item) = item {
-                place(&mut root, name, item);
+                place(&mut root, name, item, guessed);
             }
         }
     }
@@ -186,7 +216,12 @@ fn shaped(value: Value) -> Map<String, Value> {
 }
 
 /// Puts an item of a list where the configuration has it.
-fn place(root: &mut Map<String, Value>, list: &str, mut item: Map<String, Value>) {
+fn place(
+    root: &mut Map<String, Value>,
+    list: &str,
+    mut item: Map<String, Value>,
+    guessed: &mut BTreeSet<String>,
+) {
     let section = match list {
         "data" => section_of(&item),
         list => list,
@@ -205,6 +240,9 @@ fn place(root: &mut Map<String, Value>, list: &str, mut item: Map<String, Value>
         let (Some(kind), Some(name)) = (word(&mut item, "type"), word(&mut item, "name")) else {
             return;
         };
+        if list == "data" && section == "sources" && kind == "mqtt" {
+            guessed.insert(name.clone());
+        }
         vec![kind, name]
     };
     let mut value = Value::Object(item);
@@ -296,6 +334,22 @@ mod tests {
         assert_eq!(mixed.section("connectors").len(), 1);
         assert_eq!(mixed.section("actions").len(), 1);
         assert_eq!(mixed.section("bridges").len(), 1);
+    }
+
+    #[test]
+    fn an_item_that_may_be_source_or_action_is_an_action_where_a_rule_has_it_among_its_own() {
+        let items = r#"[{"type": "mqtt", "name": "up", "connector": "hq", "parameters": {"topic": "a"}},
+                        {"type": "mqtt", "name": "down", "connector": "hq", "parameters": {"topic": "b"}}]"#;
+        let mut export = read(items);
+        assert_eq!(export.section("sources").len(), 2);
+        export.merge(read(
+            r#"[{"id": "r", "sql": "SELECT 1 FROM t", "actions": ["mqtt:up"]}]"#,
+        ));
+        let key = |name: &str| ("mqtt".to_owned(), name.to_owned());
+        assert!(export.section("actions").contains_key(&key("up")));
+        assert!(!export.section("sources").contains_key(&key("up")));
+        assert!(export.section("sources").contains_key(&key("down")));
+        assert_eq!(export.guessed, BTreeSet::from(["down".to_owned()]));
     }
 
     #[test]

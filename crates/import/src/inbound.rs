@@ -1,13 +1,10 @@
-//! Topics that EMQX takes in from other brokers: entries of `in` of a connector, and rules over them.
-
-use std::collections::BTreeMap;
+//! Topics that EMQX takes in from other brokers: entries of `in` of a connector.
 
 use serde_json::{Map, Value};
 
 use crate::connector::string;
 use crate::note::{Level, Notes};
 use crate::toml_text::text;
-use crate::words::{Kind, tokens};
 
 /// A topic that comes in over a connector of type `mqtt`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,11 +15,11 @@ pub(crate) struct Inbound {
     pub(crate) connector: String,
     /// What is subscribed to at the other broker.
     pub(crate) filter: String,
-    share: Option<String>,
-    qos: Option<u64>,
+    pub(crate) share: Option<String>,
+    pub(crate) qos: Option<u64>,
     /// The topic here; without one the messages are for rules alone.
-    local_topic: Option<String>,
-    retain: Option<&'static str>,
+    pub(crate) local_topic: Option<String>,
+    pub(crate) retain: Option<&'static str>,
 }
 
 impl Inbound {
@@ -51,7 +48,7 @@ impl Inbound {
                 (
                     inbound,
                     local.unwrap_or_default(),
-                    ["topic", "payload", "retain"],
+                    ["topic", "payload", "retain", "qos"],
                 )
             }
             None => {
@@ -59,11 +56,12 @@ impl Inbound {
                 (
                     inbound,
                     bridge.clone(),
-                    ["local_topic", "payload", "retain"],
+                    ["local_topic", "payload", "retain", "local_qos"],
                 )
             }
         };
-        let [topic, payload, retain] = names.map(|name| string(&local, name).unwrap_or_default());
+        let [topic, payload, retain, qos] =
+            names.map(|name| string(&local, name).unwrap_or_default());
         if topic.is_empty() {
             return Some(inbound);
         }
@@ -85,6 +83,26 @@ impl Inbound {
                 &of,
                 format!(
                     "messages of {} keep their payload: EMQX made `{payload}` of it, which a rule FROM \"$bridges/mqtt:{connector}\" with a sink of type `republish` can do",
+                    inbound.filter
+                ),
+            );
+        }
+        if !qos.is_empty() && qos != "${qos}" {
+            notes.add(
+                Level::Changed,
+                &of,
+                format!(
+                    "messages of {} keep the QoS that they come in with: EMQX published them with `{qos}`, which a rule FROM \"$bridges/mqtt:{connector}\" with a sink of type `republish` can do",
+                    inbound.filter
+                ),
+            );
+        }
+        if !matches!(retain.as_str(), "" | "true" | "false" | "${retain}") {
+            notes.add(
+                Level::Changed,
+                &of,
+                format!(
+                    "messages of {} are retained or not as they come in: EMQX decided by `{retain}`",
                     inbound.filter
                 ),
             );
@@ -144,39 +162,4 @@ impl Inbound {
         }
         format!("{{ {} }}", parts.join(", "))
     }
-}
-
-/// The statement with weir's names in place of EMQX's: rules over what comes in name the connector.
-pub(crate) fn renamed(sql: &str, inbound: &[Inbound]) -> String {
-    let names: BTreeMap<&str, &str> = inbound
-        .iter()
-        .map(|inbound| (&*inbound.name, &*inbound.connector))
-        .collect();
-    let mut out = String::with_capacity(sql.len());
-    let mut from = 0;
-    for token in tokens(sql) {
-        if !matches!(token.kind, Kind::Quoted | Kind::Text) {
-            continue;
-        }
-        let value = token.value();
-        let Some((source, name)) = source_name(&value) else {
-            continue;
-        };
-        let Some(connector) = names.get(name).filter(|connector| **connector != name) else {
-            continue;
-        };
-        out.push_str(&sql[from..token.start]);
-        out.push_str(&format!("\"{source}{connector}\""));
-        from = token.start + token.text.len();
-    }
-    out.push_str(&sql[from..]);
-    out
-}
-
-/// `$sources/mqtt:` and `orders` of `$sources/mqtt:orders`.
-pub(crate) fn source_name(text: &str) -> Option<(&str, &str)> {
-    ["$sources/mqtt:", "$bridges/mqtt:"]
-        .iter()
-        .find_map(|prefix| text.strip_prefix(prefix))
-        .map(|name| (&text[..text.len() - name.len()], name))
 }

@@ -16,6 +16,7 @@ mod inbound;
 mod note;
 mod rule;
 mod sink;
+mod source;
 
 mod reads;
 mod sample;
@@ -97,6 +98,15 @@ pub fn import(export: &Export) -> Imported {
             Level::NotTaken,
             "export",
             format!("{include} is not followed: import that file too"),
+        );
+    }
+    for name in &export.guessed {
+        notes.add(
+            Level::Changed,
+            "export",
+            format!(
+                "mqtt:{name} has a topic and neither payload nor RETAIN, and was taken for a source: if it is an action, import it in a list `actions`"
+            ),
         );
     }
     let actions = Actions::of(export, &mut notes);

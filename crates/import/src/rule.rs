@@ -9,9 +9,10 @@ use crate::action::{Actions, Found, unique};
 use crate::advice;
 use crate::connector::{string, switch, without_secrets};
 use crate::export::ExportedRule;
-use crate::inbound::{Inbound, renamed, source_name};
+use crate::inbound::Inbound;
 use crate::note::Notes;
 use crate::sink::{Row, Sink};
+use crate::source::{Sourced, source_name, sourced};
 use crate::toml_text::{Table, block, comment, text_or_block};
 use crate::words::layout;
 use crate::{File, ImportedRule, Level, sample};
@@ -28,7 +29,27 @@ pub(crate) fn import(
         notes.add(Level::NotTaken, &of, "it has no statement");
         return None;
     };
-    let sql = renamed(&layout(&sql), actions.inbound());
+    let Sourced {
+        sql,
+        condition,
+        is_open,
+    } = sourced(&layout(&sql), actions.inbound());
+    if let Some(condition) = condition {
+        notes.add(
+            Level::Changed,
+            &of,
+            format!(
+                "more comes in over the connector than the rule got in EMQX: `{condition}` in WHERE keeps it to that"
+            ),
+        );
+    }
+    if is_open {
+        notes.add(
+            Level::Todo,
+            &of,
+            "more comes in over the connector than the rule got in EMQX: ask for the topic in WHERE, where a column `event` hides the field, and switch the rule on",
+        );
+    }
     let compiled = compiled(&sql, &of, notes);
     let row = compiled.as_ref().map(Row::of).unwrap_or_default();
     let given = match rule.config.get("actions") {
@@ -63,6 +84,7 @@ pub(crate) fn import(
     let enabled = switch(&rule.config, "enable", true)
         && compiled.is_some()
         && is_fed
+        && !is_open
         && (!names.is_empty() || given.is_empty());
     // A file whose name begins with `_` is left alone until it is mended.
     let path = match &compiled {
@@ -127,35 +149,20 @@ fn is_fed(rule: &Rule, inbound: &[Inbound], of: &str, notes: &mut Notes) -> bool
             fed = true;
             continue;
         };
-        let topics: Vec<&str> = match source_name(text) {
-            Some((_, name)) => inbound
+        let comes_in = source_name(text).is_some_and(|(_, name)| {
+            inbound
                 .iter()
-                .filter(|inbound| name == "*" || inbound.connector == name)
-                .map(|inbound| &*inbound.filter)
-                .collect(),
-            None => Vec::new(),
-        };
-        match &topics[..] {
-            [] => notes.add(
+                .any(|inbound| name == "*" || inbound.connector == name)
+        });
+        fed |= comes_in;
+        if !comes_in {
+            notes.add(
                 Level::NotTaken,
                 of,
                 format!(
                     "nothing comes in over {text}: no file of this import has an `in` for it; write one into the connector, or name a topic in FROM"
                 ),
-            ),
-            [_] => fed = true,
-            several => {
-                fed = true;
-                notes.add(
-                    Level::Changed,
-                    of,
-                    format!(
-                        "{text} is everything that comes in over the connector ({}): `topic =~ '{}'` in WHERE keeps the rule to one of them",
-                        several.join(", "),
-                        several[0]
-                    ),
-                );
-            }
+            );
         }
     }
     fed

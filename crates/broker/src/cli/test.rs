@@ -156,21 +156,32 @@ fn update(common: &Common, folders: &Folders, filter: Option<&str>) -> Result<()
     let (files, _) = folders.scan();
     let checked = check(&files, &Files::default(), None, &Names);
     let mut update = update::Update::default();
+    let mut problems = Vec::new();
     for rule in checked.rules.values() {
         for (test, source, place) in &rule.tests {
             let name = format!("{}: {}", rule.id, test.name);
-            if is_meant(filter, &name, source) && update.look(rule, test, source, place) {
-                let (line, _) = source.position(place.start);
-                if !common.json {
+            if !is_meant(filter, &name, source) {
+                continue;
+            }
+            match update.look(rule, test, source, place) {
+                Ok(true) if !common.json => {
+                    let (line, _) = source.position(place.start);
                     say(&format!(
                         "updated {name}   {}:{line}",
                         source.path.display()
                     ));
                 }
+                Ok(_) => {}
+                Err(problem) => problems.push(*problem),
             }
         }
     }
-    update.write()
+    problems.extend(update.write().err().unwrap_or_default());
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
 }
 
 /// Whether the filter names a test, by its name with the rule's or by its file.

@@ -250,6 +250,12 @@ pub struct Given {
     pub user_properties: BTreeMap<String, String>,
 }
 
+impl Given {
+    fn is_event_of_bridge(&self) -> bool {
+        self.bridge.is_some() && self.topic.starts_with("$events/")
+    }
+}
+
 /// One rule: its statement, where its rows go, and its tests.
 // Sinks and tests are taken out before and read one by one; named here so that they are among the known keys.
 #[derive(Deserialize)]
@@ -454,6 +460,16 @@ fn tests(file: &mut TomlFile<'_>, problems: &mut Vec<Problem>) -> Vec<(RuleTest,
                     );
                     continue;
                 }
+                if let Some(given) = test.given.iter().find(|given| given.is_event_of_bridge()) {
+                    let message = format!(
+                        "the test `{}` has an event come in over a bridge: `{}`",
+                        test.name, given.topic
+                    );
+                    problems.push(Problem::at(file.source, span, "E1006", message).help(
+                        "events are of this broker: leave out `bridge`, or name the message's topic at the remote",
+                    ));
+                    continue;
+                }
                 tests.push((test, span));
             }
             Err(problem) => problems.push(*problem),
@@ -559,5 +575,15 @@ mod tests_of_reading {
         let problems = read_text("sql = 'SELECT 1 FROM \"t\"'\n[[test]]\nname = 'n'\ngiven = []\n")
             .unwrap_err();
         assert_eq!(problems[0].code, "E1007");
+    }
+
+    #[test]
+    fn an_event_does_not_come_in_over_a_bridge() {
+        let problems = read_text(
+            "sql = 'SELECT * FROM \"$bridges/mqtt:hq\"'\n[[test]]\nname = 'n'\n\
+             given = [{ topic = 'a', bridge = 'hq' }, { topic = '$events/client/connected', bridge = 'hq' }]\nexpect = []\n",
+        )
+        .unwrap_err();
+        assert_eq!((problems[0].code.as_str(), problems[0].line), ("E1006", 2));
     }
 }

@@ -22,6 +22,12 @@ pub(crate) const NOW_MS: i64 = 1_767_225_600_000;
 /// Who publishes where a test, or a case of `weir try`, does not say.
 pub(crate) const CLIENT_ID: &str = "test";
 
+/// The id of every message.
+const MESSAGE_ID: u128 = 1;
+
+/// Where messages of a bridge come from.
+const SERVER: &str = "remote:1883";
+
 /// How a test ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct TestResult {
@@ -201,11 +207,13 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
     if let Some(source) = source {
         let properties = properties.map_or_else(|| Object::default().into(), Value::Object);
         let fields = [
-            ("topic", Value::from(given.topic.as_str())),
+            ("id", Value::from(format!("{MESSAGE_ID:032x}").as_str())),
+            ("server", Value::from(SERVER)),
             ("payload", Value::Text(Text::from_bytes(payload(given)?))),
+            ("topic", Value::from(given.topic.as_str())),
             ("qos", Value::Int(given.qos.into())),
-            ("retain", Value::Bool(given.retain)),
             ("dup", Value::Bool(false)),
+            ("retain", Value::Bool(given.retain)),
             ("pub_props", properties),
             ("message_received_at", Value::Int(now_ms)),
         ];
@@ -221,7 +229,7 @@ pub fn event(given: &Given, now_ms: i64) -> Result<Event, String> {
     Ok(Event {
         timestamp_ms: now_ms,
         what: What::Publish(Publish {
-            id: 1,
+            id: MESSAGE_ID,
             topic: given.topic.as_str().into(),
             payload: payload(given)?,
             client_id: given
@@ -330,6 +338,17 @@ mod tests {
         let rule = "sql = 'SELECT topic, payload.t AS t, event FROM \"$sources/mqtt:hq\"'\n[[test]]\nname = 't'\n\
             given = [{ bridge = 'hq', topic = 'down/1', payload = { t = 2 } }, { bridge = 'other', topic = 'x' }]\n\
             expect = [{ topic = 'down/1', t = 2, event = '$bridges/mqtt:hq' }]\n";
+        assert_eq!(differences(rule), [[""; 0]]);
+    }
+
+    #[test]
+    fn a_message_of_a_bridge_has_every_field_that_it_has_in_a_broker() {
+        let rule = "sql = 'SELECT * FROM \"$bridges/mqtt:hq\"'\n[[test]]\nname = 't'\nexact = true\n\
+            given = [{ bridge = 'hq', topic = 'down/1', payload_text = 'x', qos = 1 }]\n\
+            [[test.expect]]\nevent = '$bridges/mqtt:hq'\ntimestamp = 1767225600000\nnode = 'weir'\n\
+            metadata = { rule_id = 'r', trigger = '$bridges/mqtt:hq', matched = '$bridges/mqtt:hq' }\n\
+            id = '00000000000000000000000000000001'\nserver = 'remote:1883'\npayload = 'x'\ntopic = 'down/1'\n\
+            qos = 1\ndup = false\nretain = false\npub_props = {}\nmessage_received_at = 1767225600000\n";
         assert_eq!(differences(rule), [[""; 0]]);
     }
 }
