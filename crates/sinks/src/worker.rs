@@ -105,8 +105,8 @@ impl Worker {
             let mut standing = self.delivery.connector.as_ref().and_then(|c| c.standing());
             let held_back = (standing.as_mut())
                 .and_then(|standing| standing.borrow_and_update().holds_back())
-                // Of one that shall end no more will come.
-                .filter(|_| !self.shared.queue.is_retired());
+                // Of one that shall end no more will come; a bridge that no message can wake keeps what waits.
+                .filter(|most| *most == usize::MAX || !self.shared.queue.is_retired());
             let stays_down = held_back.is_some() || !self.is_up();
             if self.shared.queue.leaves_its_rows() && stays_down {
                 // What waits is kept where it is: the next start goes on with it.

@@ -19,6 +19,8 @@ const TURNS: [(usize, usize); 3] = [(1024, 1_000_000), (8 * 1024, 125_000), (32 
 /// How long the searches of the backtracking engine may take together in one evaluation of a rule. The one that goes over
 /// it may end: it keeps to [`TURNS`].
 const TOGETHER: Duration = Duration::from_secs(1);
+/// What one search counts at most: a machine that stood still for a moment costs no message.
+const OF_ONE: Duration = Duration::from_millis(500);
 /// How many patterns that are not literals a thread keeps compiled.
 const RECENT: usize = 16;
 
@@ -74,7 +76,7 @@ impl Searched {
         )]
         let begun = Instant::now();
         let found = search();
-        self.0.set(self.0.get() + begun.elapsed());
+        self.0.set(self.0.get() + begun.elapsed().min(OF_ONE));
         found.map_err(gave_up)
     }
 }
