@@ -160,6 +160,7 @@ fn start(spec: &SinkSpec, delivery: Delivery) -> SinkHandle {
         }),
         replacement: Mutex::new(None),
         nudge: Notify::new(),
+        standing_changed: Notify::new(),
         dead_letters: DeadLetters::new(
             (&spec.rule_id, &spec.sink_id),
             &spec.data_dir,
@@ -456,7 +457,7 @@ impl SinkHandle {
         let queue = &self.shared.queue;
         queue.retire();
         // Nothing is held back any more.
-        self.shared.nudge.notify_one();
+        self.shared.standing_changed.notify_one();
         loop {
             self.emptied().await;
             if queue.end_if_empty() {
@@ -469,7 +470,7 @@ impl SinkHandle {
     pub fn revive(&self) -> bool {
         let goes_on = self.shared.queue.revive();
         // What it waits for may be another thing again.
-        self.shared.nudge.notify_one();
+        self.shared.standing_changed.notify_one();
         goes_on
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) replacement: Mutex<Option<Delivery>>,
     /// Ends a wait before its time: the configuration changed, or the sink shall end.
     pub(crate) nudge: Notify,
+    /// It was retired or taken back: what its queue holds back may have changed. It cuts no wait of a retry short.
+    pub(crate) standing_changed: Notify,
     pub(crate) dead_letters: DeadLetters,
 }
 
@@ -120,6 +122,7 @@ impl Worker {
                 batch = self.shared.queue.take_batch(&limits) => batch,
                 // An idle sink, too, lets go of its old configuration at once.
                 () = self.shared.nudge.notified() => continue,
+                () = self.shared.standing_changed.notified() => continue,
                 () = has_changed(&mut standing) => continue,
             };
             let Some(batch) = batch else {
