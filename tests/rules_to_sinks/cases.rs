@@ -11,7 +11,7 @@ use std::process::Stdio;
 use serde_json::{Map, Value as Json, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-use weir_test_support::{Site, repository};
+use weir_test_support::{Site, Weir, repository};
 
 use crate::WEIR;
 
@@ -385,15 +385,17 @@ async fn a_message_that_no_client_could_send_is_not_tried() {
     }
 }
 
+/// What a running weir answers to a case, with the status.
+async fn ask(weir: &Weir, case: Json) -> (u16, Json) {
+    let (status, body) = weir.post("/weir/v1/rules/test", &case.to_string()).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
 #[tokio::test]
 async fn a_running_weir_answers_a_case_as_the_command_does() {
     let site = Site::new();
     let weir = site.start(WEIR).await;
-    let ask = async |case: Json| {
-        let (status, body) = weir.post("/weir/v1/rules/test", &case.to_string()).await;
-        let answer: Json = serde_json::from_str(&body).unwrap();
-        (status, answer)
-    };
+    let ask = async |case| ask(&weir, case).await;
     let sql = "SELECT payload.temp * 2 AS twice FROM \"t\" WHERE qos = 0";
     let (status, answer) =
         ask(json!({ "sql": sql, "message": { "topic": "t", "payload": { "temp": 21 } } })).await;
@@ -440,11 +442,7 @@ async fn a_case_that_makes_too_much_is_a_limit() {
 async fn a_running_weir_bounds_the_tests_that_it_is_asked_for() {
     let site = Site::new();
     let weir = site.start(WEIR).await;
-    let ask = async |case: Json| {
-        let (status, body) = weir.post("/weir/v1/rules/test", &case.to_string()).await;
-        let answer: Json = serde_json::from_str(&body).unwrap();
-        (status, answer)
-    };
+    let ask = async |case| ask(&weir, case).await;
     let endless = json!({
         "sql": "FOREACH [1..1000000] AS i DO i INCASE sha256(repeat(str(i), 100000)) = '' FROM \"t\"",
         "message": { "topic": "t" },
@@ -484,18 +482,17 @@ async fn a_running_weir_knows_its_user_functions_in_a_case() {
     site.udf("climate", "fn double(x) { x * 2 }\nfn more(x) { x + 1 }\n");
     site.udf("other", "fn one() { 1 }\n");
     let weir = site.start(WEIR).await;
-    let ask = async |udf: Json| {
+    let with = async |udf: Json| {
         let sql = "SELECT climate.double(21) AS a, other.one() AS b FROM \"t\"";
         let case = json!({ "sql": sql, "message": { "topic": "t" }, "udf": udf });
-        let (_, body) = weir.post("/weir/v1/rules/test", &case.to_string()).await;
-        serde_json::from_str::<Json>(&body).unwrap()
+        ask(&weir, case).await.1
     };
     assert_eq!(
-        ask(json!({})).await,
+        with(json!({})).await,
         json!({ "outputs": [{ "a": 42, "b": 1 }] })
     );
     let own = json!({ "climate": "fn double(x) { x + x + 1 }" });
-    assert_eq!(ask(own).await, json!({ "outputs": [{ "a": 43, "b": 1 }] }));
+    assert_eq!(with(own).await, json!({ "outputs": [{ "a": 43, "b": 1 }] }));
 }
 
 /// Asks weir about all of them at once.

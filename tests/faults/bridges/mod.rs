@@ -9,6 +9,7 @@ mod client;
 mod drain;
 mod endurance;
 mod kinds;
+mod link;
 mod order_in;
 mod remote;
 mod renewal;

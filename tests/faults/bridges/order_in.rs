@@ -2,44 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use bytes::Bytes;
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use weir_mqtt::ProtocolVersion::V3_1_1;
-use weir_mqtt::{ConnAck, Packet, PacketId, Publish, QoS, ReasonCode, SubAck, Utf8, codec};
+use weir_mqtt::{ConnAck, Packet, PacketId, Publish, QoS, ReasonCode, SubAck, Utf8};
 use weir_test_support::Site;
 
+use super::link::Link;
 use super::weir_binary;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than the broker takes.
 const TOO_LARGE: usize = 100_000;
-
-/// A remote of MQTT 3.1.1, which has no way to be told how large a message may be.
-struct Link(TcpStream, BytesMut);
-
-impl Link {
-    async fn send(&mut self, packets: &[Packet]) {
-        let mut bytes = Vec::new();
-        for packet in packets {
-            codec::encode(packet, V3_1_1, &mut bytes).unwrap();
-        }
-        self.0.write_all(&bytes).await.unwrap();
-    }
-
-    async fn next(&mut self) -> Packet {
-        loop {
-            if let Some(length) = codec::frame_length(&self.1, usize::MAX).unwrap()
-                && self.1.len() >= length
-            {
-                let frame = self.1.split_to(length).freeze();
-                return codec::decode(frame, V3_1_1).unwrap();
-            }
-            assert!(self.0.read_buf(&mut self.1).await.unwrap() > 0, "closed");
-        }
-    }
-}
 
 fn message(number: u16, qos: QoS, bytes: usize) -> Packet {
     Packet::Publish(Publish {
@@ -65,8 +40,8 @@ async fn a_message_that_is_too_large_is_acknowledged_in_its_turn() {
     );
     let weir = site.start(&weir_binary()).await;
     let acknowledged = async {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut link = Link(stream, BytesMut::new());
+        // A remote of MQTT 3.1.1 has no way to be told how large a message may be.
+        let mut link = Link::accept(&listener, V3_1_1).await;
         assert!(matches!(link.next().await, Packet::Connect(_)));
         let connack = Packet::ConnAck(Box::new(ConnAck::accepted(false)));
         link.send(&[connack]).await;

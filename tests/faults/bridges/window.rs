@@ -4,43 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::num::NonZero;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use weir_mqtt::ProtocolVersion::V5;
-use weir_mqtt::{ConnAck, Packet, PacketId, PubAck, PubComp, PubRec, QoS, codec};
+use weir_mqtt::{ConnAck, Packet, PacketId, PubAck, PubComp, PubRec, QoS};
 use weir_test_support::{LinePublisher, Site};
 
+use super::link::Link;
 use crate::WEIR;
 
 const MESSAGES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for a message that must not come.
 const QUIET: Duration = Duration::from_millis(20);
-
-/// A remote that answers what a test says.
-struct Link(TcpStream, BytesMut);
-
-impl Link {
-    async fn send(&mut self, packet: Packet) {
-        let mut bytes = Vec::new();
-        codec::encode(&packet, V5, &mut bytes).unwrap();
-        self.0.write_all(&bytes).await.unwrap();
-    }
-
-    async fn next(&mut self) -> Packet {
-        loop {
-            if let Some(length) = codec::frame_length(&self.1, usize::MAX).unwrap()
-                && self.1.len() >= length
-            {
-                let frame = self.1.split_to(length).freeze();
-                return codec::decode(frame, V5).unwrap();
-            }
-            assert!(self.0.read_buf(&mut self.1).await.unwrap() > 0, "closed");
-        }
-    }
-}
 
 /// What of a remote's receive maximum is used: PUBLISH takes, PUBACK and PUBCOMP give back. `[MQTT-4.9.0-2]`
 #[derive(Default)]
@@ -97,8 +73,9 @@ async fn sent_to_a_remote_that_takes(most: u16) -> (Vec<u64>, Vec<u64>, usize) {
         ),
     );
     let weir = site.start(WEIR).await;
-    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
-    let mut link = Link(stream, BytesMut::new());
+    let mut link = timeout(PATIENCE, Link::accept(&listener, V5))
+        .await
+        .unwrap();
     assert!(matches!(link.next().await, Packet::Connect(_)));
     let lines: String = (0..MESSAGES).map(|n| format!("{n}\n")).collect();
     for qos in ["1", "2"] {
@@ -110,12 +87,12 @@ async fn sent_to_a_remote_that_takes(most: u16) -> (Vec<u64>, Vec<u64>, usize) {
     // All of it waits now.
     let mut connack = ConnAck::accepted(false);
     connack.properties.receive_maximum = NonZero::new(most);
-    link.send(Packet::ConnAck(Box::new(connack))).await;
+    link.send(&[Packet::ConnAck(Box::new(connack))]).await;
     let mut quota = Quota::default();
     let mut came = [Vec::new(), Vec::new()];
     loop {
         match timeout(QUIET, link.next()).await {
-            Ok(Packet::PingReq) => link.send(Packet::PingResp).await,
+            Ok(Packet::PingReq) => link.send(&[Packet::PingResp]).await,
             Ok(packet) => {
                 if let Packet::Publish(publish) = &packet {
                     let number = std::str::from_utf8(&publish.payload)
@@ -127,7 +104,7 @@ async fn sent_to_a_remote_that_takes(most: u16) -> (Vec<u64>, Vec<u64>, usize) {
                 quota.take(&packet);
             }
             Err(_) => match quota.answer() {
-                Some(answer) => link.send(answer).await,
+                Some(answer) => link.send(&[answer]).await,
                 None if came.iter().all(|came| came.len() == MESSAGES) => break,
                 None => {}
             },
