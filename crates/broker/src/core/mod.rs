@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod filters;
 pub mod flapping;
 pub mod in_flight;
+pub mod index_changes;
 pub mod limits;
 pub mod message;
 pub(crate) mod network;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ahash::HashMap;
 use weir_mqtt::{QoS, SubscriptionFilter, SubscriptionId, TopicTree};
 
+use super::index_changes::IndexChanges;
 use super::message::Message;
 use super::shared_groups::{Group, Strategies};
 
@@ -44,6 +45,7 @@ pub struct Index<H> {
     /// Every shared group with the number of its members.
     groups: HashMap<SubscriptionFilter, (Arc<Group>, usize)>,
     strategies: Strategies,
+    changes: Arc<IndexChanges>,
 }
 
 /// How one session gets a message.
@@ -114,15 +116,17 @@ impl<H> Default for Index<H> {
             tree: TopicTree::default(),
             groups: HashMap::default(),
             strategies: Strategies::default(),
+            changes: Arc::default(),
         }
     }
 }
 
 impl<H: Clone> Index<H> {
-    /// Nothing yet; groups will choose among their members like this.
-    pub fn new(strategies: Strategies) -> Self {
+    /// Nothing yet; groups will choose among their members like this. What changes is noted in `changes`.
+    pub fn new(strategies: Strategies, changes: Arc<IndexChanges>) -> Self {
         Self {
             strategies,
+            changes,
             ..Self::default()
         }
     }
@@ -153,6 +157,7 @@ impl<H: Clone> Index<H> {
         filter: &SubscriptionFilter,
         options: SubscriptionOptions,
     ) {
+        self.changes.note(filter);
         let group = filter.share.is_some().then(|| self.join(filter));
         self.tree.insert(
             &filter.filter,
@@ -180,6 +185,9 @@ impl<H: Clone> Index<H> {
             subscriber.key == key && group == name
         };
         let removed = self.tree.remove(&filter.filter, same).is_some();
+        if removed {
+            self.changes.note(filter);
+        }
         if removed && let Some((_, members)) = self.groups.get_mut(filter) {
             *members -= 1;
             if *members == 0 {

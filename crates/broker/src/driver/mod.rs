@@ -55,6 +55,7 @@ use crate::auth::{Authenticator, Authorizer, PublishVerdict, Subject};
 use crate::capture::Capture;
 use crate::core::Millis;
 use crate::core::connect::{ConnectLimits, session_expiry_s};
+use crate::core::index_changes::IndexChanges;
 use crate::core::persist::SessionId;
 use crate::core::queue::QueueLimits;
 use crate::core::retained::{Retained, RetainedLimits};
@@ -137,7 +138,7 @@ pub(crate) struct Shared {
     loops: Mutex<Option<Arc<EventLoops>>>,
     index: RwLock<Index<Arc<SessionHandle>>>,
     /// Changes whenever the index changes; read without its lock.
-    index_generation: AtomicU64,
+    index_changes: Arc<IndexChanges>,
     registry: Registry,
     /// Connections that want sessions which are not theirs yet.
     successions: Successions,
@@ -207,6 +208,7 @@ impl Shared {
             messages: settings.max_retained,
             bytes: settings.max_retained_bytes,
         };
+        let index_changes = Arc::<IndexChanges>::default();
         Arc::new(Self {
             packet_timeout_ms,
             connect_limits,
@@ -224,8 +226,11 @@ impl Shared {
             hooks: Arc::new(hooks),
             ending: watch::Sender::new(false),
             loops: Mutex::default(),
-            index: RwLock::new(Index::new(settings.shared_groups.clone())),
-            index_generation: AtomicU64::new(0),
+            index: RwLock::new(Index::new(
+                settings.shared_groups.clone(),
+                Arc::clone(&index_changes),
+            )),
+            index_changes,
             registry: Registry::default(),
             successions: Successions::default(),
             sweep: Sweep::default(),
@@ -284,15 +289,15 @@ impl Shared {
         Utf8::try_from(text).expect("digits and letters are an MQTT text")
     }
 
-    /// The generation of the index: routes found under another are stale.
-    pub(crate) fn index_generation(&self) -> u64 {
-        self.index_generation.load(Ordering::Acquire)
+    /// Which parts of the index have changed: routes found before that may be stale.
+    pub(crate) fn index_changes(&self) -> &IndexChanges {
+        &self.index_changes
     }
 
     /// Everyone who wants `topic`, with the generation of the index that says so.
     pub(crate) fn routes(&self, topic: &str) -> (u64, Routes<Arc<SessionHandle>>) {
         let index = self.index.read();
-        (self.index_generation(), index.routes(topic))
+        (self.index_changes.latest(), index.routes(topic))
     }
 
     /// Changes the index.
@@ -302,7 +307,7 @@ impl Shared {
     ) -> T {
         let mut index = self.index.write();
         let result = change(&mut index);
-        self.index_generation.fetch_add(1, Ordering::Release);
+        self.index_changes.publish();
         result
     }
 
@@ -317,7 +322,7 @@ impl Shared {
             let mut index = self.index.write();
             let some = all.by_ref().take(CHANGES_AT_ONCE);
             some.for_each(|one| change(&mut index, one));
-            self.index_generation.fetch_add(1, Ordering::Release);
+            self.index_changes.publish();
             RwLockWriteGuard::unlock_fair(index);
         }
     }

@@ -4,6 +4,7 @@
 //! all messages of one socket read.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_mqtt::{QoS, Utf8};
@@ -337,7 +338,7 @@ impl Router {
         if let Some(topic) = self.topics.get(name)
             && topic.rules_generation == rules_generation
             && topic.access_generation == access_generation
-            && topic.index_generation == self.shared.index_generation()
+            && topic.leads_on(self.shared.index_changes())
         {
             return Arc::clone(topic);
         }
@@ -347,7 +348,8 @@ impl Router {
         let topic = Arc::new(Topic {
             captured: capture.is_some_and(|capture| capture.wants(name)),
             name: name.detached(),
-            index_generation,
+            index_generation: AtomicU64::new(index_generation),
+            index_parts: self.shared.index_changes().parts_of(name),
             rules_generation,
             access_generation,
             verdicts: Verdicts::default(),
@@ -432,7 +434,7 @@ impl Router {
             }
         }
         shared.gauge_retained(&retained);
-        if topic.index_generation == shared.index_generation() {
+        if topic.leads_on(shared.index_changes()) {
             topic
         } else {
             self.topic(&message.topic)

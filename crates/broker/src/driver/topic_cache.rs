@@ -4,13 +4,14 @@
 //! bounded by the routes, not only by the topics: one topic may lead to a hundred thousand clients.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use ahash::HashMap;
 use weir_mqtt::Utf8;
 
 use super::handle::SessionHandle;
 use crate::auth::authorizer::Verdicts;
+use crate::core::index_changes::{IndexChanges, IndexParts};
 use crate::core::subscriptions::Routes;
 use crate::pipeline::Matched;
 
@@ -24,7 +25,9 @@ const MAX_ROUTES: usize = 1 << 19;
 pub(crate) struct Topic {
     /// In memory of its own.
     pub(super) name: Utf8,
-    pub(super) index_generation: u64,
+    /// A generation of the index in which the routes are right, and what they depend on.
+    pub(super) index_generation: AtomicU64,
+    pub(super) index_parts: IndexParts,
     pub(super) rules_generation: u64,
     pub(super) access_generation: u64,
     /// Whether the publisher may publish here.
@@ -36,6 +39,18 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
+    /// Whether the routes are still right.
+    pub(super) fn leads_on(&self, changes: &IndexChanges) -> bool {
+        let since = self.index_generation.load(Relaxed);
+        let unchanged = changes.unchanged(since, &self.index_parts);
+        if let Some(generation) = unchanged
+            && generation != since
+        {
+            self.index_generation.store(generation, Relaxed);
+        }
+        unchanged.is_some()
+    }
+
     /// What it costs to remember this.
     fn weight(&self) -> usize {
         let members: usize = self
@@ -152,7 +167,8 @@ mod tests {
         }
         Arc::new(Topic {
             name: Utf8::new(name).unwrap(),
-            index_generation: 0,
+            index_generation: AtomicU64::new(0),
+            index_parts: IndexParts::default(),
             rules_generation: 0,
             access_generation: 0,
             verdicts: Verdicts::default(),

@@ -1,5 +1,6 @@
 //! What a connection stands on: bytes in, bytes out, and where it can be had a way for others to write.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -62,6 +63,20 @@ impl<S: Wire> SpareTime for TimeOf<'_, S> {
     }
 }
 
+thread_local! {
+    /// How often this thread has written to a socket.
+    static WRITES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often this thread has written to a socket so far.
+pub(super) fn writes() -> u64 {
+    WRITES.get()
+}
+
+fn count_write() {
+    WRITES.set(WRITES.get().wrapping_add(1));
+}
+
 /// A TCP socket, shared by all who have something for it.
 #[derive(Clone, Debug)]
 pub(crate) struct SocketWriter(Arc<OwnedFd>);
@@ -84,11 +99,13 @@ impl SocketWriter {
 
     /// Writes what the socket takes now.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        count_write();
         Ok(send(&*self.0, bytes, SendFlags::NOSIGNAL)?)
     }
 
     /// Writes what the socket takes now.
     pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        count_write();
         let mut nothing = SendAncillaryBuffer::default();
         Ok(sendmsg(
             &*self.0,

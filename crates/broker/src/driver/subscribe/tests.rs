@@ -141,14 +141,17 @@ async fn a_subscribe_of_many_filters_is_handled_some_at_a_time_and_answered_once
         });
         let mut client = admitted(&shared, "c", false).await;
         drop(said(&mut client));
-        let before = shared.index_generation();
+        let before = shared.index_changes().latest();
         send(&mut client, subscribe(requests(qos1())), way);
         let (mut steps, mut seen) = (1, 0);
         loop {
             assert!(had(&client) - seen <= CHANGES_AT_ONCE, "in one step");
             seen = had(&client);
             assert_eq!(known(&shared), seen, "the index and the session agree");
-            assert!(shared.index_generation() - before <= steps, "locked once");
+            assert!(
+                shared.index_changes().latest() - before <= steps,
+                "locked once"
+            );
             if !client.is_unfinished() {
                 break;
             }
@@ -523,9 +526,9 @@ async fn the_many_filters_of_a_session_that_expires_leave_the_index_some_at_a_ti
     let mut old = admitted(&shared, "c", false).await;
     begin(&mut old, requests(qos1()));
     drop(old);
-    let before = shared.index_generation();
+    let before = shared.index_changes().latest();
     shared.do_what_is_due(shared.clock.now() + 1_000_000);
-    assert_eq!(shared.index_generation() - before, 1, "in one step");
+    assert_eq!(shared.index_changes().latest() - before, 1, "in one step");
     assert_eq!(kept(&storage), 0, "the session has ended as a whole");
     assert_eq!(shared.stats.sessions.get(), 0);
     let mut left = FILTERS - CHANGES_AT_ONCE;
@@ -536,9 +539,9 @@ async fn the_many_filters_of_a_session_that_expires_leave_the_index_some_at_a_ti
     begin(&mut new, requests(qos1()));
     while go_on(&mut new) == Left::Some {}
     while left > 0 {
-        let before = shared.index_generation();
+        let before = shared.index_changes().latest();
         shared.sweep_some();
-        assert_eq!(shared.index_generation() - before, 1);
+        assert_eq!(shared.index_changes().latest() - before, 1);
         left = left.saturating_sub(CHANGES_AT_ONCE);
         assert_eq!(shared.stats.subscriptions.get(), (FILTERS + left) as u64);
         assert!((0..FILTERS).all(|number| reaches(&shared, "c", number)));

@@ -17,7 +17,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use tokio::sync::mpsc;
 
-use self::share::Share;
+use self::share::{PutOff, Share};
 use self::turns::forget;
 pub(super) use self::turns::run;
 use super::balance::{Advice, Load};
@@ -30,7 +30,7 @@ use super::task::{
     WRITABLE, is_only_more,
 };
 use super::{Doorkeeper, Serving};
-use crate::net::wire::SocketWriter;
+use crate::net::wire::{SocketWriter, writes};
 
 /// Others have something to do while one of them was served within this time.
 const OTHERS_WITHIN: Duration = Duration::from_millis(50);
@@ -109,8 +109,15 @@ pub(super) struct Core {
     later_at: Instant,
     /// What part of the time it gets.
     share: Share,
+    /// Since when it, and those who stand behind, are only put off.
+    later_put_off: PutOff,
+    behind_put_off: PutOff,
     /// When a connection was last polled that stands behind nobody.
     served_at: Instant,
+    /// When such a connection, or those it has something for, were last written to.
+    wrote_at: Instant,
+    /// The thread's writes by then, or those that do not count.
+    writes: u64,
     /// When the sockets were last looked at.
     now: Instant,
     mail: Inbox,
@@ -227,7 +234,11 @@ impl Core {
             later: VecDeque::new(),
             later_at: now,
             share: Share::default(),
+            later_put_off: PutOff::default(),
+            behind_put_off: PutOff::default(),
             served_at: now,
+            wrote_at: now,
+            writes: writes(),
             now,
             mail: Inbox::default(),
             load: Load::new(now),
@@ -247,12 +258,37 @@ impl Core {
         self.now.saturating_duration_since(self.served_at) <= OTHERS_WITHIN
     }
 
-    /// How long work that can wait is to rest from now.
-    fn later_rest(&self) -> Duration {
+    /// Whoever was written to since this was last asked has just been served.
+    fn note_writes(&mut self, now: Instant) {
+        let writes = writes();
+        if writes != self.writes {
+            (self.writes, self.wrote_at) = (writes, now);
+        }
+    }
+
+    /// Whether anybody stands behind the others.
+    fn has_some_behind(&self) -> bool {
+        !self.behind.is_empty() || self.entrances.is_called()
+    }
+
+    /// How long those who stand behind are to wait from `now`.
+    fn behind_rest(&mut self, now: Instant) -> Duration {
         if !self.serves() {
             return Duration::ZERO;
         }
-        self.later_at.saturating_duration_since(self.now)
+        self.behind_put_off.rest(now, self.wrote_at)
+    }
+
+    /// How long work that can wait is to rest from `now`.
+    fn later_rest(&mut self, now: Instant) -> Duration {
+        if !self.serves() {
+            return Duration::ZERO;
+        }
+        let rest = self.later_at.saturating_duration_since(now);
+        if rest > Duration::ZERO {
+            return rest;
+        }
+        self.later_put_off.rest(now, self.wrote_at)
     }
 
     fn take_running(&mut self, token: u64) -> Option<Running> {
@@ -357,9 +393,9 @@ impl Core {
     fn let_in(&mut self, until: Instant) {
         // Most of a crowd stands outside.
         if self.behind.len() >= ACCEPTS {
-            return self.entrances.let_wait();
+            return;
         }
-        while let Some(place) = self.entrances.next_call() {
+        for place in self.entrances.called() {
             for accepted in 0..ACCEPTS {
                 if accepted > 0 && Instant::now() >= until {
                     break;
@@ -440,20 +476,26 @@ impl Core {
         }
     }
 
+    /// How long the first of those that can wait is to, if there are any.
+    fn rest(&mut self, now: Instant) -> Option<Duration> {
+        let behind = self.has_some_behind().then(|| self.behind_rest(now));
+        let later = (!self.later.is_empty()).then(|| self.later_rest(now));
+        behind.into_iter().chain(later).min()
+    }
+
     /// Takes what connections here have woken, then waits for the sockets, if there is nothing else to do.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         HERE.with_borrow_mut(|here| self.take_words(here));
-        let rest = self.later_rest();
-        let none_waits = self.ready.is_empty() && self.behind.is_empty();
-        let idle = none_waits && (self.later.is_empty() || rest > Duration::ZERO);
-        let sleeps = idle && self.home.fall_asleep();
         let begun = Instant::now();
+        self.note_writes(begun);
+        let rest = self.rest(begun);
+        let idle = self.ready.is_empty() && rest != Some(Duration::ZERO);
+        let sleeps = idle && self.home.fall_asleep();
         let timeout = if sleeps {
             let next = self.next_alarm.min(self.entrances.rested_at());
             let millis = next.saturating_sub(millis(begun));
             let alarm = (next != NEVER).then(|| Duration::from_millis(millis));
-            let later = (!self.later.is_empty()).then_some(rest);
-            alarm.into_iter().chain(later).min()
+            alarm.into_iter().chain(rest).min()
         } else {
             Some(Duration::ZERO)
         };

@@ -113,7 +113,9 @@ impl Entrances {
 
     /// Somebody waits at a place.
     pub(super) fn call(&mut self, place: usize) {
-        self.called.push(place);
+        if !self.called.contains(&place) {
+            self.called.push(place);
+        }
     }
 
     /// Whether somebody waits.
@@ -121,18 +123,26 @@ impl Entrances {
         !self.called.is_empty()
     }
 
-    /// Those who wait call again when the sockets are looked at the next time.
-    pub(super) fn let_wait(&mut self) {
-        self.called.clear();
+    /// Where somebody waits.
+    pub(super) fn called(&self) -> Vec<usize> {
+        self.called.clone()
     }
 
-    /// A place where somebody waits, each once for each call.
-    pub(super) fn next_call(&mut self) -> Option<usize> {
-        self.called.pop()
+    /// Nobody waits at a place any more.
+    fn end_call(&mut self, place: usize) {
+        self.called.retain(|called| *called != place);
     }
 
     /// Takes in one of those who wait at a place.
     pub(super) fn accept(&mut self, place: usize, epoll: &OwnedFd) -> Accepted {
+        let accepted = self.try_accept(place, epoll);
+        if matches!(accepted, Accepted::Nobody) {
+            self.end_call(place);
+        }
+        accepted
+    }
+
+    fn try_accept(&mut self, place: usize, epoll: &OwnedFd) -> Accepted {
         let Some(Some(listening)) = self.places.get(place) else {
             return Accepted::Nobody;
         };
@@ -166,7 +176,9 @@ impl Entrances {
 
 fn watch(place: usize, listening: &Listening, epoll: &OwnedFd) {
     let token = epoll::EventData::new_u64(LISTENER | place as u64);
-    let added = epoll::add(epoll, &listening.socket, token, epoll::EventFlags::IN);
+    // An edge for each who comes: those who wait are remembered, and the loop may sleep meanwhile.
+    let interest = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    let added = epoll::add(epoll, &listening.socket, token, interest);
     // One that did not rest is there already.
     if let Err(error) = added
         && error != Errno::EXIST

@@ -9,6 +9,7 @@ use super::super::home::Order;
 use super::super::task::{LATER, PATIENT, QUEUED};
 use super::{CORE, Core, Ends, HERE, Running};
 use crate::driver::flush;
+use crate::net::wire::writes;
 
 /// Events that are taken from the system at once.
 const EVENTS: usize = 512;
@@ -56,8 +57,16 @@ pub(in crate::net::event_loop) fn run(mut core: Box<Core>) {
 /// Polls everyone who is to be polled. `None` when one of them has taken the thread away from the loop.
 fn poll_those(mut core: Box<Core>) -> Option<Box<Core>> {
     core = poll_ready(core)?;
-    if core.entrances.is_called() || !core.behind.is_empty() {
-        core = poll_behind(core)?;
+    HERE.with_borrow_mut(|here| core.take_words(here));
+    if core.later.is_empty() && !core.has_some_behind() {
+        return Some(core);
+    }
+    // Those whom others have written to do not wait for what can wait.
+    flush::flush();
+    let now = Instant::now();
+    core.note_writes(now);
+    if core.has_some_behind() && core.behind_rest(now) == Duration::ZERO {
+        core = poll_behind(core, now)?;
     }
     do_later_work(core)
 }
@@ -65,13 +74,11 @@ fn poll_those(mut core: Box<Core>) -> Option<Box<Core>> {
 /// Newcomers stand behind those who are here already, so that a crowd at the door is not felt inside; and so do those who
 /// sent what can wait: reading what they have sent since is work too. `None` when one has taken the thread away from the
 /// loop.
-fn poll_behind(mut core: Box<Core>) -> Option<Box<Core>> {
-    // Those whom others have written to do not wait for them either.
-    flush::flush();
-    let begun = Instant::now();
+fn poll_behind(mut core: Box<Core>, begun: Instant) -> Option<Box<Core>> {
+    let put_off = core.behind_put_off.end(begun);
     let others_took = begun.saturating_duration_since(core.now);
     let time = if core.serves() {
-        BEHIND_TIME.max(others_took / BEHIND_SHARE)
+        BEHIND_TIME.max(others_took.max(put_off) / BEHIND_SHARE)
     } else {
         ALONE_TIME
     };
@@ -82,6 +89,9 @@ fn poll_behind(mut core: Box<Core>) -> Option<Box<Core>> {
             break;
         }
     }
+    // What they are told is nothing that others are to be left alone for.
+    flush::flush();
+    core.writes = writes();
     Some(core)
 }
 
@@ -95,17 +105,19 @@ fn poll_ready(mut core: Box<Core>) -> Option<Box<Core>> {
 /// Polls connections with work that can wait, for a while. `None` when one has taken the thread away from the loop.
 fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     HERE.with_borrow_mut(|here| core.take_words(here));
-    if core.later.is_empty() || core.later_rest() > Duration::ZERO {
+    if core.later.is_empty() {
         return Some(core);
     }
-    // It is not to keep those waiting whom others have written to.
-    flush::flush();
+    let begun = Instant::now();
+    if core.later_rest(begun) > Duration::ZERO {
+        return Some(core);
+    }
+    let put_off = core.later_put_off.end(begun);
     let time = if core.serves() {
         core.share.slice()
     } else {
         ALONE_TIME
     };
-    let begun = Instant::now();
     HERE.with_borrow_mut(|here| here.later_until = Some(begun + time));
     while let Some(token) = core.later.pop_front() {
         if let Some(task) = core.slot(token).and_then(|slot| slot.task.as_ref()) {
@@ -119,7 +131,11 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     }
     HERE.with_borrow_mut(|here| (here.later_until, here.later_first) = (None, false));
     let took = begun.elapsed();
-    core.later_at = begun + took + core.share.rest_after(took, !core.later.is_empty());
+    // It has rested already for as long as it was put off.
+    let rest = core.share.rest_after(took, !core.later.is_empty());
+    core.later_at = begun + took + rest.saturating_sub(put_off);
+    flush::flush();
+    core.writes = writes();
     // Such work is nothing to share with other loops: all of it goes through the same locks.
     core.load.rested(took);
     Some(core)
