@@ -33,6 +33,7 @@ use crate::core::Millis;
 use crate::core::connect::{Admission, Refused, expiry_at_disconnect};
 use crate::core::limits::WhenExceeded;
 use crate::core::outbox::WriteBatch;
+use crate::core::subscriptions::SessionKey;
 use crate::hooks::Notices;
 use crate::net::wire::SocketWriter;
 use crate::stats::CloseReason;
@@ -274,6 +275,11 @@ impl Client {
     /// The largest packet that the client takes.
     pub(crate) fn max_packet_size(&self) -> usize {
         self.max_packet_size
+    }
+
+    /// Which session it has.
+    pub(crate) fn session(&self) -> SessionKey {
+        self.handle.key
     }
 
     /// The wire format.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::handle::{SessionHandle, Slot, Writer};
 use crate::core::outbox::WriteBatch;
+use crate::core::subscriptions::SessionKey;
 use crate::net::event_loop;
 use crate::net::wire::SocketWriter;
 
@@ -30,6 +31,8 @@ const BUFFER_KEPT: usize = 64 * 1024;
 
 thread_local! {
     static THREAD: RefCell<Thread> = RefCell::default();
+    /// The first receiver since this was last asked; 0: none.
+    static RECEIVER: Cell<SessionKey> = const { Cell::new(0) };
     /// Whether this thread is told when it runs out of work.
     static TOLD: Cell<bool> = const { Cell::new(false) };
 }
@@ -85,14 +88,26 @@ pub(crate) fn around_blocking<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// The receivers' outboxes have got something.
-pub(crate) fn owe(receivers: impl Iterator<Item = Arc<SessionHandle>>) {
+pub(crate) fn owe(mut receivers: impl Iterator<Item = Arc<SessionHandle>>) {
+    let Some(first) = receivers.next() else {
+        return;
+    };
+    if RECEIVER.get() == 0 {
+        RECEIVER.set(first.key);
+    }
     let full = THREAD.with_borrow_mut(|thread| {
+        thread.waiting.push(first);
         thread.waiting.extend(receivers);
         thread.waiting.len() >= MAX_WAITING
     });
     if full || !TOLD.get() {
         flush();
     }
+}
+
+/// Whom this thread has had something for since this was last asked: the first of them.
+pub(crate) fn take_receiver() -> Option<SessionKey> {
+    Some(RECEIVER.take()).filter(|receiver| *receiver != 0)
 }
 
 /// A connection's step is over.

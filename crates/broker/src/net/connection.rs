@@ -161,7 +161,7 @@ where
         tap: Option<Box<Tap>>,
     ) -> Box<Self> {
         let now = shared.clock.now();
-        stream.admitted();
+        stream.admitted(client.session());
         // Who is watched writes itself, so that every byte is seen.
         client.share_socket(stream.writer().filter(|_| tap.is_none()));
         let alarm = stream.alarm();

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::connection::LINGER;
 use super::event_loop::Alarm;
 use super::stream::Stream;
+use crate::core::subscriptions::SessionKey;
 use crate::driver::slices::SpareTime;
 
 /// Bytes in, bytes out.
@@ -35,8 +36,8 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// The work for which there was no time is done, or is not wanted any more: what comes next is heard at once.
     fn waits_no_more(&self) {}
 
-    /// The client is let in: from now on the connection is one of those that newcomers stand behind.
-    fn admitted(&self) {}
+    /// The client is let in and has this session: from now on the connection is one of those that newcomers stand behind.
+    fn admitted(&self, _session: SessionKey) {}
 
     /// Nothing more will be read or written.
     fn close(mut self) -> impl Future<Output = ()> + Send

@@ -1,6 +1,7 @@
 //! One loop: waits for its sockets, polls the connections that something happened to.
 
 mod share;
+mod sharing;
 mod turns;
 
 use std::cell::{Cell, RefCell};
@@ -18,6 +19,7 @@ use rustix::event::{Timespec, epoll};
 use tokio::sync::mpsc;
 
 use self::share::{PutOff, Share};
+use self::sharing::Busy;
 use self::turns::forget;
 pub(super) use self::turns::run;
 use super::balance::{Advice, Load};
@@ -30,6 +32,7 @@ use super::task::{
     WRITABLE, is_only_more,
 };
 use super::{Doorkeeper, Serving};
+use crate::core::subscriptions::SessionKey;
 use crate::net::wire::{SocketWriter, writes};
 
 /// Others have something to do while one of them was served within this time.
@@ -77,6 +80,8 @@ struct Slot {
     running: Option<Running>,
     /// How often it was polled since the last count began.
     polls: u32,
+    /// Who got something from it last.
+    talks_to: Option<SessionKey>,
 }
 
 /// What the thread of a loop owns.
@@ -598,16 +603,17 @@ impl Core {
 
     /// Gives half of the connections that keep this loop busy to another.
     fn share_with(&mut self, other: &Home) {
-        let mut busy: Vec<(u32, usize)> = self
-            .slots
-            .iter()
-            .enumerate()
-            .map(|(place, slot)| (slot.polls, place))
-            .filter(|(polls, _)| *polls > 0)
-            .collect();
-        busy.sort_unstable_by(|a, b| b.cmp(a));
-        // The busiest stays, the next goes, and so on.
-        for (_, place) in busy.into_iter().skip(1).step_by(2) {
+        let busy = self.slots.iter().enumerate();
+        let busy = busy.filter(|(_, slot)| slot.polls > 0);
+        let busy = busy.filter_map(|(place, slot)| {
+            Some(Busy {
+                place,
+                polls: slot.polls,
+                session: slot.task.as_ref()?.session.load(Ordering::Relaxed),
+                talks_to: slot.talks_to,
+            })
+        });
+        for place in sharing::given_away(busy.collect()) {
             let Some(running) = self.slots[place].running.take() else {
                 continue;
             };

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use rustix::event::epoll;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core;
 use super::task::{ARMED, Alarm, CLOSED, NEWCOMER, Place, READABLE, Task, WRITABLE};
+use crate::core::subscriptions::SessionKey;
 use crate::net::wire::{SocketWriter, Wire};
 
 /// A TCP socket that its connection reads and everyone may write to. Only the connection's own task may poll it: that
@@ -101,7 +103,8 @@ impl Wire for LoopSocket {
         core::waits_no_more(&self.task);
     }
 
-    fn admitted(&self) {
+    fn admitted(&self, session: SessionKey) {
+        self.task.session.store(session, Ordering::Relaxed);
         self.task.clear(NEWCOMER);
     }
 

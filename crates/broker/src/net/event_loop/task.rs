@@ -48,6 +48,8 @@ pub(crate) struct Task {
     flags: AtomicU16,
     /// When the alarm is to ring, in milliseconds of [`core::millis`].
     pub(super) alarm: AtomicU64,
+    /// Whose session the client has; 0 until it is admitted.
+    pub(super) session: AtomicU64,
 }
 
 /// Where a connection lives.
@@ -65,6 +67,7 @@ impl Task {
             place: Mutex::new(place),
             flags: AtomicU16::new(WRITABLE | NEWCOMER),
             alarm: AtomicU64::new(NEVER),
+            session: AtomicU64::new(0),
         }
     }
 

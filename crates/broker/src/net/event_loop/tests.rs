@@ -52,7 +52,7 @@ impl Doorkeeper for Guests {
             let mut buffer = vec![0; 1 << 20];
             loop {
                 let n = socket.read(&mut buffer).await.unwrap_or(0);
-                socket.admitted();
+                socket.admitted(1);
                 if n < 20 {
                     open.0.note(&String::from_utf8_lossy(&buffer[..n]));
                 }

@@ -168,8 +168,12 @@ fn poll(mut core: Box<Core>, token: u64, class: Class) -> Option<Box<Core>> {
     if class == Class::First && !running.task.has(LATER) {
         core.served_at = core.now;
     }
+    let receiver = flush::take_receiver();
     if goes_on {
         core.put_back(token, running);
+        if let (Some(receiver), Some(slot)) = (receiver, core.slot(token)) {
+            slot.talks_to = Some(receiver);
+        }
     } else {
         forget(running);
         core.vacate(token);
