@@ -17,6 +17,9 @@ use crate::driver::events::Caller;
 use crate::driver::large_connects::{LargeConnect, SMALL_CONNECT};
 use crate::hooks::Tap;
 
+/// Most CONNECTs are shorter than this.
+const USUAL_CONNECT: usize = 256;
+
 /// Reads CONNECT and answers it, all within the deadline. Gives the connection of a client that is admitted.
 pub(super) async fn welcome<S>(
     shared: Arc<Shared>,
@@ -58,13 +61,18 @@ where
         }
         Some(Ok(connect)) => {
             let (version, max) = (connect.version, max_packet_size(&connect));
-            let proof = converse(&shared, &mut stream, &mut unread, &connect, door.peer);
-            let proof = unless_it_gives_way(large.as_ref(), proof);
-            let proof = alarm.until(deadline, proof).await;
-            let proof = proof.unwrap_or(Ok(None)).unwrap_or_else(|GaveWay| {
-                let why = GaveWay::WHY;
-                Some(Err(Refused::new(ReasonCode::ServerBusy, why).into()))
-            });
+            let proof = if connect.properties.authentication_method.is_none() {
+                Some(Ok(None))
+            } else {
+                // Boxed: most clients have none, and what is held for it would be moved about with every CONNECT.
+                let proof = converse(&shared, &mut stream, &mut unread, &connect, door.peer);
+                let proof = Box::pin(unless_it_gives_way(large.as_ref(), proof));
+                let proof = alarm.until(deadline, proof).await;
+                proof.unwrap_or(Ok(None)).unwrap_or_else(|GaveWay| {
+                    let why = GaveWay::WHY;
+                    Some(Err(Refused::new(ReasonCode::ServerBusy, why).into()))
+                })
+            };
             let admitted = match proof {
                 None => {
                     tap.iter().for_each(|tap| tap.failed());
@@ -172,7 +180,6 @@ async fn read_connect<S>(
 where
     S: AsyncRead + Unpin,
 {
-    let mut chunk = [0; 1024];
     loop {
         // [MQTT-3.1.0-1] Anything but CONNECT is refused before it is even complete.
         if unread.first().is_some_and(|first| first >> 4 != 1) {
@@ -203,7 +210,9 @@ where
             let address = peer.map(|peer| peer.ip());
             *large = shared.entrance.large_connects.admit(address).await;
         }
-        let read = async { stream.read(&mut chunk).await.ok() };
+        // Room for most of them; for a longer one as much again as has come.
+        unread.reserve(USUAL_CONNECT.max(unread.len()));
+        let read = async { stream.read_buf(&mut *unread).await.ok() };
         let Ok(n) = unless_it_gives_way(large.as_ref(), read).await else {
             return Some(Err(DecodeError {
                 reason: ReasonCode::ServerBusy,
@@ -219,7 +228,6 @@ where
         large.iter_mut().for_each(|large| large.came(n));
         shared.stats.received_bytes.add(n as u64);
         tap.iter().for_each(|tap| tap.received(n));
-        unread.extend_from_slice(&chunk[..n]);
     }
 }
 
