@@ -2,7 +2,7 @@
 //!
 //! Filters fall into parts by the levels before their first wildcard. A topic is reached from few of the parts, and each
 //! part knows when it last changed. Two that have nothing to do with each other may share a part: then a topic is looked
-//! up once too often.
+//! up once too often. A filter that begins with a wildcard concerns every topic.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +11,10 @@ use ahash::RandomState;
 use weir_mqtt::{SubscriptionFilter, TopicFilter};
 
 /// How many parts there are.
-const PARTS: usize = 1024;
+const PARTS: usize = 1 << 15;
 
 /// Levels before the first wildcard that are told apart.
-const LEVELS: usize = 3;
+const LEVELS: usize = 5;
 
 /// When each part of the index has changed.
 ///

@@ -31,7 +31,7 @@ const BUFFER_KEPT: usize = 64 * 1024;
 
 thread_local! {
     static THREAD: RefCell<Thread> = RefCell::default();
-    /// The first receiver since this was last asked; 0: none.
+    /// Who has last got a message since this was last asked; 0: nobody.
     static RECEIVER: Cell<SessionKey> = const { Cell::new(0) };
     /// Whether this thread is told when it runs out of work.
     static TOLD: Cell<bool> = const { Cell::new(false) };
@@ -88,15 +88,8 @@ pub(crate) fn around_blocking<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// The receivers' outboxes have got something.
-pub(crate) fn owe(mut receivers: impl Iterator<Item = Arc<SessionHandle>>) {
-    let Some(first) = receivers.next() else {
-        return;
-    };
-    if RECEIVER.get() == 0 {
-        RECEIVER.set(first.key);
-    }
+pub(crate) fn owe(receivers: impl Iterator<Item = Arc<SessionHandle>>) {
     let full = THREAD.with_borrow_mut(|thread| {
-        thread.waiting.push(first);
         thread.waiting.extend(receivers);
         thread.waiting.len() >= MAX_WAITING
     });
@@ -105,7 +98,12 @@ pub(crate) fn owe(mut receivers: impl Iterator<Item = Arc<SessionHandle>>) {
     }
 }
 
-/// Whom this thread has had something for since this was last asked: the first of them.
+/// A message went to this session, and perhaps to others.
+pub(crate) fn note_receiver(session: SessionKey) {
+    RECEIVER.set(session);
+}
+
+/// Who has last got a message from this thread since this was last asked.
 pub(crate) fn take_receiver() -> Option<SessionKey> {
     Some(RECEIVER.take()).filter(|receiver| *receiver != 0)
 }

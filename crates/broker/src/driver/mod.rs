@@ -137,7 +137,7 @@ pub(crate) struct Shared {
     /// What plain TCP connections run on, once there is a listener for them.
     loops: Mutex<Option<Arc<EventLoops>>>,
     index: RwLock<Index<Arc<SessionHandle>>>,
-    /// Changes whenever the index changes; read without its lock.
+    /// What has changed in the index; read without its lock.
     index_changes: Arc<IndexChanges>,
     registry: Registry,
     /// Connections that want sessions which are not theirs yet.

@@ -80,6 +80,8 @@ pub(crate) struct Router {
     local: bool,
     /// Rules have run since the connection last asked.
     pub(super) ran_rules: bool,
+    /// Who got a message in this step, if anybody else did.
+    receiver: Option<SessionKey>,
     /// Where messages are encoded.
     buffer: Vec<u8>,
 }
@@ -106,6 +108,7 @@ impl Router {
             observed: shared.hooks.messages.is_some(),
             local: false,
             ran_rules: false,
+            receiver: None,
             buffer: Vec::new(),
         }
     }
@@ -382,6 +385,11 @@ impl Router {
             return topic.matched.is_some();
         }
         let mut reached = topic.matched.is_some() || !topic.routes.groups.is_empty();
+        // The youngest: those who want everything have mostly been here before.
+        let youngest = topic.routes.sessions.last().map(|route| route.key);
+        if youngest.is_some() && youngest != self.publisher {
+            self.receiver = youngest;
+        }
         let buffer = std::mem::take(&mut self.buffer);
         let mut fanout = Fanout::with(message, &topic.name, buffer);
         for route in &topic.routes.sessions {
@@ -670,6 +678,9 @@ impl Router {
             } else {
                 Opening::when_kept(hold, ticket.clone(), held);
             }
+        }
+        if let Some(receiver) = self.receiver.take() {
+            flush::note_receiver(receiver);
         }
         // Only now: what a receiver says of a message stands behind the message itself, where that can be had.
         self.wake();

@@ -1,6 +1,7 @@
 //! Where topics lead, remembered by the publisher: devices publish to the same topics again and again.
 //!
-//! An answer holds as long as the generations that it was found under. What all publishers of a broker remember is
+//! An answer holds as long as the rules and rights that it was found under, and as nothing changes in the parts of the
+//! index that it depends on. What all publishers of a broker remember is
 //! bounded by the routes, not only by the topics: one topic may lead to a hundred thousand clients.
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const MAX_TOPICS: usize = 2048;
 /// Topics and routes of all publishers of a broker, some 60 bytes each.
 const MAX_ROUTES: usize = 1 << 19;
 
-/// Where one topic leads, as long as its generations are the present ones.
+/// Where one topic leads, until rules, rights, or what it depends on of the index changes.
 pub(crate) struct Topic {
     /// In memory of its own.
     pub(super) name: Utf8,

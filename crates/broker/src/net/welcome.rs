@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use weir_mqtt::{ConnAck, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, codec};
 
@@ -17,8 +17,8 @@ use crate::driver::events::Caller;
 use crate::driver::large_connects::{LargeConnect, SMALL_CONNECT};
 use crate::hooks::Tap;
 
-/// Most CONNECTs are shorter than this.
-const USUAL_CONNECT: usize = 256;
+/// The most bytes of one read: most CONNECTs are shorter.
+const READ: usize = 1024;
 
 /// Reads CONNECT and answers it, all within the deadline. Gives the connection of a client that is admitted.
 pub(super) async fn welcome<S>(
@@ -210,9 +210,9 @@ where
             let address = peer.map(|peer| peer.ip());
             *large = shared.entrance.large_connects.admit(address).await;
         }
-        // Room for most of them; for a longer one as much again as has come.
-        unread.reserve(USUAL_CONNECT.max(unread.len()));
-        let read = async { stream.read_buf(&mut *unread).await.ok() };
+        unread.reserve(READ);
+        let room = &mut (&mut *unread).limit(READ);
+        let read = async { stream.read_buf(room).await.ok() };
         let Ok(n) = unless_it_gives_way(large.as_ref(), read).await else {
             return Some(Err(DecodeError {
                 reason: ReasonCode::ServerBusy,

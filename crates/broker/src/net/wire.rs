@@ -65,11 +65,11 @@ impl<S: Wire> SpareTime for TimeOf<'_, S> {
 }
 
 thread_local! {
-    /// How often this thread has written to a socket.
+    /// How often this thread has written to a socket, or tried to.
     static WRITES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How often this thread has written to a socket so far.
+/// How often this thread has written to a socket, or tried to.
 pub(super) fn writes() -> u64 {
     WRITES.get()
 }

@@ -92,6 +92,36 @@ fn dropped(shared: &Shared, reason: DropReason) -> u64 {
     shared.stats.drops(reason)
 }
 
+/// What a loop that shares its connections goes by.
+#[tokio::test]
+async fn it_is_known_who_last_got_a_message_and_that_is_never_the_publisher_itself() {
+    let shared = shared(BrokerSettings::default());
+    let mut publisher = admitted(&shared, "publisher", true).await;
+    let mut of_all = admitted(&shared, "of all", true).await;
+    let mut reader = admitted(&shared, "reader", true).await;
+    subscribe(&mut of_all, "a/#", false);
+    subscribe(&mut reader, "a", false);
+    subscribe(&mut publisher, "own", false);
+    let now = shared.clock.now();
+    flush::take_receiver();
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        // Each time, also while what was put into its outbox before still waits there.
+        let message = Message {
+            qos,
+            ..message("a")
+        };
+        publisher.router.publish(now, message);
+        publisher.step_done(now);
+        assert_eq!(flush::take_receiver(), Some(reader.session()), "{qos:?}");
+    }
+    publisher.router.publish(now, message("a/b"));
+    publisher.step_done(now);
+    assert_eq!(flush::take_receiver(), Some(of_all.session()));
+    publisher.router.publish(now, message("own"));
+    publisher.step_done(now);
+    assert_eq!(flush::take_receiver(), None);
+}
+
 #[tokio::test]
 async fn who_is_banned_while_it_waits_for_its_session_is_not_admitted() {
     let shared = shared(BrokerSettings::default());

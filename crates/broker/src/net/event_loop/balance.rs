@@ -30,7 +30,7 @@ pub(super) enum Advice {
     GoOn,
     /// Count anew how often each connection is polled.
     Count,
-    /// Give the other loop half of those that were polled.
+    /// Give the other loop half of the work of those that were polled.
     ShareWith(Arc<Home>),
 }
 

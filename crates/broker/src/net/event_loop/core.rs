@@ -80,7 +80,7 @@ struct Slot {
     running: Option<Running>,
     /// How often it was polled since the last count began.
     polls: u32,
-    /// Who got something from it last.
+    /// Who last got a message from it.
     talks_to: Option<SessionKey>,
 }
 
@@ -397,11 +397,9 @@ impl Core {
     /// Takes in some of those who wait at listening sockets.
     fn let_in(&mut self, until: Instant) {
         // Most of a crowd stands outside.
-        if self.behind.len() >= ACCEPTS {
-            return;
-        }
+        let at_once = ACCEPTS.saturating_sub(self.behind.len()).max(1);
         for place in self.entrances.called() {
-            for accepted in 0..ACCEPTS {
+            for accepted in 0..at_once {
                 if accepted > 0 && Instant::now() >= until {
                     break;
                 }
@@ -601,7 +599,7 @@ impl Core {
         self.next_alarm = next;
     }
 
-    /// Gives half of the connections that keep this loop busy to another.
+    /// Gives connections that are half of what keeps this loop busy to another.
     fn share_with(&mut self, other: &Home) {
         let busy = self.slots.iter().enumerate();
         let busy = busy.filter(|(_, slot)| slot.polls > 0);

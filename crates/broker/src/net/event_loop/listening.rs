@@ -169,6 +169,10 @@ impl Entrances {
         for (place, listening) in self.places.iter().enumerate() {
             if let Some(listening) = listening {
                 watch(place, listening, epoll);
+                // Whether the system tells of those who waited meanwhile or not.
+                if !self.called.contains(&place) {
+                    self.called.push(place);
+                }
             }
         }
     }

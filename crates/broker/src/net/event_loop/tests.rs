@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
+use super::listening::ACCEPTS;
 use super::*;
 use crate::net::wire::Wire as _;
 
@@ -373,6 +374,31 @@ fn newcomers_at_every_listener_stand_behind_those_who_are_connected() {
     }
     let log = server.echo.log.lock().unwrap();
     assert_eq!(log[..3], ["s", "first", "somebody comes in"]);
+}
+
+#[test]
+fn a_crowd_that_comes_at_once_is_let_in_while_others_are_served_all_the_time() {
+    let server = server(1);
+    let [mut blocker, mut connected] = [(); 2].map(|()| server.connect());
+    say(&mut blocker, b"hello");
+    say(&mut connected, b"hello");
+    blocker.write_all(b"s").unwrap();
+    until(|| server.echo.stuck.load(Ordering::SeqCst) == 1);
+    // The listening socket tells once of all of them, who are more than are accepted at once.
+    let mut crowd: Vec<_> = (0..8 * ACCEPTS).map(|_| server.connect()).collect();
+    server.gate.send(()).unwrap();
+    let all_are_in = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !all_are_in.load(Ordering::Relaxed) {
+                say(&mut connected, b"hello");
+            }
+        });
+        for newcomer in &mut crowd {
+            assert_eq!(say(newcomer, b"new"), b"new");
+        }
+        all_are_in.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

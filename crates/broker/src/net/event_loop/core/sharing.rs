@@ -1,7 +1,10 @@
 //! Which connections a busy loop gives to another: about half of its work, and whoever talks to each other stays together.
 //!
 //! What one connection has for another costs least where both live on one loop: nobody waits for a lock that the other
-//! thread has, and no thread wakes another.
+//! thread has, and no thread wakes another. Of a publisher it is known who got its last message; where a message goes to
+//! several, one of them.
+
+use std::cmp::Reverse;
 
 use ahash::HashMap;
 
@@ -15,75 +18,111 @@ pub(super) struct Busy {
     pub(super) polls: u32,
     /// Whose session its client has; 0: none yet.
     pub(super) session: SessionKey,
-    /// Who got something from it last.
+    /// Who last got a message from it.
     pub(super) talks_to: Option<SessionKey>,
 }
 
+/// A session that more than so many publish to is nobody's friend: it hears what a whole crowd has to say.
+const CROWD: usize = 16;
+
 /// The places of those that go.
 pub(super) fn given_away(mut busy: Vec<Busy>) -> Vec<usize> {
-    busy.sort_unstable_by_key(|one| (std::cmp::Reverse(one.polls), one.place));
-    let all: u64 = busy.iter().map(|one| u64::from(one.polls)).sum();
-    let mut circles = circles(&busy);
-    // What is most of the work by itself cannot stay together: each for itself then.
-    let is_too_large = |circle: &Vec<Busy>| polls(circle) > all / 3 * 2;
-    if circles.iter().any(is_too_large) {
-        circles = busy.into_iter().map(|one| vec![one]).collect();
+    busy.sort_unstable_by_key(|one| (Reverse(one.polls), one.place));
+    let all = polls(&busy);
+    let mut parts = Vec::new();
+    for circle in circles(&busy) {
+        // What is most of the work by itself cannot stay together.
+        if polls(&circle) > all / 3 * 2 {
+            parts.extend(circle.into_iter().map(|one| vec![one]));
+        } else {
+            parts.push(circle);
+        }
     }
-    circles.sort_by_key(|circle| std::cmp::Reverse(polls(circle)));
+    parts.sort_by_key(|part| Reverse(polls(part)));
     let (mut stays, mut goes) = (0, 0);
     let mut given = Vec::new();
     // The largest stays.
-    for circle in circles {
+    for part in parts {
         if stays <= goes {
-            stays += polls(&circle);
+            stays += polls(&part);
         } else {
-            goes += polls(&circle);
-            given.extend(circle.iter().map(|one| one.place));
+            goes += polls(&part);
+            given.extend(part.iter().map(|one| one.place));
         }
     }
     given
 }
 
-fn polls(circle: &[Busy]) -> u64 {
-    circle.iter().map(|one| u64::from(one.polls)).sum()
+fn polls(some: &[Busy]) -> u64 {
+    some.iter().map(|one| u64::from(one.polls)).sum()
 }
 
 /// Those who talk to each other, or to the same, in the order in which the first of them come.
 fn circles(busy: &[Busy]) -> Vec<Vec<Busy>> {
-    // A forest of sessions: each points to another of its circle, until one points to itself.
-    let mut points_to: HashMap<SessionKey, SessionKey> = HashMap::default();
-    fn top(points_to: &mut HashMap<SessionKey, SessionKey>, of: SessionKey) -> SessionKey {
-        let mut at = of;
-        while let Some(next) = points_to.get(&at).copied()
-            && next != at
-        {
-            at = next;
-        }
-        points_to.insert(of, at);
-        at
+    let mut hear: HashMap<SessionKey, usize> = HashMap::default();
+    for session in busy.iter().filter_map(|one| one.talks_to) {
+        *hear.entry(session).or_default() += 1;
     }
-    for one in busy {
-        if let Some(other) = one.talks_to.filter(|_| one.session != 0) {
-            let (one, other) = (top(&mut points_to, one.session), top(&mut points_to, other));
-            points_to.insert(one, other);
+    let mut forest = Forest::default();
+    for one in busy.iter().filter(|one| one.session != 0) {
+        if let Some(other) = one.talks_to.filter(|other| hear[other] <= CROWD) {
+            forest.join(one.session, other);
         }
     }
     let mut circles: Vec<Vec<Busy>> = Vec::new();
     let mut known: HashMap<SessionKey, usize> = HashMap::default();
     for one in busy {
-        if one.session == 0 {
-            circles.push(vec![*one]);
-            continue;
-        }
-        let circle = *known
-            .entry(top(&mut points_to, one.session))
-            .or_insert(circles.len());
+        let circle = match one.session {
+            0 => circles.len(),
+            session => *known.entry(forest.top(session)).or_insert(circles.len()),
+        };
         match circles.get_mut(circle) {
             Some(circle) => circle.push(*one),
             None => circles.push(vec![*one]),
         }
     }
     circles
+}
+
+/// Sessions that point to others of their circle, up to one that points to none.
+#[derive(Default)]
+struct Forest {
+    above: HashMap<SessionKey, SessionKey>,
+    /// How many there are below a top, itself included, if there are others.
+    sizes: HashMap<SessionKey, usize>,
+}
+
+impl Forest {
+    /// The top of a session's circle. The way there is halved, so that long ways do not stay long.
+    fn top(&mut self, session: SessionKey) -> SessionKey {
+        let mut at = session;
+        while let Some(above) = self.above.get(&at).copied() {
+            match self.above.get(&above).copied() {
+                Some(higher) => {
+                    self.above.insert(at, higher);
+                    at = higher;
+                }
+                None => at = above,
+            }
+        }
+        at
+    }
+
+    /// Both are of one circle.
+    fn join(&mut self, one: SessionKey, other: SessionKey) {
+        let (one, other) = (self.top(one), self.top(other));
+        if one == other {
+            return;
+        }
+        let size = |top| self.sizes.get(&top).copied().unwrap_or(1);
+        let both = size(one) + size(other);
+        let (below, top) = match size(one) <= size(other) {
+            true => (one, other),
+            false => (other, one),
+        };
+        self.above.insert(below, top);
+        self.sizes.insert(top, both);
+    }
 }
 
 #[cfg(test)]
@@ -129,15 +168,41 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_around_one_is_shared_all_the_same() {
-        let all: Vec<_> = (0..50)
-            .map(|_| (10, Some(51)))
+    fn a_crowd_around_one_is_shared_and_does_not_tear_others_apart() {
+        // A pair, and a crowd that publishes to the last one.
+        let crowd = (0..50).map(|_| (10, Some(53)));
+        let all: Vec<_> = [(60, Some(2)), (40, None)]
+            .into_iter()
+            .chain(crowd)
             .chain([(100, None)])
             .collect();
         let given = given_away(busy(&all));
         let work: u32 = given.iter().map(|place| all[*place].0).sum();
-        assert_eq!(work, 300, "half of it");
-        assert!(!given.contains(&50), "the busiest stays");
+        assert_eq!(work, 350, "half of it");
+        assert_eq!(given.contains(&0), given.contains(&1), "the pair");
+    }
+
+    #[test]
+    fn a_circle_that_is_most_of_the_work_is_taken_apart() {
+        let all: Vec<_> = (0..10)
+            .map(|_| (10, Some(11)))
+            .chain([(20, None), (5, Some(13)), (5, None)])
+            .collect();
+        let given = given_away(busy(&all));
+        let work: u32 = given.iter().map(|place| all[*place].0).sum();
+        assert!((60..=70).contains(&work), "{work}");
+        assert_eq!(given.contains(&11), given.contains(&12), "the pair");
+    }
+
+    #[test]
+    fn a_long_chain_takes_no_longer_than_as_many_pairs() {
+        // Where each look would go through half of the chain, these would be billions.
+        const LONG: u64 = 100_000;
+        let mut all: Vec<_> = (0..LONG).map(|at| (1, Some(at + 2))).collect();
+        all.reverse();
+        assert_eq!(given_away(busy(&all)).len() as u64, LONG / 2);
+        let forwards: Vec<_> = (0..LONG).map(|at| (1, Some(at + 2))).collect();
+        assert_eq!(given_away(busy(&forwards)).len() as u64, LONG / 2);
     }
 
     #[test]

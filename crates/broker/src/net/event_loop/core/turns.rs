@@ -15,7 +15,7 @@ use crate::net::wire::writes;
 const EVENTS: usize = 512;
 
 /// How long those who stand behind are served before the sockets are looked at again. Where the others take longer than
-/// this, it is a fourth of their time: whoever comes to a busy broker is let in too.
+/// this, or those behind were put off for longer, it is a fourth of that: whoever comes to a busy broker is let in too.
 const BEHIND_TIME: Duration = Duration::from_micros(20);
 const BEHIND_SHARE: u32 = 4;
 
@@ -148,6 +148,8 @@ fn poll(mut core: Box<Core>, token: u64, class: Class) -> Option<Box<Core>> {
     };
     let home = Arc::clone(&core.home);
     running.task.clear(QUEUED | PATIENT);
+    // What others have left there is not of this connection.
+    flush::take_receiver();
     CORE.set(Some(core));
     let polled = catch_unwind(AssertUnwindSafe(|| {
         let mut context = Context::from_waker(&running.waker);
