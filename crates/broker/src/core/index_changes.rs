@@ -11,7 +11,7 @@ use ahash::RandomState;
 use weir_mqtt::{SubscriptionFilter, TopicFilter};
 
 /// How many parts there are.
-const PARTS: usize = 1 << 15;
+const PARTS: u16 = 1 << 15;
 
 /// Levels before the first wildcard that are told apart.
 const LEVELS: usize = 5;
@@ -98,7 +98,8 @@ impl IndexChanges {
     }
 
     fn part(&self, kind: &str, text: &str) -> u16 {
-        (self.hasher.hash_one((kind, text)) % PARTS as u64) as u16
+        let [first, second, ..] = self.hasher.hash_one((kind, text)).to_le_bytes();
+        u16::from_le_bytes([first, second]) % PARTS
     }
 }
 

@@ -18,7 +18,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use tokio::sync::mpsc;
 
-use self::share::{PutOff, Share};
+use self::share::{Pauses, Share};
 use self::sharing::Busy;
 use self::turns::forget;
 pub(super) use self::turns::run;
@@ -114,13 +114,10 @@ pub(super) struct Core {
     later_at: Instant,
     /// What part of the time it gets.
     share: Share,
-    /// Since when it, and those who stand behind, are only put off.
-    later_put_off: PutOff,
-    behind_put_off: PutOff,
     /// When a connection was last polled that stands behind nobody.
     served_at: Instant,
-    /// When such a connection, or those it has something for, were last written to.
-    wrote_at: Instant,
+    /// What can wait is put off when such a connection, or those it has something for, were written to.
+    pauses: Pauses,
     /// The thread's writes by then, or those that do not count.
     writes: u64,
     /// When the sockets were last looked at.
@@ -239,10 +236,8 @@ impl Core {
             later: VecDeque::new(),
             later_at: now,
             share: Share::default(),
-            later_put_off: PutOff::default(),
-            behind_put_off: PutOff::default(),
             served_at: now,
-            wrote_at: now,
+            pauses: Pauses::new(now),
             writes: writes(),
             now,
             mail: Inbox::default(),
@@ -267,7 +262,8 @@ impl Core {
     fn note_writes(&mut self, now: Instant) {
         let writes = writes();
         if writes != self.writes {
-            (self.writes, self.wrote_at) = (writes, now);
+            self.writes = writes;
+            self.pauses.begin(now);
         }
     }
 
@@ -277,23 +273,17 @@ impl Core {
     }
 
     /// How long those who stand behind are to wait from `now`.
-    fn behind_rest(&mut self, now: Instant) -> Duration {
-        if !self.serves() {
-            return Duration::ZERO;
-        }
-        self.behind_put_off.rest(now, self.wrote_at)
+    fn behind_rest(&self, now: Instant) -> Duration {
+        self.pauses.rest(now)
     }
 
     /// How long work that can wait is to rest from `now`.
-    fn later_rest(&mut self, now: Instant) -> Duration {
-        if !self.serves() {
-            return Duration::ZERO;
-        }
-        let rest = self.later_at.saturating_duration_since(now);
-        if rest > Duration::ZERO {
-            return rest;
-        }
-        self.later_put_off.rest(now, self.wrote_at)
+    fn later_rest(&self, now: Instant) -> Duration {
+        let rest = match self.serves() {
+            true => self.later_at.saturating_duration_since(now),
+            false => Duration::ZERO,
+        };
+        rest.max(self.pauses.rest(now))
     }
 
     fn take_running(&mut self, token: u64) -> Option<Running> {
@@ -480,7 +470,7 @@ impl Core {
     }
 
     /// How long the first of those that can wait is to, if there are any.
-    fn rest(&mut self, now: Instant) -> Option<Duration> {
+    fn rest(&self, now: Instant) -> Option<Duration> {
         let behind = self.has_some_behind().then(|| self.behind_rest(now));
         let later = (!self.later.is_empty()).then(|| self.later_rest(now));
         behind.into_iter().chain(later).min()

@@ -14,29 +14,45 @@ const REST: u32 = 3;
 
 /// How long nothing that can wait is begun after others were served. Whoever was written to may be a process on this
 /// machine, and was woken on this very processor: it goes on as soon as the loop sleeps.
-const PAUSE: Duration = Duration::from_micros(50);
+const PAUSE: Duration = Duration::from_micros(60);
 
-/// What may be done is put off by pauses no longer than this: then it is done although others are served all the time.
-const PUT_OFF_AT_MOST: Duration = Duration::from_micros(300);
+/// Where others are served more often than once in so many pauses, there are none: what can wait would hardly be done.
+const PAUSES_BETWEEN: u32 = 4;
 
-/// Since when work that may be done waits only because others were served a moment ago.
-#[derive(Debug, Default)]
-pub(super) struct PutOff {
-    since: Option<Instant>,
+/// When others were served a moment ago, and what can wait is not begun.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    until: Instant,
+    /// When others were served last.
+    served_at: Instant,
+    /// How long it was lately from one time to the next; long times count as this much.
+    apart: Duration,
 }
 
-impl PutOff {
-    /// Others were served last at `served_at`: how much longer the work is put off.
-    pub(super) fn rest(&mut self, now: Instant, served_at: Instant) -> Duration {
-        let since = *self.since.get_or_insert(now);
-        let begins = (served_at + PAUSE).min(since + PUT_OFF_AT_MOST);
-        begins.saturating_duration_since(now)
+impl Pauses {
+    const FAR_APART: Duration = PAUSE.saturating_mul(4 * PAUSES_BETWEEN);
+
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            until: now,
+            served_at: now,
+            apart: Self::FAR_APART,
+        }
     }
 
-    /// It is begun: how long it was put off.
-    pub(super) fn end(&mut self, now: Instant) -> Duration {
-        let since = self.since.take();
-        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    /// Others were served until now.
+    pub(super) fn begin(&mut self, now: Instant) {
+        let apart = now.saturating_duration_since(self.served_at);
+        self.apart = (self.apart * 7 + apart.min(Self::FAR_APART)) / 8;
+        self.served_at = now;
+        if self.apart >= PAUSE * PAUSES_BETWEEN {
+            self.until = now + PAUSE;
+        }
+    }
+
+    /// How long the present one is yet.
+    pub(super) fn rest(&self, now: Instant) -> Duration {
+        self.until.saturating_duration_since(now)
     }
 }
 
@@ -68,25 +84,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_put_off_while_others_are_served_and_for_a_moment_after() {
-        let served_at = Instant::now();
-        let mut put_off = PutOff::default();
-        assert_eq!(put_off.rest(served_at, served_at), PAUSE);
-        assert_eq!(put_off.rest(served_at + PAUSE, served_at), Duration::ZERO);
-        assert_eq!(put_off.end(served_at + PAUSE), PAUSE);
+    fn there_is_a_pause_after_others_were_served() {
+        let now = Instant::now();
+        let mut pauses = Pauses::new(now);
+        assert_eq!(pauses.rest(now), Duration::ZERO);
+        for message in 0..1000 {
+            let now = now + message * Duration::from_millis(1);
+            pauses.begin(now);
+            assert_eq!(pauses.rest(now), PAUSE, "{message}");
+            assert_eq!(pauses.rest(now + PAUSE), Duration::ZERO);
+        }
     }
 
     #[test]
-    fn work_is_not_put_off_for_ever_where_others_are_served_all_the_time() {
-        let begun = Instant::now();
-        let mut put_off = PutOff::default();
-        let mut now = begun;
-        while put_off.rest(now, now) > Duration::ZERO {
-            now += Duration::from_micros(7);
+    fn where_others_are_served_all_the_time_there_are_no_pauses_until_they_are_not_any_more() {
+        let mut now = Instant::now();
+        let mut pauses = Pauses::new(now);
+        for _ in 0..100 {
+            now += PAUSE;
+            pauses.begin(now);
         }
-        assert!(now - begun >= PUT_OFF_AT_MOST && now - begun < PUT_OFF_AT_MOST + PAUSE);
-        put_off.end(now);
-        assert_eq!(put_off.rest(now, now), PAUSE, "the next is put off again");
+        assert_eq!(pauses.rest(now), Duration::ZERO);
+        for _ in 0..100 {
+            now += PAUSE * PAUSES_BETWEEN * 2;
+            pauses.begin(now);
+        }
+        assert_eq!(pauses.rest(now), PAUSE);
+        // Some who come together do not end them, many do.
+        for _ in 0..4 {
+            now += PAUSE / 4;
+            pauses.begin(now);
+        }
+        assert_eq!(pauses.rest(now), PAUSE);
+        for _ in 0..40 {
+            now += PAUSE / 4;
+            pauses.begin(now);
+        }
+        assert_eq!(pauses.rest(now), Duration::ZERO);
     }
 
     #[test]

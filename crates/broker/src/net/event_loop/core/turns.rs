@@ -15,7 +15,7 @@ use crate::net::wire::writes;
 const EVENTS: usize = 512;
 
 /// How long those who stand behind are served before the sockets are looked at again. Where the others take longer than
-/// this, or those behind were put off for longer, it is a fourth of that: whoever comes to a busy broker is let in too.
+/// this, it is a fourth of their time: whoever comes to a busy broker is let in too.
 const BEHIND_TIME: Duration = Duration::from_micros(20);
 const BEHIND_SHARE: u32 = 4;
 
@@ -75,10 +75,9 @@ fn poll_those(mut core: Box<Core>) -> Option<Box<Core>> {
 /// sent what can wait: reading what they have sent since is work too. `None` when one has taken the thread away from the
 /// loop.
 fn poll_behind(mut core: Box<Core>, begun: Instant) -> Option<Box<Core>> {
-    let put_off = core.behind_put_off.end(begun);
     let others_took = begun.saturating_duration_since(core.now);
     let time = if core.serves() {
-        BEHIND_TIME.max(others_took.max(put_off) / BEHIND_SHARE)
+        BEHIND_TIME.max(others_took / BEHIND_SHARE)
     } else {
         ALONE_TIME
     };
@@ -112,7 +111,6 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     if core.later_rest(begun) > Duration::ZERO {
         return Some(core);
     }
-    let put_off = core.later_put_off.end(begun);
     let time = if core.serves() {
         core.share.slice()
     } else {
@@ -131,9 +129,7 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     }
     HERE.with_borrow_mut(|here| (here.later_until, here.later_first) = (None, false));
     let took = begun.elapsed();
-    // It has rested already for as long as it was put off.
-    let rest = core.share.rest_after(took, !core.later.is_empty());
-    core.later_at = begun + took + rest.saturating_sub(put_off);
+    core.later_at = begun + took + core.share.rest_after(took, !core.later.is_empty());
     flush::flush();
     core.writes = writes();
     // Such work is nothing to share with other loops: all of it goes through the same locks.
