@@ -49,7 +49,7 @@ impl IndexChanges {
         self.latest.load(Ordering::Acquire)
     }
 
-    /// Who wants what `filter` matches is about to change.
+    /// Who wants what `filter` matches changes; the index is locked for that.
     pub fn note(&self, filter: &SubscriptionFilter) {
         let next = self.latest.load(Ordering::Relaxed) + 1;
         let part = usize::from(self.part_of(&filter.filter));
@@ -169,14 +169,23 @@ mod tests {
     proptest! {
         #[test]
         fn no_filter_that_matches_is_missed(
-            topic in "[ab/]{1,9}",
-            text in "[ab+/]{1,9}(/#)?",
+            levels in prop::collection::vec(("[ab]{0,2}", any::<bool>()), 1..9),
+            end in 0..12_usize,
         ) {
-            if let Ok(filter) = SubscriptionFilter::parse(&text)
-                && filter.filter.matches(&topic)
-            {
-                prop_assert!(is_among(&IndexChanges::default(), &text, &topic));
+            let topic: Vec<_> = levels.iter().map(|(level, _)| level.as_str()).collect();
+            let topic = topic.join("/");
+            let of = |(level, is_any): &(String, bool)| if *is_any { "+".to_owned() } else { level.clone() };
+            let mut filter: Vec<_> = levels.iter().map(of).collect();
+            // Cut off, or with nothing more below it, or as long as the topic.
+            if end <= levels.len() {
+                filter.truncate(end);
+                filter.push("#".to_owned());
             }
+            let text = filter.join("/");
+            prop_assume!(!topic.is_empty() && !text.is_empty());
+            let filter = SubscriptionFilter::parse(&text).unwrap();
+            prop_assert!(filter.filter.matches(&topic), "{text} {topic}");
+            prop_assert!(is_among(&IndexChanges::default(), &text, &topic), "{text} {topic}");
         }
     }
 }

@@ -80,7 +80,7 @@ pub(crate) struct Router {
     local: bool,
     /// Rules have run since the connection last asked.
     pub(super) ran_rules: bool,
-    /// Who got a message in this step, if anybody else did.
+    /// To whom a message of this step went, if to anybody else than the publisher or a shared group.
     receiver: Option<SessionKey>,
     /// Where messages are encoded.
     buffer: Vec<u8>,
@@ -386,10 +386,9 @@ impl Router {
         }
         let mut reached = topic.matched.is_some() || !topic.routes.groups.is_empty();
         // The youngest: those who want everything have mostly been here before.
-        let youngest = topic.routes.sessions.last().map(|route| route.key);
-        if youngest.is_some() && youngest != self.publisher {
-            self.receiver = youngest;
-        }
+        let mut youngest = topic.routes.sessions.iter().rev();
+        let youngest = youngest.find(|route| Some(route.key) != self.publisher);
+        self.receiver = youngest.map(|route| route.key).or(self.receiver);
         let buffer = std::mem::take(&mut self.buffer);
         let mut fanout = Fanout::with(message, &topic.name, buffer);
         for route in &topic.routes.sessions {

@@ -263,7 +263,7 @@ impl Core {
         let writes = writes();
         if writes != self.writes {
             self.writes = writes;
-            self.pauses.begin(now);
+            self.pauses.begin(self.now, now);
         }
     }
 
@@ -272,18 +272,28 @@ impl Core {
         !self.behind.is_empty() || self.entrances.is_called()
     }
 
+    /// How long work that can wait is to rest because it has had its part of the time.
+    fn share_rest(&self, now: Instant) -> Duration {
+        match self.serves() {
+            true => self.later_at.saturating_duration_since(now),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Whether anything that can wait would be done now, but for pauses.
+    fn can_go_on(&self, now: Instant) -> bool {
+        let later = || !self.later.is_empty() && self.share_rest(now) == Duration::ZERO;
+        self.has_some_behind() || later()
+    }
+
     /// How long those who stand behind are to wait from `now`.
     fn behind_rest(&self, now: Instant) -> Duration {
-        self.pauses.rest(now)
+        self.pauses.left(now)
     }
 
     /// How long work that can wait is to rest from `now`.
     fn later_rest(&self, now: Instant) -> Duration {
-        let rest = match self.serves() {
-            true => self.later_at.saturating_duration_since(now),
-            false => Duration::ZERO,
-        };
-        rest.max(self.pauses.rest(now))
+        self.share_rest(now).max(self.pauses.left(now))
     }
 
     fn take_running(&mut self, token: u64) -> Option<Running> {
@@ -386,9 +396,11 @@ impl Core {
 
     /// Takes in some of those who wait at listening sockets.
     fn let_in(&mut self, until: Instant) {
-        // Most of a crowd stands outside.
-        let at_once = ACCEPTS.saturating_sub(self.behind.len()).max(1);
-        for place in self.entrances.called() {
+        let at_once = ACCEPTS.saturating_sub(self.behind.len());
+        // Most of a crowd stands outside; somebody always comes in.
+        let places = if at_once == 0 { 1 } else { usize::MAX };
+        let at_once = at_once.max(1);
+        for place in self.entrances.called().into_iter().take(places) {
             for accepted in 0..at_once {
                 if accepted > 0 && Instant::now() >= until {
                     break;

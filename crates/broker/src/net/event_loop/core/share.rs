@@ -16,8 +16,12 @@ const REST: u32 = 3;
 /// machine, and was woken on this very processor: it goes on as soon as the loop sleeps.
 const PAUSE: Duration = Duration::from_micros(60);
 
-/// Where others are served more often than once in so many pauses, there are none: what can wait would hardly be done.
-const PAUSES_BETWEEN: u32 = 4;
+/// Where less time than this lies between those whom others keep busy, there are no pauses: what can wait would hardly be
+/// done.
+const APART_AT_LEAST: Duration = PAUSE.saturating_mul(4);
+
+/// Longer times count as much.
+const FAR_APART: Duration = PAUSE.saturating_mul(16);
 
 /// When others were served a moment ago, and what can wait is not begun.
 #[derive(Debug)]
@@ -25,34 +29,45 @@ pub(super) struct Pauses {
     until: Instant,
     /// When others were served last.
     served_at: Instant,
-    /// How long it was lately from one time to the next; long times count as this much.
+    /// How much time there was lately between them.
     apart: Duration,
+    /// Something was held back since what can wait was last done: there is no other pause before it is.
+    holds_back: bool,
 }
 
 impl Pauses {
-    const FAR_APART: Duration = PAUSE.saturating_mul(4 * PAUSES_BETWEEN);
-
     pub(super) fn new(now: Instant) -> Self {
         Self {
             until: now,
             served_at: now,
-            apart: Self::FAR_APART,
+            apart: FAR_APART,
+            holds_back: false,
         }
     }
 
-    /// Others were served until now.
-    pub(super) fn begin(&mut self, now: Instant) {
-        let apart = now.saturating_duration_since(self.served_at);
-        self.apart = (self.apart * 7 + apart.min(Self::FAR_APART)) / 8;
+    /// Others were served from `begun` until now.
+    pub(super) fn begin(&mut self, begun: Instant, now: Instant) {
+        let apart = begun.saturating_duration_since(self.served_at);
+        self.apart = (self.apart * 7 + apart.min(FAR_APART)) / 8;
         self.served_at = now;
-        if self.apart >= PAUSE * PAUSES_BETWEEN {
+        if self.apart >= APART_AT_LEAST && !self.holds_back {
             self.until = now + PAUSE;
         }
     }
 
-    /// How long the present one is yet.
-    pub(super) fn rest(&self, now: Instant) -> Duration {
+    /// How much of the present one is left.
+    pub(super) fn left(&self, now: Instant) -> Duration {
         self.until.saturating_duration_since(now)
+    }
+
+    /// Something is not done because of the present one.
+    pub(super) fn hold_back(&mut self) {
+        self.holds_back = true;
+    }
+
+    /// Something that can wait is done.
+    pub(super) fn end(&mut self) {
+        self.holds_back = false;
     }
 }
 
@@ -87,12 +102,14 @@ mod tests {
     fn there_is_a_pause_after_others_were_served() {
         let now = Instant::now();
         let mut pauses = Pauses::new(now);
-        assert_eq!(pauses.rest(now), Duration::ZERO);
+        assert_eq!(pauses.left(now), Duration::ZERO);
         for message in 0..1000 {
             let now = now + message * Duration::from_millis(1);
-            pauses.begin(now);
-            assert_eq!(pauses.rest(now), PAUSE, "{message}");
-            assert_eq!(pauses.rest(now + PAUSE), Duration::ZERO);
+            pauses.begin(now, now);
+            assert_eq!(pauses.left(now), PAUSE, "{message}");
+            pauses.hold_back();
+            assert_eq!(pauses.left(now + PAUSE), Duration::ZERO);
+            pauses.end();
         }
     }
 
@@ -100,27 +117,46 @@ mod tests {
     fn where_others_are_served_all_the_time_there_are_no_pauses_until_they_are_not_any_more() {
         let mut now = Instant::now();
         let mut pauses = Pauses::new(now);
+        // However long each of them takes.
         for _ in 0..100 {
-            now += PAUSE;
-            pauses.begin(now);
+            let begun = now + PAUSE;
+            now = begun + Duration::from_millis(1);
+            pauses.begin(begun, now);
         }
-        assert_eq!(pauses.rest(now), Duration::ZERO);
+        assert_eq!(pauses.left(now), Duration::ZERO);
         for _ in 0..100 {
-            now += PAUSE * PAUSES_BETWEEN * 2;
-            pauses.begin(now);
+            now += APART_AT_LEAST * 2;
+            pauses.begin(now, now);
         }
-        assert_eq!(pauses.rest(now), PAUSE);
+        assert_eq!(pauses.left(now), PAUSE);
         // Some who come together do not end them, many do.
-        for _ in 0..4 {
-            now += PAUSE / 4;
-            pauses.begin(now);
+        for (many, left) in [(4, PAUSE), (40, Duration::ZERO)] {
+            for _ in 0..many {
+                now += PAUSE / 4;
+                pauses.begin(now, now);
+            }
+            assert_eq!(pauses.left(now), left);
         }
-        assert_eq!(pauses.rest(now), PAUSE);
-        for _ in 0..40 {
-            now += PAUSE / 4;
-            pauses.begin(now);
+    }
+
+    #[test]
+    fn what_was_held_back_once_is_done_before_the_next_pause() {
+        let begun = Instant::now();
+        let mut pauses = Pauses::new(begun);
+        let (mut now, mut done) = (begun, 0);
+        for _ in 0..100 {
+            // Others are served for a while, now and then, and each time there is something else to do too.
+            let turn = now + FAR_APART;
+            now = turn + 10 * PAUSE;
+            pauses.begin(turn, now);
+            if pauses.left(now) > Duration::ZERO {
+                pauses.hold_back();
+            } else {
+                pauses.end();
+                done += 1;
+            }
         }
-        assert_eq!(pauses.rest(now), Duration::ZERO);
+        assert_eq!(done, 50);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(in crate::net::event_loop) fn run(mut core: Box<Core>) {
     HERE.with_borrow_mut(|here| here.home = core.home.id);
     // Their type is bound to a thread.
     let mut events = Vec::with_capacity(EVENTS);
+    // Of this thread; another may have run the loop before.
+    core.writes = writes();
     loop {
         // A connection for which no other thread was to be had has ended it.
         flush::begin_telling();
@@ -65,7 +67,13 @@ fn poll_those(mut core: Box<Core>) -> Option<Box<Core>> {
     flush::flush();
     let now = Instant::now();
     core.note_writes(now);
-    if core.has_some_behind() && core.behind_rest(now) == Duration::ZERO {
+    if core.behind_rest(now) > Duration::ZERO {
+        if core.can_go_on(now) {
+            core.pauses.hold_back();
+        }
+        return Some(core);
+    }
+    if core.has_some_behind() {
         core = poll_behind(core, now)?;
     }
     do_later_work(core)
@@ -81,6 +89,7 @@ fn poll_behind(mut core: Box<Core>, begun: Instant) -> Option<Box<Core>> {
     } else {
         ALONE_TIME
     };
+    core.pauses.end();
     core.let_in(begun + time);
     while let Some(token) = core.behind.pop_front() {
         core = poll(core, token, Class::Behind)?;
@@ -116,6 +125,7 @@ fn do_later_work(mut core: Box<Core>) -> Option<Box<Core>> {
     } else {
         ALONE_TIME
     };
+    core.pauses.end();
     HERE.with_borrow_mut(|here| here.later_until = Some(begun + time));
     while let Some(token) = core.later.pop_front() {
         if let Some(task) = core.slot(token).and_then(|slot| slot.task.as_ref()) {
