@@ -83,7 +83,8 @@ async fn aliyuns_sdk_posts_properties_into_postgres_and_is_answered() {
         }
         let talk = linkkit(&script, &args).await.succeeded();
         let seen: Value = serde_json::from_str(talk.stdout.lines().last().unwrap()).unwrap();
-        assert_eq!(seen["replies"], json!([200, 200, 200]), "{word}");
+        let replies = json!([[1, 200], [2, 200], [3, 200]]);
+        assert_eq!(seen["replies"], replies, "{word}: {seen}");
         assert_eq!(seen["changed"]["temp"], 21, "{word}");
     }
     // It was told that they came; the rows may be on their way.

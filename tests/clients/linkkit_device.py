@@ -2,10 +2,26 @@
 to, and says what it has seen. Unchanged but for the address."""
 
 import json
+import ssl
 import sys
 import threading
 
 from linkkit import linkkit
+
+
+def one_at_a_time(call, lock):
+    def locked(*args, **kwargs):
+        with lock:
+            return call(*args, **kwargs)
+
+    return locked
+
+
+# The SDK's threads use one TLS connection at once, which Python allows since 3.13. Before, a write can spoil another:
+# the SDK then connects anew and posts again.
+tls = threading.RLock()
+ssl.SSLSocket.send = one_at_a_time(ssl.SSLSocket.send, tls)
+ssl.SSLSocket.recv = one_at_a_time(ssl.SSLSocket.recv, tls)
 
 port, product_key, device_name, device_secret, model = sys.argv[1:6]
 ca = open(sys.argv[6]).read() if len(sys.argv) > 6 else None
@@ -29,7 +45,7 @@ device.thing_setup(model)
 
 
 def on_connect(session_flag, rc, userdata):
-    seen["connect"] = rc
+    seen.setdefault("connects", []).append(rc)
     if rc != 0:
         enabled.set()
 
@@ -39,7 +55,7 @@ def on_thing_enable(userdata):
 
 
 def on_thing_prop_post(request_id, code, data, message, userdata):
-    seen.setdefault("replies", []).append(code)
+    seen.setdefault("replies", []).append([request_id, code])
     if len(seen["replies"]) == 3:
         replied.set()
 
@@ -55,7 +71,7 @@ device.on_thing_prop_post = on_thing_prop_post
 device.on_thing_prop_changed = on_thing_prop_changed
 
 device.connect_async()
-if not enabled.wait(30) or seen.get("connect") != 0:
+if not enabled.wait(30) or seen.get("connects") != [0]:
     sys.exit(f"not connected: {seen}")
 for step in range(3):
     rc, _ = device.thing_post_property({"temp": 20.5 + step, "hum": 40 + step})
