@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use weir::broker::BrokerSettings;
+use tokio::net::TcpSocket;
+use weir::broker::{BrokerSettings, ListenerSettings};
 use weir_mqtt::{
     Connect, Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter,
     SubscriptionId, SubscriptionRequest, Unsubscribe, Utf8,
@@ -401,7 +402,8 @@ async fn a_flood_of_subscribes_whose_answers_nobody_reads_is_left_in_the_socket(
     let mut good = broker.connect(V5, "good").await;
     good.subscribe("good", 0).await;
     let mut publisher = broker.connect(V5, "publisher").await;
-    let mut hostile = broker.connect(V5, "hostile").await;
+    let mut hostile = through_small_buffers(&broker).await;
+    hostile.hello("hostile").await;
     let flood = crate::raw::subscribe(V5, b"hostile/+", 0).repeat(1000);
     let flooding = tokio::spawn(async move { while hostile.try_send_bytes(&flood).await {} });
     let handled = || broker.broker.stats().handled_packets.get();
@@ -417,7 +419,28 @@ async fn a_flood_of_subscribes_whose_answers_nobody_reads_is_left_in_the_socket(
             break;
         }
     }
+    assert_eq!(broker.broker.stats().subscriptions.get(), 2);
     flooding.abort();
     // That was its end, with all that it had.
     until(|| broker.broker.stats().subscriptions.get() == 1).await;
+}
+
+/// A connection that is full after some thousand bytes, of which nothing has been said.
+async fn through_small_buffers(broker: &TestBroker) -> Client {
+    const SMALL: u32 = 4096;
+    let inside = TcpSocket::new_v4().unwrap();
+    inside.set_send_buffer_size(SMALL).unwrap();
+    inside.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = inside.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = ListenerSettings {
+        name: "small".into(),
+        max_connections: 1,
+        allow_anonymous: true,
+        ..ListenerSettings::default()
+    };
+    broker.listen(listener, settings);
+    let outside = TcpSocket::new_v4().unwrap();
+    outside.set_recv_buffer_size(SMALL).unwrap();
+    Client::over(outside.connect(address).await.unwrap(), V5)
 }
