@@ -309,6 +309,11 @@ impl Session {
         !self.backlog.is_empty()
     }
 
+    /// Whether there is anything that `refill` could send now or later.
+    pub fn has_some_waiting(&self) -> bool {
+        !self.in_flight.all_sent() || self.has_backlog() || !self.queue.is_empty()
+    }
+
     /// Whether `refill` could send something as soon as the outbox is taken.
     pub fn has_sendable(&self) -> bool {
         let Some(link) = self.link else { return false };

@@ -457,7 +457,7 @@ impl Client {
 
     /// The end of a step, such as one socket read: commits, acknowledges, wakes receivers.
     pub(crate) fn step_done(&mut self, now: Millis) {
-        if std::mem::take(&mut self.refill) {
+        if std::mem::take(&mut self.refill) && self.handle.lock().session.has_some_waiting() {
             self.send_waiting(now);
         }
         // Who is promised nothing is answered at once.
@@ -627,6 +627,14 @@ impl Client {
             self.handle.request_close(CloseReason::StorageFailed);
         }
         went
+    }
+
+    /// Whether it waits for anything but its client: that has to be asked.
+    pub(crate) fn waits(&self) -> bool {
+        self.is_held_back()
+            || self.is_unfinished()
+            || !self.gate.is_empty()
+            || self.notices.is_some()
     }
 
     /// Tries parked publishes again when a sink may have room or the rules have changed, until that takes too long; true

@@ -443,7 +443,8 @@ impl Clock {
         if let Some(passed) = &self.by_hand {
             return self.started_at + passed.load(Ordering::Relaxed);
         }
-        self.started_at + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(0)
+        let passed = self.started.elapsed();
+        self.started_at + passed.as_secs() * 1000 + u64::from(passed.subsec_millis())
     }
 
     /// The instant at which it will be `at`, for timers.

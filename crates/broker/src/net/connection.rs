@@ -43,7 +43,7 @@ const MAX_ROUNDS: usize = 16;
 /// A step ends after frames of this many bytes, or after this long: then receivers are woken, acknowledgements leave,
 /// and other tasks get their turn.
 const STEP_BYTES: usize = 64 * 1024;
-const STEP_TIME: Duration = Duration::from_millis(5);
+const STEP_TIME_MS: Millis = 5;
 
 /// Frames between two looks at the clock.
 const CLOCK_EVERY: u32 = 16;
@@ -241,12 +241,23 @@ where
             if std::mem::take(&mut self.step_was_cut) || write_was_cut {
                 break;
             }
-            if !progress {
+            if !progress || self.has_done_all() {
                 return self.poll_alarm(cx);
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether another round would find nothing to do, for all that is known without looking at the socket.
+    fn has_done_all(&self) -> bool {
+        self.stream.has_read_all()
+            && !self.output_waits
+            && self.batch.is_empty()
+            && self.held.is_empty()
+            && self.broken.is_none()
+            && self.last.is_none()
+            && !self.client.waits()
     }
 
     /// Everything that can be done now, once; false when there was nothing.
@@ -255,7 +266,7 @@ where
         self.write(cx)?;
         let mut progress = false;
         if self.client.is_held_back() {
-            let until = Instant::now() + STEP_TIME;
+            let until = Instant::now() + Duration::from_millis(STEP_TIME_MS);
             if self.client.poll_room(self.shared.clock.now(), until, cx)? {
                 self.heard_at = self.shared.clock.now();
                 self.output_waits = true;
@@ -274,7 +285,7 @@ where
             match self.turn_of(&held, now) {
                 Turn::Later => self.held.put(held, buffer),
                 first => {
-                    self.handle_frames(held, buffer, Some(first))?;
+                    self.handle_frames(now, held, buffer, Some(first))?;
                     progress = true;
                 }
             }
@@ -422,7 +433,7 @@ where
         if !self.held.is_empty() {
             self.held.append(&frames);
         } else if !frames.is_empty() {
-            self.handle_frames(frames, buffer, None)?;
+            self.handle_frames(now, frames, buffer, None)?;
         }
         match cut.error {
             // What came before it is handled first.
@@ -439,20 +450,20 @@ where
     /// what would make the step too long, is held. `first` is the turn of the first of them, where that is known.
     fn handle_frames(
         &mut self,
+        now: Millis,
         mut frames: Bytes,
         buffer: usize,
         mut first: Option<Turn>,
     ) -> Result<(), Leave> {
-        let now = self.shared.clock.now();
-        let (until, bytes) = (Instant::now() + STEP_TIME, frames.len());
+        let bytes = frames.len();
         let (mut result, mut count) = (Ok(()), 0_u32);
         while result.is_ok() && !frames.is_empty() {
             let handled = bytes - frames.len();
             // A frame costs little unless rules run on it.
             count += 1;
             let look = self.client.ran_rules() || count % CLOCK_EVERY == 0;
-            self.step_was_cut =
-                handled >= STEP_BYTES || (handled > 0 && look && Instant::now() >= until);
+            self.step_was_cut = handled >= STEP_BYTES
+                || (handled > 0 && look && self.shared.clock.now() >= now + STEP_TIME_MS);
             let turn = match first.take() {
                 _ if self.step_was_cut => Turn::Later,
                 Some(turn) => turn,

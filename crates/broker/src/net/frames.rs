@@ -19,7 +19,7 @@ impl Unread {
         if unread.is_empty() {
             let cut = cut(bytes, max_packet_size);
             unread.extend_from_slice(&bytes[cut.len..]);
-            return (Bytes::copy_from_slice(&bytes[..cut.len]), cut.len, cut);
+            return (copied(&bytes[..cut.len]), cut.len, cut);
         }
         unread.extend_from_slice(bytes);
         let cut = cut(unread, max_packet_size);
@@ -32,6 +32,38 @@ impl Unread {
         whole.truncate(cut.len);
         let buffer = whole.capacity();
         (Bytes::from(whole), buffer, cut)
+    }
+}
+
+/// Bytes that stand beside the count of those who hold them: a frame that comes alone is one piece of memory.
+struct Short<const N: usize> {
+    bytes: [u8; N],
+    len: u8,
+}
+
+impl<const N: usize> Short<N> {
+    fn copied(from: &[u8]) -> Bytes {
+        let mut bytes = [0; N];
+        bytes[..from.len()].copy_from_slice(from);
+        let len = u8::try_from(from.len()).unwrap_or(u8::MAX);
+        Bytes::from_owner(Self { bytes, len })
+    }
+}
+
+impl<const N: usize> AsRef<[u8]> for Short<N> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// The same as [`Bytes::copy_from_slice`], which takes a second piece of memory as soon as somebody holds a part.
+fn copied(bytes: &[u8]) -> Bytes {
+    match bytes.len() {
+        0 => Bytes::new(),
+        // Acknowledgements.
+        1..=15 => Short::<15>::copied(bytes),
+        16..=255 => Short::<255>::copied(bytes),
+        _ => Bytes::copy_from_slice(bytes),
     }
 }
 
@@ -75,6 +107,18 @@ mod tests {
     use weir_mqtt::{Packet, ProtocolVersion, Utf8};
 
     use super::*;
+
+    #[test]
+    fn what_comes_alone_is_the_same_in_memory_of_its_own_however_long_it_is() {
+        let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(600).collect();
+        for len in 0..bytes.len() {
+            let copy = copied(&bytes[..len]);
+            assert_eq!(copy, bytes[..len]);
+            let part = copy.slice(len / 3..len);
+            drop(copy);
+            assert_eq!(part, bytes[len / 3..len]);
+        }
+    }
 
     #[test]
     fn a_frame_in_small_pieces_is_not_copied_for_every_piece() {

@@ -39,6 +39,11 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// The client is let in and has this session: from now on the connection is one of those that newcomers stand behind.
     fn admitted(&self, _session: SessionKey) {}
 
+    /// Whether nothing is left to be read, as far as that is known; the task is polled when more has come.
+    fn has_read_all(&self) -> bool {
+        false
+    }
+
     /// Nothing more will be read or written.
     fn close(mut self) -> impl Future<Output = ()> + Send
     where

@@ -139,7 +139,9 @@ pub(super) fn millis(at: Instant) -> u64 {
     /// Long enough ago that no time lies before it.
     static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
     let since = at.saturating_duration_since(*BASE);
-    u64::try_from(since.as_micros().div_ceil(1000)).unwrap_or(NEVER - 1)
+    let part = u64::from(since.subsec_micros().div_ceil(1000));
+    let millis = since.as_secs().saturating_mul(1000).saturating_add(part);
+    millis.min(NEVER - 1)
 }
 
 /// Has a connection of this thread's own loop polled again; false when `home` is another.
@@ -351,8 +353,12 @@ impl Core {
 
     /// Takes over what connections have left on the thread.
     fn take_words(&mut self, here: &mut Here) {
-        self.ready.extend(here.woken.drain(..));
-        self.later.extend(here.later.drain(..));
+        if !here.woken.is_empty() {
+            self.ready.extend(here.woken.drain(..));
+        }
+        if !here.later.is_empty() {
+            self.later.extend(here.later.drain(..));
+        }
     }
 
     fn read_mail(&mut self) {

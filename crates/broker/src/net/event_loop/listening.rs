@@ -166,13 +166,11 @@ impl Entrances {
     /// Tries again those that had to rest.
     pub(super) fn end_rest(&mut self, epoll: &OwnedFd) {
         self.rested_at = NEVER;
-        for (place, listening) in self.places.iter().enumerate() {
-            if let Some(listening) = listening {
+        for place in 0..self.places.len() {
+            if let Some(listening) = &self.places[place] {
                 watch(place, listening, epoll);
                 // Whether the system tells of those who waited meanwhile or not.
-                if !self.called.contains(&place) {
-                    self.called.push(place);
-                }
+                self.call(place);
             }
         }
     }

@@ -103,6 +103,10 @@ impl Wire for LoopSocket {
         core::waits_no_more(&self.task);
     }
 
+    fn has_read_all(&self) -> bool {
+        !self.task.has(READABLE | CLOSED)
+    }
+
     fn admitted(&self, session: SessionKey) {
         self.task.session.store(session, Ordering::Relaxed);
         self.task.clear(NEWCOMER);
@@ -172,5 +176,46 @@ impl AsyncWrite for LoopSocket {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(shutdown(self.socket.fd(), Shutdown::Write).map_err(io::Error::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+    use std::task::Waker;
+
+    use super::super::home::Home;
+    use super::*;
+
+    #[test]
+    fn all_is_read_when_less_came_than_was_asked_for_until_more_is_told_of() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (inside, _) = listener.accept().unwrap();
+        let home = Arc::new(Home::new().unwrap());
+        let task = Arc::new(Task::new(Place { home, token: 1 }));
+        let mut socket = LoopSocket::new(SocketWriter::new(inside.into()), Arc::clone(&task));
+        let mut read = |happened: u16, room: usize| {
+            task.set(happened);
+            assert!(!socket.has_read_all());
+            let mut bytes = vec![0; room];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let mut context = Context::from_waker(Waker::noop());
+            let read = Pin::new(&mut socket).poll_read(&mut context, &mut buffer);
+            assert!(matches!(read, Poll::Ready(Ok(()))));
+            (buffer.filled().len(), socket.has_read_all())
+        };
+        client.write_all(b"abcdefg").unwrap();
+        assert_eq!(read(READABLE, 3), (3, false), "there may be more");
+        assert_eq!(read(0, 5), (4, true));
+        client.write_all(b"hi").unwrap();
+        assert_eq!(read(READABLE, 5), (2, true));
+        drop(client);
+        assert_eq!(
+            read(READABLE | CLOSED, 5),
+            (0, false),
+            "the end is to be heard"
+        );
     }
 }

@@ -84,8 +84,9 @@ impl Task {
         self.flags.fetch_or(flags, Ordering::AcqRel)
     }
 
-    pub(super) fn has(&self, flag: u16) -> bool {
-        self.flags.load(Ordering::Relaxed) & flag != 0
+    /// Whether there is any of these.
+    pub(super) fn has(&self, flags: u16) -> bool {
+        self.flags.load(Ordering::Relaxed) & flags != 0
     }
 
     /// Takes flags away; gives what there was.
@@ -142,7 +143,7 @@ impl Alarm {
     /// Ready when the time has come that was set last. The task is polled then.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_due = match self {
-            Self::Loop(task) => task.clear(RANG) & RANG != 0,
+            Self::Loop(task) => task.has(RANG) && task.clear(RANG) & RANG != 0,
             Self::Runtime(Some(sleep)) => sleep.as_mut().poll(cx).is_ready(),
             Self::Runtime(None) => false,
         };
