@@ -7,9 +7,11 @@ use tokio::net::TcpListener;
 use weir::Broker;
 use weir::broker::ListenerSettings;
 use weir::store::{Done, Durability, Memory, Persist, Storage, StorageError};
-use weir_mqtt::{Packet, ReasonCode};
+use weir_mqtt::{
+    Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionRequest,
+};
 
-use crate::client::{Client, TestBroker, V5, publish};
+use crate::client::{Client, TestBroker, V5, id, persistent, publish, qos};
 use crate::{PATIENCE, started};
 
 /// Has what it is given and says nothing of it.
@@ -30,6 +32,14 @@ impl Held {
         let awaited = unanswered.iter().map(Done::is_awaited).collect();
         unanswered.into_iter().for_each(Done::kept);
         awaited
+    }
+
+    /// The same for the first alone, once there are so many.
+    async fn first_of(&self, batches: usize) {
+        while self.unanswered.lock().unwrap().len() < batches {
+            tokio::task::yield_now().await;
+        }
+        self.unanswered.lock().unwrap().remove(0).kept();
     }
 
     fn written(&self) {
@@ -159,5 +169,33 @@ async fn a_storage_is_told_for_which_batches_somebody_waits() {
     retain_at(&mut memory, 1, 1).await;
     assert!(is_acknowledged(&mut memory).await, "it waits for nothing");
     assert_eq!(storage.next().await, [false]);
+    assert!(broker.broker.stop(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_retained_message_comes_though_it_is_kept_after_the_answer_to_its_subscribe() {
+    let storage = Held::default();
+    let broker = started(Broker::builder().storage(storage.clone())).await;
+    let mut memory = client(&broker, Durability::Memory).await;
+    retain_at(&mut memory, 2, 1).await;
+    assert!(matches!(memory.receive().await, Packet::PubRec(_)));
+    storage.next().await;
+    let connecting = broker.connect_with(persistent(V5, "subscriber"));
+    let ((mut subscriber, _), _) = tokio::join!(connecting, storage.next());
+    let request = SubscriptionRequest {
+        filter: SubscriptionFilter::parse("t").unwrap(),
+        options: SubscribeOptions::with_qos(qos(2)),
+    };
+    let subscribe = Subscribe {
+        packet_id: id(9),
+        requests: vec![request],
+        properties: None,
+    };
+    subscriber.send(Packet::Subscribe(subscribe)).await;
+    storage.first_of(2).await;
+    assert!(matches!(subscriber.receive().await, Packet::SubAck(_)));
+    // Its identifier at QoS 2 must outlive a crash.
+    storage.first_of(1).await;
+    assert_eq!(subscriber.receive_publish().await.qos, QoS::ExactlyOnce);
     assert!(broker.broker.stop(PATIENCE).await);
 }

@@ -552,6 +552,8 @@ impl Client {
             let retrievals = std::mem::take(&mut work.retrievals);
             session.retrieve(retrievals.into_values().collect());
             session.refill(now, Some(&retained), &mut self.router.effects);
+            // What the end of the step is to keep leaves after it, whatever the client says next.
+            self.router.note_held(&self.handle, &mut slot);
         }
         drop(slot);
         drop(retained);

@@ -35,7 +35,8 @@ impl Unread {
     }
 }
 
-/// Bytes that stand beside the count of those who hold them: a frame that comes alone is one piece of memory.
+/// Bytes that stand beside the count of those who hold them: a frame that comes alone is one piece of memory, of 24 or
+/// 256 bytes in all.
 struct Short<const N: usize> {
     bytes: [u8; N],
     len: u8,
@@ -60,9 +61,9 @@ impl<const N: usize> AsRef<[u8]> for Short<N> {
 fn copied(bytes: &[u8]) -> Bytes {
     match bytes.len() {
         0 => Bytes::new(),
-        // Acknowledgements.
+        // Such as acknowledgements.
         1..=15 => Short::<15>::copied(bytes),
-        16..=255 => Short::<255>::copied(bytes),
+        16..=247 => Short::<247>::copied(bytes),
         _ => Bytes::copy_from_slice(bytes),
     }
 }

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{EnterGuard, Runtime};
 
 use super::connection::serve;
-use super::stream::AnyStream;
 use super::transport::Transport;
+use super::wire::Wire;
 use crate::core::Millis;
 use crate::driver::admission::Door;
 use crate::driver::slices::Left;
@@ -99,7 +99,7 @@ impl Net {
             durability: crate::store::Durability::Fsync,
             bridge: None,
         };
-        let stream: AnyStream = Box::new(BrokerEnd(line.clone()));
+        let stream = BrokerEnd(line.clone());
         let served = Served {
             task: Some(Box::pin(serve(
                 Arc::clone(&self.broker),
@@ -267,6 +267,13 @@ impl Drop for BrokerEnd {
     }
 }
 
+impl Wire for BrokerEnd {
+    fn has_read_all(&self) -> bool {
+        let ends = self.0.0.lock();
+        ends.to_broker.is_empty() && ends.client == Client::There
+    }
+}
+
 impl AsyncRead for BrokerEnd {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -274,12 +281,11 @@ impl AsyncRead for BrokerEnd {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut ends = self.0.0.lock();
+        // Whoever has read all is told of more, whether it asks again or not.
+        ends.waiting[0] = Some(cx.waker().clone());
         if ends.to_broker.is_empty() {
             match ends.client {
-                Client::There => {
-                    ends.waiting[0] = Some(cx.waker().clone());
-                    return Poll::Pending;
-                }
+                Client::There => return Poll::Pending,
                 Client::Closed => return Poll::Ready(Ok(())),
                 Client::Lost => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             }
