@@ -1,4 +1,4 @@
-//! Aliyun's own SDK for Python, unchanged but for the address, with weir as its cloud.
+//! Aliyun's own SDK for Python, with another address and TLS that its threads may share, with weir as its cloud.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 """A device with Aliyun's own SDK: posts properties until it has been told that they came, changes one when it is told
-to, and says what it has seen. Unchanged but for the address."""
+to, and says what it has seen. The SDK is unchanged but for the address and for whose turn it is on TLS."""
 
 import json
 import ssl

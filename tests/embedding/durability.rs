@@ -7,11 +7,9 @@ use tokio::net::TcpListener;
 use weir::Broker;
 use weir::broker::ListenerSettings;
 use weir::store::{Done, Durability, Memory, Persist, Storage, StorageError};
-use weir_mqtt::{
-    Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionFilter, SubscriptionRequest,
-};
+use weir_mqtt::{Packet, QoS, ReasonCode};
 
-use crate::client::{Client, TestBroker, V5, id, persistent, publish, qos};
+use crate::client::{Client, TestBroker, V5, persistent, publish};
 use crate::{PATIENCE, started};
 
 /// Has what it is given and says nothing of it.
@@ -34,7 +32,7 @@ impl Held {
         awaited
     }
 
-    /// The same for the first alone, once there are so many.
+    /// Answers for the first alone, once there are so many.
     async fn first_of(&self, batches: usize) {
         while self.unanswered.lock().unwrap().len() < batches {
             tokio::task::yield_now().await;
@@ -182,18 +180,8 @@ async fn a_retained_message_comes_though_it_is_kept_after_the_answer_to_its_subs
     storage.next().await;
     let connecting = broker.connect_with(persistent(V5, "subscriber"));
     let ((mut subscriber, _), _) = tokio::join!(connecting, storage.next());
-    let request = SubscriptionRequest {
-        filter: SubscriptionFilter::parse("t").unwrap(),
-        options: SubscribeOptions::with_qos(qos(2)),
-    };
-    let subscribe = Subscribe {
-        packet_id: id(9),
-        requests: vec![request],
-        properties: None,
-    };
-    subscriber.send(Packet::Subscribe(subscribe)).await;
-    storage.first_of(2).await;
-    assert!(matches!(subscriber.receive().await, Packet::SubAck(_)));
+    let (granted, ()) = tokio::join!(subscriber.subscribe("t", 2), storage.first_of(2));
+    assert_eq!(granted, [ReasonCode::GrantedQoS2]);
     // Its identifier at QoS 2 must outlive a crash.
     storage.first_of(1).await;
     assert_eq!(subscriber.receive_publish().await.qos, QoS::ExactlyOnce);
