@@ -201,6 +201,8 @@ async fn shutdown_says_so_and_closes_everything() {
         broker.connect(V5, "new").await,
     );
     broker.broker.stop(Duration::from_secs(10)).await;
+    // Whoever ends the process next cuts nobody off who has not read this.
+    assert_eq!(broker.broker.stats().connections_size.get(), 0);
     // [MQTT-3.14.4-1] [MQTT-3.14.4-2]
     new.expect_disconnect(ReasonCode::ServerShuttingDown).await;
     old.expect_disconnect(ReasonCode::ServerShuttingDown).await;

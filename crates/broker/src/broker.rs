@@ -18,6 +18,7 @@ use crate::driver::Shared;
 use crate::driver::router::{Routed, Router};
 pub use crate::driver::slow::SlowSubscriber;
 use crate::hooks::Panics;
+use crate::net::connection::LINGER;
 use crate::net::listener::Listener;
 pub use crate::net::settings::{CertificateName, ListenerSettings, ProxySettings};
 pub use crate::net::socket::Socket;
@@ -192,7 +193,8 @@ impl Broker {
     }
 
     /// Stops: no new connections, every client is told and asked to leave, Wills and status listeners are done, the
-    /// storage is flushed. Waits at most `grace` for the connections to end; true when all have.
+    /// storage is flushed. Waits at most `grace` for the sessions to end, and a moment for the clients to read the last
+    /// word; true when all sessions have ended.
     pub async fn stop(&self, grace: Duration) -> bool {
         self.shared.ending.send_replace(true);
         self.shared.close_all(CloseReason::ServerShutdown);
@@ -207,6 +209,13 @@ impl Broker {
         };
         // Whoever has not left by then is cut off with the process.
         let ended = tokio::time::timeout(grace, all_closed).await.is_ok();
+        // What was said last is to be read before the sockets are closed.
+        let all_read = async {
+            while self.shared.stats.connections_size.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(grace.min(LINGER), all_read).await;
         self.shared.store.flush();
         ended
     }

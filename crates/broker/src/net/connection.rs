@@ -18,7 +18,8 @@ use tokio::io::ReadBuf;
 use weir_mqtt::{DecodeError, Packet, codec};
 
 use self::goodbye::Last;
-pub(super) use self::goodbye::{LINGER, linger};
+pub(crate) use self::goodbye::LINGER;
+pub(super) use self::goodbye::linger;
 use super::event_loop::Alarm;
 use super::frames::Unread;
 use super::held::Held;

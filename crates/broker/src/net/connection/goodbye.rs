@@ -19,7 +19,7 @@ use crate::net::wire::{TimeOf, Wire};
 use crate::stats::CloseReason;
 
 /// How long a client gets to read the last words before the socket is closed.
-pub(in crate::net) const LINGER: Duration = Duration::from_millis(500);
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 
 /// When a connection has broken in writing, the end of what was sent before is waited for so long.
 const LAST_WAIT_MS: Millis = 100;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
@@ -27,6 +27,8 @@ pub(super) struct Crew {
     state: Mutex<State>,
     /// There is a loop to run, or none is left.
     called: Condvar,
+    /// The last thread has ended.
+    dismissed: Condvar,
     runtime: Handle,
 }
 
@@ -61,6 +63,7 @@ impl Crew {
         Self {
             state: Mutex::default(),
             called: Condvar::new(),
+            dismissed: Condvar::new(),
             runtime,
         }
     }
@@ -68,7 +71,7 @@ impl Crew {
     /// Has a new loop run.
     pub(super) fn begin(self: &Arc<Self>, core: Box<Core>) -> Result<(), NoThread> {
         self.state.lock().loops += 1;
-        self.go_on(core)
+        self.go_on(core).inspect_err(|_| self.ended())
     }
 
     /// Has a loop run that has lost its thread.
@@ -118,6 +121,18 @@ impl Crew {
         }
     }
 
+    /// Waits until no thread is left. False when some are after `limit`.
+    pub(super) fn has_left_within(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut state = self.state.lock();
+        while state.threads > 0 {
+            if self.dismissed.wait_until(&mut state, until).timed_out() {
+                return state.threads == 0;
+            }
+        }
+        true
+    }
+
     /// Waits for a loop that needs a thread; `None` when the thread is to end.
     fn next(&self) -> Option<Box<Core>> {
         let mut state = self.state.lock();
@@ -128,6 +143,9 @@ impl Crew {
             }
             if rested || state.loops == 0 {
                 state.threads -= 1;
+                if state.threads == 0 {
+                    self.dismissed.notify_all();
+                }
                 return None;
             }
             state.resting += 1;

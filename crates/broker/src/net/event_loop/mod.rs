@@ -25,6 +25,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -72,8 +73,11 @@ impl EventLoops {
             .map(|_| Home::new().map(Arc::new))
             .collect::<io::Result<Arc<[_]>>>()?;
         let runtime = Handle::current();
-        let end = End(Arc::clone(&homes));
         let crew = Arc::new(Crew::new(runtime.clone()));
+        let end = End {
+            homes: Arc::clone(&homes),
+            crew: Arc::clone(&crew),
+        };
         let (running, mut all_ended) = mpsc::channel(1);
         for home in &*homes {
             let (home, all) = (Arc::clone(home), Arc::clone(&homes));
@@ -135,22 +139,33 @@ impl Drop for Unlisten<'_> {
     }
 }
 
+/// How long a runtime that ends waits for the loops, which may use its timers until they have ended.
+const LAST_STEP: Duration = Duration::from_secs(1);
+
 /// Ends the loops.
-struct End(Arc<[Arc<Home>]>);
+struct End {
+    homes: Arc<[Arc<Home>]>,
+    crew: Arc<Crew>,
+}
 
 impl End {
     /// As soon as their connections have.
     fn when_idle(&self) {
-        self.0
+        self.homes
             .iter()
             .for_each(|home| drop(home.order(Order::EndWhenIdle)));
     }
 }
 
 impl Drop for End {
-    /// With their connections.
+    /// With their connections, each after the step that it is in.
     fn drop(&mut self) {
-        self.0.iter().for_each(|home| drop(home.order(Order::End)));
+        self.homes
+            .iter()
+            .for_each(|home| drop(home.order(Order::End)));
+        if !self.crew.has_left_within(LAST_STEP) {
+            tracing::warn!("the threads of connections are still at work after a second");
+        }
     }
 }
 

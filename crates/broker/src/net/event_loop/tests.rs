@@ -15,7 +15,8 @@ use super::*;
 use crate::net::wire::Wire as _;
 
 /// Says everything back. `p`: it panics; `b`: it blocks its thread until the gate opens; `s`: the same, and its loop
-/// with it; `t`: it waits for an alarm; `w`: it waits for its loop to have time; `l`: so it does fifty times.
+/// with it; `t`: it waits for an alarm; `m`: it makes timers of the runtime without end; `w`: it waits for its loop to
+/// have time; `l`: so it does fifty times.
 struct Echo {
     gate: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
     /// How often a loop was made to wait at the gate.
@@ -23,6 +24,7 @@ struct Echo {
     /// Who came in, and what was said.
     log: std::sync::Mutex<Vec<String>>,
     open: AtomicUsize,
+    panicked: AtomicUsize,
     /// Steps of work that can wait.
     later: AtomicUsize,
 }
@@ -33,6 +35,9 @@ struct Open(Arc<Echo>);
 
 impl Drop for Open {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked.fetch_add(1, Ordering::SeqCst);
+        }
         self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -75,6 +80,10 @@ impl Doorkeeper for Guests {
                             yield_now().await;
                         }
                     }
+                    b"m" => loop {
+                        tokio::time::sleep(std::time::Duration::ZERO).await;
+                        yield_now().await;
+                    },
                     b"t" => {
                         let soon =
                             tokio::time::Instant::now() + std::time::Duration::from_millis(20);
@@ -128,6 +137,7 @@ fn server(threads: usize) -> Server {
         stuck: AtomicUsize::new(0),
         log: std::sync::Mutex::default(),
         open: AtomicUsize::new(0),
+        panicked: AtomicUsize::new(0),
         later: AtomicUsize::new(0),
     });
     let (ending, mut ends) = watch::channel(false);
@@ -532,5 +542,20 @@ fn the_loops_end_with_the_last_connection_after_the_broker_or_with_the_runtime()
     assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     while cut_off.echo.open.load(Ordering::SeqCst) > 0 {
         std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_runtime_ends_after_the_loops_that_make_timers_of_it() {
+    for _ in 0..20 {
+        let server = server(2);
+        let mut clients = [(); 4].map(|()| server.connect());
+        for client in &mut clients {
+            assert_eq!(say(client, b"hello"), b"hello");
+            client.write_all(b"m").unwrap();
+        }
+        drop(server.runtime);
+        until(|| server.echo.open.load(Ordering::SeqCst) == 0);
+        assert_eq!(server.echo.panicked.load(Ordering::SeqCst), 0);
     }
 }
