@@ -4,12 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use compact_str::CompactString;
 
 use crate::value::{Object, Text, Value};
 
 mod names;
 pub use names::{EventName, event_names};
 pub(crate) use names::{REFUSED_EVENTS, fields_of_event};
+
+/// The id of the rule that made a message. Most fit without memory of their own: a count of references that all threads
+/// write would cost more than the copies.
+pub type RuleId = CompactString;
 
 /// One thing that happened, offered to every rule whose FROM matches.
 #[derive(Clone, Debug)]
@@ -38,7 +43,7 @@ pub enum What {
         /// Every further field.
         fields: Arc<Object>,
         /// The rule that republished the message that this tells of: what becomes of it does not trigger that rule.
-        made_by: Option<Arc<str>>,
+        made_by: Option<RuleId>,
         /// How many rules republished that message.
         hops: u8,
     },
@@ -79,7 +84,7 @@ pub struct Publish {
     /// How many rules republished it before it came here.
     pub hops: u8,
     /// The rule that republished it; a message does not trigger the rule that made it.
-    pub made_by: Option<Arc<str>>,
+    pub made_by: Option<RuleId>,
     /// The bridge over which it, or what a rule made it of, has come into this broker.
     pub came_over: Option<Text>,
     /// What the publisher's sign-in said of it: `client_attrs`.
@@ -245,10 +250,10 @@ impl Event {
     }
 
     /// The rule that made the message: it is not to see it again, nor what becomes of it.
-    pub fn made_by(&self) -> Option<&Arc<str>> {
+    pub fn made_by(&self) -> Option<&str> {
         match &self.what {
-            What::Publish(publish) => publish.made_by.as_ref(),
-            What::Broker { made_by, .. } => made_by.as_ref(),
+            What::Publish(publish) => publish.made_by.as_deref(),
+            What::Broker { made_by, .. } => made_by.as_deref(),
             What::Ingress { .. } => None,
         }
     }

@@ -349,8 +349,16 @@ fn encode_digits(mut rest: u64, out: &mut Vec<u8>) {
 
 /// Raw UTF-8 with only `"`, `\` and control characters escaped.
 pub(crate) fn encode_str(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
     let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    // All of it is looked at, which the processor does many bytes at a time.
+    let is_plain = |plain, byte: &u8| plain & (*byte >= 0x20) & (*byte != b'"') & (*byte != b'\\');
+    if bytes.iter().fold(true, is_plain) {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     let mut from = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         let short = match byte {

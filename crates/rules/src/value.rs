@@ -89,6 +89,11 @@ impl Text {
         &self.0
     }
 
+    /// The bytes, shared.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
     /// The text, or `None` when the bytes are not UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()

@@ -323,7 +323,7 @@ fn rules(admin: &Admin, out: &mut Exposition) {
         (
             "weir_rule_republished_total",
             "Messages that republish sinks made.",
-            |c| c.republished.load(Relaxed),
+            |c| c.republished(),
         ),
         (
             "weir_rule_republish_failed_total",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_mqtt::properties::PublishProperties;
 use weir_mqtt::{EncodeError, ProtocolVersion, PublishFrame, QoS, TopicError, TopicName, Utf8};
+use weir_rules::event::RuleId;
 use weir_rules::value::Object;
 
 use super::Millis;
@@ -59,7 +60,7 @@ pub struct Message {
     /// How many rules republished it before it came here.
     pub hops: u8,
     /// The rule that republished it.
-    pub made_by: Option<Arc<str>>,
+    pub made_by: Option<RuleId>,
 }
 
 impl Message {

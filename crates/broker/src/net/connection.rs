@@ -17,8 +17,8 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 use weir_mqtt::{DecodeError, Packet, codec};
 
-use self::goodbye::Last;
 pub(crate) use self::goodbye::LINGER;
+use self::goodbye::Last;
 pub(super) use self::goodbye::linger;
 use super::event_loop::Alarm;
 use super::frames::Unread;

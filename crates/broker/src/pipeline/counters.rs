@@ -37,8 +37,6 @@ pub struct RuleCounters {
     shards: Box<[Shard]>,
     /// Evaluation errors by kind, in the order of [`KINDS`].
     pub errors: [AtomicU64; KINDS.len()],
-    /// Rows that a republish sink made into messages.
-    pub republished: AtomicU64,
     /// Rows that a republish sink refused: a bad topic, a missing field, too many hops.
     pub republish_failed: AtomicU64,
     last_errors: Mutex<VecDeque<RuleError>>,
@@ -50,6 +48,7 @@ pub struct RuleCounters {
 struct Shard {
     passed: AtomicU64,
     no_result: AtomicU64,
+    republished: AtomicU64,
     last_match_ms: AtomicI64,
 }
 
@@ -84,7 +83,6 @@ impl Default for RuleCounters {
         Self {
             shards: (0..shards()).map(|_| Shard::default()).collect(),
             errors: Default::default(),
-            republished: AtomicU64::default(),
             republish_failed: AtomicU64::default(),
             last_errors: Mutex::default(),
         }
@@ -120,6 +118,11 @@ impl RuleCounters {
         self.sum(|shard| &shard.no_result)
     }
 
+    /// Rows that a republish sink made into messages.
+    pub fn republished(&self) -> u64 {
+        self.sum(|shard| &shard.republished)
+    }
+
     /// When it last matched: milliseconds since the Unix epoch, 0 for never.
     pub fn last_match_ms(&self) -> i64 {
         let times = self.shards.iter().map(|shard| &shard.last_match_ms);
@@ -128,7 +131,7 @@ impl RuleCounters {
 
     /// Notes that the rule matched at `now_ms`; `passed` where that made a row, `None` where it failed.
     pub fn count(&self, here: Here, now_ms: i64, passed: Option<bool>) {
-        let Some(shard) = self.shards.get(here.0 & (self.shards.len() - 1)) else {
+        let Some(shard) = self.shard(here) else {
             return;
         };
         shard.last_match_ms.store(now_ms, Relaxed);
@@ -137,6 +140,19 @@ impl RuleCounters {
             Some(false) => shard.no_result.fetch_add(1, Relaxed),
             None => return,
         };
+    }
+
+    /// Counts rows that a republish sink made into messages.
+    pub fn count_republished(&self, here: Here, rows: u64) {
+        if rows > 0
+            && let Some(shard) = self.shard(here)
+        {
+            shard.republished.fetch_add(rows, Relaxed);
+        }
+    }
+
+    fn shard(&self, here: Here) -> Option<&Shard> {
+        self.shards.get(here.0 & (self.shards.len() - 1))
     }
 
     fn sum(&self, counter: fn(&Shard) -> &AtomicU64) -> u64 {

@@ -23,6 +23,7 @@ use weir_rules::{EvalError, Matched as MatchedRules, Rule, RuleSet};
 use weir_sinks::plan::Target as PlanTarget;
 use weir_sinks::{Full, Owed, Permit, SinkHandle, SinkPlan, record_size};
 
+use crate::driver::events::RULES;
 use crate::driver::flush;
 use crate::project::rule_file::OnError;
 use counters::{Here, RuleCounters};
@@ -31,7 +32,7 @@ use rows::{route, settle};
 use world::World;
 
 /// The client id of messages that weir makes itself.
-const INTERNAL_CLIENT: Text = Text::from_static("$weir");
+const INTERNAL_CLIENT: Text = Text::from_static(RULES);
 
 /// Rules and sinks as they are live now.
 pub struct Pipeline {
@@ -498,8 +499,7 @@ impl Pipeline {
     fn follow(&self, live: &Live, timestamp_ms: i64, outcome: &mut Outcome) {
         let mut next = 0;
         // Breadth first; every copy carries one more hop, so the chain ends at the sinks' max_hops.
-        while let Some(copy) = outcome.republish.get(next).cloned() {
-            next += 1;
+        while let Some(copy) = outcome.republish.get(next) {
             if let Some(matched) = copy
                 .topic
                 .as_str()
@@ -507,11 +507,12 @@ impl Pipeline {
             {
                 let copy = Event {
                     timestamp_ms,
-                    what: What::Publish(copy),
+                    what: What::Publish(copy.clone()),
                 };
                 self.evaluate(outcome.copies.len() + 1, &matched, &copy, outcome);
                 outcome.copies.push(matched);
             }
+            next += 1;
         }
     }
 
@@ -525,7 +526,7 @@ impl Pipeline {
         let input = matched.input(event);
         let made_by = event.made_by();
         for (place, rule) in matched.rules.iter().enumerate() {
-            if made_by == Some(&rule.id) {
+            if made_by == Some(&*rule.id) {
                 let note = Note::Own;
                 outcome.notes.push(Told { set, place, note });
                 continue;

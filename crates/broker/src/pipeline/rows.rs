@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use weir_rules::event::{Event, Publish, What};
+use weir_rules::event::{Event, Publish, RuleId, What};
 use weir_rules::value::{Text, Value};
 use weir_sinks::bridge::home::path_through;
 use weir_sinks::plan::Target as PlanTarget;
@@ -37,11 +37,11 @@ pub(super) fn route(
     } else {
         Text::default()
     };
-    let is_encoded =
-        |sink: &LiveSink| matches!(&sink.target, Target::Queue(queue) if queue.is_durable());
-    let all_are_encoded = rule.sinks.iter().all(is_encoded);
+    let waits =
+        |sink: &LiveSink| matches!(&sink.target, Target::Queue(queue) if !queue.is_durable());
+    let waits = rule.sinks.iter().any(waits);
     for mut row in rows {
-        if !all_are_encoded {
+        if waits {
             // Texts of the row are views of the publisher's read buffer, which a waiting row must not keep alive.
             row.detach();
         }
@@ -83,6 +83,10 @@ pub(super) fn route(
                 Target::Republish(plan) => match republish(rule, plan, &row, event) {
                     Ok(copy) => {
                         republished += 1;
+                        if outcome.republish.is_empty() {
+                            // Mostly there is only this one, which is large.
+                            outcome.republish.reserve_exact(1);
+                        }
                         outcome.republish.push(copy);
                     }
                     Err(reason) => republish_failed.push(reason),
@@ -126,7 +130,7 @@ fn republish(
         retain: rendered.retain,
         received_at_ms: event.timestamp_ms,
         hops: hops + 1,
-        made_by: Some(Arc::clone(&rule.id)),
+        made_by: Some(RuleId::from(&*rule.id)),
         came_over: crossing::came_over(event).filter(|_| !message.clear_origin),
         properties: paths::of(event)
             .filter(|_| !message.clear_origin)
@@ -146,9 +150,7 @@ pub(super) fn settle(rule: &LiveRule, note: Note, here: Here, now_ms: i64) {
             republish_failed,
         } => {
             counters.count(here, now_ms, Some(true));
-            if republished > 0 {
-                counters.republished.fetch_add(republished, Relaxed);
-            }
+            counters.count_republished(here, republished);
             for message in republish_failed {
                 let count = counters.republish_failed.fetch_add(1, Relaxed) + 1;
                 if counters::is_power_of_ten(count) {

@@ -66,7 +66,7 @@ impl Version {
 
     /// Whether the message is one for this version at all.
     pub fn wants(&self, event: &Event) -> bool {
-        let own = event.made_by() == Some(&self.rule.id);
+        let own = event.made_by() == Some(&*self.rule.id);
         self.rule.enabled && !own && self.rule.rule.matches(event)
     }
 

@@ -384,8 +384,8 @@ impl Filling<'_> {
     /// One message; gives where to wait when there is no room for its rows, and then nothing has happened.
     fn message(&mut self, number: u64, message: &Message) -> Option<Room> {
         let pipeline = &self.reloader.pipeline;
-        let own = |rule: &Arc<str>| self.only.has(rule);
-        if !message.made_by.as_ref().is_some_and(own)
+        let own = |rule: &str| self.only.has(rule);
+        if !message.made_by.as_deref().is_some_and(own)
             && let Some(made) = pipeline.make(&self.only, &event(message))
         {
             match made.accepted {

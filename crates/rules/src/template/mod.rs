@@ -227,9 +227,21 @@ impl Template {
         undefined: UndefinedPolicy,
         now_ms: i64,
     ) -> Result<Vec<u8>, RenderError> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(self.usual_length());
         self.render_into(row, undefined, now_ms, &mut out)?;
         Ok(out)
+    }
+
+    /// Room for what it mostly makes, so that most texts are written without moving them about.
+    fn usual_length(&self) -> usize {
+        const OF_A_FIELD: usize = 24;
+        const OF_A_ROW: usize = 128;
+        let of_part = |part: &Part| match part {
+            Part::Literal(text) => text.len(),
+            Part::Place(place) | Part::QuotedPlace(place) if place.steps().is_empty() => OF_A_ROW,
+            Part::Place(_) | Part::QuotedPlace(_) | Part::Date(_) => OF_A_FIELD,
+        };
+        self.parts.iter().map(of_part).sum()
     }
 
     /// As [`render`](Self::render), for texts that must be UTF-8: headers, URLs, file names, topics.

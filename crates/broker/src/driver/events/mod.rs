@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use weir_mqtt::properties::{AckProperties, DisconnectProperties};
 use weir_mqtt::{Connect, ProtocolVersion, QoS, ReasonCode, SubscriptionFilter, TopicName, Utf8};
-use weir_rules::event::{Event, Publish, What};
+use weir_rules::event::{Event, Publish, RuleId, What};
 use weir_rules::value::{Key, Object, Text, Value};
 
 use super::router::{qos_of, wall_ms};
@@ -244,7 +244,7 @@ impl Fields {
         self.event_about(name, message.made_by.clone(), message.hops)
     }
 
-    fn event_about(self, name: &Name, made_by: Option<Arc<str>>, hops: u8) -> Event {
+    fn event_about(self, name: &Name, made_by: Option<RuleId>, hops: u8) -> Event {
         let what = What::Broker {
             topic: name.topic,
             event: name.event,
@@ -560,9 +560,19 @@ pub(crate) fn of_ingress(id: u128, message: &weir_mqtt::Publish, server: &str) -
         .0
 }
 
+/// The client identifier of messages that rules make.
+pub(crate) const RULES: &str = "$weir";
+
 /// A message that a rule made; `None` when its topic is none.
 pub(crate) fn message_of(publish: Publish, now: Millis) -> Option<Message> {
-    let topic = TopicName::parse(Utf8::try_from(publish.topic.bytes().clone()).ok()?).ok()?;
+    thread_local! {
+        /// Of most of them; every thread has its own, because all would write the count of references.
+        static OF_RULES: Arc<Origin> = Arc::new(Origin {
+            client_id: Utf8::from(RULES),
+            ..Origin::default()
+        });
+    }
+    let topic = TopicName::parse(Utf8::try_from(publish.topic.into_bytes()).ok()?).ok()?;
     let properties = publish
         .properties
         .as_deref()
@@ -571,13 +581,21 @@ pub(crate) fn message_of(publish: Publish, now: Millis) -> Option<Message> {
     let expiry_s = properties
         .as_ref()
         .and_then(|properties| properties.message_expiry_interval_s);
-    let origin = Origin {
-        client_id: Utf8::try_from(publish.client_id.bytes().clone()).unwrap_or_default(),
-        username: publish
-            .username
-            .and_then(|name| Utf8::try_from(name.bytes().clone()).ok()),
-        peer: publish.peer,
-        attributes: publish.client_attrs,
+    let is_of_rules = publish.client_id.as_bytes() == RULES.as_bytes()
+        && publish.username.is_none()
+        && publish.peer.is_none()
+        && publish.client_attrs.is_none();
+    let origin = if is_of_rules {
+        OF_RULES.with(Arc::clone)
+    } else {
+        Arc::new(Origin {
+            client_id: Utf8::try_from(publish.client_id.into_bytes()).unwrap_or_default(),
+            username: publish
+                .username
+                .and_then(|name| Utf8::try_from(name.into_bytes()).ok()),
+            peer: publish.peer,
+            attributes: publish.client_attrs,
+        })
     };
     Some(Message {
         id: publish.id,
@@ -585,7 +603,7 @@ pub(crate) fn message_of(publish: Publish, now: Millis) -> Option<Message> {
         properties: properties.map(Box::new),
         expires_at: expiry_s.map(|seconds| now + u64::from(seconds) * 1000),
         accepted_at: now,
-        origin: Arc::new(origin),
+        origin,
         hops: publish.hops,
         made_by: publish.made_by,
         ..Message::new(topic, publish.payload, qos_of(publish.qos), publish.retain)

@@ -81,12 +81,11 @@ impl Doorkeeper for Guests {
                         }
                     }
                     b"m" => loop {
-                        tokio::time::sleep(std::time::Duration::ZERO).await;
+                        tokio::time::sleep(Duration::ZERO).await;
                         yield_now().await;
                     },
                     b"t" => {
-                        let soon =
-                            tokio::time::Instant::now() + std::time::Duration::from_millis(20);
+                        let soon = tokio::time::Instant::now() + Duration::from_millis(20);
                         let never = std::future::pending::<()>();
                         assert!(socket.alarm().until(soon, never).await.is_none());
                     }
@@ -353,7 +352,7 @@ fn a_broker_that_stops_while_its_loops_share_connections_loses_none() {
     if let Ok(late) = &mut late {
         let _ = late.write_all(b"hello");
     }
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(500));
     assert!(clients.iter().all(|client| !client.is_finished()));
     stop.store(true, Ordering::Relaxed);
     for client in clients {

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use weir_mqtt::properties::{PayloadFormat, PublishProperties};
 use weir_mqtt::{PacketId, QoS, SubscriptionFilter, SubscriptionId, TopicFilter, TopicName, Utf8};
 use weir_rules::Value;
+use weir_rules::event::RuleId;
 use weir_rules::value::{Bits, Key, Object, Text};
 
 use super::write::{write_number, write_object};
@@ -314,7 +315,7 @@ fn properties() -> impl Strategy<Value = PublishProperties> {
 fn message() -> impl Strategy<Value = Arc<Message>> {
     let numbers = any::<(u128, Option<u64>, u64, u8)>();
     let flags = any::<(bool, bool)>();
-    let rule = option::of("\\PC{0,12}".prop_map(Arc::from));
+    let rule = option::of("\\PC{0,12}".prop_map(RuleId::from));
     let parts = (
         numbers,
         topic(),
