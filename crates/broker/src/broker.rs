@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 use weir_sinks::Owed;
 
 pub use crate::auth::acl::Network;
@@ -28,6 +29,10 @@ pub use crate::net::websocket::handshake::WebSocketSettings;
 pub use crate::settings::{AutoSubscribe, BrokerSettings, ClientIdentity};
 use crate::stats::{BrokerStats, CloseReason};
 use crate::store::{Durability, Failed, Ticket, Waits};
+
+/// How long a stop waits for clients to read the last word: somewhat longer than each connection does, so that it closes
+/// by itself.
+const LAST_READ: Duration = LINGER.saturating_add(Duration::from_millis(100));
 
 /// Lets a broker on this runtime save system calls: its threads tell when they have nothing else to do.
 pub fn prepare_runtime(runtime: &mut tokio::runtime::Builder) {
@@ -193,29 +198,36 @@ impl Broker {
     }
 
     /// Stops: no new connections, every client is told and asked to leave, Wills and status listeners are done, the
-    /// storage is flushed. Waits at most `grace` for the sessions to end, and a moment for the clients to read the last
-    /// word; true when all sessions have ended.
+    /// storage is flushed. Waits at most `grace` for the clients to go, of which half a second is for reading the last word
+    /// once all sessions have ended; true when they have.
     pub async fn stop(&self, grace: Duration) -> bool {
         self.shared.ending.send_replace(true);
         self.shared.close_all(CloseReason::ServerShutdown);
         let mut listeners = std::mem::take(&mut *self.listeners.lock());
+        let stats = &self.shared.stats;
+        // Those that are admitted meanwhile are told, too.
+        let step = async || {
+            sleep(Duration::from_millis(5)).await;
+            self.shared.close_all(CloseReason::ServerShutdown);
+        };
         let all_closed = async {
             while listeners.join_next().await.is_some() {}
-            while self.shared.stats.sessions_connected.get() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                // Those that were admitted meanwhile.
-                self.shared.close_all(CloseReason::ServerShutdown);
+            while stats.sessions_connected.get() > 0 {
+                step().await;
             }
         };
-        // Whoever has not left by then is cut off with the process.
-        let ended = tokio::time::timeout(grace, all_closed).await.is_ok();
         // What was said last is to be read before the sockets are closed.
         let all_read = async {
-            while self.shared.stats.connections_size.get() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            while stats.connections_size.get() > 0 {
+                step().await;
             }
         };
-        let _ = tokio::time::timeout(grace.min(LINGER), all_read).await;
+        let until = Instant::now() + grace;
+        // Whoever has not left by then is cut off with the process.
+        if timeout_at(until, all_closed).await.is_ok() {
+            let _ = timeout_at(until.min(Instant::now() + LAST_READ), all_read).await;
+        }
+        let ended = stats.sessions_connected.get() == 0;
         self.shared.store.flush();
         ended
     }

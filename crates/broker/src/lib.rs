@@ -77,3 +77,4 @@ pub use crate::core::message::{Message, Origin};
 pub use broker::{Broker, BrokerSettings, Published};
 pub use builder::{BrokerBuilder, StartError};
 pub use threads::OnThreads;
+pub use weir_rules::event::RuleId;

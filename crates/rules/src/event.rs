@@ -12,9 +12,24 @@ mod names;
 pub use names::{EventName, event_names};
 pub(crate) use names::{REFUSED_EVENTS, fields_of_event};
 
-/// The id of the rule that made a message. Most fit without memory of their own: a count of references that all threads
-/// write would cost more than the copies.
-pub type RuleId = CompactString;
+/// The id of the rule that made a message. Up to 24 bytes need no memory of their own: a count of references that all
+/// threads write would cost more than copies of so few.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleId(CompactString);
+
+impl std::ops::Deref for RuleId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for RuleId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
 
 /// One thing that happened, offered to every rule whose FROM matches.
 #[derive(Clone, Debug)]

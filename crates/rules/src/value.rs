@@ -89,7 +89,7 @@ impl Text {
         &self.0
     }
 
-    /// The bytes, shared.
+    /// The bytes, given away.
     pub fn into_bytes(self) -> Bytes {
         self.0
     }

@@ -216,6 +216,7 @@ mod tests {
                     counters.count(here, thread, Some(true));
                     counters.count(here, thread, Some(false));
                     counters.count(here, thread, None);
+                    counters.count_republished(here, 2);
                     counters.error(ErrorKind::Type, None);
                 });
             }
@@ -224,6 +225,7 @@ mod tests {
             (counters.passed(), counters.no_result(), counters.matched()),
             (20, 20, 60)
         );
+        assert_eq!(counters.republished(), 40);
         counters.count(Here::get(), 30, None);
         assert_eq!(counters.last_match_ms(), 30);
     }

@@ -27,7 +27,7 @@ pub(super) struct Crew {
     state: Mutex<State>,
     /// There is a loop to run, or none is left.
     called: Condvar,
-    /// The last thread has ended.
+    /// The last thread has nothing to do any more and goes.
     dismissed: Condvar,
     runtime: Handle,
 }

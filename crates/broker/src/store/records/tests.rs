@@ -315,7 +315,7 @@ fn properties() -> impl Strategy<Value = PublishProperties> {
 fn message() -> impl Strategy<Value = Arc<Message>> {
     let numbers = any::<(u128, Option<u64>, u64, u8)>();
     let flags = any::<(bool, bool)>();
-    let rule = option::of("\\PC{0,12}".prop_map(RuleId::from));
+    let rule = option::of("\\PC{0,12}".prop_map(|id| RuleId::from(&*id)));
     let parts = (
         numbers,
         topic(),
