@@ -205,10 +205,12 @@ impl Broker {
         self.shared.close_all(CloseReason::ServerShutdown);
         let mut listeners = std::mem::take(&mut *self.listeners.lock());
         let stats = &self.shared.stats;
-        // Those that are admitted meanwhile are told, too.
         let step = async || {
             sleep(Duration::from_millis(5)).await;
-            self.shared.close_all(CloseReason::ServerShutdown);
+            // Those that are admitted meanwhile are told, too.
+            if stats.sessions_connected.get() > 0 {
+                self.shared.close_all(CloseReason::ServerShutdown);
+            }
         };
         let all_closed = async {
             while listeners.join_next().await.is_some() {}
